@@ -1,0 +1,1 @@
+"""Pure functions of a trace: none of them needs torch."""

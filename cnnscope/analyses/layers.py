@@ -1,0 +1,282 @@
+"""The call tree as rows: modules where they were called, operations where they ran."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+from cnnscope import ops
+from cnnscope.analyses import params as parameters
+from cnnscope.analyses import shapes
+from cnnscope.analyses.cost import tensor_bytes
+from cnnscope.records import CallRecord, LayerRow, ModuleRecord, OpRecord, ParamRecord, Shape, Trace
+
+_MOVES = (ops.Kind.REARRANGE, ops.Kind.CREATE)
+
+
+class Cost(NamedTuple):
+    """What one row or operation adds to the sums of the rows around it."""
+
+    params: int = 0
+    trainable: int = 0
+    buffers: int = 0
+    macs: int = 0
+    element_ops: int = 0
+    unknown: int = 0
+
+    def plus(self, other: Cost) -> Cost:
+        """The sum, field by field."""
+        return Cost(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+def rows(trace: Trace) -> tuple[LayerRow, ...]:
+    """One row per module call, functional operation and bare parameter, in execution order.
+
+    The first row is the model itself. Every row's costs include the rows inside it, so the rows
+    of one depth, with the bare ones above, add up to the whole.
+    """
+    return tuple(_Builder(trace).build())
+
+
+class _Builder:
+    """Walks the call tree once, depth first, and sums costs on the way back."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self.rows: list[LayerRow | None] = []
+        self.children: dict[int, list[int]] = {}
+        self.ops: dict[int, list[int]] = {}
+        self.owned = parameters.owners(trace)
+        self.times: Counter[int] = Counter()
+        for index, call in enumerate(trace.calls):
+            self.children.setdefault(call.parent, []).append(index)
+        for index, record in enumerate(trace.ops):
+            self.ops.setdefault(record.call, []).append(index)
+
+    def build(self) -> list[LayerRow]:
+        for call in self.children.get(-1, ()):
+            self._call(call, parent=-1, depth=0)
+        return [row for row in self.rows if row is not None]
+
+    # -- rows
+
+    def _call(self, index: int, parent: int, depth: int) -> Cost:
+        """Add the row of a module call and the rows inside it."""
+        call = self.trace.calls[index]
+        module = self.trace.modules[call.module]
+        self.times[call.module] += 1
+        at = len(self.rows)
+        self.rows.append(None)  # known when everything inside is
+        owned, own_ops = self.owned.get(index, []), self.ops.get(index, [])
+        if self._is_leaf(index, module):
+            cost = _sum([*map(self._param_cost, owned), *map(self._op_cost, own_ops)])
+        else:
+            inside = [self._parameter(param, module, at, depth + 1) for param in owned]
+            cost = _sum(inside).plus(self._inside(index, at, depth + 1))
+        self.rows[at] = self._module_row(index, parent, depth, cost, leaf=len(self.rows) == at + 1)
+        return cost
+
+    def _inside(self, index: int, at: int, depth: int) -> Cost:
+        """Add the calls and operations inside a call, in the order in which they ran."""
+        calls = self.trace.calls
+        events = sorted(
+            [(calls[c].start, 0, c) for c in self.children.get(index, ())]
+            + [(op, 1, op) for op in self.ops.get(index, ())]
+        )
+        names: Counter[str] = Counter()
+        total = Cost()
+        for _, is_op, item in events:
+            if is_op:
+                total = total.plus(self._operation(item, index, at, depth, names))
+            else:
+                total = total.plus(self._call(item, at, depth))
+        return total
+
+    def _is_leaf(self, index: int, module: ModuleRecord) -> bool:
+        """A module of torch.nn without children, or one that does a single thing."""
+        if index in self.children:
+            return False
+        return module.library or sum(map(self._computes, self.ops.get(index, ()))) <= 1
+
+    def _module_row(
+        self, index: int, parent: int, depth: int, cost: Cost, *, leaf: bool
+    ) -> LayerRow:
+        trace = self.trace
+        call = trace.calls[index]
+        module = trace.modules[call.module]
+        own_ops = self.ops.get(index, [])
+        slide = self._slide(module, own_ops) if leaf else None
+        inputs = self._shapes(call.inputs)
+        source = inputs
+        if slide is not None and not module.library:
+            source = self._slid_shapes(own_ops)
+        return LayerRow(
+            path=module.path,
+            name=_local_name(trace, call),
+            depth=depth,
+            kind="module",
+            operation=module.kind,
+            parent=parent,
+            call=self.times[call.module],
+            geometry=slide.geometry if slide and slide.geometry.kernel_size else None,
+            input_shapes=inputs,
+            output_shapes=self._shapes(call.outputs),
+            expected_output=_expected(slide, source),
+            features=_features(module),
+            activation_bytes=sum(tensor_bytes(trace, t) for t in call.outputs),
+            leaf=leaf,
+            rearranges=leaf and not cost.params and not any(map(self._computes, own_ops)),
+            **_costs(cost),
+        )
+
+    def _operation(
+        self, index: int, call: int, parent: int, depth: int, names: Counter[str]
+    ) -> Cost:
+        trace, record = self.trace, self.trace.ops[index]
+        entry = ops.lookup(record.name)
+        label = self._label(record, entry)
+        name = label.replace(" ", "_")
+        names[name] += 1
+        if names[name] > 1:
+            name = f"{name}_{names[name] - 1}"
+        prefix = trace.modules[trace.calls[call].module].path
+        slide = shapes.of_op(trace, record)
+        inputs = self._op_inputs(record)
+        cost = self._op_cost(index)
+        self.rows.append(
+            LayerRow(
+                path=f"{prefix}.{name}" if prefix else name,
+                name=name,
+                depth=depth,
+                kind="operation",
+                operation=label,
+                parent=parent,
+                geometry=slide.geometry if slide else None,
+                input_shapes=inputs,
+                output_shapes=self._shapes(record.outputs),
+                expected_output=_expected(slide, inputs),
+                activation_bytes=sum(tensor_bytes(trace, t) for t in record.outputs),
+                rearranges=entry is not None and entry.kind in _MOVES,
+                **_costs(cost),
+            )
+        )
+        return cost
+
+    def _parameter(self, param: ParamRecord, module: ModuleRecord, parent: int, depth: int) -> Cost:
+        """Add the row of a parameter that a module holds beside its children."""
+        cost = self._param_cost(param)
+        if param.buffer:
+            return cost
+        prefix = f"{module.path}." if module.path else ""
+        self.rows.append(
+            LayerRow(
+                path=param.path,
+                name=param.path.removeprefix(prefix),
+                depth=depth,
+                kind="parameter",
+                operation="Parameter",
+                parent=parent,
+                output_shapes=(self.trace.tensors[param.tensor].shape,),
+                **_costs(cost),
+            )
+        )
+        return cost
+
+    # -- facts
+
+    def _op_cost(self, index: int) -> Cost:
+        trace, record = self.trace, self.trace.ops[index]
+        if ops.lookup(record.name) is None:
+            return Cost(unknown=1)
+        return Cost(
+            macs=ops.macs(trace, record), element_ops=ops.element_ops(trace, record)
+        )
+
+    def _param_cost(self, param: ParamRecord) -> Cost:
+        size = parameters.numel(self.trace, param)
+        if param.buffer:
+            return Cost(buffers=size)
+        return Cost(params=size, trainable=size if param.trainable else 0)
+
+    def _computes(self, index: int) -> bool:
+        entry = ops.lookup(self.trace.ops[index].name)
+        return entry is None or entry.kind not in _MOVES
+
+    def _label(self, record: OpRecord, entry: ops.Entry | None) -> str:
+        if entry is None:
+            return ops.base_name(record.name)
+        if entry.label == "matmul" and self._reads_weight(record):
+            return "linear"
+        return entry.label
+
+    def _reads_weight(self, record: OpRecord) -> bool:
+        weights = {self.trace.tensors[p.tensor].storage for p in self.trace.params if not p.buffer}
+        return any(
+            isinstance(tensor, int) and self.trace.tensors[tensor].storage in weights
+            for name, tensor in record.inputs.items()
+            if name not in ("self", "bias") or "mat1" not in record.inputs
+        )
+
+    def _slide(self, module: ModuleRecord, own_ops: list[int]) -> shapes.Slide | None:
+        """How a leaf slides: by its constructor's arguments, or by its one operation's."""
+        if module.library:
+            return shapes.of_module(module)
+        slides = (shapes.of_op(self.trace, self.trace.ops[i]) for i in own_ops)
+        return next((s for s in slides if s), None)
+
+    def _slid_shapes(self, own_ops: list[int]) -> tuple[Shape, ...]:
+        records = (self.trace.ops[i] for i in own_ops)
+        return next(self._op_inputs(r) for r in records if shapes.of_op(self.trace, r))
+
+    def _op_inputs(self, record: OpRecord) -> tuple[Shape, ...]:
+        flat = (
+            tensor
+            for value in record.inputs.values()
+            for tensor in (value if isinstance(value, tuple) else (value,))
+        )
+        return self._shapes(tuple(t for t in flat if t is not None))
+
+    def _shapes(self, tensors: tuple[int, ...]) -> tuple[Shape, ...]:
+        return tuple(self.trace.tensors[t].shape for t in tensors)
+
+
+def _sum(costs: list[Cost]) -> Cost:
+    total = Cost()
+    for cost in costs:
+        total = total.plus(cost)
+    return total
+
+
+def _costs(cost: Cost) -> dict[str, int]:
+    return {
+        "params": cost.params,
+        "trainable_params": cost.trainable,
+        "buffers": cost.buffers,
+        "macs": cost.macs,
+        "element_ops": cost.element_ops,
+        "unknown_ops": cost.unknown,
+    }
+
+
+def _expected(slide: shapes.Slide | None, inputs: tuple[Shape, ...]) -> Shape | None:
+    if slide is None or not inputs or len(inputs[0]) <= slide.axes:
+        return None
+    return slide.predict(inputs[0])
+
+
+def _features(module: ModuleRecord) -> tuple[int, int] | None:
+    """Channels or features in and out, for a layer that has both."""
+    for kind in ("channels", "features"):
+        pair = (module.hyper.get(f"in_{kind}"), module.hyper.get(f"out_{kind}"))
+        if all(isinstance(n, int) for n in pair):
+            return pair  # type: ignore[return-value]
+    return None
+
+
+def _local_name(trace: Trace, call: CallRecord) -> str:
+    """The path below the module that made the call: a child's child may be called directly."""
+    path = trace.modules[call.module].path
+    if call.parent < 0:
+        return path
+    outer = trace.modules[trace.calls[call.parent].module].path
+    return path.removeprefix(f"{outer}.") if outer else path

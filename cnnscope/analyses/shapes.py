@@ -1,0 +1,164 @@
+"""The floor formula: a layer's output shape from its hyper-parameters alone.
+
+Nothing here looks at what the trace says came out. The traced shape must agree, for every
+convolution and pool, and a report lists where it does not.
+"""
+
+from math import ceil, floor
+from typing import Any, NamedTuple
+
+from cnnscope import ops
+from cnnscope.records import Geometry, ModuleRecord, OpRecord, Shape, Trace
+
+
+class Slide(NamedTuple):
+    """A layer that slides over its input, as far as shapes go."""
+
+    form: str  # "convolution", "transposed", "pool" or "adaptive"
+    geometry: Geometry
+    axes: int
+    channels: int | None  # out channels; a pool keeps those that it is given
+    output_size: tuple[int | None, ...] = ()  # of an adaptive pool
+
+    def predict(self, shape: Shape) -> Shape:
+        """The output shape for an input shape (N, C, ...) or (C, ...); sizes may come out < 1."""
+        lead, spatial = shape[: -self.axes], shape[-self.axes :]
+        sizes = tuple(self._size(axis, size) for axis, size in enumerate(spatial))
+        return (*lead[:-1], self.channels or lead[-1], *sizes)
+
+    def _size(self, axis: int, size: int) -> int:
+        g = self.geometry
+        if self.form == "adaptive":
+            wanted = self.output_size[axis]
+            return size if wanted is None else wanted
+        kernel, stride, dilation = g.kernel_size[axis], g.stride[axis], g.dilation[axis]
+        padding = _pixels(g, axis)
+        if self.form == "transposed":
+            return transposed_size(
+                size, kernel, stride, padding // 2, dilation, g.output_padding[axis]
+            )
+        return output_size(size, kernel, stride, padding, dilation, ceil_mode=g.ceil_mode)
+
+
+def output_size(
+    size: int, kernel: int, stride: int, padding: int, dilation: int, *, ceil_mode: bool = False
+) -> int:
+    """floor((size + padding - dilation*(kernel - 1) - 1) / stride + 1), `padding` on both sides.
+
+    With `ceil_mode` the division is rounded up, and a last window that would begin in the right
+    padding is dropped (torch.nn.MaxPool2d, "Shape" and "Note").
+    """
+    steps = (size + padding - dilation * (kernel - 1) - 1) / stride
+    if not ceil_mode:
+        return floor(steps + 1)
+    windows = ceil(steps) + 1
+    return windows - 1 if (windows - 1) * stride >= size + padding // 2 else windows
+
+
+def transposed_size(
+    size: int, kernel: int, stride: int, padding: int, dilation: int, output_padding: int
+) -> int:
+    """(size - 1)*stride - 2*padding + dilation*(kernel - 1) + output_padding + 1."""
+    return (size - 1) * stride - 2 * padding + dilation * (kernel - 1) + output_padding + 1
+
+
+def formula(slide: Slide, shape: Shape, axis: int) -> str:
+    """The formula of one axis with its numbers put in, for people."""
+    g, size = slide.geometry, shape[-slide.axes :][axis]
+    kernel, stride, dilation = g.kernel_size[axis], g.stride[axis], g.dilation[axis]
+    rounding = "ceil" if g.ceil_mode else "floor"
+    padding = _pixels(g, axis)
+    pads = f"2*{padding // 2}" if padding % 2 == 0 else str(padding)
+    result = slide._size(axis, size)  # noqa: SLF001
+    return f"{rounding}(({size} + {pads} - {dilation}*({kernel} - 1) - 1)/{stride} + 1) = {result}"
+
+
+def of_module(module: ModuleRecord) -> Slide | None:
+    """How a convolution or pool of torch.nn slides, from its constructor's arguments."""
+    kind, axes = module.base[:-2], _AXES.get(module.base[-2:])
+    if axes is None or kind not in _FORMS:
+        return None
+    hyper = module.hyper
+    form = _FORMS[kind]
+    if form == "adaptive":
+        wanted = _tuple(hyper.get("output_size"), axes)
+        return Slide(form, Geometry(), axes, None, wanted)
+    kernel = _tuple(hyper["kernel_size"], axes)
+    stride = hyper.get("stride")
+    padding = hyper.get("padding", 0)
+    geometry = Geometry(
+        kernel_size=kernel,
+        stride=kernel if stride is None else _tuple(stride, axes),
+        padding=padding if isinstance(padding, str) else _tuple(padding, axes),
+        dilation=_tuple(hyper.get("dilation", 1), axes),
+        groups=hyper.get("groups", 1),
+        output_padding=_tuple(hyper.get("output_padding", 0), axes),
+        ceil_mode=bool(hyper.get("ceil_mode", False)),
+    )
+    return Slide(form, geometry, axes, hyper.get("out_channels"))
+
+
+def of_op(trace: Trace, record: OpRecord) -> Slide | None:
+    """How a convolution or pool operation slides, from its own arguments."""
+    op, entry = ops.Op(trace, record), ops.lookup(record.name)
+    if entry is not None and entry.macs is ops.convolution:
+        return _of_convolution(op)
+    if entry is None or entry.label not in ("max pool", "avg pool") or not op.has("self"):
+        return None
+    axes = next((n for tag, n in _AXES.items() if tag in record.name), None)
+    if axes is None or op.get("kernel_size") is None:
+        return None
+    kernel = _tuple(op.get("kernel_size"), axes)
+    geometry = Geometry(
+        kernel_size=kernel,
+        stride=_tuple(op.get("stride") or kernel, axes),
+        padding=_tuple(op.get("padding", 0), axes),
+        dilation=_tuple(op.get("dilation", 1), axes),
+        ceil_mode=bool(op.get("ceil_mode", False)),
+        output_padding=(0,) * axes,
+    )
+    return Slide("pool", geometry, axes, None)
+
+
+def _of_convolution(op: ops.Op) -> Slide:
+    weight = op.shape("weight")
+    axes = len(weight) - 2
+    transposed, groups = bool(op.get("transposed", False)), int(op.get("groups", 1))
+    geometry = Geometry(
+        kernel_size=weight[2:],
+        stride=_tuple(op.get("stride", 1), axes),
+        padding=_tuple(op.get("padding", 0), axes),
+        dilation=_tuple(op.get("dilation", 1), axes),
+        groups=groups,
+        output_padding=_tuple(op.get("output_padding", 0), axes),
+    )
+    channels = weight[1] * groups if transposed else weight[0]
+    return Slide("transposed" if transposed else "convolution", geometry, axes, channels)
+
+
+_AXES = {"1d": 1, "2d": 2, "3d": 3}
+_FORMS = {
+    "Conv": "convolution",
+    "ConvTranspose": "transposed",
+    "MaxPool": "pool",
+    "AvgPool": "pool",
+    "LPPool": "pool",
+    "AdaptiveAvgPool": "adaptive",
+    "AdaptiveMaxPool": "adaptive",
+}
+
+
+def _tuple(value: Any, axes: int) -> tuple[Any, ...]:
+    """One number for all axes, or one each."""
+    if isinstance(value, (tuple, list)):
+        return tuple(value) if len(value) == axes else tuple(value) * axes
+    return (value,) * axes
+
+
+def _pixels(geometry: Geometry, axis: int) -> int:
+    """Padding of one axis, both sides together. `same` pads what the kernel takes away."""
+    if geometry.padding == "same":
+        return int(geometry.dilation[axis] * (geometry.kernel_size[axis] - 1))
+    if isinstance(geometry.padding, str):
+        return 0
+    return 2 * geometry.padding[axis]

@@ -1,0 +1,89 @@
+"""The command line: parse, call one function, render, exit code. Nothing else prints."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from cnnscope import __version__
+from cnnscope.cli import summary
+from cnnscope.errors import CnnscopeError
+
+app = typer.Typer(
+    name="cnnscope",
+    help="The truth about a convolutional network before you train it.\n\n"
+    "Example: cnnscope summary resnet18",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(summary.summary)
+
+_debug = False
+
+
+def _version(*, wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"cnnscope {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, help="Print the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    global _debug  # noqa: PLW0603
+    _debug = debug
+    _version(wanted=version)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command line and exit: 0 good, 1 "no", 2 wrong request, 3 model failed, 130 Ctrl-C."""
+    raise SystemExit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run a command line; the exit code."""
+    try:
+        result: Any = app(arguments, standalone_mode=False)
+        sys.stdout.flush()
+    except CnnscopeError as error:
+        return _fail(str(error), error.exit_code)
+    except BrokenPipeError:  # the reader has seen enough
+        _silence(sys.stdout)
+        return 141
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", 130)
+    except Exception as error:
+        if _debug or not _is_usage_error(error):
+            raise
+        error.show()  # type: ignore[attr-defined]
+        return 2
+    return result if isinstance(result, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    if _debug and sys.exc_info()[1] is not None:
+        import traceback
+
+        traceback.print_exc()
+    typer.echo(f"cnnscope: {message}", err=True)
+    return code
+
+
+def _is_usage_error(error: Exception) -> bool:
+    """An error of the argument parser, which knows how to show itself."""
+    return hasattr(error, "show") and hasattr(error, "exit_code")
+
+
+def _silence(stream: Any) -> None:
+    """Keep the interpreter from complaining again when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

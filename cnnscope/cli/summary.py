@@ -1,0 +1,125 @@
+"""`cnnscope summary`."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from cnnscope.errors import RequestError
+
+
+class Format(str, Enum):
+    """How a report is written."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+    MARKDOWN = "markdown"
+
+
+def summary(  # noqa: PLR0913
+    model: Annotated[str, typer.Argument(help="A model, such as resnet18.", show_default=False)],
+    input_: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="CxHxW",
+            help="Input size: 3x224x224, 224x224, 224 or with a batch 1x3x224x224; :dtype after "
+            "it. Repeat for several inputs. Left out: what the model was published for.",
+        ),
+    ] = None,
+    batch_size: Annotated[
+        Optional[int], typer.Option("--batch-size", "-b", metavar="N", help="Samples per batch.")
+    ] = None,
+    num_classes: Annotated[
+        Optional[int], typer.Option("--num-classes", metavar="N", help="Classes of the model.")
+    ] = None,
+    arg: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--arg",
+            metavar="NAME=VALUE",
+            help="Argument for the model's constructor, a Python literal. Repeatable.",
+        ),
+    ] = None,
+    dtype: Annotated[
+        Optional[str],
+        typer.Option("--dtype", help="Type of weights and input: float16, bfloat16, ..."),
+    ] = None,
+    depth: Annotated[
+        Optional[str],
+        typer.Option("--depth", "-d", metavar="N|all", help="Levels of the call tree to show."),
+    ] = None,
+    unfold: Annotated[bool, typer.Option("--unfold", help="Show equal blocks one by one.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", "-a", help="Every row, rearranging operations too.")
+    ] = False,
+    columns: Annotated[
+        Optional[str],
+        typer.Option(
+            "--columns",
+            metavar="A,B,...",
+            help="Of layer, path, operation, input, output, kernel, features, params, macs, "
+            "flops, share, element-ops, activation.",
+        ),
+    ] = None,
+    sort: Annotated[
+        Optional[str],
+        typer.Option("--sort", help="List layers by macs, params, element-ops or activation."),
+    ] = None,
+    filter_: Annotated[
+        Optional[str],
+        typer.Option("--filter", metavar="GLOB", help="Only layers of such a path or operation."),
+    ] = None,
+    format_: Annotated[
+        Format, typer.Option("--format", "-f", help="How to write it.")
+    ] = Format.TABLE,
+    output: Annotated[
+        Optional[Path],
+        typer.Option("--output", "-o", metavar="FILE", help="Write to a file.", show_default=False),
+    ] = None,
+) -> None:
+    """Layers, output shapes, parameters, MACs and memory of a model.
+
+    Example: cnnscope summary resnet18 --input 3x224x224
+
+    No weights are allocated or downloaded: the model runs once on tensors without data.
+    """
+    from cnnscope.cli import out
+    from cnnscope.render import columns as all_columns
+    from cnnscope.render.view import Options
+    from cnnscope.spec import parse_arguments
+
+    chosen = all_columns.choose(
+        [key.strip() for key in columns.split(",")] if columns else all_columns.DEFAULT
+    )
+    options = Options(_depth(depth), unfold, everything, sort, filter_)
+    arguments = parse_arguments(arg or ())
+    out.check_writable(output)
+
+    from cnnscope.report import report
+    from cnnscope.run import trace_spec
+
+    trace = trace_spec(
+        model,
+        inputs=input_ or (),
+        arguments=arguments,
+        num_classes=num_classes,
+        batch_size=batch_size,
+        dtype=dtype,
+    )
+    out.write_summary(report(trace), options, chosen, format_.value, output)
+
+
+def _depth(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if text == "all":
+        return 0
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 10**6:
+        raise RequestError(f"--depth {text[:20]!r}: expected a number from 1, or all")
+    return int(text)

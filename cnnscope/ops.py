@@ -1,0 +1,449 @@
+"""The operation table: what every operation costs, in one entry each.
+
+A new operation is added here and nowhere else. An entry holds
+
+* `kind`: how the operation is treated (see `Kind`),
+* `macs`: its multiply-accumulates as *named factors*, whose product is the number. The factors
+  are what an explanation prints, so the number and the explanation cannot disagree.
+* `steps`: element operations, one per element per arithmetic step.
+
+MACs are counted for convolutions, linear layers, matrix products (attention's included) and
+recurrent cells, the usage of papers since AlexNet ("multiply-adds" in Howard et al., MobileNets,
+2017, section 3.1). Steps are counted per output element, with every transcendental function
+(exp, tanh, erf, ...) as one step. What a step is, is written beside each entry.
+
+Formulas read shapes and attributes only. Shapes are N, C, then the spatial axes.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from math import ceil, log2, prod
+from typing import Any
+
+from cnnscope.records import OpRecord, Shape, Trace
+
+Factors = Mapping[str, int]
+
+
+class Kind(Enum):
+    """How an operation is treated."""
+
+    PRODUCT = "product"  # multiply-accumulates
+    ELEMENT = "element"  # arithmetic per element
+    REARRANGE = "rearrange"  # moves, copies or selects data: no arithmetic
+    CREATE = "create"  # makes data from nothing: constants, grids, empty buffers
+
+
+class Op:
+    """An operation as a formula sees it: shapes by argument name, attributes, output shape."""
+
+    __slots__ = ("record", "trace")
+
+    def __init__(self, trace: Trace, record: OpRecord) -> None:
+        self.trace, self.record = trace, record
+
+    def has(self, name: str) -> bool:
+        """Whether the tensor argument was given."""
+        return name in self.record.inputs
+
+    def shape(self, name: str, position: int = 0) -> Shape:
+        """Shape of a tensor argument (of its `position`-th tensor if it is a list)."""
+        value = self.record.inputs[name]
+        tid = value[position] if isinstance(value, tuple) else value
+        return () if tid is None else self.trace.tensors[tid].shape
+
+    def shapes(self, name: str) -> tuple[Shape, ...]:
+        """Shapes of a list argument."""
+        value = self.record.inputs.get(name, ())
+        ids = value if isinstance(value, tuple) else (value,)
+        return tuple(self.trace.tensors[i].shape for i in ids if i is not None)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """A non-tensor argument."""
+        return self.record.attributes.get(name, default)
+
+    @property
+    def out(self) -> Shape:
+        """Shape of the first output (scalar if there is none)."""
+        outputs = self.record.outputs
+        return self.trace.tensors[outputs[0]].shape if outputs else ()
+
+    @property
+    def first(self) -> Shape:
+        """Shape of the first tensor argument."""
+        return self.shape(next(iter(self.record.inputs)))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the table knows about an operation."""
+
+    label: str
+    kind: Kind
+    macs: Callable[[Op], tuple[Factors, ...]] = lambda _: ()
+    steps: Callable[[Op], int] = lambda _: 0
+
+
+TABLE: dict[str, Entry] = {}
+
+
+def lookup(name: str) -> Entry | None:
+    """The entry of an operation by its full name ("aten.add_.Tensor"), None if unknown."""
+    return TABLE.get(base_name(name))
+
+
+def base_name(name: str) -> str:
+    """The name that the table uses: no aten namespace, no overload, no in-place underscore."""
+    namespace, _, rest = name.partition(".")
+    base = rest.partition(".")[0]
+    if len(base) > 1 and base.endswith("_") and not base.endswith("__"):
+        base = base[:-1]
+    return base if namespace == "aten" else f"{namespace}.{base}"
+
+
+def macs(trace: Trace, record: OpRecord) -> int:
+    """Multiply-accumulates of one operation, 0 if the table does not know it."""
+    entry = lookup(record.name)
+    return sum(prod(f.values()) for f in entry.macs(Op(trace, record))) if entry else 0
+
+
+def element_ops(trace: Trace, record: OpRecord) -> int:
+    """Element operations of one operation, 0 if the table does not know it."""
+    entry = lookup(record.name)
+    return entry.steps(Op(trace, record)) if entry else 0
+
+
+# ---------------------------------------------------------------------------- registration
+
+
+def _enter(names: str, entry: Entry) -> None:
+    for name in names.split():
+        if name in TABLE:
+            raise ValueError(f"{name} has two entries")
+        TABLE[name] = entry
+
+
+Formula = Callable[[Op], tuple[Factors, ...]]
+
+
+def _product(
+    label: str, names: str, steps: Callable[[Op], int] = lambda _: 0
+) -> Callable[[Formula], Formula]:
+    """Register a multiply-accumulate formula."""
+
+    def register(formula: Formula) -> Formula:
+        _enter(names, Entry(label, Kind.PRODUCT, formula, steps))
+        return formula
+
+    return register
+
+
+def _per_output(label: str, steps: int, names: str) -> None:
+    """Register operations that take a fixed number of steps for each output element."""
+    _enter(names, Entry(label, Kind.ELEMENT, steps=lambda op: steps * prod(op.out)))
+
+
+def _per_input(label: str, steps: int, names: str) -> None:
+    """Register operations that take a fixed number of steps for each input element."""
+    _enter(names, Entry(label, Kind.ELEMENT, steps=lambda op: steps * prod(op.first)))
+
+
+def _each(kind: Kind, names: str) -> None:
+    """Register operations without arithmetic, each labelled with its own name."""
+    for name in names.split():
+        label = name.rpartition(".")[2].strip("_").replace("_", " ")
+        _enter(name, Entry(label, kind))
+
+
+# ------------------------------------------------------------------------ matrix products
+
+
+@_product("conv", "convolution _convolution conv1d conv2d conv3d mkldnn_convolution")
+def convolution(op: Op) -> tuple[Factors, ...]:
+    """Each output position of each output channel is a dot product over one group's window.
+
+    A transposed convolution scatters instead: each *input* position meets the whole kernel once.
+    """
+    data, weight = op.shape("input"), op.shape("weight")
+    spatial = len(weight) - 2
+    transposed = bool(op.get("transposed", False))
+    where = data if transposed else op.out
+    batch = where[0] if len(where) == len(weight) else 1
+    inside = ("in channels", "out channels per group")
+    names = inside if transposed else ("out channels", "in channels per group")
+    return (
+        {
+            "batch": batch,
+            "input positions" if transposed else "output positions": prod(where[-spatial:]),
+            names[0]: weight[0],
+            names[1]: weight[1],
+            "kernel": prod(weight[2:]),
+        },
+    )
+
+
+@_product("deformable conv", "torchvision.deform_conv2d")
+def deformable_convolution(op: Op) -> tuple[Factors, ...]:
+    """A convolution at sampled positions (Dai et al. 2017, section 2.1)."""
+    weight, out = op.shape("weight"), op.out
+    return (
+        {
+            "batch": out[0],
+            "output positions": prod(out[2:]),
+            "out channels": weight[0],
+            "in channels per group": weight[1],
+            "kernel": prod(weight[2:]),
+        },
+    )
+
+
+def _matrix_product(a: Shape, b: Shape) -> tuple[Factors, ...]:
+    batch = a[:-2]
+    factors = {"rows": a[-2], "inner": a[-1], "columns": b[-1]}
+    return ({"batch": prod(batch), **factors} if batch else factors,)
+
+
+@_product("matmul", "mm bmm _int_mm")
+def matrix_product(op: Op) -> tuple[Factors, ...]:
+    """(..., rows, inner) by (..., inner, columns)."""
+    return _matrix_product(op.shape("self"), op.shape("mat2"))
+
+
+@_product("matmul", "addmm", steps=lambda _: 0)
+def added_matrix_product(op: Op) -> tuple[Factors, ...]:
+    """A matrix product whose sums begin at a bias."""
+    return _matrix_product(op.shape("mat1"), op.shape("mat2"))
+
+
+@_product("matmul", "baddbmm addbmm")
+def added_batched_product(op: Op) -> tuple[Factors, ...]:
+    """A batched matrix product whose sums begin at another tensor."""
+    return _matrix_product(op.shape("batch1"), op.shape("batch2"))
+
+
+@_product("matmul", "mv addmv")
+def matrix_vector_product(op: Op) -> tuple[Factors, ...]:
+    """(rows, inner) by (inner)."""
+    matrix = op.shape("mat") if op.has("mat") else op.shape("self")
+    return ({"rows": matrix[0], "inner": matrix[1]},)
+
+
+@_product("dot", "dot vdot")
+def dot_product(op: Op) -> tuple[Factors, ...]:
+    """One multiply-accumulate per element."""
+    return ({"elements": prod(op.shape("self"))},)
+
+
+@_product("linear", "linear mkldnn_linear")
+def linear(op: Op) -> tuple[Factors, ...]:
+    """Every leading position of the output is a row of products with the weight."""
+    out_features, in_features = op.shape("weight")[-2:]
+    positions = prod(op.out) // out_features
+    return (
+        {"positions": positions, "in features": in_features, "out features": out_features},
+    )
+
+
+@_product("bilinear", "_trilinear")
+def trilinear(op: Op) -> tuple[Factors, ...]:
+    """`nn.Bilinear`: every output is a sum over pairs of inputs (and their products)."""
+    left, weight, right = op.shape("i1"), op.shape("i2"), op.shape("i3")
+    return ({"positions and pairs": prod(max(a, b, c) for a, b, c in zip(left, weight, right, strict=True)), "products": 2},)  # noqa: E501
+
+
+@_product(
+    "attention",
+    "_scaled_dot_product_flash_attention _scaled_dot_product_efficient_attention "
+    "_scaled_dot_product_cudnn_attention _scaled_dot_product_flash_attention_for_cpu "
+    "_scaled_dot_product_fused_attention_overrideable _scaled_dot_product_attention_math "
+    "_scaled_dot_product_attention_math_for_mps scaled_dot_product_attention",
+    steps=lambda op: 6 * prod(op.shape("query")[:-1]) * op.shape("key")[-2],  # scale, softmax
+)
+def attention(op: Op) -> tuple[Factors, ...]:
+    """Scores QK^T and their product with V (Vaswani et al. 2017, section 3.2.1)."""
+    query, key, value = op.shape("query"), op.shape("key"), op.shape("value")
+    common = {"batch and heads": prod(query[:-2]), "queries": query[-2], "keys": key[-2]}
+    return ({**common, "query features": query[-1]}, {**common, "value features": value[-1]})
+
+
+@_product("recurrent layer", "mkldnn_rnn_layer")
+def fused_recurrent_layer(op: Op) -> tuple[Factors, ...]:
+    """One layer of a recurrent network: both products of every gate, at every time step.
+
+    weight0 is (gates x hidden, input), weight1 is (gates x hidden, hidden).
+    """
+    positions = prod(op.shape("input")[:-1])
+    return (
+        {"time steps and batch": positions, "input weights": prod(op.shape("weight0"))},
+        {"time steps and batch": positions, "hidden weights": prod(op.shape("weight1"))},
+    )
+
+
+# ----------------------------------------------------------------------- element operations
+
+# One step: the result is one arithmetic or comparing instruction per element.
+_per_output(
+    "relu", 1, "relu threshold clamp_min clamp_max"
+)  # max(x, 0): one comparison
+_per_output("add", 1, "add")
+_per_output("sub", 1, "sub rsub")
+_per_output("mul", 1, "mul")
+_per_output("div", 1, "div true_divide floor_divide")
+for _name in (
+    "neg abs sign ceil floor round trunc frac reciprocal sqrt square exp exp2 expm1 log log2 log10 "
+    "log1p sin cos tan asin acos atan atan2 sinh cosh tanh erf erfc erfinv pow float_power remainder "
+    "fmod maximum minimum fmax fmin eq ne lt le gt ge logical_and logical_or logical_xor "
+    "logical_not bitwise_and bitwise_or bitwise_xor bitwise_not isnan isinf isfinite where "
+    "masked_fill lerp hypot sgn cumsum cumprod prelu _prelu_kernel native_dropout"
+).split():
+    _per_output(_name.strip("_").removesuffix("_kernel").replace("_", " "), 1, _name)
+_per_output("clamp", 2, "clamp hardtanh")  # two comparisons
+_per_output("relu6", 2, "relu6")
+_per_output("leaky relu", 2, "leaky_relu")  # compare, multiply
+_per_output("rsqrt", 2, "rsqrt")  # sqrt, reciprocal
+_per_output("multiply-add", 2, "addcmul")
+_per_output("divide-add", 2, "addcdiv")
+_per_output("sigmoid", 4, "sigmoid")  # negate, exp, add, reciprocal
+_per_output("log sigmoid", 4, "log_sigmoid_forward")  # negate, exp, add, log
+_per_output("silu", 5, "silu")  # sigmoid, multiply
+_per_output("gelu", 5, "gelu")  # divide, erf, add, multiply, halve
+_per_output("hard sigmoid", 4, "hardsigmoid")  # add, two comparisons, divide
+_per_output("hard swish", 5, "hardswish")  # hard sigmoid, multiply
+_per_output("elu", 4, "elu")  # compare, exp, subtract, multiply
+_per_output("softplus", 3, "softplus")  # exp, add, log
+_per_output("mish", 5, "mish")  # softplus, tanh, multiply
+_per_output("hard shrink", 2, "hardshrink softshrink")
+_per_output("glu", 5, "glu")  # sigmoid of one half, multiply
+_per_output("softmax", 5, "_softmax _safe_softmax softmax")  # max, subtract, exp, sum, divide
+_per_output("log softmax", 5, "_log_softmax log_softmax")  # max, subtract, exp, sum, subtract
+_per_output("relative distance", 3, "_cdist_forward")
+
+# Reductions: one step per element that goes in.
+for _name in (
+    "sum prod amax amin max min argmax argmin any all logsumexp aminmax median count_nonzero"
+).split():
+    _per_input(_name, 1, _name)
+_per_input("mean", 1, "mean")
+_per_input("variance", 3, "var std var_mean std_mean")  # subtract mean, square, sum
+_per_input("norm", 2, "linalg_vector_norm norm")  # square, sum
+
+
+def _norm_steps(op: Op) -> int:
+    """Mean (1), variance (3: subtract, square, sum), scale (1); weight and bias one each."""
+    return (5 + op.has("weight") + op.has("bias")) * prod(op.shape("input"))
+
+
+# At inference the statistics are constants: y = a x + b, one multiplication and one addition.
+_per_output(
+    "batch norm",
+    2,
+    "native_batch_norm _native_batch_norm_legit_no_training _native_batch_norm_legit "
+    "_batch_norm_no_update cudnn_batch_norm batch_norm",
+)
+_enter(
+    "native_layer_norm native_group_norm layer_norm group_norm",
+    Entry("norm", Kind.ELEMENT, steps=_norm_steps),
+)
+_per_output("rms norm", 4, "_fused_rms_norm rms_norm")  # square, sum, scale, weight
+
+
+def _window(op: Op) -> int:
+    kernel = op.get("kernel_size", ())
+    spatial = {"1d": 1, "2d": 2, "3d": 3}
+    axes = next((n for tag, n in spatial.items() if tag in op.record.name), 2)
+    return int(prod(kernel if len(kernel) == axes else tuple(kernel) * axes))
+
+
+def _pool_steps(op: Op) -> int:
+    """One comparison or addition per element of each window."""
+    return prod(op.out) * _window(op)
+
+
+_enter(
+    "max_pool2d_with_indices max_pool3d_with_indices max_pool1d max_pool2d max_pool3d "
+    "mkldnn_max_pool2d mkldnn_max_pool3d fractional_max_pool2d",
+    Entry("max pool", Kind.ELEMENT, steps=_pool_steps),
+)
+_enter("avg_pool1d avg_pool2d avg_pool3d", Entry("avg pool", Kind.ELEMENT, steps=_pool_steps))
+_per_input("adaptive avg pool", 1, "_adaptive_avg_pool2d _adaptive_avg_pool3d")
+_per_input("adaptive max pool", 1, "adaptive_max_pool2d adaptive_max_pool3d")
+
+# Interpolation: a multiplication and an addition for each tap.
+_per_output("upsample linear", 4, "upsample_linear1d")
+_per_output("upsample bilinear", 8, "upsample_bilinear2d _upsample_bilinear2d_aa")
+_per_output("upsample trilinear", 16, "upsample_trilinear3d")
+_per_output("upsample bicubic", 32, "upsample_bicubic2d _upsample_bicubic2d_aa")
+_per_output("grid sample", 8, "grid_sampler_2d cudnn_grid_sampler")
+_per_output("grid sample", 16, "grid_sampler_3d")
+_each(
+    Kind.REARRANGE,
+    "upsample_nearest1d upsample_nearest2d upsample_nearest3d "
+    "_upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d",
+)
+
+
+def _roi_steps(op: Op) -> int:
+    """Four taps (multiply, add) for each sampling point of each bin (He et al. 2017, 3)."""
+    ratio = op.get("sampling_ratio", 0)
+    return prod(op.out) * 8 * (ratio * ratio if ratio > 0 else 4)
+
+
+_enter(
+    "torchvision.roi_align torchvision.ps_roi_align",
+    Entry("roi align", Kind.ELEMENT, steps=_roi_steps),
+)
+_per_output("roi pool", 1, "torchvision.roi_pool torchvision.ps_roi_pool")
+
+
+def _nms_steps(op: Op) -> int:
+    """At most every pair of boxes is compared: 4 bounds, 2 sides, areas, ratio (9 steps)."""
+    boxes = op.shape("dets")[0]
+    return 9 * boxes * (boxes - 1) // 2
+
+
+def _sort_steps(op: Op) -> int:
+    """Comparisons of a merge sort, n log2 n."""
+    size = prod(op.first)
+    return size * ceil(log2(size)) if size > 1 else 0
+
+
+_enter("torchvision.nms", Entry("nms", Kind.ELEMENT, steps=_nms_steps))
+_enter("sort argsort msort topk _unique2 unique_dim", Entry("sort", Kind.ELEMENT, steps=_sort_steps))
+
+
+def _local_response_steps(op: Op) -> int:
+    return prod(op.out)
+
+
+_enter("_thnn_fused_lstm_cell", Entry("lstm cell", Kind.ELEMENT, steps=lambda op: 13 * prod(op.out)))
+_enter("_thnn_fused_gru_cell", Entry("gru cell", Kind.ELEMENT, steps=lambda op: 12 * prod(op.out)))
+
+# ----------------------------------------------------------------- no arithmetic: rearranging
+
+_each(
+    Kind.REARRANGE,
+    "view _unsafe_view reshape _reshape_alias permute transpose t numpy_T mT adjoint movedim "
+    "expand expand_as squeeze unsqueeze flatten unflatten slice select narrow split "
+    "split_with_sizes unsafe_split chunk unsafe_chunk unbind as_strided diagonal "
+    "cat concat stack hstack vstack "
+    "clone copy _to_copy contiguous alias detach lift_fresh lift_fresh_copy _conj view_as_real "
+    "view_as_complex real imag resolve_conj resolve_neg "
+    "constant_pad_nd pad reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d "
+    "replication_pad2d replication_pad3d _pad_circular "
+    "repeat tile repeat_interleave roll flip rot90 pixel_shuffle pixel_unshuffle "
+    "channel_shuffle native_channel_shuffle im2col col2im unfold unfold_copy "
+    "index index_select gather take take_along_dim embedding masked_select nonzero "
+    "nonzero_numpy index_put _index_put_impl scatter scatter_add index_add index_copy index_fill "
+    "select_scatter slice_scatter as_strided_scatter masked_scatter "
+    "tril triu diag diag_embed dropout alpha_dropout feature_dropout "
+    "_local_scalar_dense item is_nonzero equal resize set "
+    "cnnscope.window cnnscope.write_window",
+)
+_each(
+    Kind.CREATE,
+    "empty empty_strided empty_like new_empty new_empty_strided zeros zeros_like new_zeros ones "
+    "ones_like new_ones full full_like new_full fill zero arange linspace logspace eye "
+    "scalar_tensor tensor rand randn rand_like randn_like randint randperm normal uniform "
+    "bernoulli meshgrid tril_indices triu_indices one_hot",
+)

@@ -1,0 +1,235 @@
+"""The frozen records: the trace, which is all that is kept of a run, and the report made from it.
+
+Everything here is plain data (strings, numbers, tuples, dicts) without torch, so that it can be
+stored, compared, written by hand in a test, and read in the time Python takes to start.
+Shapes are tuples in torch's order (N, C, H, W); sizes are bytes; ids are positions in the tuple
+of the same name on `Trace`.
+"""
+
+from typing import Any
+
+import msgspec
+
+TRACE_SCHEMA = 1
+REPORT_SCHEMA = 1
+
+Shape = tuple[int, ...]
+
+
+class TensorSpec(msgspec.Struct, frozen=True):
+    """A tensor that has no data: its shape and its dtype ("float32")."""
+
+    shape: Shape
+    dtype: str = "float32"
+
+    def __str__(self) -> str:
+        return f"{'x'.join(map(str, self.shape)) or 'scalar'} {self.dtype}"
+
+
+class Inputs(msgspec.Struct, frozen=True):
+    """What a forward is called with: one argument per tensor, or one list of all of them."""
+
+    tensors: tuple[TensorSpec, ...]
+    as_list: bool = False
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Where a model came from: what the user typed, its arguments and the versions behind it."""
+
+    spec: str
+    source: str
+    name: str
+    arguments: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+
+
+# ------------------------------------------------------------------------------- the trace
+
+
+class ModuleRecord(msgspec.Struct, frozen=True):
+    """An `nn.Module`: its dotted path ("" is the model), class, and documented hyper-parameters.
+
+    `base` is the nearest class of `torch.nn` that it is made from ("" for a plain `Module`): a
+    module whose base is its own class is the library's, and nobody wants to see inside.
+    """
+
+    path: str
+    kind: str
+    base: str = ""
+    hyper: dict[str, Any] = {}
+
+    @property
+    def library(self) -> bool:
+        """Whether this is a class of `torch.nn` itself."""
+        return self.kind == self.base
+
+
+class CallRecord(msgspec.Struct, frozen=True):
+    """One execution of a module: a module that runs twice has two.
+
+    `parent` is a call id or -1, `start` the id of the operation that ran next after it began.
+    """
+
+    module: int
+    parent: int
+    start: int = 0
+    inputs: tuple[int, ...] = ()
+    outputs: tuple[int, ...] = ()
+
+
+class ParamRecord(msgspec.Struct, frozen=True):
+    """A parameter or buffer. `tensor` is the id under which operations read it.
+
+    Names that share one storage (tied weights) are one record with `aliases`. `used` tells
+    whether any operation read it.
+    """
+
+    path: str
+    tensor: int
+    aliases: tuple[str, ...] = ()
+    trainable: bool = True
+    buffer: bool = False
+    used: bool = True
+
+
+class StorageRecord(msgspec.Struct, frozen=True):
+    """Memory behind one or more tensors, alive from operation `born` until before `died`.
+
+    Operation ids; `born` is -1 for what was there before the run, `died` the number of
+    operations for what outlived it.
+    """
+
+    nbytes: int
+    born: int
+    died: int
+
+
+class TensorRecord(msgspec.Struct, frozen=True):
+    """A value, in static single assignment: an in-place operation makes a new one."""
+
+    shape: Shape
+    dtype: str
+    storage: int
+
+
+class OpRecord(msgspec.Struct, frozen=True):
+    """One operation: its name ("aten.add_.Tensor"), the call that it ran in (or -1).
+
+    `inputs` maps argument names to tensor ids (or tuples of them, None where one was left out),
+    `attributes` the other arguments.
+    """
+
+    name: str
+    inputs: dict[str, int | tuple[int | None, ...]]
+    outputs: tuple[int, ...]
+    attributes: dict[str, Any] = {}
+    call: int = -1
+
+
+class Trace(msgspec.Struct, frozen=True):
+    """Everything that one forward of a model did, and nothing of torch."""
+
+    source: Source
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    modules: tuple[ModuleRecord, ...]
+    calls: tuple[CallRecord, ...]
+    params: tuple[ParamRecord, ...]
+    tensors: tuple[TensorRecord, ...]
+    storages: tuple[StorageRecord, ...]
+    ops: tuple[OpRecord, ...]
+    device: str = "meta"
+    notes: tuple[str, ...] = ()
+    schema_version: int = TRACE_SCHEMA
+
+
+# ------------------------------------------------------------------------------ the report
+
+
+class Geometry(msgspec.Struct, frozen=True):
+    """How a layer slides over its input: one number per spatial axis (D, H, W order)."""
+
+    kernel_size: tuple[int, ...] = ()
+    stride: tuple[int, ...] = ()
+    padding: tuple[int, ...] | str = ()
+    dilation: tuple[int, ...] = ()
+    groups: int = 1
+    output_padding: tuple[int, ...] = ()
+    ceil_mode: bool = False
+
+
+class LayerRow(msgspec.Struct, frozen=True):
+    """One row of the summary: a module call, an operation run by a module, or bare parameters.
+
+    Costs include everything inside the row. Parameters are counted where they are first met, so
+    the rows of one depth never count a weight twice.
+    """
+
+    path: str
+    name: str
+    depth: int
+    kind: str  # "module", "operation" or "parameter"
+    operation: str
+    parent: int  # index of the enclosing row, -1 for the model itself
+    call: int = 1  # 2 when the same module runs for the second time
+    geometry: Geometry | None = None
+    input_shapes: tuple[Shape, ...] = ()
+    output_shapes: tuple[Shape, ...] = ()
+    expected_output: Shape | None = None  # by the floor formula, from hyper-parameters alone
+    features: tuple[int, int] | None = None  # channels (or features) in and out
+    params: int = 0
+    trainable_params: int = 0
+    buffers: int = 0
+    macs: int = 0
+    element_ops: int = 0
+    activation_bytes: int = 0
+    unknown_ops: int = 0
+    leaf: bool = True
+    rearranges: bool = False  # moves data about, or does nothing at all
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """Sums over the model. Bytes for memory; elements for parameters and buffers."""
+
+    params: int
+    trainable_params: int
+    frozen_params: int
+    unused_params: int
+    shared_params: int  # what would be added if tied weights were counted once per name
+    param_bytes: int
+    buffers: int
+    buffer_bytes: int
+    macs: int
+    flops: int
+    element_ops: int
+    input_bytes: int
+    activation_bytes: int  # everything that the forward allocates, freed or not
+    peak_activation_bytes: int
+    peak_layer: str
+    conv_layers: int
+    linear_layers: int
+    operations: int
+
+
+class UnknownOp(msgspec.Struct, frozen=True):
+    """An operation without a formula: its costs are missing from every total."""
+
+    name: str
+    count: int
+    first_layer: str
+
+
+class ModelReport(msgspec.Struct, frozen=True):
+    """The answer to `cnnscope summary`."""
+
+    source: Source
+    inputs: tuple[TensorSpec, ...]
+    device: str
+    layers: tuple[LayerRow, ...]
+    totals: Totals
+    unused: dict[str, int] = {}  # module or parameter path -> parameters that nothing read
+    shared: dict[str, tuple[str, ...]] = {}  # parameter path -> its other names
+    unknown: tuple[UnknownOp, ...] = ()
+    mismatches: tuple[str, ...] = ()  # layers whose shape the floor formula does not give
+    notes: tuple[str, ...] = ()
+    schema_version: int = REPORT_SCHEMA

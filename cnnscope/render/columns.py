@@ -1,0 +1,95 @@
+"""The columns of the summary: a title and a cell each, for every format that is a table."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from cnnscope.errors import RequestError
+from cnnscope.records import Totals
+from cnnscope.render import units
+from cnnscope.render.view import Line
+from cnnscope.spec import printable
+
+
+class Column(NamedTuple):
+    """A column: its key for --columns, its title, its cell, and whether it is a number."""
+
+    key: str
+    title: str
+    cell: Callable[[Line, Totals], str]
+    number: bool = True
+
+
+def _operation(line: Line, _: Totals) -> str:
+    text = line.content or units.operation(line.row)
+    return f"{text} x {line.times}" if line.times > 1 else text
+
+
+def _macs(line: Line, _: Totals) -> str:
+    return _unknown(line) or (units.si_short(line.macs) if line.macs else "")
+
+
+def _flops(line: Line, _: Totals) -> str:
+    return _unknown(line) or (units.si_short(2 * line.macs) if line.macs else "")
+
+
+def _unknown(line: Line) -> str:
+    """A row whose own cost is not known says so, and does not look free."""
+    return "unknown" if line.row.unknown_ops and not line.macs else ""
+
+
+def _params(line: Line, _: Totals) -> str:
+    if line.params:
+        return units.integer(line.params)
+    return "shared" if line.row.call > 1 and line.row.macs and line.row.kind == "module" else ""
+
+
+def _kernel(line: Line, _: Totals) -> str:
+    return units.geometry(line.row.geometry) if line.row.geometry else ""
+
+
+def _features(line: Line, _: Totals) -> str:
+    return f"{line.row.features[0]} -> {line.row.features[1]}" if line.row.features else ""
+
+
+COLUMNS = {
+    column.key: column
+    for column in (
+        Column("layer", "layer", lambda line, _: "  " * line.indent + line.name, number=False),
+        Column("path", "path", lambda line, _: line.row.path, number=False),
+        Column("operation", "operation", _operation, number=False),
+        Column(
+            "input",
+            "input",
+            lambda line, _: ", ".join(map(units.per_sample, line.row.input_shapes[:2])),
+            number=False,
+        ),
+        Column("output", "output", lambda line, _: units.output(line.row), number=False),
+        Column("kernel", "kernel", _kernel, number=False),
+        Column("features", "features", _features, number=False),
+        Column("params", "params", _params),
+        Column("macs", "MACs", _macs),
+        Column("flops", "FLOPs", _flops),
+        Column("share", "share", lambda line, t: units.percent(line.macs, t.macs)),
+        Column(
+            "element-ops",
+            "elem. ops",
+            lambda line, _: units.si_short(line.row.element_ops * line.times),
+        ),
+        Column("activation", "activation", lambda line, _: units.nbytes(line.row.activation_bytes)),
+    )
+}
+DEFAULT = ("layer", "operation", "output", "params", "macs", "share")
+
+
+def choose(keys: Sequence[str]) -> tuple[Column, ...]:
+    """The columns of these keys.
+
+    Raises:
+        RequestError: a key that there is no column for.
+    """
+    for key in keys:
+        if key not in COLUMNS:
+            raise RequestError(
+                f"--columns {printable(key)!r}: use any of {', '.join(COLUMNS)}"
+            )
+    return tuple(COLUMNS[key] for key in keys)

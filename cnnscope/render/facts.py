@@ -1,0 +1,105 @@
+"""The sentences around the table: header, totals and findings, alike in every text format."""
+
+from cnnscope.records import ModelReport
+from cnnscope.render import units
+from cnnscope.render.view import View
+
+
+def header(report: ModelReport) -> str:
+    """resnet18, torchvision 0.29.2, input 1x3x224x224 float32, traced on meta."""
+    source = report.source
+    version = source.versions.get(source.source, "")
+    arguments = ", ".join(f"{name}={value!r}" for name, value in source.arguments.items())
+    inputs = [str(spec) for spec in report.inputs]
+    parts = [
+        f"{source.source} {version}".strip() + (f" ({arguments})" if arguments else ""),
+        "input " + _counted(inputs),
+        f"traced on {report.device}",
+    ]
+    return " · ".join(parts)
+
+
+def totals(report: ModelReport) -> list[tuple[str, str]]:
+    """What the model comes to, a line for each question."""
+    t = report.totals
+    lines = [
+        ("parameters", _parameters(report)),
+        (
+            "MACs",
+            f"{_with_unit(t.macs, 'MACs')} ({_with_unit(t.flops, 'FLOPs')}; 1 MAC = 2 FLOPs)"
+            f" + {_with_unit(t.element_ops, 'element ops')}",
+        ),
+        (
+            "activations",
+            f"peak {units.nbytes(t.peak_activation_bytes)}"
+            + (f" at {t.peak_layer}" if t.peak_layer else "")
+            + f", all allocations {units.nbytes(t.activation_bytes)}",
+        ),
+        (
+            "depth",
+            f"{t.conv_layers} conv + {t.linear_layers} linear = "
+            f"{units.plural(t.conv_layers + t.linear_layers, 'weight layer')}",
+        ),
+    ]
+    if t.buffers:
+        text = f"{units.integer(t.buffers)} ({units.nbytes(t.buffer_bytes)})"
+        lines.insert(1, ("buffers", text))
+    return lines
+
+
+def findings(report: ModelReport) -> list[str]:
+    """What a person should know before trusting or training the model."""
+    found = [
+        f"defined but never used: {path}, {units.plural(count, 'parameter')}"
+        for path, count in report.unused.items()
+    ]
+    found += [
+        f"one weight under several names: {path} = {', '.join(aliases)}"
+        for path, aliases in report.shared.items()
+    ]
+    found += [
+        f"no formula for {op.name} (x{op.count}, first in {op.first_layer or 'the model'}): "
+        "its cost is missing above"
+        for op in report.unknown
+    ]
+    found += [
+        f"the floor formula does not give the output of {path}" for path in report.mismatches
+    ]
+    return found + list(report.notes)
+
+
+def omitted(view: View) -> str:
+    """What the table leaves out, and how to see it."""
+    parts = []
+    if view.depth < view.full_depth:
+        parts.append(f"{view.depth} of {view.full_depth} levels (--depth {view.full_depth})")
+    if view.folded:
+        parts.append("equal blocks folded as x N (--unfold)")
+    if view.hidden:
+        parts.append(f"{units.plural(view.hidden, 'rearranging or idle row')} hidden (--all)")
+    return "shown: " + ", ".join(parts) if parts else ""
+
+
+def _parameters(report: ModelReport) -> str:
+    t = report.totals
+    parts = [units.nbytes(t.param_bytes)]
+    if t.frozen_params:
+        parts.append(f"{units.integer(t.trainable_params)} trainable")
+        parts.append(f"{units.integer(t.frozen_params)} frozen")
+    elif t.params:
+        parts.append("all trainable")
+    if t.unused_params:
+        parts.append(f"{units.integer(t.unused_params)} never used")
+    if t.shared_params:
+        parts.append(f"{units.integer(t.shared_params)} more if tied weights were counted twice")
+    return f"{units.integer(t.params)} ({', '.join(parts)})"
+
+
+def _with_unit(value: int, unit: str) -> str:
+    """1.814 GMACs: the prefix belongs to the unit."""
+    number, _, prefix = units.si(value).partition(" ")
+    return f"{number} {prefix}{unit}" if unit != "element ops" else f"{number} {prefix} {unit}"
+
+
+def _counted(names: list[str]) -> str:
+    return f"{len(names)} x {names[0]}" if len(set(names)) == 1 and len(names) > 1 else ", ".join(names)  # noqa: E501

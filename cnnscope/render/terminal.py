@@ -1,0 +1,175 @@
+"""The summary as a table for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.text import Text
+
+from cnnscope.records import ModelReport
+from cnnscope.render import facts, units
+from cnnscope.render.columns import Column
+from cnnscope.render.view import Line, View
+
+_GAP = 2
+_BAR = 6
+_MIN_WIDTH = {"operation": 12, "layer": 10, "path": 10, "input": 8, "output": 9}
+_DEAR = 0.05  # a row of at least so much of the total stands out
+
+
+def summary(
+    report: ModelReport,
+    view: View,
+    columns: Sequence[Column],
+    *,
+    width: int | None = None,
+    ascii_only: bool = False,
+) -> Text:
+    """The header, the table, the totals and the findings.
+
+    Args:
+        report: what to show.
+        view: which rows of it.
+        columns: which columns.
+        width: of the terminal; None for as wide as it needs to be (a file or a pipe).
+        ascii_only: for a terminal that cannot show the bars.
+    """
+    text = Text(no_wrap=True, overflow="ignore")
+    text.append(_clip(report.source.name, width), "bold")
+    header = facts.header(report)
+    joined = f"   {header}"
+    if width is not None and len(report.source.name) + len(joined) > width:
+        joined = "\n" + "\n".join(_wrap(header, width, ""))
+    text.append(joined, "dim")
+    text.append("\n\n")
+    text.append_text(_table(report, view, columns, width, ascii_only=ascii_only))
+    text.append("\n")
+    for title, value in facts.totals(report):
+        text.append(f"{title:<12}", "bold")
+        text.append("\n".join(_wrap(value, width, " " * 12, first=12)))
+        text.append("\n")
+    for finding in facts.findings(report):
+        text.append("\n".join(_wrap(f"! {finding}", width, "  ")), "yellow")
+        text.append("\n")
+    left_out = facts.omitted(view)
+    if left_out:
+        text.append("\n".join(_wrap(left_out, width, "")), "dim")
+        text.append("\n")
+    if ascii_only:
+        return Text(text.plain.replace("·", "|").encode("ascii", "replace").decode())
+    return text
+
+
+def _table(
+    report: ModelReport,
+    view: View,
+    columns: Sequence[Column],
+    width: int | None,
+    *,
+    ascii_only: bool,
+) -> Text:
+    cells = [[column.cell(line, report.totals) for column in columns] for line in view.lines]
+    widths = [
+        max([len(column.title), *(len(row[i]) for row in cells)])
+        for i, column in enumerate(columns)
+    ]
+    kept, with_bar = _fit(columns, widths, width)
+    text = Text()
+    for i in kept:
+        text.append(_cell(columns[i].title, widths[i], columns[i]), "bold")
+        text.append(" " * (_GAP + (_BAR + 1 if columns[i].key == "share" and with_bar else 0)))
+    text.rstrip()
+    text.append("\n")
+    for line, row in zip(view.lines, cells, strict=True):
+        text.append_text(
+            _row(report, line, row, columns, widths, kept, bar=with_bar, ascii_only=ascii_only)
+        )
+        text.append("\n")
+    return text
+
+
+def _row(  # noqa: PLR0913
+    report: ModelReport,
+    line: Line,
+    cells: list[str],
+    columns: Sequence[Column],
+    widths: list[int],
+    kept: list[int],
+    *,
+    bar: bool,
+    ascii_only: bool,
+) -> Text:
+    total = report.totals.macs
+    dear = line.row.leaf and total and line.macs / total >= _DEAR
+    text = Text()
+    for i in kept:
+        style = "bold" if dear and columns[i].key in ("macs", "share") else _style(columns[i], line)
+        text.append(_cell(cells[i], widths[i], columns[i]), style)
+        if columns[i].key == "share" and bar:
+            drawn = units.bar(line.macs, total, _BAR, ascii_only=ascii_only)
+            text.append(f" {drawn:<{_BAR}}", "cyan" if line.row.leaf else "blue")
+        text.append(" " * _GAP)
+    text.rstrip()
+    return text
+
+
+def _fit(
+    columns: Sequence[Column], widths: list[int], width: int | None
+) -> tuple[list[int], bool]:
+    """Which columns are shown and whether with bars; `widths` shrink to what is left."""
+    keys = [column.key for column in columns]
+    kept = list(range(len(columns)))
+    bar = "share" in keys
+    if width is None:
+        return kept, bar
+
+    def excess() -> int:
+        needed = sum(widths[i] + _GAP for i in kept) - _GAP
+        return needed + (_BAR + 1 if bar else 0) - width
+
+    def shrink(key: str, least: int) -> None:
+        if key in keys and keys.index(key) in kept and excess() > 0:
+            i = keys.index(key)
+            widths[i] = max(min(widths[i], least), widths[i] - excess())
+
+    shrink("operation", 20)
+    if excess() > 0:
+        bar = False
+    for key in ("operation", "layer", "path", "output", "input"):
+        shrink(key, _MIN_WIDTH[key])
+    while excess() > 0 and len(kept) > 1:
+        kept.pop()
+    shrink(keys[0], 1)
+    return kept, bar and any(keys[i] == "share" for i in kept)
+
+
+def _cell(value: str, width: int, column: Column) -> str:
+    value = _clip(value, width)
+    return value.rjust(width) if column.number else value.ljust(width)
+
+
+def _clip(value: str, width: int | None) -> str:
+    if width is None or len(value) <= width:
+        return value
+    return value[: max(width - 1, 0)] + "…"
+
+
+def _style(column: Column, line: Line) -> str:
+    if column.key in ("layer", "path"):
+        return "" if line.row.leaf else "bold"
+    return "dim" if column.key == "output" else ""
+
+
+def _wrap(value: str, width: int | None, indent: str, first: int = 0) -> list[str]:
+    """Lines of at most `width`; the first begins after `first` columns."""
+    if width is None:
+        return [value]
+    lines: list[str] = []
+    current, room = "", max(width - first, 8)
+    for word in value.split(" "):
+        if current and len(current) + 1 + len(word) > room:
+            lines.append(current)
+            current, room = indent + word, max(width, 8)
+        else:
+            current = f"{current} {word}" if current else word
+    return [*lines, current]

@@ -1,0 +1,202 @@
+"""Which rows of a report are shown, and how: depth, folding of repeated blocks, order, filter."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+from cnnscope.errors import RequestError
+from cnnscope.records import LayerRow, ModelReport
+from cnnscope.spec import printable
+
+AUTO_ROWS = 60  # without --depth, the deepest level whose table has at most so many rows
+
+
+class Options(NamedTuple):
+    """How a person wants the rows."""
+
+    depth: int | None = None  # None: chosen by AUTO_ROWS; 0: no limit
+    unfold: bool = False
+    everything: bool = False  # also what only rearranges, at every depth, unfolded
+    sort: str | None = None
+    filter: str | None = None
+
+
+class Line(NamedTuple):
+    """A row as it is shown: `times` equal blocks, `last` of which is the last one's row."""
+
+    row: LayerRow
+    indent: int
+    name: str
+    times: int = 1
+    macs: int = 0
+    params: int = 0
+    content: str = ""  # what a container is made of, where it is made of one thing
+
+
+class View(NamedTuple):
+    """The lines, and what was left out of them."""
+
+    lines: tuple[Line, ...]
+    depth: int  # levels shown
+    full_depth: int  # levels that there are
+    hidden: int  # rows that only rearrange
+    folded: bool
+
+
+SORT_KEYS = {
+    "macs": "macs",
+    "params": "params",
+    "element-ops": "element_ops",
+    "activation": "activation_bytes",
+}
+
+
+def view(report: ModelReport, options: Options) -> View:
+    """Choose and fold the rows of a report.
+
+    Raises:
+        RequestError: an unknown sort key, or a filter that nothing matches.
+    """
+    tree = _Tree(report.layers, show_all=options.everything)
+    if options.sort is not None or options.filter is not None:
+        return tree.flat(options)
+    fold = not (options.unfold or options.everything)
+    depth = options.depth
+    if options.everything and depth is None:
+        depth = 0
+    if depth is None:
+        depth = tree.auto_depth(fold=fold)
+    return tree.nested(depth or tree.depth, fold=fold)
+
+
+class _Tree:
+    """The rows by parent."""
+
+    def __init__(self, rows: tuple[LayerRow, ...], *, show_all: bool) -> None:
+        self.rows = rows
+        self.hidden = 0 if show_all else sum(row.rearranges for row in rows)
+        self.children: dict[int, list[int]] = {}
+        for index, row in enumerate(rows):
+            if show_all or not row.rearranges:
+                self.children.setdefault(row.parent, []).append(index)
+        self.depth = max((row.depth for row in rows if show_all or not row.rearranges), default=0)
+        self._signatures: dict[int, int] = {}
+
+    def flat(self, options: Options) -> View:
+        """Leaves alone, filtered and sorted."""
+        leaves = [
+            row
+            for index, row in enumerate(self.rows)
+            if index not in self.children and (options.everything or not row.rearranges)
+        ]
+        if options.filter is not None:
+            pattern = options.filter
+            candidates = [*leaves] if options.everything else [r for r in self.rows if r.depth]
+            chosen = [row for row in candidates if _matches(row, pattern)]
+            leaf_matches = [row for row in leaves if _matches(row, pattern)]
+            leaves = leaf_matches or chosen
+            if not leaves:
+                raise RequestError(
+                    f"--filter {printable(pattern)!r}: no layer has such a path or operation; "
+                    "try 'layer1.*' or 'Conv*'"
+                )
+        if options.sort is not None:
+            if options.sort not in SORT_KEYS:
+                raise RequestError(
+                    f"--sort {printable(options.sort)!r}: use one of {', '.join(SORT_KEYS)}"
+                )
+            attribute = SORT_KEYS[options.sort]
+            leaves = sorted(leaves, key=lambda row: -getattr(row, attribute))
+        lines = tuple(_line(row, 0, _named(row, row.path)) for row in leaves)
+        return View(lines, self.depth, self.depth, 0, folded=False)
+
+    def nested(self, depth: int, *, fold: bool) -> View:
+        """The tree to a depth, equal neighbours folded."""
+        lines: list[Line] = []
+        top = self.children.get(-1, [])
+        for root in top:
+            self._add(root, depth, lines, fold=fold, indent=0)
+        if not lines:  # a model that is a single layer
+            lines = [_line(self.rows[r], 0, self.rows[r].operation) for r in top]
+        folded = any(line.times > 1 for line in lines)
+        return View(tuple(lines), min(depth, self.depth), self.depth, self.hidden, folded)
+
+    def auto_depth(self, *, fold: bool) -> int:
+        """The deepest level whose table is not too long."""
+        best = 1
+        for depth in range(1, self.depth + 1):
+            if len(self.nested(depth, fold=fold).lines) > AUTO_ROWS:
+                break
+            best = depth
+        return best
+
+    def _add(self, parent: int, depth: int, lines: list[Line], *, fold: bool, indent: int) -> None:
+        if depth < 1:
+            return
+        children = self.children.get(parent, [])
+        position = 0
+        while position < len(children):
+            first = children[position]
+            run = self._run(children, position) if fold else 1
+            row = self.rows[first]
+            name = _named(row, row.name)
+            if run > 1:
+                name = _range(row.name, self.rows[children[position + run - 1]].name)
+            lines.append(_line(row, indent, name, run, self._content(first)))
+            self._add(first, depth - 1, lines, fold=fold, indent=indent + 1)
+            position += run
+
+    def _run(self, children: list[int], position: int) -> int:
+        """How many equal blocks follow each other; only blocks with insides fold."""
+        first = children[position]
+        if first not in self.children:
+            return 1
+        same = 1
+        for other in children[position + 1 :]:
+            if self._signature(other) != self._signature(first):
+                break
+            same += 1
+        return same
+
+    def _signature(self, index: int) -> int:
+        """Equal for blocks that look and cost the same, all the way down."""
+        known = self._signatures.get(index)
+        if known is None:
+            row = self.rows[index]
+            inside = tuple(
+                (self.rows[c].name, self._signature(c)) for c in self.children.get(index, ())
+            )
+            facts = (row.operation, row.geometry, row.features, row.output_shapes, row.kind)
+            costs = (row.params, row.trainable_params, row.macs, row.element_ops, row.unknown_ops)
+            known = self._signatures[index] = hash((facts, costs, inside))
+        return known
+
+    def _content(self, index: int) -> str:
+        """`BasicBlock x 2` for a Sequential of two."""
+        children = self.children.get(index, [])
+        kinds = {self.rows[c].operation for c in children}
+        container = self.rows[index].operation in ("Sequential", "ModuleList")
+        if container and len(kinds) == 1 and len(children) > 1:
+            return f"{kinds.pop()} x {len(children)}"
+        return ""
+
+
+def _line(row: LayerRow, indent: int, name: str, times: int = 1, content: str = "") -> Line:
+    return Line(row, indent, name, times, row.macs * times, row.params * times, content)
+
+
+def _named(row: LayerRow, name: str) -> str:
+    """The second run of a module says so."""
+    return f"{name} #{row.call}" if row.call > 1 else name
+
+
+def _range(first: str, last: str) -> str:
+    """`1-5`, with what the names have in common written once."""
+    head, _, _ = first.rpartition(".")
+    prefix = f"{head}." if head and last.startswith(f"{head}.") else ""
+    return f"{first}-{last.removeprefix(prefix)}"
+
+
+def _matches(row: LayerRow, pattern: str) -> bool:
+    return fnmatchcase(row.path, pattern) or fnmatchcase(row.operation.lower(), pattern.lower())

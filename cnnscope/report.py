@@ -1,0 +1,58 @@
+"""From a trace to the report of `cnnscope summary`: the analyses, joined."""
+
+from cnnscope.analyses import cost, layers, memory, params
+from cnnscope.records import LayerRow, ModelReport, TensorSpec, Totals, Trace
+
+
+def report(trace: Trace) -> ModelReport:
+    """Everything that `cnnscope summary` tells about a model."""
+    rows = layers.rows(trace)
+    return ModelReport(
+        source=trace.source,
+        inputs=tuple(
+            TensorSpec(trace.tensors[t].shape, trace.tensors[t].dtype) for t in trace.inputs
+        ),
+        device=trace.device,
+        layers=rows,
+        totals=_totals(trace, rows),
+        unused=params.unused(trace),
+        shared={p.path: p.aliases for p in trace.params if p.aliases and not p.buffer},
+        unknown=cost.unknown_ops(trace),
+        mismatches=tuple(row.path for row in rows if _disagrees(row)),
+        notes=trace.notes,
+    )
+
+
+def _totals(trace: Trace, rows: tuple[LayerRow, ...]) -> Totals:
+    model = rows[0]
+    every = params.total(trace)
+    trainable = sum(params.numel(trace, p) for p in trace.params if p.trainable and not p.buffer)
+    peak = memory.peak(trace)
+    convolutions, linear = cost.weight_layers(trace)
+    return Totals(
+        params=every,
+        trainable_params=trainable,
+        frozen_params=every - trainable,
+        unused_params=sum(params.unused(trace).values()),
+        shared_params=sum(
+            params.numel(trace, p) * len(p.aliases) for p in trace.params if not p.buffer
+        ),
+        param_bytes=params.nbytes(trace),
+        buffers=params.total(trace, buffers=True),
+        buffer_bytes=params.nbytes(trace, buffers=True),
+        macs=model.macs,
+        flops=2 * model.macs,
+        element_ops=model.element_ops,
+        input_bytes=memory.input_bytes(trace),
+        activation_bytes=memory.allocated(trace),
+        peak_activation_bytes=peak.nbytes,
+        peak_layer=peak.layer,
+        conv_layers=convolutions,
+        linear_layers=linear,
+        operations=len(trace.ops),
+    )
+
+
+def _disagrees(row: LayerRow) -> bool:
+    """Whether the floor formula gives another shape than the forward did."""
+    return row.expected_output is not None and row.expected_output not in row.output_shapes

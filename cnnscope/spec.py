@@ -1,0 +1,168 @@
+"""What the user typed, understood: which model, which inputs, which arguments. No torch."""
+
+import ast
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from cnnscope.errors import RequestError
+from cnnscope.records import Inputs, Shape, TensorSpec
+
+DTYPES = {
+    "float16": "float16",
+    "half": "float16",
+    "bfloat16": "bfloat16",
+    "float32": "float32",
+    "float": "float32",
+    "float64": "float64",
+    "double": "float64",
+    "int64": "int64",
+    "long": "int64",
+    "int32": "int32",
+    "uint8": "uint8",
+    "bool": "bool",
+}
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+MAX_SIDE = 2**31 - 1
+_ARGUMENT = re.compile(r"[A-Za-z_]\w*")
+
+
+class ModelSpec(msgspec.Struct, frozen=True):
+    """A model as it was asked for: `source` is "" where the user left it open."""
+
+    source: str
+    name: str
+    text: str
+
+
+class InputSpec(msgspec.Struct, frozen=True):
+    """An input as it was asked for: the trailing sizes, and a dtype if one was given."""
+
+    sizes: Shape
+    dtype: str | None
+    text: str
+
+
+def printable(text: str, limit: int = 80) -> str:
+    """What a user typed, safe to show: no control characters, and not a page of it."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return shown if len(shown) <= limit else f"{shown[: limit - 3]}..."
+
+
+def parse_model(text: str) -> ModelSpec:
+    """`resnet18` or `torchvision:resnet18`.
+
+    Raises:
+        RequestError: nothing before or after the colon.
+    """
+    source, colon, name = text.strip().rpartition(":")
+    if not name or (colon and not source):
+        raise RequestError(
+            f"model {printable(text)!r}: expected a name such as resnet18 or torchvision:resnet18"
+        )
+    return ModelSpec(source, name, text.strip())
+
+
+def parse_input(text: str) -> InputSpec:
+    """`3x224x224`, `224x224`, `224`, `1x3x224x224`, each with `:dtype` if wanted.
+
+    Raises:
+        RequestError: a size that is not a positive number, or an unknown dtype.
+    """
+    sizes_text, _, dtype_text = text.strip().partition(":")
+    dtype = None
+    if dtype_text:
+        dtype = DTYPES.get(dtype_text)
+        if dtype is None:
+            raise RequestError(
+                f"input {printable(text)!r}: unknown dtype {printable(dtype_text)!r}; "
+                f"use one of {', '.join(sorted(set(DTYPES.values())))}"
+            )
+    parts = sizes_text.lower().replace("×", "x").split("x")
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise RequestError(
+            f"input {printable(text)!r}: expected sizes joined by x, such as 3x224x224, 224x224 "
+            "or 1x3x224x224 (and :float16 after them for a dtype)"
+        )
+    if any(len(part) > 10 or not 0 < int(part) <= MAX_SIDE for part in parts):
+        raise RequestError(
+            f"input {printable(text)!r}: every size must be between 1 and {MAX_SIDE}"
+        )
+    return InputSpec(tuple(map(int, parts)), dtype, text.strip())
+
+
+def parse_arguments(texts: Sequence[str]) -> dict[str, Any]:
+    """`name=value` pairs, each value a Python literal.
+
+    Raises:
+        RequestError: no `=`, a name that is no identifier, a value that is no literal.
+    """
+    arguments: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not _ARGUMENT.fullmatch(name):
+            raise RequestError(
+                f"--arg {printable(text)!r}: expected name=value, such as width_mult=0.5"
+            )
+        if name in arguments:
+            raise RequestError(f"--arg {name}: given twice")
+        try:
+            arguments[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            raise RequestError(
+                f"--arg {printable(text)!r}: the value must be a Python literal; "
+                f"a string needs its own quotes: --arg \"{name}='{printable(value, 30)}'\""
+            ) from None
+    return arguments
+
+
+def fit_inputs(asked: Sequence[InputSpec], default: Inputs, batch_size: int | None) -> Inputs:
+    """The inputs to run with: what was asked for, completed from what the model takes by default.
+
+    Sizes are matched from the right: `224` and `224x224` are spatial, `3x224x224` has channels, a
+    full rank has the batch as well. One input for a model that takes several of one kind stands
+    for all of them.
+
+    Raises:
+        RequestError: more inputs or more dimensions than the model takes.
+    """
+    tensors = default.tensors
+    if default.as_list and len(asked) > 1:
+        tensors = tensors[:1] * len(asked)
+    if len(asked) not in (0, 1, len(tensors)):
+        raise RequestError(
+            f"--input was given {len(asked)} times, but the model takes {len(tensors)}: "
+            f"{', '.join(map(str, tensors))}"
+        )
+    if asked:
+        each = asked if len(asked) == len(tensors) else [asked[0]] * len(tensors)
+        tensors = tuple(map(_fit, each, tensors))
+    if batch_size is not None:
+        tensors = _batched(tensors, batch_size, as_list=default.as_list)
+    return Inputs(tensors, default.as_list)
+
+
+def _fit(asked: InputSpec, default: TensorSpec) -> TensorSpec:
+    """`asked` laid over the end of `default`; one size alone stands for H and W."""
+    sizes, shape = asked.sizes, default.shape
+    if len(sizes) == 1 and len(shape) >= 3:
+        sizes = sizes * 2
+    if len(sizes) > len(shape):
+        raise RequestError(
+            f"input {printable(asked.text)!r} has {len(sizes)} dimensions, but the model takes "
+            f"{len(shape)}: {'x'.join(map(str, shape))}"
+        )
+    kept = shape[: len(shape) - len(sizes)]
+    return TensorSpec(kept + sizes, asked.dtype or default.dtype)
+
+
+def _batched(
+    tensors: tuple[TensorSpec, ...], batch_size: int, *, as_list: bool
+) -> tuple[TensorSpec, ...]:
+    if batch_size < 1:
+        raise RequestError(f"--batch-size {batch_size}: must be at least 1")
+    if as_list:
+        return (tensors * batch_size)[:batch_size] if len(tensors) == 1 else tensors
+    return tuple(TensorSpec((batch_size, *t.shape[1:]), t.dtype) for t in tensors)

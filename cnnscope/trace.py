@@ -1,0 +1,606 @@
+"""Run a model once and write down everything it does: the only place that watches torch.
+
+A tensor is known by its *window*: the storage it lies in, its offset, shape, strides and dtype.
+Two tensors with the same window are the same value, whatever Python objects they are, so nothing
+has to be kept alive to tell them apart, and storages die when they would die without us (which is
+what makes peak memory a fact and not a guess).
+
+An in-place operation makes a new tensor id for the window that it writes. What that write means
+for other windows of the same storage is written down too: the base gets a `cnnscope.write_window`
+operation, and a view that is read later is made again from its base by repeating its view
+operation (or by `cnnscope.window`, which holds the bare geometry, where there is none to repeat).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from math import prod
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from cnnscope.errors import ModelError
+from cnnscope.records import (
+    CallRecord,
+    ModuleRecord,
+    OpRecord,
+    ParamRecord,
+    Source,
+    StorageRecord,
+    TensorRecord,
+    Trace,
+)
+
+Window = tuple[Any, ...]
+
+# Weak references to storages, by address: while one is held the address is not used again.
+_expired: Callable[[int], bool] = torch.UntypedStorage._expired  # type: ignore[attr-defined]
+_free: Callable[[int], None] = torch.UntypedStorage._free_weak_ref  # type: ignore[attr-defined]
+
+_PLAIN = (bool, int, float, str, type(None))
+_HYPER_CONTAINERS = (list, tuple)
+
+
+class ForwardError(ModelError):
+    """A forward that raised, with the module that it raised in.
+
+    Attributes:
+        path: dotted path of the innermost module that was running ("" is the model itself).
+        module: that module.
+        shapes: shapes of the tensors it was called with.
+        cause: what was raised.
+    """
+
+    def __init__(
+        self, path: str, module: nn.Module, shapes: tuple[tuple[int, ...], ...], cause: Exception
+    ) -> None:
+        self.path, self.module, self.shapes, self.cause = path, module, shapes, cause
+        where = f"{path} ({type(module).__name__})" if path else type(module).__name__
+        given = ", ".join("x".join(map(str, shape)) for shape in shapes) or "no tensors"
+        super().__init__(f"forward failed in {where}, called with {given}: {_one_line(cause)}")
+
+
+def trace(
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    source: Source | None = None,
+    notes: tuple[str, ...] = (),
+) -> Trace:
+    """Record one inference forward of `model(*args, **kwargs)`.
+
+    Runs in eval mode without gradients. When the inputs are on the meta device, parameters and
+    buffers are replaced by meta tensors for the length of the call, so no arithmetic is done. The
+    model, its mode, its hooks and the random state are left as they were.
+
+    Args:
+        model: any module, on any device.
+        args: positional arguments of forward; tensors may lie in lists, tuples, dicts,
+            dataclasses.
+        kwargs: keyword arguments of forward.
+        source: where the model came from, for the report.
+        notes: sentences for the report about how the trace was made.
+
+    Raises:
+        ForwardError: forward raised; it names the module that was running.
+    """
+    recorder = _Recorder(model, threading.get_ident())
+    state = recorder.adopt_state(on_meta=_on_meta((args, kwargs)))
+    recorder.adopt_inputs((args, kwargs or {}))
+    with ExitStack() as stack:
+        stack.callback(recorder.release)
+        stack.enter_context(_inference(model))
+        stack.enter_context(recorder.watching_calls())
+        stack.enter_context(recorder)
+        try:
+            result = torch.func.functional_call(model, state, args, dict(kwargs or {}))
+        except Exception as error:
+            raise recorder.forward_error(error) from error
+        return recorder.finish(result, source or _source_of(model), notes)
+
+
+# ----------------------------------------------------------------------------- recording
+
+
+class _Schema(NamedTuple):
+    """What an operation's signature says: argument names, and which of them it writes to."""
+
+    names: tuple[str, ...]
+    written: tuple[str, ...]
+
+
+class _Storage:
+    """The memory behind some tensors, and which window of it holds which value."""
+
+    __slots__ = ("index", "root", "version", "views", "windows")
+
+    def __init__(self, index: int, root: Window) -> None:
+        self.index = index
+        self.root = root  # the window that the others are views of
+        self.version = 0  # counts writes
+        self.windows: dict[Window, tuple[int, int]] = {}  # window -> tensor id, version
+        self.views: dict[Window, tuple[Window, str, str, dict[str, Any]]] = {}
+
+
+class _Recorder(TorchDispatchMode):
+    """Writes down operations and module calls as they run."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Keep torch from wrapping the dispatch method, which would import torch._dynamo."""
+        return False
+
+    def __init__(self, model: nn.Module, thread: int) -> None:
+        super().__init__()
+        self.model = model
+        self.thread = thread
+        self.modules: list[ModuleRecord] = []
+        self.module_ids: dict[int, int] = {}
+        self.strays: list[nn.Module] = []  # modules made inside forward, kept so ids stay unique
+        self.calls: list[tuple[int, int, int, tuple[int, ...]]] = []
+        self.call_outputs: dict[int, tuple[int, ...]] = {}
+        self.stack: list[tuple[int, nn.Module]] = []
+        self.params: list[ParamRecord] = []
+        self.inputs: tuple[int, ...] = ()
+        self.tensors: list[TensorRecord] = []
+        self.ops: list[OpRecord] = []
+        self.storages: dict[int, _Storage] = {}
+        self.lives: list[list[int]] = []  # per storage: nbytes, born, died (-1 while alive)
+        self.living: dict[int, int] = {}  # address -> storage index
+
+    # -- before the run
+
+    def adopt_state(self, *, on_meta: bool) -> dict[str, Tensor]:
+        """Register modules, parameters and buffers; return what the forward is to run with."""
+        found: dict[Any, list[tuple[str, Tensor]]] = {}
+        modules = list(self.model.named_modules())
+        for path, module in modules:
+            for name, tensor in _own_state(module):
+                full = f"{path}.{name}" if path else name
+                found.setdefault(_identity(tensor), []).append((full, tensor))
+        state: dict[str, Tensor] = {}
+        for group in found.values():
+            path, tensor = group[0]
+            run_with = tensor.detach().to("meta") if on_meta and not tensor.is_meta else tensor
+            state.update({name: run_with for name, original in group if run_with is not original})
+            self.params.append(
+                ParamRecord(
+                    path,
+                    self.read(run_with),
+                    aliases=tuple(name for name, _ in group[1:]),
+                    trainable=any(t.requires_grad for _, t in group),
+                    buffer=not any(isinstance(t, nn.Parameter) for _, t in group),
+                )
+            )
+        self._kept = state  # the replacements must outlive the run
+        for path, module in modules:
+            self._register(path, module)
+        return state
+
+    def adopt_inputs(self, arguments: Any) -> None:
+        """Register the tensors that forward is called with."""
+        self.inputs = tuple(self.read(tensor) for tensor in tensors_in(arguments))
+
+    def _register(self, path: str, module: nn.Module) -> int:
+        self.module_ids[id(module)] = len(self.modules)
+        self.modules.append(module_record(path, module))
+        return len(self.modules) - 1
+
+    # -- values
+
+    def read(self, tensor: Tensor) -> int:
+        """The id of the value that `tensor` holds now."""
+        return self._current(*self._place(tensor))
+
+    def _place(self, tensor: Tensor) -> tuple[_Storage, Window]:
+        window = (tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype)
+        raw = tensor.untyped_storage()
+        storage = self.storages.get(raw._cdata)
+        if storage is None:
+            storage = self._new_storage(raw, window, born=-1)
+            self._new_value(storage, window)
+        return storage, window
+
+    def _new_storage(self, raw: torch.UntypedStorage, window: Window, born: int) -> _Storage:
+        address = raw._weak_ref()
+        index = len(self.lives)
+        storage = self.storages[address] = _Storage(index, window)
+        self.lives.append([raw.nbytes(), born, -1])
+        if born >= 0:
+            self.living[address] = index
+        return storage
+
+    def _new_value(self, storage: _Storage, window: Window) -> int:
+        tid = len(self.tensors)
+        self.tensors.append(TensorRecord(tuple(window[1]), _dtype(window[3]), storage.index))
+        storage.windows[window] = (tid, storage.version)
+        return tid
+
+    def _current(self, storage: _Storage, window: Window) -> int:
+        """The id of a window's value, made again from its base if the storage was written."""
+        entry = storage.windows.get(window)
+        if entry is not None and entry[1] == storage.version:
+            return entry[0]
+        view = storage.views.get(window)
+        if view is not None and window != storage.root:
+            base, name, argument, attributes = view
+        else:
+            base, name, argument = storage.root, "cnnscope.window", "base"
+            attributes = _geometry(window)
+        source = self._current(storage, base)
+        tid = self._new_value(storage, window)
+        self._note_op(name, {argument: source}, (tid,), attributes)
+        return tid
+
+    def _overwrite(self, storage: _Storage, window: Window) -> tuple[int, int | None]:
+        """A new value for a window that was written to, and the base's value before."""
+        covers = prod(window[1]) == prod(storage.root[1])
+        before = None if covers else self._current(storage, storage.root)
+        storage.version += 1
+        if covers:
+            storage.root = window
+        return self._new_value(storage, window), before
+
+    # -- operations
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,  # noqa: ARG002
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        schema = _schema(func)
+        kwargs = kwargs or {}
+        inputs: dict[str, Any] = {}
+        attributes: dict[str, Any] = {}
+        viewable: dict[_Storage, tuple[str, Window]] = {}  # what a result may be a view of
+        for name, value in (*zip(schema.names, args, strict=False), *kwargs.items()):
+            if isinstance(value, Tensor):
+                storage, window = self._place(value)
+                inputs[name] = self._current(storage, window)
+                viewable[storage] = (name, window)
+            elif isinstance(value, (list, tuple)) and any(isinstance(v, Tensor) for v in value):
+                inputs[name] = tuple(self.read(v) if isinstance(v, Tensor) else None for v in value)
+            else:
+                attributes[name] = value if type(value) in _PLAIN else _plain(value)
+        result = func(*args, **kwargs)
+        index = len(self.ops)
+        written = schema.written and [
+            tensor
+            for name in schema.written
+            for tensor in tensors_in(_argument(schema, args, kwargs, name))
+        ]
+        outputs: list[int] = []
+        rewritten: list[tuple[Window, _Storage, int, int]] = []
+        for tensor in written:
+            storage, window = self._place(tensor)
+            tid, before = self._overwrite(storage, window)
+            outputs.append(tid)
+            if before is not None:
+                rewritten.append((window, storage, tid, before))
+        results = (result,) if isinstance(result, Tensor) else tuple(tensors_in(result))
+        for position, tensor in enumerate(results):
+            if not any(tensor is other for other in written):
+                part = position if len(results) > 1 else None
+                outputs.append(self._note_result(tensor, index, func, attributes, viewable, part))
+        self._note_op(_name(func), inputs, tuple(outputs), attributes)
+        for window, storage, tid, before in rewritten:
+            base = self._new_value(storage, storage.root)
+            values = {"base": before, "value": tid}
+            self._note_op("cnnscope.write_window", values, (base,), _geometry(window))
+        return result
+
+    def _note_result(  # noqa: PLR0913
+        self,
+        tensor: Tensor,
+        op: int,
+        func: Any,
+        attributes: dict[str, Any],
+        viewable: dict[_Storage, tuple[str, Window]],
+        position: int | None,
+    ) -> int:
+        """The id of an operation's result: a new storage, or a view of one that it was given."""
+        raw = tensor.untyped_storage()
+        window = (tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype)
+        storage = self.storages.get(raw._cdata)
+        if storage is None:
+            if self.living:
+                self._bury(op)
+            storage = self._new_storage(raw, window, born=op)
+        elif storage in viewable:
+            argument, base = viewable[storage]
+            if window not in storage.views and window not in (base, storage.root):
+                part = attributes if position is None else {**attributes, "output": position}
+                storage.views[window] = (base, _name(func), argument, part)
+        return self._new_value(storage, window)
+
+    def _note_op(
+        self,
+        name: str,
+        inputs: dict[str, Any],
+        outputs: tuple[int, ...],
+        attributes: dict[str, Any],
+    ) -> None:
+        call = self.stack[-1][0] if self.stack else -1
+        self.ops.append(OpRecord(name, inputs, outputs, attributes, call))
+
+    def _bury(self, now: int) -> None:
+        """Note the storages that were freed before operation `now`."""
+        for address in [a for a in self.living if _expired(a)]:
+            self.lives[self.living.pop(address)][2] = now
+
+    def release(self) -> None:
+        """Let go of the addresses of all storages."""
+        for address in self.storages:
+            _free(address)
+        self.storages.clear()
+
+    # -- module calls
+
+    @contextmanager
+    def watching_calls(self) -> Iterator[None]:
+        """Follow module calls by torch's global hooks: the model itself is not touched."""
+        handles = (
+            register_module_forward_pre_hook(self._enter),
+            register_module_forward_hook(self._leave, with_kwargs=True),
+        )
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _enter(self, module: nn.Module, args: Any) -> None:
+        if threading.get_ident() != self.thread:
+            return
+        parent = self.stack[-1][0] if self.stack else -1
+        index = self.module_ids.get(id(module))
+        if index is None:  # made inside forward: named after its class, where it ran
+            outer = self.modules[self.calls[parent][0]].path if parent >= 0 else ""
+            path = f"{outer}.{type(module).__name__}".lstrip(".")
+            index = self._register(path, module)
+            self.strays.append(module)
+        self.stack.append((len(self.calls), module))
+        inputs = tuple(map(self.read, tensors_in(args)))
+        self.calls.append((index, parent, len(self.ops), inputs))
+
+    def _leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:  # noqa: ARG002
+        if threading.get_ident() != self.thread:
+            return
+        while self.stack:  # calls whose exception the model caught are left on the stack
+            call, running = self.stack.pop()
+            if running is module:
+                if kwargs:
+                    *rest, inputs = self.calls[call]
+                    inputs += tuple(map(self.read, tensors_in(kwargs)))
+                    self.calls[call] = (*rest, inputs)
+                self.call_outputs[call] = tuple(map(self.read, tensors_in(output)))
+                return
+
+    def forward_error(self, cause: Exception) -> ForwardError:
+        """The error of a forward that raised, placed in the module that was running."""
+        if not self.stack:
+            return ForwardError("", self.model, self._shapes(self.inputs), cause)
+        call, module = self.stack[-1]
+        index, *_, inputs = self.calls[call]
+        return ForwardError(self.modules[index].path, module, self._shapes(inputs), cause)
+
+    def _shapes(self, ids: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+        return tuple(self.tensors[i].shape for i in ids)
+
+    # -- after the run
+
+    def finish(self, result: Any, source: Source, notes: tuple[str, ...]) -> Trace:
+        """Freeze what was recorded."""
+        outputs = tuple(self.read(tensor) for tensor in tensors_in(result))
+        self._bury(len(self.ops))
+        end = len(self.ops)
+        read_storages = {
+            self.tensors[tid].storage
+            for op in self.ops
+            for value in op.inputs.values()
+            for tid in (value if isinstance(value, tuple) else (value,))
+            if tid is not None
+        }
+        return Trace(
+            source=source,
+            inputs=self.inputs,
+            outputs=outputs,
+            modules=tuple(self.modules),
+            calls=tuple(
+                CallRecord(module, parent, start, inputs, self.call_outputs.get(index, ()))
+                for index, (module, parent, start, inputs) in enumerate(self.calls)
+            ),
+            params=tuple(
+                _with_use(param, used=self.tensors[param.tensor].storage in read_storages)
+                for param in self.params
+            ),
+            tensors=tuple(self.tensors),
+            storages=tuple(
+                StorageRecord(nbytes, born, end if died < 0 else died)
+                for nbytes, born, died in self.lives
+            ),
+            ops=tuple(self.ops),
+            device=_device_of(result),
+            notes=notes,
+        )
+
+
+# -------------------------------------------------------------------------------- helpers
+
+
+def module_record(path: str, module: nn.Module) -> ModuleRecord:
+    """A module's class and documented hyper-parameters, without its weights."""
+    kind = type(module)
+    return ModuleRecord(path, kind.__name__, _base(kind), _hyper(module))
+
+
+def tensors_in(value: Any, depth: int = 0) -> Iterator[Tensor]:
+    """Every tensor in nested lists, tuples, dicts, dataclasses and small plain objects."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for item in value:
+            yield from tensors_in(item, depth + 1)
+    elif isinstance(value, (*_PLAIN, bytes, nn.Module)) or depth > 16:
+        return
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from tensors_in(item, depth + 1)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield from tensors_in(getattr(value, field.name), depth + 1)
+    elif hasattr(value, "__dict__") and not isinstance(value, type):
+        yield from tensors_in(vars(value), depth + 8)
+
+
+@contextmanager
+def _inference(model: nn.Module) -> Iterator[None]:
+    """Eval mode without gradients, fused fast paths off; everything as it was afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    random_state = torch.get_rng_state()
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    for module, _ in modes:
+        module.training = False
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+        torch.set_rng_state(random_state)
+        for module, training in modes:
+            module.training = training
+
+
+def _own_state(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The parameters and buffers of a module itself, not those of its children."""
+    for held in (module._parameters, module._buffers):
+        for name, tensor in held.items():
+            if tensor is not None:
+                yield name, tensor
+
+
+def _identity(tensor: Tensor) -> Any:
+    """What two names of one tied weight have in common."""
+    return tensor.untyped_storage()._cdata, tensor.storage_offset(), tensor.shape, tensor.stride()
+
+
+def _on_meta(arguments: Any) -> bool:
+    return any(tensor.is_meta for tensor in tensors_in(arguments))
+
+
+def _device_of(result: Any) -> str:
+    return next((tensor.device.type for tensor in tensors_in(result)), "meta")
+
+
+def _with_use(param: ParamRecord, *, used: bool) -> ParamRecord:
+    return ParamRecord(
+        param.path, param.tensor, param.aliases, param.trainable, param.buffer, used=used
+    )
+
+
+def _source_of(model: nn.Module) -> Source:
+    name = type(model).__name__
+    return Source(spec=name, source="python", name=name, versions={"torch": torch.__version__})
+
+
+@functools.cache
+def _schema(func: Any) -> _Schema:
+    arguments = getattr(getattr(func, "_schema", None), "arguments", None)
+    if arguments is None:  # higher-order operators have no schema
+        return _Schema(tuple(f"arg{i}" for i in range(32)), ())
+    written = tuple(a.name for a in arguments if a.alias_info is not None and a.alias_info.is_write)
+    return _Schema(tuple(a.name for a in arguments), written)
+
+
+def _argument(schema: _Schema, args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> Any:
+    if name in kwargs:
+        return kwargs[name]
+    position = schema.names.index(name)
+    return args[position] if position < len(args) else None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, _PLAIN):
+        return value
+    if isinstance(value, (list, tuple)):
+        return tuple(_plain(item) for item in value)
+    return str(value).removeprefix("torch.")
+
+
+@functools.cache
+def _name(func: Any) -> str:
+    return str(func)
+
+
+@functools.cache
+def _dtype(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _geometry(window: Window) -> dict[str, Any]:
+    offset, shape, stride, _ = window
+    return {"offset": int(offset), "shape": tuple(shape), "stride": tuple(stride)}
+
+
+@functools.cache
+def _constructor_names(kind: type[nn.Module]) -> tuple[str, ...]:
+    try:
+        parameters = inspect.signature(kind.__init__).parameters.values()
+    except (TypeError, ValueError):
+        return ()
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    own = tuple(p.name for p in parameters if p.name != "self" and p.kind not in variadic)
+    inherited = _library_ancestor(kind)
+    if inherited is None or inherited is kind:
+        return own
+    return tuple(dict.fromkeys((*own, *_constructor_names(inherited))))
+
+
+@functools.cache
+def _library_ancestor(kind: type[nn.Module]) -> type[nn.Module] | None:
+    """The nearest class of torch.nn that a module is made from, None for a plain Module."""
+    libraries = (base for base in kind.__mro__ if base.__module__.startswith("torch.nn.modules"))
+    nearest = next(libraries, nn.Module)
+    return None if nearest is nn.Module else nearest
+
+
+def _base(kind: type[nn.Module]) -> str:
+    ancestor = _library_ancestor(kind)
+    return ancestor.__name__ if ancestor else ""
+
+
+def _hyper(module: nn.Module) -> dict[str, Any]:
+    """The constructor's arguments, read back from the attributes of the same name."""
+    hyper: dict[str, Any] = {}
+    attributes, tensors = vars(module), module._parameters
+    for name in _constructor_names(type(module)):
+        if name in tensors:
+            hyper[name] = tensors[name] is not None
+        elif name in attributes:
+            value = attributes[name]
+            if isinstance(value, _PLAIN):
+                hyper[name] = value
+            elif isinstance(value, _HYPER_CONTAINERS) and all(isinstance(v, _PLAIN) for v in value):
+                hyper[name] = tuple(value)
+    return hyper
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or "no message"
+    text = text if len(text) <= 300 else text[:297] + "..."
+    return f"{type(error).__name__}: {text}"

@@ -1,0 +1,247 @@
+"""Values for the few models that look at their data.
+
+A detector decides by its scores how many boxes go on, and a RegNet's constructor rounds a small
+tensor into a list of widths. Neither needs the weights. `KnownValues` follows, on the CPU, the
+values that such code asks for, beside tensors that stay on the meta device:
+
+* What follows from constants (grids, anchors, class labels) is computed.
+* What a network layer answers is taken as zero, held as one number however large the tensor is.
+* A score from the network that is compared with a threshold passes it, and ties are ranked in
+  order. So every stage is traced at its full capacity: a detector's boxes lie on its anchors, and
+  as many go on as its own limits let through.
+
+Nothing of the size of the weights or of a feature map is ever allocated.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils.weak import WeakTensorKeyDictionary
+
+# The most elements that a followed value may have. RetinaNet ranks 8.2 million scores.
+LIMIT = 2**24
+
+_FACTORIES = frozenset(
+    "arange linspace logspace zeros ones full eye scalar_tensor tril_indices triu_indices "
+    "zeros_like ones_like full_like new_zeros new_ones new_full".split()
+)
+_LAYERS = frozenset(
+    "convolution addmm mm bmm baddbmm native_batch_norm native_layer_norm native_group_norm "
+    "roi_align max_pool2d_with_indices avg_pool2d upsample_nearest2d upsample_bilinear2d".split()
+)
+_THRESHOLDS = frozenset(("gt.Scalar", "ge.Scalar"))
+_RANKS = frozenset(("topk", "sort", "argsort", "nms"))
+
+
+class _Value:
+    """What is known of a meta tensor: its value, and whether the network had a say in it."""
+
+    __slots__ = ("assumed", "data")
+
+    def __init__(self, data: Tensor, *, assumed: bool) -> None:
+        self.data, self.assumed = data, assumed
+
+
+class _Constants(TorchFunctionMode):
+    """Makes `torch.tensor(data)` in two steps, the second of which a dispatch mode can see.
+
+    `torch.tensor(data, device="meta")` drops the data before any mode is asked.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        del types
+        kwargs = kwargs or {}
+        if func in (torch.tensor, torch.as_tensor) and not isinstance(args[0], Tensor):
+            device = torch.device(kwargs.get("device") or torch.get_default_device())
+            if device.type == "meta":
+                return func(*args, **{**kwargs, "device": "cpu"}).to(device)
+        return func(*args, **kwargs)
+
+
+class KnownValues(TorchDispatchMode):
+    """Follow values beside meta tensors, and answer the operations that need them.
+
+    Attributes:
+        answered: how often each operation was answered that the meta device cannot answer.
+    """
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answered: Counter[str] = Counter()
+        self._values = WeakTensorKeyDictionary()
+        self._constants = _Constants()
+
+    def __enter__(self) -> KnownValues:
+        self._constants.__enter__()
+        super().__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        super().__exit__(*exception)
+        self._constants.__exit__(*exception)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        del types
+        kwargs = kwargs or {}
+        name = func.overloadpacket.__name__ if hasattr(func, "overloadpacket") else str(func)
+        flat, _ = tree_flatten((args, kwargs))
+        tensors = [v for v in flat if isinstance(v, Tensor)]
+        if not any(t.is_meta for t in tensors) and str(kwargs.get("device")) != "meta":
+            return func(*args, **kwargs)
+        if name == "_local_scalar_dense":
+            self.answered["item"] += 1
+            return self._of(args[0]).data.item()
+        if name == "_to_copy" and str(kwargs.get("device", "meta")) != "meta":
+            self.answered["copy to cpu"] += 1
+            return self._of(args[0]).data.clone().to(kwargs.get("dtype") or args[0].dtype)
+        try:
+            result = func(*args, **kwargs)
+        except (NotImplementedError, RuntimeError) as error:
+            if not needs_data(error):
+                raise
+            return self._answer(func, name, args, kwargs, tensors)
+        self._follow(func, name, args, kwargs, tensors, result)
+        return result
+
+    # -- what is known
+
+    def _of(self, tensor: Tensor) -> _Value:
+        """The value of a tensor; a network's answer, about which nothing is known, is zero."""
+        if not tensor.is_meta:
+            return _Value(tensor, assumed=False)
+        value = self._values.get(tensor)
+        if value is None:
+            zero = torch.zeros((), dtype=tensor.dtype)
+            return _Value(zero.expand(tensor.shape), assumed=True)
+        return value  # type: ignore[no-any-return]
+
+    def _answer(
+        self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: Any
+    ) -> Any:
+        """Run an operation on the known values alone, and give a meta tensor of its shape."""
+        self.answered[name] += 1
+        assumed = any(self._of(t).assumed for t in tensors)
+        result = self._compute(func, name, args, kwargs)
+        flat, spec = tree_flatten(result)
+        answers = [self._as_meta(v, assumed) if isinstance(v, Tensor) else v for v in flat]
+        return spec.unflatten(answers)
+
+    def _as_meta(self, data: Tensor, assumed: bool) -> Tensor:
+        answer = torch.empty_like(data, device="meta")
+        self._values[answer] = _Value(data, assumed=assumed)
+        return answer
+
+    def _compute(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        """`func` on values instead of meta tensors. Assumed scores of equal rank keep their order."""
+
+        def value(item: Any) -> Any:
+            if not isinstance(item, Tensor):
+                return torch.device("cpu") if _is_meta_device(item) else item
+            known = self._of(item)
+            if name in _RANKS and known.assumed and _uniform(known.data):
+                return -torch.arange(item.numel(), dtype=torch.float32).reshape(item.shape)
+            return known.data
+
+        return func(*tree_map(value, args), **tree_map(value, kwargs))
+
+    # -- what follows from what is known
+
+    def _follow(  # noqa: PLR0913
+        self, func: Any, name: str, args: Any, kwargs: Any, tensors: list[Tensor], result: Any
+    ) -> None:
+        outputs = [t for t in tree_flatten(result)[0] if isinstance(t, Tensor)]
+        if not outputs or not all(t.is_meta for t in outputs) or name in _LAYERS:
+            return
+        if torch.Tag.nondeterministic_seeded in func.tags or name.startswith("empty"):
+            return
+        if not tensors and name not in _FACTORIES and name != "lift_fresh":
+            return
+        values = [self._of(t) for t in tensors]
+        assumed = any(v.assumed for v in values) and name not in _FACTORIES
+        if self._passes_threshold(func, values, outputs):
+            return
+        uniform = all(_uniform(v.data) for v in values)
+        if uniform and torch.Tag.pointwise in func.tags:
+            self._follow_uniform(func, args, kwargs, outputs, assumed=assumed)
+        elif uniform and assumed and not _is_view(func) and name not in _RANKS:
+            return  # still nothing but the network's answer
+        elif _is_view(func) or max(t.numel() for t in (*tensors, *outputs)) <= LIMIT:
+            self._follow_dense(func, name, args, kwargs, outputs, assumed=assumed)
+
+    def _passes_threshold(self, func: Any, values: list[_Value], outputs: list[Tensor]) -> bool:
+        """A score of the network passes every threshold."""
+        if f"{func.overloadpacket.__name__}.{func._overloadname}" not in _THRESHOLDS:
+            return False
+        if not values[0].assumed:
+            return False
+        passes = torch.ones((), dtype=torch.bool).expand(outputs[0].shape)
+        self._values[outputs[0]] = _Value(passes, assumed=True)
+        return True
+
+    def _follow_uniform(
+        self, func: Any, args: Any, kwargs: Any, outputs: list[Tensor], *, assumed: bool
+    ) -> None:
+        """Compute one element: all are the same."""
+
+        def one(item: Any) -> Any:
+            if not isinstance(item, Tensor):
+                return torch.device("cpu") if _is_meta_device(item) else item
+            data = self._of(item).data
+            return data.flatten()[0].clone() if data.numel() else data.new_zeros(())
+
+        computed = func(*tree_map(one, args), **tree_map(one, kwargs))
+        for output, data in zip(outputs, _tensors(computed), strict=False):
+            self._values[output] = _Value(data.expand(output.shape), assumed=assumed)
+
+    def _follow_dense(  # noqa: PLR0913
+        self, func: Any, name: str, args: Any, kwargs: Any, outputs: list[Tensor], *, assumed: bool
+    ) -> None:
+        if func._schema.is_mutable and args and isinstance(args[0], Tensor) and args[0].is_meta:
+            own = self._of(args[0]).data
+            if _uniform(own) and own.numel() > 1:  # one number for all cannot be written into
+                self._values[args[0]] = _Value(own.clone(), assumed=assumed)
+        computed = self._compute(func, name, args, kwargs)
+        for output, data in zip(outputs, _tensors(computed), strict=False):
+            self._values[output] = _Value(data, assumed=assumed)
+
+
+def _tensors(result: Any) -> list[Tensor]:
+    return [t for t in tree_flatten(result)[0] if isinstance(t, Tensor)]
+
+
+def _uniform(data: Tensor) -> bool:
+    """Whether one number stands for all elements."""
+    return data.numel() <= 1 or not any(data.stride())
+
+
+def _is_view(func: Any) -> bool:
+    return any(
+        a.alias_info is not None and not a.alias_info.is_write for a in func._schema.arguments
+    )
+
+
+def _is_meta_device(item: Any) -> bool:
+    return isinstance(item, torch.device) and item.type == "meta"
+
+
+def needs_data(error: Exception) -> bool:
+    """Whether the meta device refused because the answer depends on data."""
+    text = str(error)
+    return isinstance(error, NotImplementedError) or any(
+        sign in text for sign in ("meta tensor", "Meta tensor", "meta device", "unbacked", "FakeTensor")
+    )

@@ -1,0 +1,114 @@
+"""The models of torchvision, as its builders make them, minus the downloads."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import torch
+import torchvision
+from torch import nn
+from torchvision.models import get_model_builder, get_model_weights, list_models
+from torchvision.models._api import WeightsEnum
+
+from cnnscope.errors import RequestError
+from cnnscope.records import Inputs, TensorSpec
+
+_CLIP_LENGTH = 16  # frames, where the weights do not say
+_FLOW_SIZE = (520, 960)  # RAFT's evaluation size on Sintel, padded to a multiple of 8
+_FALLBACK_SIZE = 224
+
+
+def names() -> list[str]:
+    """Every model that torchvision registers."""
+    return list_models()
+
+
+def versions() -> dict[str, str]:
+    """Of torch and torchvision."""
+    return {"torch": torch.__version__, "torchvision": torchvision.__version__}
+
+
+def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """Call the builder with `weights=None`, and nothing to load for its backbone.
+
+    A segmentation model gets its auxiliary head, as the published ones have.
+    """
+    builder = get_model_builder(name)
+    keywords = {"weights": None, **_published_arguments(builder), **arguments}
+    _refuse_weights(arguments)
+    with _nothing_to_load():
+        model: nn.Module = builder(**keywords)
+    return model
+
+
+def default_inputs(name: str, model: nn.Module) -> Inputs:
+    """The crop of the published weights; clips, pairs or lists of images where those are taken."""
+    family = get_model_builder(name).__module__.removeprefix("torchvision.models.")
+    kind = family.partition(".")[0]
+    if kind == "optical_flow":
+        return Inputs((TensorSpec((1, 3, *_FLOW_SIZE)),) * 2)
+    if kind == "detection":
+        return Inputs((TensorSpec((3, *_detection_size(model))),), as_list=True)
+    size = _image_size(name, model)
+    if kind == "video":
+        return Inputs((TensorSpec((1, 3, _clip_length(name), *size)),))
+    return Inputs((TensorSpec((1, 3, *size)),))
+
+
+def _published_arguments(builder: Callable[..., nn.Module]) -> dict[str, Any]:
+    """What the published weights were trained with, where the builder's own default differs."""
+    if builder.__name__ == "ssdlite320_mobilenet_v3_large":
+        return {"weights_backbone": None}  # its last block is narrower without them
+    return {"aux_loss": True} if "aux_loss" in inspect.signature(builder).parameters else {}
+
+
+def _clip_length(name: str) -> int:
+    """Frames per clip with which the published accuracy was measured, told in the weights' docs."""
+    docs = get_model_weights(name).DEFAULT.meta.get("_docs", "")  # type: ignore[attr-defined]
+    found = re.search(r"clip_len=(\d+)", docs)
+    return int(found[1]) if found else _CLIP_LENGTH
+
+
+def _refuse_weights(arguments: Mapping[str, Any]) -> None:
+    for name in ("weights", "weights_backbone", "pretrained", "pretrained_backbone"):
+        if arguments.get(name):
+            raise RequestError(
+                f"--arg {name}: weights are never downloaded, and no number here depends on them"
+            )
+
+
+@contextmanager
+def _nothing_to_load() -> Iterator[None]:
+    """Let builders name a backbone's weights (it makes them freeze batch norms) and load none."""
+    with (
+        mock.patch.object(WeightsEnum, "get_state_dict", lambda *_, **__: {}),
+        mock.patch.object(nn.Module, "load_state_dict", lambda *_, **__: None),
+    ):
+        yield
+
+
+def _detection_size(model: nn.Module) -> tuple[int, int]:
+    """The size that a detector's own transform would resize to: no resampling is needed then."""
+    transform: Any = model.transform
+    if transform.fixed_size is not None:
+        width, height = transform.fixed_size
+        return int(height), int(width)
+    return (int(transform.min_size[-1]),) * 2
+
+
+def _image_size(name: str, model: nn.Module) -> tuple[int, int]:
+    """The size that the model is built for, else the crop of its published weights."""
+    fixed = getattr(model, "image_size", None)
+    if isinstance(fixed, int):
+        return fixed, fixed
+    transforms = get_model_weights(name).DEFAULT.transforms()  # type: ignore[attr-defined]
+    for attribute in ("crop_size", "resize_size"):
+        size = list(getattr(transforms, attribute, None) or ())
+        if size:
+            return int(size[0]), int(size[-1])
+    return _FALLBACK_SIZE, _FALLBACK_SIZE
