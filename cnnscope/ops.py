@@ -240,16 +240,15 @@ def linear(op: Op) -> tuple[Factors, ...]:
     """Every leading position of the output is a row of products with the weight."""
     out_features, in_features = op.shape("weight")[-2:]
     positions = prod(op.out) // out_features
-    return (
-        {"positions": positions, "in features": in_features, "out features": out_features},
-    )
+    return ({"positions": positions, "in features": in_features, "out features": out_features},)
 
 
 @_product("bilinear", "_trilinear")
 def trilinear(op: Op) -> tuple[Factors, ...]:
     """`nn.Bilinear`: every output is a sum over pairs of inputs (and their products)."""
     left, weight, right = op.shape("i1"), op.shape("i2"), op.shape("i3")
-    return ({"positions and pairs": prod(max(a, b, c) for a, b, c in zip(left, weight, right, strict=True)), "products": 2},)  # noqa: E501
+    pairs = prod(max(sizes) for sizes in zip(left, weight, right, strict=True))
+    return ({"outputs and pairs": pairs, "products": 2},)
 
 
 @_product(
@@ -283,17 +282,15 @@ def fused_recurrent_layer(op: Op) -> tuple[Factors, ...]:
 # ----------------------------------------------------------------------- element operations
 
 # One step: the result is one arithmetic or comparing instruction per element.
-_per_output(
-    "relu", 1, "relu threshold clamp_min clamp_max"
-)  # max(x, 0): one comparison
+_per_output("relu", 1, "relu threshold clamp_min clamp_max")  # max(x, 0): one comparison
 _per_output("add", 1, "add")
 _per_output("sub", 1, "sub rsub")
 _per_output("mul", 1, "mul")
 _per_output("div", 1, "div true_divide floor_divide")
 for _name in (
     "neg abs sign ceil floor round trunc frac reciprocal sqrt square exp exp2 expm1 log log2 log10 "
-    "log1p sin cos tan asin acos atan atan2 sinh cosh tanh erf erfc erfinv pow float_power remainder "
-    "fmod maximum minimum fmax fmin eq ne lt le gt ge logical_and logical_or logical_xor "
+    "log1p sin cos tan asin acos atan atan2 sinh cosh tanh erf erfc erfinv pow float_power "
+    "remainder fmod maximum minimum fmax fmin eq ne lt le gt ge logical_and logical_or logical_xor "
     "logical_not bitwise_and bitwise_or bitwise_xor bitwise_not isnan isinf isfinite where "
     "masked_fill lerp hypot sgn cumsum cumprod prelu _prelu_kernel native_dropout"
 ).split():
@@ -409,14 +406,14 @@ def _sort_steps(op: Op) -> int:
 
 
 _enter("torchvision.nms", Entry("nms", Kind.ELEMENT, steps=_nms_steps))
-_enter("sort argsort msort topk _unique2 unique_dim", Entry("sort", Kind.ELEMENT, steps=_sort_steps))
+_enter(
+    "sort argsort msort topk _unique2 unique_dim", Entry("sort", Kind.ELEMENT, steps=_sort_steps)
+)
 
 
-def _local_response_steps(op: Op) -> int:
-    return prod(op.out)
-
-
-_enter("_thnn_fused_lstm_cell", Entry("lstm cell", Kind.ELEMENT, steps=lambda op: 13 * prod(op.out)))
+_enter(
+    "_thnn_fused_lstm_cell", Entry("lstm cell", Kind.ELEMENT, steps=lambda op: 13 * prod(op.out))
+)
 _enter("_thnn_fused_gru_cell", Entry("gru cell", Kind.ELEMENT, steps=lambda op: 12 * prod(op.out)))
 
 # ----------------------------------------------------------------- no arithmetic: rearranging

@@ -185,7 +185,7 @@ class LayerRow(msgspec.Struct, frozen=True):
     activation_bytes: int = 0
     unknown_ops: int = 0
     leaf: bool = True
-    rearranges: bool = False  # moves data about, or does nothing at all
+    minor: bool = False  # only moves data, does nothing, or keeps books (integers, single numbers)
 
 
 class Totals(msgspec.Struct, frozen=True):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MAX_SIDE = 4096  # where the search for an input size that works ends
 
 
-def trace_spec(  # noqa: PLR0913
+def trace_spec(
     model: str,
     *,
     inputs: Sequence[str] = (),
@@ -108,9 +108,7 @@ class _Run:
 
     # -- why it failed
 
-    def _explained(
-        self, error: CnnscopeError, built: zoo.Built, inputs: Inputs
-    ) -> CnnscopeError:
+    def _explained(self, error: CnnscopeError, built: zoo.Built, inputs: Inputs) -> CnnscopeError:
         """The message for a forward that raised: what the layer expects, and what would work."""
         from cnnscope.trace import ForwardError
 
@@ -128,9 +126,10 @@ class _Run:
         default = built.inputs
         shown = "x".join(map(str, default.tensors[0].shape[-3:]))
         channels = _channels(error)
-        if channels is not None and inputs.tensors[0].shape[-3:-2] != default.tensors[0].shape[
-            -3:-2
-        ]:
+        if (
+            channels is not None
+            and inputs.tensors[0].shape[-3:-2] != default.tensors[0].shape[-3:-2]
+        ):
             return f"; use --input {shown}"
         side = self._smallest_side(built, inputs)
         if side is None:
@@ -213,8 +212,8 @@ def _notes(values: Any, who: str) -> tuple[str, ...]:
         return (f"its constructor computes with small tensors ({asked}): those had values",)
     return (
         f"its forward depends on data ({asked}): that part ran on small tensors with values, "
-        "network outputs taken as 0 and every score as passing its threshold, so detections are "
-        "counted at the model's own limits",
+        "network outputs taken as 0 and every score as passing, so detections are counted at the "
+        "model's own limits",
     )
 
 

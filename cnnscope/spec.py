@@ -80,7 +80,7 @@ def parse_input(text: str) -> InputSpec:
                 f"input {printable(text)!r}: unknown dtype {printable(dtype_text)!r}; "
                 f"use one of {', '.join(sorted(set(DTYPES.values())))}"
             )
-    parts = sizes_text.lower().replace("×", "x").split("x")
+    parts = sizes_text.lower().split("x")
     if not all(part.isascii() and part.isdigit() for part in parts):
         raise RequestError(
             f"input {printable(text)!r}: expected sizes joined by x, such as 3x224x224, 224x224 "

@@ -20,7 +20,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -45,8 +45,8 @@ from cnnscope.records import (
 Window = tuple[Any, ...]
 
 # Weak references to storages, by address: while one is held the address is not used again.
-_expired: Callable[[int], bool] = torch.UntypedStorage._expired  # type: ignore[attr-defined]
-_free: Callable[[int], None] = torch.UntypedStorage._free_weak_ref  # type: ignore[attr-defined]
+_expired: Callable[[int], bool] = cast("Any", torch.UntypedStorage._expired)
+_free: Callable[[int], None] = cast("Any", torch.UntypedStorage._free_weak_ref)
 
 _PLAIN = (bool, int, float, str, type(None))
 _HYPER_CONTAINERS = (list, tuple)
@@ -214,7 +214,7 @@ class _Recorder(TorchDispatchMode):
         return storage, window
 
     def _new_storage(self, raw: torch.UntypedStorage, window: Window, born: int) -> _Storage:
-        address = raw._weak_ref()
+        address = cast("int", raw._weak_ref())
         index = len(self.lives)
         storage = self.storages[address] = _Storage(index, window)
         self.lives.append([raw.nbytes(), born, -1])
@@ -258,7 +258,7 @@ class _Recorder(TorchDispatchMode):
     def __torch_dispatch__(
         self,
         func: Any,
-        types: Any,  # noqa: ARG002
+        types: Any,
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
@@ -278,11 +278,9 @@ class _Recorder(TorchDispatchMode):
                 attributes[name] = value if type(value) in _PLAIN else _plain(value)
         result = func(*args, **kwargs)
         index = len(self.ops)
-        written = schema.written and [
-            tensor
-            for name in schema.written
-            for tensor in tensors_in(_argument(schema, args, kwargs, name))
-        ]
+        written: list[Tensor] = []
+        for name in schema.written:
+            written += tensors_in(_argument(schema, args, kwargs, name))
         outputs: list[int] = []
         rewritten: list[tuple[Window, _Storage, int, int]] = []
         for tensor in written:
@@ -303,7 +301,7 @@ class _Recorder(TorchDispatchMode):
             self._note_op("cnnscope.write_window", values, (base,), _geometry(window))
         return result
 
-    def _note_result(  # noqa: PLR0913
+    def _note_result(
         self,
         tensor: Tensor,
         op: int,
@@ -384,9 +382,9 @@ class _Recorder(TorchDispatchMode):
             call, running = self.stack.pop()
             if running is module:
                 if kwargs:
-                    *rest, inputs = self.calls[call]
+                    index, parent, start, inputs = self.calls[call]
                     inputs += tuple(map(self.read, tensors_in(kwargs)))
-                    self.calls[call] = (*rest, inputs)
+                    self.calls[call] = (index, parent, start, inputs)
                 self.call_outputs[call] = tuple(map(self.read, tensors_in(output)))
                 return
 
@@ -444,7 +442,7 @@ class _Recorder(TorchDispatchMode):
 
 def module_record(path: str, module: nn.Module) -> ModuleRecord:
     """A module's class and documented hyper-parameters, without its weights."""
-    kind = type(module)
+    kind: Any = type(module)
     return ModuleRecord(path, kind.__name__, _base(kind), _hyper(module))
 
 
@@ -558,28 +556,28 @@ def _geometry(window: Window) -> dict[str, Any]:
 
 
 @functools.cache
-def _constructor_names(kind: type[nn.Module]) -> tuple[str, ...]:
+def _constructor_names(kind: Any) -> tuple[str, ...]:
     try:
         parameters = inspect.signature(kind.__init__).parameters.values()
     except (TypeError, ValueError):
         return ()
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     own = tuple(p.name for p in parameters if p.name != "self" and p.kind not in variadic)
-    inherited = _library_ancestor(kind)
+    inherited: Any = _library_ancestor(kind)
     if inherited is None or inherited is kind:
         return own
     return tuple(dict.fromkeys((*own, *_constructor_names(inherited))))
 
 
 @functools.cache
-def _library_ancestor(kind: type[nn.Module]) -> type[nn.Module] | None:
+def _library_ancestor(kind: Any) -> type[nn.Module] | None:
     """The nearest class of torch.nn that a module is made from, None for a plain Module."""
     libraries = (base for base in kind.__mro__ if base.__module__.startswith("torch.nn.modules"))
     nearest = next(libraries, nn.Module)
     return None if nearest is nn.Module else nearest
 
 
-def _base(kind: type[nn.Module]) -> str:
+def _base(kind: Any) -> str:
     ancestor = _library_ancestor(kind)
     return ancestor.__name__ if ancestor else ""
 
@@ -588,7 +586,8 @@ def _hyper(module: nn.Module) -> dict[str, Any]:
     """The constructor's arguments, read back from the attributes of the same name."""
     hyper: dict[str, Any] = {}
     attributes, tensors = vars(module), module._parameters
-    for name in _constructor_names(type(module)):
+    kind: Any = type(module)
+    for name in _constructor_names(kind):
         if name in tensors:
             hyper[name] = tensors[name] is not None
         elif name in attributes:

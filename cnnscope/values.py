@@ -6,9 +6,10 @@ values that such code asks for, beside tensors that stay on the meta device:
 
 * What follows from constants (grids, anchors, class labels) is computed.
 * What a network layer answers is taken as zero, held as one number however large the tensor is.
-* A score from the network that is compared with a threshold passes it, and ties are ranked in
-  order. So every stage is traced at its full capacity: a detector's boxes lie on its anchors, and
-  as many go on as its own limits let through.
+* A score from the network that is compared with a threshold passes it, ties are ranked in order,
+  and no box that the network placed suppresses another. So every stage is traced at its full
+  capacity: a detector's boxes lie on its anchors, and as many go on as its own limits let through
+  (1,000 proposals and 100 detections in a Faster R-CNN).
 
 Nothing of the size of the weights or of a feature map is ever allocated.
 """
@@ -16,7 +17,7 @@ Nothing of the size of the weights or of a feature map is ever allocated.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -26,7 +27,10 @@ from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
 # The most elements that a followed value may have. RetinaNet ranks 8.2 million scores.
-LIMIT = 2**24
+LIMIT = 2**23
+# A network's answer with more elements than this is a feature map and not boxes or scores: what
+# constants do to it (a frozen batch norm, say) is not followed.
+ANSWER_LIMIT = 2**20
 
 _FACTORIES = frozenset(
     "arange linspace logspace zeros ones full eye scalar_tensor tril_indices triu_indices "
@@ -37,7 +41,7 @@ _LAYERS = frozenset(
     "roi_align max_pool2d_with_indices avg_pool2d upsample_nearest2d upsample_bilinear2d".split()
 )
 _THRESHOLDS = frozenset(("gt.Scalar", "ge.Scalar"))
-_RANKS = frozenset(("topk", "sort", "argsort", "nms"))
+_RANKS = frozenset(("topk", "sort", "argsort"))
 
 
 class _Value:
@@ -56,7 +60,11 @@ class _Constants(TorchFunctionMode):
     """
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         del types
         kwargs = kwargs or {}
@@ -84,17 +92,21 @@ class KnownValues(TorchDispatchMode):
         self._values = WeakTensorKeyDictionary()
         self._constants = _Constants()
 
-    def __enter__(self) -> KnownValues:
+    def __enter__(self) -> Self:
         self._constants.__enter__()
         super().__enter__()
         return self
 
-    def __exit__(self, *exception: Any) -> None:
+    def __exit__(self, *exception: object) -> None:
         super().__exit__(*exception)
         self._constants.__exit__(*exception)
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         del types
         kwargs = kwargs or {}
@@ -106,6 +118,8 @@ class KnownValues(TorchDispatchMode):
         if name == "_local_scalar_dense":
             self.answered["item"] += 1
             return self._of(args[0]).data.item()
+        if name == "nms" and self._of(args[0]).assumed:
+            return self._keep_all_boxes(args[0])
         if name == "_to_copy" and str(kwargs.get("device", "meta")) != "meta":
             self.answered["copy to cpu"] += 1
             return self._of(args[0]).data.clone().to(kwargs.get("dtype") or args[0].dtype)
@@ -124,11 +138,11 @@ class KnownValues(TorchDispatchMode):
         """The value of a tensor; a network's answer, about which nothing is known, is zero."""
         if not tensor.is_meta:
             return _Value(tensor, assumed=False)
-        value = self._values.get(tensor)
+        value: _Value | None = self._values.get(tensor)
         if value is None:
             zero = torch.zeros((), dtype=tensor.dtype)
             return _Value(zero.expand(tensor.shape), assumed=True)
-        return value  # type: ignore[no-any-return]
+        return value
 
     def _answer(
         self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: Any
@@ -141,13 +155,18 @@ class KnownValues(TorchDispatchMode):
         answers = [self._as_meta(v, assumed) if isinstance(v, Tensor) else v for v in flat]
         return spec.unflatten(answers)
 
+    def _keep_all_boxes(self, boxes: Tensor) -> Tensor:
+        """No box that the network places suppresses another."""
+        self.answered["nms"] += 1
+        return self._as_meta(torch.arange(boxes.shape[0]), assumed=True)
+
     def _as_meta(self, data: Tensor, assumed: bool) -> Tensor:
         answer = torch.empty_like(data, device="meta")
         self._values[answer] = _Value(data, assumed=assumed)
         return answer
 
     def _compute(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
-        """`func` on values instead of meta tensors. Assumed scores of equal rank keep their order."""
+        """`func` on values, not meta tensors; equal scores of the network keep their order."""
 
         def value(item: Any) -> Any:
             if not isinstance(item, Tensor):
@@ -161,7 +180,7 @@ class KnownValues(TorchDispatchMode):
 
     # -- what follows from what is known
 
-    def _follow(  # noqa: PLR0913
+    def _follow(
         self, func: Any, name: str, args: Any, kwargs: Any, tensors: list[Tensor], result: Any
     ) -> None:
         outputs = [t for t in tree_flatten(result)[0] if isinstance(t, Tensor)]
@@ -180,6 +199,10 @@ class KnownValues(TorchDispatchMode):
             self._follow_uniform(func, args, kwargs, outputs, assumed=assumed)
         elif uniform and assumed and not _is_view(func) and name not in _RANKS:
             return  # still nothing but the network's answer
+        elif torch.Tag.pointwise in func.tags and any(
+            v.assumed and _uniform(v.data) and v.data.numel() > ANSWER_LIMIT for v in values
+        ):
+            return
         elif _is_view(func) or max(t.numel() for t in (*tensors, *outputs)) <= LIMIT:
             self._follow_dense(func, name, args, kwargs, outputs, assumed=assumed)
 
@@ -208,7 +231,7 @@ class KnownValues(TorchDispatchMode):
         for output, data in zip(outputs, _tensors(computed), strict=False):
             self._values[output] = _Value(data.expand(output.shape), assumed=assumed)
 
-    def _follow_dense(  # noqa: PLR0913
+    def _follow_dense(
         self, func: Any, name: str, args: Any, kwargs: Any, outputs: list[Tensor], *, assumed: bool
     ) -> None:
         if func._schema.is_mutable and args and isinstance(args[0], Tensor) and args[0].is_meta:
@@ -243,5 +266,6 @@ def needs_data(error: Exception) -> bool:
     """Whether the meta device refused because the answer depends on data."""
     text = str(error)
     return isinstance(error, NotImplementedError) or any(
-        sign in text for sign in ("meta tensor", "Meta tensor", "meta device", "unbacked", "FakeTensor")
+        sign in text
+        for sign in ("meta tensor", "Meta tensor", "meta device", "unbacked", "FakeTensor")
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import NamedTuple
+from math import prod
+from typing import Any, NamedTuple
 
 from cnnscope import ops
 from cnnscope.analyses import params as parameters
@@ -125,7 +126,7 @@ class _Builder:
             features=_features(module),
             activation_bytes=sum(tensor_bytes(trace, t) for t in call.outputs),
             leaf=leaf,
-            rearranges=leaf and not cost.params and not any(map(self._computes, own_ops)),
+            minor=leaf and not cost.params and not any(map(self._computes, own_ops)),
             **_costs(cost),
         )
 
@@ -156,7 +157,7 @@ class _Builder:
                 output_shapes=self._shapes(record.outputs),
                 expected_output=_expected(slide, inputs),
                 activation_bytes=sum(tensor_bytes(trace, t) for t in record.outputs),
-                rearranges=entry is not None and entry.kind in _MOVES,
+                minor=entry is not None and (entry.kind in _MOVES or self._keeps_books(record)),
                 **_costs(cost),
             )
         )
@@ -188,9 +189,7 @@ class _Builder:
         trace, record = self.trace, self.trace.ops[index]
         if ops.lookup(record.name) is None:
             return Cost(unknown=1)
-        return Cost(
-            macs=ops.macs(trace, record), element_ops=ops.element_ops(trace, record)
-        )
+        return Cost(macs=ops.macs(trace, record), element_ops=ops.element_ops(trace, record))
 
     def _param_cost(self, param: ParamRecord) -> Cost:
         size = parameters.numel(self.trace, param)
@@ -201,6 +200,11 @@ class _Builder:
     def _computes(self, index: int) -> bool:
         entry = ops.lookup(self.trace.ops[index].name)
         return entry is None or entry.kind not in _MOVES
+
+    def _keeps_books(self, record: OpRecord) -> bool:
+        """Whether all that comes out is integers, or a single number."""
+        outputs = [self.trace.tensors[t] for t in record.outputs]
+        return all(prod(t.shape) <= 1 or "float" not in t.dtype for t in outputs)
 
     def _label(self, record: OpRecord, entry: ops.Entry | None) -> str:
         if entry is None:
@@ -247,7 +251,7 @@ def _sum(costs: list[Cost]) -> Cost:
     return total
 
 
-def _costs(cost: Cost) -> dict[str, int]:
+def _costs(cost: Cost) -> dict[str, Any]:
     return {
         "params": cost.params,
         "trainable_params": cost.trainable,

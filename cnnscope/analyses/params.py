@@ -29,9 +29,9 @@ def unused(trace: Trace) -> dict[str, int]:
         Elements by path: of the module, or of the parameter where its module did run.
     """
     called = {trace.modules[call.module].path for call in trace.calls}
-    ancestors_of_used = {
-        prefix for p in trace.params if p.used for prefix in _prefixes(p.path)
-    } | {""}
+    ancestors_of_used = {prefix for p in trace.params if p.used for prefix in _prefixes(p.path)} | {
+        ""
+    }
     found: Counter[str] = Counter()
     for param in trace.params:
         if not param.used and not param.buffer:

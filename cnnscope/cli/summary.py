@@ -20,7 +20,7 @@ class Format(str, Enum):
     MARKDOWN = "markdown"
 
 
-def summary(  # noqa: PLR0913
+def summary(
     model: Annotated[str, typer.Argument(help="A model, such as resnet18.", show_default=False)],
     input_: Annotated[
         Optional[list[str]],

@@ -89,7 +89,5 @@ def choose(keys: Sequence[str]) -> tuple[Column, ...]:
     """
     for key in keys:
         if key not in COLUMNS:
-            raise RequestError(
-                f"--columns {printable(key)!r}: use any of {', '.join(COLUMNS)}"
-            )
+            raise RequestError(f"--columns {printable(key)!r}: use any of {', '.join(COLUMNS)}")
     return tuple(COLUMNS[key] for key in keys)

@@ -11,7 +11,7 @@ CSV_COLUMNS = (
     "path", "depth", "kind", "operation", "call", "input_shapes", "output_shapes",
     "kernel_size", "stride", "padding", "dilation", "groups",
     "params", "trainable_params", "buffers", "macs", "flops", "element_ops",
-    "activation_bytes", "unknown_ops", "rearranges",
+    "activation_bytes", "unknown_ops", "minor",
 )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from cnnscope.render.view import View
 def header(report: ModelReport) -> str:
     """resnet18, torchvision 0.29.2, input 1x3x224x224 float32, traced on meta."""
     source = report.source
-    version = source.versions.get(source.source, "")
+    version = source.versions.get(source.source, "").partition("+")[0]
     arguments = ", ".join(f"{name}={value!r}" for name, value in source.arguments.items())
     inputs = [str(spec) for spec in report.inputs]
     parts = [
@@ -62,9 +62,7 @@ def findings(report: ModelReport) -> list[str]:
         "its cost is missing above"
         for op in report.unknown
     ]
-    found += [
-        f"the floor formula does not give the output of {path}" for path in report.mismatches
-    ]
+    found += [f"the floor formula does not give the output of {path}" for path in report.mismatches]
     return found + list(report.notes)
 
 
@@ -76,7 +74,7 @@ def omitted(view: View) -> str:
     if view.folded:
         parts.append("equal blocks folded as x N (--unfold)")
     if view.hidden:
-        parts.append(f"{units.plural(view.hidden, 'rearranging or idle row')} hidden (--all)")
+        parts.append(f"{units.plural(view.hidden, 'minor row')} hidden (--all)")
     return "shown: " + ", ".join(parts) if parts else ""
 
 
@@ -102,4 +100,8 @@ def _with_unit(value: int, unit: str) -> str:
 
 
 def _counted(names: list[str]) -> str:
-    return f"{len(names)} x {names[0]}" if len(set(names)) == 1 and len(names) > 1 else ", ".join(names)  # noqa: E501
+    return (
+        f"{len(names)} x {names[0]}"
+        if len(set(names)) == 1 and len(names) > 1
+        else ", ".join(names)
+    )

@@ -88,7 +88,7 @@ def _table(
     return text
 
 
-def _row(  # noqa: PLR0913
+def _row(
     report: ModelReport,
     line: Line,
     cells: list[str],
@@ -113,9 +113,7 @@ def _row(  # noqa: PLR0913
     return text
 
 
-def _fit(
-    columns: Sequence[Column], widths: list[int], width: int | None
-) -> tuple[list[int], bool]:
+def _fit(columns: Sequence[Column], widths: list[int], width: int | None) -> tuple[list[int], bool]:
     """Which columns are shown and whether with bars; `widths` shrink to what is left."""
     keys = [column.key for column in columns]
     kept = list(range(len(columns)))

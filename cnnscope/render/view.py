@@ -75,12 +75,12 @@ class _Tree:
 
     def __init__(self, rows: tuple[LayerRow, ...], *, show_all: bool) -> None:
         self.rows = rows
-        self.hidden = 0 if show_all else sum(row.rearranges for row in rows)
+        self.hidden = 0 if show_all else sum(row.minor for row in rows)
         self.children: dict[int, list[int]] = {}
         for index, row in enumerate(rows):
-            if show_all or not row.rearranges:
+            if show_all or not row.minor:
                 self.children.setdefault(row.parent, []).append(index)
-        self.depth = max((row.depth for row in rows if show_all or not row.rearranges), default=0)
+        self.depth = max((row.depth for row in rows if show_all or not row.minor), default=0)
         self._signatures: dict[int, int] = {}
 
     def flat(self, options: Options) -> View:
@@ -88,7 +88,7 @@ class _Tree:
         leaves = [
             row
             for index, row in enumerate(self.rows)
-            if index not in self.children and (options.everything or not row.rearranges)
+            if index not in self.children and (options.everything or not row.minor)
         ]
         if options.filter is not None:
             pattern = options.filter
@@ -119,8 +119,15 @@ class _Tree:
             self._add(root, depth, lines, fold=fold, indent=0)
         if not lines:  # a model that is a single layer
             lines = [_line(self.rows[r], 0, self.rows[r].operation) for r in top]
-        folded = any(line.times > 1 for line in lines)
+        folded = len(lines) < self._count(top, depth)
         return View(tuple(lines), min(depth, self.depth), self.depth, self.hidden, folded)
+
+    def _count(self, parents: list[int], depth: int) -> int:
+        """How many lines there are without folding."""
+        if depth < 1:
+            return 0
+        children = [c for p in parents for c in self.children.get(p, ())]
+        return len(children) + (self._count(children, depth - 1) if children else 0)
 
     def auto_depth(self, *, fold: bool) -> int:
         """The deepest level whose table is not too long."""
@@ -131,7 +138,17 @@ class _Tree:
             best = depth
         return best
 
-    def _add(self, parent: int, depth: int, lines: list[Line], *, fold: bool, indent: int) -> None:
+    def _add(
+        self,
+        parent: int,
+        depth: int,
+        lines: list[Line],
+        *,
+        fold: bool,
+        indent: int,
+        prefix: str = "",
+    ) -> None:
+        """Add the lines inside a row; `prefix` names the block that stands for all its equals."""
         if depth < 1:
             return
         children = self.children.get(parent, [])
@@ -140,24 +157,29 @@ class _Tree:
             first = children[position]
             run = self._run(children, position) if fold else 1
             row = self.rows[first]
+            if run == len(children) > 1 and self._content(parent):
+                self._add(first, depth - 1, lines, fold=fold, indent=indent, prefix=row.name)
+                return  # the container's own line has said it all
             name = _named(row, row.name)
             if run > 1:
                 name = _range(row.name, self.rows[children[position + run - 1]].name)
+            name = f"{prefix}.{name}" if prefix else name
             lines.append(_line(row, indent, name, run, self._content(first)))
             self._add(first, depth - 1, lines, fold=fold, indent=indent + 1)
             position += run
 
     def _run(self, children: list[int], position: int) -> int:
-        """How many equal blocks follow each other; only blocks with insides fold."""
+        """How many equal neighbours follow each other: blocks, or at least three operations."""
         first = children[position]
-        if first not in self.children:
+        block = first in self.children
+        if not block and self.rows[first].kind != "operation":
             return 1
         same = 1
         for other in children[position + 1 :]:
             if self._signature(other) != self._signature(first):
                 break
             same += 1
-        return same
+        return same if block or same > 2 else 1
 
     def _signature(self, index: int) -> int:
         """Equal for blocks that look and cost the same, all the way down."""

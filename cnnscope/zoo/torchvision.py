@@ -25,7 +25,7 @@ _FALLBACK_SIZE = 224
 
 def names() -> list[str]:
     """Every model that torchvision registers."""
-    return list_models()
+    return list(list_models())
 
 
 def versions() -> dict[str, str]:
@@ -69,7 +69,7 @@ def _published_arguments(builder: Callable[..., nn.Module]) -> dict[str, Any]:
 
 def _clip_length(name: str) -> int:
     """Frames per clip with which the published accuracy was measured, told in the weights' docs."""
-    docs = get_model_weights(name).DEFAULT.meta.get("_docs", "")  # type: ignore[attr-defined]
+    docs = get_model_weights(name).DEFAULT.meta.get("_docs", "")
     found = re.search(r"clip_len=(\d+)", docs)
     return int(found[1]) if found else _CLIP_LENGTH
 
@@ -86,8 +86,8 @@ def _refuse_weights(arguments: Mapping[str, Any]) -> None:
 def _nothing_to_load() -> Iterator[None]:
     """Let builders name a backbone's weights (it makes them freeze batch norms) and load none."""
     with (
-        mock.patch.object(WeightsEnum, "get_state_dict", lambda *_, **__: {}),
-        mock.patch.object(nn.Module, "load_state_dict", lambda *_, **__: None),
+        mock.patch.object(WeightsEnum, "get_state_dict", return_value={}),
+        mock.patch.object(nn.Module, "load_state_dict"),
     ):
         yield
 
@@ -106,7 +106,7 @@ def _image_size(name: str, model: nn.Module) -> tuple[int, int]:
     fixed = getattr(model, "image_size", None)
     if isinstance(fixed, int):
         return fixed, fixed
-    transforms = get_model_weights(name).DEFAULT.transforms()  # type: ignore[attr-defined]
+    transforms = get_model_weights(name).DEFAULT.transforms()
     for attribute in ("crop_size", "resize_size"):
         size = list(getattr(transforms, attribute, None) or ())
         if size:
