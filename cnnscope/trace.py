@@ -513,7 +513,7 @@ def _with_use(param: ParamRecord, *, used: bool) -> ParamRecord:
 
 def _source_of(model: nn.Module) -> Source:
     name = type(model).__name__
-    return Source(spec=name, source="python", name=name, versions={"torch": torch.__version__})
+    return Source(spec=name, source="python", name=name, versions={"torch": str(torch.__version__)})
 
 
 @functools.cache

@@ -26,7 +26,8 @@ app.command()(summary.summary)
 _debug = False
 
 
-def _version(*, wanted: bool) -> None:
+def _version(wanted: bool) -> None:
+    """Print the version before anything else is parsed."""
     if wanted:
         typer.echo(f"cnnscope {__version__}")
         raise typer.Exit
@@ -36,13 +37,16 @@ def _version(*, wanted: bool) -> None:
 def _options(
     *,
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, help="Print the version and exit.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
     global _debug  # noqa: PLW0603
+    del version  # its callback has done it
     _debug = debug
-    _version(wanted=version)
 
 
 def main(arguments: list[str] | None = None) -> None:

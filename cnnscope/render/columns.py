@@ -73,7 +73,7 @@ COLUMNS = {
         Column(
             "element-ops",
             "elem. ops",
-            lambda line, _: units.si_short(line.row.element_ops * line.times),
+            lambda line, _: units.si_short(line.element_ops),
         ),
         Column("activation", "activation", lambda line, _: units.nbytes(line.row.activation_bytes)),
     )

@@ -13,7 +13,8 @@ from cnnscope.render.view import Line, View
 
 _GAP = 2
 _BAR = 6
-_MIN_WIDTH = {"operation": 12, "layer": 10, "path": 10, "input": 8, "output": 9}
+# Where a terminal is too narrow for all columns, these go first.
+_DROPPED_FIRST = ("share", "activation", "element-ops", "input", "features", "output", "operation")
 _DEAR = 0.05  # a row of at least so much of the total stands out
 
 
@@ -131,14 +132,16 @@ def _fit(columns: Sequence[Column], widths: list[int], width: int | None) -> tup
             widths[i] = max(min(widths[i], least), widths[i] - excess())
 
     shrink("operation", 20)
-    if excess() > 0:
-        bar = False
-    for key in ("operation", "layer", "path", "output", "input"):
-        shrink(key, _MIN_WIDTH[key])
+    bar = bar and excess() <= 0
+    shrink("operation", 12)
+    for key in _DROPPED_FIRST:
+        if excess() > 0 and key in keys:
+            kept.remove(keys.index(key))
+            shrink(keys[0], 12)
     while excess() > 0 and len(kept) > 1:
         kept.pop()
     shrink(keys[0], 1)
-    return kept, bar and any(keys[i] == "share" for i in kept)
+    return kept, bar
 
 
 def _cell(value: str, width: int, column: Column) -> str:

@@ -20,8 +20,8 @@ def si(value: int, digits: int = 3) -> str:
 
 
 def si_short(value: int) -> str:
-    """118.0 M: for a column."""
-    return si(value, digits=1)
+    """118.0 M, 1.03 G: for a column."""
+    return si(value, digits=2 if value >= 10**9 else 1)
 
 
 def nbytes(value: int) -> str:
@@ -65,7 +65,7 @@ def output(row: LayerRow) -> str:
 
 def geometry(g: Geometry) -> str:
     """3x3/2, p1, g32: kernel, stride, padding, dilation, groups, each where it says something."""
-    text = _sizes(g.kernel_size)
+    text = shape(g.kernel_size)
     if any(s != 1 for s in g.stride):
         text += f"/{_one(g.stride)}"
     if isinstance(g.padding, str):
@@ -95,10 +95,6 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
-def _sizes(sizes: tuple[int, ...]) -> str:
-    return "x".join(map(str, sizes if len(sizes) > 1 else sizes * 1))
-
-
 def _one(sizes: tuple[int, ...]) -> str:
     """One number where all axes have the same."""
-    return str(sizes[0]) if len(set(sizes)) == 1 else _sizes(sizes)
+    return str(sizes[0]) if len(set(sizes)) == 1 else shape(sizes)

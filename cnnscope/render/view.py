@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from itertools import groupby
 from typing import NamedTuple
 
 from cnnscope.errors import RequestError
@@ -17,7 +18,7 @@ class Options(NamedTuple):
 
     depth: int | None = None  # None: chosen by AUTO_ROWS; 0: no limit
     unfold: bool = False
-    everything: bool = False  # also what only rearranges, at every depth, unfolded
+    everything: bool = False  # minor rows as well, at every depth, unfolded
     sort: str | None = None
     filter: str | None = None
 
@@ -31,7 +32,8 @@ class Line(NamedTuple):
     times: int = 1
     macs: int = 0
     params: int = 0
-    content: str = ""  # what a container is made of, where it is made of one thing
+    element_ops: int = 0
+    content: str = ""  # what the line stands for, where that is not the row's operation
 
 
 class View(NamedTuple):
@@ -40,7 +42,7 @@ class View(NamedTuple):
     lines: tuple[Line, ...]
     depth: int  # levels shown
     full_depth: int  # levels that there are
-    hidden: int  # rows that only rearrange
+    hidden: int  # minor rows
     folded: bool
 
 
@@ -117,6 +119,8 @@ class _Tree:
         top = self.children.get(-1, [])
         for root in top:
             self._add(root, depth, lines, fold=fold, indent=0)
+        if fold and len(lines) > AUTO_ROWS:
+            lines = _gathered(lines)
         if not lines:  # a model that is a single layer
             lines = [_line(self.rows[r], 0, self.rows[r].operation) for r in top]
         folded = len(lines) < self._count(top, depth)
@@ -204,8 +208,33 @@ class _Tree:
         return ""
 
 
+def _gathered(lines: list[Line]) -> list[Line]:
+    """Runs of three or more operations without MACs as one line each."""
+    gathered: list[Line] = []
+    for _, group in groupby(lines, key=lambda line: (line.indent, _is_small(line))):
+        run = list(group)
+        if len(run) < 3 or not _is_small(run[0]):
+            gathered += run
+            continue
+        first, last = run[0], run[-1]
+        gathered.append(
+            last._replace(
+                name=f"{first.name} ... {last.name}",
+                times=1,
+                element_ops=sum(line.element_ops for line in run),
+                content=f"{sum(line.times for line in run)} element operations",
+            )
+        )
+    return gathered
+
+
+def _is_small(line: Line) -> bool:
+    return line.row.kind == "operation" and not line.macs and not line.row.unknown_ops
+
+
 def _line(row: LayerRow, indent: int, name: str, times: int = 1, content: str = "") -> Line:
-    return Line(row, indent, name, times, row.macs * times, row.params * times, content)
+    macs, params, element_ops = row.macs * times, row.params * times, row.element_ops * times
+    return Line(row, indent, name, times, macs, params, element_ops, content)
 
 
 def _named(row: LayerRow, name: str) -> str:

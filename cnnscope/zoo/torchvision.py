@@ -30,7 +30,7 @@ def names() -> list[str]:
 
 def versions() -> dict[str, str]:
     """Of torch and torchvision."""
-    return {"torch": torch.__version__, "torchvision": torchvision.__version__}
+    return {"torch": str(torch.__version__), "torchvision": str(torchvision.__version__)}
 
 
 def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:

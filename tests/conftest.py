@@ -1,0 +1,52 @@
+"""What several test files share: running the command line, and golden files."""
+
+import contextlib
+import io
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from cnnscope import cli
+
+OVERWRITE = bool(os.environ.get("CNNSCOPE_OVERWRITE"))
+
+
+class Result(NamedTuple):
+    """What a command line printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run_cli(*arguments: str) -> Result:
+    """Run `cnnscope` in this process, with its output in a pipe."""
+    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    err = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = cli.run(list(arguments))
+    out.seek(0)
+    err.seek(0)
+    return Result(code, out.read(), err.read())
+
+
+def without_versions(text: str) -> str:
+    """Output without what differs between releases of torchvision."""
+    return re.sub(r"torchvision \d+(\.\d+)*", "torchvision X.Y.Z", text)
+
+
+@pytest.fixture
+def golden():
+    """Compare text with a file; CNNSCOPE_OVERWRITE=1 writes the file instead."""
+
+    def compare(text: str, name: str) -> None:
+        path = Path(__file__).parent / "golden" / name
+        if OVERWRITE:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        assert text == path.read_text(encoding="utf-8")
+
+    return compare

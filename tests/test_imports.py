@@ -1,0 +1,91 @@
+"""Torch takes seconds to import: what does not need it must not. Each test is a new process."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {"torch", "torchvision", "torch._dynamo", "numpy"}
+
+# Runs a program with `arguments` and tells on the last line which heavy modules it imported.
+PROBE = """
+import contextlib, io, json, sys
+with contextlib.redirect_stdout(io.StringIO()):
+    try:
+        {program}
+    except SystemExit:
+        pass
+print(json.dumps(sorted({heavy} & set(sys.modules))))
+"""
+
+
+def imported_by(program):
+    """Heavy modules that a program imports."""
+    script = PROBE.format(program=program, heavy=HEAVY)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def import_log(*arguments):
+    """Output of `python -m cnnscope`, and the modules that it imported by python's own account."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    return done.stdout, {line.rpartition("|")[2].strip() for line in lines}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (("--help",), "summary"),
+        (("--version",), "cnnscope "),
+        (("summary", "--help"), "--input"),
+    ],
+)
+def test_help_and_version_do_not_import_torch(arguments, shown):
+    output, modules = import_log("-m", "cnnscope", *arguments)
+    assert shown in output
+    assert "cnnscope.cli" in modules
+    assert not HEAVY & modules
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import cnnscope",
+        "import cnnscope.report, cnnscope.render.terminal",
+        "import cnnscope.spec, cnnscope.ops, cnnscope.records, cnnscope.analyses.layers",
+        "from cnnscope.cli import run; assert run(['summary', '--help']) == 0",
+        "from cnnscope.cli import run; assert run(['summary', '--no-such-option']) == 2",
+        "from cnnscope.cli import run; assert run(['summary', 'resnet18', '--input', '3x']) == 2",
+    ],
+)
+def test_what_needs_no_torch_does_not_import_it(program):
+    assert imported_by(program) == []
+
+
+def test_a_program_that_imports_torch_is_detected_by_both_checks():
+    _, modules = import_log("-c", "import cnnscope.trace")
+    assert "torch" in modules
+    assert "torch" in imported_by("import cnnscope.trace")
+
+
+def test_reporting_a_stored_trace_does_not_import_torch():
+    program = """
+        import msgspec
+        from cnnscope.records import CallRecord, ModuleRecord, Source, Trace
+        from cnnscope.report import report
+        model, call = (ModuleRecord('', 'Net'),), (CallRecord(0, -1),)
+        trace = Trace(Source('a', 'b', 'c'), (), (), model, call, (), (), (), ())
+        stored = msgspec.msgpack.encode(trace)
+        assert report(msgspec.msgpack.decode(stored, type=Trace)).totals.macs == 0
+    """.strip()
+    assert imported_by(program) == []

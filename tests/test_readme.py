@@ -1,0 +1,56 @@
+"""The README's examples print what the README says. CNNSCOPE_OVERWRITE=1 writes them anew."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from conftest import OVERWRITE, run_cli, without_versions
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+EXAMPLE = re.compile(r"```console\n\$ cnnscope ([^\n]*)\n(.*?)```", re.DOTALL)
+
+
+def output_of(command: str) -> str:
+    result = run_cli(*shlex.split(command))
+    return without_versions(result.out + result.err)
+
+
+@pytest.mark.skipif(not OVERWRITE, reason="only writes")
+def test_write_examples():
+    text = README.read_text(encoding="utf-8")
+    filled = EXAMPLE.sub(lambda m: f"```console\n$ cnnscope {m[1]}\n{output_of(m[1])}```", text)
+    README.write_text(filled, encoding="utf-8")
+
+
+def examples():
+    return EXAMPLE.findall(README.read_text(encoding="utf-8"))
+
+
+def test_readme_has_examples():
+    assert len(examples()) >= 4
+
+
+@pytest.mark.parametrize(("command", "shown"), examples(), ids=[c for c, _ in examples()])
+def test_example_prints_what_the_readme_shows(command, shown):
+    assert output_of(command) == shown
+
+
+def test_python_example_runs(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    exec(compile(code, "README.md", "exec"), {})
+    assert capsys.readouterr().out == "11689512 1814073344\n"
+
+
+@pytest.mark.parametrize("page", ["README.md", "cnnscope/README.md", "CHANGELOG.md"])
+def test_links_lead_somewhere(page):
+    path = ROOT / page
+    for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
+        assert (path.parent / target).exists(), target
+
+
+def test_options_in_the_readme_exist():
+    named = set(re.findall(r"(--[a-z][a-z-]+)", README.read_text(encoding="utf-8")))
+    known = run_cli("summary", "--help").out + run_cli("--help").out
+    assert {option for option in named if option not in known} == set()

@@ -1,0 +1,302 @@
+"""What a user types: every accepted form, and messages that say what to type instead."""
+
+import pytest
+
+from cnnscope.errors import RequestError
+from cnnscope.records import Inputs, TensorSpec
+from cnnscope.spec import (
+    DTYPES,
+    fit_inputs,
+    parse_arguments,
+    parse_input,
+    parse_model,
+    printable,
+)
+
+
+def refusal(function, *arguments):
+    """The message with which a request is refused."""
+    with pytest.raises(RequestError) as caught:
+        function(*arguments)
+    message = str(caught.value)
+    assert message.isprintable()
+    return message
+
+
+# ------------------------------------------------------------------------------------- model
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "name"),
+    [
+        ("resnet18", "", "resnet18"),
+        ("torchvision:resnet18", "torchvision", "resnet18"),
+        ("path/net.py:Net", "path/net.py", "Net"),
+        ("  resnet18 ", "", "resnet18"),
+    ],
+)
+def test_model_is_a_name_with_or_without_its_source(text, source, name):
+    model = parse_model(text)
+    assert (model.source, model.name, model.text) == (source, name, text.strip())
+
+
+@pytest.mark.parametrize("text", ["", "  ", ":", ":resnet18", "torchvision:"])
+def test_model_without_a_name_or_source_is_refused(text):
+    message = refusal(parse_model, text)
+    assert repr(text) in message
+    assert "torchvision:resnet18" in message
+
+
+# ------------------------------------------------------------------------------------- input
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes", "dtype"),
+    [
+        ("224", (224,), None),
+        ("224x192", (224, 192), None),
+        ("3x224x224", (3, 224, 224), None),
+        ("1x3x224x224", (1, 3, 224, 224), None),
+        ("1x3x16x112x112", (1, 3, 16, 112, 112), None),
+        ("3X224X224", (3, 224, 224), None),
+        (" 3x224x224 ", (3, 224, 224), None),
+        ("1x16:int64", (1, 16), "int64"),
+        ("3x224x224:half", (3, 224, 224), "float16"),
+        ("2147483647", (2147483647,), None),
+    ],
+)
+def test_input_is_sizes_joined_by_x_and_a_dtype(text, sizes, dtype):
+    asked = parse_input(text)
+    assert (asked.sizes, asked.dtype, asked.text) == (sizes, dtype, text.strip())
+
+
+@pytest.mark.parametrize("name", sorted(DTYPES))
+def test_every_dtype_is_accepted(name):
+    assert parse_input(f"3:{name}").dtype == DTYPES[name]
+
+
+MALFORMED = [
+    "",
+    " ",
+    "x",
+    "3x",
+    "x3",
+    "3xx4",
+    "3x-2x4",
+    "1e3",
+    "3.5",
+    "3x4,5",
+    "²x3",
+    "٣x3",
+    "3 x 4",
+]
+
+
+@pytest.mark.parametrize("text", MALFORMED)
+def test_malformed_sizes_are_refused_with_the_forms_that_are_not(text):
+    message = refusal(parse_input, text)
+    assert repr(text) in message
+    assert "3x224x224" in message
+
+
+@pytest.mark.parametrize("text", ["0", "3x0x4", "99999999999", "2147483648", "9" * 5000])
+def test_sizes_out_of_range_are_refused_with_the_range(text):
+    message = refusal(parse_input, text)
+    assert text[:20] in message
+    assert "between 1 and 2147483647" in message
+    assert len(message) < 200
+
+
+@pytest.mark.parametrize(
+    "dtype", ["float8", "FLOAT32x", "torch.float32", " float32", "float32:int8"]
+)
+def test_unknown_dtype_is_refused_with_the_known_ones(dtype):
+    message = refusal(parse_input, f"3x224x224:{dtype}")
+    assert repr(f"3x224x224:{dtype}") in message
+    assert "bfloat16, bool, float16, float32, float64, int32, int64, uint8" in message
+
+
+def test_colon_without_a_dtype_is_refused():
+    assert "3x224x224:" in refusal(parse_input, "3x224x224:")
+
+
+@pytest.mark.parametrize(
+    "text", ["3x\x1b[31m", "3x4:\x07", "3\nx4", "3x4\u202e", "3x\udcff", "3x4:\u2028float32"]
+)
+def test_control_characters_do_not_reach_the_terminal(text):
+    message = refusal(parse_input, text)
+    assert "\\" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain", "plain"),
+        ("\x1b[31m", "\\x1b[31m"),
+        ("tab\there", "tab\\there"),
+        ("é × 3", "é × 3"),  # noqa: RUF001
+        ("a" * 80, "a" * 80),
+        ("a" * 81, "a" * 77 + "..."),
+    ],
+)
+def test_printable_escapes_and_shortens(text, shown):
+    assert printable(text) == shown
+
+
+# --------------------------------------------------------------------------------- arguments
+
+
+def test_arguments_are_python_literals():
+    assert parse_arguments(
+        ["width_mult=0.5", "layers=[1, 2]", "name='a=b'", "aux=True", "none=None", "n=-3", "d={}"]
+    ) == {
+        "width_mult": 0.5,
+        "layers": [1, 2],
+        "name": "a=b",
+        "aux": True,
+        "none": None,
+        "n": -3,
+        "d": {},
+    }
+
+
+def test_no_arguments_are_none():
+    assert parse_arguments([]) == {}
+
+
+@pytest.mark.parametrize("text", ["", "width", "=3", "2x=3", "a b=3", "a.b=3", "\x1b=3"])
+def test_argument_without_a_name_is_refused(text):
+    message = refusal(parse_arguments, [text])
+    assert "--arg" in message
+    assert "name=value" in message
+
+
+@pytest.mark.parametrize(
+    "value", ["", "hello", "__import__('os')", "1 +", "f()", "x" * 500, "\x00", "'\x1b", "(" * 9999]
+)
+def test_argument_that_is_no_literal_is_refused_with_how_to_quote_it(value):
+    message = refusal(parse_arguments, [f"mode={value}"])
+    assert "mode=" in message
+    assert "quotes" in message
+    assert len(message) < 300
+
+
+@pytest.mark.parametrize("value", ["{[]: 1}", "{{}}", "{[1], 2}"])
+def test_argument_that_cannot_be_built_is_refused(value):
+    assert "mode=" in refusal(parse_arguments, [f"mode={value}"])
+
+
+def test_argument_with_a_string_says_the_quotes_it_needs():
+    assert "mode='hello'" in refusal(parse_arguments, ["mode=hello"])
+
+
+def test_argument_given_twice_is_refused():
+    message = refusal(parse_arguments, ["a=1", "b=2", "a=3"])
+    assert "a" in message
+    assert "twice" in message
+
+
+# --------------------------------------------------------------------------------- fitting
+
+IMAGE = Inputs((TensorSpec((1, 3, 224, 224)),))
+VIDEO = Inputs((TensorSpec((1, 3, 16, 112, 112)),))
+PAIR = Inputs((TensorSpec((1, 3, 224, 224)), TensorSpec((1, 3, 224, 224))))
+TOKENS = Inputs((TensorSpec((1, 16), "int64"),))
+BOXED = Inputs((TensorSpec((3, 300, 400)),) * 2, as_list=True)
+
+
+def fitted(default, *texts, batch_size=None):
+    found = fit_inputs([parse_input(text) for text in texts], default, batch_size)
+    assert found.as_list == default.as_list
+    return [tensor.shape for tensor in found.tensors]
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [
+        ("192", (1, 3, 192, 192)),
+        ("160x192", (1, 3, 160, 192)),
+        ("1x160x192", (1, 1, 160, 192)),
+        ("4x2x160x192", (4, 2, 160, 192)),
+    ],
+)
+def test_sizes_are_matched_from_the_right(text, shape):
+    assert fitted(IMAGE, text) == [shape]
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [
+        ("64", (1, 3, 16, 64, 64)),
+        ("64x48", (1, 3, 16, 64, 48)),
+        ("8x64x48", (1, 3, 8, 64, 48)),
+        ("1x8x64x48", (1, 1, 8, 64, 48)),
+        ("2x1x8x64x48", (2, 1, 8, 64, 48)),
+    ],
+)
+def test_clips_have_one_axis_more(text, shape):
+    assert fitted(VIDEO, text) == [shape]
+
+
+def test_one_size_is_one_size_where_there_is_no_picture():
+    assert fitted(TOKENS, "32") == [(1, 32)]
+    assert fitted(TOKENS, "4x32") == [(4, 32)]
+
+
+def test_nothing_asked_is_the_default():
+    assert fit_inputs([], IMAGE, None) == IMAGE
+
+
+def test_dtype_is_kept_unless_another_is_asked_for():
+    assert fit_inputs([parse_input("32")], TOKENS, None).tensors[0].dtype == "int64"
+    assert fit_inputs([parse_input("32:int32")], TOKENS, None).tensors[0].dtype == "int32"
+
+
+def test_too_many_sizes_are_refused_with_what_the_model_takes():
+    message = refusal(fitted, IMAGE, "1x1x3x224x224")
+    assert "1x1x3x224x224" in message
+    assert "5 dimensions" in message
+    assert "takes 4: 1x3x224x224" in message
+
+
+def test_list_model_takes_pictures_without_a_batch():
+    assert fitted(BOXED, "64x48") == [(3, 64, 48), (3, 64, 48)]
+    assert "takes 3: 3x300x400" in refusal(fitted, BOXED, "1x3x64x48")
+
+
+def test_list_model_takes_as_many_pictures_as_are_given():
+    assert fitted(BOXED, "64", "3x50x60", "70") == [(3, 64, 64), (3, 50, 60), (3, 70, 70)]
+
+
+def test_one_input_stands_for_all_of_several():
+    assert fitted(PAIR, "64x48") == [(1, 3, 64, 48), (1, 3, 64, 48)]
+
+
+def test_several_inputs_are_given_in_order():
+    assert fitted(PAIR, "64", "32x16") == [(1, 3, 64, 64), (1, 3, 32, 16)]
+
+
+def test_wrong_number_of_inputs_is_refused_with_the_right_one():
+    message = refusal(fitted, PAIR, "64", "64", "64")
+    assert "3 times" in message
+    assert "takes 2" in message
+    assert "1x3x224x224 float32" in message
+    assert "takes 1" in refusal(fitted, IMAGE, "64", "64")
+
+
+def test_batch_size_replaces_the_first_axis_of_every_input():
+    assert fitted(PAIR, "64", "32", batch_size=5) == [(5, 3, 64, 64), (5, 3, 32, 32)]
+    assert fitted(IMAGE, batch_size=2) == [(2, 3, 224, 224)]
+
+
+def test_batch_size_of_a_list_model_is_the_number_of_pictures():
+    one = Inputs((TensorSpec((3, 300, 400)),), as_list=True)
+    assert fitted(one, "64", batch_size=3) == [(3, 64, 64)] * 3
+    assert fitted(BOXED, batch_size=3) == [(3, 300, 400)] * 3
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_batch_size_below_one_is_refused(size):
+    message = refusal(fit_inputs, [], IMAGE, size)
+    assert f"--batch-size {size}" in message
+    assert "at least 1" in message
