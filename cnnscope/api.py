@@ -34,7 +34,7 @@ def trace(
     """
     if isinstance(model, str):
         return trace_spec(model, inputs=inputs, **options)
-    from cnnscope.trace import trace as trace_module
+    from cnnscope.tracer import trace as trace_module
 
     return trace_module(model, tuple(inputs), kwargs, **options)
 

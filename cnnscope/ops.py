@@ -74,6 +74,11 @@ class Op:
         """Shape of the first tensor argument."""
         return self.shape(next(iter(self.record.inputs)))
 
+    @property
+    def last(self) -> str:
+        """Name of the last tensor argument."""
+        return next(reversed(self.record.inputs))
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -246,8 +251,8 @@ def linear(op: Op) -> tuple[Factors, ...]:
 @_product("bilinear", "_trilinear")
 def trilinear(op: Op) -> tuple[Factors, ...]:
     """`nn.Bilinear`: every output is a sum over pairs of inputs (and their products)."""
-    left, weight, right = op.shape("i1"), op.shape("i2"), op.shape("i3")
-    pairs = prod(max(sizes) for sizes in zip(left, weight, right, strict=True))
+    left, weight = op.shape("i1"), op.shape("i2")
+    pairs = left[0] * prod(weight)
     return ({"outputs and pairs": pairs, "products": 2},)
 
 
@@ -266,7 +271,13 @@ def attention(op: Op) -> tuple[Factors, ...]:
     return ({**common, "query features": query[-1]}, {**common, "value features": value[-1]})
 
 
-@_product("recurrent layer", "mkldnn_rnn_layer")
+def _recurrent_steps(op: Op) -> int:
+    """Bias and gates of each unit and time step: 22 for an LSTM (4 gates), 16 for a GRU (3)."""
+    gates = op.shape("weight1")[0] // op.shape("weight1")[1]
+    return {4: 22, 3: 16}.get(gates, 2) * prod(op.out)
+
+
+@_product("recurrent layer", "mkldnn_rnn_layer", steps=_recurrent_steps)
 def fused_recurrent_layer(op: Op) -> tuple[Factors, ...]:
     """One layer of a recurrent network: both products of every gate, at every time step.
 
@@ -291,13 +302,15 @@ for _name in (
     "neg abs sign ceil floor round trunc frac reciprocal sqrt square exp exp2 expm1 log log2 log10 "
     "log1p sin cos tan asin acos atan atan2 sinh cosh tanh erf erfc erfinv pow float_power "
     "remainder fmod maximum minimum fmax fmin eq ne lt le gt ge logical_and logical_or logical_xor "
-    "logical_not bitwise_and bitwise_or bitwise_xor bitwise_not isnan isinf isfinite where "
-    "masked_fill lerp hypot sgn cumsum cumprod prelu _prelu_kernel native_dropout"
+    "logical_not __lshift__ __rshift__ bitwise_and bitwise_or bitwise_xor bitwise_not isnan isinf "
+    "isfinite where masked_fill lerp hypot sgn cumsum cumprod native_dropout"
 ).split():
-    _per_output(_name.strip("_").removesuffix("_kernel").replace("_", " "), 1, _name)
+    _per_output(_name.replace("_", " "), 1, _name)
 _per_output("clamp", 2, "clamp hardtanh")  # two comparisons
 _per_output("relu6", 2, "relu6")
 _per_output("leaky relu", 2, "leaky_relu")  # compare, multiply
+_per_output("rrelu", 2, "rrelu_with_noise")  # compare, multiply
+_per_output("prelu", 2, "prelu _prelu_kernel")  # compare, multiply
 _per_output("rsqrt", 2, "rsqrt")  # sqrt, reciprocal
 _per_output("multiply-add", 2, "addcmul")
 _per_output("divide-add", 2, "addcdiv")
@@ -307,7 +320,7 @@ _per_output("silu", 5, "silu")  # sigmoid, multiply
 _per_output("gelu", 5, "gelu")  # divide, erf, add, multiply, halve
 _per_output("hard sigmoid", 4, "hardsigmoid")  # add, two comparisons, divide
 _per_output("hard swish", 5, "hardswish")  # hard sigmoid, multiply
-_per_output("elu", 4, "elu")  # compare, exp, subtract, multiply
+_per_output("elu", 4, "elu celu")  # compare, exp, subtract, multiply
 _per_output("softplus", 3, "softplus")  # exp, add, log
 _per_output("mish", 5, "mish")  # softplus, tanh, multiply
 _per_output("hard shrink", 2, "hardshrink softshrink")
@@ -322,6 +335,19 @@ for _name in (
 ).split():
     _per_input(_name, 1, _name)
 _per_input("mean", 1, "mean")
+_per_output("addr", 2, "addr")  # multiply, add
+_enter(
+    "scatter_add index_add scatter_reduce",
+    Entry("scatter add", Kind.ELEMENT, steps=lambda op: prod(op.shape(op.last))),
+)
+_enter(
+    "_embedding_bag _embedding_bag_forward_only",
+    Entry(
+        "embedding bag",
+        Kind.ELEMENT,
+        steps=lambda op: prod(op.shape("indices")) * op.shape("weight")[-1],
+    ),
+)
 _per_input("variance", 3, "var std var_mean std_mean")  # subtract mean, square, sum
 _per_input("norm", 2, "linalg_vector_norm norm")  # square, sum
 
@@ -331,12 +357,15 @@ def _norm_steps(op: Op) -> int:
     return (5 + op.has("weight") + op.has("bias")) * prod(op.shape("input"))
 
 
-# At inference the statistics are constants: y = a x + b, one multiplication and one addition.
-_per_output(
-    "batch norm",
-    2,
+def _batch_norm_steps(op: Op) -> int:
+    """With constant statistics y = a x + b, two steps; else as any other norm."""
+    return _norm_steps(op) if op.get("training", False) else 2 * prod(op.out)
+
+
+_enter(
     "native_batch_norm _native_batch_norm_legit_no_training _native_batch_norm_legit "
     "_batch_norm_no_update cudnn_batch_norm batch_norm",
+    Entry("batch norm", Kind.ELEMENT, steps=_batch_norm_steps),
 )
 _enter(
     "native_layer_norm native_group_norm layer_norm group_norm",
@@ -359,7 +388,7 @@ def _pool_steps(op: Op) -> int:
 
 _enter(
     "max_pool2d_with_indices max_pool3d_with_indices max_pool1d max_pool2d max_pool3d "
-    "mkldnn_max_pool2d mkldnn_max_pool3d fractional_max_pool2d",
+    "mkldnn_max_pool2d mkldnn_max_pool3d fractional_max_pool2d fractional_max_pool3d",
     Entry("max pool", Kind.ELEMENT, steps=_pool_steps),
 )
 _enter("avg_pool1d avg_pool2d avg_pool3d", Entry("avg pool", Kind.ELEMENT, steps=_pool_steps))
@@ -431,7 +460,7 @@ _each(
     "repeat tile repeat_interleave roll flip rot90 pixel_shuffle pixel_unshuffle "
     "channel_shuffle native_channel_shuffle im2col col2im unfold unfold_copy "
     "index index_select gather take take_along_dim embedding masked_select nonzero "
-    "nonzero_numpy index_put _index_put_impl scatter scatter_add index_add index_copy index_fill "
+    "nonzero_numpy index_put _index_put_impl scatter index_copy index_fill "
     "select_scatter slice_scatter as_strided_scatter masked_scatter "
     "tril triu diag diag_embed dropout alpha_dropout feature_dropout "
     "_local_scalar_dense item is_nonzero equal resize set "

@@ -6,14 +6,14 @@ Shapes are tuples in torch's order (N, C, H, W); sizes are bytes; ids are positi
 of the same name on `Trace`.
 """
 
-from typing import Any
-
 import msgspec
 
 TRACE_SCHEMA = 1
 REPORT_SCHEMA = 1
 
 Shape = tuple[int, ...]
+Plain = bool | int | float | str | None
+Attribute = Plain | tuple[Plain, ...]
 
 
 class TensorSpec(msgspec.Struct, frozen=True):
@@ -39,7 +39,7 @@ class Source(msgspec.Struct, frozen=True):
     spec: str
     source: str
     name: str
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, str] = {}  # as Python literals
     versions: dict[str, str] = {}
 
 
@@ -56,7 +56,7 @@ class ModuleRecord(msgspec.Struct, frozen=True):
     path: str
     kind: str
     base: str = ""
-    hyper: dict[str, Any] = {}
+    hyper: dict[str, Attribute] = {}
 
     @property
     def library(self) -> bool:
@@ -122,7 +122,7 @@ class OpRecord(msgspec.Struct, frozen=True):
     name: str
     inputs: dict[str, int | tuple[int | None, ...]]
     outputs: tuple[int, ...]
-    attributes: dict[str, Any] = {}
+    attributes: dict[str, Attribute] = {}
     call: int = -1
 
 

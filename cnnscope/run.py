@@ -13,7 +13,7 @@ from cnnscope.errors import CnnscopeError, ModelError, RequestError
 from cnnscope.records import Inputs, ModuleRecord, Shape, TensorSpec, Trace
 
 if TYPE_CHECKING:
-    from cnnscope.trace import ForwardError
+    from cnnscope.tracer import ForwardError
 
 MAX_SIDE = 4096  # where the search for an input size that works ends
 
@@ -110,7 +110,7 @@ class _Run:
 
     def _explained(self, error: CnnscopeError, built: zoo.Built, inputs: Inputs) -> CnnscopeError:
         """The message for a forward that raised: what the layer expects, and what would work."""
-        from cnnscope.trace import ForwardError
+        from cnnscope.tracer import ForwardError
 
         if not isinstance(error, ForwardError):
             return error
@@ -173,7 +173,7 @@ def make_inputs(inputs: Inputs, device: str = "meta") -> tuple[Any, ...]:
 
 
 def _forward(built: zoo.Built, inputs: Inputs, notes: tuple[str, ...]) -> Trace:
-    from cnnscope.trace import trace
+    from cnnscope.tracer import trace
 
     return trace(built.model, make_inputs(inputs), source=built.source, notes=notes)
 
@@ -190,7 +190,7 @@ def _runs(built: zoo.Built, inputs: Inputs) -> bool:
 
 
 def _needs_values(error: CnnscopeError) -> bool:
-    from cnnscope.trace import ForwardError
+    from cnnscope.tracer import ForwardError
     from cnnscope.values import needs_data
 
     return isinstance(error, ForwardError) and needs_data(error.cause)
@@ -221,7 +221,7 @@ def _notes(values: Any, who: str) -> tuple[str, ...]:
 
 
 def _record(error: ForwardError) -> ModuleRecord:
-    from cnnscope.trace import module_record
+    from cnnscope.tracer import module_record
 
     return module_record(error.path, error.module)
 

@@ -71,9 +71,9 @@ def parse_input(text: str) -> InputSpec:
     Raises:
         RequestError: a size that is not a positive number, or an unknown dtype.
     """
-    sizes_text, _, dtype_text = text.strip().partition(":")
+    sizes_text, colon, dtype_text = text.strip().partition(":")
     dtype = None
-    if dtype_text:
+    if colon:
         dtype = DTYPES.get(dtype_text)
         if dtype is None:
             raise RequestError(
@@ -110,7 +110,7 @@ def parse_arguments(texts: Sequence[str]) -> dict[str, Any]:
             raise RequestError(f"--arg {name}: given twice")
         try:
             arguments[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             raise RequestError(
                 f"--arg {printable(text)!r}: the value must be a Python literal; "
                 f"a string needs its own quotes: --arg \"{name}='{printable(value, 30)}'\""
@@ -138,17 +138,23 @@ def fit_inputs(asked: Sequence[InputSpec], default: Inputs, batch_size: int | No
         )
     if asked:
         each = asked if len(asked) == len(tensors) else [asked[0]] * len(tensors)
-        tensors = tuple(map(_fit, each, tensors))
+        leading = 1 if default.as_list else 2
+        tensors = tuple(_fit(a, t, leading) for a, t in zip(each, tensors, strict=True))
+        if batch_size is not None and not default.as_list:
+            _refuse_two_batch_sizes(asked, default, batch_size)
     if batch_size is not None:
         tensors = _batched(tensors, batch_size, as_list=default.as_list)
     return Inputs(tensors, default.as_list)
 
 
-def _fit(asked: InputSpec, default: TensorSpec) -> TensorSpec:
-    """`asked` laid over the end of `default`; one size alone stands for H and W."""
+def _fit(asked: InputSpec, default: TensorSpec, leading: int) -> TensorSpec:
+    """`asked` laid over the end of `default`; one size alone stands for H and W.
+
+    `leading` dimensions of the default (batch, channels) are not spatial.
+    """
     sizes, shape = asked.sizes, default.shape
-    if len(sizes) == 1 and len(shape) >= 3:
-        sizes = sizes * 2
+    if len(sizes) == 1:
+        sizes = sizes * max(1, min(2, len(shape) - leading))
     if len(sizes) > len(shape):
         raise RequestError(
             f"input {printable(asked.text)!r} has {len(sizes)} dimensions, but the model takes "
@@ -158,11 +164,24 @@ def _fit(asked: InputSpec, default: TensorSpec) -> TensorSpec:
     return TensorSpec(kept + sizes, asked.dtype or default.dtype)
 
 
+def _refuse_two_batch_sizes(asked: Sequence[InputSpec], default: Inputs, batch_size: int) -> None:
+    for spec in asked:
+        full = len(spec.sizes) == len(default.tensors[0].shape)
+        if full and spec.sizes[0] != batch_size:
+            raise RequestError(
+                f"--batch-size {batch_size}: contradicts the batch of --input {spec.text}"
+            )
+
+
 def _batched(
     tensors: tuple[TensorSpec, ...], batch_size: int, *, as_list: bool
 ) -> tuple[TensorSpec, ...]:
     if batch_size < 1:
         raise RequestError(f"--batch-size {batch_size}: must be at least 1")
     if as_list:
-        return (tensors * batch_size)[:batch_size] if len(tensors) == 1 else tensors
+        if len(tensors) not in (1, batch_size):
+            raise RequestError(
+                f"--batch-size {batch_size}: contradicts the {len(tensors)} inputs given"
+            )
+        return tensors * batch_size if len(tensors) == 1 else tensors
     return tuple(TensorSpec((batch_size, *t.shape[1:]), t.dtype) for t in tensors)

@@ -73,9 +73,9 @@ def test_what_needs_no_torch_does_not_import_it(program):
 
 
 def test_a_program_that_imports_torch_is_detected_by_both_checks():
-    _, modules = import_log("-c", "import cnnscope.trace")
+    _, modules = import_log("-c", "import cnnscope.tracer")
     assert "torch" in modules
-    assert "torch" in imported_by("import cnnscope.trace")
+    assert "torch" in imported_by("import cnnscope.tracer")
 
 
 def test_reporting_a_stored_trace_does_not_import_torch():

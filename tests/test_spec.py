@@ -292,7 +292,12 @@ def test_batch_size_replaces_the_first_axis_of_every_input():
 def test_batch_size_of_a_list_model_is_the_number_of_pictures():
     one = Inputs((TensorSpec((3, 300, 400)),), as_list=True)
     assert fitted(one, "64", batch_size=3) == [(3, 64, 64)] * 3
-    assert fitted(BOXED, batch_size=3) == [(3, 300, 400)] * 3
+
+
+def test_batch_size_that_contradicts_the_pictures_given_is_not_ignored():
+    one = Inputs((TensorSpec((3, 300, 400)),), as_list=True)
+    assert fitted(one, "64", "80", batch_size=2) == [(3, 64, 64), (3, 80, 80)]
+    assert "--batch-size 3" in refusal(fit_inputs, [parse_input("64"), parse_input("80")], one, 3)
 
 
 @pytest.mark.parametrize("size", [0, -1])

@@ -222,11 +222,16 @@ class _Builder:
         )
 
     def _slide(self, module: ModuleRecord, own_ops: list[int]) -> shapes.Slide | None:
-        """How a leaf slides: by its constructor's arguments, or by its one operation's."""
-        if module.library:
-            return shapes.of_module(module)
+        """How a leaf slides: by its constructor's arguments, or by its one operation's.
+
+        A transposed convolution may be told its output size when it is called, so its output
+        padding is not the constructor's to say.
+        """
+        slide = shapes.of_module(module) if module.library else None
+        if slide is not None and slide.form != "transposed":
+            return slide
         slides = (shapes.of_op(self.trace, self.trace.ops[i]) for i in own_ops)
-        return next((s for s in slides if s), None)
+        return next((s for s in slides if s), slide)
 
     def _slid_shapes(self, own_ops: list[int]) -> tuple[Shape, ...]:
         records = (self.trace.ops[i] for i in own_ops)

@@ -4,6 +4,7 @@ Nothing here looks at what the trace says came out. The traced shape must agree,
 convolution and pool, and a report lists where it does not.
 """
 
+from collections.abc import Mapping
 from math import ceil, floor
 from typing import Any, NamedTuple
 
@@ -63,14 +64,25 @@ def transposed_size(
 
 
 def formula(slide: Slide, shape: Shape, axis: int) -> str:
-    """The formula of one axis with its numbers put in, for people."""
+    """The formula of one axis with its numbers put in, for people: a sum that is true."""
     g, size = slide.geometry, shape[-slide.axes :][axis]
+    result = slide.predict(shape)[-slide.axes :][axis]
+    if slide.form == "adaptive":
+        return f"{'size' if slide.output_size[axis] is None else 'output_size'} = {result}"
     kernel, stride, dilation = g.kernel_size[axis], g.stride[axis], g.dilation[axis]
-    rounding = "ceil" if g.ceil_mode else "floor"
     padding = _pixels(g, axis)
     pads = f"2*{padding // 2}" if padding % 2 == 0 else str(padding)
-    result = slide._size(axis, size)  # noqa: SLF001
-    return f"{rounding}(({size} + {pads} - {dilation}*({kernel} - 1) - 1)/{stride} + 1) = {result}"
+    if slide.form == "transposed":
+        extra = g.output_padding[axis]
+        return (
+            f"({size} - 1)*{stride} - {pads} + {dilation}*({kernel} - 1) + {extra} + 1 = {result}"
+        )
+    inside = f"({size} + {pads} - {dilation}*({kernel} - 1) - 1)/{stride} + 1"
+    if not g.ceil_mode:
+        return f"floor({inside}) = {result}"
+    steps = (size + padding - dilation * (kernel - 1) - 1) / stride
+    dropped = " - 1" if result < ceil(steps + 1) else ""  # a window that begins in the padding
+    return f"ceil({inside}){dropped} = {result}"
 
 
 def of_module(module: ModuleRecord) -> Slide | None:
@@ -78,7 +90,7 @@ def of_module(module: ModuleRecord) -> Slide | None:
     kind, axes = module.base[:-2], _AXES.get(module.base[-2:])
     if axes is None or kind not in _FORMS:
         return None
-    hyper = module.hyper
+    hyper: Mapping[str, Any] = module.hyper
     form = _FORMS[kind]
     if form == "adaptive":
         wanted = _tuple(hyper.get("output_size"), axes)

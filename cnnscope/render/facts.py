@@ -9,7 +9,7 @@ def header(report: ModelReport) -> str:
     """resnet18, torchvision 0.29.2, input 1x3x224x224 float32, traced on meta."""
     source = report.source
     version = source.versions.get(source.source, "").partition("+")[0]
-    arguments = ", ".join(f"{name}={value!r}" for name, value in source.arguments.items())
+    arguments = ", ".join(f"{name}={value}" for name, value in source.arguments.items())
     inputs = [str(spec) for spec in report.inputs]
     parts = [
         f"{source.source} {version}".strip() + (f" ({arguments})" if arguments else ""),

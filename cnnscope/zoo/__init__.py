@@ -67,7 +67,8 @@ def build(spec: ModelSpec, arguments: Mapping[str, Any], *, with_values: bool = 
         raise
     except Exception as error:
         raise _constructor_error(spec, arguments, error) from error
-    origin = Source(spec.text, source, spec.name, dict(arguments), library.versions())
+    literals = {name: repr(value) for name, value in arguments.items()}
+    origin = Source(spec.text, source, spec.name, literals, library.versions())
     return Built(model.eval(), library.default_inputs(spec.name, model), origin, values)
 
 

@@ -16,15 +16,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import math
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from math import prod
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import (
+    _global_forward_hooks_with_kwargs,
     register_module_forward_hook,
     register_module_forward_pre_hook,
 )
@@ -32,6 +34,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnnscope.errors import ModelError
 from cnnscope.records import (
+    Attribute,
     CallRecord,
     ModuleRecord,
     OpRecord,
@@ -49,7 +52,6 @@ _expired: Callable[[int], bool] = cast("Any", torch.UntypedStorage._expired)
 _free: Callable[[int], None] = cast("Any", torch.UntypedStorage._free_weak_ref)
 
 _PLAIN = (bool, int, float, str, type(None))
-_HYPER_CONTAINERS = (list, tuple)
 
 
 class ForwardError(ModelError):
@@ -97,15 +99,16 @@ def trace(
         ForwardError: forward raised; it names the module that was running.
     """
     recorder = _Recorder(model, threading.get_ident())
-    state = recorder.adopt_state(on_meta=_on_meta((args, kwargs)))
+    replacements = recorder.adopt_state(on_meta=_on_meta((args, kwargs)))
     recorder.adopt_inputs((args, kwargs or {}))
     with ExitStack() as stack:
         stack.callback(recorder.release)
         stack.enter_context(_inference(model))
+        stack.enter_context(_replaced(model, replacements))
         stack.enter_context(recorder.watching_calls())
         stack.enter_context(recorder)
         try:
-            result = torch.func.functional_call(model, state, args, dict(kwargs or {}))
+            result = model(*args, **(kwargs or {}))
         except Exception as error:
             raise recorder.forward_error(error) from error
         return recorder.finish(result, source or _source_of(model), notes)
@@ -134,6 +137,15 @@ class _Storage:
         self.views: dict[Window, tuple[Window, str, str, dict[str, Any]]] = {}
 
 
+class _Write(NamedTuple):
+    """A window that an operation wrote: its new value, and the base's value before, if partial."""
+
+    storage: _Storage
+    window: Window
+    value: int
+    base: int | None
+
+
 class _Recorder(TorchDispatchMode):
     """Writes down operations and module calls as they run."""
 
@@ -152,6 +164,8 @@ class _Recorder(TorchDispatchMode):
         self.calls: list[tuple[int, int, int, tuple[int, ...]]] = []
         self.call_outputs: dict[int, tuple[int, ...]] = {}
         self.stack: list[tuple[int, nn.Module]] = []
+        self.passing: BaseException | None = None  # an exception on its way out
+        self.failed: tuple[int, nn.Module] | None = None  # where it began
         self.params: list[ParamRecord] = []
         self.inputs: tuple[int, ...] = ()
         self.tensors: list[TensorRecord] = []
@@ -159,35 +173,41 @@ class _Recorder(TorchDispatchMode):
         self.storages: dict[int, _Storage] = {}
         self.lives: list[list[int]] = []  # per storage: nbytes, born, died (-1 while alive)
         self.living: dict[int, int] = {}  # address -> storage index
+        self.buried = -1  # the last operation before which the dead were counted
 
     # -- before the run
 
-    def adopt_state(self, *, on_meta: bool) -> dict[str, Tensor]:
-        """Register modules, parameters and buffers; return what the forward is to run with."""
+    def adopt_state(self, *, on_meta: bool) -> dict[int, Tensor]:
+        """Register modules, parameters and buffers.
+
+        Returns:
+            What the forward is to run with instead, by id of the original: meta tensors for a run
+            on meta, and copies of buffers, which a forward may write to.
+        """
         found: dict[Any, list[tuple[str, Tensor]]] = {}
-        modules = list(self.model.named_modules())
-        for path, module in modules:
+        for path, module in self.model.named_modules():
+            self._register(path, module)
             for name, tensor in _own_state(module):
                 full = f"{path}.{name}" if path else name
                 found.setdefault(_identity(tensor), []).append((full, tensor))
-        state: dict[str, Tensor] = {}
+        replacements: dict[int, Tensor] = {}
         for group in found.values():
             path, tensor = group[0]
-            run_with = tensor.detach().to("meta") if on_meta and not tensor.is_meta else tensor
-            state.update({name: run_with for name, original in group if run_with is not original})
+            buffer = not any(isinstance(t, nn.Parameter) for _, t in group)
+            run_with = _stand_in(tensor, on_meta=on_meta, buffer=buffer)
+            for _, original in group:
+                if original is not run_with:
+                    replacements[id(original)] = run_with
             self.params.append(
                 ParamRecord(
                     path,
                     self.read(run_with),
                     aliases=tuple(name for name, _ in group[1:]),
                     trainable=any(t.requires_grad for _, t in group),
-                    buffer=not any(isinstance(t, nn.Parameter) for _, t in group),
+                    buffer=buffer,
                 )
             )
-        self._kept = state  # the replacements must outlive the run
-        for path, module in modules:
-            self._register(path, module)
-        return state
+        return replacements
 
     def adopt_inputs(self, arguments: Any) -> None:
         """Register the tensors that forward is called with."""
@@ -244,14 +264,21 @@ class _Recorder(TorchDispatchMode):
         self._note_op(name, {argument: source}, (tid,), attributes)
         return tid
 
-    def _overwrite(self, storage: _Storage, window: Window) -> tuple[int, int | None]:
-        """A new value for a window that was written to, and the base's value before."""
-        covers = prod(window[1]) == prod(storage.root[1])
-        before = None if covers else self._current(storage, storage.root)
+    def _overwrite(self, storage: _Storage, window: Window) -> _Write:
+        """A new value for a window that was written to."""
+        covers = math.prod(window[1]) == math.prod(storage.root[1])
+        base = None if covers else self._current(storage, storage.root)
         storage.version += 1
         if covers:
             storage.root = window
-        return self._new_value(storage, window), before
+        return _Write(storage, window, self._new_value(storage, window), base)
+
+    def _note_base(self, write: _Write) -> None:
+        """Write down what a write through a view did to its base."""
+        if write.base is not None:
+            tid = self._new_value(write.storage, write.storage.root)
+            inputs = {"base": write.base, "value": write.value}
+            self._note_op("cnnscope.write_window", inputs, (tid,), _geometry(write.window))
 
     # -- operations
 
@@ -275,36 +302,30 @@ class _Recorder(TorchDispatchMode):
             elif isinstance(value, (list, tuple)) and any(isinstance(v, Tensor) for v in value):
                 inputs[name] = tuple(self.read(v) if isinstance(v, Tensor) else None for v in value)
             else:
-                attributes[name] = value if type(value) in _PLAIN else _plain(value)
+                attributes[name] = value if type(value) is int else _plain(value)
         result = func(*args, **kwargs)
-        index = len(self.ops)
         written: list[Tensor] = []
         for name in schema.written:
             written += tensors_in(_argument(schema, args, kwargs, name))
         outputs: list[int] = []
-        rewritten: list[tuple[Window, _Storage, int, int]] = []
-        for tensor in written:
-            storage, window = self._place(tensor)
-            tid, before = self._overwrite(storage, window)
-            outputs.append(tid)
-            if before is not None:
-                rewritten.append((window, storage, tid, before))
+        writes = [self._overwrite(*self._place(tensor)) for tensor in written]
+        outputs += [write.value for write in writes]
         results = (result,) if isinstance(result, Tensor) else tuple(tensors_in(result))
         for position, tensor in enumerate(results):
             if not any(tensor is other for other in written):
                 part = position if len(results) > 1 else None
-                outputs.append(self._note_result(tensor, index, func, attributes, viewable, part))
+                outputs.append(self._note_result(tensor, func, attributes, viewable, part))
         self._note_op(_name(func), inputs, tuple(outputs), attributes)
-        for window, storage, tid, before in rewritten:
-            base = self._new_value(storage, storage.root)
-            values = {"base": before, "value": tid}
-            self._note_op("cnnscope.write_window", values, (base,), _geometry(window))
+        for write in writes:
+            self._note_base(write)
+        if "native_batch_norm" in _name(func) and attributes.get("training") is False:
+            for tid in outputs[1:]:  # statistics that only the meta kernel returns
+                self.lives[self.tensors[tid].storage][0] = 0
         return result
 
     def _note_result(
         self,
         tensor: Tensor,
-        op: int,
         func: Any,
         attributes: dict[str, Any],
         viewable: dict[_Storage, tuple[str, Window]],
@@ -315,9 +336,9 @@ class _Recorder(TorchDispatchMode):
         window = (tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype)
         storage = self.storages.get(raw._cdata)
         if storage is None:
-            if self.living:
-                self._bury(op)
-            storage = self._new_storage(raw, window, born=op)
+            now = len(self.ops)
+            self._bury(now)
+            storage = self._new_storage(raw, window, born=now)
         elif storage in viewable:
             argument, base = viewable[storage]
             if window not in storage.views and window not in (base, storage.root):
@@ -336,7 +357,10 @@ class _Recorder(TorchDispatchMode):
         self.ops.append(OpRecord(name, inputs, outputs, attributes, call))
 
     def _bury(self, now: int) -> None:
-        """Note the storages that were freed before operation `now`."""
+        """Note the storages that were freed before operation `now` (asked once for each)."""
+        if now == self.buried:
+            return
+        self.buried = now
         for address in [a for a in self.living if _expired(a)]:
             self.lives[self.living.pop(address)][2] = now
 
@@ -353,13 +377,14 @@ class _Recorder(TorchDispatchMode):
         """Follow module calls by torch's global hooks: the model itself is not touched."""
         handles = (
             register_module_forward_pre_hook(self._enter),
-            register_module_forward_hook(self._leave, with_kwargs=True),
+            register_module_forward_hook(self._leave, with_kwargs=True, always_call=True),
         )
         try:
             yield
         finally:
             for handle in handles:
                 handle.remove()
+                _global_forward_hooks_with_kwargs.pop(handle.id, None)  # torch forgets to
 
     def _enter(self, module: nn.Module, args: Any) -> None:
         if threading.get_ident() != self.thread:
@@ -375,24 +400,28 @@ class _Recorder(TorchDispatchMode):
         inputs = tuple(map(self.read, tensors_in(args)))
         self.calls.append((index, parent, len(self.ops), inputs))
 
-    def _leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:  # noqa: ARG002
+    def _leave(self, module: nn.Module, args: Any, *rest: Any) -> None:  # noqa: ARG002
+        """After a call: `rest` is (kwargs, output), or one None where an exception passes."""
         if threading.get_ident() != self.thread:
             return
-        while self.stack:  # calls whose exception the model caught are left on the stack
-            call, running = self.stack.pop()
-            if running is module:
-                if kwargs:
-                    index, parent, start, inputs = self.calls[call]
-                    inputs += tuple(map(self.read, tensors_in(kwargs)))
-                    self.calls[call] = (index, parent, start, inputs)
-                self.call_outputs[call] = tuple(map(self.read, tensors_in(output)))
-                return
+        call, _ = self.stack.pop()
+        if len(rest) == 1:
+            error = sys.exc_info()[1]
+            if error is not self.passing:  # the innermost call that it passes
+                self.passing, self.failed = error, (call, module)
+            return
+        kwargs, output = rest
+        if kwargs:
+            index, parent, start, inputs = self.calls[call]
+            inputs += tuple(map(self.read, tensors_in(kwargs)))
+            self.calls[call] = (index, parent, start, inputs)
+        self.call_outputs[call] = tuple(map(self.read, tensors_in(output)))
 
     def forward_error(self, cause: Exception) -> ForwardError:
         """The error of a forward that raised, placed in the module that was running."""
-        if not self.stack:
+        if self.failed is None or cause is not self.passing:
             return ForwardError("", self.model, self._shapes(self.inputs), cause)
-        call, module = self.stack[-1]
+        call, module = self.failed
         index, *_, inputs = self.calls[call]
         return ForwardError(self.modules[index].path, module, self._shapes(inputs), cause)
 
@@ -484,6 +513,42 @@ def _inference(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+def _stand_in(tensor: Tensor, *, on_meta: bool, buffer: bool) -> Tensor:
+    """What the forward runs with in place of a parameter or buffer."""
+    if on_meta:
+        return tensor if tensor.is_meta else _like(tensor, tensor.detach().to("meta"))
+    return tensor.detach().clone() if buffer else tensor
+
+
+def _like(original: Tensor, tensor: Tensor) -> Tensor:
+    if isinstance(original, nn.Parameter):
+        return nn.Parameter(tensor, requires_grad=original.requires_grad)
+    return tensor
+
+
+@contextmanager
+def _replaced(model: nn.Module, replacements: dict[int, Tensor]) -> Iterator[None]:
+    """Run with other tensors in the places of parameters and buffers.
+
+    Modules that keep their parameters in a list as well (recurrent layers do) are served too.
+    """
+    undo: list[tuple[Any, Any, Tensor]] = []
+    for module in model.modules() if replacements else ():
+        lists = [value for value in vars(module).values() if type(value) is list]
+        holders: tuple[Any, ...] = (module._parameters, module._buffers, *lists)
+        for holder in holders:
+            places: Any = holder.items() if isinstance(holder, dict) else enumerate(holder)
+            for key, value in list(places):
+                if isinstance(value, Tensor) and id(value) in replacements:
+                    undo.append((holder, key, value))
+                    holder[key] = replacements[id(value)]
+    try:
+        yield
+    finally:
+        for holder, key, value in undo:
+            holder[key] = value
+
+
 def _own_state(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """The parameters and buffers of a module itself, not those of its children."""
     for held in (module._parameters, module._buffers):
@@ -532,11 +597,14 @@ def _argument(schema: _Schema, args: tuple[Any, ...], kwargs: dict[str, Any], na
     return args[position] if position < len(args) else None
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any) -> Attribute:
+    """An argument as plain data: what JSON has no number for is its name."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     if isinstance(value, _PLAIN):
         return value
     if isinstance(value, (list, tuple)):
-        return tuple(_plain(item) for item in value)
+        return tuple(item if type(item) in (int, bool) else str(item) for item in value)
     return str(value).removeprefix("torch.")
 
 
@@ -553,6 +621,10 @@ def _dtype(dtype: torch.dtype) -> str:
 def _geometry(window: Window) -> dict[str, Any]:
     offset, shape, stride, _ = window
     return {"offset": int(offset), "shape": tuple(shape), "stride": tuple(stride)}
+
+
+def _plain_tuple(values: list[Any] | tuple[Any, ...]) -> Attribute:
+    return tuple(item if item is None else _plain(item) for item in values)  # type: ignore[misc]
 
 
 @functools.cache
@@ -584,7 +656,7 @@ def _base(kind: Any) -> str:
 
 def _hyper(module: nn.Module) -> dict[str, Any]:
     """The constructor's arguments, read back from the attributes of the same name."""
-    hyper: dict[str, Any] = {}
+    hyper: dict[str, Attribute] = {}
     attributes, tensors = vars(module), module._parameters
     kind: Any = type(module)
     for name in _constructor_names(kind):
@@ -592,10 +664,9 @@ def _hyper(module: nn.Module) -> dict[str, Any]:
             hyper[name] = tensors[name] is not None
         elif name in attributes:
             value = attributes[name]
-            if isinstance(value, _PLAIN):
-                hyper[name] = value
-            elif isinstance(value, _HYPER_CONTAINERS) and all(isinstance(v, _PLAIN) for v in value):
-                hyper[name] = tuple(value)
+            flat = value if isinstance(value, (list, tuple)) else (value,)
+            if all(isinstance(item, _PLAIN) for item in flat):
+                hyper[name] = _plain_tuple(value) if flat is value else _plain(value)
     return hyper
 
 

@@ -1,0 +1,24 @@
+"""All of torchvision's models, summarised in one process."""
+
+import time
+
+from cnnscope.report import report
+from cnnscope.run import trace_spec
+from cnnscope.zoo import torchvision
+
+
+def main():
+    begin = time.perf_counter()
+    names = torchvision.names()
+    reports = {name: report(trace_spec(name)) for name in names}
+    took = time.perf_counter() - begin
+    unknown = sum(len(r.unknown) for r in reports.values())
+    wrong = sum(len(r.mismatches) for r in reports.values())
+    print(
+        f"{len(reports)} of {len(names)} models in {took:.1f} s; {unknown} unknown operations, "
+        f"{wrong} shapes that the floor formula does not give"
+    )
+
+
+if __name__ == "__main__":
+    main()
