@@ -172,7 +172,7 @@ class KnownValues(TorchDispatchMode):
             if not isinstance(item, Tensor):
                 return torch.device("cpu") if _is_meta_device(item) else item
             known = self._of(item)
-            if name in _RANKS and known.assumed and _uniform(known.data):
+            if name in _RANKS and known.assumed and _all_equal(known.data):
                 return -torch.arange(item.numel(), dtype=torch.float32).reshape(item.shape)
             return known.data
 
@@ -190,6 +190,16 @@ class KnownValues(TorchDispatchMode):
             return
         if not tensors and name not in _FACTORIES and name != "lift_fresh":
             return
+        if (
+            name in _FACTORIES
+            and outputs[0].numel() > ANSWER_LIMIT
+            and _fill(name, args) is not None
+        ):
+            number = torch.tensor(_fill(name, args), dtype=outputs[0].dtype)
+            self._values[outputs[0]] = _Value(number.expand(outputs[0].shape), assumed=False)
+            return
+        if _is_view(func):
+            self._make_writable(tensors[0])
         values = [self._of(t) for t in tensors]
         assumed = any(v.assumed for v in values) and name not in _FACTORIES
         if self._passes_threshold(func, values, outputs):
@@ -197,14 +207,26 @@ class KnownValues(TorchDispatchMode):
         uniform = all(_uniform(v.data) for v in values)
         if uniform and torch.Tag.pointwise in func.tags:
             self._follow_uniform(func, args, kwargs, outputs, assumed=assumed)
-        elif uniform and assumed and not _is_view(func) and name not in _RANKS:
-            return  # still nothing but the network's answer
-        elif torch.Tag.pointwise in func.tags and any(
+        elif not _is_view(func) and any(
             v.assumed and _uniform(v.data) and v.data.numel() > ANSWER_LIMIT for v in values
         ):
-            return
+            return  # still nothing but the network's answer
         elif _is_view(func) or max(t.numel() for t in (*tensors, *outputs)) <= LIMIT:
             self._follow_dense(func, name, args, kwargs, outputs, assumed=assumed)
+
+    def _make_writable(self, base: Tensor) -> None:
+        """Give a base that is one number a value of its own, before a view of it is written to.
+
+        One that is too large for that gets a number of its own, so that no other value changes.
+        """
+        known = self._of(base)
+        if not base.is_meta or not known.data.numel() or not _uniform(known.data):
+            return
+        if base.numel() <= ANSWER_LIMIT:
+            own = known.data.clone()
+        else:
+            own = known.data.flatten()[0].clone().expand(base.shape)
+        self._values[base] = _Value(own, assumed=known.assumed)
 
     def _passes_threshold(self, func: Any, values: list[_Value], outputs: list[Tensor]) -> bool:
         """A score of the network passes every threshold."""
@@ -243,6 +265,15 @@ class KnownValues(TorchDispatchMode):
             self._values[output] = _Value(data, assumed=assumed)
 
 
+def _fill(name: str, args: tuple[Any, ...]) -> Any:
+    """The number that a factory fills its result with, None if it is not one number."""
+    if "zeros" in name:
+        return 0
+    if "ones" in name:
+        return 1
+    return args[-1] if "full" in name else None
+
+
 def _tensors(result: Any) -> list[Tensor]:
     return [t for t in tree_flatten(result)[0] if isinstance(t, Tensor)]
 
@@ -250,6 +281,10 @@ def _tensors(result: Any) -> list[Tensor]:
 def _uniform(data: Tensor) -> bool:
     """Whether one number stands for all elements."""
     return data.numel() <= 1 or not any(data.stride())
+
+
+def _all_equal(data: Tensor) -> bool:
+    return _uniform(data) or bool((data == data.flatten()[0]).all())
 
 
 def _is_view(func: Any) -> bool:

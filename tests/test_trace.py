@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import threading
 from collections.abc import Callable
-from math import prod
 from typing import Any
 
 import msgspec
@@ -254,9 +253,7 @@ def test_the_output_of_an_in_place_module_is_its_new_value():
     result = trace(net, (empty(1, 3, 2, 2),))
     relu = result.ops[-1]
     assert result.calls[2].outputs == relu.outputs == result.outputs
-    assert result.calls[1].outputs == relu.inputs["self"] or result.calls[1].outputs == (
-        relu.inputs["self"],
-    )
+    assert result.calls[1].outputs == (relu.inputs["self"],)
 
 
 def test_a_view_shares_its_base_storage_and_a_copy_does_not():
@@ -630,12 +627,11 @@ def state_of(model: nn.Module) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("inputs_on", DEVICES)
-@pytest.mark.parametrize("built_on", DEVICES)
+@pytest.mark.parametrize(
+    ("built_on", "inputs_on"), [("meta", "meta"), ("cpu", "meta"), ("cpu", "cpu")]
+)
 @pytest.mark.parametrize("training", [True, False])
 def test_the_model_is_left_as_it_was_found(built_on: str, inputs_on: str, training: bool):
-    if (built_on, inputs_on) == ("meta", "cpu"):
-        pytest.skip("a model without weights cannot run on values")
     model = small_net(built_on).train(training)
     model[1].train(not training)
     model[0].weight.requires_grad_(requires_grad=False)
@@ -671,8 +667,7 @@ def test_the_forward_runs_in_eval_mode_without_gradients():
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_forward_that_draws_random_numbers_leaves_the_random_state(device: str):
     before = torch.get_rng_state()
-    of(lambda _, x: x + torch.rand(x.shape) if x.device.type == "cpu" else x + torch.rand_like(x),
-       empty(3, device=device))  # fmt: skip
+    of(lambda _, x: x + torch.rand_like(x), empty(3, device=device))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -815,7 +810,8 @@ def test_numbers_that_are_not_finite_survive_being_stored(encoding: str):
     result = of(lambda _, x: x.masked_fill(x > 0, float("-inf")), empty(3))
     codec = ENCODINGS[encoding]
     again = codec.decode(codec.encode(result), type=Trace)
-    assert again.ops[-1].attributes == {"value": float("-inf")}
+    assert again == result
+    assert float(again.ops[-1].attributes["value"]) == float("-inf")
 
 
 # ------------------------------------------------------------------------------------- memory
@@ -976,11 +972,11 @@ def test_the_nets_of_the_peak_differ_so_that_a_constant_would_not_pass():
 
 
 def test_another_thread_that_runs_a_module_meanwhile_does_not_mix_in():
-    other = nn.Sequential(nn.Linear(3, 3), nn.Sigmoid())
+    other, its_input = nn.Sequential(nn.Linear(3, 3), nn.Sigmoid()), torch.ones(1, 3)
 
     def forward(self: Any, x: Tensor) -> Tensor:
         for module in (other, self.inner):  # one that is not ours, one that is
-            thread = threading.Thread(target=module, args=(torch.ones(1, 3),))
+            thread = threading.Thread(target=module, args=(its_input,))
             thread.start()
             thread.join()
         return self.inner(x) + 1
@@ -1130,4 +1126,4 @@ def test_a_real_forward_counts_what_a_forward_without_data_counts(net: Callable[
         assert_single_assignment(result)
     shapes = {d: [[shape(r, t) for t in c.outputs] for c in r.calls] for d, r in on.items()}
     assert shapes["cpu"] == shapes["meta"]
-    assert prod(shapes["meta"][0][0]) > 0
+    assert len(shapes["meta"]) > 2
