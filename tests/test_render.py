@@ -23,7 +23,7 @@ def table(model_report, width, options=None, keys=columns.DEFAULT, **kwargs):
 
 
 @pytest.mark.parametrize("width", [80, 120])
-@pytest.mark.parametrize("model", ["alexnet", "resnet18", "googlenet", "vit_b_16", "swin_t"])
+@pytest.mark.parametrize("model", ["alexnet", "resnet18", "googlenet", "vit_b_16", "efficientnet_b0"])
 def test_table(model, width, golden):
     golden(table(report(trace_spec(model)), width), f"{model}-{width}.txt")
 
