@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from rich.text import Text
@@ -133,7 +134,8 @@ def _fit(columns: Sequence[Column], widths: list[int], width: int | None) -> tup
 
     shrink("operation", 20)
     bar = bar and excess() <= 0
-    shrink("operation", 12)
+    shrink("layer", 28)
+    shrink("operation", 14)
     for key in _DROPPED_FIRST:
         if excess() > 0 and key in keys:
             kept.remove(keys.index(key))
@@ -150,9 +152,12 @@ def _cell(value: str, width: int, column: Column) -> str:
 
 
 def _clip(value: str, width: int | None) -> str:
+    """Cut a cell to its width; how often a block repeats (` x 12`) is kept."""
     if width is None or len(value) <= width:
         return value
-    return value[: max(width - 1, 0)] + "…"
+    times = re.search(r" x \d+$", value)
+    tail = times[0] if times and len(times[0]) + 4 < width else ""
+    return value[: max(width - 1 - len(tail), 0)] + "…" + tail
 
 
 def _style(column: Column, line: Line) -> str:

@@ -152,7 +152,7 @@ class _Tree:
         indent: int,
         prefix: str = "",
     ) -> None:
-        """Add the lines inside a row; `prefix` names the block that stands for all its equals."""
+        """Add the lines inside a row; `prefix` is the block inside it that has no line itself."""
         if depth < 1:
             return
         children = self.children.get(parent, [])
@@ -161,16 +161,32 @@ class _Tree:
             first = children[position]
             run = self._run(children, position) if fold else 1
             row = self.rows[first]
-            if run == len(children) > 1 and self._content(parent):
-                self._add(first, depth - 1, lines, fold=fold, indent=indent, prefix=row.name)
-                return  # the container's own line has said it all
+            inside = self._said_above(parent, first, run)
+            if inside:
+                deeper = f"{prefix}{inside}."
+                self._add(first, depth - 1, lines, fold=fold, indent=indent, prefix=deeper)
+                return
             name = _named(row, row.name)
             if run > 1:
                 name = _range(row.name, self.rows[children[position + run - 1]].name)
-            name = f"{prefix}.{name}" if prefix else name
-            lines.append(_line(row, indent, name, run, self._content(first)))
+            lines.append(_line(row, indent, prefix + name, run, self._content(first)))
             self._add(first, depth - 1, lines, fold=fold, indent=indent + 1)
             position += run
+
+    def _said_above(self, parent: int, first: int, run: int) -> str:
+        """The name of a block whose own line would repeat its parent's, "" if it would not.
+
+        All the equal blocks of a container are `*`; a block that is all that its parent does
+        keeps its name.
+        """
+        children = self.children[parent]
+        if first not in self.children or run != len(children):
+            return ""
+        if run > 1:
+            return "*" if self._content(parent) else ""
+        mine, outer = self.rows[first], self.rows[parent]
+        same = (mine.macs, mine.params) == (outer.macs, outer.params) and outer.depth > 0
+        return mine.name if same and mine.call == 1 else ""
 
     def _run(self, children: list[int], position: int) -> int:
         """How many equal neighbours follow each other: blocks, or at least three operations."""
