@@ -215,7 +215,7 @@ def matrix_product(op: Op) -> tuple[Factors, ...]:
     return _matrix_product(op.shape("self"), op.shape("mat2"))
 
 
-@_product("matmul", "addmm", steps=lambda _: 0)
+@_product("matmul", "addmm")
 def added_matrix_product(op: Op) -> tuple[Factors, ...]:
     """A matrix product whose sums begin at a bias."""
     return _matrix_product(op.shape("mat1"), op.shape("mat2"))
@@ -290,6 +290,14 @@ def fused_recurrent_layer(op: Op) -> tuple[Factors, ...]:
     )
 
 
+@_product("recurrent network", "_cudnn_rnn miopen_rnn")
+def fused_recurrent_network(op: Op) -> tuple[Factors, ...]:
+    """All layers and directions at once: every weight matrix meets every time step."""
+    positions = prod(op.shape("input")[:-1])
+    matrices = sum(prod(shape) for shape in op.shapes("weight") if len(shape) == 2)
+    return ({"time steps and batch": positions, "weights of all layers": matrices},)
+
+
 # ----------------------------------------------------------------------- element operations
 
 # One step: the result is one arithmetic or comparing instruction per element.
@@ -327,7 +335,12 @@ _per_output("hard shrink", 2, "hardshrink softshrink")
 _per_output("glu", 5, "glu")  # sigmoid of one half, multiply
 _per_output("softmax", 5, "_softmax _safe_softmax softmax")  # max, subtract, exp, sum, divide
 _per_output("log softmax", 5, "_log_softmax log_softmax")  # max, subtract, exp, sum, subtract
-_per_output("relative distance", 3, "_cdist_forward")
+_enter(
+    "_cdist_forward _euclidean_dist",  # subtract, raise, sum for each feature of each pair
+    Entry("distance", Kind.ELEMENT, steps=lambda op: 3 * prod(op.out) * op.first[-1]),
+)
+_per_output("weight norm", 3, "_weight_norm_interface _weight_norm")  # square, sum, scale
+_per_output("nan to num", 1, "nan_to_num")
 
 # Reductions: one step per element that goes in.
 for _name in (
@@ -464,6 +477,8 @@ _each(
     "select_scatter slice_scatter as_strided_scatter masked_scatter "
     "tril triu diag diag_embed dropout alpha_dropout feature_dropout "
     "_local_scalar_dense item is_nonzero equal resize set "
+    "max_unpool2d max_unpool3d "
+    "profiler._record_function_enter_new profiler._record_function_exit "
     "cnnscope.window cnnscope.write_window",
 )
 _each(

@@ -15,8 +15,6 @@ from cnnscope.records import Inputs, ModuleRecord, Shape, TensorSpec, Trace
 if TYPE_CHECKING:
     from cnnscope.tracer import ForwardError
 
-MAX_SIDE = 4096  # where the search for an input size that works ends
-
 
 def trace_spec(
     model: str,
@@ -45,6 +43,8 @@ def trace_spec(
     asked = tuple(map(specs.parse_input, inputs))
     keywords = dict(arguments or {})
     if num_classes is not None:
+        if "num_classes" in keywords:
+            raise RequestError("--num-classes and --arg num_classes: give one of them")
         if num_classes < 1:
             raise RequestError(f"--num-classes {num_classes}: must be at least 1")
         keywords["num_classes"] = num_classes
@@ -115,7 +115,7 @@ class _Run:
         if not isinstance(error, ForwardError):
             return error
         name = specs.printable(self.spec.text)
-        if not self.asked:
+        if not self.asked and self.batch_size is None and self.dtype is None:
             return ModelError(f"{name}: {error}")
         given = ", ".join("x".join(map(str, t.shape)) for t in inputs.tensors[:3])
         reason = _layer_reason(error) or str(error)
@@ -162,13 +162,21 @@ class _Run:
 
 
 def make_inputs(inputs: Inputs, device: str = "meta") -> tuple[Any, ...]:
-    """Arguments for forward: tensors without data."""
+    """Arguments for forward: tensors without data.
+
+    Raises:
+        RequestError: more elements than a tensor can have.
+    """
     import torch
 
-    made = [
-        torch.empty(spec.shape, dtype=getattr(torch, spec.dtype), device=device)
-        for spec in inputs.tensors
-    ]
+    try:
+        made = [
+            torch.empty(spec.shape, dtype=getattr(torch, spec.dtype), device=device)
+            for spec in inputs.tensors
+        ]
+    except (RuntimeError, OverflowError, TypeError):
+        shown = ", ".join(map(str, inputs.tensors))
+        raise RequestError(f"input {specs.printable(shown)}: too large to be a tensor") from None
     return (made,) if inputs.as_list else tuple(made)
 
 

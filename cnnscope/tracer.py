@@ -19,7 +19,7 @@ import inspect
 import math
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple, cast
 
@@ -85,7 +85,7 @@ def trace(
 
     Runs in eval mode without gradients. When the inputs are on the meta device, parameters and
     buffers are replaced by meta tensors for the length of the call, so no arithmetic is done. The
-    model, its mode, its hooks and the random state are left as they were.
+    model with all its attributes, its hooks and the CPU random state are left as they were.
 
     Args:
         model: any module, on any device.
@@ -98,8 +98,11 @@ def trace(
     Raises:
         ForwardError: forward raised; it names the module that was running.
     """
+    on_meta = _on_meta((args, kwargs))
+    if on_meta:
+        _refuse_scripted(model)
     recorder = _Recorder(model, threading.get_ident())
-    replacements = recorder.adopt_state(on_meta=_on_meta((args, kwargs)))
+    replacements = recorder.adopt_state(on_meta=on_meta)
     recorder.adopt_inputs((args, kwargs or {}))
     with ExitStack() as stack:
         stack.callback(recorder.release)
@@ -111,7 +114,8 @@ def trace(
             result = model(*args, **(kwargs or {}))
         except Exception as error:
             raise recorder.forward_error(error) from error
-        return recorder.finish(result, source or _source_of(model), notes)
+        device = "meta" if on_meta else _device_of((args, kwargs), model)
+        return recorder.finish(result, source or _source_of(model), device, notes)
 
 
 # ----------------------------------------------------------------------------- recording
@@ -230,6 +234,9 @@ class _Recorder(TorchDispatchMode):
         storage = self.storages.get(raw._cdata)
         if storage is None:
             storage = self._new_storage(raw, window, born=-1)
+            if not self._covers(storage, window):  # the base that it is a part of
+                size = raw.nbytes() // window[3].itemsize
+                storage.root = (0, torch.Size((size,)), (1,), window[3])
             self._new_value(storage, window)
         return storage, window
 
@@ -254,6 +261,8 @@ class _Recorder(TorchDispatchMode):
         if entry is not None and entry[1] == storage.version:
             return entry[0]
         view = storage.views.get(window)
+        if view is None and storage.version == 0 and self.lives[storage.index][1] < 0:
+            return self._new_value(storage, window)  # a part of something from before the run
         if view is not None and window != storage.root:
             base, name, argument, attributes = view
         else:
@@ -264,9 +273,17 @@ class _Recorder(TorchDispatchMode):
         self._note_op(name, {argument: source}, (tid,), attributes)
         return tid
 
+    def _covers(self, storage: _Storage, window: Window) -> bool:
+        """Whether a window is all of its storage, each element once."""
+        offset, shape, stride, dtype = window
+        extent = 1 + sum((n - 1) * s for n, s in zip(shape, stride, strict=True))
+        size = math.prod(shape)
+        nbytes = self.lives[storage.index][0]
+        return bool(offset == 0 and extent == size and size * dtype.itemsize == nbytes)
+
     def _overwrite(self, storage: _Storage, window: Window) -> _Write:
         """A new value for a window that was written to."""
-        covers = math.prod(window[1]) == math.prod(storage.root[1])
+        covers = window == storage.root or self._covers(storage, window)
         base = None if covers else self._current(storage, storage.root)
         storage.version += 1
         if covers:
@@ -430,7 +447,7 @@ class _Recorder(TorchDispatchMode):
 
     # -- after the run
 
-    def finish(self, result: Any, source: Source, notes: tuple[str, ...]) -> Trace:
+    def finish(self, result: Any, source: Source, device: str, notes: tuple[str, ...]) -> Trace:
         """Freeze what was recorded."""
         outputs = tuple(self.read(tensor) for tensor in tensors_in(result))
         self._bury(len(self.ops))
@@ -461,7 +478,7 @@ class _Recorder(TorchDispatchMode):
                 for nbytes, born, died in self.lives
             ),
             ops=tuple(self.ops),
-            device=_device_of(result),
+            device=device,
             notes=notes,
         )
 
@@ -479,19 +496,23 @@ def tensors_in(value: Any, depth: int = 0) -> Iterator[Tensor]:
     """Every tensor in nested lists, tuples, dicts, dataclasses and small plain objects."""
     if isinstance(value, Tensor):
         yield value
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        for item in value:
-            yield from tensors_in(item, depth + 1)
-    elif isinstance(value, (*_PLAIN, bytes, nn.Module)) or depth > 16:
-        return
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from tensors_in(item, depth + 1)
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        for field in dataclasses.fields(value):
-            yield from tensors_in(getattr(value, field.name), depth + 1)
-    elif hasattr(value, "__dict__") and not isinstance(value, type):
-        yield from tensors_in(vars(value), depth + 8)
+    elif depth <= 16:
+        items, deeper = _items(value)
+        for item in items:
+            yield from tensors_in(item, depth + deeper)
+
+
+def _items(value: Any) -> tuple[Iterable[Any], int]:
+    """What a container holds, and how many levels of the search it takes."""
+    if isinstance(value, (list, tuple)):
+        return value, 1
+    if isinstance(value, (*_PLAIN, bytes, type, nn.Module)):
+        return (), 1
+    if isinstance(value, Mapping):
+        return value.values(), 1
+    if dataclasses.is_dataclass(value):
+        return [getattr(value, field.name) for field in dataclasses.fields(value)], 1
+    return getattr(value, "__dict__", {}).values(), 8
 
 
 @contextmanager
@@ -528,25 +549,54 @@ def _like(original: Tensor, tensor: Tensor) -> Tensor:
 
 @contextmanager
 def _replaced(model: nn.Module, replacements: dict[int, Tensor]) -> Iterator[None]:
-    """Run with other tensors in the places of parameters and buffers.
+    """Run with other tensors in the places of parameters and buffers, and put everything back.
 
-    Modules that keep their parameters in a list as well (recurrent layers do) are served too.
+    Whatever a forward keeps in its module (a cache, a counter, a normalised weight) is gone
+    afterwards: every attribute, and what lists and dicts among them hold, is as it was.
     """
-    undo: list[tuple[Any, Any, Tensor]] = []
-    for module in model.modules() if replacements else ():
-        lists = [value for value in vars(module).values() if type(value) is list]
-        holders: tuple[Any, ...] = (module._parameters, module._buffers, *lists)
-        for holder in holders:
-            places: Any = holder.items() if isinstance(holder, dict) else enumerate(holder)
-            for key, value in list(places):
-                if isinstance(value, Tensor) and id(value) in replacements:
-                    undo.append((holder, key, value))
-                    holder[key] = replacements[id(value)]
+    kept = [
+        (module, dict(vars(module)), [_contents(value) for value in vars(module).values()])
+        for module in model.modules()
+        if not isinstance(module, torch.jit.ScriptModule)
+    ]
     try:
+        for module, attributes, _ in kept if replacements else ():
+            for name, value in attributes.items():
+                _replace_in(module, name, value, replacements)
         yield
     finally:
-        for holder, key, value in undo:
-            holder[key] = value
+        for module, attributes, contents in kept:
+            vars(module).clear()
+            vars(module).update(attributes)
+            for value, held in zip(attributes.values(), contents, strict=True):
+                _restore(value, held)
+
+
+def _contents(value: Any) -> Any:
+    """A copy of what a list or dict holds, None for anything else."""
+    return value.copy() if isinstance(value, (dict, list)) else None
+
+
+def _restore(value: Any, held: Any) -> None:
+    if isinstance(value, dict):
+        value.clear()
+        value.update(held)
+    elif isinstance(value, list):
+        value[:] = held
+
+
+def _replace_in(module: nn.Module, name: str, value: Any, replacements: dict[int, Tensor]) -> None:
+    """Replace a tensor attribute, or the tensors that a list, dict or tuple holds."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if isinstance(item, Tensor):
+                value[key] = replacements.get(id(item), item)
+    elif isinstance(value, list):
+        value[:] = [replacements.get(id(item), item) for item in value]
+    elif type(value) is tuple and any(id(item) in replacements for item in value):
+        vars(module)[name] = tuple(replacements.get(id(item), item) for item in value)
+    elif id(value) in replacements:
+        vars(module)[name] = replacements[id(value)]
 
 
 def _own_state(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -566,8 +616,18 @@ def _on_meta(arguments: Any) -> bool:
     return any(tensor.is_meta for tensor in tensors_in(arguments))
 
 
-def _device_of(result: Any) -> str:
-    return next((tensor.device.type for tensor in tensors_in(result)), "meta")
+def _device_of(arguments: Any, model: nn.Module) -> str:
+    tensors = (*tensors_in(arguments), *model.parameters())
+    return next((tensor.device.type for tensor in tensors), "cpu")
+
+
+def _refuse_scripted(model: nn.Module) -> None:
+    for path, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ModelError(
+                f"{path or 'the model'} is TorchScript, which does not run on tensors without "
+                "data: use the module that it was made from, or pass real tensors"
+            )
 
 
 def _with_use(param: ParamRecord, *, used: bool) -> ParamRecord:

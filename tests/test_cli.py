@@ -283,3 +283,25 @@ def test_debug_shows_the_traceback():
     assert result.code == 2
     assert "Traceback" in result.err
     assert cli.run(["--version"]) == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--format", "csv", "--sort", "macs"),
+        ("--format", "json", "--depth", "1"),
+        ("--sort", "macs", "--depth", "1"),
+        ("--columns", ""),
+        ("--num-classes", "10", "--arg", "num_classes=5"),
+        ("--batch-size", "2", "--input", "1x3x224x224"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(arguments):
+    error_of("summary", "alexnet", *arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("-i", "3x2147483647x2147483647"), ("-b", "9" * 22), ("-b", "0"), ("-b", "-1")]
+)
+def test_absurd_sizes_are_one_message(arguments):
+    error_of("summary", "resnet18", *arguments)

@@ -23,7 +23,9 @@ def table(model_report, width, options=None, keys=columns.DEFAULT, **kwargs):
 
 
 @pytest.mark.parametrize("width", [80, 120])
-@pytest.mark.parametrize("model", ["alexnet", "resnet18", "googlenet", "vit_b_16", "efficientnet_b0"])
+@pytest.mark.parametrize(
+    "model", ["alexnet", "resnet18", "googlenet", "vit_b_16", "efficientnet_b0"]
+)
 def test_table(model, width, golden):
     golden(table(report(trace_spec(model)), width), f"{model}-{width}.txt")
 
@@ -101,3 +103,19 @@ def test_bars_are_eighths():
     assert units.bar(1, 2, 4) == "██"
     assert units.bar(1, 16, 2) == "▏"
     assert units.bar(0, 16, 2) == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(999_949_999, "999.9 M"), (999_960_000, "1.0 G"), (10**15, "1.00 P")]
+)
+def test_si_in_a_column_rounds_up_to_the_next_prefix(value, text):
+    assert units.si_short(value) == text
+
+
+def test_bytes_round_up_to_the_next_unit():
+    assert units.nbytes(1024 * 1024 - 1) == "1.0 MiB"
+
+
+def test_a_narrow_terminal_says_which_columns_it_left_out(resnet18):
+    assert "too narrow for operation, output, share" in " ".join(table(resnet18, 40).split())
+    assert "too narrow" not in table(resnet18, 100)

@@ -5,7 +5,7 @@ import random
 
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import nn
 
 from cnnscope.analyses import shapes

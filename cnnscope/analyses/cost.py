@@ -7,7 +7,8 @@ from cnnscope.records import OpRecord, Trace, UnknownOp
 
 _ITEM_SIZE = {
     "float64": 8, "int64": 8, "complex64": 8, "complex128": 16,
-    "float32": 4, "int32": 4, "float16": 2, "bfloat16": 2, "int16": 2,
+    "float32": 4, "int32": 4, "uint32": 4, "uint64": 8, "complex32": 4,
+    "float16": 2, "bfloat16": 2, "int16": 2, "uint16": 2,
 }  # fmt: skip
 
 
@@ -51,12 +52,14 @@ def weight_layers(trace: Trace) -> tuple[int, int]:
         read = [
             weights[storage].path
             for name, tensor in record.inputs.items()
-            if isinstance(tensor, int) and name not in ("bias", "input") and record.name
+            if isinstance(tensor, int) and name not in ("bias", "input")
             if (storage := trace.tensors[tensor].storage) in weights
             and len(trace.tensors[weights[storage].tensor].shape) > 1
         ]
         if convolves:
             convolutions.update(read or [("call", record.call)])
-        else:
+        elif read:
             linear.update(read)
+        elif record.call >= 0 and trace.modules[trace.calls[record.call].module].base == "Linear":
+            linear.add(("module", trace.calls[record.call].module))  # its weight is computed
     return len(convolutions), len(linear)

@@ -34,7 +34,8 @@ def rows(trace: Trace) -> tuple[LayerRow, ...]:
     """One row per module call, functional operation and bare parameter, in execution order.
 
     The first row is the model itself. Every row's costs include the rows inside it, so the rows
-    of one depth, with the bare ones above, add up to the whole.
+    of one depth, with the bare ones above, add up to the whole: parameters and buffers that no
+    operation read excepted, which belong to no row.
     """
     return tuple(_Builder(trace).build())
 
@@ -49,6 +50,7 @@ class _Builder:
         self.ops: dict[int, list[int]] = {}
         self.owned = parameters.owners(trace)
         self.times: Counter[int] = Counter()
+        self.weights = {trace.tensors[p.tensor].storage for p in trace.params if not p.buffer}
         for index, call in enumerate(trace.calls):
             self.children.setdefault(call.parent, []).append(index)
         for index, record in enumerate(trace.ops):
@@ -202,9 +204,11 @@ class _Builder:
         return entry is None or entry.kind not in _MOVES
 
     def _keeps_books(self, record: OpRecord) -> bool:
-        """Whether all that comes out is integers, or a single number."""
+        """Whether only integers come out, or single numbers go in and come out."""
         outputs = [self.trace.tensors[t] for t in record.outputs]
-        return all(prod(t.shape) <= 1 or "float" not in t.dtype for t in outputs)
+        read = [self.trace.tensors[t] for t in record.inputs.values() if isinstance(t, int)]
+        single = all(prod(t.shape) <= 1 for t in (*outputs, *read))
+        return single or not any("float" in t.dtype or "complex" in t.dtype for t in outputs)
 
     def _label(self, record: OpRecord, entry: ops.Entry | None) -> str:
         if entry is None:
@@ -214,9 +218,8 @@ class _Builder:
         return entry.label
 
     def _reads_weight(self, record: OpRecord) -> bool:
-        weights = {self.trace.tensors[p.tensor].storage for p in self.trace.params if not p.buffer}
         return any(
-            isinstance(tensor, int) and self.trace.tensors[tensor].storage in weights
+            isinstance(tensor, int) and self.trace.tensors[tensor].storage in self.weights
             for name, tensor in record.inputs.items()
             if name not in ("self", "bias") or "mat1" not in record.inputs
         )

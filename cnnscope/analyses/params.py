@@ -63,9 +63,11 @@ def owners(trace: Trace) -> dict[int, list[ParamRecord]]:
     for param in trace.params:
         if not param.used:
             continue
-        around = [
-            next((first_call[m] for m in reversed(["", *_prefixes(name)]) if m in first_call), 0)
-            for name in (param.path, *param.aliases)
+        around = [["", *_prefixes(name)] for name in (param.path, *param.aliases)]
+        own = [first_call[modules[-1]] for modules in around if modules[-1] in first_call]
+        nearest = [
+            next((first_call[m] for m in reversed(modules) if m in first_call), 0)
+            for modules in around
         ]
-        owned.setdefault(min(around), []).append(param)
+        owned.setdefault(min(own or nearest), []).append(param)
     return owned

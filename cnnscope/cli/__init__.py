@@ -50,7 +50,7 @@ def _options(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command line and exit: 0 good, 1 "no", 2 wrong request, 3 model failed, 130 Ctrl-C."""
+    """Run a command line and exit: 0 good, 2 wrong request, 3 model failed, 130 Ctrl-C."""
     raise SystemExit(run(arguments))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Optional
@@ -94,8 +95,15 @@ def summary(
     from cnnscope.render.view import Options
     from cnnscope.spec import parse_arguments
 
+    if format_ in (Format.JSON, Format.CSV):
+        given = {"--depth": depth, "--unfold": unfold, "--all": everything, "--columns": columns}
+        given |= {"--sort": sort, "--filter": filter_}
+        _refuse(given, f"--format {format_.value} always holds every row and column")
+    elif sort is not None or filter_ is not None:
+        given = {"--depth": depth, "--unfold": unfold}
+        _refuse(given, "--sort and --filter list single layers")
     chosen = all_columns.choose(
-        [key.strip() for key in columns.split(",")] if columns else all_columns.DEFAULT
+        all_columns.DEFAULT if columns is None else [key.strip() for key in columns.split(",")]
     )
     options = Options(_depth(depth), unfold, everything, sort, filter_)
     arguments = parse_arguments(arg or ())
@@ -113,6 +121,13 @@ def summary(
         dtype=dtype,
     )
     out.write_summary(report(trace), options, chosen, format_.value, output)
+
+
+def _refuse(given: Mapping[str, object], reason: str) -> None:
+    """An option that would have no effect is a mistake."""
+    for option, value in given.items():
+        if value:
+            raise RequestError(f"{option} has no effect here: {reason}")
 
 
 def _depth(text: str | None) -> int | None:

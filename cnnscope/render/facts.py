@@ -72,7 +72,7 @@ def omitted(view: View) -> str:
     if view.depth < view.full_depth:
         parts.append(f"{view.depth} of {view.full_depth} levels (--depth {view.full_depth})")
     if view.folded:
-        parts.append("equal blocks folded as x N (--unfold)")
+        parts.append("equal rows folded (--unfold)")
     if view.hidden:
         parts.append(f"{units.plural(view.hidden, 'minor row')} hidden (--all)")
     return "shown: " + ", ".join(parts) if parts else ""
@@ -96,7 +96,11 @@ def _parameters(report: ModelReport) -> str:
 def _with_unit(value: int, unit: str) -> str:
     """1.814 GMACs: the prefix belongs to the unit."""
     number, _, prefix = units.si(value).partition(" ")
-    return f"{number} {prefix}{unit}" if unit != "element ops" else f"{number} {prefix} {unit}"
+    return (
+        f"{number} {prefix} {unit}".replace("  ", " ")
+        if " " in unit
+        else f"{number} {prefix}{unit}"
+    )
 
 
 def _counted(names: list[str]) -> str:

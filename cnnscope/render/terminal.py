@@ -44,7 +44,8 @@ def summary(
         joined = "\n" + "\n".join(_wrap(header, width, ""))
     text.append(joined, "dim")
     text.append("\n\n")
-    text.append_text(_table(report, view, columns, width, ascii_only=ascii_only))
+    table, dropped = _table(report, view, columns, width, ascii_only=ascii_only)
+    text.append_text(table)
     text.append("\n")
     for title, value in facts.totals(report):
         text.append(f"{title:<12}", "bold")
@@ -54,6 +55,8 @@ def summary(
         text.append("\n".join(_wrap(f"! {finding}", width, "  ")), "yellow")
         text.append("\n")
     left_out = facts.omitted(view)
+    if dropped:
+        left_out = "; ".join(filter(None, [f"too narrow for {', '.join(dropped)}", left_out]))
     if left_out:
         text.append("\n".join(_wrap(left_out, width, "")), "dim")
         text.append("\n")
@@ -69,7 +72,8 @@ def _table(
     width: int | None,
     *,
     ascii_only: bool,
-) -> Text:
+) -> tuple[Text, list[str]]:
+    """The table, and the titles of the columns that there was no room for."""
     cells = [[column.cell(line, report.totals) for column in columns] for line in view.lines]
     widths = [
         max([len(column.title), *(len(row[i]) for row in cells)])
@@ -87,7 +91,7 @@ def _table(
             _row(report, line, row, columns, widths, kept, bar=with_bar, ascii_only=ascii_only)
         )
         text.append("\n")
-    return text
+    return text, [column.title for i, column in enumerate(columns) if i not in kept]
 
 
 def _row(

@@ -2,7 +2,7 @@
 
 from cnnscope.records import Geometry, LayerRow, Shape
 
-_SI = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
+_SI = ((10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 _BINARY = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 
 
@@ -14,7 +14,7 @@ def integer(value: int) -> str:
 def si(value: int, digits: int = 3) -> str:
     """1.814 G; below a thousand the number itself."""
     for scale, prefix in _SI:
-        if value >= scale:
+        if value >= scale - scale // 2 // 10 ** (digits + 3):  # what rounds up to the scale
             return f"{value / scale:.{digits}f} {prefix}"
     return str(value)
 
@@ -27,7 +27,7 @@ def si_short(value: int) -> str:
 def nbytes(value: int) -> str:
     """44.6 MiB."""
     for scale, unit in _BINARY:
-        if value >= scale:
+        if value >= scale - scale // 20480:  # what rounds up to the scale
             return f"{value / scale:.1f} {unit}"
     return f"{value} B"
 

@@ -168,7 +168,7 @@ class _Tree:
                 return
             name = _named(row, row.name)
             if run > 1:
-                name = _range(row.name, self.rows[children[position + run - 1]].name)
+                name = _range(row, self.rows[children[position + run - 1]])
             lines.append(_line(row, indent, prefix + name, run, self._content(first)))
             self._add(first, depth - 1, lines, fold=fold, indent=indent + 1)
             position += run
@@ -258,11 +258,13 @@ def _named(row: LayerRow, name: str) -> str:
     return f"{name} #{row.call}" if row.call > 1 else name
 
 
-def _range(first: str, last: str) -> str:
-    """`1-5`, with what the names have in common written once."""
-    head, _, _ = first.rpartition(".")
-    prefix = f"{head}." if head and last.startswith(f"{head}.") else ""
-    return f"{first}-{last.removeprefix(prefix)}"
+def _range(first: LayerRow, last: LayerRow) -> str:
+    """`1-5`, what the names have in common written once; `body #2-4` for one module's runs."""
+    if first.name == last.name:
+        return f"{first.name} #{first.call}-{last.call}"
+    head, _, _ = first.name.rpartition(".")
+    prefix = f"{head}." if head and last.name.startswith(f"{head}.") else ""
+    return f"{first.name}-{last.name.removeprefix(prefix)}"
 
 
 def _matches(row: LayerRow, pattern: str) -> bool:

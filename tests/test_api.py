@@ -1,0 +1,158 @@
+"""The Python interface on modules of one's own: what it takes, and that nothing is left behind."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torchvision.models import detection
+
+import cnnscope
+from cnnscope.errors import ModelError, RequestError
+
+
+def meta(*shape, dtype=torch.float32):
+    return torch.empty(*shape, dtype=dtype, device="meta")
+
+
+def names(trace):
+    return [op.name for op in trace.ops]
+
+
+def test_trace_and_summary_stay_functions_after_use():
+    cnnscope.trace("alexnet")
+    assert cnnscope.trace("alexnet").source.name == "alexnet"
+    assert cnnscope.summary("alexnet").source.name == "alexnet"
+
+
+# 64 - 3 + 1 = 62; 62 * 62 * 4 * 3 * 9 = 415,152
+@pytest.mark.parametrize("given", ["3x64x64", "1x3x64x64", ["3x64x64"], meta(1, 3, 64, 64)])
+def test_one_input_needs_no_list_and_may_be_a_size(given):
+    assert cnnscope.summary(nn.Conv2d(3, 4, 3), given).totals.macs == 415_152
+
+
+def test_one_size_stands_for_the_input_of_a_named_model():
+    assert cnnscope.summary("alexnet", "3x224x224").totals.params == 61_100_840
+
+
+def test_a_dict_of_inputs_is_told_where_it_belongs():
+    with pytest.raises(RequestError, match="kwargs"):
+        cnnscope.summary(nn.ReLU(), {"input": meta(1)})
+
+
+def test_torchscript_on_meta_is_refused_and_touches_nothing():
+    model = nn.Sequential(nn.Linear(4, 4), torch.jit.script(nn.Conv1d(4, 4, 1)))
+    with pytest.raises(ModelError, match="1 is TorchScript"):
+        cnnscope.summary(model, meta(1, 4, 4))
+    assert not model[0].weight.is_meta
+
+
+class Caching(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cache = None
+        self.seen = []
+
+    def forward(self, x):
+        if self.cache is None:
+            self.cache = torch.arange(8.0, device=x.device)
+        self.seen.append(x)
+        return x + self.cache
+
+
+def test_what_a_forward_keeps_in_its_module_is_gone_afterwards():
+    model = Caching()
+    cnnscope.trace(model, meta(2, 8))
+    assert model.cache is None
+    assert model.seen == []
+    assert model(torch.zeros(2, 8)).tolist() == [list(range(8))] * 2
+
+
+def test_a_normalised_weight_is_left_on_its_device():
+    model = nn.utils.weight_norm(nn.Linear(4, 4))
+    assert cnnscope.summary(model, meta(2, 4)).totals.linear_layers == 1
+    assert not model.weight.is_meta
+
+
+def test_a_real_detector_still_runs_after_a_trace_that_failed():
+    model = detection.fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None)
+    model.eval()
+    with pytest.raises(ModelError):
+        cnnscope.summary(model, [[meta(3, 320, 320)]])
+    assert len(model([torch.rand(3, 320, 320)])) == 1
+
+
+@pytest.mark.parametrize("container", [lambda w: (w,), lambda w: [w], lambda w: {0: w}])
+def test_weights_that_a_module_keeps_elsewhere_as_well_are_read_as_its_own(container):
+    class Keeper(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 5, bias=False)
+            self.kept = container(self.layer.weight)
+
+        def forward(self, x):
+            return x @ self.kept[0].T
+
+    model = Keeper()
+    assert cnnscope.summary(model, meta(2, 4)).unused == {}
+    assert model.kept[0] is model.layer.weight
+
+
+class Head(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1, 512))
+
+    def forward(self, x):
+        return F.relu(F.linear(F.relu(x), self.weight))
+
+
+def test_a_layer_with_a_single_output_is_not_minor():
+    rows = cnnscope.summary(Head(), meta(1, 512)).layers
+    # 1 x 512 by 512 x 1
+    assert [(row.macs, row.minor) for row in rows if row.operation == "linear"] == [(512, False)]
+
+
+class TiedHead(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(8, 200, bias=False)
+        self.emb = nn.Embedding(200, 8)
+        self.head.weight = self.emb.weight
+
+    def forward(self, index):
+        return F.linear(self.emb(index), self.emb.weight)
+
+
+def test_a_tied_weight_belongs_to_the_module_that_ran():
+    report = cnnscope.summary(TiedHead(), meta(1, 3, dtype=torch.long))
+    assert {row.path: row.params for row in report.layers if row.params} == {"": 1600, "emb": 1600}
+
+
+def test_parts_of_one_input_do_not_depend_on_each_other():
+    class Both(nn.Module):
+        def forward(self, a, b):
+            return a * 2 + b
+
+    whole = meta(4, 6)
+    trace = cnnscope.trace(Both(), (whole[:, :2], whole[:, 2:4]))
+    assert names(trace) == ["aten.mul.Tensor", "aten.add.Tensor"]
+    assert set(trace.inputs).isdisjoint(out for op in trace.ops for out in op.outputs)
+
+
+def test_a_write_through_bytes_is_partial():
+    class Bytes(nn.Module):
+        def forward(self, x):
+            y = x * 1
+            y.view(torch.int8)[:4].add_(1)  # one of four floats
+            return y
+
+    assert "cnnscope.write_window" in names(cnnscope.trace(Bytes(), meta(4)))
+
+
+def test_the_device_is_that_of_the_input():
+    class Number(nn.Module):
+        def forward(self, x):
+            return float(x.shape[0])
+
+    assert cnnscope.trace(Number(), torch.zeros(3)).device == "cpu"
+    assert cnnscope.trace(Number(), meta(3)).device == "meta"
