@@ -124,8 +124,10 @@ def trace(
 class _Schema(NamedTuple):
     """What an operation's signature says: argument names, and which of them it writes to."""
 
+    name: str
     names: tuple[str, ...]
     written: tuple[str, ...]
+    normalises: bool  # a batch norm: on meta it returns statistics that real kernels leave empty
 
 
 class _Storage:
@@ -234,7 +236,8 @@ class _Recorder(TorchDispatchMode):
         storage = self.storages.get(raw._cdata)
         if storage is None:
             storage = self._new_storage(raw, window, born=-1)
-            if not self._covers(storage, window):  # the base that it is a part of
+            whole = tensor.is_contiguous() and tensor.nbytes == raw.nbytes()
+            if not whole and not self._covers(storage, window):  # it is a part of a base
                 size = raw.nbytes() // window[3].itemsize
                 storage.root = (0, torch.Size((size,)), (1,), window[3])
             self._new_value(storage, window)
@@ -329,21 +332,21 @@ class _Recorder(TorchDispatchMode):
         outputs += [write.value for write in writes]
         results = (result,) if isinstance(result, Tensor) else tuple(tensors_in(result))
         for position, tensor in enumerate(results):
-            if not any(tensor is other for other in written):
+            if not written or not any(tensor is other for other in written):
                 part = position if len(results) > 1 else None
-                outputs.append(self._note_result(tensor, func, attributes, viewable, part))
-        self._note_op(_name(func), inputs, tuple(outputs), attributes)
+                outputs.append(self._note_result(tensor, schema.name, attributes, viewable, part))
+        self._note_op(schema.name, inputs, tuple(outputs), attributes)
         for write in writes:
             self._note_base(write)
-        if "native_batch_norm" in _name(func) and attributes.get("training") is False:
-            for tid in outputs[1:]:  # statistics that only the meta kernel returns
+        if schema.normalises and attributes.get("training") is False:
+            for tid in outputs[1:]:
                 self.lives[self.tensors[tid].storage][0] = 0
         return result
 
     def _note_result(
         self,
         tensor: Tensor,
-        func: Any,
+        name: str,
         attributes: dict[str, Any],
         viewable: dict[_Storage, tuple[str, Window]],
         position: int | None,
@@ -360,7 +363,7 @@ class _Recorder(TorchDispatchMode):
             argument, base = viewable[storage]
             if window not in storage.views and window not in (base, storage.root):
                 part = attributes if position is None else {**attributes, "output": position}
-                storage.views[window] = (base, _name(func), argument, part)
+                storage.views[window] = (base, name, argument, part)
         return self._new_value(storage, window)
 
     def _note_op(
@@ -555,7 +558,7 @@ def _replaced(model: nn.Module, replacements: dict[int, Tensor]) -> Iterator[Non
     afterwards: every attribute, and what lists and dicts among them hold, is as it was.
     """
     kept = [
-        (module, dict(vars(module)), [_contents(value) for value in vars(module).values()])
+        (module, dict(vars(module)), list(_containers(module)))
         for module in model.modules()
         if not isinstance(module, torch.jit.ScriptModule)
     ]
@@ -565,24 +568,23 @@ def _replaced(model: nn.Module, replacements: dict[int, Tensor]) -> Iterator[Non
                 _replace_in(module, name, value, replacements)
         yield
     finally:
-        for module, attributes, contents in kept:
+        for module, attributes, containers in kept:
             vars(module).clear()
             vars(module).update(attributes)
-            for value, held in zip(attributes.values(), contents, strict=True):
-                _restore(value, held)
+            for container, held in containers:
+                container.clear()
+                (container.update if isinstance(container, dict) else container.extend)(held)
 
 
-def _contents(value: Any) -> Any:
-    """A copy of what a list or dict holds, None for anything else."""
-    return value.copy() if isinstance(value, (dict, list)) else None
+# What torch keeps in every module: hooks and flags. A forward changes its tensors and children.
+_BOOKKEEPING = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules"}
 
 
-def _restore(value: Any, held: Any) -> None:
-    if isinstance(value, dict):
-        value.clear()
-        value.update(held)
-    elif isinstance(value, list):
-        value[:] = held
+def _containers(module: nn.Module) -> Iterator[tuple[Any, Any]]:
+    """The lists and dicts that a module holds, each with a copy."""
+    for name, value in vars(module).items():
+        if name not in _BOOKKEEPING and isinstance(value, (dict, list)):
+            yield value, value.copy()
 
 
 def _replace_in(module: nn.Module, name: str, value: Any, replacements: dict[int, Tensor]) -> None:
@@ -645,9 +647,11 @@ def _source_of(model: nn.Module) -> Source:
 def _schema(func: Any) -> _Schema:
     arguments = getattr(getattr(func, "_schema", None), "arguments", None)
     if arguments is None:  # higher-order operators have no schema
-        return _Schema(tuple(f"arg{i}" for i in range(32)), ())
+        return _Schema(str(func), tuple(f"arg{i}" for i in range(32)), (), normalises=False)
     written = tuple(a.name for a in arguments if a.alias_info is not None and a.alias_info.is_write)
-    return _Schema(tuple(a.name for a in arguments), written)
+    name = str(func)
+    names = tuple(a.name for a in arguments)
+    return _Schema(name, names, written, normalises="native_batch_norm" in name)
 
 
 def _argument(schema: _Schema, args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> Any:
@@ -666,11 +670,6 @@ def _plain(value: Any) -> Attribute:
     if isinstance(value, (list, tuple)):
         return tuple(item if type(item) in (int, bool) else str(item) for item in value)
     return str(value).removeprefix("torch.")
-
-
-@functools.cache
-def _name(func: Any) -> str:
-    return str(func)
 
 
 @functools.cache
