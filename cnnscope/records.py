@@ -158,6 +158,64 @@ class Geometry(msgspec.Struct, frozen=True):
     ceil_mode: bool = False
 
 
+class AxisField(msgspec.Struct, frozen=True):
+    """The receptive field of a tensor along one axis of the input, in input pixels, unclipped.
+
+    `size` is what one unit sees (the largest, where units differ: see `sizes`), None for the
+    whole axis. `local_size` leaves out what only depends on the whole image (squeeze-excite);
+    None where there is nothing else. A unit u begins at u*stride - padding (Araujo, Norris, Sim
+    2019); padding is None where the map is not of this form. `min_size` is the field of the
+    shortest path. `clipped` are the smallest and largest field of all units within the input.
+    """
+
+    size: int | None
+    local_size: int | None
+    min_size: int | None
+    stride: int | float | None = None
+    padding: int | None = None
+    sizes: tuple[int, ...] = ()
+    aligned: bool = True  # all units see equally many pixels, evenly spaced
+    explicit: bool = False  # not regular: true of this input size only
+    input_size: int = 0  # pixels along the axis
+    units: int = 0  # along the axis; 0 where positions are not told apart
+    clipped: tuple[int, int] = (0, 0)
+
+
+class UnitMap(msgspec.Struct, frozen=True):
+    """Which pixels each unit sees along one axis.
+
+    Unclipped: unit q*period + j sees [q*step + first[j], q*step + last[j]]; empty where the map
+    has no regular form. Clipped: unit u sees [lo[u], hi[u]], without taps in padding; hi < lo
+    for a unit that sees nothing.
+    """
+
+    lo: tuple[int, ...]
+    hi: tuple[int, ...]
+    step: int = 0
+    first: tuple[int, ...] = ()
+    last: tuple[int, ...] = ()
+
+    def unclipped(self, unit: int) -> tuple[int, int]:
+        """First and last pixel, those outside the image included."""
+        if not self.first:
+            return self.lo[unit], self.hi[unit]
+        turns, phase = divmod(unit, len(self.first))
+        return turns * self.step + self.first[phase], turns * self.step + self.last[phase]
+
+
+class Field(msgspec.Struct, frozen=True):
+    """The receptive field of a tensor, for every axis of the input (D, H, W order).
+
+    `maps` has the local map of each axis, None where positions are not told apart.
+    `global_context` says that everything also depends on a function of the whole image.
+    """
+
+    axes: tuple[AxisField, ...] = ()
+    maps: tuple[UnitMap | None, ...] = ()
+    global_context: bool = False
+    unknown: bool = False
+
+
 class LayerRow(msgspec.Struct, frozen=True):
     """One row of the summary: a module call, an operation run by a module, or bare parameters.
 
@@ -184,6 +242,8 @@ class LayerRow(msgspec.Struct, frozen=True):
     element_ops: int = 0
     activation_bytes: int = 0
     unknown_ops: int = 0
+    field: tuple[AxisField, ...] | None = None  # of the first output; None: sees no input
+    field_unknown: bool = False
     leaf: bool = True
     minor: bool = False  # only moves data, does nothing, or keeps books (integers, single numbers)
 
@@ -206,6 +266,8 @@ class Totals(msgspec.Struct, frozen=True):
     activation_bytes: int  # everything that the forward allocates, freed or not
     peak_activation_bytes: int
     peak_layer: str
+    field: tuple[AxisField, ...] | None  # the largest that is not of the whole image
+    field_exceeds_input_at: str  # first layer whose field is larger than the input
     conv_layers: int
     linear_layers: int
     operations: int
