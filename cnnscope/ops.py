@@ -21,9 +21,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from math import ceil, log2, prod
-from typing import Any
 
-from cnnscope.op import Op as Op
+from cnnscope.op import Op as Op  # noqa: PLC0414  formulas know it from here
 from cnnscope.reach import rules
 from cnnscope.records import OpRecord, Shape, Trace
 

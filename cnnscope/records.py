@@ -244,6 +244,8 @@ class LayerRow(msgspec.Struct, frozen=True):
     unknown_ops: int = 0
     field: tuple[AxisField, ...] | None = None  # of the first output; None: sees no input
     field_unknown: bool = False
+    unproductive: bool = False  # slides over units whose shortest path has seen the whole image
+    tensor: int = -1  # id in the trace of the first output
     leaf: bool = True
     minor: bool = False  # only moves data, does nothing, or keeps books (integers, single numbers)
 
@@ -294,4 +296,41 @@ class ModelReport(msgspec.Struct, frozen=True):
     unknown: tuple[UnknownOp, ...] = ()
     mismatches: tuple[str, ...] = ()  # layers whose shape the floor formula does not give
     notes: tuple[str, ...] = ()
+    schema_version: int = REPORT_SCHEMA
+
+
+class FieldReport(msgspec.Struct, frozen=True):
+    """The answer to `cnnscope rf`: how the receptive field grows, one row per layer."""
+
+    source: Source
+    inputs: tuple[TensorSpec, ...]
+    device: str
+    layers: tuple[LayerRow, ...]
+    exceeds_input_at: str  # first layer whose unclipped field is larger than the input
+    covers_input_at: str  # first layer every unit of which sees the whole input
+    unproductive: tuple[str, ...]
+    unknown: tuple[str, ...]  # layers whose field is not known
+    notes: tuple[str, ...] = ()
+    schema_version: int = REPORT_SCHEMA
+
+
+class UnitAxis(msgspec.Struct, frozen=True):
+    """What one unit sees along one axis: [first, last] in pixels, and cut to the input."""
+
+    unit: int
+    unclipped: tuple[int, int]
+    clipped: tuple[int, int]
+    centre: float  # of the unclipped interval
+    input_size: int
+
+
+class UnitReport(msgspec.Struct, frozen=True):
+    """The answer to `cnnscope rf MODEL LAYER`: the pixels that one unit sees."""
+
+    source: Source
+    inputs: tuple[TensorSpec, ...]
+    device: str
+    layer: LayerRow
+    axes: tuple[UnitAxis, ...]
+    global_context: bool  # it depends on the whole image as well
     schema_version: int = REPORT_SCHEMA

@@ -24,7 +24,8 @@ def fields(trace: Trace) -> tuple[Field | None, ...]:
     if not count:
         return (None,) * len(trace.tensors)
     reader = _Reader(_input_size(trace, count))
-    return tuple(map(reader.field, _states(trace, count)))
+    states = _states(trace, count)
+    return tuple(map(reader.field, states))
 
 
 def spatial_axes(trace: Trace) -> int:
@@ -85,15 +86,13 @@ def _step(trace: Trace, record: OpRecord, states: list[rules.Seen], memo: dict[A
         return
     entry = ops.lookup(record.name)
     rule = entry.field if entry is not None else None
-    result: rules.Seen = rules.UNKNOWN
+    result: rules.Result = rules.UNKNOWN
     if rule is not None and (not unknown or rule is rules.constant):
         result = rule(rules.View(trace, record, states, memo))
-    for tensor in record.outputs:
-        shape = trace.tensors[tensor].shape
-        if not isinstance(result, State) or layout.fits(result, shape):
-            states[tensor] = result
-        elif 0 not in shape:  # a batch norm's statistics, which it does not make at inference
-            states[tensor] = rules.UNKNOWN
+    results = result if isinstance(result, list) else [result] * len(record.outputs)
+    for tensor, state in zip(record.outputs, results, strict=False):
+        fits = not isinstance(state, State) or layout.fits(state, trace.tensors[tensor].shape)
+        states[tensor] = state if fits else rules.UNKNOWN
 
 
 class _Reader:
@@ -101,7 +100,7 @@ class _Reader:
 
     def __init__(self, size: tuple[int, ...]) -> None:
         self.size = size
-        self.known: dict[Any, Any] = {}
+        self.known: dict[int, Field] = {}  # by id: the states outlive this
         self.shared: dict[tuple[maps.Axis, int], tuple[AxisField | None, UnitMap | None]] = {}
 
     def field(self, state: rules.Seen) -> Field | None:
@@ -109,9 +108,9 @@ class _Reader:
             return None
         if isinstance(state, rules.Unknown):
             return _UNKNOWN_FIELD
-        if state not in self.known:
-            self.known[state] = self._field(state)
-        found: Field = self.known[state]
+        found = self.known.get(id(state))
+        if found is None:
+            found = self.known[id(state)] = self._field(state)
         return found
 
     def _field(self, state: State) -> Field:

@@ -18,7 +18,11 @@ from cnnscope.records import Shape
 
 
 class Atom(NamedTuple):
-    """`size` digits of an axis, `weight` units apart; axis -1 is channels."""
+    """`size` digits of an axis, `weight` units apart.
+
+    Axis -1 is channels; below it, positions of several axes that were blurred (see `blur`), axis a
+    as bit a of -2 - axis.
+    """
 
     size: int
     axis: int
@@ -60,7 +64,7 @@ class State(NamedTuple):
         state = self
         for axis in {a.axis for d in dims for a in self.layout[d] if a.axis >= 0}:
             state = state.lose_axis(axis)
-        return state
+        return state.without(dims)
 
     def lose_axis(self, axis: int) -> State:
         """One axis is not followed any more, and every trace of it leaves the layout."""
@@ -88,8 +92,8 @@ def blur(state: State, dim: int, size: int) -> State:
     for axis in axes:
         if not state.axes[axis].whole:
             state = state.with_axis(axis, LOST)
-    blurred = [a for a in axes if state.axes[a] is LOST]
-    atoms = tuple(Atom(1 if i else size, a, 0) for i, a in enumerate(blurred))
+    bits = sum(1 << a for a in axes if state.axes[a] is LOST)
+    atoms = (Atom(size, -2 - bits, 0),) if bits else ()
     return State((*state.layout[:dim], atoms, *state.layout[dim + 1 :]), state.axes)
 
 
@@ -142,7 +146,7 @@ def _take(queue: list[Atom], size: int) -> list[Atom] | None:
         if size % atom.size == 0:
             taken.append(atom)
             size //= atom.size
-        elif atom.size % size == 0 and (atom.weight or atom.axis < 0):
+        elif atom.size % size == 0 and atom.axis >= -1:
             rest = atom.size // size
             taken.append(Atom(size, atom.axis, atom.weight * rest))
             queue.append(Atom(rest, atom.axis, atom.weight))
@@ -161,7 +165,7 @@ def _merged(atoms: list[Atom]) -> Dim:
             merged[-1] = Atom(last.size * atom.size, atom.axis, atom.weight)
         elif len(atoms) == 1 or atom.size != 1:
             merged.append(atom)
-    return tuple(merged) if any(a.axis >= 0 for a in merged) else ()
+    return tuple(merged) if any(a.axis != -1 for a in merged) else ()
 
 
 # ---------------------------------------------------------------------------- rearranging
@@ -191,7 +195,7 @@ def settle(state: State, dim: int, channel: int | None = None) -> State:
     atoms = state.layout[dim]
     axis = next((a.axis for a in atoms if a.axis >= 0), None)
     if axis is None:
-        return state
+        return state.without([dim])
     if len(atoms) == 1 and atoms[0].weight == 1 and atoms[0].size == state.axes[axis].units:
         return state
     if channel is not None and channel != dim:
@@ -236,21 +240,24 @@ def contract(state: State, dim: int, *, among: int | None = None, entirely: bool
     """
     kept = []
     for atom in state.layout[dim]:
-        if atom.axis < 0:
+        if atom.axis == -1:
             kept.append(atom)
+            continue
+        if atom.axis < -1:
+            for axis, value in enumerate(state.axes):
+                if (-2 - atom.axis) >> axis & 1 and value.lost:
+                    state = state.with_axis(axis, ALL)
             continue
         if among is not None and atom.axis != among:
             kept.append(atom)
             continue
         state = _spread(state, atom, entirely=entirely)
-    rest = tuple(kept) if any(a.axis >= 0 for a in kept) else ()
+    rest = tuple(kept) if any(a.axis != -1 for a in kept) else ()
     return State((*state.layout[:dim], rest, *state.layout[dim + 1 :]), state.axes)
 
 
 def _spread(state: State, atom: Atom, *, entirely: bool) -> State:
     axis = state.axes[atom.axis]
-    if axis.lost and not atom.weight:
-        return state.with_axis(atom.axis, ALL)
     if axis.spans is None:
         return state
     if atom.size == axis.units and (entirely or atom.size > 1):
@@ -300,15 +307,8 @@ def broadcast(state: State, shape: Shape, out: Shape) -> State:
     return state if layout == state.layout else State(layout, state.axes)
 
 
-def join(states: Sequence[State], joined: Join = maps.join) -> State:
-    """The hull of operands of one shape."""
-    first, *others = states
-    for other in others:
-        first = _join_two(first, other, joined)
-    return first
-
-
-def _join_two(a: State, b: State, joined: Join) -> State:
+def join(a: State, b: State, joined: Join = maps.join) -> State:
+    """The hull of two operands of one shape."""
     if a is b:
         return a
     if a.layout == b.layout:

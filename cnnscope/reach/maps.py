@@ -95,7 +95,7 @@ ALL = Axis(whole=True)
 LOST = Axis(lost=True)
 
 
-class Taps_(NamedTuple):  # noqa: N801
+class Reading(NamedTuple):
     """Which units of the input an output unit reads: `of(u + turn)` is `of(u)` moved by `move`.
 
     `turn` 0 says that it does not repeat; `real` is what is read of a tensor with borders, where
@@ -106,9 +106,6 @@ class Taps_(NamedTuple):  # noqa: N801
     turn: int
     move: int
     real: Taps | None = None
-
-
-Reading = Taps_
 
 
 def compose(axis: Axis, reading: Reading, units: int) -> Axis:
@@ -159,13 +156,16 @@ def _compose_spans(spans: Spans, taps: Taps, units: int) -> Spans:
     lo: list[Number] = []
     hi: list[Number] = []
     for unit in range(units):
-        read = [tap for tap in taps(unit) if 0 <= tap < size]
-        if len(read) == 1:
-            lo.append(los[read[0]])
-            hi.append(his[read[0]])
+        read = taps(unit)
+        if isinstance(read, range):
+            first = read.start if read.start >= 0 else read.start % read.step
+            cut = slice(first, max(read.stop, 0), read.step)
+            lo.append(min(los[cut], default=inf))
+            hi.append(max(his[cut], default=-inf))
         else:
-            lo.append(min([los[tap] for tap in read], default=inf))
-            hi.append(max([his[tap] for tap in read], default=-inf))
+            inside = [tap for tap in read if 0 <= tap < size]
+            lo.append(min([los[tap] for tap in inside], default=inf))
+            hi.append(max([his[tap] for tap in inside], default=-inf))
     return Spans(tuple(lo), tuple(hi))
 
 

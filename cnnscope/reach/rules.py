@@ -25,7 +25,8 @@ class Unknown:
 
 UNKNOWN = Unknown()
 Seen = State | None | Unknown
-Rule = Callable[["View"], Seen]
+Result = Seen | list[Seen]  # one for all outputs, or one each
+Rule = Callable[["View"], Result]
 
 
 class View(Op):
@@ -72,6 +73,19 @@ class View(Op):
             found = self.memo[key] = maps.join(a, b)
         return found
 
+    def joined(self, states: Sequence[State]) -> State:
+        """The hull of operands of one shape, remembered: dense blocks join the same ones often."""
+        hull = states[0]
+        for state in states[1:]:
+            if state is hull:
+                continue
+            key = (id(hull), id(state))
+            found = self.memo.get(key)
+            if found is None:  # the operands are kept, so that their ids stay theirs
+                found = self.memo[key] = (layout.join(hull, state, self.join), hull, state)
+            hull = found[0]
+        return hull
+
     def dim(self, name: str = "dim", default: int = 0, rank: int | None = None) -> int:
         """A dimension, counted from the left."""
         value = int(self.get(name, default))
@@ -110,7 +124,7 @@ def elementwise(op: View) -> Seen:
     """Every unit sees what its operands see, which broadcast."""
     out = op.out
     states = [layout.broadcast(s, shape, out) for s, shape in op.all() if s is not None]
-    return states[0] if len(states) == 1 else layout.join(states, op.join)
+    return states[0] if len(states) == 1 else op.joined(states)
 
 
 def same(op: View) -> Seen:
@@ -130,13 +144,14 @@ def restrided(op: View) -> Seen:
     return state if state is not None and not any(state.layout) else UNKNOWN
 
 
-def batch_norm(op: View) -> Seen:
+def batch_norm(op: View) -> Result:
     """Constants at inference; with statistics of its own, a function of the whole image."""
     state = op.main
     if state is None or len(op.first) != len(op.out):
         return UNKNOWN
     training = op.get("training") or op.get("use_input_stats") or "no_stats" in op.record.name
-    return layout.mix(state, _but(op, 1)) if training else state
+    out = layout.mix(state, _but(op, 1)) if training else state
+    return [out, None, None, None]  # at inference its statistics are not of the input
 
 
 def group_norm(op: View) -> Seen:
@@ -522,7 +537,7 @@ def write_window(op: View) -> Seen:
             value = layout.read(value, dim, maps.shift(start), outer[dim])
     if base is None:
         return value
-    return layout.join([base, value], op.join) if _only_channels(value, partial) else UNKNOWN
+    return op.joined([base, value]) if _only_channels(value, partial) else UNKNOWN
 
 
 def _only_channels(state: State, dims: Sequence[int]) -> bool:
@@ -622,10 +637,10 @@ def concatenate(op: View) -> Seen:
     seeing = [(s, shape) for s, shape in pairs if s is not None]
     along_axis = any(s.layout[dim] for s, _ in seeing)
     if not along_axis:
-        return layout.join([s for s, _ in seeing], op.join)
+        return op.joined([s for s, _ in seeing])
     if not all(_alone(s, dim) for s, _ in seeing):
         states = [layout.blur(s, dim, op.out[dim]) for s, _ in seeing]
-        return layout.join(states, op.join)
+        return op.joined(states)
     return _end_to_end(op, pairs, dim)
 
 
@@ -637,7 +652,7 @@ def _end_to_end(op: View, pairs: list[tuple[State | None, Shape]], dim: int) -> 
     axis = axes.pop()
     value = maps.concatenate([(s.axes[axis] if s else None, shape[dim]) for s, shape in pairs])
     others = [s.without([dim]).with_axis(axis, value) for s in seeing]
-    joined = layout.join(others, op.join).with_axis(axis, value)
+    joined = op.joined(others).with_axis(axis, value)
     atoms = (Atom(op.out[dim], axis, 1),) if value.spans else ()
     return State((*joined.layout[:dim], atoms, *joined.layout[dim + 1 :]), joined.axes)
 
@@ -648,7 +663,7 @@ def stack(op: View) -> Seen:
     states = [
         State((*s.layout[:dim], (), *s.layout[dim:]), s.axes) for s, _ in op.all() if s is not None
     ]
-    return layout.join(states, op.join)
+    return op.joined(states)
 
 
 def index(op: View) -> Seen:
@@ -672,13 +687,13 @@ def index_select(op: View) -> Seen:
 
 
 def pixel_shuffle(op: View) -> Seen:
-    """r x r channels become r x r pixels (Shi et al. 2016, section 3.2)."""
+    """Blocks of r x r channels become r x r pixels (Shi et al. 2016, section 3.2)."""
     state, factor = op.main, op.get("upscale_factor", 1)
     return _blocks(op, state, maps.repeat(factor))
 
 
 def pixel_unshuffle(op: View) -> Seen:
-    """r x r pixels become channels."""
+    """Blocks of r x r pixels become channels."""
     state, factor = op.main, op.get("downscale_factor", 1)
     return _blocks(op, state, maps.window(factor, factor, 0))
 
@@ -721,7 +736,7 @@ def matmul(op: View) -> Seen:
     parts = _product(op.state(left), op.state(right))
     if left != "self" and (bias := op.state("self")):
         parts.append(layout.broadcast(bias, op.shape("self"), op.out))
-    return layout.join(parts, op.join)
+    return op.joined(parts)
 
 
 def _product(a: State | None, b: State | None) -> list[State]:
@@ -747,7 +762,7 @@ def attention(op: View) -> Seen:
     both = [rank - 2, rank - 1]
     query = layout.contract_all(query, [rank - 1])
     key, value = layout.contract_all(key, both), layout.contract_all(value, both[:1])
-    return layout.join([query, key, value], op.join)
+    return op.joined([query, key, value])
 
 
 def linear_layer(op: View) -> Seen:
