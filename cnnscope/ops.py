@@ -6,6 +6,8 @@ A new operation is added here and nowhere else. An entry holds
 * `macs`: its multiply-accumulates as *named factors*, whose product is the number. The factors
   are what an explanation prints, so the number and the explanation cannot disagree.
 * `steps`: element operations, one per element per arithmetic step.
+* `field`: how receptive fields pass through it, one of the rules of `reach/rules.py`; without
+  one, they are unknown from there on.
 
 MACs are counted for convolutions, linear layers, matrix products (attention's included) and
 recurrent cells, the usage of papers since AlexNet ("multiply-adds" in Howard et al., MobileNets,
@@ -19,8 +21,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from math import ceil, log2, prod
-from typing import Any
 
+from cnnscope.op import Op as Op  # noqa: PLC0414  formulas know it from here
+from cnnscope.reach import rules
 from cnnscope.records import OpRecord, Shape, Trace
 
 Factors = Mapping[str, int]
@@ -35,51 +38,6 @@ class Kind(Enum):
     CREATE = "create"  # makes data from nothing: constants, grids, empty buffers
 
 
-class Op:
-    """An operation as a formula sees it: shapes by argument name, attributes, output shape."""
-
-    __slots__ = ("record", "trace")
-
-    def __init__(self, trace: Trace, record: OpRecord) -> None:
-        self.trace, self.record = trace, record
-
-    def has(self, name: str) -> bool:
-        """Whether the tensor argument was given."""
-        return name in self.record.inputs
-
-    def shape(self, name: str, position: int = 0) -> Shape:
-        """Shape of a tensor argument (of its `position`-th tensor if it is a list)."""
-        value = self.record.inputs[name]
-        tid = value[position] if isinstance(value, tuple) else value
-        return () if tid is None else self.trace.tensors[tid].shape
-
-    def shapes(self, name: str) -> tuple[Shape, ...]:
-        """Shapes of a list argument."""
-        value = self.record.inputs.get(name, ())
-        ids = value if isinstance(value, tuple) else (value,)
-        return tuple(self.trace.tensors[i].shape for i in ids if i is not None)
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """A non-tensor argument."""
-        return self.record.attributes.get(name, default)
-
-    @property
-    def out(self) -> Shape:
-        """Shape of the first output (scalar if there is none)."""
-        outputs = self.record.outputs
-        return self.trace.tensors[outputs[0]].shape if outputs else ()
-
-    @property
-    def first(self) -> Shape:
-        """Shape of the first tensor argument."""
-        return self.shape(next(iter(self.record.inputs)))
-
-    @property
-    def last(self) -> str:
-        """Name of the last tensor argument."""
-        return next(reversed(self.record.inputs))
-
-
 @dataclass(frozen=True, slots=True)
 class Entry:
     """What the table knows about an operation."""
@@ -88,6 +46,7 @@ class Entry:
     kind: Kind
     macs: Callable[[Op], tuple[Factors, ...]] = lambda _: ()
     steps: Callable[[Op], int] = lambda _: 0
+    field: rules.Rule | None = None
 
 
 TABLE: dict[str, Entry] = {}
@@ -133,38 +92,49 @@ Formula = Callable[[Op], tuple[Factors, ...]]
 
 
 def _product(
-    label: str, names: str, steps: Callable[[Op], int] = lambda _: 0
+    label: str,
+    names: str,
+    steps: Callable[[Op], int] = lambda _: 0,
+    field: rules.Rule | None = None,
 ) -> Callable[[Formula], Formula]:
     """Register a multiply-accumulate formula."""
 
     def register(formula: Formula) -> Formula:
-        _enter(names, Entry(label, Kind.PRODUCT, formula, steps))
+        _enter(names, Entry(label, Kind.PRODUCT, formula, steps, field))
         return formula
 
     return register
 
 
-def _per_output(label: str, steps: int, names: str) -> None:
+def _per_output(
+    label: str, steps: int, names: str, field: rules.Rule | None = rules.elementwise
+) -> None:
     """Register operations that take a fixed number of steps for each output element."""
-    _enter(names, Entry(label, Kind.ELEMENT, steps=lambda op: steps * prod(op.out)))
+    _enter(names, Entry(label, Kind.ELEMENT, steps=lambda op: steps * prod(op.out), field=field))
 
 
-def _per_input(label: str, steps: int, names: str) -> None:
+def _per_input(
+    label: str, steps: int, names: str, field: rules.Rule | None = rules.reduction
+) -> None:
     """Register operations that take a fixed number of steps for each input element."""
-    _enter(names, Entry(label, Kind.ELEMENT, steps=lambda op: steps * prod(op.first)))
+    _enter(names, Entry(label, Kind.ELEMENT, steps=lambda op: steps * prod(op.first), field=field))
 
 
-def _each(kind: Kind, names: str) -> None:
+def _each(kind: Kind, names: str, field: rules.Rule | None = None) -> None:
     """Register operations without arithmetic, each labelled with its own name."""
     for name in names.split():
         label = name.rpartition(".")[2].strip("_").replace("_", " ")
-        _enter(name, Entry(label, kind))
+        _enter(name, Entry(label, kind, field=field))
 
 
 # ------------------------------------------------------------------------ matrix products
 
 
-@_product("conv", "convolution _convolution conv1d conv2d conv3d mkldnn_convolution")
+@_product(
+    "conv",
+    "convolution _convolution conv1d conv2d conv3d mkldnn_convolution",
+    field=rules.convolution,
+)
 def convolution(op: Op) -> tuple[Factors, ...]:
     """Each output position of each output channel is a dot product over one group's window.
 
@@ -209,19 +179,20 @@ def _matrix_product(a: Shape, b: Shape) -> tuple[Factors, ...]:
     return ({"batch": prod(batch), **factors} if batch else factors,)
 
 
-@_product("matmul", "mm bmm _int_mm")
+@_product("matmul", "mm bmm _int_mm", field=rules.matmul)
 def matrix_product(op: Op) -> tuple[Factors, ...]:
     """(..., rows, inner) by (..., inner, columns)."""
     return _matrix_product(op.shape("self"), op.shape("mat2"))
 
 
-@_product("matmul", "addmm")
+@_product("matmul", "addmm", field=rules.matmul)
 def added_matrix_product(op: Op) -> tuple[Factors, ...]:
     """A matrix product whose sums begin at a bias."""
     return _matrix_product(op.shape("mat1"), op.shape("mat2"))
 
 
-@_product("matmul", "baddbmm addbmm")
+@_product("matmul", "baddbmm", field=rules.matmul)
+@_product("matmul", "addbmm")
 def added_batched_product(op: Op) -> tuple[Factors, ...]:
     """A batched matrix product whose sums begin at another tensor."""
     return _matrix_product(op.shape("batch1"), op.shape("batch2"))
@@ -240,7 +211,7 @@ def dot_product(op: Op) -> tuple[Factors, ...]:
     return ({"elements": prod(op.shape("self"))},)
 
 
-@_product("linear", "linear mkldnn_linear")
+@_product("linear", "linear mkldnn_linear", field=rules.linear_layer)
 def linear(op: Op) -> tuple[Factors, ...]:
     """Every leading position of the output is a row of products with the weight."""
     out_features, in_features = op.shape("weight")[-2:]
@@ -263,6 +234,7 @@ def trilinear(op: Op) -> tuple[Factors, ...]:
     "_scaled_dot_product_fused_attention_overrideable _scaled_dot_product_attention_math "
     "_scaled_dot_product_attention_math_for_mps scaled_dot_product_attention",
     steps=lambda op: 6 * prod(op.shape("query")[:-1]) * op.shape("key")[-2],  # scale, softmax
+    field=rules.attention,
 )
 def attention(op: Op) -> tuple[Factors, ...]:
     """Scores QK^T and their product with V (Vaswani et al. 2017, section 3.2.1)."""
@@ -311,9 +283,11 @@ for _name in (
     "log1p sin cos tan asin acos atan atan2 sinh cosh tanh erf erfc erfinv pow float_power "
     "remainder fmod maximum minimum fmax fmin eq ne lt le gt ge logical_and logical_or logical_xor "
     "logical_not __lshift__ __rshift__ bitwise_and bitwise_or bitwise_xor bitwise_not isnan isinf "
-    "isfinite where masked_fill lerp hypot sgn cumsum cumprod native_dropout"
+    "isfinite where masked_fill lerp hypot sgn native_dropout"
 ).split():
     _per_output(_name.replace("_", " "), 1, _name)
+_per_output("cumsum", 1, "cumsum", rules.cumulative)
+_per_output("cumprod", 1, "cumprod", rules.cumulative)
 _per_output("clamp", 2, "clamp hardtanh")  # two comparisons
 _per_output("relu6", 2, "relu6")
 _per_output("leaky relu", 2, "leaky_relu")  # compare, multiply
@@ -332,14 +306,18 @@ _per_output("elu", 4, "elu celu")  # compare, exp, subtract, multiply
 _per_output("softplus", 3, "softplus")  # exp, add, log
 _per_output("mish", 5, "mish")  # softplus, tanh, multiply
 _per_output("hard shrink", 2, "hardshrink softshrink")
-_per_output("glu", 5, "glu")  # sigmoid of one half, multiply
-_per_output("softmax", 5, "_softmax _safe_softmax softmax")  # max, subtract, exp, sum, divide
-_per_output("log softmax", 5, "_log_softmax log_softmax")  # max, subtract, exp, sum, subtract
+_per_output("glu", 5, "glu", None)  # sigmoid of one half, multiply
+_per_output(
+    "softmax", 5, "_softmax _safe_softmax softmax", rules.along
+)  # max, subtract, exp, sum, divide
+_per_output(
+    "log softmax", 5, "_log_softmax log_softmax", rules.along
+)  # max, subtract, exp, sum, subtract
 _enter(
     "_cdist_forward _euclidean_dist",  # subtract, raise, sum for each feature of each pair
     Entry("distance", Kind.ELEMENT, steps=lambda op: 3 * prod(op.out) * op.first[-1]),
 )
-_per_output("weight norm", 3, "_weight_norm_interface _weight_norm")  # square, sum, scale
+_per_output("weight norm", 3, "_weight_norm_interface _weight_norm", None)  # square, sum, scale
 _per_output("nan to num", 1, "nan_to_num")
 
 # Reductions: one step per element that goes in.
@@ -348,7 +326,7 @@ for _name in (
 ).split():
     _per_input(_name, 1, _name)
 _per_input("mean", 1, "mean")
-_per_output("addr", 2, "addr")  # multiply, add
+_per_output("addr", 2, "addr", None)  # multiply, add
 _enter(
     "scatter_add index_add scatter_reduce",
     Entry("scatter add", Kind.ELEMENT, steps=lambda op: prod(op.shape(op.last))),
@@ -378,13 +356,19 @@ def _batch_norm_steps(op: Op) -> int:
 _enter(
     "native_batch_norm _native_batch_norm_legit_no_training _native_batch_norm_legit "
     "_batch_norm_no_update cudnn_batch_norm batch_norm",
-    Entry("batch norm", Kind.ELEMENT, steps=_batch_norm_steps),
+    Entry("batch norm", Kind.ELEMENT, steps=_batch_norm_steps, field=rules.batch_norm),
 )
 _enter(
-    "native_layer_norm native_group_norm layer_norm group_norm",
-    Entry("norm", Kind.ELEMENT, steps=_norm_steps),
+    "native_layer_norm layer_norm",
+    Entry("norm", Kind.ELEMENT, steps=_norm_steps, field=rules.layer_norm),
 )
-_per_output("rms norm", 4, "_fused_rms_norm rms_norm")  # square, sum, scale, weight
+_enter(
+    "native_group_norm group_norm",
+    Entry("norm", Kind.ELEMENT, steps=_norm_steps, field=rules.group_norm),
+)
+_per_output(
+    "rms norm", 4, "_fused_rms_norm rms_norm", rules.layer_norm
+)  # square, sum, scale, weight
 
 
 def _window(op: Op) -> int:
@@ -401,24 +385,38 @@ def _pool_steps(op: Op) -> int:
 
 _enter(
     "max_pool2d_with_indices max_pool3d_with_indices max_pool1d max_pool2d max_pool3d "
-    "mkldnn_max_pool2d mkldnn_max_pool3d fractional_max_pool2d fractional_max_pool3d",
+    "mkldnn_max_pool2d mkldnn_max_pool3d",
+    Entry("max pool", Kind.ELEMENT, steps=_pool_steps, field=rules.pool),
+)
+_enter(
+    "fractional_max_pool2d fractional_max_pool3d",
     Entry("max pool", Kind.ELEMENT, steps=_pool_steps),
 )
-_enter("avg_pool1d avg_pool2d avg_pool3d", Entry("avg pool", Kind.ELEMENT, steps=_pool_steps))
-_per_input("adaptive avg pool", 1, "_adaptive_avg_pool2d _adaptive_avg_pool3d")
-_per_input("adaptive max pool", 1, "adaptive_max_pool2d adaptive_max_pool3d")
+_enter(
+    "avg_pool1d avg_pool2d avg_pool3d",
+    Entry("avg pool", Kind.ELEMENT, steps=_pool_steps, field=rules.pool),
+)
+_per_input("adaptive avg pool", 1, "_adaptive_avg_pool2d _adaptive_avg_pool3d", rules.adaptive_pool)
+_per_input("adaptive max pool", 1, "adaptive_max_pool2d adaptive_max_pool3d", rules.adaptive_pool)
 
 # Interpolation: a multiplication and an addition for each tap.
-_per_output("upsample linear", 4, "upsample_linear1d")
-_per_output("upsample bilinear", 8, "upsample_bilinear2d _upsample_bilinear2d_aa")
-_per_output("upsample trilinear", 16, "upsample_trilinear3d")
-_per_output("upsample bicubic", 32, "upsample_bicubic2d _upsample_bicubic2d_aa")
-_per_output("grid sample", 8, "grid_sampler_2d cudnn_grid_sampler")
-_per_output("grid sample", 16, "grid_sampler_3d")
+_per_output("upsample linear", 4, "upsample_linear1d", rules.linear)
+_per_output("upsample bilinear", 8, "upsample_bilinear2d", rules.linear)
+_per_output("upsample bilinear", 8, "_upsample_bilinear2d_aa", None)
+_per_output("upsample trilinear", 16, "upsample_trilinear3d", rules.linear)
+_per_output("upsample bicubic", 32, "upsample_bicubic2d", rules.cubic)
+_per_output("upsample bicubic", 32, "_upsample_bicubic2d_aa", None)
+_per_output("grid sample", 8, "grid_sampler_2d cudnn_grid_sampler", None)
+_per_output("grid sample", 16, "grid_sampler_3d", None)
 _each(
     Kind.REARRANGE,
-    "upsample_nearest1d upsample_nearest2d upsample_nearest3d "
+    "upsample_nearest1d upsample_nearest2d upsample_nearest3d",
+    rules.nearest,
+)
+_each(
+    Kind.REARRANGE,
     "_upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d",
+    rules.nearest_exact,
 )
 
 
@@ -432,7 +430,7 @@ _enter(
     "torchvision.roi_align torchvision.ps_roi_align",
     Entry("roi align", Kind.ELEMENT, steps=_roi_steps),
 )
-_per_output("roi pool", 1, "torchvision.roi_pool torchvision.ps_roi_pool")
+_per_output("roi pool", 1, "torchvision.roi_pool torchvision.ps_roi_pool", None)
 
 
 def _nms_steps(op: Op) -> int:
@@ -460,31 +458,61 @@ _enter("_thnn_fused_gru_cell", Entry("gru cell", Kind.ELEMENT, steps=lambda op: 
 
 # ----------------------------------------------------------------- no arithmetic: rearranging
 
-_each(
+for _names, _rule in (
+    ("view _unsafe_view reshape _reshape_alias flatten unflatten", rules.view),
+    ("permute", rules.permute),
+    ("transpose t", rules.transpose),
+    ("expand expand_as", rules.expand),
+    ("repeat", rules.repeat),
+    ("squeeze", rules.squeeze),
+    ("unsqueeze", rules.unsqueeze),
+    ("slice", rules.slice_),
+    ("narrow", rules.narrow),
+    ("select", rules.select),
+    ("split split_with_sizes unsafe_split chunk unsafe_chunk", rules.split),
+    ("unbind", rules.unbind),
+    ("cat concat", rules.concatenate),
+    ("stack", rules.stack),
+    (
+        "clone _to_copy contiguous alias detach lift_fresh lift_fresh_copy dropout "
+        "alpha_dropout feature_dropout tril triu resolve_conj resolve_neg",
+        rules.same,
+    ),
+    ("copy", rules.copied),
+    ("as_strided", rules.restrided),
+    ("constant_pad_nd", rules.pad),
+    (
+        "reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d "
+        "replication_pad3d _pad_circular",
+        rules.border,
+    ),
+    ("roll", rules.roll),
+    ("flip", rules.flip),
+    ("pixel_shuffle", rules.pixel_shuffle),
+    ("pixel_unshuffle", rules.pixel_unshuffle),
+    ("channel_shuffle native_channel_shuffle", rules.same),
+    ("index", rules.index),
+    ("index_select", rules.index_select),
+    ("cnnscope.window", rules.window_of),
+    ("cnnscope.write_window", rules.write_window),
+):
+    _each(Kind.REARRANGE, _names, _rule)
+_each(  # without a rule: where their results come from is not followed
     Kind.REARRANGE,
-    "view _unsafe_view reshape _reshape_alias permute transpose t numpy_T mT adjoint movedim "
-    "expand expand_as squeeze unsqueeze flatten unflatten slice select narrow split "
-    "split_with_sizes unsafe_split chunk unsafe_chunk unbind as_strided diagonal "
-    "cat concat stack hstack vstack "
-    "clone copy _to_copy contiguous alias detach lift_fresh lift_fresh_copy _conj view_as_real "
-    "view_as_complex real imag resolve_conj resolve_neg "
-    "constant_pad_nd pad reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d "
-    "replication_pad2d replication_pad3d _pad_circular "
-    "repeat tile repeat_interleave roll flip rot90 pixel_shuffle pixel_unshuffle "
-    "channel_shuffle native_channel_shuffle im2col col2im unfold unfold_copy "
-    "index index_select gather take take_along_dim embedding masked_select nonzero "
-    "nonzero_numpy index_put _index_put_impl scatter index_copy index_fill "
-    "select_scatter slice_scatter as_strided_scatter masked_scatter "
-    "tril triu diag diag_embed dropout alpha_dropout feature_dropout "
-    "_local_scalar_dense item is_nonzero equal resize set "
-    "max_unpool2d max_unpool3d "
-    "profiler._record_function_enter_new profiler._record_function_exit "
-    "cnnscope.window cnnscope.write_window",
+    "numpy_T mT adjoint movedim as_strided_scatter diagonal hstack vstack _conj view_as_real "
+    "view_as_complex real imag pad tile repeat_interleave rot90 im2col col2im unfold unfold_copy "
+    "gather take take_along_dim embedding masked_select nonzero nonzero_numpy index_put "
+    "_index_put_impl scatter index_copy index_fill select_scatter "
+    "slice_scatter masked_scatter diag diag_embed "
+    "_local_scalar_dense item is_nonzero equal resize set max_unpool2d max_unpool3d "
+    "profiler._record_function_enter_new profiler._record_function_exit",
 )
 _each(
     Kind.CREATE,
     "empty empty_strided empty_like new_empty new_empty_strided zeros zeros_like new_zeros ones "
     "ones_like new_ones full full_like new_full fill zero arange linspace logspace eye "
-    "scalar_tensor tensor rand randn rand_like randn_like randint randperm normal uniform "
-    "bernoulli meshgrid tril_indices triu_indices one_hot",
+    "scalar_tensor tensor rand randn rand_like randn_like randint randperm uniform "
+    "tril_indices triu_indices",
+    rules.constant,
 )
+_each(Kind.CREATE, "normal bernoulli meshgrid one_hot")

@@ -158,6 +158,64 @@ class Geometry(msgspec.Struct, frozen=True):
     ceil_mode: bool = False
 
 
+class AxisField(msgspec.Struct, frozen=True):
+    """The receptive field of a tensor along one axis of the input, in input pixels, unclipped.
+
+    `size` is what one unit sees (the largest, where units differ: see `sizes`), None for the
+    whole axis. `local_size` leaves out what only depends on the whole image (squeeze-excite);
+    None where there is nothing else. A unit u begins at u*stride - padding (Araujo, Norris, Sim
+    2019); padding is None where the map is not of this form. `min_size` is the field of the
+    shortest path. `clipped` are the smallest and largest field of all units within the input.
+    """
+
+    size: int | None
+    local_size: int | None
+    min_size: int | None
+    stride: int | float | None = None
+    padding: int | None = None
+    sizes: tuple[int, ...] = ()
+    aligned: bool = True  # all units see equally many pixels, evenly spaced
+    explicit: bool = False  # not regular: true of this input size only
+    input_size: int = 0  # pixels along the axis
+    units: int = 0  # along the axis; 0 where positions are not told apart
+    clipped: tuple[int, int] = (0, 0)
+
+
+class UnitMap(msgspec.Struct, frozen=True):
+    """Which pixels each unit sees along one axis.
+
+    Unclipped: unit q*period + j sees [q*step + first[j], q*step + last[j]]; empty where the map
+    has no regular form. Clipped: unit u sees [lo[u], hi[u]], without taps in padding; hi < lo
+    for a unit that sees nothing.
+    """
+
+    lo: tuple[int, ...]
+    hi: tuple[int, ...]
+    step: int = 0
+    first: tuple[int, ...] = ()
+    last: tuple[int, ...] = ()
+
+    def unclipped(self, unit: int) -> tuple[int, int]:
+        """First and last pixel, those outside the image included."""
+        if not self.first:
+            return self.lo[unit], self.hi[unit]
+        turns, phase = divmod(unit, len(self.first))
+        return turns * self.step + self.first[phase], turns * self.step + self.last[phase]
+
+
+class Field(msgspec.Struct, frozen=True):
+    """The receptive field of a tensor, for every axis of the input (D, H, W order).
+
+    `maps` has the local map of each axis, None where positions are not told apart.
+    `global_context` says that everything also depends on a function of the whole image.
+    """
+
+    axes: tuple[AxisField, ...] = ()
+    maps: tuple[UnitMap | None, ...] = ()
+    global_context: bool = False
+    unknown: bool = False
+
+
 class LayerRow(msgspec.Struct, frozen=True):
     """One row of the summary: a module call, an operation run by a module, or bare parameters.
 
@@ -184,6 +242,10 @@ class LayerRow(msgspec.Struct, frozen=True):
     element_ops: int = 0
     activation_bytes: int = 0
     unknown_ops: int = 0
+    field: tuple[AxisField, ...] | None = None  # of the first output; None: sees no input
+    field_unknown: bool = False
+    unproductive: bool = False  # slides over units whose shortest path has seen the whole image
+    tensor: int = -1  # id in the trace of the first output
     leaf: bool = True
     minor: bool = False  # only moves data, does nothing, or keeps books (integers, single numbers)
 
@@ -206,6 +268,8 @@ class Totals(msgspec.Struct, frozen=True):
     activation_bytes: int  # everything that the forward allocates, freed or not
     peak_activation_bytes: int
     peak_layer: str
+    field: tuple[AxisField, ...] | None  # the largest that is not of the whole image
+    field_exceeds_input_at: str  # first layer whose field is larger than the input
     conv_layers: int
     linear_layers: int
     operations: int
@@ -232,4 +296,41 @@ class ModelReport(msgspec.Struct, frozen=True):
     unknown: tuple[UnknownOp, ...] = ()
     mismatches: tuple[str, ...] = ()  # layers whose shape the floor formula does not give
     notes: tuple[str, ...] = ()
+    schema_version: int = REPORT_SCHEMA
+
+
+class FieldReport(msgspec.Struct, frozen=True):
+    """The answer to `cnnscope rf`: how the receptive field grows, one row per layer."""
+
+    source: Source
+    inputs: tuple[TensorSpec, ...]
+    device: str
+    layers: tuple[LayerRow, ...]
+    exceeds_input_at: str  # first layer whose unclipped field is larger than the input
+    covers_input_at: str  # first layer every unit of which sees the whole input
+    unproductive: tuple[str, ...]
+    unknown: tuple[str, ...]  # layers whose field is not known
+    notes: tuple[str, ...] = ()
+    schema_version: int = REPORT_SCHEMA
+
+
+class UnitAxis(msgspec.Struct, frozen=True):
+    """What one unit sees along one axis: [first, last] in pixels, and cut to the input."""
+
+    unit: int
+    unclipped: tuple[int, int]
+    clipped: tuple[int, int]
+    centre: float  # of the unclipped interval
+    input_size: int
+
+
+class UnitReport(msgspec.Struct, frozen=True):
+    """The answer to `cnnscope rf MODEL LAYER`: the pixels that one unit sees."""
+
+    source: Source
+    inputs: tuple[TensorSpec, ...]
+    device: str
+    layer: LayerRow
+    axes: tuple[UnitAxis, ...]
+    global_context: bool  # it depends on the whole image as well
     schema_version: int = REPORT_SCHEMA

@@ -1,12 +1,12 @@
 """From a trace to the report of `cnnscope summary`: the analyses, joined."""
 
-from cnnscope.analyses import cost, layers, memory, params
+from cnnscope.analyses import cost, growth, layers, memory, params, receptive_field
 from cnnscope.records import LayerRow, ModelReport, TensorSpec, Totals, Trace
 
 
 def report(trace: Trace) -> ModelReport:
     """Everything that `cnnscope summary` tells about a model."""
-    rows = layers.rows(trace)
+    rows = layers.rows(trace, receptive_field.fields(trace))
     return ModelReport(
         source=trace.source,
         inputs=tuple(
@@ -47,6 +47,8 @@ def _totals(trace: Trace, rows: tuple[LayerRow, ...]) -> Totals:
         activation_bytes=memory.allocated(trace),
         peak_activation_bytes=peak.nbytes,
         peak_layer=peak.layer,
+        field=growth.largest(rows),
+        field_exceeds_input_at=growth.exceeds_input_at(rows),
         conv_layers=convolutions,
         linear_layers=linear,
         operations=len(trace.ops),

@@ -7,10 +7,19 @@ from math import prod
 from typing import Any, NamedTuple
 
 from cnnscope import ops
+from cnnscope.analyses import growth, shapes
 from cnnscope.analyses import params as parameters
-from cnnscope.analyses import shapes
 from cnnscope.analyses.cost import tensor_bytes
-from cnnscope.records import CallRecord, LayerRow, ModuleRecord, OpRecord, ParamRecord, Shape, Trace
+from cnnscope.records import (
+    CallRecord,
+    Field,
+    LayerRow,
+    ModuleRecord,
+    OpRecord,
+    ParamRecord,
+    Shape,
+    Trace,
+)
 
 _MOVES = (ops.Kind.REARRANGE, ops.Kind.CREATE)
 
@@ -30,21 +39,25 @@ class Cost(NamedTuple):
         return Cost(*(a + b for a, b in zip(self, other, strict=True)))
 
 
-def rows(trace: Trace) -> tuple[LayerRow, ...]:
+Fields = tuple[Field | None, ...]
+
+
+def rows(trace: Trace, fields: Fields = ()) -> tuple[LayerRow, ...]:
     """One row per module call, functional operation and bare parameter, in execution order.
 
     The first row is the model itself. Every row's costs include the rows inside it, so the rows
     of one depth, with the bare ones above, add up to the whole: parameters and buffers that no
     operation read excepted, which belong to no row.
+    `fields` are the receptive fields of all tensors, where they are wanted.
     """
-    return tuple(_Builder(trace).build())
+    return tuple(_Builder(trace, fields).build())
 
 
 class _Builder:
     """Walks the call tree once, depth first, and sums costs on the way back."""
 
-    def __init__(self, trace: Trace) -> None:
-        self.trace = trace
+    def __init__(self, trace: Trace, fields: Fields) -> None:
+        self.trace, self.fields = trace, fields
         self.rows: list[LayerRow | None] = []
         self.children: dict[int, list[int]] = {}
         self.ops: dict[int, list[int]] = {}
@@ -127,6 +140,8 @@ class _Builder:
             expected_output=_expected(slide, source),
             features=_features(module),
             activation_bytes=sum(tensor_bytes(trace, t) for t in call.outputs),
+            **self._field(call.outputs),
+            unproductive=self._unproductive(slide, call.inputs),
             leaf=leaf,
             minor=leaf and not cost.params and not any(map(self._computes, own_ops)),
             **_costs(cost),
@@ -159,6 +174,7 @@ class _Builder:
                 output_shapes=self._shapes(record.outputs),
                 expected_output=_expected(slide, inputs),
                 activation_bytes=sum(tensor_bytes(trace, t) for t in record.outputs),
+                **self._field(record.outputs),
                 minor=entry is not None and (entry.kind in _MOVES or self._keeps_books(record)),
                 **_costs(cost),
             )
@@ -186,6 +202,23 @@ class _Builder:
         return cost
 
     # -- facts
+
+    def _field(self, outputs: tuple[int, ...]) -> dict[str, Any]:
+        """The receptive field of the first output."""
+        tensor = outputs[0] if outputs else -1
+        field = self.fields[tensor] if self.fields and outputs else None
+        if field is None:
+            return {"tensor": tensor}
+        axes = None if field.unknown else field.axes
+        return {"tensor": tensor, "field": axes, "field_unknown": field.unknown}
+
+    def _unproductive(self, slide: shapes.Slide | None, inputs: tuple[int, ...]) -> bool:
+        """Whether it slides a kernel over units that have seen the whole image already."""
+        if slide is None or not inputs or not self.fields:
+            return False
+        field = self.fields[inputs[0]]
+        slides = any(k > 1 for k in slide.geometry.kernel_size)
+        return slides and field is not None and growth.unproductive(field.axes)
 
     def _op_cost(self, index: int) -> Cost:
         trace, record = self.trace, self.trace.ops[index]

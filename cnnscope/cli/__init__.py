@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cnnscope import __version__
-from cnnscope.cli import summary
+from cnnscope.cli import rf, summary
 from cnnscope.errors import CnnscopeError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(summary.summary)
+app.command()(rf.rf)
 
 _debug = False
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cnnscope.errors import RequestError
 
 if TYPE_CHECKING:
-    from cnnscope.records import ModelReport
+    from cnnscope.records import FieldReport, ModelReport, UnitReport
     from cnnscope.render.columns import Column
     from cnnscope.render.view import Options
 
@@ -36,6 +36,25 @@ def write_summary(
         write(terminal.summary(report, view(report, options), columns).plain, path)
     else:
         _show(report, options, columns)
+
+
+def write_field(report: FieldReport | UnitReport, format_: str, path: Path | None) -> None:
+    """Render a report of receptive fields and write it to a file or to stdout."""
+    from cnnscope.render import field
+
+    if format_ == "table":
+        write(field.text(report, _width() if path is None else None), path)
+    else:
+        formats = {"json": field.to_json, "csv": field.to_csv, "markdown": field.markdown}
+        write(formats[format_](report), path)
+
+
+def _width() -> int | None:
+    """Columns of the terminal; None for a pipe, which has no end."""
+    from rich.console import Console
+
+    console = Console()
+    return console.width if console.is_terminal else None
 
 
 def write(text: str, path: Path | None) -> None:

@@ -3,54 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
-from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
+from cnnscope.cli import options
 from cnnscope.errors import RequestError
 
 
-class Format(str, Enum):
-    """How a report is written."""
-
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
-    MARKDOWN = "markdown"
-
-
 def summary(
-    model: Annotated[str, typer.Argument(help="A model, such as resnet18.", show_default=False)],
-    input_: Annotated[
-        Optional[list[str]],
-        typer.Option(
-            "--input",
-            "-i",
-            metavar="CxHxW",
-            help="Input size: 3x224x224, 224x224, 224 or with a batch 1x3x224x224; :dtype after "
-            "it. Repeat for several inputs. Left out: what the model was published for.",
-        ),
-    ] = None,
-    batch_size: Annotated[
-        Optional[int], typer.Option("--batch-size", "-b", metavar="N", help="Samples per batch.")
-    ] = None,
-    num_classes: Annotated[
-        Optional[int], typer.Option("--num-classes", metavar="N", help="Classes of the model.")
-    ] = None,
-    arg: Annotated[
-        Optional[list[str]],
-        typer.Option(
-            "--arg",
-            metavar="NAME=VALUE",
-            help="Argument for the model's constructor, a Python literal. Repeatable.",
-        ),
-    ] = None,
-    dtype: Annotated[
-        Optional[str],
-        typer.Option("--dtype", help="Type of weights and input: float16, bfloat16, ..."),
-    ] = None,
+    model: options.Model,
+    input_: options.Input = None,
+    batch_size: options.BatchSize = None,
+    num_classes: options.NumClasses = None,
+    arg: options.Arg = None,
+    dtype: options.Dtype = None,
     depth: Annotated[
         Optional[str],
         typer.Option("--depth", "-d", metavar="N|all", help="Levels of the call tree to show."),
@@ -65,7 +32,7 @@ def summary(
             "--columns",
             metavar="A,B,...",
             help="Of layer, path, operation, input, output, kernel, features, params, macs, "
-            "flops, share, element-ops, activation.",
+            "flops, share, field, element-ops, activation.",
         ),
     ] = None,
     sort: Annotated[
@@ -76,13 +43,8 @@ def summary(
         Optional[str],
         typer.Option("--filter", metavar="GLOB", help="Only layers of such a path or operation."),
     ] = None,
-    format_: Annotated[
-        Format, typer.Option("--format", "-f", help="How to write it.")
-    ] = Format.TABLE,
-    output: Annotated[
-        Optional[Path],
-        typer.Option("--output", "-o", metavar="FILE", help="Write to a file.", show_default=False),
-    ] = None,
+    format_: options.FormatOption = options.Format.TABLE,
+    output: options.Output = None,
 ) -> None:
     """Layers, output shapes, parameters, MACs and memory of a model.
 
@@ -95,7 +57,7 @@ def summary(
     from cnnscope.render.view import Options
     from cnnscope.spec import parse_arguments
 
-    if format_ in (Format.JSON, Format.CSV):
+    if format_ in (options.Format.JSON, options.Format.CSV):
         given = {"--depth": depth, "--unfold": unfold, "--all": everything, "--columns": columns}
         given |= {"--sort": sort, "--filter": filter_}
         _refuse(given, f"--format {format_.value} always holds every row and column")
@@ -105,7 +67,7 @@ def summary(
     chosen = all_columns.choose(
         all_columns.DEFAULT if columns is None else [key.strip() for key in columns.split(",")]
     )
-    options = Options(_depth(depth), unfold, everything, sort, filter_)
+    chosen_rows = Options(_depth(depth), unfold, everything, sort, filter_)
     arguments = parse_arguments(arg or ())
     out.check_writable(output)
 
@@ -120,7 +82,7 @@ def summary(
         batch_size=batch_size,
         dtype=dtype,
     )
-    out.write_summary(report(trace), options, chosen, format_.value, output)
+    out.write_summary(report(trace), chosen_rows, chosen, format_.value, output)
 
 
 def _refuse(given: Mapping[str, object], reason: str) -> None:

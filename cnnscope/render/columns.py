@@ -51,6 +51,14 @@ def _features(line: Line, _: Totals) -> str:
     return f"{line.row.features[0]} -> {line.row.features[1]}" if line.row.features else ""
 
 
+def _field(line: Line, _: Totals) -> str:
+    """Of the last of the blocks that a line stands for: their fields grow."""
+    row = line.last or line.row
+    if row.field_unknown:
+        return "?"
+    return units.field(row.field) if row.field else ""
+
+
 COLUMNS = {
     column.key: column
     for column in (
@@ -70,6 +78,7 @@ COLUMNS = {
         Column("macs", "MACs", _macs),
         Column("flops", "FLOPs", _flops),
         Column("share", "share", lambda line, t: units.percent(line.macs, t.macs)),
+        Column("field", "field", _field),
         Column(
             "element-ops",
             "elem. ops",
@@ -78,7 +87,7 @@ COLUMNS = {
         Column("activation", "activation", lambda line, _: units.nbytes(line.row.activation_bytes)),
     )
 }
-DEFAULT = ("layer", "operation", "output", "params", "macs", "share")
+DEFAULT = ("layer", "operation", "output", "params", "macs", "share", "field")
 
 
 def choose(keys: Sequence[str]) -> tuple[Column, ...]:

@@ -11,7 +11,8 @@ CSV_COLUMNS = (
     "path", "depth", "kind", "operation", "call", "input_shapes", "output_shapes",
     "kernel_size", "stride", "padding", "dilation", "groups",
     "params", "trainable_params", "buffers", "macs", "flops", "element_ops",
-    "activation_bytes", "unknown_ops", "minor",
+    "activation_bytes", "field", "field_local", "field_min", "field_stride", "field_padding",
+    "unknown_ops", "minor",
 )  # fmt: skip
 
 
@@ -45,8 +46,27 @@ def _csv_cell(row: LayerRow, name: str) -> str | int:
     if name in ("kernel_size", "stride", "padding", "dilation", "groups"):
         value = getattr(row.geometry, name) if row.geometry else ""
         return _joined(value) if isinstance(value, tuple) else value
+    if name.startswith("field"):
+        return "?" if row.field_unknown else "x".join(_field_cells(row, name))
     value = getattr(row, name)
     return int(value) if isinstance(value, bool) else value
+
+
+_FIELD = {
+    "field": "size",
+    "field_local": "local_size",
+    "field_min": "min_size",
+    "field_stride": "stride",
+    "field_padding": "padding",
+}
+
+
+def _field_cells(row: LayerRow, name: str) -> list[str]:
+    """One number per axis; `all` for the whole, nothing where there is none."""
+    values = [getattr(axis, _FIELD[name]) for axis in row.field or ()]
+    if name == "field":
+        return ["all" if v is None else str(v) for v in values]
+    return [] if None in values else [str(v) for v in values]
 
 
 def _joined(sizes: Shape) -> str:

@@ -1,11 +1,11 @@
 """The sentences around the table: header, totals and findings, alike in every text format."""
 
-from cnnscope.records import ModelReport
+from cnnscope.records import FieldReport, ModelReport, Totals, UnitReport
 from cnnscope.render import units
 from cnnscope.render.view import View
 
 
-def header(report: ModelReport) -> str:
+def header(report: ModelReport | FieldReport | UnitReport) -> str:
     """resnet18, torchvision 0.29.2, input 1x3x224x224 float32, traced on meta."""
     source = report.source
     version = source.versions.get(source.source, "").partition("+")[0]
@@ -41,6 +41,8 @@ def totals(report: ModelReport) -> list[tuple[str, str]]:
             f"{units.plural(t.conv_layers + t.linear_layers, 'weight layer')}",
         ),
     ]
+    if t.field:
+        lines.append(("field", _field(t)))
     if t.buffers:
         text = f"{units.integer(t.buffers)} ({units.nbytes(t.buffer_bytes)})"
         lines.insert(1, ("buffers", text))
@@ -76,6 +78,19 @@ def omitted(view: View) -> str:
     if view.hidden:
         parts.append(f"{units.plural(view.hidden, 'minor row')} hidden (--all)")
     return "shown: " + ", ".join(parts) if parts else ""
+
+
+def _field(t: Totals) -> str:
+    """435 px, larger than the 224 px input from layer4.0.conv1 on."""
+    axes = t.field or ()
+    sizes = units.same([str(a.local_size) for a in axes])
+    given = units.same([str(a.input_size) for a in axes])
+    context = " beside a function of the whole image" if any(a.size is None for a in axes) else ""
+    if not t.field_exceeds_input_at:
+        return f"{sizes} px of the {given} px input{context}"
+    return (
+        f"{sizes} px{context}, larger than the {given} px input from {t.field_exceeds_input_at} on"
+    )
 
 
 def _parameters(report: ModelReport) -> str:

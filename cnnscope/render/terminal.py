@@ -14,8 +14,17 @@ from cnnscope.render.view import Line, View
 
 _GAP = 2
 _BAR = 6
-# Where a terminal is too narrow for all columns, these go first.
-_DROPPED_FIRST = ("share", "activation", "element-ops", "input", "features", "output", "operation")
+# Where a terminal is too narrow for all columns, the bars go first, and then these.
+_DROPPED_FIRST = (
+    "activation",
+    "element-ops",
+    "input",
+    "features",
+    "share",
+    "field",
+    "output",
+    "operation",
+)
 _DEAR = 0.05  # a row of at least so much of the total stands out
 
 

@@ -1,6 +1,8 @@
 """All formatting of numbers, shapes and layers: one fact is written in one way everywhere."""
 
-from cnnscope.records import Geometry, LayerRow, Shape
+from collections.abc import Sequence
+
+from cnnscope.records import AxisField, Geometry, LayerRow, Shape
 
 _SI = ((10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 _BINARY = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
@@ -88,6 +90,41 @@ def operation(row: LayerRow) -> str:
     if row.features is not None and row.leaf:
         return f"{row.operation} {row.features[0]} -> {row.features[1]}"
     return row.operation
+
+
+def field(axes: Sequence[AxisField]) -> str:
+    """43 /4, 7x15 /2x1, 3-5 (units differ), all, all (851): extent and effective stride."""
+    if all(a.size is None and a.local_size is None for a in axes):
+        return "all"
+    local = same(["all" if a.local_size is None else _extent(a) for a in axes])
+    if any(a.size is None and a.local_size is not None for a in axes):
+        return f"all ({local})"  # the local field beside the whole image's context
+    steps = ["1" if a.stride is None else f"{a.stride:.4g}" for a in axes]
+    return f"{local} /{same(steps)}" if set(steps) != {"1"} else local
+
+
+def field_size(axes: Sequence[AxisField]) -> str:
+    """The extent alone: 43, all, all (851)."""
+    return field(axes).partition(" /")[0]
+
+
+def span(sizes: tuple[int, int]) -> str:
+    """7, or 4-7 for the smallest and largest."""
+    return str(sizes[0]) if sizes[0] == sizes[1] else f"{sizes[0]}-{sizes[1]}"
+
+
+def interval(ends: tuple[int, int]) -> str:
+    """[-3, 3]; nothing where it ends before it begins."""
+    return f"[{ends[0]}, {ends[1]}]" if ends[0] <= ends[1] else "nothing"
+
+
+def _extent(axis: AxisField) -> str:
+    return f"{axis.sizes[0]}-{axis.sizes[-1]}" if axis.sizes else str(axis.local_size)
+
+
+def same(texts: list[str]) -> str:
+    """One text where all axes have the same."""
+    return texts[0] if len(set(texts)) == 1 else "x".join(texts)
 
 
 def plural(count: int, noun: str) -> str:

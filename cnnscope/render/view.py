@@ -24,7 +24,7 @@ class Options(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A row as it is shown: `times` equal blocks, `last` of which is the last one's row."""
+    """A row as it is shown: `times` equal blocks, of which `last` is the last one's row."""
 
     row: LayerRow
     indent: int
@@ -34,6 +34,7 @@ class Line(NamedTuple):
     params: int = 0
     element_ops: int = 0
     content: str = ""  # what the line stands for, where that is not the row's operation
+    last: LayerRow | None = None
 
 
 class View(NamedTuple):
@@ -169,7 +170,8 @@ class _Tree:
             name = _named(row, row.name)
             if run > 1:
                 name = _range(row, self.rows[children[position + run - 1]])
-            lines.append(_line(row, indent, prefix + name, run, self._content(first)))
+            line = _line(row, indent, prefix + name, run, self._content(first))
+            lines.append(line._replace(last=self.rows[children[position + run - 1]]))
             self._add(first, depth - 1, lines, fold=fold, indent=indent + 1)
             position += run
 

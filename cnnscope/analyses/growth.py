@@ -1,0 +1,51 @@
+"""What the receptive fields of the rows come to: how they grow, and which layers still gain."""
+
+from __future__ import annotations
+
+from cnnscope.records import AxisField, LayerRow
+
+Axes = tuple[AxisField, ...]
+
+
+def largest(rows: tuple[LayerRow, ...]) -> Axes | None:
+    """The largest field of positions, what only depends on the whole image left out."""
+    local = [row.field for row in rows if row.field and None not in _local(row.field)]
+    return max(local, key=lambda axes: sum(a.local_size or 0 for a in axes), default=None)
+
+
+def exceeds_input_at(rows: tuple[LayerRow, ...]) -> str:
+    """The first layer whose units see more than the input along every axis, "" if none does.
+
+    A mean of everything is left out: every network ends in one.
+    """
+    return next(
+        (
+            row.path
+            for row in rows
+            if row.leaf
+            and row.field
+            and all(size is not None for size in _local(row.field))
+            and all((a.local_size or 0) > a.input_size for a in row.field)
+        ),
+        "",
+    )
+
+
+def covers_input(axes: Axes) -> bool:
+    """Whether every unit sees the whole image, borders and padding considered."""
+    return all(a.clipped[0] >= a.input_size for a in axes)
+
+
+def unproductive(read: Axes | None) -> bool:
+    """Whether a layer that reads such fields gains nothing from sliding.
+
+    True where the image is not larger than what the shortest path has seen already, along every
+    axis (Richter et al., "Should You Go Deeper?", 2021, section 3).
+    """
+    return bool(read) and all(
+        a.min_size is not None and a.input_size <= a.min_size for a in read or ()
+    )
+
+
+def _local(axes: Axes) -> list[int | None]:
+    return [a.local_size for a in axes]

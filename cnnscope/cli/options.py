@@ -1,0 +1,54 @@
+"""Arguments and options that several commands share, each written once."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+
+class Format(str, Enum):
+    """How a report is written."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+    MARKDOWN = "markdown"
+
+
+Model = Annotated[str, typer.Argument(help="A model, such as resnet18.", show_default=False)]
+Input = Annotated[
+    Optional[list[str]],
+    typer.Option(
+        "--input",
+        "-i",
+        metavar="CxHxW",
+        help="Input size: 3x224x224, 224x224, 224 or with a batch 1x3x224x224; :dtype after "
+        "it. Repeat for several inputs. Left out: what the model was published for.",
+    ),
+]
+BatchSize = Annotated[
+    Optional[int], typer.Option("--batch-size", "-b", metavar="N", help="Samples per batch.")
+]
+NumClasses = Annotated[
+    Optional[int], typer.Option("--num-classes", metavar="N", help="Classes of the model.")
+]
+Arg = Annotated[
+    Optional[list[str]],
+    typer.Option(
+        "--arg",
+        metavar="NAME=VALUE",
+        help="Argument for the model's constructor, a Python literal. Repeatable.",
+    ),
+]
+Dtype = Annotated[
+    Optional[str],
+    typer.Option("--dtype", help="Type of weights and input: float16, bfloat16, ..."),
+]
+FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to write it.")]
+Output = Annotated[
+    Optional[Path],
+    typer.Option("--output", "-o", metavar="FILE", help="Write to a file.", show_default=False),
+]

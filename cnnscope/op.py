@@ -1,0 +1,50 @@
+"""An operation as the formulas of the operation table see it."""
+
+from typing import Any
+
+from cnnscope.records import OpRecord, Shape, Trace
+
+
+class Op:
+    """An operation as a formula sees it: shapes by argument name, attributes, output shape."""
+
+    __slots__ = ("record", "trace")
+
+    def __init__(self, trace: Trace, record: OpRecord) -> None:
+        self.trace, self.record = trace, record
+
+    def has(self, name: str) -> bool:
+        """Whether the tensor argument was given."""
+        return name in self.record.inputs
+
+    def shape(self, name: str, position: int = 0) -> Shape:
+        """Shape of a tensor argument (of its `position`-th tensor if it is a list)."""
+        value = self.record.inputs[name]
+        tid = value[position] if isinstance(value, tuple) else value
+        return () if tid is None else self.trace.tensors[tid].shape
+
+    def shapes(self, name: str) -> tuple[Shape, ...]:
+        """Shapes of a list argument."""
+        value = self.record.inputs.get(name, ())
+        ids = value if isinstance(value, tuple) else (value,)
+        return tuple(self.trace.tensors[i].shape for i in ids if i is not None)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """A non-tensor argument."""
+        return self.record.attributes.get(name, default)
+
+    @property
+    def out(self) -> Shape:
+        """Shape of the first output (scalar if there is none)."""
+        outputs = self.record.outputs
+        return self.trace.tensors[outputs[0]].shape if outputs else ()
+
+    @property
+    def first(self) -> Shape:
+        """Shape of the first tensor argument."""
+        return self.shape(next(iter(self.record.inputs)))
+
+    @property
+    def last(self) -> str:
+        """Name of the last tensor argument."""
+        return next(reversed(self.record.inputs))

@@ -1,0 +1,342 @@
+"""Where the positions of the input's axes lie among the dimensions of a tensor.
+
+A dimension is a product of *atoms*, outermost first: a piece of an axis (its digits of some
+weight) or channels. (N, C, H, W) has one atom each for H and W; flattening makes one dimension
+of two atoms; a window partition splits an axis in two atoms, in two dimensions. Reshapes split
+and merge atoms, permutes move them, and nothing has to be guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import NamedTuple
+
+from cnnscope.reach import maps
+from cnnscope.reach.maps import ALL, LOST, Axis
+from cnnscope.records import Shape
+
+
+class Atom(NamedTuple):
+    """`size` digits of an axis, `weight` units apart.
+
+    Axis -1 is channels; below it, positions of several axes that were blurred (see `blur`), axis a
+    as bit a of -2 - axis.
+    """
+
+    size: int
+    axis: int
+    weight: int
+
+
+Dim = tuple[Atom, ...]
+Layout = tuple[Dim, ...]
+
+
+class State(NamedTuple):
+    """What a tensor sees: its layout (a dimension without positions is empty), and each axis."""
+
+    layout: Layout
+    axes: tuple[Axis, ...]
+
+    def dims_of(self, axis: int) -> list[int]:
+        """The dimensions that hold positions of an axis."""
+        return [d for d, dim in enumerate(self.layout) if any(a.axis == axis for a in dim)]
+
+    def with_axis(self, axis: int, value: Axis) -> State:
+        """The same with one axis replaced."""
+        if self.axes[axis] is value:
+            return self
+        return State(self.layout, (*self.axes[:axis], value, *self.axes[axis + 1 :]))
+
+    def without(self, dims: Sequence[int]) -> State:
+        """The same with dimensions that hold no positions."""
+        gone = set(dims)
+        return State(
+            tuple(() if d in gone else dim for d, dim in enumerate(self.layout)), self.axes
+        )
+
+    def lose(self, dims: Sequence[int]) -> State:
+        """Positions in these dimensions are not told apart any more.
+
+        An axis that sees the whole image anyway stays known.
+        """
+        state = self
+        for axis in {a.axis for d in dims for a in self.layout[d] if a.axis >= 0}:
+            state = state.lose_axis(axis)
+        return state.without(dims)
+
+    def lose_axis(self, axis: int) -> State:
+        """One axis is not followed any more, and every trace of it leaves the layout."""
+        value = ALL if self.axes[axis].whole else LOST
+        layout = tuple(() if any(a.axis == axis for a in dim) else dim for dim in self.layout)
+        others = {a.axis for dim in self.layout if any(b.axis == axis for b in dim) for a in dim}
+        state = State(layout, self.axes).with_axis(axis, value)
+        for other in others - {axis, -1}:
+            state = state.with_axis(other, ALL if self.axes[other].whole else LOST)
+            state = State(
+                tuple(() if any(a.axis == other for a in d) else d for d in state.layout),
+                state.axes,
+            )
+        return state
+
+
+def blur(state: State, dim: int, size: int) -> State:
+    """Positions of one dimension joined with others (a class token): `size` in all.
+
+    They are not told apart any more, but a sum over all of them is known to see everything.
+    """
+    axes = sorted({a.axis for a in state.layout[dim] if a.axis >= 0})
+    if any(state.dims_of(axis) != [dim] for axis in axes):
+        return state.lose([dim])
+    for axis in axes:
+        if not state.axes[axis].whole:
+            state = state.with_axis(axis, LOST)
+    bits = sum(1 << a for a in axes if state.axes[a] is LOST)
+    atoms = (Atom(size, -2 - bits, 0),) if bits else ()
+    return State((*state.layout[:dim], atoms, *state.layout[dim + 1 :]), state.axes)
+
+
+def of_input(shape: Shape, count: int) -> State:
+    """The input: its last `count` dimensions are its axes."""
+    first = len(shape) - count
+    layout = tuple(
+        (Atom(size, d - first, 1),) if d >= first else () for d, size in enumerate(shape)
+    )
+    return State(layout, tuple(maps.identity(size) for size in shape[first:]))
+
+
+def fits(state: State, shape: Shape) -> bool:
+    """Whether the layout describes such a tensor."""
+    return len(state.layout) == len(shape) and all(
+        not dim or prod(a.size for a in dim) == size
+        for dim, size in zip(state.layout, shape, strict=True)
+    )
+
+
+# ------------------------------------------------------------------------------- reshaping
+
+
+def reshape(state: State, before: Shape, after: Shape) -> State:
+    """Split and merge atoms, as `view` does with dimensions."""
+    if before == after:
+        return state
+    queue: list[Atom] = []
+    for dim, size in zip(state.layout, before, strict=True):
+        queue += dim or ([Atom(size, -1, 0)] if size != 1 else [])
+    queue.reverse()  # the next atom is the last
+    layout: list[Dim] = []
+    for size in after:
+        taken = _take(queue, size)
+        if taken is None:
+            return state.lose(range(len(before)))._replace(layout=((),) * len(after))
+        layout.append(_merged(taken))
+    return State(tuple(layout), state.axes)
+
+
+def _take(queue: list[Atom], size: int) -> list[Atom] | None:
+    """The atoms of one dimension, off the queue; None where no whole number of them fits."""
+    if size == 1:
+        return [queue.pop()] if queue and queue[-1].size == 1 else []
+    taken: list[Atom] = []
+    while size > 1:
+        if not queue:
+            return None
+        atom = queue.pop()
+        if size % atom.size == 0:
+            taken.append(atom)
+            size //= atom.size
+        elif atom.size % size == 0 and atom.axis >= -1:
+            rest = atom.size // size
+            taken.append(Atom(size, atom.axis, atom.weight * rest))
+            queue.append(Atom(rest, atom.axis, atom.weight))
+            size = 1
+        else:
+            return None
+    return taken
+
+
+def _merged(atoms: list[Atom]) -> Dim:
+    """Neighbours that count on as one; nothing where there are only channels."""
+    merged: list[Atom] = []
+    for atom in atoms:
+        last = merged[-1] if merged else None
+        if last and last.axis == atom.axis and last.weight == atom.weight * atom.size:
+            merged[-1] = Atom(last.size * atom.size, atom.axis, atom.weight)
+        elif len(atoms) == 1 or atom.size != 1:
+            merged.append(atom)
+    return tuple(merged) if any(a.axis != -1 for a in merged) else ()
+
+
+# ---------------------------------------------------------------------------- rearranging
+
+
+def read(state: State, dim: int, reading: maps.Reading, units: int) -> State:
+    """One dimension read through taps: an axis that lies there alone follows them."""
+    atoms = state.layout[dim]
+    if not atoms:
+        return state
+    state = settle(state, dim)
+    atoms = state.layout[dim]
+    if not atoms:
+        return state
+    axis = atoms[0].axis
+    value = maps.compose(state.axes[axis], reading, units)
+    layout = (*state.layout[:dim], (Atom(units, axis, 1),), *state.layout[dim + 1 :])
+    return State(layout, (*state.axes[:axis], value, *state.axes[axis + 1 :]))
+
+
+def settle(state: State, dim: int, channel: int | None = None) -> State:
+    """Make one dimension the whole of one axis, so that its index is the axis's unit.
+
+    Digits of the axis in the channel dimension are joined: a unit sees what its channels see.
+    What cannot be settled (two axes in one dimension, digits in the batch) is lost.
+    """
+    atoms = state.layout[dim]
+    axis = next((a.axis for a in atoms if a.axis >= 0), None)
+    if axis is None:
+        return state.without([dim])
+    if len(atoms) == 1 and atoms[0].weight == 1 and atoms[0].size == state.axes[axis].units:
+        return state
+    if channel is not None and channel != dim:
+        state = contract(state, channel, among=axis)
+    if state.dims_of(axis) != [dim] or {a.axis for a in atoms} - {axis, -1}:
+        return state.lose([dim, *state.dims_of(axis)])
+    value = state.axes[axis]
+    if value.spans is None:
+        return state.without([dim])
+    size = prod(a.size for a in atoms)
+    if len(atoms) == 1:
+        value = maps.compose(value, maps.pick(0, atoms[0].weight), size)
+    elif len(atoms) == 2 and atoms[1].axis == -1:
+        value = maps.compose(value, maps.pick(0, atoms[0].weight), atoms[0].size)
+        value = maps.compose(value, maps.repeat(atoms[1].size), size)
+    else:
+        value = maps.compose(value, maps.explicit(_units(atoms)), size)
+    layout = (*state.layout[:dim], (Atom(size, axis, 1),), *state.layout[dim + 1 :])
+    return State(layout, state.axes).with_axis(axis, value)
+
+
+def _units(atoms: Dim) -> list[int]:
+    """The axis's unit at every index of a dimension."""
+    units = [0]
+    for atom in atoms:
+        weight = atom.weight if atom.axis >= 0 else 0
+        units = [unit + digit * weight for unit in units for digit in range(atom.size)]
+    return units
+
+
+# ----------------------------------------------------------------------------- contracting
+
+
+def contract(state: State, dim: int, *, among: int | None = None, entirely: bool = False) -> State:
+    """Sum over a dimension: every unit sees what all of its positions see.
+
+    Args:
+        state: what is summed.
+        dim: over which dimension.
+        among: only this axis's positions.
+        entirely: a mean, which is of the whole image however small the image is.
+    """
+    kept = []
+    for atom in state.layout[dim]:
+        if atom.axis == -1:
+            kept.append(atom)
+            continue
+        if atom.axis < -1:
+            for axis, value in enumerate(state.axes):
+                if (-2 - atom.axis) >> axis & 1 and value.lost:
+                    state = state.with_axis(axis, ALL)
+            continue
+        if among is not None and atom.axis != among:
+            kept.append(atom)
+            continue
+        state = _spread(state, atom, entirely=entirely)
+    rest = tuple(kept) if any(a.axis != -1 for a in kept) else ()
+    return State((*state.layout[:dim], rest, *state.layout[dim + 1 :]), state.axes)
+
+
+def _spread(state: State, atom: Atom, *, entirely: bool) -> State:
+    axis = state.axes[atom.axis]
+    if axis.spans is None:
+        return state
+    if atom.size == axis.units and (entirely or atom.size > 1):
+        return state.with_axis(atom.axis, ALL)
+    if atom.size == 1:
+        return state
+    reading = maps.smear(atom.size, atom.weight, axis.units)
+    return state.with_axis(atom.axis, maps.compose(axis, reading, axis.units))
+
+
+def contract_all(state: State, dims: Sequence[int], *, entirely: bool = False) -> State:
+    """Sum over several dimensions at once."""
+    for dim in dims:
+        state = contract(state, dim, entirely=entirely)
+    return _complete(state)
+
+
+def _complete(state: State) -> State:
+    """An axis none of whose positions are left, though it had many, has been seen whole."""
+    for axis, value in enumerate(state.axes):
+        if value.spans is not None and value.units > 1 and not state.dims_of(axis):
+            state = state.with_axis(axis, ALL)
+    return state
+
+
+def mix(state: State, dims: Sequence[int]) -> State:
+    """Statistics over dimensions: every unit depends on all of them, and keeps its own place."""
+    seen = contract_all(state, dims, entirely=True)
+    if all(a is b for a, b in zip(seen.axes, state.axes, strict=True)):
+        return state
+    axes = tuple(maps.join(own, all_) for own, all_ in zip(state.axes, seen.axes, strict=True))
+    return State(state.layout, axes)
+
+
+# ---------------------------------------------------------------------------------- joins
+
+Join = Callable[[Axis, Axis], Axis]
+
+
+def broadcast(state: State, shape: Shape, out: Shape) -> State:
+    """As an operand of a result of shape `out`: aligned at the right, ones stretched."""
+    missing = len(out) - len(shape)
+    layout = ((),) * missing + tuple(
+        () if size == 1 and wanted != 1 else dim
+        for dim, size, wanted in zip(state.layout, shape, out[missing:], strict=True)
+    )
+    return state if layout == state.layout else State(layout, state.axes)
+
+
+def join(a: State, b: State, joined: Join = maps.join) -> State:
+    """The hull of two operands of one shape."""
+    if a is b:
+        return a
+    if a.layout == b.layout:
+        if a.axes == b.axes:  # the very same objects
+            return a
+        layout = a.layout
+    else:
+        a, b = _placed(a), _placed(b)
+        conflict = [
+            d for d, (x, y) in enumerate(zip(a.layout, b.layout, strict=True)) if x and y and x != y
+        ]
+        if conflict:
+            a, b = a.lose(conflict), b.lose(conflict)
+        layout = tuple(x or y for x, y in zip(a.layout, b.layout, strict=True))
+    axes = tuple(joined(x, y) for x, y in zip(a.axes, b.axes, strict=True))
+    return _tidied(State(layout, axes))
+
+
+def _placed(state: State) -> State:
+    """Without positions of axes of which only the whole is known."""
+    useless = {-1, *(i for i, a in enumerate(state.axes) if a.spans is None and not a.lost)}
+    if len(useless) == 1:
+        return state
+    return State(
+        tuple(() if {a.axis for a in dim} <= useless else dim for dim in state.layout),
+        state.axes,
+    )
+
+
+def _tidied(state: State) -> State:
+    return state if all(axis.spans is not None for axis in state.axes) else _placed(state)

@@ -1,0 +1,312 @@
+"""Receptive fields along one axis: periodic affine maps, with exact intervals at the real size.
+
+A *map* says for each unit u of a tensor which input pixels it sees. The regular part,
+
+    unit q*p + j  ->  [q*step + lo[j], q*step + hi[j]]        (p = period = len(lo))
+
+ignores borders: it is what a unit of an arbitrarily large image sees. Its effective stride is
+step/p. Convolution, pooling, transposed convolution, interpolation, slicing, padding and joins
+preserve the form (Araujo, Norris, Sim, Distill 2019, extended by a period for fractional
+strides). Beside it stand the *spans*, one interval per unit of the real tensor, in which taps
+that fall in padding are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from math import gcd, inf, lcm
+from typing import NamedTuple
+
+MAX_PERIOD = 4096
+Number = float  # integers, or an infinity for a unit that sees nothing
+Taps = Callable[[int], Iterable[int]]
+
+
+class Lines(NamedTuple):
+    """The regular part of a map: one period of it, and how far the next period lies."""
+
+    step: int
+    lo: tuple[Number, ...]
+    hi: tuple[Number, ...]
+
+    @property
+    def period(self) -> int:
+        """Units after which the map repeats."""
+        return len(self.lo)
+
+    def at(self, unit: int) -> tuple[Number, Number]:
+        """First and last input pixel that a unit sees."""
+        turns, phase = divmod(unit, len(self.lo))
+        return turns * self.step + self.lo[phase], turns * self.step + self.hi[phase]
+
+    def sizes(self) -> tuple[int, ...]:
+        """The different extents among the units, in pixels, ascending."""
+        return tuple(sorted({int(b - a) + 1 for a, b in zip(self.lo, self.hi, strict=True)
+                             if a <= b}))  # fmt: skip
+
+
+class Spans(NamedTuple):
+    """What each unit of the real tensor sees: first and last pixel (inf, -inf for nothing)."""
+
+    lo: tuple[Number, ...]
+    hi: tuple[Number, ...]
+
+
+class Axis:
+    """What the units of one tensor see along one axis of the input.
+
+    `lines` is None where the map has no regular form, `spans` is None where only the whole is
+    seen. `least` is the map of the shortest path. `whole`: something in it depends on the whole
+    image. `lost`: positions are no longer told apart, so only a unit that sees all is known.
+    """
+
+    __slots__ = ("least", "lines", "lost", "spans", "whole")
+
+    def __init__(
+        self,
+        lines: Lines | None = None,
+        spans: Spans | None = None,
+        least: Lines | None = None,
+        *,
+        whole: bool = False,
+        lost: bool = False,
+    ) -> None:
+        self.lines, self.spans, self.least = lines, spans, least
+        self.whole, self.lost = whole, lost
+
+    @property
+    def units(self) -> int:
+        """Units along the axis (0 where they are not told apart)."""
+        return len(self.spans.lo) if self.spans else 0
+
+    def global_context(self) -> Axis:
+        """The same, joined with a function of the whole image."""
+        return Axis(self.lines, self.spans, self.least, whole=True, lost=self.lost)
+
+
+def identity(size: int) -> Axis:
+    """The input itself: every pixel sees itself."""
+    pixels = tuple(range(size))
+    lines = Lines(1, (0,), (0,))
+    return Axis(lines, Spans(pixels, pixels), lines)
+
+
+ALL = Axis(whole=True)
+LOST = Axis(lost=True)
+
+
+class Reading(NamedTuple):
+    """Which units of the input an output unit reads: `of(u + turn)` is `of(u)` moved by `move`.
+
+    `turn` 0 says that it does not repeat; `real` is what is read of a tensor with borders, where
+    that is more than leaving out what does not exist.
+    """
+
+    of: Taps
+    turn: int
+    move: int
+    real: Taps | None = None
+
+
+def compose(axis: Axis, reading: Reading, units: int) -> Axis:
+    """The axis as seen by `units` units that read it through taps."""
+    if axis.spans is None:
+        return axis
+    lines = _compose_lines(axis.lines, reading)
+    if axis.least is axis.lines:
+        least = lines or axis.least
+    else:
+        least = _compose_lines(axis.least, reading) or axis.least
+    spans = _compose_spans(axis.spans, reading.real or reading.of, units)
+    return Axis(lines, spans, least, whole=axis.whole, lost=axis.lost)
+
+
+def _compose_lines(lines: Lines | None, reading: Reading) -> Lines | None:
+    if lines is None or not reading.turn:
+        return None
+    turns = lines.period // gcd(lines.period, reading.move) if reading.move else 1
+    period = reading.turn * turns
+    if period > MAX_PERIOD:
+        return None
+    step = lines.step * (reading.move * turns) // lines.period
+    lo: list[Number] = []
+    hi: list[Number] = []
+    for unit in range(period):
+        seen = [lines.at(tap) for tap in reading.of(unit)]
+        lo.append(min((a for a, _ in seen), default=inf))
+        hi.append(max((b for _, b in seen), default=-inf))
+    return _shortest(Lines(step, tuple(lo), tuple(hi)))
+
+
+def _shortest(lines: Lines) -> Lines:
+    """The same map with its least period."""
+    period = lines.period
+    for part in range(1, period):
+        if period % part or lines.step * part % period:
+            continue
+        shorter = Lines(lines.step * part // period, lines.lo[:part], lines.hi[:part])
+        if all(shorter.at(u) == (lines.lo[u], lines.hi[u]) for u in range(part, period)):
+            return shorter
+    return lines
+
+
+def _compose_spans(spans: Spans, taps: Taps, units: int) -> Spans:
+    size = len(spans.lo)
+    los, his = spans
+    lo: list[Number] = []
+    hi: list[Number] = []
+    for unit in range(units):
+        read = taps(unit)
+        if isinstance(read, range):
+            first = read.start if read.start >= 0 else read.start % read.step
+            cut = slice(first, max(read.stop, 0), read.step)
+            lo.append(min(los[cut], default=inf))
+            hi.append(max(his[cut], default=-inf))
+        else:
+            inside = [tap for tap in read if 0 <= tap < size]
+            lo.append(min([los[tap] for tap in inside], default=inf))
+            hi.append(max([his[tap] for tap in inside], default=-inf))
+    return Spans(tuple(lo), tuple(hi))
+
+
+def join(a: Axis, b: Axis) -> Axis:
+    """Both together: the hull of what either sees."""
+    if a is b:
+        return a
+    whole, lost = a.whole or b.whole, a.lost or b.lost
+    if a.spans is None or b.spans is None:
+        local = a if b.spans is None else b
+        if local.whole == whole and local.lost == lost:
+            return local
+        return Axis(local.lines, local.spans, local.least, whole=whole, lost=lost)
+    if a.units != b.units:
+        if 1 not in (a.units, b.units):
+            return LOST if not whole else ALL
+        a, b = (held(a, b.units), b) if a.units == 1 else (a, held(b, a.units))
+    assert a.spans is not None  # noqa: S101  for the type checker
+    assert b.spans is not None  # noqa: S101
+    lines = a.lines if a.lines == b.lines else _join_lines(a.lines, b.lines)
+    spans = a.spans if a.spans == b.spans else _hull(a.spans, b.spans)
+    return Axis(lines, spans, _smaller(a.least, b.least), whole=whole, lost=lost)
+
+
+def _join_lines(a: Lines | None, b: Lines | None) -> Lines | None:
+    if a is None or b is None or a.step * b.period != b.step * a.period:
+        return None
+    period = lcm(a.period, b.period)
+    if period > MAX_PERIOD:
+        return None
+    both = [(a.at(u), b.at(u)) for u in range(period)]
+    lo = tuple(min(x[0], y[0]) for x, y in both)
+    hi = tuple(max(x[1], y[1]) for x, y in both)
+    return _shortest(Lines(a.step * (period // a.period), lo, hi))
+
+
+def _hull(a: Spans, b: Spans) -> Spans:
+    return Spans(tuple(map(min, a.lo, b.lo)), tuple(map(max, a.hi, b.hi)))
+
+
+def _smaller(a: Lines | None, b: Lines | None) -> Lines | None:
+    """The shorter path."""
+    if a is None or b is None or a is b:
+        return a or b
+    return a if max(a.sizes(), default=0) <= max(b.sizes(), default=0) else b
+
+
+def concatenate(parts: Sequence[tuple[Axis | None, int]]) -> Axis:
+    """Pieces laid end to end along the axis; None for a piece that sees nothing, with its size.
+
+    One piece among constants is padding and stays regular; more are explicit intervals.
+    """
+    seeing = [(axis, size) for axis, size in parts if axis is not None]
+    if any(axis.spans is None for axis, _ in seeing):
+        if all(axis.spans is None and axis.whole for axis, _ in seeing):
+            return ALL
+        return Axis(lost=True, whole=False)
+    if len(seeing) == 1:
+        before = 0
+        for axis, size in parts:
+            if axis is not None:
+                return compose(axis, shift(before), sum(s for _, s in parts))
+            before += size
+    lo: list[Number] = []
+    hi: list[Number] = []
+    for axis, size in parts:
+        spans = axis.spans if axis is not None else None
+        lo += spans.lo if spans else [inf] * size
+        hi += spans.hi if spans else [-inf] * size
+    least = None
+    for axis, _ in seeing:
+        least = _smaller(least, axis.least)
+    whole = any(axis.whole for axis, _ in seeing)
+    return Axis(None, Spans(tuple(lo), tuple(hi)), least, whole=whole)
+
+
+# ---------------------------------------------------------------------- how operations read
+
+
+def window(kernel: int, stride: int, padding: int, dilation: int = 1) -> Reading:
+    """Unit u reads u*stride - padding + k*dilation for every k of the kernel."""
+    reach = dilation * (kernel - 1) + 1
+
+    def taps(unit: int) -> range:
+        first = unit * stride - padding
+        return range(first, first + reach, dilation)
+
+    return Reading(taps, 1, stride)
+
+
+def transposed(kernel: int, stride: int, padding: int, dilation: int = 1) -> Reading:
+    """Unit u reads i where i*stride - padding + k*dilation = u for a k of the kernel."""
+
+    def taps(unit: int) -> list[int]:
+        places = (unit + padding - k * dilation for k in range(kernel))
+        return [place // stride for place in places if place % stride == 0]
+
+    return Reading(taps, stride, 1)
+
+
+def pick(start: int, step: int) -> Reading:
+    """Unit u reads start + u*step: a slice."""
+    return Reading(lambda unit: (start + unit * step,), 1, step)
+
+
+def shift(before: int) -> Reading:
+    """`before` units of padding (or, negative, of cropping) in front."""
+    return Reading(lambda unit: (unit - before,), 1, 1)
+
+
+def repeat(times: int) -> Reading:
+    """Every unit `times` times."""
+    return Reading(lambda unit: (unit // times,), times, 1)
+
+
+def smear(count: int, weight: int, units: int) -> Reading:
+    """Every unit reads all of its block: `count` units that lie `weight` apart."""
+    block = count * weight
+
+    def taps(unit: int) -> range:
+        first = unit - (unit // weight % count) * weight
+        return range(first, first + block, weight)
+
+    return Reading(taps, 0 if block == units else block, block)
+
+
+def explicit(units: Sequence[int | Iterable[int]]) -> Reading:
+    """What each unit of this very size reads: a map that does not repeat."""
+
+    def taps(unit: int) -> Iterable[int]:
+        read = units[unit]
+        return (read,) if isinstance(read, int) else read
+
+    return Reading(taps, 0, 0)
+
+
+def bordered(before: int, places: Sequence[int]) -> Reading:
+    """Padding that reflects, repeats or wraps: `places[u]` is what is read in its stead."""
+    return Reading(lambda unit: (unit - before,), 1, 1, real=lambda unit: (places[unit],))
+
+
+def held(axis: Axis, units: int) -> Axis:
+    """One unit broadcast to many: all of them see what it sees."""
+    return compose(axis, Reading(lambda _: (0,), 1, 0), units)

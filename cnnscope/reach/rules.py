@@ -1,0 +1,773 @@
+"""The receptive-field rule of each kind of operation; the operation table says which has which.
+
+A rule takes the operation with the states of its inputs and gives the state of its outputs (one
+for all of them), or None where nothing of the model's input is seen, or `UNKNOWN`. It is only
+called when at least one input sees something and none is unknown.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from math import floor, prod
+from typing import Any
+
+from cnnscope.op import Op
+from cnnscope.reach import layout, maps
+from cnnscope.reach.layout import Atom, State
+from cnnscope.records import OpRecord, Shape, Trace
+
+
+class Unknown:
+    """Not known: neither is anything computed from it."""
+
+
+UNKNOWN = Unknown()
+Seen = State | None | Unknown
+Result = Seen | list[Seen]  # one for all outputs, or one each
+Rule = Callable[["View"], Result]
+
+
+class View(Op):
+    """An operation with the states of its inputs; `slide` remembers equal axes."""
+
+    __slots__ = ("memo", "states")
+
+    def __init__(
+        self, trace: Trace, record: OpRecord, states: Sequence[Seen], memo: dict[Any, Any]
+    ) -> None:
+        super().__init__(trace, record)
+        self.states, self.memo = states, memo
+
+    def state(self, name: str, position: int = 0) -> State | None:
+        """The state of a tensor argument."""
+        value = self.record.inputs.get(name)
+        tid = value[position] if isinstance(value, tuple) else value
+        state = self.states[tid] if tid is not None else None
+        return None if isinstance(state, Unknown) else state
+
+    def all(self) -> Iterator[tuple[State | None, Shape]]:
+        """State and shape of every input, in order."""
+        for value in self.record.inputs.values():
+            for tid in value if isinstance(value, tuple) else (value,):
+                if tid is not None:
+                    state = self.states[tid]
+                    yield (
+                        None if isinstance(state, Unknown) else state,
+                        self.trace.tensors[tid].shape,
+                    )
+
+    @property
+    def main(self) -> State | None:
+        """The state of the first input."""
+        return next(self.all())[0]
+
+    def join(self, a: maps.Axis, b: maps.Axis) -> maps.Axis:
+        """Joined axes, remembered."""
+        if a is b:
+            return a
+        key = (a, b)
+        found = self.memo.get(key)
+        if found is None:
+            found = self.memo[key] = maps.join(a, b)
+        return found
+
+    def joined(self, states: Sequence[State]) -> State:
+        """The hull of operands of one shape, remembered: dense blocks join the same ones often."""
+        hull = states[0]
+        for state in states[1:]:
+            if state is hull:
+                continue
+            key = (id(hull), id(state))
+            found = self.memo.get(key)
+            if found is None:  # the operands are kept, so that their ids stay theirs
+                found = self.memo[key] = (layout.join(hull, state, self.join), hull, state)
+            hull = found[0]
+        return hull
+
+    def dim(self, name: str = "dim", default: int = 0, rank: int | None = None) -> int:
+        """A dimension, counted from the left."""
+        value = int(self.get(name, default))
+        return value % (len(self.first) if rank is None else rank)
+
+    def dims(self, name: str = "dim") -> list[int]:
+        """Dimensions, all where none are given."""
+        value = self.get(name)
+        rank = len(self.first)
+        if value is None or value == ():
+            return list(range(rank))
+        return [d % rank for d in (value if isinstance(value, tuple) else (value,))] if rank else []
+
+
+def numbers(value: Any, count: int) -> tuple[int, ...]:
+    """One number for all axes, or one each."""
+    if isinstance(value, (tuple, list)):
+        return tuple(value) if len(value) == count else tuple(value) * count
+    return (value,) * count
+
+
+def _axes(op: View) -> int:
+    """How many axes a pool or interpolation works on, by its name."""
+    return next((n for tag, n in (("1d", 1), ("2d", 2), ("3d", 3)) if tag in op.record.name), 2)
+
+
+# ---------------------------------------------------------------------- position by position
+
+
+def constant(op: View) -> Seen:
+    """Made from nothing, whatever it was shaped after or overwrites."""
+    return UNKNOWN if op.state("value") else None
+
+
+def elementwise(op: View) -> Seen:
+    """Every unit sees what its operands see, which broadcast."""
+    out = op.out
+    states = [layout.broadcast(s, shape, out) for s, shape in op.all() if s is not None]
+    return states[0] if len(states) == 1 else op.joined(states)
+
+
+def same(op: View) -> Seen:
+    """A copy, or a restriding of the same values."""
+    return op.main if op.first == op.out else UNKNOWN
+
+
+def copied(op: View) -> Seen:
+    """What is written, not what it overwrites."""
+    state = op.state("src")
+    return None if state is None else layout.broadcast(state, op.shape("src"), op.out)
+
+
+def restrided(op: View) -> Seen:
+    """Another geometry: harmless where no positions are told apart."""
+    state = op.main
+    return state if state is not None and not any(state.layout) else UNKNOWN
+
+
+def batch_norm(op: View) -> Result:
+    """Constants at inference; with statistics of its own, a function of the whole image."""
+    state = op.main
+    if state is None or len(op.first) != len(op.out):
+        return UNKNOWN
+    training = op.get("training") or op.get("use_input_stats") or "no_stats" in op.record.name
+    out = layout.mix(state, _but(op, 1)) if training else state
+    return [out, None, None, None]  # at inference its statistics are not of the input
+
+
+def group_norm(op: View) -> Seen:
+    """Statistics over channels and all positions (Wu and He 2018, section 3.1)."""
+    state = op.main
+    return UNKNOWN if state is None else layout.mix(state, _but(op, 0))
+
+
+def layer_norm(op: View) -> Seen:
+    """Statistics over the last dimensions."""
+    state = op.main
+    rank, count = len(op.first), len(op.get("normalized_shape", (0,)))
+    return UNKNOWN if state is None else layout.mix(state, range(rank - count, rank))
+
+
+def along(op: View) -> Seen:
+    """Softmax, sorting: every unit depends on all along one dimension."""
+    state = op.main
+    if state is None:
+        return UNKNOWN
+    return layout.mix(state, [op.dim(default=-1)])
+
+
+def cumulative(op: View) -> Seen:
+    """A running sum is followed over channels only."""
+    state = op.main
+    return UNKNOWN if state is None or state.layout[op.dim()] else state
+
+
+def _but(op: View, kept: int) -> list[int]:
+    return [d for d in range(len(op.first)) if d not in (0, kept)]
+
+
+# ---------------------------------------------------------------------------------- sliding
+
+
+def convolution(op: View) -> Seen:
+    """A convolution's taps, or those of a transposed one."""
+    axes = len(op.shape("weight")) - 2
+    stride, padding, dilation = (
+        numbers(op.get(name, default), axes)
+        for name, default in (("stride", 1), ("padding", 0), ("dilation", 1))
+    )
+    form = maps.transposed if op.get("transposed") else maps.window
+    kernel = op.shape("weight")[-axes:]
+    readings = zip(kernel, stride, padding, dilation, strict=True)
+    return _slide(op, "input", axes, form, list(readings))
+
+
+def pool(op: View) -> Seen:
+    """A pool's taps. Those in the padding, and beyond the end in ceil_mode, are not there."""
+    axes = _axes(op)
+    kernel = numbers(op.get("kernel_size"), axes)
+    stride = numbers(op.get("stride") or kernel, axes)
+    padding, dilation = numbers(op.get("padding", 0), axes), numbers(op.get("dilation", 1), axes)
+    readings = zip(kernel, stride, padding, dilation, strict=True)
+    return _slide(op, "self", axes, maps.window, list(readings))
+
+
+def adaptive_pool(op: View) -> Seen:
+    """Bins from floor(u*in/out) to ceil((u + 1)*in/out): a window where they divide."""
+    axes = _axes(op)
+    return _resample(op, axes, _bins)
+
+
+def _bins(size: int, units: int, _: float | None) -> maps.Reading | None:
+    if size == units:
+        return maps.window(1, 1, 0)
+    if units == 1:
+        return None
+    if size % units == 0:
+        return maps.window(size // units, size // units, 0)
+    return maps.explicit(
+        [range(u * size // units, -((u + 1) * size // -units)) for u in range(units)]
+    )
+
+
+def _slide(
+    op: View,
+    name: str,
+    count: int,
+    form: Callable[..., maps.Reading],
+    geometry: list[tuple[int, ...]],
+) -> Seen:
+    state = op.state(name)
+    if state is None or any(s for n in ("weight", "bias") if n in op.record.inputs
+                            if (s := op.state(n))):  # fmt: skip
+        return UNKNOWN
+    out, first = op.out, len(op.shape(name)) - count
+    channel = first - 1
+    for position, numbers_ in enumerate(geometry):
+        dim = first + position
+        if not state.layout[dim]:
+            continue
+        state = layout.settle(state, dim, channel)
+        state = _read(op, state, dim, (form, *numbers_), out[dim])
+    if state.layout[channel]:
+        state = layout.contract_all(state, [channel])
+    return state
+
+
+def _read(op: View, state: State, dim: int, key: tuple[Any, ...], units: int) -> State:
+    """A dimension read through taps, remembered: both axes of a square image share the work."""
+    atoms = state.layout[dim]
+    if not atoms:
+        return state
+    axis = atoms[0].axis
+    value, form, numbers_ = state.axes[axis], key[0], key[1:]
+    if form is maps.window and numbers_[:3] == (1, 1, 0):
+        return state
+    remembered = (value, key, units)
+    found = op.memo.get(remembered)
+    if found is None:
+        found = op.memo[remembered] = maps.compose(value, form(*numbers_), units)
+    if atoms[0].size != units:
+        at = (*state.layout[:dim], (Atom(units, axis, 1),), *state.layout[dim + 1 :])
+        state = State(at, state.axes)
+    return state.with_axis(axis, found)
+
+
+# ------------------------------------------------------------------------------- resampling
+
+
+def nearest(op: View) -> Seen:
+    """Unit u reads floor(u * in/out)."""
+    return _resample(op, _axes(op), lambda size, units, s: _nearest(size, units, s, Fraction(0)))
+
+
+def nearest_exact(op: View) -> Seen:
+    """Unit u reads floor((u + 1/2) * in/out)."""
+    half = Fraction(1, 2)
+    return _resample(op, _axes(op), lambda size, units, s: _nearest(size, units, s, half))
+
+
+def linear(op: View) -> Seen:
+    """The two pixels around the unit's centre; one where the other's weight is zero."""
+    return _interpolate(op, 0, 1)
+
+
+def cubic(op: View) -> Seen:
+    """The four pixels around the unit's centre; one where it hits a pixel."""
+    return _interpolate(op, -1, 2)
+
+
+def _interpolate(op: View, first: int, last: int) -> Seen:
+    corners = bool(op.get("align_corners"))
+
+    def reading(size: int, units: int, scale: float | None) -> maps.Reading:
+        ratio = _ratio(size, units, scale)
+        offset = ratio / 2 - Fraction(1, 2)
+        if corners:
+            ratio, offset = Fraction(max(size - 1, 0), max(units - 1, 1)), Fraction(0)
+
+        def taps(unit: int) -> Sequence[int]:
+            place = unit * ratio + offset
+            at = floor(place)
+            return (at,) if place == at else range(at + first, at + last + 1)
+
+        def real(unit: int) -> list[int]:
+            return [min(max(tap, 0), size - 1) for tap in taps(unit)]
+
+        return maps.Reading(taps, ratio.denominator, ratio.numerator, real)
+
+    return _resample(op, _axes(op), reading)
+
+
+def _nearest(size: int, units: int, scale: float | None, half: Fraction) -> maps.Reading:
+    ratio = _ratio(size, units, scale)
+    exact = [floor((u + half) * ratio) for u in range(ratio.denominator)]
+    single = _single(1 / scale) if scale else _single(_single(size) / _single(units))
+    real = [min(floor(_single(_single(u + float(half)) * single)), size - 1) for u in range(units)]
+
+    def taps(unit: int) -> tuple[int]:
+        turns, phase = divmod(unit, ratio.denominator)
+        return (turns * ratio.numerator + exact[phase],)
+
+    return maps.Reading(taps, ratio.denominator, ratio.numerator, lambda u: (real[u],))
+
+
+def _ratio(size: int, units: int, scale: float | None) -> Fraction:
+    """Input pixels for each unit: from the scale factor where it was given."""
+    return 1 / Fraction(scale).limit_denominator(4096) if scale else Fraction(size, units)
+
+
+def _single(value: float) -> float:
+    """Rounded to float32, in which torch computes places."""
+    return float(struct.unpack("f", struct.pack("f", value))[0])
+
+
+def _resample(
+    op: View, axes: int, reading: Callable[[int, int, float | None], maps.Reading | None]
+) -> Seen:
+    state, shape, out = op.main, op.first, op.out
+    if state is None:
+        return UNKNOWN
+    first = len(shape) - axes
+    for position in range(axes):
+        dim = first + position
+        if not state.layout[dim]:
+            continue
+        state = layout.settle(state, dim, first - 1)
+        how = reading(shape[dim], out[dim], _scale(op, position, axes))
+        if how is None:
+            state = layout.contract_all(state, [dim], entirely=True)
+        else:
+            state = layout.read(state, dim, how, out[dim])
+    return state
+
+
+def _scale(op: View, position: int, axes: int) -> float | None:
+    factors = op.get("scale_factors")
+    if factors:
+        return float(factors[position])
+    names = ("scales_d", "scales_h", "scales_w")[3 - axes :] if axes > 1 else ("scales",)
+    value = op.get(names[position])
+    return float(value) if value else None
+
+
+# ---------------------------------------------------------------------------------- slicing
+
+
+def slice_(op: View) -> Seen:
+    """Every step-th unit from start on."""
+    state, dim = op.main, op.dim()
+    start = op.get("start")
+    if start is None:
+        start = 0
+    return _pick(op, state, dim, start, int(op.get("step", 1) or 1))
+
+
+def narrow(op: View) -> Seen:
+    """Some neighbouring units."""
+    return _pick(op, op.main, op.dim(), op.get("start", 0), 1)
+
+
+def _pick(op: View, state: State | None, dim: int, start: int, step: int) -> Seen:
+    if state is None:
+        return UNKNOWN
+    size = op.first[dim]
+    start = max(start + size, 0) if start < 0 else min(start, size)
+    if op.first == op.out:
+        return state
+    return _cut(state, dim, start, step, op.out[dim])
+
+
+def _cut(state: State, dim: int, start: int, step: int, units: int) -> State:
+    if state.layout[dim] and not _alone(state, dim):
+        return state.lose([dim])
+    return layout.read(state, dim, maps.pick(start, step), units)
+
+
+def _alone(state: State, dim: int) -> bool:
+    """Whether a dimension holds one axis and nothing else does."""
+    axes = {a.axis for a in state.layout[dim]}
+    return len(axes) == 1 and state.dims_of(next(iter(axes))) == [dim]
+
+
+def select(op: View) -> Seen:
+    """One unit, whose dimension goes."""
+    state, dim = op.main, op.dim()
+    index = op.get("index", 0)
+    if state is None or not isinstance(index, int):
+        return UNKNOWN
+    return _drop(_cut(state, dim, index % max(op.first[dim], 1), 1, 1), dim)
+
+
+def unbind(op: View) -> Seen:
+    """Every unit apart: over channels only."""
+    state, dim = op.main, op.dim()
+    return UNKNOWN if state is None or state.layout[dim] else _drop(state, dim)
+
+
+def _drop(state: State, dim: int) -> State:
+    return State((*state.layout[:dim], *state.layout[dim + 1 :]), state.axes)
+
+
+def split(op: View) -> Seen:
+    """Pieces: over channels only."""
+    state = op.main
+    return UNKNOWN if state is None or state.layout[op.dim()] else state
+
+
+def pad(op: View) -> Seen:
+    """Zeros around, or a crop where negative; the last dimension comes first."""
+    state, widths = op.main, op.get("pad", ())
+    if state is None:
+        return UNKNOWN
+    for position in range(len(widths) // 2):
+        before, after = widths[2 * position : 2 * position + 2]
+        dim = len(op.first) - 1 - position
+        if (before or after) and state.layout[dim]:
+            if not _alone(state, dim):
+                return UNKNOWN
+            state = layout.read(state, dim, maps.shift(before), op.out[dim])
+    return state
+
+
+def border(op: View) -> Seen:
+    """Padding that reflects, repeats or wraps around."""
+    state, widths = op.main, op.get("padding") or op.get("pad", ())
+    if state is None:
+        return UNKNOWN
+    for position in range(len(widths) // 2):
+        before = widths[2 * position]
+        dim = len(op.first) - 1 - position
+        size = op.first[dim]
+        if state.layout[dim]:
+            if not _alone(state, dim):
+                return UNKNOWN
+            places = [_place(op, u - before, size) for u in range(op.out[dim])]
+            state = layout.read(state, dim, maps.bordered(before, places), op.out[dim])
+    return state
+
+
+def _place(op: View, unit: int, size: int) -> int:
+    if "circular" in op.record.name:
+        return unit % size
+    if "replication" in op.record.name:
+        return min(max(unit, 0), size - 1)
+    return -unit if unit < 0 else 2 * (size - 1) - unit if unit >= size else unit
+
+
+def roll(op: View) -> Seen:
+    """Units moved around the end: explicit intervals."""
+    state, dims = op.main, op.get("dims", ())
+    if state is None or not dims:
+        return UNKNOWN
+    for dim, by in zip(dims, op.get("shifts"), strict=True):
+        at, size = dim % len(op.first), op.first[dim]
+        if state.layout[at] and by % size:
+            if not _alone(state, at):
+                return UNKNOWN
+            units = [(u - by) % size for u in range(size)]
+            state = layout.read(state, at, maps.explicit(units), size)
+    return state
+
+
+def flip(op: View) -> Seen:
+    """Units in reverse order: explicit intervals."""
+    state = op.main
+    if state is None:
+        return UNKNOWN
+    for dim in op.dims("dims"):
+        if state.layout[dim]:
+            if not _alone(state, dim):
+                return UNKNOWN
+            units = list(range(op.first[dim] - 1, -1, -1))
+            state = layout.read(state, dim, maps.explicit(units), len(units))
+    return state
+
+
+def window_of(op: View) -> Seen:
+    """A view of a storage by bare geometry, where that is a slice."""
+    state = op.main
+    cuts = _cuts(op.first, op.out, op.get("offset", 0), op.get("stride", ()))
+    if state is None or cuts is None:
+        return UNKNOWN
+    for dim, (start, step) in enumerate(cuts):
+        if (start, step) != (0, 1) or op.first[dim] != op.out[dim]:
+            state = _cut(state, dim, start, step, op.out[dim])
+    return state
+
+
+def write_window(op: View) -> Seen:
+    """A write into a slice: the base where it was not written, the value where it was.
+
+    Where only some channels were written a unit sees both.
+    """
+    base, value = op.state("base"), op.state("value")
+    outer, inner = op.shape("base"), op.shape("value")
+    cuts = _cuts(outer, inner, op.get("offset", 0), op.get("stride", ()))
+    if cuts is None:
+        return UNKNOWN
+    partial = [d for d, size in enumerate(outer) if size != inner[d]]
+    if value is None:
+        written = base if base is not None and _only_channels(base, partial) else None
+        return written if written is not None or base is None else UNKNOWN
+    for dim in partial:
+        if value.layout[dim]:
+            start, step = cuts[dim]
+            if step != 1 or not _alone(value, dim):
+                return UNKNOWN
+            value = layout.read(value, dim, maps.shift(start), outer[dim])
+    if base is None:
+        return value
+    return op.joined([base, value]) if _only_channels(value, partial) else UNKNOWN
+
+
+def _only_channels(state: State, dims: Sequence[int]) -> bool:
+    return all(not state.layout[d] for d in dims)
+
+
+def _cuts(
+    outer: Shape, inner: Shape, offset: int, strides: Sequence[int]
+) -> list[tuple[int, int]] | None:
+    """(start, step) for each dimension of a contiguous tensor, None if it is no such slice."""
+    if len(outer) != len(inner) or len(strides) != len(inner):
+        return None
+    cuts = []
+    rest = prod(outer)
+    for size, kept, stride in zip(outer, inner, strides, strict=True):
+        rest //= max(size, 1)
+        start, offset = divmod(offset, rest)
+        step = stride // rest if kept > 1 else 1
+        if (kept > 1 and stride % rest) or step < 1 or start + (kept - 1) * step >= size:
+            return None
+        cuts.append((start, step))
+    return None if offset else cuts
+
+
+# ------------------------------------------------------------------------------ rearranging
+
+
+def view(op: View) -> Seen:
+    """Dimensions split and merged."""
+    state = op.main
+    if state is None or prod(op.first) != prod(op.out):
+        return UNKNOWN
+    return layout.reshape(state, op.first, op.out)
+
+
+def permute(op: View) -> Seen:
+    """Dimensions in another order."""
+    state = op.main
+    order = [d % len(op.first) for d in op.get("dims", ())]
+    return UNKNOWN if state is None else _ordered(state, order)
+
+
+def transpose(op: View) -> Seen:
+    """Two dimensions exchanged."""
+    state, rank = op.main, len(op.first)
+    order = list(range(rank))
+    if state is None:
+        return UNKNOWN
+    if rank > 1:
+        a, b = op.dim("dim0", -2 if rank != 2 else 0), op.dim("dim1", -1)
+        order[a], order[b] = b, a
+    return _ordered(state, order)
+
+
+def _ordered(state: State, order: Sequence[int]) -> State:
+    return State(tuple(state.layout[d] for d in order), state.axes)
+
+
+def unsqueeze(op: View) -> Seen:
+    """A new dimension of one."""
+    state, dim = op.main, op.dim(rank=len(op.first) + 1)
+    if state is None:
+        return UNKNOWN
+    return State((*state.layout[:dim], (), *state.layout[dim:]), state.axes)
+
+
+def squeeze(op: View) -> Seen:
+    """Dimensions of one that go."""
+    state = op.main
+    gone = {d for d in op.dims() if op.first[d] == 1}
+    if state is None:
+        return UNKNOWN
+    return State(tuple(x for d, x in enumerate(state.layout) if d not in gone), state.axes)
+
+
+def expand(op: View) -> Seen:
+    """Ones stretched, dimensions added at the left."""
+    state = op.main
+    return UNKNOWN if state is None else layout.broadcast(state, op.first, op.out)
+
+
+def repeat(op: View) -> Seen:
+    """Copies laid beside each other: of channels, or of a single unit."""
+    state = op.main
+    if state is None:
+        return UNKNOWN
+    state = layout.broadcast(state, op.first, op.out)
+    shape = (1,) * (len(op.out) - len(op.first)) + op.first
+    grown = [d for d, (a, b) in enumerate(zip(shape, op.out, strict=True)) if a != b]
+    return state if _only_channels(state, grown) else UNKNOWN
+
+
+def concatenate(op: View) -> Seen:
+    """Over channels the hull; along an axis one after the other."""
+    pairs = [(s, shape) for s, shape in op.all() if shape != (0,)]
+    dim = op.dim(rank=len(op.out))
+    seeing = [(s, shape) for s, shape in pairs if s is not None]
+    along_axis = any(s.layout[dim] for s, _ in seeing)
+    if not along_axis:
+        return op.joined([s for s, _ in seeing])
+    if not all(_alone(s, dim) for s, _ in seeing):
+        states = [layout.blur(s, dim, op.out[dim]) for s, _ in seeing]
+        return op.joined(states)
+    return _end_to_end(op, pairs, dim)
+
+
+def _end_to_end(op: View, pairs: list[tuple[State | None, Shape]], dim: int) -> Seen:
+    seeing = [s for s, _ in pairs if s is not None]
+    axes = {s.layout[dim][0].axis for s in seeing}
+    if len(axes) != 1:
+        return UNKNOWN
+    axis = axes.pop()
+    value = maps.concatenate([(s.axes[axis] if s else None, shape[dim]) for s, shape in pairs])
+    others = [s.without([dim]).with_axis(axis, value) for s in seeing]
+    joined = op.joined(others).with_axis(axis, value)
+    atoms = (Atom(op.out[dim], axis, 1),) if value.spans else ()
+    return State((*joined.layout[:dim], atoms, *joined.layout[dim + 1 :]), joined.axes)
+
+
+def stack(op: View) -> Seen:
+    """A new dimension of channels."""
+    dim = op.dim(rank=len(op.out))
+    states = [
+        State((*s.layout[:dim], (), *s.layout[dim:]), s.axes) for s, _ in op.all() if s is not None
+    ]
+    return op.joined(states)
+
+
+def index(op: View) -> Seen:
+    """Advanced indexing by one list of constants, over channels only."""
+    state = op.main
+    indices = op.record.inputs.get("indices", ())
+    if state is None or not isinstance(indices, tuple):
+        return UNKNOWN
+    used = [d for d, tid in enumerate(indices) if tid is not None]
+    if len(used) != 1 or state.layout[used[0]]:
+        return UNKNOWN
+    tid = indices[used[0]]
+    plain = tid is not None and len(op.trace.tensors[tid].shape) == 1 and not op.states[tid]
+    return state if plain and len(op.out) == len(op.first) else UNKNOWN
+
+
+def index_select(op: View) -> Seen:
+    """Some channels."""
+    state, chosen = op.main, op.state("index")
+    return UNKNOWN if state is None or chosen or state.layout[op.dim()] else state
+
+
+def pixel_shuffle(op: View) -> Seen:
+    """Blocks of r x r channels become r x r pixels (Shi et al. 2016, section 3.2)."""
+    state, factor = op.main, op.get("upscale_factor", 1)
+    return _blocks(op, state, maps.repeat(factor))
+
+
+def pixel_unshuffle(op: View) -> Seen:
+    """Blocks of r x r pixels become channels."""
+    state, factor = op.main, op.get("downscale_factor", 1)
+    return _blocks(op, state, maps.window(factor, factor, 0))
+
+
+def _blocks(op: View, state: State | None, reading: maps.Reading) -> Seen:
+    if state is None:
+        return UNKNOWN
+    for dim in (len(op.first) - 2, len(op.first) - 1):
+        if state.layout[dim]:
+            state = layout.settle(state, dim, dim - 1 if dim < len(op.first) - 1 else dim - 2)
+            state = layout.read(state, dim, reading, op.out[dim])
+    return state
+
+
+# ------------------------------------------------------------------------------- contracting
+
+
+def reduction(op: View) -> Seen:
+    """A mean, sum or maximum over dimensions: all of them are seen."""
+    if op.has("other"):
+        return elementwise(op)
+    state = op.main
+    if state is None:
+        return UNKNOWN
+    dims = op.dims()
+    state = layout.contract_all(state, dims, entirely=True)
+    if len(op.out) == len(op.first):
+        return state
+    kept = tuple(x for d, x in enumerate(state.layout) if d not in set(dims))
+    return State(kept, state.axes)
+
+
+def matmul(op: View) -> Seen:
+    """Sums over the inner dimension. Of two operands with positions, the left one's are kept."""
+    names = [n for n in ("self", "mat1", "batch1") if op.has(n)]
+    left = names[-1]
+    right = next((n for n in ("mat2", "batch2") if op.has(n)), None)
+    if right is None:
+        return UNKNOWN
+    parts = _product(op.state(left), op.state(right))
+    if left != "self" and (bias := op.state("self")):
+        parts.append(layout.broadcast(bias, op.shape("self"), op.out))
+    return op.joined(parts)
+
+
+def _product(a: State | None, b: State | None) -> list[State]:
+    """Both operands, aligned with their product; what the inner dimension held is joined."""
+    parts = []
+    if a is not None:
+        a = layout.contract_all(a, [len(a.layout) - 1]) if a.layout[-1] else a
+        parts.append(a)
+    if b is not None:
+        rank = len(b.layout)
+        inner = [rank - 2, rank - 1] if a is not None and a.layout[-2] else [rank - 2]
+        b = layout.contract_all(b, [d for d in inner if b.layout[d]])
+        parts.append(b)
+    return parts
+
+
+def attention(op: View) -> Seen:
+    """Every query sees itself, and all keys and values of its sequence."""
+    query, key, value = op.state("query"), op.state("key"), op.state("value")
+    if query is None or key is None or value is None:
+        return UNKNOWN
+    rank = len(query.layout)
+    both = [rank - 2, rank - 1]
+    query = layout.contract_all(query, [rank - 1])
+    key, value = layout.contract_all(key, both), layout.contract_all(value, both[:1])
+    return op.joined([query, key, value])
+
+
+def linear_layer(op: View) -> Seen:
+    """A sum over the last dimension."""
+    state = op.state("input")
+    if state is None or op.state("weight"):
+        return UNKNOWN
+    return layout.contract_all(state, [len(state.layout) - 1])

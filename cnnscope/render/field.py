@@ -1,0 +1,172 @@
+"""The reports of `cnnscope rf`: as text, Markdown, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from cnnscope.records import AxisField, FieldReport, LayerRow, UnitReport
+from cnnscope.render import facts, units
+
+_AXES = {1: ("L",), 2: ("H", "W"), 3: ("D", "H", "W")}
+
+
+class Grid(NamedTuple):
+    """A table as text: what stands above it, its titles and cells, what stands below it."""
+
+    name: str
+    header: str
+    titles: tuple[str, ...]
+    cells: tuple[tuple[str, ...], ...]
+    left: int  # so many columns begin at the left
+    below: tuple[tuple[str, str], ...]
+
+
+def grid(report: FieldReport | UnitReport) -> Grid:
+    """Either report as a table."""
+    return _growth(report) if isinstance(report, FieldReport) else _unit(report)
+
+
+def _growth(report: FieldReport) -> Grid:
+    titles = ("layer", "output", "field", "min", "stride", "padding", "centre", "in input", "")
+    return Grid(
+        report.source.name,
+        facts.header(report),
+        titles,
+        tuple(_cells(row) for row in report.layers),
+        2,
+        tuple(_sentences(report)),
+    )
+
+
+def _cells(row: LayerRow) -> tuple[str, ...]:
+    path = f"{row.path} #{row.call}" if row.call > 1 else row.path
+    if row.field is None:
+        return (path, units.output(row), "?", *[""] * 5, "unknown")
+    return (
+        path,
+        units.output(row),
+        units.field_size(row.field),
+        _each(row.field, "min_size"),
+        _each(row.field, "stride"),
+        _each(row.field, "padding"),
+        _centre(row.field),
+        units.same([units.span(a.clipped) for a in row.field]),
+        "unproductive" if row.unproductive else "",
+    )
+
+
+def _each(axes: Sequence[AxisField], name: str) -> str:
+    values = [getattr(axis, name) for axis in axes]
+    return "" if None in values else units.same([f"{v:g}" for v in values])
+
+
+def _centre(axes: Sequence[AxisField]) -> str:
+    """Where the middle of unit 0 lies, in pixels."""
+    known = [(a.local_size, a.padding) for a in axes]
+    texts = [f"{(s - 1) / 2 - p:g}" for s, p in known if s is not None and p is not None]
+    return units.same(texts) if len(texts) == len(axes) else ""
+
+
+def _sentences(report: FieldReport) -> list[tuple[str, str]]:
+    lines = [
+        ("outgrows", report.exceeds_input_at or "no layer: no field is larger than the input"),
+        ("covers", report.covers_input_at or "no layer: no unit sees all of the input"),
+    ]
+    if report.unproductive:
+        count = units.plural(len(report.unproductive), "layer")
+        lines.append(("unproductive", f"{count}, from {report.unproductive[0]} on"))
+    if report.unknown:
+        count = units.plural(len(report.unknown), "layer")
+        lines.append(("unknown", f"{count}, from {report.unknown[0]} on"))
+    if any(a.explicit for row in report.layers for a in row.field or ()):
+        lines.append(("note", "fields without a stride are true of this input size only"))
+    return lines
+
+
+def _unit(report: UnitReport) -> Grid:
+    names = _AXES.get(len(report.axes), tuple(map(str, range(len(report.axes)))))
+    cells = tuple(
+        (
+            name,
+            str(axis.unit),
+            units.interval(axis.unclipped),
+            units.interval(axis.clipped),
+            f"{axis.centre:g}",
+            str(axis.input_size),
+        )
+        for name, axis in zip(names, report.axes, strict=True)
+    )
+    titles = ("axis", "unit", "sees", "in the input", "centre", "input")
+    field = units.field(report.layer.field or ())
+    below = [("layer", f"{report.layer.path} ({units.operation(report.layer)})"), ("field", field)]
+    if report.global_context:
+        below.append(("context", "it also depends on a function of the whole image"))
+    return Grid(report.source.name, facts.header(report), titles, cells, 1, tuple(below))
+
+
+def text(report: FieldReport | UnitReport, width: int | None = None) -> str:
+    """An aligned table; in a terminal long names are cut to its width."""
+    table = grid(report)
+    rows = [table.titles, *table.cells]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(table.titles))]
+    excess = sum(widths) + 2 * (len(widths) - 1) - width if width else 0
+    widths[0] = max(widths[0] - max(excess, 0), min(widths[0], 12))
+    lines = [f"{table.name}   {table.header}", ""]
+    lines += [_line(row, widths, table.left, width) for row in rows]
+    lines += ["", *(f"{title:<13}{sentence}" for title, sentence in table.below)]
+    return "\n".join(lines) + "\n"
+
+
+def _line(row: Sequence[str], widths: Sequence[int], left: int, width: int | None) -> str:
+    cells = []
+    for i, (cell, size) in enumerate(zip(row, widths, strict=True)):
+        shown = cell if len(cell) <= size else "…" + cell[len(cell) - size + 1 :]
+        cells.append(shown.ljust(size) if i < left or i == len(row) - 1 else shown.rjust(size))
+    return "  ".join(cells).rstrip()[:width]
+
+
+def markdown(report: FieldReport | UnitReport) -> str:
+    """A heading, the table, and the sentences as a list."""
+    table = grid(report)
+    lines = [f"### {table.name}", "", table.header, ""]
+    lines.append(f"| {' | '.join(table.titles)} |")
+    marks = [":---" if i < table.left else "---:" for i in range(len(table.titles))]
+    lines.append(f"| {' | '.join(marks)} |")
+    lines += [f"| {' | '.join(cell.replace('_', chr(92) + '_') for cell in row)} |"
+              for row in table.cells]  # fmt: skip
+    lines += ["", *(f"- **{title}**: {sentence}" for title, sentence in table.below)]
+    return "\n".join(lines) + "\n"
+
+
+def to_csv(report: FieldReport | UnitReport) -> str:
+    """One line per layer and axis, raw numbers; nothing for `all` and for what is not known."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    if isinstance(report, UnitReport):
+        writer.writerow(("path", "axis", "unit", "first", "last", "clipped_first", "clipped_last"))
+        for i, axis in enumerate(report.axes):
+            writer.writerow((report.layer.path, i, axis.unit, *axis.unclipped, *axis.clipped))
+        return out.getvalue()
+    names = [f for f in AxisField.__struct_fields__ if f not in ("sizes", "clipped")]
+    last = ("clipped_min", "clipped_max", "unknown", "unproductive")
+    writer.writerow(("path", "call", "axis", *names, *last))
+    for row in report.layers:
+        for i, field in enumerate(row.field or (AxisField(None, None, None),)):
+            values = [getattr(field, name) for name in names]
+            flags = (int(row.field_unknown), int(row.unproductive))
+            writer.writerow((row.path, row.call, i, *map(_plain, values), *field.clipped, *flags))
+    return out.getvalue()
+
+
+def _plain(value: float | None) -> float | None:
+    return int(value) if isinstance(value, bool) else value
+
+
+def to_json(report: FieldReport | UnitReport) -> str:
+    """The whole report."""
+    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
