@@ -26,6 +26,8 @@ from cnnscope.records import (
 from cnnscope.run import trace_spec
 from cnnscope.trace import trace
 
+torch.set_num_threads(1)  # the graphs are small
+
 MEASURED = json.loads((Path(__file__).parent / "receptive_fields.json").read_text(encoding="utf-8"))
 
 

@@ -37,7 +37,7 @@ def fields(trace: Trace) -> tuple[Field | None, ...]:
 
 
 def spatial_axes(trace: Trace) -> int:
-    """How many axes the input has: as many as the first convolution, pool or upsampling slides over.
+    """How many axes the input has: as many as its first convolution, pool or upsampling has.
 
     Without one, an image of rank 4 has two and one of rank 5 three; there are none otherwise.
     """
@@ -169,7 +169,7 @@ def _axis_field(axis: maps.Axis, size: int) -> AxisField | None:
     return AxisField(
         size=None if axis.whole else sizes[-1],
         local_size=sizes[-1],
-        min_size=min(axis.least.sizes(), default=0) if axis.least else None,
+        min_size=min(*axis.least.sizes(), sizes[-1]) if axis.least else None,
         stride=stride,
         padding=padding,
         sizes=sizes if len(sizes) > 1 else (),
@@ -177,7 +177,7 @@ def _axis_field(axis: maps.Axis, size: int) -> AxisField | None:
         explicit=lines is None,
         input_size=size,
         units=axis.units,
-        clipped=(max(whole, min(extents)), max(whole, max(extents))),
+        clipped=(max(whole, min(extents)), max(whole, *extents)),
     )
 
 
