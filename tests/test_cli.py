@@ -134,7 +134,7 @@ def test_markdown_is_a_table():
     lines = run_cli("summary", "alexnet", "-f", "markdown").out.splitlines()
     assert lines[4].startswith("| layer | operation |")
     assert lines[5].startswith("| :--- | :--- |")
-    assert {line.count(" | ") for line in lines[4:20]} == {5}
+    assert {line.count(" | ") for line in lines[4:20]} == {6}
 
 
 # ---------------------------------------------------------------------------------- errors

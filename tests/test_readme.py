@@ -52,5 +52,5 @@ def test_links_lead_somewhere(page):
 
 def test_options_in_the_readme_exist():
     named = set(re.findall(r"(--[a-z][a-z-]+)", README.read_text(encoding="utf-8")))
-    known = run_cli("summary", "--help").out + run_cli("--help").out
+    known = run_cli("summary", "--help").out + run_cli("rf", "--help").out + run_cli("--help").out
     assert {option for option in named if option not in known} == set()

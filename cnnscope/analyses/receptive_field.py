@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isinf
+from math import inf, isinf
 from typing import Any
 
 from cnnscope import ops
@@ -11,7 +11,15 @@ from cnnscope.reach.layout import State
 from cnnscope.records import AxisField, Field, OpRecord, Trace, UnitMap
 
 _UNKNOWN_FIELD = Field(unknown=True)
-_SLIDES = ("conv", "max pool", "avg pool")
+_SLIDES = (
+    rules.convolution,
+    rules.pool,
+    rules.adaptive_pool,
+    rules.nearest,
+    rules.nearest_exact,
+    rules.linear,
+    rules.cubic,
+)
 
 
 def fields(trace: Trace) -> tuple[Field | None, ...]:
@@ -29,7 +37,7 @@ def fields(trace: Trace) -> tuple[Field | None, ...]:
 
 
 def spatial_axes(trace: Trace) -> int:
-    """How many axes the input has: as many as the first convolution or pool slides over.
+    """How many axes the input has: as many as its first convolution, pool or upsampling has.
 
     Without one, an image of rank 4 has two and one of rank 5 three; there are none otherwise.
     """
@@ -38,16 +46,18 @@ def spatial_axes(trace: Trace) -> int:
         return 0
     for record in trace.ops:
         entry = ops.lookup(record.name)
-        if entry is not None and entry.label in _SLIDES:
+        if entry is not None and entry.field in _SLIDES:
             return min(_slides_over(trace, record), max(ranks))
     return ranks[0] - 2 if ranks[0] in (4, 5) else 0
 
 
 def _slides_over(trace: Trace, record: OpRecord) -> int:
-    weight = record.inputs.get("weight")
-    if isinstance(weight, int):
-        return len(trace.tensors[weight].shape) - 2
-    return next((n for tag, n in (("1d", 1), ("2d", 2), ("3d", 3)) if tag in record.name), 2)
+    """Axes that an operation slides over; one where torch lends a 1d operation a second of one."""
+    op = ops.Op(trace, record)
+    if op.has("weight"):
+        return len(op.shape("weight")) - 2
+    named = next((n for tag, n in (("1d", 1), ("2d", 2), ("3d", 3)) if tag in record.name), 2)
+    return 1 if named == 2 and op.first[-2:-1] == op.out[-2:-1] == (1,) else named
 
 
 def _input_size(trace: Trace, count: int) -> tuple[int, ...]:
@@ -144,8 +154,10 @@ def _axis_field(axis: maps.Axis, size: int) -> AxisField | None:
     spans, lines = axis.spans, axis.lines
     if axis.lost and not axis.whole:
         return None
+    first, last = axis.whole or (0, -1)
+    whole = int(last - first) + 1 if first < inf else 0
     if spans is None:
-        return AxisField(None, None, None, input_size=size, clipped=(size, size))
+        return AxisField(None, None, None, input_size=size, clipped=(whole, whole))
     extents = {int(b - a) + 1 for a, b in zip(*spans, strict=True) if a <= b} or {0}
     sizes = (lines.sizes() if lines else tuple(sorted(extents))) or (0,)
     stride = padding = None
@@ -157,7 +169,7 @@ def _axis_field(axis: maps.Axis, size: int) -> AxisField | None:
     return AxisField(
         size=None if axis.whole else sizes[-1],
         local_size=sizes[-1],
-        min_size=min(axis.least.sizes(), default=0) if axis.least else None,
+        min_size=min(*axis.least.sizes(), sizes[-1]) if axis.least else None,
         stride=stride,
         padding=padding,
         sizes=sizes if len(sizes) > 1 else (),
@@ -165,7 +177,7 @@ def _axis_field(axis: maps.Axis, size: int) -> AxisField | None:
         explicit=lines is None,
         input_size=size,
         units=axis.units,
-        clipped=(size, size) if axis.whole else (min(extents), max(extents)),
+        clipped=(max(whole, min(extents)), max(whole, *extents)),
     )
 
 

@@ -13,7 +13,7 @@ from math import prod
 from typing import NamedTuple
 
 from cnnscope.reach import maps
-from cnnscope.reach.maps import ALL, LOST, Axis
+from cnnscope.reach.maps import Axis
 from cnnscope.records import Shape
 
 
@@ -68,12 +68,12 @@ class State(NamedTuple):
 
     def lose_axis(self, axis: int) -> State:
         """One axis is not followed any more, and every trace of it leaves the layout."""
-        value = ALL if self.axes[axis].whole else LOST
+        value = self.axes[axis].forgotten()
         layout = tuple(() if any(a.axis == axis for a in dim) else dim for dim in self.layout)
         others = {a.axis for dim in self.layout if any(b.axis == axis for b in dim) for a in dim}
         state = State(layout, self.axes).with_axis(axis, value)
         for other in others - {axis, -1}:
-            state = state.with_axis(other, ALL if self.axes[other].whole else LOST)
+            state = state.with_axis(other, self.axes[other].forgotten())
             state = State(
                 tuple(() if any(a.axis == other for a in d) else d for d in state.layout),
                 state.axes,
@@ -90,9 +90,8 @@ def blur(state: State, dim: int, size: int) -> State:
     if any(state.dims_of(axis) != [dim] for axis in axes):
         return state.lose([dim])
     for axis in axes:
-        if not state.axes[axis].whole:
-            state = state.with_axis(axis, LOST)
-    bits = sum(1 << a for a in axes if state.axes[a] is LOST)
+        state = state.with_axis(axis, state.axes[axis].forgotten())
+    bits = sum(1 << a for a in axes if state.axes[a].lost)
     atoms = (Atom(size, -2 - bits, 0),) if bits else ()
     return State((*state.layout[:dim], atoms, *state.layout[dim + 1 :]), state.axes)
 
@@ -246,7 +245,7 @@ def contract(state: State, dim: int, *, among: int | None = None, entirely: bool
         if atom.axis < -1:
             for axis, value in enumerate(state.axes):
                 if (-2 - atom.axis) >> axis & 1 and value.lost:
-                    state = state.with_axis(axis, ALL)
+                    state = state.with_axis(axis, value.summed())
             continue
         if among is not None and atom.axis != among:
             kept.append(atom)
@@ -261,7 +260,7 @@ def _spread(state: State, atom: Atom, *, entirely: bool) -> State:
     if axis.spans is None:
         return state
     if atom.size == axis.units and (entirely or atom.size > 1):
-        return state.with_axis(atom.axis, ALL)
+        return state.with_axis(atom.axis, axis.summed())
     if atom.size == 1:
         return state
     reading = maps.smear(atom.size, atom.weight, axis.units)
@@ -279,7 +278,7 @@ def _complete(state: State) -> State:
     """An axis none of whose positions are left, though it had many, has been seen whole."""
     for axis, value in enumerate(state.axes):
         if value.spans is not None and value.units > 1 and not state.dims_of(axis):
-            state = state.with_axis(axis, ALL)
+            state = state.with_axis(axis, value.summed())
     return state
 
 

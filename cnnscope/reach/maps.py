@@ -20,6 +20,7 @@ from typing import NamedTuple
 MAX_PERIOD = 4096
 Number = float  # integers, or an infinity for a unit that sees nothing
 Taps = Callable[[int], Iterable[int]]
+Interval = tuple[Number, Number]
 
 
 class Lines(NamedTuple):
@@ -57,10 +58,11 @@ class Axis:
 
     `lines` is None where the map has no regular form, `spans` is None where only the whole is
     seen. `least` is the map of the shortest path. `whole`: something in it depends on the whole
-    image. `lost`: positions are no longer told apart, so only a unit that sees all is known.
+    image, in fact on this interval of it (a crop or a stride may leave a rim unseen). `lost`:
+    positions are no longer told apart; together they see the interval `together`.
     """
 
-    __slots__ = ("least", "lines", "lost", "spans", "whole")
+    __slots__ = ("least", "lines", "lost", "spans", "together", "whole")
 
     def __init__(
         self,
@@ -68,20 +70,33 @@ class Axis:
         spans: Spans | None = None,
         least: Lines | None = None,
         *,
-        whole: bool = False,
+        whole: Interval | None = None,
         lost: bool = False,
+        together: Interval | None = None,
     ) -> None:
         self.lines, self.spans, self.least = lines, spans, least
-        self.whole, self.lost = whole, lost
+        self.whole, self.lost, self.together = whole, lost, together
 
     @property
     def units(self) -> int:
         """Units along the axis (0 where they are not told apart)."""
         return len(self.spans.lo) if self.spans else 0
 
-    def global_context(self) -> Axis:
-        """The same, joined with a function of the whole image."""
-        return Axis(self.lines, self.spans, self.least, whole=True, lost=self.lost)
+    def all_seen(self) -> Interval | None:
+        """What all units see together."""
+        if self.spans is None:
+            return _outer(self.whole, self.together)
+        return _outer(self.whole, (min(self.spans.lo), max(self.spans.hi)))
+
+    def summed(self) -> Axis:
+        """A function of all units."""
+        return Axis(whole=self.all_seen())
+
+    def forgotten(self) -> Axis:
+        """The same without telling positions apart."""
+        if self.whole:
+            return Axis(whole=self.all_seen())
+        return Axis(lost=True, together=self.all_seen())
 
 
 def identity(size: int) -> Axis:
@@ -91,8 +106,10 @@ def identity(size: int) -> Axis:
     return Axis(lines, Spans(pixels, pixels), lines)
 
 
-ALL = Axis(whole=True)
-LOST = Axis(lost=True)
+def _outer(a: Interval | None, b: Interval | None) -> Interval | None:
+    if a is None or b is None:
+        return a or b
+    return min(a[0], b[0]), max(a[1], b[1])
 
 
 class Reading(NamedTuple):
@@ -173,15 +190,17 @@ def join(a: Axis, b: Axis) -> Axis:
     """Both together: the hull of what either sees."""
     if a is b:
         return a
-    whole, lost = a.whole or b.whole, a.lost or b.lost
+    whole, lost = _outer(a.whole, b.whole), a.lost or b.lost
     if a.spans is None or b.spans is None:
         local = a if b.spans is None else b
         if local.whole == whole and local.lost == lost:
             return local
-        return Axis(local.lines, local.spans, local.least, whole=whole, lost=lost)
+        together = _outer(a.together, b.together)
+        return Axis(local.lines, local.spans, local.least, whole=whole, lost=lost,
+                    together=together)  # fmt: skip
     if a.units != b.units:
         if 1 not in (a.units, b.units):
-            return LOST if not whole else ALL
+            return join(a.forgotten(), b.forgotten())
         a, b = (held(a, b.units), b) if a.units == 1 else (a, held(b, a.units))
     assert a.spans is not None  # noqa: S101  for the type checker
     assert b.spans is not None  # noqa: S101
@@ -220,9 +239,12 @@ def concatenate(parts: Sequence[tuple[Axis | None, int]]) -> Axis:
     """
     seeing = [(axis, size) for axis, size in parts if axis is not None]
     if any(axis.spans is None for axis, _ in seeing):
-        if all(axis.spans is None and axis.whole for axis, _ in seeing):
-            return ALL
-        return Axis(lost=True, whole=False)
+        forgotten = [axis.forgotten() for axis, _ in seeing]
+        known = all(axis.whole for axis in forgotten)
+        joined = forgotten[0]
+        for other in forgotten[1:]:
+            joined = join(joined, other)
+        return joined if known else Axis(lost=True, together=joined.all_seen())
     if len(seeing) == 1:
         before = 0
         for axis, size in parts:
@@ -235,10 +257,10 @@ def concatenate(parts: Sequence[tuple[Axis | None, int]]) -> Axis:
         spans = axis.spans if axis is not None else None
         lo += spans.lo if spans else [inf] * size
         hi += spans.hi if spans else [-inf] * size
-    least = None
+    least, whole = None, None
     for axis, _ in seeing:
         least = _smaller(least, axis.least)
-    whole = any(axis.whole for axis, _ in seeing)
+        whole = _outer(whole, axis.whole)
     return Axis(None, Spans(tuple(lo), tuple(hi)), least, whole=whole)
 
 
