@@ -262,7 +262,11 @@ cli.main(["summary", "resnet18"])
 
 def test_ctrl_c_in_a_real_process():
     with subprocess.Popen(
-        [sys.executable, "-c", WAITING], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-c", WAITING],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # a job in the background of a shell is born deaf to Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     ) as process:
         assert process.stdout.readline() == b"running\n"
         process.send_signal(signal.SIGINT)
