@@ -169,7 +169,7 @@ def _axis_field(axis: maps.Axis, size: int) -> AxisField | None:
     return AxisField(
         size=None if axis.whole else sizes[-1],
         local_size=sizes[-1],
-        min_size=min(*axis.least.sizes(), sizes[-1]) if axis.least else None,
+        min_size=min((*axis.least.sizes(), sizes[-1])) if axis.least else None,
         stride=stride,
         padding=padding,
         sizes=sizes if len(sizes) > 1 else (),

@@ -102,7 +102,8 @@ def of_input(shape: Shape, count: int) -> State:
     layout = tuple(
         (Atom(size, d - first, 1),) if d >= first else () for d, size in enumerate(shape)
     )
-    return State(layout, tuple(maps.identity(size) for size in shape[first:]))
+    axes = {size: maps.identity(size) for size in shape[first:]}  # equal axes share their work
+    return State(layout, tuple(axes[size] for size in shape[first:]))
 
 
 def fits(state: State, shape: Shape) -> bool:

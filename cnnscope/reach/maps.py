@@ -141,6 +141,11 @@ def compose(axis: Axis, reading: Reading, units: int) -> Axis:
 def _compose_lines(lines: Lines | None, reading: Reading) -> Lines | None:
     if lines is None or not reading.turn:
         return None
+    if reading.turn == 1 and lines.period == 1:
+        seen = reading.of(0)
+        first, last = min(seen), max(seen)
+        lo0, hi0 = lines.lo[0] + first * lines.step, lines.hi[0] + last * lines.step
+        return Lines(lines.step * reading.move, (lo0,), (hi0,))
     turns = lines.period // gcd(lines.period, reading.move) if reading.move else 1
     period = reading.turn * turns
     if period > MAX_PERIOD:
@@ -149,9 +154,9 @@ def _compose_lines(lines: Lines | None, reading: Reading) -> Lines | None:
     lo: list[Number] = []
     hi: list[Number] = []
     for unit in range(period):
-        seen = [lines.at(tap) for tap in reading.of(unit)]
-        lo.append(min((a for a, _ in seen), default=inf))
-        hi.append(max((b for _, b in seen), default=-inf))
+        ends = [lines.at(tap) for tap in reading.of(unit)]
+        lo.append(min((a for a, _ in ends), default=inf))
+        hi.append(max((b for _, b in ends), default=-inf))
     return _shortest(Lines(step, tuple(lo), tuple(hi)))
 
 
@@ -170,15 +175,16 @@ def _shortest(lines: Lines) -> Lines:
 def _compose_spans(spans: Spans, taps: Taps, units: int) -> Spans:
     size = len(spans.lo)
     los, his = spans
+    ascending = list(los) == sorted(los) and list(his) == sorted(his)
     lo: list[Number] = []
     hi: list[Number] = []
     for unit in range(units):
         read = taps(unit)
-        if isinstance(read, range):
-            first = read.start if read.start >= 0 else read.start % read.step
-            cut = slice(first, max(read.stop, 0), read.step)
-            lo.append(min(los[cut], default=inf))
-            hi.append(max(his[cut], default=-inf))
+        if ascending and isinstance(read, range):
+            first, stop, step = read.start, min(read.stop, size), read.step
+            first = first if first >= 0 else first % step
+            lo.append(los[first] if first < stop else inf)
+            hi.append(his[stop - 1 - (stop - 1 - first) % step] if first < stop else -inf)
         else:
             inside = [tap for tap in read if 0 <= tap < size]
             lo.append(min([los[tap] for tap in inside], default=inf))
