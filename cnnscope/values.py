@@ -11,7 +11,8 @@ values that such code asks for, beside tensors that stay on the meta device:
   capacity: a detector's boxes lie on its anchors, and as many go on as its own limits let through
   (1,000 proposals and 100 detections in a Faster R-CNN).
 
-Nothing of the size of the weights or of a feature map is ever allocated.
+Nothing of the size of the weights is ever allocated, and of feature maps only those of at most
+`ANSWER_LIMIT` elements.
 """
 
 from __future__ import annotations
