@@ -23,6 +23,8 @@ from cnnscope.records import (
     TensorRecord,
     Trace,
 )
+from cnnscope.render import facts
+from cnnscope.report import report
 from cnnscope.run import trace_spec
 from cnnscope.tracer import trace
 
@@ -458,3 +460,14 @@ def test_small_inputs_have_unproductive_layers():
     # conv4_1 reads 44 px (conv3_3 40, pool3 44) of 32 px: its kernel finds nothing new
     assert report["unproductive"][0] == "features.14"
     assert json.loads(run_cli("rf", "resnet50", "-f", "json").out)["unproductive"] == []
+
+
+def test_totals_do_not_claim_a_field_that_was_lost_on_the_way():
+    class Folded(nn.Module):
+        def forward(self, x):
+            return F.fold(F.unfold(x, 3, padding=1), x.shape[-2:], 3, padding=1)
+
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), Folded(), nn.Conv2d(4, 4, 3))
+    given = report(trace(model, (torch.empty(1, 3, 16, 16, device="meta"),)))
+    line = dict(facts.totals(given))["field"]
+    assert line.startswith("not followed through 1")

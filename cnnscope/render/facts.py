@@ -41,7 +41,10 @@ def totals(report: ModelReport) -> list[tuple[str, str]]:
             f"{units.plural(t.conv_layers + t.linear_layers, 'weight layer')}",
         ),
     ]
-    if t.field:
+    unknown = _first_unknown_field(report)
+    if unknown:
+        lines.append(("field", f"not followed through {unknown}, nor known after it"))
+    elif t.field:
         lines.append(("field", _field(t)))
     if t.buffers:
         text = f"{units.integer(t.buffers)} ({units.nbytes(t.buffer_bytes)})"
@@ -78,6 +81,13 @@ def omitted(view: View) -> str:
     if view.hidden:
         parts.append(f"{units.plural(view.hidden, 'minor row')} hidden (--all)")
     return "shown: " + ", ".join(parts) if parts else ""
+
+
+def _first_unknown_field(report: ModelReport) -> str:
+    """The first layer behind which the field of the model's output is lost, "" if it is known."""
+    if not report.layers[0].field_unknown:
+        return ""
+    return next((row.path for row in report.layers if row.leaf and row.field_unknown), "")
 
 
 def _field(t: Totals) -> str:
