@@ -142,6 +142,11 @@ class Trace(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
     schema_version: int = TRACE_SCHEMA
 
+    @property
+    def input_specs(self) -> tuple[TensorSpec, ...]:
+        """Shape and dtype of every input."""
+        return tuple(TensorSpec(self.tensors[t].shape, self.tensors[t].dtype) for t in self.inputs)
+
 
 # ------------------------------------------------------------------------------ the report
 

@@ -1,7 +1,7 @@
 """From a trace to the report of `cnnscope summary`: the analyses, joined."""
 
 from cnnscope.analyses import cost, growth, layers, memory, params, receptive_field
-from cnnscope.records import LayerRow, ModelReport, TensorSpec, Totals, Trace
+from cnnscope.records import LayerRow, ModelReport, Totals, Trace
 
 
 def report(trace: Trace) -> ModelReport:
@@ -9,9 +9,7 @@ def report(trace: Trace) -> ModelReport:
     rows = layers.rows(trace, receptive_field.fields(trace))
     return ModelReport(
         source=trace.source,
-        inputs=tuple(
-            TensorSpec(trace.tensors[t].shape, trace.tensors[t].dtype) for t in trace.inputs
-        ),
+        inputs=trace.input_specs,
         device=trace.device,
         layers=rows,
         totals=_totals(trace, rows),

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 from cnnscope.analyses import growth, layers, receptive_field
 from cnnscope.errors import RequestError
 from cnnscope.records import (
     Field,
     FieldReport,
-    LayerRow,
-    TensorSpec,
     Trace,
     UnitAxis,
     UnitMap,
@@ -33,7 +30,7 @@ def field_report(trace: Trace) -> FieldReport:
     )
     return FieldReport(
         source=trace.source,
-        inputs=_inputs(trace),
+        inputs=trace.input_specs,
         device=trace.device,
         layers=shown,
         exceeds_input_at=growth.exceeds_input_at(rows),
@@ -58,7 +55,7 @@ def unit_report(trace: Trace, layer: str, unit: Sequence[int] | None = None) -> 
         RequestError: there is no such layer or unit, or its field is not known.
     """
     fields = receptive_field.fields(trace)
-    row = find_layer(layers.rows(trace, fields), layer)
+    row = layers.find(layers.rows(trace, fields), layer)
     field = fields[row.tensor] if row.tensor >= 0 else None
     if field is None or field.unknown:
         reason = "sees nothing of the input" if field is None else "has a field that is not known"
@@ -68,22 +65,8 @@ def unit_report(trace: Trace, layer: str, unit: Sequence[int] | None = None) -> 
     _check(layer, chosen, counts)
     context = field.global_context or any(m is None for m in field.maps)
     return UnitReport(
-        trace.source, _inputs(trace), trace.device, row, _axes(field, chosen), context
+        trace.source, trace.input_specs, trace.device, row, _axes(field, chosen), context
     )
-
-
-def find_layer(rows: Sequence[LayerRow], path: str) -> LayerRow:
-    """The row of a layer.
-
-    Raises:
-        RequestError: there is none; it names the nearest.
-    """
-    found = next((row for row in rows if row.path == path), None)
-    if found is None:
-        near = get_close_matches(path, [row.path for row in rows], 3, 0.4)
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
-        raise RequestError(f"there is no layer {path[:80]!r}{hint}")
-    return found
 
 
 def _check(layer: str, unit: Sequence[int], counts: Sequence[int]) -> None:
@@ -109,7 +92,3 @@ def _axis(units: UnitMap | None, index: int, size: int) -> UnitAxis:
     return UnitAxis(
         index, (first, last), (units.lo[index], units.hi[index]), (first + last) / 2, size
     )
-
-
-def _inputs(trace: Trace) -> tuple[TensorSpec, ...]:
-    return tuple(TensorSpec(trace.tensors[t].shape, trace.tensors[t].dtype) for t in trace.inputs)

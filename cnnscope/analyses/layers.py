@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from difflib import get_close_matches
 from math import prod
 from typing import Any, NamedTuple
 
@@ -10,6 +12,7 @@ from cnnscope import ops
 from cnnscope.analyses import growth, shapes
 from cnnscope.analyses import params as parameters
 from cnnscope.analyses.cost import tensor_bytes
+from cnnscope.errors import RequestError
 from cnnscope.records import (
     CallRecord,
     Field,
@@ -325,3 +328,17 @@ def _local_name(trace: Trace, call: CallRecord) -> str:
         return path
     outer = trace.modules[trace.calls[call.parent].module].path
     return path.removeprefix(f"{outer}.") if outer else path
+
+
+def find(rows: Sequence[LayerRow], path: str) -> LayerRow:
+    """The row of a layer.
+
+    Raises:
+        RequestError: there is none; it names the nearest.
+    """
+    found = next((row for row in rows if row.path == path), None)
+    if found is None:
+        near = get_close_matches(path, [row.path for row in rows], 3, 0.4)
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        raise RequestError(f"there is no layer {path[:80]!r}{hint}")
+    return found

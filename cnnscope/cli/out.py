@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cnnscope.errors import RequestError
 
 if TYPE_CHECKING:
-    from cnnscope.records import FieldReport, ModelReport, UnitReport
+    from rich.text import Text
+
+    from cnnscope.records import ModelReport
     from cnnscope.render.columns import Column
+    from cnnscope.render.page import Page
     from cnnscope.render.view import Options
 
 
@@ -35,26 +38,45 @@ def write_summary(
     elif path is not None:
         write(terminal.summary(report, view(report, options), columns).plain, path)
     else:
-        _show(report, options, columns)
+        shown = view(report, options)
+        _print(
+            lambda width, plain: terminal.summary(
+                report, shown, columns, width=width, ascii_only=plain
+            )
+        )
 
 
-def write_field(report: FieldReport | UnitReport, format_: str, path: Path | None) -> None:
-    """Render a report of receptive fields and write it to a file or to stdout."""
-    from cnnscope.render import field
+class Renderer(Protocol):
+    """A module of `render/` that lays a report out as a page, and writes its raw numbers."""
 
-    if format_ == "table":
-        write(field.text(report, _width() if path is None else None), path)
+    def page(self, report: Any, /) -> Page:
+        """What a person reads, as text or Markdown."""
+        ...
+
+    def to_csv(self, report: Any, /) -> str:
+        """Raw numbers, one line per row."""
+        ...
+
+    def to_json(self, report: Any, /) -> str:
+        """The whole report."""
+        ...
+
+
+def write_report(report: Any, renderer: Renderer, format_: str, path: Path | None) -> None:
+    """Render a report and write it to a file or to stdout."""
+    from cnnscope.render import page
+
+    if format_ == "json":
+        write(renderer.to_json(report), path)
+    elif format_ == "csv":
+        write(renderer.to_csv(report), path)
+    elif format_ == "markdown":
+        write(page.markdown(renderer.page(report)), path)
+    elif path is not None:
+        write(page.text(renderer.page(report)).plain, path)
     else:
-        formats = {"json": field.to_json, "csv": field.to_csv, "markdown": field.markdown}
-        write(formats[format_](report), path)
-
-
-def _width() -> int | None:
-    """Columns of the terminal; None for a pipe, which has no end."""
-    from rich.console import Console
-
-    console = Console()
-    return console.width if console.is_terminal else None
+        laid_out = renderer.page(report)
+        _print(lambda width, plain: page.text(laid_out, width, ascii_only=plain))
 
 
 def write(text: str, path: Path | None) -> None:
@@ -86,18 +108,12 @@ def check_writable(path: Path | None) -> None:
         raise RequestError(f"--output {path}: there is no folder {path.parent}")
 
 
-def _show(report: ModelReport, options: Options, columns: Sequence[Column]) -> None:
-    """The table on stdout: as wide as the terminal, or as wide as it needs to be."""
+def _print(render: Callable[[int | None, bool], Text]) -> None:
+    """Text on stdout: as wide as the terminal, or as wide as it needs to be."""
     from rich.console import Console
 
-    from cnnscope.render import terminal
-    from cnnscope.render.view import view
-
-    shown = view(report, options)
-    plain = not _can_encode("·▌█…")
     console = Console(highlight=False, soft_wrap=True)
-    width = console.width if console.is_terminal else None
-    text = terminal.summary(report, shown, columns, width=width, ascii_only=plain)
+    text = render(console.width if console.is_terminal else None, not _can_encode("·▌█…"))
     if console.is_terminal:
         console.print(text, end="")
     else:

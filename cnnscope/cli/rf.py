@@ -7,6 +7,7 @@ from typing import Annotated, Optional
 import typer
 
 from cnnscope.cli import options
+from cnnscope.cli.load import load
 from cnnscope.errors import RequestError
 
 
@@ -41,25 +42,16 @@ def rf(
     input before the layer has run.
     """
     from cnnscope.cli import out
-    from cnnscope.spec import parse_arguments
 
     chosen = _unit(unit, layer)
-    arguments = parse_arguments(arg or ())
     out.check_writable(output)
 
+    from cnnscope.render import field
     from cnnscope.rf import field_report, unit_report
-    from cnnscope.run import trace_spec
 
-    trace = trace_spec(
-        model,
-        inputs=input_ or (),
-        arguments=arguments,
-        num_classes=num_classes,
-        batch_size=batch_size,
-        dtype=dtype,
-    )
+    trace = load(model, input_, batch_size, num_classes, arg, dtype)
     report = field_report(trace) if layer is None else unit_report(trace, layer, chosen)
-    out.write_field(report, format_.value, output)
+    out.write_report(report, field, format_.value, output)
 
 
 def _unit(text: str | None, layer: str | None) -> tuple[int, ...] | None:

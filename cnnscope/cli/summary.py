@@ -8,6 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from cnnscope.cli import options
+from cnnscope.cli.load import load
 from cnnscope.errors import RequestError
 
 
@@ -55,7 +56,6 @@ def summary(
     from cnnscope.cli import out
     from cnnscope.render import columns as all_columns
     from cnnscope.render.view import Options
-    from cnnscope.spec import parse_arguments
 
     if format_ in (options.Format.JSON, options.Format.CSV):
         given = {"--depth": depth, "--unfold": unfold, "--all": everything, "--columns": columns}
@@ -68,20 +68,11 @@ def summary(
         all_columns.DEFAULT if columns is None else [key.strip() for key in columns.split(",")]
     )
     chosen_rows = Options(_depth(depth), unfold, everything, sort, filter_)
-    arguments = parse_arguments(arg or ())
     out.check_writable(output)
 
     from cnnscope.report import report
-    from cnnscope.run import trace_spec
 
-    trace = trace_spec(
-        model,
-        inputs=input_ or (),
-        arguments=arguments,
-        num_classes=num_classes,
-        batch_size=batch_size,
-        dtype=dtype,
-    )
+    trace = load(model, input_, batch_size, num_classes, arg, dtype)
     out.write_summary(report(trace), chosen_rows, chosen, format_.value, output)
 
 

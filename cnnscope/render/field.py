@@ -5,42 +5,41 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import msgspec
 
 from cnnscope.records import AxisField, FieldReport, LayerRow, UnitReport
 from cnnscope.render import facts, units
+from cnnscope.render.page import Heading, Page, Table
 
 _AXES = {1: ("L",), 2: ("H", "W"), 3: ("D", "H", "W")}
 
 
-class Grid(NamedTuple):
-    """A table as text: what stands above it, its titles and cells, what stands below it."""
+_GROWTH = (
+    Heading("layer", left=True, least=12),
+    Heading("output", left=True),
+    Heading("field"),
+    Heading("min", drop=2),
+    Heading("stride"),
+    Heading("padding", drop=3),
+    Heading("centre", drop=4),
+    Heading("in input", drop=1),
+    Heading("", left=True),
+)
+_UNIT = (
+    Heading("axis", left=True),
+    *map(Heading, ("unit", "sees", "in the input", "centre", "input")),
+)
 
-    name: str
-    header: str
-    titles: tuple[str, ...]
-    cells: tuple[tuple[str, ...], ...]
-    left: int  # so many columns begin at the left
-    below: tuple[tuple[str, str], ...]
 
-
-def grid(report: FieldReport | UnitReport) -> Grid:
-    """Either report as a table."""
+def page(report: FieldReport | UnitReport) -> Page:
+    """Either report as a page."""
     return _growth(report) if isinstance(report, FieldReport) else _unit(report)
 
 
-def _growth(report: FieldReport) -> Grid:
-    titles = ("layer", "output", "field", "min", "stride", "padding", "centre", "in input", "")
-    return Grid(
-        report.source.name,
-        facts.header(report),
-        titles,
-        tuple(_cells(row) for row in report.layers),
-        2,
-        tuple(_sentences(report)),
-    )
+def _growth(report: FieldReport) -> Page:
+    table = Table(_GROWTH, tuple(map(_cells, report.layers)))
+    return Page(report.source.name, facts.header(report), (table,), tuple(_sentences(report)))
 
 
 def _cells(row: LayerRow) -> tuple[str, ...]:
@@ -88,7 +87,7 @@ def _sentences(report: FieldReport) -> list[tuple[str, str]]:
     return lines
 
 
-def _unit(report: UnitReport) -> Grid:
+def _unit(report: UnitReport) -> Page:
     names = _AXES.get(len(report.axes), tuple(map(str, range(len(report.axes)))))
     cells = tuple(
         (
@@ -101,46 +100,11 @@ def _unit(report: UnitReport) -> Grid:
         )
         for name, axis in zip(names, report.axes, strict=True)
     )
-    titles = ("axis", "unit", "sees", "in the input", "centre", "input")
     field = units.field(report.layer.field or ())
     below = [("layer", f"{report.layer.path} ({units.operation(report.layer)})"), ("field", field)]
     if report.global_context:
         below.append(("context", "it also depends on a function of the whole image"))
-    return Grid(report.source.name, facts.header(report), titles, cells, 1, tuple(below))
-
-
-def text(report: FieldReport | UnitReport, width: int | None = None) -> str:
-    """An aligned table; in a terminal long names are cut to its width."""
-    table = grid(report)
-    rows = [table.titles, *table.cells]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(table.titles))]
-    excess = sum(widths) + 2 * (len(widths) - 1) - width if width else 0
-    widths[0] = max(widths[0] - max(excess, 0), min(widths[0], 12))
-    lines = [f"{table.name}   {table.header}", ""]
-    lines += [_line(row, widths, table.left, width) for row in rows]
-    lines += ["", *(f"{title:<13}{sentence}" for title, sentence in table.below)]
-    return "\n".join(lines) + "\n"
-
-
-def _line(row: Sequence[str], widths: Sequence[int], left: int, width: int | None) -> str:
-    cells = []
-    for i, (cell, size) in enumerate(zip(row, widths, strict=True)):
-        shown = cell if len(cell) <= size else "…" + cell[len(cell) - size + 1 :]
-        cells.append(shown.ljust(size) if i < left or i == len(row) - 1 else shown.rjust(size))
-    return "  ".join(cells).rstrip()[:width]
-
-
-def markdown(report: FieldReport | UnitReport) -> str:
-    """A heading, the table, and the sentences as a list."""
-    table = grid(report)
-    lines = [f"### {table.name}", "", table.header, ""]
-    lines.append(f"| {' | '.join(table.titles)} |")
-    marks = [":---" if i < table.left else "---:" for i in range(len(table.titles))]
-    lines.append(f"| {' | '.join(marks)} |")
-    lines += [f"| {' | '.join(cell.replace('_', chr(92) + '_') for cell in row)} |"
-              for row in table.cells]  # fmt: skip
-    lines += ["", *(f"- **{title}**: {sentence}" for title, sentence in table.below)]
-    return "\n".join(lines) + "\n"
+    return Page(report.source.name, facts.header(report), (Table(_UNIT, cells),), tuple(below))
 
 
 def to_csv(report: FieldReport | UnitReport) -> str:

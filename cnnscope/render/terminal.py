@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from cnnscope.records import ModelReport
-from cnnscope.render import facts, units
+from cnnscope.render import facts, page, units
 from cnnscope.render.columns import Column
 from cnnscope.render.view import Line, View
 
@@ -46,32 +46,20 @@ def summary(
         ascii_only: for a terminal that cannot show the bars.
     """
     text = Text(no_wrap=True, overflow="ignore")
-    text.append(_clip(report.source.name, width), "bold")
-    header = facts.header(report)
-    joined = f"   {header}"
-    if width is not None and len(report.source.name) + len(joined) > width:
-        joined = "\n" + "\n".join(_wrap(header, width, ""))
-    text.append(joined, "dim")
-    text.append("\n\n")
+    page.heading(text, report.source.name, facts.header(report), width)
+    text.append("\n")
     table, dropped = _table(report, view, columns, width, ascii_only=ascii_only)
     text.append_text(table)
     text.append("\n")
-    for title, value in facts.totals(report):
-        text.append(f"{title:<12}", "bold")
-        text.append("\n".join(_wrap(value, width, " " * 12, first=12)))
-        text.append("\n")
-    for finding in facts.findings(report):
-        text.append("\n".join(_wrap(f"! {finding}", width, "  ")), "yellow")
-        text.append("\n")
+    page.sentences(text, facts.totals(report), width)
+    page.sentences(text, [("!", finding) for finding in facts.findings(report)], width)
     left_out = facts.omitted(view)
     if dropped:
         left_out = "; ".join(filter(None, [f"too narrow for {', '.join(dropped)}", left_out]))
     if left_out:
-        text.append("\n".join(_wrap(left_out, width, "")), "dim")
+        text.append("\n".join(page.wrap(left_out, width)), "dim")
         text.append("\n")
-    if ascii_only:
-        return Text(text.plain.replace("·", "|").encode("ascii", "replace").decode())
-    return text
+    return page.plain(text) if ascii_only else text
 
 
 def _table(
@@ -177,18 +165,3 @@ def _style(column: Column, line: Line) -> str:
     if column.key in ("layer", "path"):
         return "" if line.row.leaf else "bold"
     return "dim" if column.key == "output" else ""
-
-
-def _wrap(value: str, width: int | None, indent: str, first: int = 0) -> list[str]:
-    """Lines of at most `width`; the first begins after `first` columns."""
-    if width is None:
-        return [value]
-    lines: list[str] = []
-    current, room = "", max(width - first, 8)
-    for word in value.split(" "):
-        if current and len(current) + 1 + len(word) > room:
-            lines.append(current)
-            current, room = indent + word, max(width, 8)
-        else:
-            current = f"{current} {word}" if current else word
-    return [*lines, current]
