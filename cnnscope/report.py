@@ -1,7 +1,7 @@
 """From a trace to the report of `cnnscope summary`: the analyses, joined."""
 
 from cnnscope.analyses import cost, growth, layers, memory, params, receptive_field
-from cnnscope.records import LayerRow, ModelReport, Totals, Trace
+from cnnscope.records import About, Card, LayerRow, ModelReport, Totals, Trace
 
 
 def report(trace: Trace) -> ModelReport:
@@ -18,6 +18,23 @@ def report(trace: Trace) -> ModelReport:
         unknown=cost.unknown_ops(trace),
         mismatches=tuple(row.path for row in rows if _disagrees(row)),
         notes=trace.notes,
+    )
+
+
+def card(trace: Trace, about: About) -> Card:
+    """A model in one line."""
+    totals = report(trace).totals
+    return Card(
+        name=trace.source.name,
+        source=trace.source.source,
+        about=about,
+        inputs=trace.input_specs,
+        params=totals.params,
+        macs=totals.macs,
+        element_ops=totals.element_ops,
+        peak_activation_bytes=totals.peak_activation_bytes,
+        field=tuple(axis.local_size or 0 for axis in totals.field or ()) or None,
+        weight_layers=totals.conv_layers + totals.linear_layers,
     )
 
 

@@ -93,6 +93,24 @@ def parse_input(text: str) -> InputSpec:
     return InputSpec(tuple(map(int, parts)), dtype, text.strip())
 
 
+_QUANTITY = re.compile(r"(\d+(?:\.\d+)?|\.\d+) ?(?:([kKMGTP])(i?)(B?)|B)?")
+
+
+def parse_quantity(text: str, option: str) -> float:
+    """`10M`, `1.5G`, `50MiB`, `75`: k, M, G, T, P are powers of 1000, and with an i of 1024.
+
+    Raises:
+        RequestError: it is no such number.
+    """
+    found = _QUANTITY.fullmatch(text.strip())
+    if found is None or len(text) > 30:
+        raise RequestError(f"{option} {printable(text)!r}: expected a number such as 10M or 50MiB")
+    number, prefix, binary, _ = found.groups()
+    power = " KMGTP".index((prefix or " ").upper())
+    scale: int = (1024 if binary else 1000) ** power
+    return float(number) * scale
+
+
 def parse_arguments(texts: Sequence[str]) -> dict[str, Any]:
     """`name=value` pairs, each value a Python literal.
 

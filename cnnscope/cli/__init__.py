@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from cnnscope import __version__
-from cnnscope.cli import rf, summary
+from cnnscope.cli import list_, options, rf, summary
+from cnnscope.cli.cache import cache
 from cnnscope.errors import CnnscopeError
 
 app = typer.Typer(
@@ -21,8 +22,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(summary.summary)
-app.command()(rf.rf)
+app.command()(options.cached(summary.summary))
+app.command()(options.cached(rf.rf))
+app.command("list")(options.cached(list_.list_))
+app.add_typer(cache)
 
 _debug = False
 

@@ -1,12 +1,17 @@
-"""From the options of a command to a trace."""
+"""From the options of a command to a trace, through the store."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import typer
+
+from cnnscope.cli import options
+
 if TYPE_CHECKING:
     from cnnscope.records import Trace
+    from cnnscope.store import Store
 
 
 def load(
@@ -17,20 +22,27 @@ def load(
     arg: Sequence[str] | None = None,
     dtype: str | None = None,
 ) -> Trace:
-    """Trace the model that the options of the same names ask for.
+    """The trace that the options of the same names ask for.
 
     Raises:
         RequestError: an option cannot be understood or carried out.
         ModelError: the model failed.
     """
-    from cnnscope.run import trace_spec
+    from cnnscope import stored
     from cnnscope.spec import parse_arguments
 
-    return trace_spec(
-        model,
-        inputs=input_ or (),
-        arguments=parse_arguments(arg or ()),
-        num_classes=num_classes,
-        batch_size=batch_size,
-        dtype=dtype,
-    )
+    arguments = parse_arguments(arg or ())
+    request = stored.Request(model, tuple(input_ or ()), arguments, num_classes, batch_size, dtype)
+    return stored.trace(request, store())
+
+
+def store() -> Store | None:
+    """The user's store; None with --no-cache."""
+    return None if options.cache_refused() else any_store()
+
+
+def any_store() -> Store:
+    """The user's store, which tells of damage on stderr."""
+    from cnnscope.store import Store, default_root
+
+    return Store(default_root(), lambda message: typer.echo(f"cnnscope: {message}", err=True))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional, get_type_hints
 
 import typer
+
+_no_cache = False
 
 
 class Format(str, Enum):
@@ -52,3 +57,32 @@ Output = Annotated[
     Optional[Path],
     typer.Option("--output", "-o", metavar="FILE", help="Write to a file.", show_default=False),
 ]
+
+
+def cached(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that answers from the store the option not to: --no-cache."""
+    option = typer.Option("--no-cache", help="Neither read nor write stored traces.")
+    kind = Annotated[bool, option]
+
+    @functools.wraps(command)
+    def run(*args: Any, no_cache: bool, **kwargs: Any) -> None:
+        global _no_cache  # noqa: PLW0603
+        _no_cache = no_cache
+        command(*args, **kwargs)
+
+    hints = {**get_type_hints(command, include_extras=True), "no_cache": kind}
+    given = [
+        parameter.replace(annotation=hints[name])
+        for name, parameter in inspect.signature(command).parameters.items()
+    ]
+    added = inspect.Parameter(
+        "no_cache", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind
+    )
+    run.__signature__ = inspect.Signature([*given, added])  # type: ignore[attr-defined]
+    run.__annotations__ = hints
+    return run
+
+
+def cache_refused() -> bool:
+    """Whether the command that runs was told --no-cache."""
+    return _no_cache

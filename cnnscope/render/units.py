@@ -127,9 +127,9 @@ def same(texts: list[str]) -> str:
     return texts[0] if len(set(texts)) == 1 else "x".join(texts)
 
 
-def plural(count: int, noun: str) -> str:
-    """1 layer, 2 layers."""
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+def plural(count: int, noun: str, nouns: str = "") -> str:
+    """1 layer, 2 layers, 3 entries."""
+    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
 
 
 def _one(sizes: tuple[int, ...]) -> str:

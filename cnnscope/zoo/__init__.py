@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
-from cnnscope.records import Inputs, Source
+from cnnscope.records import About, Inputs, Shape, Source
 from cnnscope.spec import ModelSpec, printable
 
 if TYPE_CHECKING:
@@ -32,6 +32,10 @@ class Library(Protocol):
 
     def default_inputs(self, name: str, model: nn.Module) -> Inputs:
         """What the model is published for."""
+        ...
+
+    def about(self, name: str, shape: Shape) -> About:
+        """What it says of a model whose first input has this shape (N, C, H, W)."""
         ...
 
     def versions(self) -> dict[str, str]:
@@ -60,16 +64,21 @@ def build(spec: ModelSpec, arguments: Mapping[str, Any], *, with_values: bool = 
         RequestError: no such source or model, or an argument that the constructor refuses.
         ModelError: the constructor failed.
     """
-    source, library = _find(spec)
+    source, found = _find(spec)
     try:
-        model, values = _on_meta(library, spec, arguments, with_values=with_values)
+        model, values = _on_meta(found, spec, arguments, with_values=with_values)
     except CnnscopeError:
         raise
     except Exception as error:
         raise _constructor_error(spec, arguments, error) from error
     literals = {name: repr(value) for name, value in arguments.items()}
-    origin = Source(spec.text, source, spec.name, literals, library.versions())
-    return Built(model.eval(), library.default_inputs(spec.name, model), origin, values)
+    origin = Source(spec.text, source, spec.name, literals, found.versions())
+    return Built(model.eval(), found.default_inputs(spec.name, model), origin, values)
+
+
+def library(source: str) -> Library:
+    """The module of a source."""
+    return cast("Library", importlib.import_module(f"cnnscope.zoo.{source}"))
 
 
 def _find(spec: ModelSpec) -> tuple[str, Library]:
@@ -80,10 +89,10 @@ def _find(spec: ModelSpec) -> tuple[str, Library]:
         )
     known: list[str] = []
     for source in (spec.source,) if spec.source else SOURCES:
-        library = cast("Library", importlib.import_module(f"cnnscope.zoo.{source}"))
-        names = library.names()
+        known_library = library(source)
+        names = known_library.names()
         if spec.name in names:
-            return source, library
+            return source, known_library
         known += names
     nearest = difflib.get_close_matches(spec.name[:80].lower(), known, n=4, cutoff=0.5)
     nearest = nearest or [name for name in known if spec.name.lower() in name][:4]

@@ -16,7 +16,7 @@ from torchvision.models import get_model_builder, get_model_weights, list_models
 from torchvision.models._api import WeightsEnum
 
 from cnnscope.errors import RequestError
-from cnnscope.records import Inputs, TensorSpec
+from cnnscope.records import About, Inputs, Shape, TensorSpec
 
 _CLIP_LENGTH = 16  # frames, where the weights do not say
 _FLOW_SIZE = (520, 960)  # RAFT's evaluation size on Sintel, padded to a multiple of 8
@@ -58,6 +58,28 @@ def default_inputs(name: str, model: nn.Module) -> Inputs:
     if kind == "video":
         return Inputs((TensorSpec((1, 3, _clip_length(name), *size)),))
     return Inputs((TensorSpec((1, 3, *size)),))
+
+
+def about(name: str, shape: Shape) -> About:
+    """Family (the file that defines it), task (the folder), and published accuracy.
+
+    Weights for another input size, and weights of the quantized form, say nothing of this model.
+    """
+    folder, _, family = get_model_builder(name).__module__.rpartition(".")
+    task = folder.removeprefix("torchvision.models").strip(".") or "classification"
+    found = [
+        metrics["acc@1"]
+        for weights in get_model_weights(name)
+        for metrics in weights.meta["_metrics"].values()
+        if "acc@1" in metrics and "backend" not in weights.meta and _crop(weights) == shape[-2:]
+    ]
+    return About(family, task.replace("_", " "), max(found, default=None))
+
+
+def _crop(weights: WeightsEnum) -> Shape:
+    """The height and width that published weights were evaluated at."""
+    size = list(getattr(weights.transforms(), "crop_size", ()))
+    return (int(size[0]), int(size[-1])) if size else ()
 
 
 def _published_arguments(builder: Callable[..., nn.Module]) -> dict[str, Any]:

@@ -1,0 +1,137 @@
+"""`cnnscope list`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from cnnscope.cli import options
+from cnnscope.errors import RequestError
+
+if TYPE_CHECKING:
+    from cnnscope.catalogue import Wanted
+    from cnnscope.records import Listed
+    from cnnscope.store import Store
+
+_KEYS = ("params", "macs", "activations", "field", "layers", "acc")
+
+
+def list_(
+    pattern: Annotated[
+        str, typer.Argument(help="Names to show, with * and ?.", show_default=False)
+    ] = "*",
+    source: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--source",
+            help="Of torchvision, classic, timm. Repeatable. Left out: torchvision and classic.",
+        ),
+    ] = None,
+    sort: Annotated[
+        Optional[str],
+        typer.Option("--sort", help=f"Largest first, by {', '.join(_KEYS[:-1])} or acc."),
+    ] = None,
+    task: Annotated[
+        str, typer.Option("--task", help="Such as classification, detection, segmentation, video.")
+    ] = "",
+    family: Annotated[str, typer.Option("--family", help="Such as resnet.")] = "",
+    max_params: Annotated[
+        Optional[str], typer.Option("--max-params", metavar="N", help="Such as 10M.")
+    ] = None,
+    min_params: Annotated[Optional[str], typer.Option("--min-params", metavar="N")] = None,
+    max_macs: Annotated[
+        Optional[str], typer.Option("--max-macs", metavar="N", help="Such as 1.5G.")
+    ] = None,
+    max_activations: Annotated[
+        Optional[str],
+        typer.Option("--max-activations", metavar="BYTES", help="Of the peak, such as 50MiB."),
+    ] = None,
+    min_field: Annotated[
+        Optional[str], typer.Option("--min-field", metavar="N", help="Pixels.")
+    ] = None,
+    min_acc: Annotated[
+        Optional[str], typer.Option("--min-acc", metavar="PERCENT", help="Published top-1.")
+    ] = None,
+    pareto: Annotated[
+        Optional[str],
+        typer.Option(
+            "--pareto", metavar="A:B", help="Mark what no other model beats, as in params:acc."
+        ),
+    ] = None,
+    format_: options.FormatOption = options.Format.TABLE,
+    output: options.Output = None,
+) -> None:
+    """Every model that can be named: parameters, MACs, memory, field, published accuracy.
+
+    Example: cnnscope list 'resnet*' --sort macs
+
+    The first run traces what it lists, on all cores, and keeps it; afterwards it is instant.
+    """
+    from cnnscope import catalogue
+    from cnnscope.cli import load, out
+    from cnnscope.render import catalogue as renderer
+    from cnnscope.spec import parse_quantity
+
+    def limits(**given: str | None) -> dict[str, float]:
+        return {
+            key.partition("_")[2]: parse_quantity(value, f"--{key.replace('_', '-')}")
+            for key, value in given.items()
+            if value is not None
+        }
+
+    _known("--sort", sort)
+    wanted = catalogue.Wanted(
+        pattern,
+        _sources(source),
+        task,
+        family,
+        limits(max_params=max_params, max_macs=max_macs, max_activations=max_activations),
+        limits(min_params=min_params, min_field=min_field, min_acc=min_acc),
+    )
+    axes = _pareto(pareto)
+    out.check_writable(output)
+    listed = _listed(wanted, load.store())
+    report = catalogue.report(listed, wanted, sort=sort or "", pareto=axes)
+    if not report.models:
+        raise RequestError(f"none of {len(listed)} models keeps to these limits")
+    out.write_report(report, renderer, format_.value, output)
+
+
+def _listed(wanted: Wanted, store: Store | None) -> list[Listed]:
+    """All lines, with a progress bar where they have to be made."""
+    from cnnscope import catalogue
+    from cnnscope.cli.progress import progress
+
+    models = catalogue.names(wanted, store)
+    with progress("tracing", len(models)) as step:
+        listed = []
+        for one in catalogue.cards(models, store):
+            step(one.name)
+            listed.append(one)
+    return listed
+
+
+def _sources(given: list[str] | None) -> tuple[str, ...]:
+    from cnnscope.stored import LIBRARIES
+
+    for source in given or ():
+        if source not in LIBRARIES:
+            raise RequestError(f"--source {source[:40]!r}: use one of {', '.join(LIBRARIES)}")
+    return tuple(dict.fromkeys(given or ("torchvision", "classic")))
+
+
+def _pareto(text: str | None) -> tuple[str, str] | None:
+    if text is None:
+        return None
+    first, _, second = text.partition(":")
+    if not second or first == second:
+        raise RequestError(f"--pareto {text[:40]!r}: give two, as in params:acc")
+    _known("--pareto", first)
+    _known("--pareto", second)
+    return first, second
+
+
+def _known(option: str, key: str | None) -> None:
+    if key is not None and key not in _KEYS:
+        raise RequestError(f"{option} {key[:40]!r}: use one of {', '.join(_KEYS)}")

@@ -1,0 +1,57 @@
+"""How far long work has come: a bar on stderr, at a terminal only."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+_PATIENCE = 0.5  # seconds before there is anything to show
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Callable[[str], None]]:
+    """Call what is yielded with the name of each step that is done.
+
+    Nothing is shown (nor imported) for work that is done at once, and where nobody looks.
+    """
+    began = time.monotonic()
+    shown: list[Callable[[str], None]] = []
+    stop: list[Callable[[], None]] = []
+    done = 0
+
+    def step(name: str) -> None:
+        nonlocal done
+        done += 1
+        if not shown and sys.stderr.isatty() and time.monotonic() - began > _PATIENCE:
+            update, end = _bar(title, total, done - 1)
+            shown.append(update)
+            stop.append(end)
+        for update in shown:
+            update(name)
+
+    try:
+        yield step
+    finally:
+        for end in stop:
+            end()
+
+
+def _bar(title: str, total: int, done: int) -> tuple[Callable[[str], None], Callable[[], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Remaining(),
+        TextColumn("{task.fields[name]}"),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    task = bar.add_task(title, total=total, completed=done, name="")
+    bar.start()
+    return lambda name: bar.update(task, advance=1, name=name), bar.stop

@@ -1,0 +1,144 @@
+"""The report of `cnnscope list`: a line per model."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+
+import msgspec
+
+from cnnscope.records import Card, Listed, ListReport
+from cnnscope.render import units
+from cnnscope.render.page import Heading, Page, Table
+
+_BAR = 8
+_CSV = (
+    "source", "name", "family", "task", "params", "macs", "flops", "element_ops",
+    "peak_activation_bytes", "field", "weight_layers", "input", "top1", "best", "failed",
+)  # fmt: skip
+_BARS: dict[str, Callable[[Card], int]] = {
+    "params": lambda card: card.params,
+    "macs": lambda card: card.macs,
+    "activations": lambda card: card.peak_activation_bytes,
+    "field": lambda card: max(card.field, default=0) if card.field else 0,
+    "layers": lambda card: card.weight_layers,
+    "acc": lambda card: round(1000 * (card.about.top1 or 0)),
+}
+
+
+def page(report: ListReport) -> Page:
+    """Models by family, or in the order they were sorted into, with a bar for that."""
+    headings = [
+        Heading("model", left=True, least=18, keep="start"),
+        Heading("params"),
+        Heading("MACs"),
+        Heading("peak act.", drop=2),
+        Heading("field", drop=3),
+        Heading("layers", drop=4),
+        Heading("input", drop=5),
+        Heading("top-1"),
+    ]
+    if report.sort:
+        headings.append(Heading(report.sort, left=True, drop=1))
+    else:
+        headings.insert(0, Heading("family", left=True, drop=6))
+    count = units.plural(len(report.models), "model")
+    order = f"largest {report.sort} first" if report.sort else "by family"
+    table = Table(tuple(headings), tuple(_rows(report)), tuple(map(_style, report.models)))
+    return Page(count, order, (table,), tuple(_below(report)))
+
+
+def _rows(report: ListReport) -> list[tuple[str, ...]]:
+    whole = max((_bar_value(one, report.sort) for one in report.models), default=0)
+    rows, before = [], None
+    for one in report.models:
+        cells = _cells(one)
+        if report.sort:
+            rows.append((*cells, units.bar(_bar_value(one, report.sort), whole, _BAR)))
+            continue
+        about = one.card.about if one.card else None
+        family = (one.source, about.task, about.family) if about else (one.source, "", "failed")
+        rows.append((family[-1] if family != before else "", *cells))
+        before = family
+    return rows
+
+
+def _cells(one: Listed) -> tuple[str, ...]:
+    name = one.name if one.source == "torchvision" else f"{one.source}:{one.name}"
+    name += " *" if one.best else ""
+    card = one.card
+    if card is None:
+        return (name, *[""] * 7)
+    return (
+        name,
+        units.si_short(card.params),
+        units.si_short(card.macs),
+        units.nbytes(card.peak_activation_bytes),
+        units.same([str(size) for size in card.field]) if card.field else "",
+        str(card.weight_layers),
+        _input(card),
+        "" if card.about.top1 is None else f"{card.about.top1:.1f}",
+    )
+
+
+def _input(card: Card) -> str:
+    first = units.per_sample(card.inputs[0].shape)
+    return f"{len(card.inputs)} x {first}" if len(card.inputs) > 1 else first
+
+
+def _bar_value(one: Listed, sort: str) -> int:
+    return _BARS[sort](one.card) if sort and one.card else 0
+
+
+def _style(one: Listed) -> str:
+    return "red" if one.card is None else "bold" if one.best else ""
+
+
+def _below(report: ListReport) -> list[tuple[str, str]]:
+    lines = []
+    if report.pareto:
+        first, second = report.pareto
+        lines.append(("*", f"no other model is as good in {first} and {second} and better in one"))
+    lines += [
+        ("!", f"{one.source}:{one.name}: {one.failed}") for one in report.models if one.failed
+    ]
+    return lines
+
+
+def to_csv(report: ListReport) -> str:
+    """One line per model, raw numbers."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(_CSV)
+    for one in report.models:
+        writer.writerow(_raw(one))
+    return out.getvalue()
+
+
+def _raw(one: Listed) -> tuple[str | int | float | None, ...]:
+    card = one.card
+    if card is None:
+        return (one.source, one.name, *[None] * 11, int(one.best), one.failed)
+    return (
+        one.source,
+        one.name,
+        card.about.family,
+        card.about.task,
+        card.params,
+        card.macs,
+        2 * card.macs,
+        card.element_ops,
+        card.peak_activation_bytes,
+        "x".join(map(str, card.field or ())),
+        card.weight_layers,
+        ";".join(units.shape(spec.shape) for spec in card.inputs),
+        card.about.top1,
+        int(one.best),
+        "",
+    )
+
+
+def to_json(report: ListReport) -> str:
+    """The whole report."""
+    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
