@@ -26,6 +26,9 @@ KEYS: dict[str, Callable[[Card], float | None]] = {
 MORE_IS_BETTER = ("acc", "field")
 
 
+_WORTH_PROCESSES = 6  # fewer models take less time than other processes take to import torch
+
+
 class Wanted(msgspec.Struct, frozen=True):
     """Which models: a glob, and limits that a model must keep to."""
 
@@ -72,7 +75,7 @@ def cards(
         else:
             missing.append((source, name))
     root = store.root if store else None
-    if len(missing) < 3:
+    if len(missing) < _WORTH_PROCESSES:
         yield from (_make(source, name, root) for source, name in missing)
     else:
         yield from _in_parallel(missing, root, processes or _cores())

@@ -84,6 +84,19 @@ def keep_names(source: str, store: Store) -> tuple[str, ...]:
     return known
 
 
+def complete(beginning: str, store: Store) -> list[str]:
+    """Known names that begin so: `resn`, `timm:resn`. Nothing is imported to know more."""
+    source, colon, start = beginning.rpartition(":")
+    found: list[str] = []
+    for one in LIBRARIES:
+        if source in ("", one):
+            listed = names(one, store) or ()
+            found += [f"{source}{colon}{name}" for name in listed if name.startswith(start)]
+    if not source:
+        found += [f"{one}:" for one in LIBRARIES if one.startswith(start) and start]
+    return list(dict.fromkeys(found))
+
+
 def ask_names(source: str) -> tuple[str, ...]:
     """The names that a library offers, from the library itself."""
     from cnnscope import zoo
@@ -120,7 +133,7 @@ def _library(spec: specs.ModelSpec, store: Store) -> str:
 
 
 def _names_key(source: str) -> dict[str, Any]:
-    return {"what": "names", "source": source, **_versions(source)}
+    return {"what": "names", "source": source, "library": version(LIBRARIES[source])}
 
 
 def _key(source: str, name: str, request: Request) -> dict[str, Any]:

@@ -33,6 +33,14 @@ def run_cli(*arguments: str) -> Result:
     return Result(code, out.read(), err.read())
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_store(tmp_path_factory):
+    """Tests neither read nor write the user's store; among themselves they share one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CNNSCOPE_CACHE_DIR", str(tmp_path_factory.mktemp("store")))
+        yield
+
+
 def without_versions(text: str) -> str:
     """Output without what differs between releases of torchvision."""
     return re.sub(r"torchvision \d+(\.\d+)*", "torchvision X.Y.Z", text)

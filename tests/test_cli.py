@@ -234,7 +234,9 @@ def test_model_failure_exits_with_3(monkeypatch):
         raise ModelError("resnet18: forward failed in conv1")
 
     monkeypatch.setattr(run, "trace_spec", fails)
-    assert error_of("summary", "resnet18", code=3) == "resnet18: forward failed in conv1"
+    assert (
+        error_of("summary", "resnet18", "--no-cache", code=3) == "resnet18: forward failed in conv1"
+    )
 
 
 def test_interrupt_exits_with_130(monkeypatch):
@@ -242,7 +244,7 @@ def test_interrupt_exits_with_130(monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "trace_spec", interrupted)
-    result = run_cli("summary", "resnet18")
+    result = run_cli("summary", "resnet18", "--no-cache")
     assert result.code == 130
     assert "Traceback" not in result.err
 
@@ -256,7 +258,7 @@ def waits(*_, **__):
     time.sleep(60)
 
 run.trace_spec = waits
-cli.main(["summary", "resnet18"])
+cli.main(["summary", "resnet18", "--no-cache"])
 """
 
 

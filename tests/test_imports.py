@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from conftest import run_cli
 
 HEAVY = {"torch", "torchvision", "torch._dynamo", "numpy"}
 
@@ -89,3 +90,34 @@ def test_reporting_a_stored_trace_does_not_import_torch():
         assert report(msgspec.msgpack.decode(stored, type=Trace)).totals.macs == 0
     """.strip()
     assert imported_by(program) == []
+
+
+# What a command that answers from the store may import of the packages that are installed, and
+# the parts of the standard library that take long.
+ALLOWED = {"cnnscope", "typer", "click", "rich", "msgspec", "platformdirs", "shellingham"}
+SLOW = {"asyncio", "hashlib", "tempfile", "unittest", "multiprocessing", "concurrent", "ssl"}
+
+UNASKED = {"imported package", "org", "sitecustomize", "usercustomize"}  # by python itself
+
+WARM = [
+    ("summary", "alexnet"),
+    ("rf", "alexnet"),
+    ("list", "alexnet", "--source", "torchvision"),
+]
+
+
+@pytest.mark.parametrize("command", WARM, ids=lambda c: c[0])
+def test_what_a_warm_command_imports(command):
+    assert run_cli(*command).code == 0
+    output, modules = import_log("-m", "cnnscope", *command)
+    assert "alexnet" in output
+    packages = {name.partition(".")[0] for name in modules}
+    installed = packages - sys.stdlib_module_names - ALLOWED - UNASKED
+    assert not {name for name in installed if not name.startswith(("_", "typing_ext", "annot"))}
+    assert not packages & SLOW
+
+
+def test_a_cold_command_is_told_from_a_warm_one():
+    _, modules = import_log("-m", "cnnscope", "summary", "alexnet", "--no-cache")
+    assert modules >= {"torch", "torchvision"}
+    assert {name.partition(".")[0] for name in modules} & SLOW

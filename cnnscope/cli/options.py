@@ -23,7 +23,20 @@ class Format(str, Enum):
     MARKDOWN = "markdown"
 
 
-Model = Annotated[str, typer.Argument(help="A model, such as resnet18.", show_default=False)]
+def complete_model(incomplete: str) -> list[str]:
+    """Names that begin so, as far as they are known without importing their library."""
+    from cnnscope import stored
+    from cnnscope.cli.load import any_store
+
+    return stored.complete(incomplete, any_store())
+
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        help="A model, such as resnet18.", show_default=False, autocompletion=complete_model
+    ),
+]
 Input = Annotated[
     Optional[list[str]],
     typer.Option(
