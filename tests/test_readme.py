@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import OVERWRITE, run_cli, without_versions
 
+from cnnscope import cli
+
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 EXAMPLE = re.compile(r"```console\n\$ cnnscope ([^\n]*)\n(.*?)```", re.DOTALL)
@@ -52,5 +54,6 @@ def test_links_lead_somewhere(page):
 
 def test_options_in_the_readme_exist():
     named = set(re.findall(r"(--[a-z][a-z-]+)", README.read_text(encoding="utf-8")))
-    known = run_cli("summary", "--help").out + run_cli("rf", "--help").out + run_cli("--help").out
+    names = [command.name or command.callback.__name__ for command in cli.app.registered_commands]
+    known = run_cli("--help").out + "".join(run_cli(name, "--help").out for name in names)
     assert {option for option in named if option not in known} == set()
