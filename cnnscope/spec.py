@@ -111,6 +111,19 @@ def parse_quantity(text: str, option: str) -> float:
     return float(number) * scale
 
 
+def parse_limits(**given: str | None) -> dict[str, float]:
+    """The limits that were given: `max_params="10M"` is the option --max-params 10M.
+
+    Raises:
+        RequestError: one is no number.
+    """
+    return {
+        name: parse_quantity(text, f"--{name.replace('_', '-')}")
+        for name, text in given.items()
+        if text is not None
+    }
+
+
 def parse_arguments(texts: Sequence[str]) -> dict[str, Any]:
     """`name=value` pairs, each value a Python literal.
 

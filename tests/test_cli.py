@@ -311,3 +311,50 @@ def test_options_that_would_be_ignored_are_refused(arguments):
 )
 def test_absurd_sizes_are_one_message(arguments):
     error_of("summary", "resnet18", *arguments)
+
+
+# -------------------------------------------------------------------------------- budgets
+
+
+def test_budget_that_is_kept_exits_with_0():
+    # resnet18: 11,689,512 parameters, 1,814,073,344 MACs, peak 6.7 MiB, field 435
+    limits = ("--max-params", "11689512", "--max-macs", "1.82G", "--min-rf", "435")
+    result = run_cli("summary", "resnet18", *limits, "--max-activation", "6.8MiB")
+    assert (result.code, result.err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("option", "limit", "message"),
+    [
+        # layer4's 3x3 from 512 to 512 channels: 512 * 512 * 9 = 2,359,296
+        ("--max-params", "11689511", "parameters: 11,689,512, more than --max-params 11,689,511; "
+         "most in layer4.0.conv2: 2,359,296"),
+        # 64 channels in and out at 56x56: 64 * 64 * 9 * 56 * 56 = 115,605,504; conv1 has
+        # 64 * 3 * 49 * 112 * 112 = 118,013,952
+        ("--max-macs", "1.8G", "MACs: 1,814,073,344, more than --max-macs 1,800,000,000; "
+         "most in conv1: 118,013,952"),
+        ("--max-activation", "6MiB", "peak activations: 6.7 MiB, more than --max-activation "
+         "6.0 MiB, at bn1"),
+        ("--min-rf", "436", "receptive field: 435 px, less than --min-rf 436 px"),
+    ],
+)  # fmt: skip
+def test_budget_that_is_broken_exits_with_1_and_says_where(option, limit, message):
+    result = run_cli("summary", "resnet18", option, limit, "-f", "json")
+    assert result.code == 1
+    assert result.err == f"cnnscope: {message}\n"
+    assert json.loads(result.out)["totals"]["params"] == 11_689_512
+
+
+def test_every_broken_limit_is_told():
+    result = run_cli("summary", "alexnet", "--max-params", "1", "--max-macs", "1")
+    assert result.err.count("\n") == 2
+
+
+def test_what_is_not_known_keeps_no_budget():
+    result = run_cli("summary", "fasterrcnn_mobilenet_v3_large_320_fpn", "--min-rf", "10")
+    assert result.code == 1
+    assert "receptive field: not known" in result.err
+
+
+def test_limit_that_is_no_number_is_refused_before_the_work():
+    assert "--max-params 'many'" in error_of("summary", "alexnet", "--max-params", "many")

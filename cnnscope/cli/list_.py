@@ -71,14 +71,10 @@ def list_(
     from cnnscope import catalogue
     from cnnscope.cli import load, out
     from cnnscope.render import catalogue as renderer
-    from cnnscope.spec import parse_quantity
+    from cnnscope.spec import parse_limits
 
     def limits(**given: str | None) -> dict[str, float]:
-        return {
-            key.partition("_")[2]: parse_quantity(value, f"--{key.replace('_', '-')}")
-            for key, value in given.items()
-            if value is not None
-        }
+        return {key.partition("_")[2]: limit for key, limit in parse_limits(**given).items()}
 
     _known("--sort", sort)
     wanted = catalogue.Wanted(

@@ -72,16 +72,16 @@ Output = Annotated[
 ]
 
 
-def cached(command: Callable[..., None]) -> Callable[..., None]:
+def cached(command: Callable[..., int | None]) -> Callable[..., int | None]:
     """Give a command that answers from the store the option not to: --no-cache."""
     option = typer.Option("--no-cache", help="Neither read nor write stored traces.")
     kind = Annotated[bool, option]
 
     @functools.wraps(command)
-    def run(*args: Any, no_cache: bool, **kwargs: Any) -> None:
+    def run(*args: Any, no_cache: bool, **kwargs: Any) -> int | None:
         global _no_cache  # noqa: PLW0603
         _no_cache = no_cache
-        command(*args, **kwargs)
+        return command(*args, **kwargs)
 
     hints = {**get_type_hints(command, include_extras=True), "no_cache": kind}
     given = [

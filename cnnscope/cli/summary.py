@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from cnnscope.cli import options
 from cnnscope.cli.load import load
 from cnnscope.errors import RequestError
+
+if TYPE_CHECKING:
+    from cnnscope.records import ModelReport
 
 
 def summary(
@@ -44,18 +47,39 @@ def summary(
         Optional[str],
         typer.Option("--filter", metavar="GLOB", help="Only layers of such a path or operation."),
     ] = None,
+    max_params: Annotated[
+        Optional[str],
+        typer.Option("--max-params", metavar="N", help="Exit 1 beyond it; such as 5M."),
+    ] = None,
+    max_macs: Annotated[
+        Optional[str],
+        typer.Option("--max-macs", metavar="N", help="Exit 1 beyond it; such as 1.5G."),
+    ] = None,
+    max_activation: Annotated[
+        Optional[str],
+        typer.Option(
+            "--max-activation", metavar="BYTES", help="Exit 1 if the peak is more; as 50MiB."
+        ),
+    ] = None,
+    min_rf: Annotated[
+        Optional[str],
+        typer.Option("--min-rf", metavar="N", help="Exit 1 if the field is less, in pixels."),
+    ] = None,
     format_: options.FormatOption = options.Format.TABLE,
     output: options.Output = None,
-) -> None:
+) -> int:
     """Layers, output shapes, parameters, MACs and memory of a model.
 
     Example: cnnscope summary resnet18 --input 3x224x224
 
-    No weights are allocated or downloaded: the model runs once on tensors without data.
+    No weights are allocated or downloaded: the model runs once on tensors without data. With
+    limits (--max-params 5M --max-macs 1G --max-activation 50MiB --min-rf 200) the exit code is 1
+    when the model does not keep them.
     """
     from cnnscope.cli import out
     from cnnscope.render import columns as all_columns
     from cnnscope.render.view import Options
+    from cnnscope.spec import parse_limits
 
     if format_ in (options.Format.JSON, options.Format.CSV):
         given = {"--depth": depth, "--unfold": unfold, "--all": everything, "--columns": columns}
@@ -68,12 +92,28 @@ def summary(
         all_columns.DEFAULT if columns is None else [key.strip() for key in columns.split(",")]
     )
     chosen_rows = Options(_depth(depth), unfold, everything, sort, filter_)
+    limits = parse_limits(
+        max_params=max_params, max_macs=max_macs, max_activation=max_activation, min_rf=min_rf
+    )
     out.check_writable(output)
 
     from cnnscope.report import report
 
     trace = load(model, input_, batch_size, num_classes, arg, dtype)
-    out.write_summary(report(trace), chosen_rows, chosen, format_.value, output)
+    made = report(trace)
+    out.write_summary(made, chosen_rows, chosen, format_.value, output)
+    return _over_budget(made, limits) if limits else 0
+
+
+def _over_budget(report: ModelReport, limits: Mapping[str, float]) -> int:
+    """1 and a line on stderr for each limit that is not kept, else 0."""
+    from cnnscope.budget import broken
+    from cnnscope.render import facts
+
+    found = broken(report, limits)
+    for excess in found:
+        typer.echo(f"cnnscope: {facts.excess(excess)}", err=True)
+    return 1 if found else 0
 
 
 def _refuse(given: Mapping[str, object], reason: str) -> None:

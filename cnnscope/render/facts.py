@@ -1,5 +1,6 @@
 """The sentences around the table: header, totals and findings, alike in every text format."""
 
+from cnnscope.budget import Excess
 from cnnscope.records import FieldReport, ModelReport, Totals, UnitReport
 from cnnscope.render import units
 from cnnscope.render.view import View
@@ -69,6 +70,30 @@ def findings(report: ModelReport) -> list[str]:
     ]
     found += [f"the floor formula does not give the output of {path}" for path in report.mismatches]
     return found + list(report.notes)
+
+
+_LIMITS = {
+    "max_params": ("parameters", units.integer),
+    "max_macs": ("MACs", units.integer),
+    "max_activation": ("peak activations", units.nbytes),
+    "min_rf": ("receptive field", lambda value: f"{value} px"),
+}
+
+
+def excess(over: Excess) -> str:
+    """parameters: 11,689,512, more than --max-params 5,000,000; 2,359,296 of them in layer4.0."""
+    what, shown = _LIMITS[over.limit_name]
+    option = f"--{over.limit_name.replace('_', '-')} {shown(int(over.limit))}"
+    if over.value is None:
+        lost = f" because of {over.where}" if over.where else ""
+        return f"{what}: not known{lost}, so that {option} cannot be held"
+    side = "less" if over.limit_name == "min_rf" else "more"
+    text = f"{what}: {shown(over.value)}, {side} than {option}"
+    if not over.where:
+        return text
+    if over.share == over.value:
+        return f"{text}, at {over.where}"
+    return f"{text}; most in {over.where}: {shown(over.share)}"
 
 
 def omitted(view: View) -> str:

@@ -1,0 +1,68 @@
+"""Limits that a model has to keep: what is over, by how much, and where most of it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from cnnscope.records import LayerRow, ModelReport
+
+LIMITS = ("max_params", "max_macs", "max_activation", "min_rf")
+
+
+class Excess(msgspec.Struct, frozen=True):
+    """A limit that is not kept. `value` and `limit` are elements, MACs, bytes or pixels.
+
+    `where` is the layer that has most of it, with `share` of it; for memory the layer at its peak.
+    """
+
+    limit_name: str
+    limit: float
+    value: int | None  # None where it is not known
+    where: str = ""
+    share: int = 0
+
+
+def broken(report: ModelReport, limits: Mapping[str, float]) -> tuple[Excess, ...]:
+    """The limits (see `LIMITS`) that a model does not keep. What is not known is not kept."""
+    checks = {"max_params": _params, "max_macs": _macs, "max_activation": _activation}
+    found = []
+    for name, limit in limits.items():
+        if name == "min_rf":
+            field = _field(report)
+            if field is None or field < limit:
+                found.append(Excess(name, limit, field))
+        elif (excess := checks[name](report, name, limit)).value is None or excess.value > limit:
+            found.append(excess)
+    return tuple(found)
+
+
+def _params(report: ModelReport, name: str, limit: float) -> Excess:
+    row = max(_parts(report), key=lambda row: row.params, default=report.layers[0])
+    return Excess(name, limit, report.totals.params, row.path, row.params)
+
+
+def _macs(report: ModelReport, name: str, limit: float) -> Excess:
+    if report.unknown:
+        return Excess(name, limit, None, report.unknown[0].name)
+    row = max(_parts(report), key=lambda row: row.macs, default=report.layers[0])
+    return Excess(name, limit, report.totals.macs, row.path, row.macs)
+
+
+def _activation(report: ModelReport, name: str, limit: float) -> Excess:
+    totals = report.totals
+    peak = totals.peak_activation_bytes
+    return Excess(name, limit, peak, totals.peak_layer, peak)
+
+
+def _field(report: ModelReport) -> int | None:
+    """The smallest axis of the model's field; None where the output's is not known."""
+    if report.layers[0].field_unknown or not report.totals.field:
+        return None
+    return min(axis.local_size or 0 for axis in report.totals.field)
+
+
+def _parts(report: ModelReport) -> list[LayerRow]:
+    """The deepest rows: each unit of cost is in one of them."""
+    return [row for row in report.layers if row.leaf]
