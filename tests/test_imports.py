@@ -103,6 +103,7 @@ UNASKED = {"imported package", "org", "sitecustomize", "usercustomize"}  # by py
 WARM = [
     ("summary", "alexnet"),
     ("rf", "alexnet"),
+    ("diff", "alexnet", "vgg11"),
     ("list", "alexnet", "--source", "torchvision"),
 ]
 

@@ -12,13 +12,22 @@ from cnnscope.errors import RequestError
 
 
 def diff(
-    before: Annotated[str, typer.Argument(metavar="A", help="A model.", show_default=False)],
+    before: Annotated[
+        str,
+        typer.Argument(
+            metavar="A",
+            help="A model.",
+            show_default=False,
+            autocompletion=options.complete_model,
+        ),
+    ],
     after: Annotated[
         Optional[str],
         typer.Argument(
             metavar="[B]",
             help="Another; left out: A again, with the options that end in -b.",
             show_default=False,
+            autocompletion=options.complete_model,
         ),
     ] = None,
     input_: options.Input = None,
