@@ -193,18 +193,13 @@ def _of_changes(kind: str, what: str, places: list[tuple[DiffRow, Change]]) -> F
         "changed",
         subject=kind,
         what=what,
-        before=tuple(_flat(before) for before, _ in distinct),
-        after=tuple(_flat(after) for _, after in distinct),
+        before=tuple(before for before, _ in distinct),
+        after=tuple(after for _, after in distinct),
         count=len(places),
         paths=tuple(row.row.path for row, _ in places),
         params=sum(row.params for row, _ in places),
         macs=sum(row.macs for row, _ in places),
     )
-
-
-def _flat(value: Attribute) -> str | Attribute:
-    """3x3: a tuple of sizes as one value."""
-    return "x".join(map(str, value)) if isinstance(value, tuple) else value
 
 
 def _alone(rows: Sequence[DiffRow], status: str) -> Iterator[Finding]:
