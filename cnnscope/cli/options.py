@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Optional, get_type_hints
 
 import typer
+
+from cnnscope.errors import RequestError
 
 _no_cache = False
 
@@ -70,6 +72,10 @@ Output = Annotated[
     Optional[Path],
     typer.Option("--output", "-o", metavar="FILE", help="Write to a file.", show_default=False),
 ]
+Depth = Annotated[
+    Optional[str],
+    typer.Option("--depth", "-d", metavar="N|all", help="Levels of the call tree to show."),
+]
 
 
 def cached(command: Callable[..., int | None]) -> Callable[..., int | None]:
@@ -99,3 +105,29 @@ def cached(command: Callable[..., int | None]) -> Callable[..., int | None]:
 def cache_refused() -> bool:
     """Whether the command that runs was told --no-cache."""
     return _no_cache
+
+
+def refuse(given: Mapping[str, object], reason: str) -> None:
+    """An option that would have no effect is a mistake.
+
+    Raises:
+        RequestError: one of them was given.
+    """
+    for option, value in given.items():
+        if value:
+            raise RequestError(f"{option} has no effect here: {reason}")
+
+
+def levels(depth: str | None) -> int | None:
+    """The number after --depth; 0 is all of them.
+
+    Raises:
+        RequestError: it is neither a number from 1 nor "all".
+    """
+    if depth is None:
+        return None
+    if depth == "all":
+        return 0
+    if not depth.isascii() or not depth.isdigit() or not 0 < int(depth) < 10**6:
+        raise RequestError(f"--depth {depth[:20]!r}: expected a number from 1, or all")
+    return int(depth)

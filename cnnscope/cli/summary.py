@@ -9,7 +9,6 @@ import typer
 
 from cnnscope.cli import options
 from cnnscope.cli.load import load
-from cnnscope.errors import RequestError
 
 if TYPE_CHECKING:
     from cnnscope.records import ModelReport
@@ -22,10 +21,7 @@ def summary(
     num_classes: options.NumClasses = None,
     arg: options.Arg = None,
     dtype: options.Dtype = None,
-    depth: Annotated[
-        Optional[str],
-        typer.Option("--depth", "-d", metavar="N|all", help="Levels of the call tree to show."),
-    ] = None,
+    depth: options.Depth = None,
     unfold: Annotated[bool, typer.Option("--unfold", help="Show equal blocks one by one.")] = False,
     everything: Annotated[
         bool, typer.Option("--all", "-a", help="Every row, rearranging operations too.")
@@ -84,14 +80,14 @@ def summary(
     if format_ in (options.Format.JSON, options.Format.CSV):
         given = {"--depth": depth, "--unfold": unfold, "--all": everything, "--columns": columns}
         given |= {"--sort": sort, "--filter": filter_}
-        _refuse(given, f"--format {format_.value} always holds every row and column")
+        options.refuse(given, f"--format {format_.value} always holds every row and column")
     elif sort is not None or filter_ is not None:
         given = {"--depth": depth, "--unfold": unfold}
-        _refuse(given, "--sort and --filter list single layers")
+        options.refuse(given, "--sort and --filter list single layers")
     chosen = all_columns.choose(
         all_columns.DEFAULT if columns is None else [key.strip() for key in columns.split(",")]
     )
-    chosen_rows = Options(_depth(depth), unfold, everything, sort, filter_)
+    chosen_rows = Options(options.levels(depth), unfold, everything, sort, filter_)
     limits = parse_limits(
         max_params=max_params, max_macs=max_macs, max_activation=max_activation, min_rf=min_rf
     )
@@ -114,20 +110,3 @@ def _over_budget(report: ModelReport, limits: Mapping[str, float]) -> int:
     for excess in found:
         typer.echo(f"cnnscope: {facts.excess(excess)}", err=True)
     return 1 if found else 0
-
-
-def _refuse(given: Mapping[str, object], reason: str) -> None:
-    """An option that would have no effect is a mistake."""
-    for option, value in given.items():
-        if value:
-            raise RequestError(f"{option} has no effect here: {reason}")
-
-
-def _depth(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if text == "all":
-        return 0
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 10**6:
-        raise RequestError(f"--depth {text[:20]!r}: expected a number from 1, or all")
-    return int(text)

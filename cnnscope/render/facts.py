@@ -1,12 +1,12 @@
 """The sentences around the table: header, totals and findings, alike in every text format."""
 
 from cnnscope.budget import Excess
-from cnnscope.records import FieldReport, ModelReport, Totals, UnitReport
+from cnnscope.records import DiffSide, FieldReport, ModelReport, Totals, UnitReport
 from cnnscope.render import units
 from cnnscope.render.view import View
 
 
-def header(report: ModelReport | FieldReport | UnitReport) -> str:
+def header(report: ModelReport | FieldReport | UnitReport | DiffSide) -> str:
     """resnet18, torchvision 0.29.2, input 1x3x224x224 float32, traced on meta."""
     source = report.source
     version = source.versions.get(source.source, "").partition("+")[0]
@@ -27,8 +27,8 @@ def totals(report: ModelReport) -> list[tuple[str, str]]:
         ("parameters", _parameters(report)),
         (
             "MACs",
-            f"{_with_unit(t.macs, 'MACs')} ({_with_unit(t.flops, 'FLOPs')}; 1 MAC = 2 FLOPs)"
-            f" + {_with_unit(t.element_ops, 'element ops')}",
+            f"{with_unit(t.macs, 'MACs')} ({with_unit(t.flops, 'FLOPs')}; 1 MAC = 2 FLOPs)"
+            f" + {with_unit(t.element_ops, 'element ops')}",
         ),
         (
             "activations",
@@ -143,7 +143,7 @@ def _parameters(report: ModelReport) -> str:
     return f"{units.integer(t.params)} ({', '.join(parts)})"
 
 
-def _with_unit(value: int, unit: str) -> str:
+def with_unit(value: int, unit: str) -> str:
     """1.814 GMACs: the prefix belongs to the unit."""
     number, _, prefix = units.si(value).partition(" ")
     return (

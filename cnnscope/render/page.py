@@ -40,6 +40,7 @@ class Page(NamedTuple):
     header: str
     tables: tuple[Table, ...] = ()
     below: tuple[tuple[str, str], ...] = ()  # (title, sentence); a title of "!" is a warning
+    above: tuple[tuple[str, str], ...] = ()  # likewise, before the tables
 
 
 # ------------------------------------------------------------------------------------ text
@@ -49,6 +50,9 @@ def text(page: Page, width: int | None = None, *, ascii_only: bool = False) -> T
     """The page for a terminal of `width` columns, or as wide as it needs to be (None)."""
     shown = Text(no_wrap=True, overflow="ignore")
     heading(shown, page.name, page.header, width)
+    if page.above:
+        shown.append("\n")
+    sentences(shown, page.above, width)
     dropped: list[str] = []
     for table in page.tables:
         shown.append("\n")
@@ -167,6 +171,7 @@ def markdown(page: Page) -> str:
     lines = [f"### {escape(page.name)}", ""]
     if page.header:
         lines += [escape(page.header), ""]
+    lines += [*_items(page.above), *[""] * bool(page.above)]
     for table in page.tables:
         if table.caption:
             lines += [f"**{escape(table.caption)}**", ""]
@@ -174,11 +179,16 @@ def markdown(page: Page) -> str:
         lines.append(line([":---" if h.left else "---:" for h in table.headings]))
         lines += [line([indented(escape(cell)) for cell in row]) for row in table.rows]
         lines.append("")
-    for title, sentence in page.below:
-        lines.append(
-            f"- {escape(sentence)}" if title == "!" else f"- **{title}**: {escape(sentence)}"
-        )
+    lines += _items(page.below)
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _items(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Titled sentences as a list."""
+    return [
+        f"- **{title}**: {escape(sentence)}" if title not in ("", "!") else f"- {escape(sentence)}"
+        for title, sentence in pairs
+    ]
 
 
 def line(cells: Sequence[str]) -> str:

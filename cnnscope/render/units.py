@@ -1,8 +1,10 @@
 """All formatting of numbers, shapes and layers: one fact is written in one way everywhere."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cnnscope.records import AxisField, Geometry, LayerRow, Shape
+
+Writer = Callable[[int], str]
 
 _SI = ((10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 _BINARY = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
@@ -24,6 +26,22 @@ def si(value: int, digits: int = 3) -> str:
 def si_short(value: int) -> str:
     """118.0 M, 1.03 G: for a column."""
     return si(value, digits=2 if value >= 10**9 else 1)
+
+
+def signed(value: int, written: Writer = integer) -> str:
+    """+184,512 or -513,000; nothing for no difference."""
+    return f"{'-' if value < 0 else '+'}{written(abs(value))}" if value else ""
+
+
+def relative(before: int, after: int) -> str:
+    """+2.0 %; x1,024 where it is many times as much; nothing where there was nothing."""
+    if not before or before == after:
+        return ""
+    return (
+        f"x{after / before:,.1f}"
+        if after >= 10 * before
+        else f"{100 * (after / before - 1):+.1f} %"
+    )
 
 
 def nbytes(value: int) -> str:

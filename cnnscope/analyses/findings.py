@@ -1,0 +1,254 @@
+"""What a person would say first about the differences between two models."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+
+from cnnscope.records import Attribute, Change, DiffRow, DiffSide, Finding, LayerRow
+
+CONTAINERS = {"Sequential", "ModuleList", "ModuleDict"}
+_MOVABLE = ("stride", "dilation")  # what designs shift from one layer of a block to another
+# Follows from what is said of the layer before: reported only where nothing else is.
+CONSEQUENCES = (
+    "in_channels", "in_features", "num_features", "num_channels", "padding", "normalized_shape",
+    "kdim", "vdim",
+)  # fmt: skip
+
+
+def findings(before: DiffSide, after: DiffSide, rows: Sequence[DiffRow]) -> tuple[Finding, ...]:
+    """The differences, the outermost first; nothing for models that are the same."""
+    children = _children(rows)
+    moved = list(_moved(rows, children))
+    return (
+        *_asked(before, after),
+        *_blocks(rows, children),
+        *(finding for finding, _ in moved),
+        *sorted(
+            _changed(rows, {index for _, indices in moved for index in indices}), key=_by_weight
+        ),
+        *_alone(rows, "added"),
+        *_alone(rows, "removed"),
+        *_resized(rows),
+    )
+
+
+def _children(rows: Sequence[DiffRow]) -> dict[int, list[int]]:
+    children: dict[int, list[int]] = defaultdict(list)
+    for index, row in enumerate(rows):
+        children[row.parent].append(index)
+    return children
+
+
+def _asked(before: DiffSide, after: DiffSide) -> Iterator[Finding]:
+    """Inputs and arguments that the two were asked for with."""
+    first, second = (tuple(map(str, side.inputs)) for side in (before, after))
+    if first != second:
+        yield Finding("inputs", before=first, after=second)
+    first, second = (
+        tuple(f"{k}={v}" for k, v in sorted(side.source.arguments.items()))
+        for side in (before, after)
+    )
+    if first != second:
+        yield Finding("arguments", before=first, after=second)
+
+
+# ------------------------------------------------------------------------------------ blocks
+
+
+def _blocks(rows: Sequence[DiffRow], children: dict[int, list[int]]) -> Iterator[Finding]:
+    """2, 2, 2, 2 -> 3, 4, 6, 3: how often the stages of one module repeat their blocks."""
+    for index, row in enumerate(rows):
+        if row.status != "changed" or row.row.leaf or _repeated(rows, children, index):
+            continue
+        stages = [_repeats(rows, children, i) for i in children[index]]
+        before = [(kind, n) for (kind, n), _ in stages if n]
+        after = [(kind, n) for _, (kind, n) in stages if n]
+        counts = [n for _, n in before], [n for _, n in after]
+        if counts[0] != counts[1] and all(counts) and max(map(max, counts)) > 1:
+            yield Finding(
+                "blocks",
+                subject=_kinds(before, after),
+                before=tuple(counts[0]),
+                after=tuple(counts[1]),
+                paths=(row.row.path,),
+                params=row.params,
+                macs=row.macs,
+            )
+
+
+def _repeated(rows: Sequence[DiffRow], children: dict[int, list[int]], index: int) -> bool:
+    """Whether a row is inside a block that stands there several times, or is one itself."""
+    while index > 0:
+        parent, kind = rows[index].parent, rows[index].row.operation
+        alike = sum(rows[i].row.operation == kind for i in children[parent])
+        if alike > 1 and kind not in CONTAINERS:
+            return True
+        index = parent
+    return False
+
+
+def _kinds(before: list[tuple[str, int]], after: list[tuple[str, int]]) -> str:
+    first, second = (" and ".join(dict.fromkeys(k for k, _ in side)) for side in (before, after))
+    return first if first == second else f"{first} -> {second}"
+
+
+def _repeats(
+    rows: Sequence[DiffRow], children: dict[int, list[int]], index: int
+) -> tuple[tuple[str, int], tuple[str, int]]:
+    """Kind and number of the blocks of which a stage consists, before and after."""
+    inside = [rows[i] for i in children[index]]
+    before = [row.before for row in inside if row.before]
+    after = [row.after for row in inside if row.after]
+    return _only_blocks(before), _only_blocks(after)
+
+
+def _only_blocks(inside: Sequence[LayerRow]) -> tuple[str, int]:
+    """One kind of block and nothing else that has weights, or ("", 0)."""
+    kinds = Counter(row.operation for row in inside if not row.leaf)
+    bare = any(row.leaf and row.params for row in inside)
+    if bare or len(kinds) != 1 or set(kinds) & CONTAINERS:
+        return "", 0
+    return kinds.most_common(1)[0]
+
+
+# ------------------------------------------------------------------------------------ layers
+
+
+def _moved(
+    rows: Sequence[DiffRow], children: dict[int, list[int]]
+) -> Iterator[tuple[Finding, list[int]]]:
+    """A stride that one layer of a block lost and another gained; and the rows that it is about."""
+    found: dict[tuple[str, str, str, Attribute], list[tuple[int, int, int]]] = defaultdict(list)
+    for index in range(len(rows)):
+        for what in _MOVABLE:
+            touched = [
+                (i, c)
+                for i in children[index]
+                for c in rows[i].changes
+                if c.what == what and rows[i].row.leaf
+            ]
+            if len(touched) != 2:
+                continue
+            (i, first), (j, second) = touched
+            if (first.before, first.after) == (second.after, second.before):
+                source, target = (i, j) if _more(first) else (j, i)
+                value = first.before if _more(first) else first.after
+                key = (what, rows[source].row.name, rows[target].row.name, value)
+                found[key].append((index, source, target))
+    for (what, source_name, target_name, value), places in found.items():
+        yield (
+            Finding(
+                "moved",
+                subject=rows[places[0][1]].row.operation,
+                what=what,
+                before=(source_name, value),
+                after=(target_name, value),
+                count=len(places),
+                paths=tuple(rows[index].row.path for index, _, _ in places),
+                macs=sum(rows[i].macs for _, *pair in places for i in pair),
+            ),
+            [i for _, *pair in places for i in pair],
+        )
+
+
+def _more(change: Change) -> bool:
+    """Whether a layer had more of it before than after."""
+    return repr(change.before) > repr(change.after)
+
+
+def _changed(rows: Sequence[DiffRow], moved: set[int]) -> Iterator[Finding]:
+    """Which hyper-parameters of which kinds of layers changed, and to what."""
+    found: dict[tuple[str, str, object], list[tuple[DiffRow, Change]]] = defaultdict(list)
+    for index, row in enumerate(rows[1:], start=1):  # the models' own classes are in the heading
+        if _hidden(row):
+            continue
+        own = [c for c in row.changes if not (index in moved and c.what in _MOVABLE)]
+        for change in own:
+            if change.what == "operation":
+                found["", "operation", (change.before, change.after)].append((row, change))
+            else:
+                found[row.row.operation, change.what, row.row.leaf].append((row, change))
+    of_layers = {what for _, what, leaf in found if leaf is True}
+    causes = {what for what in of_layers if what not in CONSEQUENCES}
+    for (kind, what, leaf), places in found.items():
+        follows = what in CONSEQUENCES and causes
+        repeats = leaf is False and what in (*of_layers, *_MOVABLE)  # a block names it as well
+        if not (follows or repeats or all(_depthwise(row, change) for row, change in places)):
+            yield _of_changes(kind, what, places)
+
+
+def _depthwise(row: DiffRow, change: Change) -> bool:
+    """Whether groups follow the channels, before and after."""
+    pairs = ((row.before, change.before), (row.after, change.after))
+    return change.what == "groups" and all(
+        side is not None and side.features is not None and side.features[0] == groups
+        for side, groups in pairs
+    )
+
+
+def _of_changes(kind: str, what: str, places: list[tuple[DiffRow, Change]]) -> Finding:
+    distinct = list(dict.fromkeys((c.before, c.after) for _, c in places))
+    return Finding(
+        "changed",
+        subject=kind,
+        what=what,
+        before=tuple(before for before, _ in distinct),
+        after=tuple(after for _, after in distinct),
+        count=len(places),
+        paths=tuple(row.row.path for row, _ in places),
+        params=sum(row.params for row, _ in places),
+        macs=sum(row.macs for row, _ in places),
+    )
+
+
+def _alone(rows: Sequence[DiffRow], status: str) -> Iterator[Finding]:
+    """Blocks and layers without a partner, by kind: those with most parameters and MACs first."""
+    found: dict[tuple[str, bool], list[DiffRow]] = defaultdict(list)
+    for row in rows:
+        if row.status == status and _said(row, rows) and not _hidden(row):
+            found[row.row.operation, row.row.leaf].append(row)
+    every = [
+        Finding(
+            status,
+            subject=kind,
+            what="" if leaf else "block",
+            count=len(places),
+            paths=tuple(row.row.path for row in places),
+            params=sum(row.params for row in places),
+            macs=sum(row.macs for row in places),
+        )
+        for (kind, leaf), places in found.items()
+    ]
+    yield from sorted(every, key=_by_weight)
+
+
+def _by_weight(finding: Finding) -> tuple[int, int]:
+    return -abs(finding.params), -abs(finding.macs)
+
+
+def _said(row: DiffRow, rows: Sequence[DiffRow]) -> bool:
+    """Whether a row without a partner is named, not the block around it, nor what is inside."""
+    if row.row.operation in CONTAINERS and not row.row.leaf:
+        return False
+    outer = rows[row.parent]
+    while outer.status == row.status and outer.row.operation in CONTAINERS:
+        outer = rows[outer.parent]
+    return outer.status != row.status
+
+
+def _hidden(row: DiffRow) -> bool:
+    """Operations that only move data."""
+    return row.row.minor and row.row.kind != "module"
+
+
+def _resized(rows: Sequence[DiffRow]) -> Iterator[Finding]:
+    """Layers that are what they were, on other data."""
+    places = [row for row in rows if row.status == "resized" and row.row.leaf and not row.row.minor]
+    if places:
+        yield Finding(
+            "resized",
+            count=len(places),
+            paths=tuple(row.row.path for row in places),
+            macs=sum(row.macs for row in places),
+        )

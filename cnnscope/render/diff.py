@@ -1,0 +1,518 @@
+"""The report of `cnnscope diff`: as text, Markdown, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+import msgspec
+
+from cnnscope.analyses.findings import CONSEQUENCES, CONTAINERS
+from cnnscope.records import Attribute, Change, DiffReport, DiffRow, Finding, LayerRow, Totals
+from cnnscope.render import facts, units
+from cnnscope.render.page import Heading, Page, Table
+
+AUTO_ROWS = 60  # without a depth, the deepest level whose table has at most so many rows
+_SHOWN = 4  # distinct changes in one cell or sentence
+_SENTENCES = 12  # of the findings
+
+_MARKS = {"same": "=", "resized": "=", "changed": "~", "added": "+", "removed": "-"}
+_STYLES = {"same": "dim", "resized": "", "changed": "yellow", "added": "green", "removed": "red"}
+_SHORT = {
+    "kernel_size": "kernel", "in_channels": "in", "out_channels": "out", "in_features": "in",
+    "out_features": "out", "num_features": "features", "normalized_shape": "features",
+    "embed_dim": "width", "num_heads": "heads", "params": "parameters",
+}  # fmt: skip
+_ONE = ("stride", "padding", "dilation")
+_LONG = {"out_channels": "output channels", "out_features": "output features"}
+
+_ROWS = (
+    Heading("", left=True),
+    Heading("layer", left=True, least=18),
+    Heading("operation", left=True, least=10, keep="start"),
+    Heading("change", left=True, least=14, keep="start"),
+    Heading("params"),
+    Heading("MACs"),
+)
+
+
+class Options(NamedTuple):
+    """How a person wants the rows."""
+
+    depth: int | None = None  # None: chosen by AUTO_ROWS; 0: no limit
+    unfold: bool = False  # equal rows one by one, and what is inside of what has no partner
+    everything: bool = False  # operations that only move data as well
+
+
+class Renderer:
+    """Lays a report out as a page; what `cli.out.write_report` takes."""
+
+    def __init__(self, options: Options = Options()) -> None:  # noqa: B008  a frozen record
+        self.options = options
+
+    def page(self, report: DiffReport) -> Page:
+        """Findings in words, the aligned rows, and the totals side by side."""
+        view = _View(report, self.options)
+        table = Table(_ROWS, view.cells, view.styles)
+        return Page(
+            f"{report.before.source.name} -> {report.after.source.name}",
+            _header(report),
+            ((table,) if view.cells else ()) + (_totals(report),),
+            tuple(_below(report, view)),
+            (*_sides(report), *_sentences(report)),
+        )
+
+    def to_csv(self, report: DiffReport) -> str:
+        """One line per pair of rows, raw numbers; costs are differences, after less before."""
+        return to_csv(report)
+
+    def to_json(self, report: DiffReport) -> str:
+        """The whole report."""
+        return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
+
+
+# -------------------------------------------------------------------------------- headings
+
+
+def _header(report: DiffReport) -> str:
+    """What both models have in common; nothing where they were asked for differently."""
+    header = facts.header(report.before)
+    return header if header == facts.header(report.after) else ""
+
+
+def _sides(report: DiffReport) -> list[tuple[str, str]]:
+    if _header(report):
+        return []
+    sides = (("before", report.before), ("after", report.after))
+    return [(title, f"{side.source.name}, {facts.header(side)}") for title, side in sides]
+
+
+# -------------------------------------------------------------------------------- findings
+
+
+def _sentences(report: DiffReport) -> list[tuple[str, str]]:
+    """The findings, one sentence each; a title stands before the first of its kind."""
+    if not report.differs:
+        layers = sum(row.row.leaf and not row.row.minor for row in report.rows)
+        return [("same", f"no difference: {units.plural(layers, 'layer')}, all equal")]
+    said = list(_said(report))
+    if len(said) > _SENTENCES:
+        more = f"and {units.plural(len(said) - _SENTENCES, 'kind')} of change more, in the table"
+        said = [*said[:_SENTENCES], ("...", more)]
+    titles = [title for title, _ in said]
+    return [
+        (title if i == 0 or titles[i - 1] != title else "", sentence)
+        for i, (title, sentence) in enumerate(said)
+    ]
+
+
+def _said(report: DiffReport) -> Iterator[tuple[str, str]]:
+    by_path = {
+        (row.status, row.row.path): row.row for row in report.rows if row.status[-2:] == "ed"
+    }
+    structural = {"blocks", "moved", "changed", "added", "removed"}
+    only_data = not any(f.about in structural for f in report.findings)
+    for about, group in groupby(report.findings, key=lambda f: f.about):
+        found = list(group)
+        if about in ("added", "removed"):
+            yield from ((about, text) for text in _alone(found, by_path))
+        elif about == "resized" and (only_data or _asked_otherwise(report)):
+            yield "same layers", _resized(found[0])
+        elif about in _SAY:
+            yield from ((about, _SAY[about](finding)) for finding in found)
+
+
+def _asked_otherwise(report: DiffReport) -> bool:
+    return any(f.about == "inputs" for f in report.findings)
+
+
+def _blocks(f: Finding) -> str:
+    where = f" in {f.paths[0]}" if f.paths[0] else ""
+    return f"{f.subject} {_joined(f.before)} -> {_joined(f.after)}{where}{_cost(f)}"
+
+
+def _moved(f: Finding) -> str:
+    (source, value), (target, _) = f.before, f.after
+    return f"{f.what} {_value(value, f.what)} from {source} to {target} in {_paths(f)}{_cost(f)}"
+
+
+def _changed(f: Finding) -> str:
+    pairs = [
+        f"{_value(a, f.what)} -> {_value(b, f.what)}"
+        for a, b in zip(f.before, f.after, strict=True)
+    ]
+    shown = _some(pairs)
+    if f.what == "operation":
+        return f"{shown} ({_paths(f)}){_cost(f)}"
+    name = _LONG.get(f.what, _SHORT.get(f.what, f.what.replace("_", " ")))
+    count = f"{f.count} {f.subject}" if f.count > 1 else f.subject
+    return f"{name} {shown} in {count} ({_paths(f)}){_cost(f)}"
+
+
+def _resized(f: Finding) -> str:
+    return f"{units.plural(f.count, 'layer')} on other maps, channels or dtypes{_cost(f)}"
+
+
+def _alone(found: Sequence[Finding], rows: dict[tuple[str, str], LayerRow]) -> Iterator[str]:
+    """What it is and costs; kinds that cost nothing share one sentence."""
+    free = [f"{f.count} {f.subject}" for f in found if not f.params and not f.macs]
+    for f in found:
+        if f.params or f.macs:
+            kinds = Counter(_details(rows[f.about, path]) for path in f.paths)
+            texts = [f"{n} x {text}" if n > 1 else text for text, n in kinds.items() if text]
+            shown = _some(texts, "; ") or _paths(f)
+            yield f"{f.count} {f.subject} ({shown}){_cost(f)}"
+    if free:
+        yield _some(free)
+
+
+_SAY = {"blocks": _blocks, "moved": _moved, "changed": _changed}  # the heading says the others
+
+
+def _details(row: LayerRow) -> str:
+    """3x3, p1, 64 -> 64: what a layer is, without its kind."""
+    return _operation(row).removeprefix(row.operation).strip(" ,") if row.leaf else ""
+
+
+def _cost(f: Finding) -> str:
+    parts = [f"{units.signed(f.params)} parameters"] if f.params else []
+    if f.macs:
+        parts.append(f"{'-' if f.macs < 0 else '+'}{facts.with_unit(abs(f.macs), 'MACs')}")
+    return f": {', '.join(parts)}" if parts else ""
+
+
+def _paths(f: Finding) -> str:
+    distinct = list(dict.fromkeys(path or "the model" for path in f.paths))
+    if len(distinct) <= _SHOWN:
+        return ", ".join(distinct)
+    return f"{distinct[0]} to {distinct[-1]}"
+
+
+def _joined(values: Sequence[Attribute]) -> str:
+    return ", ".join(map(_value, values))
+
+
+def _some(texts: Sequence[str], between: str = ", ") -> str:
+    """The first few, and how many more there are."""
+    more = len(texts) - _SHOWN
+    return between.join(texts[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _value(value: object, what: str = "") -> str:
+    """A hyper-parameter; a stride of 2x2 is 2, a kernel of 3x3 is not 3."""
+    if isinstance(value, tuple):
+        texts = list(map(_value, value)) or ["none"]
+        return units.same(texts) if what in _ONE else "x".join(texts)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 10_000:
+        return units.integer(value)
+    return str(value) if value is not None else "none"
+
+
+# ------------------------------------------------------------------------------------ rows
+
+
+class _View:
+    """The rows of the table: which are shown, folded and opened."""
+
+    def __init__(self, report: DiffReport, options: Options) -> None:
+        self.rows, self.options = report.rows, options
+        self.children: dict[int, list[int]] = {}
+        self.hidden = 0  # operations that only move data, and differ
+        for index, row in enumerate(report.rows):
+            if row.row.minor and row.row.kind != "module" and not options.everything:
+                self.hidden += row.status != "same"
+            else:
+                self.children.setdefault(row.parent, []).append(index)
+        self.full_depth = max((r.depth for r in report.rows if not r.row.minor), default=0)
+        self._signatures: dict[int, int] = {}
+        self._lines: list[tuple[str, tuple[str, ...]]] = []
+        self.depth = self._fill(options.depth)
+        self.cells = tuple(cells for _, cells in self._lines)
+        self.styles = tuple(style for style, _ in self._lines)
+
+    def _fill(self, depth: int | None) -> int:
+        """Make the lines, as deep as was asked for or as fits."""
+        if depth is not None:
+            self._add(0, depth or self.full_depth, 0)
+            return depth or self.full_depth
+        best: list[tuple[str, tuple[str, ...]]] = []
+        for levels in range(1, max(self.full_depth, 1) + 1):
+            self._lines = []
+            self._add(0, levels, 0)
+            if levels > 1 and (len(self._lines) > AUTO_ROWS or len(self._lines) == len(best)):
+                self._lines = best
+                return levels - 1
+            best = self._lines
+        return max(self.full_depth, 1)
+
+    def _add(self, parent: int, levels: int, indent: int, prefix: str = "") -> None:
+        """Add the lines inside a row; `prefix` is "*." for what is inside each of equal blocks."""
+        for run in self._runs(self.children.get(parent, [])):
+            opened = levels > 1 and self._opens(run[0])
+            self._line(run, indent, prefix, opened=opened)
+            if opened:
+                self._add(run[0], levels - 1, indent + 1, "*." if len(run) > 1 else "")
+
+    def _opens(self, index: int) -> bool:
+        """Equal blocks and those without a partner stay closed."""
+        if index not in self.children:
+            return False
+        status = self.rows[index].status
+        return self.options.unfold or status == "changed" or (status == "resized" and self._flat)
+
+    @property
+    def _flat(self) -> bool:
+        """Whether nothing but the data differs: then every row is worth its own line."""
+        return self.rows[0].status == "resized"
+
+    def _runs(self, children: Sequence[int]) -> Iterator[list[int]]:
+        """Neighbours that share a line."""
+        for _, group in groupby(children, key=self._key):
+            run = list(group)
+            if self.options.unfold:
+                yield from ([index] for index in run)
+            else:
+                yield run
+
+    def _key(self, index: int) -> object:
+        status = self.rows[index].status
+        if status == "same" or (status == "resized" and not self._flat):
+            return status
+        return index if self.rows[index].row.leaf else self._signature(index)
+
+    def _signature(self, index: int) -> int:
+        """Equal for neighbours that differ from their partners in the same way."""
+        known = self._signatures.get(index)
+        if known is None:
+            row = self.rows[index]
+            sides = [_operation(side) for side in (row.before, row.after) if side]
+            shapes = [side.output_shapes for side in (row.before, row.after) if side]
+            inside = [self._signature(i) for i in self.children.get(index, ())]
+            what = (row.status, row.changes, row.params, row.macs, row.row.leaf)
+            known = hash((what, str(sides), str(shapes), tuple(inside)))
+            self._signatures[index] = known
+        return known
+
+    def _line(self, run: Sequence[int], indent: int, prefix: str, *, opened: bool) -> None:
+        rows = [self.rows[i] for i in run]
+        row = rows[0]
+        status = row.status
+        params, macs = sum(r.params for r in rows), sum(r.macs for r in rows)
+        if status == "same":
+            params, macs = sum(r.row.params for r in rows), sum(r.row.macs for r in rows)
+            costs = units.integer(params) if params else "", units.si_short(macs) if macs else ""
+        else:
+            costs = units.signed(params), units.signed(macs, units.si_short)
+        cells = (
+            _MARKS[status],
+            "  " * indent + prefix + _names(rows),
+            self._contents(run[0]) if len(run) == 1 and not opened else _what(rows),
+            self._change(run, opened=opened),
+            *costs,
+        )
+        self._lines.append((_STYLES[status], cells))
+
+    def _contents(self, index: int) -> str:
+        """Of a container that stays closed, what it is made of."""
+        row = self.rows[index]
+        inside = [self.rows[i] for i in self.children.get(index, ())]
+        if row.row.operation in CONTAINERS and inside and row.status in ("added", "removed"):
+            return _what(inside)
+        return _operation(row.row)
+
+    def _change(self, run: Sequence[int], *, opened: bool) -> str:
+        """What differs: of the layer itself, or of what is inside a block that stays closed."""
+        row = self.rows[run[0]]
+        if row.status == "resized":
+            return _map(row) if len(run) == 1 or self._flat else "other maps or channels"
+        if row.status != "changed":
+            return ""
+        own = ", ".join(map(_said_of, row.changes))
+        inside = "" if opened or row.row.leaf else self._inside(run[0])
+        return "; ".join(text for text in (own, inside) if text)
+
+    def _inside(self, index: int) -> str:
+        """The changes of the layers inside a block, the most frequent first."""
+        changes: Counter[Change] = Counter()
+        alone: Counter[str] = Counter()
+        for row in self._leaves(index):
+            changes.update(row.changes)
+            alone[row.status] += 1
+        every = [change for change, _ in changes.most_common()]
+        causes = [change for change in every if change.what not in CONSEQUENCES]
+        texts = list(dict.fromkeys(map(_said_of, causes or every)))
+        counts = [f"{alone[s]} {s}" for s in ("added", "removed") if alone[s]]
+        shown = _some(texts)
+        return ", ".join([*counts, shown] if shown else counts)
+
+    def _leaves(self, index: int) -> Iterator[DiffRow]:
+        for inner in self.children.get(index, ()):
+            if self.rows[inner].row.leaf:
+                yield self.rows[inner]
+            yield from self._leaves(inner)
+
+
+def _names(rows: Sequence[DiffRow]) -> str:
+    """1-3, or 1-3 -> 2-4 where the partners have other names."""
+    before = [row.before for row in rows if row.before]
+    after = [row.after for row in rows if row.after]
+    texts = [_range(side) for side in (before, after) if side]
+    return texts[0] if len(set(texts)) == 1 else " -> ".join(texts)
+
+
+def _range(side: Sequence[LayerRow]) -> str:
+    first, last = (f"{r.name} #{r.call}" if r.call > 1 else r.name for r in (side[0], side[-1]))
+    if first == last:
+        return first
+    digits = all(name.replace(" ", "").isdigit() for name in (first, last))
+    return f"{first}-{last}" if digits else f"{first} ... {last}"
+
+
+def _what(rows: Sequence[DiffRow]) -> str:
+    """The operation; of several, what they are made of."""
+    if len(rows) == 1:
+        return _operation(rows[0].row)
+    kinds = Counter(row.row.operation for row in rows)
+    return _some([f"{n} {kind}" if n > 1 else kind for kind, n in kinds.items()])
+
+
+def _operation(row: LayerRow) -> str:
+    """Conv2d 3x3, p1, 64 -> 128: the channels too, for they are what a diff is about."""
+    text = units.operation(row)
+    if row.geometry is not None and row.features is not None:
+        text += f", {row.features[0]} -> {row.features[1]}"
+    return text
+
+
+def _said_of(change: Change) -> str:
+    text = f"{_value(change.before, change.what)} -> {_value(change.after, change.what)}"
+    if change.what == "operation":
+        return text
+    return f"{_SHORT.get(change.what, change.what.replace('_', ' '))} {text}"
+
+
+def _map(row: DiffRow) -> str:
+    """The same layer, other data: its output, or what it reads, or only the dtype."""
+    before, after = row.before, row.after
+    if before is None or after is None:
+        return ""
+    for name in ("output_shapes", "input_shapes"):
+        pair = [getattr(side, name) for side in (before, after)]
+        if pair[0] != pair[1] and all(pair):
+            return f"map {units.per_sample(pair[0][0])} -> {units.per_sample(pair[1][0])}"
+    return "other dtype" if before.activation_bytes != after.activation_bytes else "other data"
+
+
+# ---------------------------------------------------------------------------------- totals
+
+
+def _totals(report: DiffReport) -> Table:
+    """Side by side, with absolute and relative change."""
+    before, after = report.before, report.after
+    names = before.source.name, after.source.name
+    titles = names if names[0] != names[1] else ("before", "after")
+    headings = (
+        Heading("total", left=True),
+        *(Heading(title, least=8) for title in titles),
+        Heading("change"),
+        Heading("relative"),
+    )
+    a, b = before.totals, after.totals
+    memory = _compared("their memory", a.param_bytes, b.param_bytes, units.nbytes)
+    rows = (
+        _compared("parameters", a.params, b.params, units.integer),
+        *([memory] if a.param_bytes * b.params != b.param_bytes * a.params else ()),
+        _compared("MACs", a.macs, b.macs, units.si),
+        _compared("element ops", a.element_ops, b.element_ops, units.si),
+        _compared(
+            "peak activations", a.peak_activation_bytes, b.peak_activation_bytes, units.nbytes
+        ),
+        _compared("all activations", a.activation_bytes, b.activation_bytes, units.nbytes),
+        _compared("weight layers", _weight_layers(a), _weight_layers(b), units.integer),
+        _field(a, b),
+    )
+    return Table(headings, rows)
+
+
+def _compared(title: str, before: int, after: int, written: units.Writer) -> tuple[str, ...]:
+    change = units.signed(after - before, written) or "="
+    return title, written(before), written(after), change, units.relative(before, after)
+
+
+def _weight_layers(totals: Totals) -> int:
+    return totals.conv_layers + totals.linear_layers
+
+
+def _field(a: Totals, b: Totals) -> tuple[str, ...]:
+    """The largest receptive field of positions, in pixels."""
+    texts = [units.field(t.field) if t.field else "none" for t in (a, b)]
+    sizes = [[axis.local_size or 0 for axis in t.field or ()] for t in (a, b)]
+    change = "=" if texts[0] == texts[1] else ""
+    if len(sizes[0]) == len(sizes[1]) and sizes[0] != sizes[1]:
+        parts = [units.signed(y - x) or "0" for x, y in zip(*sizes, strict=True)]
+        change = f"{units.same(parts)} px"
+    one = len(set(sizes[0])) == len(set(sizes[1])) == 1
+    return (
+        "receptive field",
+        *texts,
+        change,
+        units.relative(sizes[0][0], sizes[1][0]) if one else "",
+    )
+
+
+def _below(report: DiffReport, view: _View) -> Iterator[tuple[str, str]]:
+    for side in (report.before, report.after):
+        for op in side.unknown:
+            yield (
+                "!",
+                f"{side.source.name}: no formula for {op.name} (x{op.count}): its cost is missing",
+            )
+    notes = dict.fromkeys(note for side in (report.before, report.after) for note in side.notes)
+    yield from (("!", note) for note in notes)
+    parts = []
+    if view.depth < view.full_depth and view.cells:
+        parts.append(f"{view.depth} of {view.full_depth} levels (--depth {view.full_depth})")
+    if not view.options.unfold and view.cells:
+        parts.append("equal rows folded (--unfold)")
+    if view.hidden:
+        parts.append(f"{units.plural(view.hidden, 'minor change')} hidden (--all)")
+    if parts:
+        yield "shown", ", ".join(parts)
+
+
+# ------------------------------------------------------------------------------------- CSV
+
+_CSV_SIDES = ("path", "call", "operation", "output_shapes", "params", "macs")
+_CSV_COSTS = ("params", "macs", "element_ops", "activation_bytes")
+
+
+def to_csv(report: DiffReport) -> str:
+    """One line per pair of rows, blocks and what is inside them alike (see `depth`)."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    sides = [f"{side}_{name}" for side in ("before", "after") for name in _CSV_SIDES]
+    changes = [f"{name}_change" for name in _CSV_COSTS]
+    writer.writerow(("status", "depth", "kind", "leaf", "minor", *sides, "changes", *changes))
+    for row in report.rows:
+        cells = [cell for side in (row.before, row.after) for cell in _csv_side(side)]
+        own = (row.status, row.depth, row.row.kind, int(row.row.leaf), int(row.row.minor))
+        texts = "; ".join(f"{c.what}: {_raw(c.before)} -> {_raw(c.after)}" for c in row.changes)
+        writer.writerow((*own, *cells, texts, *(getattr(row, name) for name in _CSV_COSTS)))
+    return out.getvalue()
+
+
+def _csv_side(row: LayerRow | None) -> list[str | int]:
+    if row is None:
+        return [""] * len(_CSV_SIDES)
+    shapes = ";".join("x".join(map(str, shape)) for shape in row.output_shapes)
+    return [row.path, row.call, row.operation, shapes, row.params, row.macs]
+
+
+def _raw(value: Attribute) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
