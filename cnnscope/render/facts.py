@@ -1,12 +1,12 @@
 """The sentences around the table: header, totals and findings, alike in every text format."""
 
 from cnnscope.budget import Excess
-from cnnscope.records import DiffSide, FieldReport, ModelReport, Totals, UnitReport
+from cnnscope.records import DiffSide, FieldReport, ModelReport, ModelStages, Totals, UnitReport
 from cnnscope.render import units
 from cnnscope.render.view import View
 
 
-def header(report: ModelReport | FieldReport | UnitReport | DiffSide) -> str:
+def header(report: ModelReport | FieldReport | UnitReport | DiffSide | ModelStages) -> str:
     """resnet18, torchvision 0.29.2, input 1x3x224x224 float32, traced on meta."""
     source = report.source
     version = source.versions.get(source.source, "").partition("+")[0]

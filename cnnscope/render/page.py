@@ -6,12 +6,14 @@ Every report but the summary (which folds, and draws bars) is laid out here: its
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from rich.text import Text
 
 _GAP = 2
+_PLAIN = str.maketrans("·…\u2500⎡⎢⎣⎤⎥⎦", "|~-[[[]]]")
 
 
 class Heading(NamedTuple):
@@ -25,12 +27,19 @@ class Heading(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Rows of text under headings; `styles` has a Rich style for each row, or nothing at all."""
+    """Rows of text under headings; `styles` has a Rich style for each row, or nothing at all.
+
+    A cell may have several lines, and reaches over the cells at its right that are None. Where
+    `repeat` is not 0, a table that is too wide goes on below, each part with the first `repeat`
+    columns. Before the rows in `gaps`, text has an empty line.
+    """
 
     headings: tuple[Heading, ...]
-    rows: tuple[tuple[str, ...], ...]
+    rows: tuple[tuple[str | None, ...], ...]
     styles: tuple[str, ...] = ()
     caption: str = ""
+    repeat: int = 0
+    gaps: frozenset[int] = frozenset()
 
 
 class Page(NamedTuple):
@@ -91,21 +100,102 @@ def sentences(shown: Text, below: Sequence[tuple[str, str]], width: int | None) 
 
 def plain(shown: Text) -> Text:
     """For a terminal that has no more than ASCII."""
-    replaced = shown.plain.replace("·", "|").replace("…", "~").replace("\u2500", "-")
+    replaced = shown.plain.translate(_PLAIN)
     return Text(replaced.encode("ascii", "replace").decode())
 
 
 def _append_table(shown: Text, table: Table, width: int | None) -> list[str]:
     """Write the table; the titles of columns that did not fit."""
-    rows = (tuple(h.title for h in table.headings), *table.rows)
-    widths = [max(len(row[i]) for row in rows) for i in range(len(table.headings))]
+    dropped: list[str] = []
+    for number, part in enumerate(_parts(table, width)):
+        if number:
+            shown.append("\n")
+        dropped += _append_part(shown, part, width)
+    return dropped
+
+
+def _append_part(shown: Text, table: Table, width: int | None) -> list[str]:
+    widths = _widths(table)
     kept = _fit(table.headings, widths, width)
-    styles = ("bold", *table.styles) if table.styles else ("bold", *[""] * len(table.rows))
-    for row, style in zip(rows, styles, strict=True):
-        cells = [_cell(row[i], widths[i], table.headings[i]) for i in kept]
-        shown.append((" " * _GAP).join(cells).rstrip(), style)
-        shown.append("\n")
+    styles = table.styles or ("",) * len(table.rows)
+    titles = tuple(h.title for h in table.headings)
+    for number, (row, style) in enumerate(
+        zip((titles, *table.rows), ("bold", *styles), strict=True)
+    ):
+        if number - 1 in table.gaps:
+            shown.append("\n")
+        for cells in _lines(row, widths, kept, table.headings):
+            shown.append((" " * _GAP).join(cells).rstrip(), style)
+            shown.append("\n")
     return [h.title for i, h in enumerate(table.headings) if i not in kept]
+
+
+def _parts(table: Table, width: int | None) -> list[Table]:
+    """The table, or where it is too wide and may be: as few parts as fit, of about equal size."""
+    wide = range(table.repeat, len(table.headings))
+    if width is None or not table.repeat or len(wide) < 2:
+        return [table]
+    parts = [table]
+    for count in range(1, len(wide) + 1):
+        size, more = divmod(len(wide), count)
+        ends = [table.repeat + (i * size) + min(i, more) for i in range(count + 1)]
+        parts = [_columns(table, a, b) for a, b in itertools.pairwise(ends)]
+        if all(_total(_widths(part)) <= width for part in parts):
+            break
+    return parts
+
+
+def _columns(table: Table, first: int, end: int) -> Table:
+    """The repeated columns and those from `first` to before `end`."""
+
+    def chosen(row: tuple[str | None, ...]) -> tuple[str | None, ...]:
+        return (*row[: table.repeat], _covering(row, first), *row[first + 1 : end])
+
+    headings = (*table.headings[: table.repeat], *table.headings[first:end])
+    return table._replace(headings=headings, rows=tuple(map(chosen, table.rows)))
+
+
+def _covering(row: Sequence[str | None], index: int) -> str:
+    """The text of a cell, or of the one that reaches over it."""
+    return next((cell for cell in reversed(row[: index + 1]) if cell is not None), "")
+
+
+def _widths(table: Table) -> list[int]:
+    """Of every column; the last one of several takes what a cell over them needs beside."""
+    rows = (tuple(h.title for h in table.headings), *table.rows)
+    spans = [(i, end, cell) for row in rows for i, end, cell in _cells(row)]
+    widths = [0] * len(table.headings)
+    for i, end, cell in sorted(spans, key=lambda span: span[1] - span[0]):
+        needed = max(map(len, cell.split("\n")))
+        widths[end - 1] += max(needed - _total(widths[i:end]), 0)
+    return widths
+
+
+def _cells(row: Sequence[str | None]) -> list[tuple[int, int, str]]:
+    """Cells with the first column that they are in, and the first that they are not."""
+    starts = [i for i, cell in enumerate(row) if cell is not None]
+    ends = [*starts[1:], len(row)]
+    return [(i, end, row[i] or "") for i, end in zip(starts, ends, strict=True)]
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + _GAP * (len(widths) - 1)
+
+
+def _lines(
+    row: Sequence[str | None], widths: list[int], kept: list[int], headings: Sequence[Heading]
+) -> list[list[str]]:
+    """A row as lines of cells, each as wide as its columns."""
+    cells = []
+    for i, end, text in _cells(row):
+        inside = [k for k in kept if i <= k < end]
+        if inside:
+            cells.append((text.split("\n"), _total([widths[k] for k in inside]), headings[i]))
+    height = max((len(texts) for texts, _, _ in cells), default=0)
+    return [
+        [_cell(texts[n] if n < len(texts) else "", width, h) for texts, width, h in cells]
+        for n in range(height)
+    ]
 
 
 def _fit(headings: Sequence[Heading], widths: list[int], width: int | None) -> list[int]:
@@ -177,7 +267,9 @@ def markdown(page: Page) -> str:
             lines += [f"**{escape(table.caption)}**", ""]
         lines.append(line([h.title for h in table.headings]))
         lines.append(line([":---" if h.left else "---:" for h in table.headings]))
-        lines += [line([indented(escape(cell)) for cell in row]) for row in table.rows]
+        for row in table.rows:
+            cells = [_covering(row, i).split("\n") for i in range(len(row))]
+            lines.append(line(["<br>".join(indented(escape(t)) for t in c) for c in cells]))
         lines.append("")
     lines += _items(page.below)
     return "\n".join(lines).rstrip("\n") + "\n"

@@ -87,15 +87,15 @@ def geometry(g: Geometry) -> str:
     """3x3/2, p1, g32: kernel, stride, padding, dilation, groups, each where it says something."""
     text = shape(g.kernel_size)
     if any(s != 1 for s in g.stride):
-        text += f"/{_one(g.stride)}"
+        text += f"/{one(g.stride)}"
     if isinstance(g.padding, str):
         text += f", {g.padding}" if g.padding != "valid" else ""
     elif any(g.padding):
-        text += f", p{_one(g.padding)}"
+        text += f", p{one(g.padding)}"
     if any(d != 1 for d in g.dilation):
-        text += f", d{_one(g.dilation)}"
+        text += f", d{one(g.dilation)}"
     if any(g.output_padding):
-        text += f", op{_one(g.output_padding)}"
+        text += f", op{one(g.output_padding)}"
     if g.groups != 1:
         text += f", g{g.groups}"
     return text + (", ceil" if g.ceil_mode else "")
@@ -150,6 +150,6 @@ def plural(count: int, noun: str, nouns: str = "") -> str:
     return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
 
 
-def _one(sizes: tuple[int, ...]) -> str:
+def one(sizes: tuple[int, ...]) -> str:
     """One number where all axes have the same."""
     return str(sizes[0]) if len(set(sizes)) == 1 else shape(sizes)
