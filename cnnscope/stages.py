@@ -232,9 +232,15 @@ def _aligned(models: Sequence[ModelStages]) -> tuple[tuple[int | None, ...], ...
     return tuple(tuple(cells) for _, cells in rows)
 
 
-def reduction(model: ModelStages, output: Shape) -> tuple[int, ...]:
-    """How often each axis of the input was halved, rounded; () once positions are gone."""
-    given = model.inputs[0].shape[-len(output) :] if output else ()
+def reduction(model: ModelStages, output: Shape) -> tuple[int, ...] | None:
+    """How often each axis of the input was halved, rounded; () once positions are gone.
+
+    None for tokens in a row, which have no axes of the input.
+    """
+    shape = model.inputs[0].shape
+    if len(output) == 1 and len(shape) > 3:
+        return None
+    given = shape[-len(output) :] if output else ()
     return tuple(round(log2(size / left)) for size, left in zip(given, output, strict=True))
 
 

@@ -64,6 +64,7 @@ def test_help_and_version_do_not_import_torch(arguments, shown):
         "import cnnscope",
         "import cnnscope.report, cnnscope.render.terminal",
         "import cnnscope.diff, cnnscope.render.diff",
+        "import cnnscope.stages, cnnscope.render.stages",
         "import cnnscope.spec, cnnscope.ops, cnnscope.records, cnnscope.analyses.layers",
         "from cnnscope.cli import run; assert run(['summary', '--help']) == 0",
         "from cnnscope.cli import run; assert run(['summary', '--no-such-option']) == 2",

@@ -362,7 +362,11 @@ def test_a_module_that_is_one_layer():
 
 
 def test_a_module_without_layers_has_no_stages():
-    assert table_of(nn.ReLU(), 3, 8, 8).stages == ()
+    with torch.device("meta"):
+        trace = cnnscope.trace(nn.ReLU(), torch.empty(1, 3, 8, 8))
+    report = stages.stages_report([trace])
+    assert report.models[0].stages == ()
+    assert "parameters" in page.text(Renderer().page(report), 80).plain
 
 
 # ------------------------------------------------------------------------- models together
@@ -381,6 +385,18 @@ def test_models_with_other_inputs_share_rows_by_reduction():
     text = page.text(Renderer().page(report), 120).plain
     assert "/32 " in text
     assert "8x8:" in text
+
+
+def test_tokens_of_other_inputs_share_a_row():
+    # patches of 16: 14*14 + 1 = 197 tokens and 16*16 + 1 = 257
+    small = run.trace_spec("vit_b_16", inputs=["224"], arguments={"image_size": 224})
+    large = run.trace_spec("vit_b_16", inputs=["256"], arguments={"image_size": 256})
+    report = stages.stages_report([small, large])
+    assert report.rows == ((0, 0), (1, 1), (2, 2))
+    text = page.text(Renderer().page(report), 120).plain
+    assert "tokens " in text
+    assert "197:" in text
+    assert "257:" in text
 
 
 # ------------------------------------------------------------------------------ every model

@@ -229,6 +229,8 @@ def _label(report: StagesReport, found: Sequence[Stage | None]) -> tuple[str, bo
         return _size(sizes.pop()), False
     model, stage = next((m, s) for m, s in zip(report.models, found, strict=True) if s)
     halvings = reduction(model, stage.output)
+    if halvings is None:
+        return "tokens", True
     return "/" + units.same([f"{2**h:g}" for h in halvings]), True
 
 
