@@ -23,7 +23,12 @@ class Format(str, Enum):
 
 def stages(
     models: Annotated[
-        list[str], typer.Argument(metavar="MODEL...", help="Models of a family, side by side.")
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="Models of a family, side by side.",
+            autocompletion=options.complete_model,
+        ),
     ],
     input_: options.Input = None,
     batch_size: options.BatchSize = None,
