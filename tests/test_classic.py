@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import functools
+import importlib
+import inspect
+import re
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -93,6 +97,31 @@ def test_what_was_promised_is_there():
         resnet110_cifar10 densenet_bc_100_12 densenet40_12 mobilenet_v1 se_resnet50
     """
     assert set(promised.split()) <= set(classic.names())
+
+
+def expanded(pattern: str) -> list[str]:
+    """`plain{18,34}` is plain18 and plain34."""
+    before, brace, rest = pattern.partition("{")
+    inside, _, after = rest.partition("}")
+    return [before + one + after for one in inside.split(",")] if brace else [pattern]
+
+
+def test_the_readme_lists_every_name_and_argument():
+    text = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    table = text.partition("| `--arg` | paper")[2]
+    listed = []
+    for names, arguments in re.findall(r"(?m)^\| (`.*?) \| (.*?) ?\| .* \|$", table):
+        row = [name for p in re.findall(r"`(.+?)`", names) for name in expanded(p)]
+        listed += row
+        for argument in re.findall(r"`(.+?)`", arguments):
+            assert argument in constructor(row[-1]).parameters
+    assert sorted(listed) == sorted(classic.names())
+
+
+def constructor(name: str) -> inspect.Signature:
+    model = classic._MODELS[name]
+    module = importlib.import_module(f"cnnscope.zoo.classic.{model.file}")
+    return inspect.signature(getattr(module, model.factory))
 
 
 def test_no_classic_name_hides_behind_one_of_torchvision():
@@ -209,6 +238,38 @@ def test_shapes_are_those_of_a_real_forward(name):
 @pytest.mark.parametrize("name", SMALL)
 def test_shapes_are_those_of_a_real_forward_at_the_published_size(name):
     assert_real(name)
+
+
+def same_function(ours: nn.Module, theirs: nn.Module, *shape: int) -> bool:
+    """Whether two networks compute the same with the same weights, which come in one order."""
+    values = theirs.state_dict().values()
+    ours.load_state_dict(dict(zip(ours.state_dict(), values, strict=True)))
+    data = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = theirs.eval()(data)
+        found = ours.eval()(data)
+    return bool(expected.std() > 0) and torch.allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.zoo
+def test_what_torchvision_has_as_well_computes_the_same():
+    from torchvision import models
+
+    from cnnscope.zoo.classic import densenet, resnet, vgg
+
+    one = resnet.resnet_v1(18, shortcut="B", num_classes=10)
+    assert same_function(one, models.resnet18(num_classes=10), 1, 3, 64, 64)
+    assert not same_function(
+        resnet.resnet_v1(50, num_classes=10), models.resnet50(num_classes=10), 1, 3, 64, 64
+    )  # its stride is elsewhere
+    layers = (1, 2)
+    ours = densenet.DenseNet(
+        layers, 8, 16, bottleneck=True, compression=0.5, small=False, num_classes=10
+    )
+    assert same_function(ours, models.DenseNet(8, layers, 16, num_classes=10), 1, 3, 64, 64)
+    small = vgg.VGG(vgg.D, base_dim=64, hidden=8, batch_norm=True)
+    theirs = models.vgg.make_layers(models.vgg.cfgs["D"], batch_norm=True)
+    assert same_function(small.features, theirs, 1, 3, 64, 64)
 
 
 # ------------------------------------------------------------------------- figures of the papers

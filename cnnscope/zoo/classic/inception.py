@@ -31,11 +31,6 @@ class Block(NamedTuple):
     ch5: int  # 5x5
     project: int  # 1x1 behind the pool
 
-    @property
-    def out_channels(self) -> int:
-        """Channels of the reduced module's output."""
-        return self.ch1 + self.ch3 + self.ch5 + self.project
-
 
 BLOCKS = {
     "3a": Block(192, 28, 64, 96, 128, 16, 32, 32),
@@ -56,23 +51,23 @@ class InceptionReduced(nn.Module):
     def __init__(self, block: Block) -> None:
         super().__init__()
         self.input_shape = (block.in_channels, block.size, block.size)
-        self.branch1 = _convolution(block.in_channels, block.ch1, 1)
-        self.branch3 = nn.Sequential(
-            _convolution(block.in_channels, block.reduce3, 1),
-            _convolution(block.reduce3, block.ch3, 3),
-        )
-        self.branch5 = nn.Sequential(
-            _convolution(block.in_channels, block.reduce5, 1),
-            _convolution(block.reduce5, block.ch5, 5),
-        )
-        self.branch_pool = nn.Sequential(
-            nn.MaxPool2d(3, stride=1, padding=1), _convolution(block.in_channels, block.project, 1)
-        )
+        self.conv1x1 = nn.Conv2d(block.in_channels, block.ch1, 1)
+        self.reduce3x3 = nn.Conv2d(block.in_channels, block.reduce3, 1)
+        self.conv3x3 = nn.Conv2d(block.reduce3, block.ch3, 3, padding=1)
+        self.reduce5x5 = nn.Conv2d(block.in_channels, block.reduce5, 1)
+        self.conv5x5 = nn.Conv2d(block.reduce5, block.ch5, 5, padding=2)
+        self.pool = nn.MaxPool2d(3, stride=1, padding=1)
+        self.project = nn.Conv2d(block.in_channels, block.project, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """N x C x H x W to N x out_channels x H x W."""
-        branches = (self.branch1(x), self.branch3(x), self.branch5(x), self.branch_pool(x))
-        return torch.cat(branches, dim=1)
+        """N x C x H x W to N x (ch1 + ch3 + ch5 + project) x H x W."""
+        branch1 = relu(self.conv1x1(x), inplace=True)
+        branch3 = relu(self.reduce3x3(x), inplace=True)
+        branch3 = relu(self.conv3x3(branch3), inplace=True)
+        branch5 = relu(self.reduce5x5(x), inplace=True)
+        branch5 = relu(self.conv5x5(branch5), inplace=True)
+        pooled = relu(self.project(self.pool(x)), inplace=True)
+        return torch.cat((branch1, branch3, branch5, pooled), dim=1)
 
 
 class InceptionNaive(nn.Module):
@@ -81,15 +76,17 @@ class InceptionNaive(nn.Module):
     def __init__(self, block: Block) -> None:
         super().__init__()
         self.input_shape = (block.in_channels, block.size, block.size)
-        self.branch1 = _convolution(block.in_channels, block.ch1, 1)
-        self.branch3 = _convolution(block.in_channels, block.ch3, 3)
-        self.branch5 = _convolution(block.in_channels, block.ch5, 5)
-        self.branch_pool = nn.MaxPool2d(3, stride=1, padding=1)
+        self.conv1x1 = nn.Conv2d(block.in_channels, block.ch1, 1)
+        self.conv3x3 = nn.Conv2d(block.in_channels, block.ch3, 3, padding=1)
+        self.conv5x5 = nn.Conv2d(block.in_channels, block.ch5, 5, padding=2)
+        self.pool = nn.MaxPool2d(3, stride=1, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """N x C x H x W to N x (ch1 + ch3 + ch5 + C) x H x W."""
-        branches = (self.branch1(x), self.branch3(x), self.branch5(x), self.branch_pool(x))
-        return torch.cat(branches, dim=1)
+        branch1 = relu(self.conv1x1(x), inplace=True)
+        branch3 = relu(self.conv3x3(x), inplace=True)
+        branch5 = relu(self.conv5x5(x), inplace=True)
+        return torch.cat((branch1, branch3, branch5, self.pool(x)), dim=1)
 
 
 def inception_reduced(block: str = "3a") -> InceptionReduced:
@@ -183,12 +180,6 @@ def _row(block: str) -> Block:
     if block not in BLOCKS:
         raise ValueError(f"no row {block!r} in table 1; there is {', '.join(BLOCKS)}")
     return BLOCKS[block]
-
-
-def _convolution(in_channels: int, out_channels: int, kernel_size: int) -> nn.Sequential:
-    """A convolution that keeps the size, and a ReLU ("all the convolutions ... use it")."""
-    convolution = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
-    return nn.Sequential(convolution, nn.ReLU(inplace=True))
 
 
 def _pool() -> nn.MaxPool2d:
