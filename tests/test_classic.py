@@ -16,7 +16,7 @@ from conftest import run_cli
 from torch import nn
 
 from cnnscope import zoo
-from cnnscope.records import Inputs, LayerRow, ModelReport, Shape, TensorSpec, Trace
+from cnnscope.records import About, Inputs, LayerRow, ModelReport, Shape, TensorSpec, Trace
 from cnnscope.report import report
 from cnnscope.run import make_inputs, trace_spec
 from cnnscope.zoo import classic
@@ -97,6 +97,12 @@ def test_what_was_promised_is_there():
         resnet110_cifar10 densenet_bc_100_12 densenet40_12 mobilenet_v1 se_resnet50
     """
     assert set(promised.split()) <= set(classic.names())
+
+
+def test_networks_are_of_the_family_of_their_file():
+    assert classic.about("resnet50_v1", (1, 3, 224, 224)) == About("resnet", "classification")
+    assert classic.about("unet", (1, 1, 572, 572)) == About("unet", "segmentation")
+    assert classic.about("inception_naive", (1, 192, 28, 28)) == About("inception", "module")
 
 
 def expanded(pattern: str) -> list[str]:

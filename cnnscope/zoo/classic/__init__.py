@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnnscope import __version__
-from cnnscope.records import Inputs, Shape, TensorSpec
+from cnnscope.records import About, Inputs, Shape, TensorSpec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,12 +21,17 @@ CIFAR: Shape = (3, 32, 32)
 
 
 class _Model(NamedTuple):
-    """Where a model is made: a file of this folder, what to call in it, and its input (C, H, W)."""
+    """Where a model is made, and what for.
+
+    `file` is one of this folder, `factory` what is called in it, with what the name fixes in
+    `arguments`; `input` is C, H, W.
+    """
 
     file: str
     factory: str
     input: Shape
     arguments: Mapping[str, Any] = {}
+    task: str = "classification"
 
 
 _MODELS: dict[str, _Model] = {
@@ -46,8 +51,8 @@ _MODELS: dict[str, _Model] = {
     },
     "vgg_1x1_cifar": _Model("vgg", "vgg_1x1_cifar", CIFAR),
     "googlenet_paper": _Model("inception", "GoogLeNet", IMAGENET),
-    "inception_naive": _Model("inception", "inception_naive", (192, 28, 28)),
-    "inception_reduced": _Model("inception", "inception_reduced", (192, 28, 28)),
+    "inception_naive": _Model("inception", "inception_naive", (192, 28, 28), task="module"),
+    "inception_reduced": _Model("inception", "inception_reduced", (192, 28, 28), task="module"),
     "xception": _Model("xception", "Xception", (3, 299, 299)),
     **{
         f"plain{depth}": _Model("resnet", "plain", IMAGENET, {"depth": depth}) for depth in (18, 34)
@@ -87,8 +92,8 @@ _MODELS: dict[str, _Model] = {
     "mobilenet_v1": _Model("mobilenet", "MobileNetV1", IMAGENET),
     "darknet19": _Model("darknet", "Darknet19", IMAGENET),
     "darknet53": _Model("darknet", "Darknet53", (3, 256, 256)),
-    "unet": _Model("unet", "UNet", (1, 572, 572)),
-    "fcn32s_vgg16": _Model("fcn", "FCN32s", (3, 500, 500)),
+    "unet": _Model("unet", "UNet", (1, 572, 572), task="segmentation"),
+    "fcn32s_vgg16": _Model("fcn", "FCN32s", (3, 500, 500), task="segmentation"),
 }
 
 
@@ -116,3 +121,10 @@ def default_inputs(name: str, model: nn.Module) -> Inputs:
     """The size that the paper gives the model; a model whose arguments decide it says so itself."""
     shape: Shape = getattr(model, "input_shape", _MODELS[name].input)
     return Inputs((TensorSpec((1, *shape)),))
+
+
+def about(name: str, shape: Shape) -> About:
+    """Family (the file that defines it) and task. Random weights have no accuracy."""
+    del shape  # what is said of a model does not depend on it
+    model = _MODELS[name]
+    return About(model.file, model.task)
