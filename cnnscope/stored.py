@@ -133,7 +133,7 @@ def _library(spec: specs.ModelSpec, store: Store) -> str:
 
 
 def _names_key(source: str) -> dict[str, Any]:
-    return {"what": "names", "source": source, "library": version(LIBRARIES[source])}
+    return {"what": "names", "source": source, **_versions(source)}
 
 
 def _key(source: str, name: str, request: Request) -> dict[str, Any]:

@@ -145,7 +145,7 @@ def test_unknown_model_names_the_nearest():
 
 
 def test_unknown_source_names_those_there_are():
-    assert "there is torchvision" in error_of("summary", "keras:resnet18")
+    assert "there is torchvision, classic" in error_of("summary", "keras:resnet18")
 
 
 def test_control_characters_do_not_reach_the_terminal():

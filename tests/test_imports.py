@@ -124,3 +124,13 @@ def test_a_cold_command_is_told_from_a_warm_one():
     _, modules = import_log("-m", "cnnscope", "summary", "alexnet", "--no-cache")
     assert modules >= {"torch", "torchvision"}
     assert {name.partition(".")[0] for name in modules} & SLOW
+
+
+def test_names_of_the_classic_models_need_no_torch():
+    assert imported_by("from cnnscope.zoo import classic; assert 'lenet5' in classic.names()") == []
+
+
+def test_a_classic_model_needs_no_torchvision():
+    modules = imported_by("import cnnscope; cnnscope.trace('classic:lenet5')")
+    assert "torch" in modules
+    assert "torchvision" not in modules

@@ -302,6 +302,13 @@ def test_a_transposed_convolution_told_its_output_size_is_not_a_mismatch():
     assert answer.mismatches == ()
 
 
+def test_a_norm_that_pools_over_channels_does_not_slide():
+    module = nn.LocalResponseNorm(5).to("meta")
+    answer = report(trace(module, (torch.empty(1, 8, 6, 7, device="meta"),)))
+    assert answer.mismatches == ()
+    assert answer.layers[0].geometry is None
+
+
 def test_a_layer_that_is_cut_after_its_convolution_is_a_mismatch():
     class Cut(nn.Conv2d):
         def forward(self, data):

@@ -264,10 +264,13 @@ class _Builder:
         """How a leaf slides: by its constructor's arguments, or by its one operation's.
 
         A transposed convolution may be told its output size when it is called, so its output
-        padding is not the constructor's to say.
+        padding is not the constructor's to say. What does several things (a local response norm
+        pools over channels) is no layer that slides.
         """
         slide = shapes.of_module(module) if module.library else None
         if slide is not None and slide.form != "transposed":
+            return slide
+        if sum(map(self._computes, own_ops)) > 1:
             return slide
         slides = (shapes.of_op(self.trace, self.trace.ops[i]) for i in own_ops)
         return next((s for s in slides if s), slide)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 # In the order in which a name without a source is looked for.
-SOURCES = ("torchvision",)
+SOURCES = ("torchvision", "classic")
 
 
 class Library(Protocol):
