@@ -512,3 +512,14 @@ def test_colours_follow_the_status():
 def test_no_difference_is_said():
     laid_out = Renderer().page(compared("vgg11", "vgg11"))
     assert laid_out.above[0][1].startswith("no difference")
+
+
+def test_resnet50_of_the_paper_has_its_stride_elsewhere_and_nothing_else():
+    """Identity modules, ReLU as a function and a block's own notes are no differences."""
+    report = json.loads(run_cli("diff", "resnet50", "classic:resnet50_v1", "-f", "json").out)
+    assert [finding["about"] for finding in report["findings"]] == ["moved", "resized"]
+    assert {row["status"] for row in report["rows"]} == {"same", "resized", "changed"}
+    changed = {row["before"]["path"] for row in report["rows"] if row["status"] == "changed"}
+    assert {path for path in changed if "conv" in path} == {
+        f"layer{stage}.0.conv{n}" for stage in (2, 3, 4) for n in (1, 2)
+    }

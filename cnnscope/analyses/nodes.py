@@ -80,7 +80,8 @@ class Forest:
         known = _Identities(trace)
         nodes = [Node(i, row, *known.of(row)) for i, row in enumerate(rows)]
         for node in nodes[1:]:
-            nodes[node.row.parent].children.append(node)
+            if node.row.operation != "Identity":  # it is there to do nothing
+                nodes[node.row.parent].children.append(node)
         for node in reversed(nodes):
             dtype = trace.tensors[node.row.tensor].dtype if node.row.tensor >= 0 else ""
             self._fingerprint(node, dtype)
@@ -95,7 +96,10 @@ class Forest:
 
     def _fingerprint(self, node: Node, dtype: str) -> None:
         row, children = node.row, node.children
-        own = (row.kind, row.operation, tuple(sorted(node.identity.items())))
+        kind = (row.kind, row.operation)
+        if node.role == "activation" and not node.identity:
+            kind = ("activation", row.operation.lower())  # ReLU is relu
+        own = (kind, tuple(sorted(node.identity.items())))
         named = row.name if row.kind in ("parameter", "unused") else ""
         weights = (row.params, row.trainable_params) if row.leaf else ()
         node.core = self._id(("core", own, named, weights, tuple(c.core for c in children)))
@@ -143,7 +147,12 @@ class _Identities:
         call = self.calls[row.path, row.call]
         module = self.trace.modules[self.trace.calls[call].module]
         hyper = {name: v for name, v in module.hyper.items() if name not in _NO_EFFECT}
+        size = hyper.get("output_size")
+        if isinstance(size, int) and row.output_shapes:  # of an adaptive pool: one for all axes
+            hyper["output_size"] = (size,) * max(len(row.output_shapes[0]) - 2, 1)
         own = self.own_ops.get(call, [])
+        if not row.leaf and not module.library:
+            hyper = {}  # a block is what is in it
         if row.leaf and not module.library:
             hyper["operations"] = ", ".join(map(_described, own))
         return hyper, _role(row, own)
