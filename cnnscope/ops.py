@@ -5,14 +5,15 @@ A new operation is added here and nowhere else. An entry holds
 * `kind`: how the operation is treated (see `Kind`),
 * `macs`: its multiply-accumulates as *named factors*, whose product is the number. The factors
   are what an explanation prints, so the number and the explanation cannot disagree.
-* `steps`: element operations, one per element per arithmetic step.
+* `steps`: element operations, one per element per arithmetic step, as named factors too.
+* `how`: what the steps are, in words.
 * `field`: how receptive fields pass through it, one of the rules of `reach/rules.py`; without
   one, they are unknown from there on.
 
 MACs are counted for convolutions, linear layers, matrix products (attention's included) and
 recurrent cells, the usage of papers since AlexNet ("multiply-adds" in Howard et al., MobileNets,
 2017, section 3.1). Steps are counted per output element, with every transcendental function
-(exp, tanh, erf, ...) as one step. What a step is, is written beside each entry.
+(exp, tanh, erf, ...) as one step.
 
 Formulas read shapes and attributes only. Shapes are N, C, then the spatial axes.
 """
@@ -26,7 +27,7 @@ from cnnscope.op import Op as Op  # noqa: PLC0414  formulas know it from here
 from cnnscope.reach import rules
 from cnnscope.records import OpRecord, Shape, Trace
 
-Factors = Mapping[str, int]
+Factors = Mapping[str, int | Shape]  # a shape stands for the product of its sizes
 
 
 class Kind(Enum):
@@ -45,8 +46,9 @@ class Entry:
     label: str
     kind: Kind
     macs: Callable[[Op], tuple[Factors, ...]] = lambda _: ()
-    steps: Callable[[Op], int] = lambda _: 0
+    steps: Callable[[Op], tuple[Factors, ...]] = lambda _: ()
     field: rules.Rule | None = None
+    how: str = ""
 
 
 TABLE: dict[str, Entry] = {}
@@ -69,13 +71,18 @@ def base_name(name: str) -> str:
 def macs(trace: Trace, record: OpRecord) -> int:
     """Multiply-accumulates of one operation, 0 if the table does not know it."""
     entry = lookup(record.name)
-    return sum(prod(f.values()) for f in entry.macs(Op(trace, record))) if entry else 0
+    return sum(map(product, entry.macs(Op(trace, record)))) if entry else 0
 
 
 def element_ops(trace: Trace, record: OpRecord) -> int:
     """Element operations of one operation, 0 if the table does not know it."""
     entry = lookup(record.name)
-    return entry.steps(Op(trace, record)) if entry else 0
+    return sum(map(product, entry.steps(Op(trace, record)))) if entry else 0
+
+
+def product(factors: Factors) -> int:
+    """What named factors come to."""
+    return prod(prod(f) if isinstance(f, tuple) else f for f in factors.values())
 
 
 # ---------------------------------------------------------------------------- registration
@@ -94,30 +101,51 @@ Formula = Callable[[Op], tuple[Factors, ...]]
 def _product(
     label: str,
     names: str,
-    steps: Callable[[Op], int] = lambda _: 0,
+    steps: Formula = lambda _: (),
     field: rules.Rule | None = None,
+    how: str = "",
 ) -> Callable[[Formula], Formula]:
     """Register a multiply-accumulate formula."""
 
     def register(formula: Formula) -> Formula:
-        _enter(names, Entry(label, Kind.PRODUCT, formula, steps, field))
+        _enter(names, Entry(label, Kind.PRODUCT, formula, steps, field, how))
         return formula
 
     return register
 
 
+def _factors(steps: int, what: str, shape: Shape) -> tuple[Factors, ...]:
+    return ({f"steps for each {what} element": steps, f"{what} elements": shape},)
+
+
 def _per_output(
-    label: str, steps: int, names: str, field: rules.Rule | None = rules.elementwise
+    label: str,
+    steps: int,
+    names: str,
+    field: rules.Rule | None = rules.elementwise,
+    how: str = "",
 ) -> None:
     """Register operations that take a fixed number of steps for each output element."""
-    _enter(names, Entry(label, Kind.ELEMENT, steps=lambda op: steps * prod(op.out), field=field))
+
+    def count(op: Op) -> tuple[Factors, ...]:
+        return _factors(steps, "output", op.out)
+
+    _enter(names, Entry(label, Kind.ELEMENT, steps=count, field=field, how=how))
 
 
 def _per_input(
-    label: str, steps: int, names: str, field: rules.Rule | None = rules.reduction
+    label: str,
+    steps: int,
+    names: str,
+    field: rules.Rule | None = rules.reduction,
+    how: str = "",
 ) -> None:
     """Register operations that take a fixed number of steps for each input element."""
-    _enter(names, Entry(label, Kind.ELEMENT, steps=lambda op: steps * prod(op.first), field=field))
+
+    def count(op: Op) -> tuple[Factors, ...]:
+        return _factors(steps, "input", op.first)
+
+    _enter(names, Entry(label, Kind.ELEMENT, steps=count, field=field, how=how))
 
 
 def _each(kind: Kind, names: str, field: rules.Rule | None = None) -> None:
@@ -150,10 +178,10 @@ def convolution(op: Op) -> tuple[Factors, ...]:
     return (
         {
             "batch": batch,
-            "input positions" if transposed else "output positions": prod(where[-spatial:]),
+            "input positions" if transposed else "output positions": where[-spatial:],
             names[0]: weight[0],
             names[1]: weight[1],
-            "kernel": prod(weight[2:]),
+            "kernel": weight[2:],
         },
     )
 
@@ -165,18 +193,18 @@ def deformable_convolution(op: Op) -> tuple[Factors, ...]:
     return (
         {
             "batch": out[0],
-            "output positions": prod(out[2:]),
+            "output positions": out[2:],
             "out channels": weight[0],
             "in channels per group": weight[1],
-            "kernel": prod(weight[2:]),
+            "kernel": weight[2:],
         },
     )
 
 
 def _matrix_product(a: Shape, b: Shape) -> tuple[Factors, ...]:
     batch = a[:-2]
-    factors = {"rows": a[-2], "inner": a[-1], "columns": b[-1]}
-    return ({"batch": prod(batch), **factors} if batch else factors,)
+    factors: Factors = {"rows": a[-2], "inner": a[-1], "columns": b[-1]}
+    return ({"batch": batch, **factors} if batch else factors,)
 
 
 @_product("matmul", "mm bmm _int_mm", field=rules.matmul)
@@ -208,7 +236,7 @@ def matrix_vector_product(op: Op) -> tuple[Factors, ...]:
 @_product("dot", "dot vdot")
 def dot_product(op: Op) -> tuple[Factors, ...]:
     """One multiply-accumulate per element."""
-    return ({"elements": prod(op.shape("self"))},)
+    return ({"elements": op.shape("self")},)
 
 
 @_product("linear", "linear mkldnn_linear", field=rules.linear_layer)
@@ -223,8 +251,7 @@ def linear(op: Op) -> tuple[Factors, ...]:
 def trilinear(op: Op) -> tuple[Factors, ...]:
     """`nn.Bilinear`: every output is a sum over pairs of inputs (and their products)."""
     left, weight = op.shape("i1"), op.shape("i2")
-    pairs = left[0] * prod(weight)
-    return ({"outputs and pairs": pairs, "products": 2},)
+    return ({"batch": left[0], "weight": weight, "products": 2},)
 
 
 @_product(
@@ -233,39 +260,48 @@ def trilinear(op: Op) -> tuple[Factors, ...]:
     "_scaled_dot_product_cudnn_attention _scaled_dot_product_flash_attention_for_cpu "
     "_scaled_dot_product_fused_attention_overrideable _scaled_dot_product_attention_math "
     "_scaled_dot_product_attention_math_for_mps scaled_dot_product_attention",
-    steps=lambda op: 6 * prod(op.shape("query")[:-1]) * op.shape("key")[-2],  # scale, softmax
+    steps=lambda op: (
+        {
+            "steps for each score": 6,
+            "batch, heads and queries": op.shape("query")[:-1],
+            "keys": op.shape("key")[-2],
+        },
+    ),
     field=rules.attention,
+    how="scale; softmax: max, subtract, exp, sum, divide",
 )
 def attention(op: Op) -> tuple[Factors, ...]:
     """Scores QK^T and their product with V (Vaswani et al. 2017, section 3.2.1)."""
     query, key, value = op.shape("query"), op.shape("key"), op.shape("value")
-    common = {"batch and heads": prod(query[:-2]), "queries": query[-2], "keys": key[-2]}
+    common: Factors = {"batch and heads": query[:-2], "queries": query[-2], "keys": key[-2]}
     return ({**common, "query features": query[-1]}, {**common, "value features": value[-1]})
 
 
-def _recurrent_steps(op: Op) -> int:
+def _recurrent_steps(op: Op) -> tuple[Factors, ...]:
     """Bias and gates of each unit and time step: 22 for an LSTM (4 gates), 16 for a GRU (3)."""
     gates = op.shape("weight1")[0] // op.shape("weight1")[1]
-    return {4: 22, 3: 16}.get(gates, 2) * prod(op.out)
+    return _factors({4: 22, 3: 16}.get(gates, 2), "output", op.out)
 
 
-@_product("recurrent layer", "mkldnn_rnn_layer", steps=_recurrent_steps)
+@_product(
+    "recurrent layer", "mkldnn_rnn_layer", steps=_recurrent_steps, how="bias and gates of each unit"
+)
 def fused_recurrent_layer(op: Op) -> tuple[Factors, ...]:
     """One layer of a recurrent network: both products of every gate, at every time step.
 
     weight0 is (gates x hidden, input), weight1 is (gates x hidden, hidden).
     """
-    positions = prod(op.shape("input")[:-1])
+    positions = op.shape("input")[:-1]
     return (
-        {"time steps and batch": positions, "input weights": prod(op.shape("weight0"))},
-        {"time steps and batch": positions, "hidden weights": prod(op.shape("weight1"))},
+        {"time steps and batch": positions, "input weights": op.shape("weight0")},
+        {"time steps and batch": positions, "hidden weights": op.shape("weight1")},
     )
 
 
 @_product("recurrent network", "_cudnn_rnn miopen_rnn")
 def fused_recurrent_network(op: Op) -> tuple[Factors, ...]:
     """All layers and directions at once: every weight matrix meets every time step."""
-    positions = prod(op.shape("input")[:-1])
+    positions = op.shape("input")[:-1]
     matrices = sum(prod(shape) for shape in op.shapes("weight") if len(shape) == 2)
     return ({"time steps and batch": positions, "weights of all layers": matrices},)
 
@@ -273,7 +309,7 @@ def fused_recurrent_network(op: Op) -> tuple[Factors, ...]:
 # ----------------------------------------------------------------------- element operations
 
 # One step: the result is one arithmetic or comparing instruction per element.
-_per_output("relu", 1, "relu threshold clamp_min clamp_max")  # max(x, 0): one comparison
+_per_output("relu", 1, "relu threshold clamp_min clamp_max", how="max(x, 0): one comparison")
 _per_output("add", 1, "add")
 _per_output("sub", 1, "sub rsub")
 _per_output("mul", 1, "mul")
@@ -288,36 +324,51 @@ for _name in (
     _per_output(_name.replace("_", " "), 1, _name)
 _per_output("cumsum", 1, "cumsum", rules.cumulative)
 _per_output("cumprod", 1, "cumprod", rules.cumulative)
-_per_output("clamp", 2, "clamp hardtanh")  # two comparisons
+_per_output("clamp", 2, "clamp hardtanh", how="two comparisons")
 _per_output("relu6", 2, "relu6")
-_per_output("leaky relu", 2, "leaky_relu")  # compare, multiply
-_per_output("rrelu", 2, "rrelu_with_noise")  # compare, multiply
-_per_output("prelu", 2, "prelu _prelu_kernel")  # compare, multiply
-_per_output("rsqrt", 2, "rsqrt")  # sqrt, reciprocal
+_per_output("leaky relu", 2, "leaky_relu", how="compare, multiply")
+_per_output("rrelu", 2, "rrelu_with_noise", how="compare, multiply")
+_per_output("prelu", 2, "prelu _prelu_kernel", how="compare, multiply")
+_per_output("rsqrt", 2, "rsqrt", how="sqrt, reciprocal")
 _per_output("multiply-add", 2, "addcmul")
 _per_output("divide-add", 2, "addcdiv")
-_per_output("sigmoid", 4, "sigmoid")  # negate, exp, add, reciprocal
-_per_output("log sigmoid", 4, "log_sigmoid_forward")  # negate, exp, add, log
-_per_output("silu", 5, "silu")  # sigmoid, multiply
-_per_output("gelu", 5, "gelu")  # divide, erf, add, multiply, halve
-_per_output("hard sigmoid", 4, "hardsigmoid")  # add, two comparisons, divide
-_per_output("hard swish", 5, "hardswish")  # hard sigmoid, multiply
-_per_output("elu", 4, "elu celu")  # compare, exp, subtract, multiply
-_per_output("softplus", 3, "softplus")  # exp, add, log
-_per_output("mish", 5, "mish")  # softplus, tanh, multiply
+_per_output("sigmoid", 4, "sigmoid", how="negate, exp, add, reciprocal")
+_per_output("log sigmoid", 4, "log_sigmoid_forward", how="negate, exp, add, log")
+_per_output("silu", 5, "silu", how="sigmoid, multiply")
+_per_output("gelu", 5, "gelu", how="divide, erf, add, multiply, halve")
+_per_output("hard sigmoid", 4, "hardsigmoid", how="add, two comparisons, divide")
+_per_output("hard swish", 5, "hardswish", how="hard sigmoid, multiply")
+_per_output("elu", 4, "elu celu", how="compare, exp, subtract, multiply")
+_per_output("softplus", 3, "softplus", how="exp, add, log")
+_per_output("mish", 5, "mish", how="softplus, tanh, multiply")
 _per_output("hard shrink", 2, "hardshrink softshrink")
-_per_output("glu", 5, "glu", None)  # sigmoid of one half, multiply
+_per_output("glu", 5, "glu", None, how="sigmoid of one half, multiply")
 _per_output(
-    "softmax", 5, "_softmax _safe_softmax softmax", rules.along
-)  # max, subtract, exp, sum, divide
-_per_output(
-    "log softmax", 5, "_log_softmax log_softmax", rules.along
-)  # max, subtract, exp, sum, subtract
-_enter(
-    "_cdist_forward _euclidean_dist",  # subtract, raise, sum for each feature of each pair
-    Entry("distance", Kind.ELEMENT, steps=lambda op: 3 * prod(op.out) * op.first[-1]),
+    "softmax",
+    5,
+    "_softmax _safe_softmax softmax",
+    rules.along,
+    how="max, subtract, exp, sum, divide",
 )
-_per_output("weight norm", 3, "_weight_norm_interface _weight_norm", None)  # square, sum, scale
+_per_output(
+    "log softmax",
+    5,
+    "_log_softmax log_softmax",
+    rules.along,
+    how="max, subtract, exp, sum, subtract",
+)
+_enter(
+    "_cdist_forward _euclidean_dist",
+    Entry(
+        "distance",
+        Kind.ELEMENT,
+        steps=lambda op: (
+            {"steps for each feature": 3, "pairs": op.out, "features": op.first[-1]},
+        ),
+        how="subtract, raise, sum",
+    ),
+)
+_per_output("weight norm", 3, "_weight_norm_interface _weight_norm", None, how="square, sum, scale")
 _per_output("nan to num", 1, "nan_to_num")
 
 # Reductions: one step per element that goes in.
@@ -326,75 +377,95 @@ for _name in (
 ).split():
     _per_input(_name, 1, _name)
 _per_input("mean", 1, "mean")
-_per_output("addr", 2, "addr", None)  # multiply, add
+_per_output("addr", 2, "addr", None, how="multiply, add")
 _enter(
     "scatter_add index_add scatter_reduce",
-    Entry("scatter add", Kind.ELEMENT, steps=lambda op: prod(op.shape(op.last))),
+    Entry(
+        "scatter add",
+        Kind.ELEMENT,
+        steps=lambda op: _factors(1, "added", op.shape(op.last)),
+    ),
 )
 _enter(
     "_embedding_bag _embedding_bag_forward_only",
     Entry(
         "embedding bag",
         Kind.ELEMENT,
-        steps=lambda op: prod(op.shape("indices")) * op.shape("weight")[-1],
+        steps=lambda op: ({"indices": op.shape("indices"), "features": op.shape("weight")[-1]},),
     ),
 )
-_per_input("variance", 3, "var std var_mean std_mean")  # subtract mean, square, sum
-_per_input("norm", 2, "linalg_vector_norm norm")  # square, sum
+_per_input("variance", 3, "var std var_mean std_mean", how="subtract mean, square, sum")
+_per_input("norm", 2, "linalg_vector_norm norm", how="square, sum")
 
 
-def _norm_steps(op: Op) -> int:
+_NORM = "mean; variance: subtract, square, sum; scale; weight and bias where there are any"
+
+
+def _norm_steps(op: Op) -> tuple[Factors, ...]:
     """Mean (1), variance (3: subtract, square, sum), scale (1); weight and bias one each."""
-    return (5 + op.has("weight") + op.has("bias")) * prod(op.shape("input"))
+    return _factors(5 + op.has("weight") + op.has("bias"), "input", op.shape("input"))
 
 
-def _batch_norm_steps(op: Op) -> int:
+def _batch_norm_steps(op: Op) -> tuple[Factors, ...]:
     """With constant statistics y = a x + b, two steps; else as any other norm."""
-    return _norm_steps(op) if op.get("training", False) else 2 * prod(op.out)
+    return _norm_steps(op) if op.get("training", False) else _factors(2, "output", op.out)
 
 
 _enter(
     "native_batch_norm _native_batch_norm_legit_no_training _native_batch_norm_legit "
     "_batch_norm_no_update cudnn_batch_norm batch_norm",
-    Entry("batch norm", Kind.ELEMENT, steps=_batch_norm_steps, field=rules.batch_norm),
+    Entry(
+        "batch norm",
+        Kind.ELEMENT,
+        steps=_batch_norm_steps,
+        field=rules.batch_norm,
+        how="y = a*x + b for each channel, from constant statistics; else those as well",
+    ),
 )
 _enter(
     "native_layer_norm layer_norm",
-    Entry("norm", Kind.ELEMENT, steps=_norm_steps, field=rules.layer_norm),
+    Entry("norm", Kind.ELEMENT, steps=_norm_steps, field=rules.layer_norm, how=_NORM),
 )
 _enter(
     "native_group_norm group_norm",
-    Entry("norm", Kind.ELEMENT, steps=_norm_steps, field=rules.group_norm),
+    Entry("norm", Kind.ELEMENT, steps=_norm_steps, field=rules.group_norm, how=_NORM),
 )
 _per_output(
-    "rms norm", 4, "_fused_rms_norm rms_norm", rules.layer_norm
-)  # square, sum, scale, weight
+    "rms norm",
+    4,
+    "_fused_rms_norm rms_norm",
+    rules.layer_norm,
+    how="square, sum, scale, weight",
+)
 
 
-def _window(op: Op) -> int:
+def _window(op: Op) -> Shape:
     kernel = op.get("kernel_size", ())
     spatial = {"1d": 1, "2d": 2, "3d": 3}
     axes = next((n for tag, n in spatial.items() if tag in op.record.name), 2)
-    return int(prod(kernel if len(kernel) == axes else tuple(kernel) * axes))
+    return tuple(kernel) if len(kernel) == axes else tuple(kernel) * axes
 
 
-def _pool_steps(op: Op) -> int:
+_WINDOW = "one comparison or addition for each element of each window"
+
+
+def _pool_steps(op: Op) -> tuple[Factors, ...]:
     """One comparison or addition per element of each window."""
-    return prod(op.out) * _window(op)
+    return ({"output elements": op.out, "window": _window(op)},)
 
 
 _enter(
     "max_pool2d_with_indices max_pool3d_with_indices max_pool1d max_pool2d max_pool3d "
     "mkldnn_max_pool2d mkldnn_max_pool3d",
-    Entry("max pool", Kind.ELEMENT, steps=_pool_steps, field=rules.pool),
+    Entry("max pool", Kind.ELEMENT, steps=_pool_steps, field=rules.pool, how=_WINDOW),
 )
 _enter(
     "fractional_max_pool2d fractional_max_pool3d",
-    Entry("max pool", Kind.ELEMENT, steps=_pool_steps),
+    Entry("max pool", Kind.ELEMENT, steps=_pool_steps, how=_WINDOW),
 )
 _enter(
     "avg_pool1d avg_pool2d avg_pool3d",
-    Entry("avg pool", Kind.ELEMENT, steps=_pool_steps, field=rules.pool),
+    Entry("avg pool", Kind.ELEMENT, steps=_pool_steps, field=rules.pool, how=_WINDOW),
 )
 _per_input("adaptive avg pool", 1, "_adaptive_avg_pool2d _adaptive_avg_pool3d", rules.adaptive_pool)
 _per_input("adaptive max pool", 1, "adaptive_max_pool2d adaptive_max_pool3d", rules.adaptive_pool)
@@ -420,41 +491,46 @@ _each(
 )
 
 
-def _roi_steps(op: Op) -> int:
+def _roi_steps(op: Op) -> tuple[Factors, ...]:
     """Four taps (multiply, add) for each sampling point of each bin (He et al. 2017, 3)."""
     ratio = op.get("sampling_ratio", 0)
-    return prod(op.out) * 8 * (ratio * ratio if ratio > 0 else 4)
+    points = ratio * ratio if ratio > 0 else 4
+    return ({"output elements": op.out, "steps for each sampling point": 8, "points": points},)
 
 
 _enter(
     "torchvision.roi_align torchvision.ps_roi_align",
-    Entry("roi align", Kind.ELEMENT, steps=_roi_steps),
+    Entry(
+        "roi align", Kind.ELEMENT, steps=_roi_steps, how="multiply and add for each of four taps"
+    ),
 )
 _per_output("roi pool", 1, "torchvision.roi_pool torchvision.ps_roi_pool", None)
 
 
-def _nms_steps(op: Op) -> int:
+def _nms_steps(op: Op) -> tuple[Factors, ...]:
     """At most every pair of boxes is compared: 4 bounds, 2 sides, areas, ratio (9 steps)."""
     boxes = op.shape("dets")[0]
-    return 9 * boxes * (boxes - 1) // 2
+    return ({"steps for each pair": 9, "pairs of boxes": boxes * (boxes - 1) // 2},)
 
 
-def _sort_steps(op: Op) -> int:
+def _sort_steps(op: Op) -> tuple[Factors, ...]:
     """Comparisons of a merge sort, n log2 n."""
     size = prod(op.first)
-    return size * ceil(log2(size)) if size > 1 else 0
-
-
-_enter("torchvision.nms", Entry("nms", Kind.ELEMENT, steps=_nms_steps))
-_enter(
-    "sort argsort msort topk _unique2 unique_dim", Entry("sort", Kind.ELEMENT, steps=_sort_steps)
-)
+    return ({"elements": op.first, "comparisons of each": ceil(log2(size)) if size > 1 else 0},)
 
 
 _enter(
-    "_thnn_fused_lstm_cell", Entry("lstm cell", Kind.ELEMENT, steps=lambda op: 13 * prod(op.out))
+    "torchvision.nms",
+    Entry("nms", Kind.ELEMENT, steps=_nms_steps, how="bounds, sides, areas and ratio, at most"),
 )
-_enter("_thnn_fused_gru_cell", Entry("gru cell", Kind.ELEMENT, steps=lambda op: 12 * prod(op.out)))
+_enter(
+    "sort argsort msort topk _unique2 unique_dim",
+    Entry("sort", Kind.ELEMENT, steps=_sort_steps, how="merge sort, n log2 n"),
+)
+
+
+_per_output("lstm cell", 13, "_thnn_fused_lstm_cell", None, "gates of each unit")
+_per_output("gru cell", 12, "_thnn_fused_gru_cell", None, "gates of each unit")
 
 # ----------------------------------------------------------------- no arithmetic: rearranging
 
