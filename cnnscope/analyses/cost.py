@@ -17,7 +17,12 @@ _ITEM_SIZE = {
 def tensor_bytes(trace: Trace, tensor: int) -> int:
     """Bytes that a dense tensor of this shape and dtype takes."""
     record = trace.tensors[tensor]
-    return prod(record.shape) * _ITEM_SIZE.get(record.dtype, 1)
+    return prod(record.shape) * item_size(record.dtype)
+
+
+def item_size(dtype: str) -> int:
+    """Bytes of one element."""
+    return _ITEM_SIZE.get(dtype, 1)
 
 
 def op_path(trace: Trace, record: OpRecord) -> str:

@@ -126,6 +126,23 @@ def field_size(axes: Sequence[AxisField]) -> str:
     return field(axes).partition(" /")[0]
 
 
+def seen(axes: Sequence[AxisField]) -> str:
+    """7x7, 7x7 /2, 3-5x7: extent along each axis, and the effective stride where it is not 1."""
+    sizes = "x".join("all" if a.local_size is None else _extent(a) for a in axes)
+    steps = ["1" if a.stride is None else f"{a.stride:.4g}" for a in axes]
+    return f"{sizes} /{same(steps)}" if set(steps) != {"1"} else sizes
+
+
+def channel_units(square: float | None, linear: float | None) -> str:
+    """27 C^2, C^2 + 49 C: weights for C channels."""
+    terms = [
+        f"{'' if factor == 1 else f'{factor:.4g} '}{name}"
+        for factor, name in ((square, "C^2"), (linear, "C"))
+        if factor
+    ]
+    return " + ".join(terms)
+
+
 def span(sizes: tuple[int, int]) -> str:
     """7, or 4-7 for the smallest and largest."""
     return str(sizes[0]) if sizes[0] == sizes[1] else f"{sizes[0]}-{sizes[1]}"

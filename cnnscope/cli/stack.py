@@ -1,0 +1,96 @@
+"""`cnnscope stack`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Annotated, Optional
+
+import typer
+
+from cnnscope.cli import options
+from cnnscope.errors import RequestError
+
+
+class Preset(str, Enum):
+    """Comparisons that are not about one kernel size."""
+
+    INCEPTION = "inception"
+
+
+def stack(
+    kernel: Annotated[
+        Optional[int],
+        typer.Option("--kernel", "-k", metavar="N", help="The large kernel, odd. Left out: 7."),
+    ] = None,
+    channels: Annotated[
+        Optional[int],
+        typer.Option("--channels", "-c", metavar="C", help="In and out. Left out: 64."),
+    ] = None,
+    input_: Annotated[
+        Optional[str],
+        typer.Option("--input", "-i", metavar="HxW", help="Input size. Left out: 56x56."),
+    ] = None,
+    custom: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--custom", metavar="LAYERS", help="One more stack, as described above. Repeatable."
+        ),
+    ] = None,
+    bottleneck: Annotated[
+        Optional[int],
+        typer.Option(
+            "--bottleneck", metavar="N", help="Also 1x1 - 3x3 - 1x1 with C/N channels inside."
+        ),
+    ] = None,
+    preset: Annotated[
+        Optional[Preset], typer.Option("--preset", help="Another comparison instead.")
+    ] = None,
+    block: Annotated[
+        Optional[str],
+        typer.Option("--block", metavar="3a..5b", help="Inception block. Left out: 3a."),
+    ] = None,
+    format_: options.FormatOption = options.Format.TABLE,
+    output: options.Output = None,
+) -> None:
+    """What stacks of small kernels cost against one large kernel that sees as much.
+
+    Example: cnnscope stack --kernel 7 --channels 64 --input 56x56
+
+    LAYERS are joined by commas: [max|avg|dw]K[xK], and behind it, where wanted, /S for stride,
+    dD dilation, gG groups, pP padding (left out: what keeps the size at stride 1), @N channels
+    (128, C, 2C, C/4; left out: as many as come in). dw is depthwise, max and avg are pools.
+    Such as 3x3,3x3/2,1x1@2C or dw7x7,1x1 or 3x3d2g32. No biases; a ReLU behind each convolution.
+    """
+    from cnnscope.cli import out
+    from cnnscope.render import stack as render
+    from cnnscope.stack import inception_report, stack_report
+
+    out.check_writable(output)
+    if preset is None:
+        _refuse({"--block": block}, "it needs --preset inception")
+        size = _size("56x56" if input_ is None else input_)
+        wide = 64 if channels is None else channels
+        report = stack_report(7 if kernel is None else kernel, wide, size, custom or (), bottleneck)
+    else:
+        given: dict[str, object] = {"--kernel": kernel, "--channels": channels, "--input": input_}
+        given |= {"--custom": custom, "--bottleneck": bottleneck}
+        _refuse(given, "--preset inception has the sizes of GoogLeNet's blocks (--block)")
+        report = inception_report("3a" if block is None else block)
+    out.write_report(report, render, format_.value, output)
+
+
+def _refuse(given: Mapping[str, object], reason: str) -> None:
+    """An option that would have no effect is a mistake."""
+    for option, value in given.items():
+        if value is not None:
+            raise RequestError(f"{option} has no effect here: {reason}")
+
+
+def _size(text: str) -> tuple[int, int]:
+    from cnnscope.spec import parse_input, printable
+
+    spec = parse_input(text)
+    if len(spec.sizes) > 2 or spec.dtype is not None:
+        raise RequestError(f"--input {printable(text)!r}: give HxW; channels come from --channels")
+    return spec.sizes[0], spec.sizes[-1]
