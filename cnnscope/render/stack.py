@@ -13,6 +13,10 @@ from cnnscope.render import units
 from cnnscope.render.page import Heading, Page, Table
 
 _VGG = "(Simonyan and Zisserman 2014, section 2.3)"
+_COUNTED = (
+    "weights without biases, a ReLU behind every convolution; dw is depthwise; memory is that of "
+    "all activations as float32"
+)
 _ROWS: tuple[Heading, ...] = (
     Heading("stack", left=True, least=18, keep="start"),
     Heading("sees", left=True),
@@ -83,13 +87,7 @@ def _sentences(report: StackReport) -> list[tuple[str, str]]:
         lines.append(("depth", f"{_compared(threes, first)} {_VGG}"))
     lines += [("holes", text) for row in report.rows if (text := _holes(row))]
     lines += [("!", _reaches(row, report)) for row in report.rows[1:] if _short(row, first)]
-    lines.append(
-        (
-            "counted",
-            "weights without biases, a ReLU behind every convolution; dw is depthwise; memory is that "
-            "of all activations as float32",
-        )
-    )
+    lines.append(("counted", _COUNTED))
     return lines
 
 
@@ -152,11 +150,7 @@ def _inception(report: StackReport) -> Page:
     below = [
         *((row.name, row.layers) for row in report.rows),
         ("depth", f"{grows}, as its pool keeps them all; the reduced one {reduced.output[1]}"),
-        (
-            "counted",
-            "weights without biases, a ReLU behind every convolution; memory is that "
-            "of all activations as float32",
-        ),
+        ("counted", _COUNTED),
         ("source", "Szegedy et al. 2015, Table 1 and Figure 2"),
     ]
     header = f"GoogLeNet's {report.block} · input {report.input}"
