@@ -59,6 +59,12 @@ def lookup(name: str) -> Entry | None:
     return TABLE.get(base_name(name))
 
 
+def computes(name: str) -> bool:
+    """Whether an operation does arithmetic, as far as is known."""
+    entry = lookup(name)
+    return entry is None or entry.kind not in (Kind.REARRANGE, Kind.CREATE)
+
+
 def base_name(name: str) -> str:
     """The name that the table uses: no aten namespace, no overload, no in-place underscore."""
     namespace, _, rest = name.partition(".")

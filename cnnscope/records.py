@@ -565,6 +565,20 @@ class StagesReport(msgspec.Struct, frozen=True):
     schema_version: int = REPORT_SCHEMA
 
 
+class SmallestInput(msgspec.Struct, frozen=True):
+    """The smallest square input that works, told from the trace alone.
+
+    `side` is None where that cannot be told: `unclear` says why, and every side below `at_least`
+    is ruled out. `layer` and `reason` are what breaks one pixel below, or what is unclear.
+    """
+
+    side: int | None
+    at_least: int
+    layer: str = ""
+    reason: str = ""
+    unclear: str = ""
+
+
 class StackRow(msgspec.Struct, frozen=True):
     """One way to see so many pixels: layers in the grammar of `cnnscope stack`, and what they cost.
 

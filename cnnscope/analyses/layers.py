@@ -124,7 +124,7 @@ class _Builder:
         call = trace.calls[index]
         module = trace.modules[call.module]
         own_ops = self.ops.get(index, [])
-        slide = self._slide(module, own_ops) if leaf else None
+        slide = shapes.of_call(trace, module, own_ops) if leaf else None
         inputs = self._shapes(call.inputs)
         source = inputs
         if slide is not None and not module.library:
@@ -236,8 +236,7 @@ class _Builder:
         return Cost(params=size, trainable=size if param.trainable else 0)
 
     def _computes(self, index: int) -> bool:
-        entry = ops.lookup(self.trace.ops[index].name)
-        return entry is None or entry.kind not in _MOVES
+        return ops.computes(self.trace.ops[index].name)
 
     def _keeps_books(self, record: OpRecord) -> bool:
         """Whether only integers come out, or single numbers go in and come out."""
@@ -259,21 +258,6 @@ class _Builder:
             for name, tensor in record.inputs.items()
             if name not in ("self", "bias") or "mat1" not in record.inputs
         )
-
-    def _slide(self, module: ModuleRecord, own_ops: list[int]) -> shapes.Slide | None:
-        """How a leaf slides: by its constructor's arguments, or by its one operation's.
-
-        A transposed convolution may be told its output size when it is called, so its output
-        padding is not the constructor's to say. What does several things (a local response norm
-        pools over channels) is no layer that slides.
-        """
-        slide = shapes.of_module(module) if module.library else None
-        if slide is not None and slide.form != "transposed":
-            return slide
-        if sum(map(self._computes, own_ops)) > 1:
-            return slide
-        slides = (shapes.of_op(self.trace, self.trace.ops[i]) for i in own_ops)
-        return next((s for s in slides if s), slide)
 
     def _slid_shapes(self, own_ops: list[int]) -> tuple[Shape, ...]:
         records = (self.trace.ops[i] for i in own_ops)

@@ -4,8 +4,8 @@ Nothing here looks at what the trace says came out. The traced shape must agree,
 convolution and pool, and a report lists where it does not.
 """
 
-from collections.abc import Mapping
-from math import ceil, floor
+from collections.abc import Mapping, Sequence
+from math import ceil, floor, prod
 from typing import Any, NamedTuple
 
 from cnnscope import ops
@@ -146,6 +146,46 @@ def _of_convolution(op: ops.Op) -> Slide:
     )
     channels = weight[1] * groups if transposed else weight[0]
     return Slide("transposed" if transposed else "convolution", geometry, axes, channels)
+
+
+def of_call(trace: Trace, module: ModuleRecord, own_ops: Sequence[int]) -> Slide | None:
+    """How a leaf slides: by its constructor's arguments, or by its one operation's.
+
+    A transposed convolution may be told its output size when it is called, so its output
+    padding is not the constructor's to say. What does several things (a local response norm
+    pools over channels) is no layer that slides.
+    """
+    slide = of_module(module) if module.library else None
+    if slide is not None and slide.form != "transposed":
+        return slide
+    if sum(ops.computes(trace.ops[i].name) for i in own_ops) > 1:
+        return slide
+    slides = (of_op(trace, trace.ops[i]) for i in own_ops)
+    return next((s for s in slides if s), slide)
+
+
+def regrouped(old: Shape, new: Shape) -> list[tuple[list[int], list[int]]]:
+    """Which dimensions of a view hold the same elements, from the left: (before, after).
+
+    Raises:
+        ValueError: the shapes have different numbers of elements.
+    """
+    groups: list[tuple[list[int], list[int]]] = []
+    i = j = 0
+    while i < len(old) or j < len(new):
+        ins, outs = list(range(i, min(i + 1, len(old)))), list(range(j, min(j + 1, len(new))))
+        i, j = i + len(ins), j + len(outs)
+        while (a := prod(old[d] for d in ins)) != (b := prod(new[d] for d in outs)):
+            if a < b and i < len(old):
+                ins.append(i)
+                i += 1
+            elif j < len(new):
+                outs.append(j)
+                j += 1
+            else:
+                raise ValueError(f"{old} and {new} have different numbers of elements")
+        groups.append((ins, outs))
+    return groups
 
 
 _AXES = {"1d": 1, "2d": 2, "3d": 3}
