@@ -565,6 +565,55 @@ class StagesReport(msgspec.Struct, frozen=True):
     schema_version: int = REPORT_SCHEMA
 
 
+class Step(msgspec.Struct, frozen=True):
+    """One step of an explanation.
+
+    `formula` is in words, `arithmetic` has the numbers put in and comes to `value`: integers,
+    + - * / and parentheses, floor, ceil and max. Where there is nothing to calculate, `note`
+    says why.
+    """
+
+    topic: str
+    formula: str = ""
+    arithmetic: str = ""
+    value: int | float | None = None
+    note: str = ""
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """How each number of one row of the summary comes about."""
+
+    layer: LayerRow
+    steps: tuple[Step, ...]
+
+
+class ExplainReport(msgspec.Struct, frozen=True):
+    """The answer to `cnnscope explain MODEL LAYER`."""
+
+    source: Source
+    inputs: tuple[TensorSpec, ...]
+    device: str
+    layers: tuple[Explanation, ...]
+    schema_version: int = REPORT_SCHEMA
+
+
+class KindShare(msgspec.Struct, frozen=True):
+    """What all layers of one kind (Conv2d, Linear, ...) come to."""
+
+    operation: str
+    layers: int
+    params: int
+    macs: int
+
+
+class ResolutionChange(msgspec.Struct, frozen=True):
+    """Where maps become smaller or larger: sizes along each axis; () for no positions at all."""
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    layers: tuple[LayerRow, ...]
+
+
 class SmallestInput(msgspec.Struct, frozen=True):
     """The smallest square input that works, told from the trace alone.
 
@@ -577,6 +626,25 @@ class SmallestInput(msgspec.Struct, frozen=True):
     layer: str = ""
     reason: str = ""
     unclear: str = ""
+
+
+class ModelExplanation(msgspec.Struct, frozen=True):
+    """The answer to `cnnscope explain MODEL`: a model in words and numbers.
+
+    `params` and `macs` explain the layers that have most of them, with the step that says how.
+    """
+
+    source: Source
+    inputs: tuple[TensorSpec, ...]
+    device: str
+    totals: Totals
+    kinds: tuple[KindShare, ...]
+    params: tuple[Explanation, ...]
+    macs: tuple[Explanation, ...]
+    resolution: tuple[ResolutionChange, ...]
+    smallest: SmallestInput | None
+    notes: tuple[str, ...] = ()
+    schema_version: int = REPORT_SCHEMA
 
 
 class StackRow(msgspec.Struct, frozen=True):

@@ -35,7 +35,9 @@ def test_version():
     assert run_cli("--version").out == f"cnnscope {__version__}\n"
 
 
-@pytest.mark.parametrize("command", [(), ("summary",), ("diff",), ("stages",)])
+@pytest.mark.parametrize(
+    "command", [(), ("summary",), ("diff",), ("stages",), ("explain",), ("stack",)]
+)
 def test_help_opens_with_an_example_that_works_as_typed(command):
     text = run_cli(*command, "--help").out
     example = next(line for line in text.splitlines() if "Example: cnnscope" in line)

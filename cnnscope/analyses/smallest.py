@@ -208,11 +208,11 @@ def _normalised(step: _Step) -> Sizes:
 
 
 def _batch_norm(step: _Step) -> Sizes:
-    module = step.module()
-    if module is not None and module.base.startswith("InstanceNorm"):
-        spatial = step.first[2:]
-        if None not in spatial and prod(_known(spatial)) == 1:
-            raise BreaksError("takes statistics of a single position")
+    """Statistics of its own, as instance norm takes, need more than one value for a channel."""
+    values = (*step.first[:1], *step.first[2:])
+    own = step.op.get("training") or step.op.get("use_input_stats")
+    if own and None not in values and prod(_known(values)) == 1:
+        raise BreaksError("takes statistics of a single value")
     return step.first
 
 
@@ -427,6 +427,8 @@ def _stacked(step: _Step) -> Sizes:
 def _padded(step: _Step) -> Sizes:
     """Fixed in a module; elsewhere the widths may have been computed from the input."""
     widths = tuple(step.op.get("pad") or step.op.get("padding") or ())
+    if step.module() is None and not any(widths):
+        raise UnclearError("a pad of nothing was computed, perhaps from the input")
     return _bordered(step, widths, "constant" in step.record.name)
 
 

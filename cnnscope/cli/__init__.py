@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cnnscope import __version__
-from cnnscope.cli import diff, list_, options, rf, stack, stages, summary
+from cnnscope.cli import diff, explain, list_, options, rf, stack, stages, summary
 from cnnscope.cli.cache import cache
 from cnnscope.errors import CnnscopeError
 
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 app.command()(options.cached(summary.summary))
 app.command()(options.cached(rf.rf))
+app.command()(options.cached(explain.explain))
 app.command()(options.cached(diff.diff))
 app.command()(options.cached(stages.stages))
 app.command()(stack.stack)

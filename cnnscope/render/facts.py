@@ -1,12 +1,29 @@
 """The sentences around the table: header, totals and findings, alike in every text format."""
 
 from cnnscope.budget import Excess
-from cnnscope.records import DiffSide, FieldReport, ModelReport, ModelStages, Totals, UnitReport
+from cnnscope.records import (
+    DiffSide,
+    ExplainReport,
+    FieldReport,
+    ModelExplanation,
+    ModelReport,
+    ModelStages,
+    Totals,
+    UnitReport,
+)
 from cnnscope.render import units
 from cnnscope.render.view import View
 
 
-def header(report: ModelReport | FieldReport | UnitReport | DiffSide | ModelStages) -> str:
+def header(
+    report: ModelReport
+    | FieldReport
+    | UnitReport
+    | DiffSide
+    | ModelStages
+    | ExplainReport
+    | ModelExplanation,
+) -> str:
     """resnet18, torchvision 0.29.2, input 1x3x224x224 float32, traced on meta."""
     source = report.source
     version = source.versions.get(source.source, "").partition("+")[0]
@@ -25,22 +42,14 @@ def totals(report: ModelReport) -> list[tuple[str, str]]:
     t = report.totals
     lines = [
         ("parameters", _parameters(report)),
-        (
-            "MACs",
-            f"{with_unit(t.macs, 'MACs')} ({with_unit(t.flops, 'FLOPs')}; 1 MAC = 2 FLOPs)"
-            f" + {with_unit(t.element_ops, 'element ops')}",
-        ),
+        ("MACs", macs(t)),
         (
             "activations",
             f"peak {units.nbytes(t.peak_activation_bytes)}"
             + (f" at {t.peak_layer}" if t.peak_layer else "")
             + f", all allocations {units.nbytes(t.activation_bytes)}",
         ),
-        (
-            "depth",
-            f"{t.conv_layers} conv + {t.linear_layers} linear = "
-            f"{units.plural(t.conv_layers + t.linear_layers, 'weight layer')}",
-        ),
+        ("depth", weight_layers(t)),
     ]
     unknown = _first_unknown_field(report)
     if unknown:
@@ -51,6 +60,20 @@ def totals(report: ModelReport) -> list[tuple[str, str]]:
         text = f"{units.integer(t.buffers)} ({units.nbytes(t.buffer_bytes)})"
         lines.insert(1, ("buffers", text))
     return lines
+
+
+def weight_layers(t: Totals) -> str:
+    """8 conv + 3 linear = 11 weight layers."""
+    count = units.plural(t.conv_layers + t.linear_layers, "weight layer")
+    return f"{t.conv_layers} conv + {t.linear_layers} linear = {count}"
+
+
+def macs(t: Totals) -> str:
+    """1.814 GMACs (3.628 GFLOPs; 1 MAC = 2 FLOPs) + 9.860 M element ops."""
+    return (
+        f"{with_unit(t.macs, 'MACs')} ({with_unit(t.flops, 'FLOPs')}; 1 MAC = 2 FLOPs)"
+        f" + {with_unit(t.element_ops, 'element ops')}"
+    )
 
 
 def findings(report: ModelReport) -> list[str]:

@@ -24,6 +24,7 @@ class Heading(NamedTuple):
     least: int | None = None  # may be cut to so many characters; None: never cut
     keep: str = "end"  # which end of a text that is cut is worth reading: "start" or "end"
     drop: int = 0  # columns are left out by falling number, 0 never
+    wrap: bool = False  # goes on in the next line instead of being cut
 
 
 class Table(NamedTuple):
@@ -190,7 +191,11 @@ def _lines(
     for i, end, text in _cells(row):
         inside = [k for k in kept if i <= k < end]
         if inside:
-            cells.append((text.split("\n"), _total([widths[k] for k in inside]), headings[i]))
+            width = _total([widths[k] for k in inside])
+            texts = text.split("\n")
+            if headings[i].wrap:
+                texts = [line_ for t in texts for line_ in wrap(t, width, "  ")]
+            cells.append((texts, width, headings[i]))
     height = max((len(texts) for texts, _, _ in cells), default=0)
     return [
         [_cell(texts[n] if n < len(texts) else "", width, h) for texts, width, h in cells]

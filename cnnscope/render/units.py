@@ -1,5 +1,6 @@
 """All formatting of numbers, shapes and layers: one fact is written in one way everywhere."""
 
+import re
 from collections.abc import Callable, Sequence
 
 from cnnscope.records import AxisField, Geometry, LayerRow, Shape
@@ -13,6 +14,11 @@ _BINARY = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 def integer(value: int) -> str:
     """11,689,512."""
     return f"{value:,}"
+
+
+def arithmetic(text: str) -> str:
+    """64*3*7*7 with large numbers as 9,408."""
+    return re.sub(r"\d{4,}", lambda found: integer(int(found[0])), text)
 
 
 def si(value: int, digits: int = 3) -> str:

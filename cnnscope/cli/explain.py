@@ -1,0 +1,49 @@
+"""`cnnscope explain`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+from cnnscope.cli import options
+from cnnscope.cli.load import load
+
+
+def explain(
+    model: options.Model,
+    layer: Annotated[
+        Optional[str],
+        typer.Argument(
+            help="A layer such as features.4, or several: 'features.*'.", show_default=False
+        ),
+    ] = None,
+    input_: options.Input = None,
+    batch_size: options.BatchSize = None,
+    num_classes: options.NumClasses = None,
+    arg: options.Arg = None,
+    dtype: options.Dtype = None,
+    format_: options.FormatOption = options.Format.TABLE,
+    output: options.Output = None,
+) -> None:
+    """How each number of a layer comes about, with its numbers put in.
+
+    Example: cnnscope explain vgg11 features.3
+
+    Output size, parameters, MACs, receptive field, memory. A block is the sum of what it holds.
+    Without a layer, the model in words and numbers: where its parameters and MACs are, where its
+    resolution drops, and the smallest input that it works on.
+    """
+    from cnnscope.cli import out
+
+    out.check_writable(output)
+
+    from cnnscope.explain import explain_layers, explain_model
+    from cnnscope.render import explain as render
+    from cnnscope.report import report
+
+    trace = load(model, input_, batch_size, num_classes, arg, dtype)
+    if layer is None:
+        out.write_report(explain_model(trace, report(trace).totals), render, format_.value, output)
+    else:
+        out.write_report(explain_layers(trace, layer), render, format_.value, output)

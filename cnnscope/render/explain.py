@@ -1,0 +1,216 @@
+"""The reports of `cnnscope explain`: as text, Markdown, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+
+import msgspec
+
+from cnnscope.records import (
+    ExplainReport,
+    Explanation,
+    LayerRow,
+    ModelExplanation,
+    ResolutionChange,
+    Shape,
+    SmallestInput,
+    Step,
+)
+from cnnscope.render import facts, units
+from cnnscope.render.page import Heading, Page, Table
+
+_STEPS = (Heading("number", left=True), Heading("how", left=True, least=30, wrap=True))
+_KINDS = (
+    Heading("layers", left=True),
+    *map(Heading, ("count", "parameters", "share", "MACs", "share")),
+)
+_RESOLUTION = (
+    Heading("from", left=True),
+    Heading("to", left=True),
+    Heading("at", left=True, least=20, wrap=True),
+)
+
+
+def page(report: ExplainReport | ModelExplanation) -> Page:
+    """Either report as a page."""
+    return _layers(report) if isinstance(report, ExplainReport) else _model(report)
+
+
+# ---------------------------------------------------------------------------------- layers
+
+
+def _layers(report: ExplainReport) -> Page:
+    return Page(report.source.name, facts.header(report), tuple(map(_table, report.layers)))
+
+
+def _table(explained: Explanation) -> Table:
+    rows: list[tuple[str, str]] = []
+    styles: list[str] = []
+    for step in explained.steps:
+        for number, line in enumerate(_lines(step)):
+            rows.append((step.topic if number == 0 else "", line))
+            styles.append("dim" if number else "")
+    return Table(_STEPS, tuple(rows), tuple(styles), _caption(explained.layer))
+
+
+def _caption(row: LayerRow) -> str:
+    """layer2.0.conv1: Conv2d 3x3/2, p1, 64x56x56 -> 128x28x28."""
+    path = f"{row.path} #{row.call}" if row.call > 1 else row.path
+    if row.features is not None and row.geometry is None and row.leaf:
+        return f"{path}: {units.operation(row)}"
+    given = ", ".join(map(units.per_sample, row.input_shapes)) if row.kind == "module" else ""
+    if len(row.input_shapes) > 3:
+        given = f"{units.per_sample(row.input_shapes[0])} and {len(row.input_shapes) - 1} more"
+    arrow = f"{given} -> " if given else ""
+    return f"{path}: {units.operation(row)}, {arrow}{units.output(row)}"
+
+
+def _lines(step: Step) -> Iterable[str]:
+    """The arithmetic first, below it the formula in words and what else is to be said."""
+    if step.arithmetic:
+        yield _equation(step)
+        if step.formula:
+            yield step.formula
+        if step.note:
+            yield step.note
+    else:
+        yield ", ".join(text for text in (step.formula, step.note) if text)
+
+
+def _equation(step: Step) -> str:
+    """64*3*7*7 = 9,408; a number alone says all."""
+    if step.arithmetic == str(step.value):
+        return units.arithmetic(step.arithmetic)
+    value = units.arithmetic(str(step.value))
+    readable = f" ({units.nbytes(int(step.value or 0))})" if step.topic == "memory" else ""
+    return f"{units.arithmetic(step.arithmetic)} = {value}{readable}"
+
+
+# ----------------------------------------------------------------------------------- model
+
+
+def _model(report: ModelExplanation) -> Page:
+    t = report.totals
+    kinds = tuple(
+        (
+            kind.operation,
+            str(kind.layers),
+            units.integer(kind.params),
+            units.percent(kind.params, t.params),
+            units.si_short(kind.macs) if kind.macs else "",
+            units.percent(kind.macs, t.macs),
+        )
+        for kind in report.kinds
+    )
+    tables = [Table(_KINDS, kinds, caption="what it is made of")]
+    tables.append(_dearest("where most parameters are", report.params, "params", t.params))
+    tables.append(_dearest("where most MACs are", report.macs, "macs", t.macs))
+    if report.resolution:
+        rows = tuple(map(_change, report.resolution))
+        tables.append(Table(_RESOLUTION, rows, caption="where the resolution changes"))
+    tables = [table for table in tables if table.rows]
+    return Page(report.source.name, facts.header(report), tuple(tables), tuple(_sentences(report)))
+
+
+def _dearest(caption: str, explained: Iterable[Explanation], name: str, whole: int) -> Table:
+    headings = (
+        Heading("layer", left=True, least=12),
+        Heading("how", left=True, least=24, wrap=True),
+        Heading("share"),
+    )
+    rows = tuple(
+        (
+            e.layer.path,
+            _equation(e.steps[-1]) if e.steps else units.integer(getattr(e.layer, name)),
+            units.percent(getattr(e.layer, name), whole),
+        )
+        for e in explained
+    )
+    return Table(headings, rows, caption=caption)
+
+
+def _change(change: ResolutionChange) -> tuple[str, str, str]:
+    """224x224, 112x112, conv1 (Conv2d 7x7/2, p3)."""
+    first = change.layers[0]
+    others = [row.path for row in change.layers[1:]]
+    shown = ", ".join(others[:2])
+    more = f" and {len(others) - 2} more" if len(others) > 2 else ""
+    text = f"{first.path} ({units.operation(first)})" + (f", {shown}{more}" if others else "")
+    return _size(change.before), _size(change.after), text
+
+
+def _size(sizes: Shape) -> str:
+    return units.shape(sizes) if sizes else "one"
+
+
+def _sentences(report: ModelExplanation) -> list[tuple[str, str]]:
+    t = report.totals
+    lines = [
+        ("depth", facts.weight_layers(t)),
+        ("parameters", units.integer(t.params)),
+        ("MACs", facts.macs(t)),
+    ]
+    if report.smallest is not None:
+        lines.append(("smallest", _smallest(report.smallest)))
+    return [*lines, *(("!", note) for note in report.notes)]
+
+
+def _smallest(found: SmallestInput) -> str:
+    """32x32; at 31x31 features.20 breaks: floor(...) = 0."""
+    if found.side is None:
+        least = (
+            f"; larger than {_square(found.at_least - 1)} in any case" if found.at_least > 1 else ""
+        )
+        return f"cannot be told from the trace: {found.unclear} ({found.layer}){least}"
+    if found.side == 1:
+        return "any input works, down to 1x1 (told from the trace)"
+    return (
+        f"{_square(found.side)}; at {_square(found.side - 1)} {found.layer} breaks: "
+        f"{found.reason} (told from the trace)"
+    )
+
+
+def _square(side: int) -> str:
+    return units.shape((side, side))
+
+
+# ----------------------------------------------------------------------------------- data
+
+
+def to_csv(report: ExplainReport | ModelExplanation) -> str:
+    """One line per step; of a model, one per kind, layer and change of resolution."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    if isinstance(report, ModelExplanation):
+        writer.writerow(("topic", "name", "layers", "params", "macs", "before", "after"))
+        writer.writerows(_model_lines(report))
+        return out.getvalue()
+    writer.writerow(("path", "call", "topic", "formula", "arithmetic", "value", "note"))
+    for explained in report.layers:
+        row = explained.layer
+        for step in explained.steps:
+            numbers = (step.formula, step.arithmetic, step.value, step.note)
+            writer.writerow((row.path, row.call, step.topic, *numbers))
+    return out.getvalue()
+
+
+def _model_lines(report: ModelExplanation) -> Iterable[tuple[object, ...]]:
+    for kind in report.kinds:
+        yield "kind", kind.operation, kind.layers, kind.params, kind.macs, "", ""
+    for topic, explained in (("most parameters", report.params), ("most MACs", report.macs)):
+        for e in explained:
+            yield topic, e.layer.path, 1, e.layer.params, e.layer.macs, "", ""
+    for change in report.resolution:
+        names = " ".join(row.path for row in change.layers)
+        sizes = (units.shape(change.before), units.shape(change.after) if change.after else "")
+        yield "resolution", names, len(change.layers), "", "", *sizes
+    if report.smallest is not None:
+        side = report.smallest.side
+        yield "smallest input", report.smallest.layer, "", "", "", "", side or ""
+
+
+def to_json(report: ExplainReport | ModelExplanation) -> str:
+    """The whole report."""
+    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"

@@ -1,0 +1,416 @@
+"""Explanations: every printed formula, evaluated as arithmetic, is the number of the report."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+
+import pytest
+import torch
+from conftest import run_cli, without_versions
+from torch import nn
+from torch.nn import functional as F
+
+from cnnscope import zoo
+from cnnscope.analyses.smallest import smallest_input
+from cnnscope.errors import RequestError
+from cnnscope.explain import explain_layers, explain_model
+from cnnscope.records import (
+    CallRecord,
+    ModuleRecord,
+    OpRecord,
+    Source,
+    StorageRecord,
+    TensorRecord,
+    Trace,
+)
+from cnnscope.render import explain as render
+from cnnscope.render import page as pages
+from cnnscope.report import report
+from cnnscope.run import trace_spec
+from cnnscope.spec import parse_model
+from cnnscope.tracer import trace
+from cnnscope.zoo import torchvision as zoo_torchvision
+
+TORCHVISION = zoo_torchvision.names()
+_NAMES = {"floor": math.floor, "ceil": math.ceil, "max": max, "__builtins__": {}}
+_COMMAS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+
+
+def evaluated(text: str) -> int:
+    """What printed arithmetic comes to."""
+    return eval(_COMMAS.sub("", text), dict(_NAMES))
+
+
+def equations(explained) -> dict[str, int]:
+    """Every printed line `a*b = c` of a layer, checked, by the number that it is about."""
+    found = {}
+    topic = ""
+    for name, line in render._table(explained).rows:
+        topic = name or topic
+        left, equals, right = line.partition(" = ")
+        if equals and name and re.fullmatch(r"[\d,.]+( \(.*\))?", right):
+            value = evaluated(right.partition(" (")[0])
+            assert evaluated(left) == value, line
+            found[topic] = value
+        elif name and re.fullmatch(r"[\d,]+", line):
+            found[topic] = evaluated(line)
+    return found
+
+
+def check(explained) -> None:
+    """What is printed about a row is what the report says about it."""
+    row, numbers = explained.layer, equations(explained)
+    assert numbers.get("parameters", 0) == row.params, row.path
+    assert numbers.get("buffers", 0) == row.buffers, row.path
+    assert numbers.get("MACs", 0) == row.macs, row.path
+    assert numbers.get("FLOPs", 0) == 2 * row.macs, row.path
+    assert numbers.get("element ops", 0) == row.element_ops, row.path
+    if row.kind != "parameter" and row.tensor >= 0:
+        assert numbers["memory"] == row.activation_bytes, row.path
+    for field, name in (("height", 0), ("width", 1)):
+        for topic, value in numbers.items():
+            if topic.startswith("output ") and field in topic:
+                assert value == row.output_shapes[0][-2:][name], row.path
+    for axis in row.field or ():
+        if "receptive field" in numbers and axis.local_size is not None:
+            assert numbers["receptive field"] == row.field[0].local_size, row.path
+        if "jump" in numbers:
+            assert (numbers["jump"], numbers["field padding"]) == (axis.stride, axis.padding)
+
+
+@pytest.mark.zoo
+@pytest.mark.parametrize(
+    "model", ["vgg11_bn", "resnet18", "googlenet", "efficientnet_b0", "vit_b_16", "densenet121"]
+)
+def test_every_printed_formula_is_true_and_gives_the_number_of_the_report(model):
+    found = trace_spec(model)
+    explained = explain_layers(found, "*").layers
+    rows = [row for row in report(found).layers if row.leaf and not row.minor and row.depth]
+    assert [e.layer for e in explained] == rows
+    for one in explained:
+        check(one)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", TORCHVISION)
+def test_every_formula_of_the_zoo_is_true(model):
+    found = trace_spec(model)
+    for pattern in ("*", *{row.path for row in report(found).layers if not row.leaf} - {""}):
+        for one in explain_layers(found, pattern).layers:
+            check(one)
+
+
+class Twice(nn.Module):
+    """A module that runs twice, functional upsampling and padding, a gate and a residual."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, padding=1, groups=2, dilation=1)
+        self.up = nn.ConvTranspose2d(4, 6, (3, 2), 2, 1, output_padding=(1, 0), groups=2)
+        self.pool = nn.MaxPool2d(3, 2, ceil_mode=True)
+        self.norm = nn.GroupNorm(2, 6)
+        self.adaptive = nn.AdaptiveAvgPool2d((3, 2))
+        self.head = nn.Linear(36, 5)
+
+    def forward(self, x):
+        y = self.conv(self.conv(x)) + x
+        y = self.norm(self.up(self.pool(y)))
+        y = F.interpolate(y, scale_factor=2) * y.mean((2, 3), keepdim=True).sigmoid()
+        return self.head(torch.flatten(F.gelu(self.adaptive(y)), 1))
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(6, 5, num_layers=2, bidirectional=True)
+        self.attention = nn.MultiheadAttention(10, 2)
+
+    def forward(self, x):
+        y, _ = self.rnn(x)
+        return self.attention(y, y, y)[0]
+
+
+HAND = {"twice": (Twice, (2, 4, 15, 12)), "recurrent": (Recurrent, (7, 3, 6))}
+
+
+@pytest.mark.parametrize("device", ["meta", "cpu"])
+@pytest.mark.parametrize("name", HAND)
+def test_formulas_of_unusual_layers_are_true(name, device):
+    make, shape = HAND[name]
+    found = trace(make().to(device), (torch.zeros(shape, device=device),))
+    for one in explain_layers(found, "*").layers:
+        check(one)
+
+
+def steps(model, pattern, *shape):
+    found = trace(model.to("meta"), (torch.empty(shape, device="meta"),))
+    return [
+        {s.topic: (s.arithmetic, s.value, s.note) for s in one.steps}
+        for one in explain_layers(found, pattern).layers
+    ]
+
+
+def layer(name, path):
+    (one,) = explain_layers(trace_spec(name), path).layers
+    return {step.topic: step for step in one.steps}
+
+
+def test_a_convolution_by_hand():
+    found = layer("resnet18", "conv1")
+    # floor((224 + 6 - 6 - 1)/2 + 1) = floor(112.5) = 112
+    assert found["output height and width"].arithmetic == (
+        "floor((224 + 2*3 - 1*(7 - 1) - 1)/2 + 1)"
+    )
+    assert found["output height and width"].value == 112
+    assert (found["parameters"].arithmetic, found["parameters"].value) == ("64*3*7*7", 9408)
+    assert found["MACs"].arithmetic == "112*112*64*3*7*7"
+    # the input's pixels see themselves: 1 + 6*1 = 7, one unit every 2 pixels, from -3 on
+    assert (found["receptive field"].arithmetic, found["receptive field"].value) == (
+        "1 + 1*(7 - 1)*1",
+        7,
+    )
+    assert (found["jump"].value, found["field padding"].value) == (2, 3)
+    assert found["memory"].value == 64 * 112 * 112 * 4
+
+
+def test_features_of_a_linear_layer_come_from_what_was_flattened():
+    found = layer("vgg11", "classifier.0")["in features"]
+    assert (found.arithmetic, found.value) == ("512*7*7", 25_088)
+    assert "avgpool" in found.formula
+    found = layer("resnet18", "fc")["in features"]
+    assert (found.arithmetic, found.value) == ("512*1*1", 512)
+    assert layer("vgg11", "classifier.3")["in features"].arithmetic == "4096"
+    # patches: channels of the projection, moved last by a permute
+    (one,) = steps(
+        nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.Flatten(2), nn.Linear(4, 6)), "2", 1, 3, 8, 8
+    )
+    assert one["in features"][:2] == ("2*2", 4)
+
+
+def test_channels_of_a_dense_layer_come_from_what_was_concatenated():
+    found = layer("densenet121", "features.denseblock1.denselayer3.conv1")["in channels"]
+    assert (found.arithmetic, found.value) == ("64 + 32 + 32", 128)
+
+
+def test_a_residual_sum_joins_the_fields_of_its_paths():
+    # 67 px from -33 on and 43 px from -21 on: the first pixel is -33, the last max(33, 21) = 33
+    found = layer("resnet18", "layer2.0.add")["receptive field"]
+    assert found.arithmetic == "max(67 - 33, 43 - 21) + max(33, 21)"
+    assert found.value == 67
+
+
+def test_a_module_called_twice_counts_its_parameters_once():
+    first, second = steps(Twice(), "conv", 2, 4, 15, 12)
+    assert first["parameters"][:2] == ("4*2*3*3 + 4", 76)
+    assert second["parameters"][1] == 0
+    assert first["MACs"][1] == second["MACs"][1] == 2 * 15 * 12 * 4 * 2 * 9
+
+
+def test_a_block_is_the_sum_of_its_children():
+    found = layer("resnet18", "layer2.0")
+    assert found["parameters"].formula == "conv1 + bn1 + conv2 + bn2 + downsample"
+    # 128*64*9 + 256 + 128*128*9 + 256 + 64*128 + 256
+    assert found["parameters"].value == 73_728 + 256 + 147_456 + 256 + 8_192 + 256
+    assert found["MACs"].arithmetic == "57802752 + 115605504 + 6422528"
+
+
+def test_attention_has_both_of_its_products():
+    (one,) = steps(Recurrent(), "attention", 7, 3, 6)
+    macs = {topic: value[1] for topic, value in one.items() if topic.startswith("MACs")}
+    # QK^T and AV: 3 samples x 2 heads x 7 x 7 x 5; projections 21 x 10 x 30 and 21 x 10 x 10
+    assert macs["MACs"] == 2 * 6 * 49 * 5 + 21 * 10 * 40
+
+
+def test_upsampling_says_what_was_done_where_no_recurrence_holds():
+    (up,) = steps(nn.Sequential(nn.Conv2d(1, 1, 3, 2, 1), nn.Upsample(scale_factor=2)), "1",
+                  1, 1, 8, 8)  # fmt: skip
+    assert up["receptive field"][:2] == ("", 3)
+    assert "one unit every 1 pixels" in up["receptive field"][2]
+
+
+def test_an_operation_without_a_formula_says_so():
+    record = OpRecord("mine.magic.default", {"self": 0}, (1,), call=-1)
+    tensors = (TensorRecord((1, 2, 3, 3), "float32", 0), TensorRecord((1, 2, 3, 3), "float32", 1))
+    given = Trace(
+        Source("hand", "hand", "hand"), (0,), (1,),
+        (ModuleRecord("", "Net"), ModuleRecord("m", "M")),
+        (CallRecord(0, -1, 0, (0,), (1,)), CallRecord(1, 0, 0, (0,), (1,))), (), tensors,
+        (StorageRecord(72, -1, 1), StorageRecord(72, 0, 1)),
+        (OpRecord(record.name, record.inputs, record.outputs, call=1),),
+    )  # fmt: skip
+    (one,) = explain_layers(given, "m").layers
+    notes = {step.topic: step.note for step in one.steps}
+    assert "mine.magic.default" in notes["no formula"]
+    assert "not known" in notes["receptive field"]
+
+
+def test_a_glob_names_layers_and_a_wrong_path_the_nearest():
+    paths = [e.layer.path for e in explain_layers(trace_spec("alexnet"), "features.*").layers]
+    assert paths == [f"features.{i}" for i in range(13)]
+    with pytest.raises(RequestError, match=r"did you mean features\.1"):
+        explain_layers(trace_spec("alexnet"), "feature.1")
+
+
+# ------------------------------------------------------------------------------- the model
+
+
+def test_a_model_in_words_and_numbers():
+    found = trace_spec("vgg11")
+    story = explain_model(found, report(found).totals)
+    assert (story.totals.conv_layers, story.totals.linear_layers) == (8, 3)
+    # 512*7*7*4096 + 4096 of 132,863,336
+    assert [e.layer.path for e in story.params[:2]] == ["classifier.0", "classifier.3"]
+    assert [(c.before, c.after, c.layers[0].path) for c in story.resolution[:5]] == [
+        ((224, 224), (112, 112), "features.2"),
+        ((112, 112), (56, 56), "features.5"),
+        ((56, 56), (28, 28), "features.10"),
+        ((28, 28), (14, 14), "features.15"),
+        ((14, 14), (7, 7), "features.20"),
+    ]
+    assert sum(k.params for k in story.kinds) == story.totals.params
+    assert sum(k.macs for k in story.kinds) == story.totals.macs
+
+
+def runs(name, side):
+    """Whether the model itself takes a square input of that side."""
+    built = zoo.build(parse_model(name), {}, with_values=False)
+    shape = (*built.inputs.tensors[0].shape[:-2], side, side)
+    try:
+        with torch.no_grad():
+            built.model(torch.empty(shape, device="meta"))
+    except Exception:  # noqa: BLE001  whatever it raises, it does not run
+        return False
+    return True
+
+
+# (side, layer that breaks below): alexnet's last pool is given 2x2 at 62; four poolings of
+# densenet's leave nothing of 28; each of vgg's five halves, 31 comes to 0
+SMALLEST = {
+    "alexnet": (63, "features.12"),
+    "vgg11": (32, "features.20"),
+    "densenet121": (29, "features.transition3.pool"),
+    "inception_v3": (75, "Mixed_7a.branch3x3_2.conv"),
+    "googlenet": (15, "maxpool3"),
+    "squeezenet1_0": (21, "features.11"),
+    "convnext_tiny": (32, "features.6.1"),
+    "vit_b_16": (224, "encoder.add"),
+    "resnet18": (1, ""),
+}
+
+
+@pytest.mark.zoo
+@pytest.mark.parametrize("name", SMALLEST)
+def test_the_smallest_input_is_what_a_real_forward_says(name):
+    found = smallest_input(trace_spec(name))
+    assert (found.side, found.layer, found.unclear) == (*SMALLEST[name], "")
+    assert runs(name, found.side)
+    assert found.side == 1 or not runs(name, found.side - 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_the_smallest_input_of_every_model(name):
+    found = smallest_input(trace_spec(name))
+    if found.side is not None:
+        assert runs(name, found.side)
+    least = (found.side or found.at_least) - 1
+    assert least < 1 or not runs(name, least)
+
+
+def test_the_smallest_input_is_not_guessed():
+    # windows of 7: a split of 56 into 8 and 7 does not say which one follows the input
+    found = smallest_input(trace_spec("swin_t"))
+    assert found.side is None
+    assert found.at_least == 4  # patches of 4x4
+    assert found.unclear
+
+
+class Net(nn.Module):
+    def __init__(self, function, **children):
+        super().__init__()
+        self.function = function
+        for name, child in children.items():
+            self.add_module(name, child)
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+CONV = {"a": nn.Conv2d(1, 1, 3, 2, 1), "b": nn.Conv2d(1, 1, 3), "fc": nn.Linear(16, 2)}
+SMALL = {  # what is done, its smallest side at most 12, and what cannot be told
+    # 5 -> a 3 -> b 1
+    "chain": (lambda m, x: m.b(m.a(x)), 5),
+    # a linear layer of 16 features takes 4x4, of 7x7 or 8x8 by a's stride
+    "flatten": (lambda m, x: m.fc(m.a(x).flatten(1)), 7),
+    # reflection of 3 needs 4
+    "reflect": (lambda m, x: F.pad(x, (3, 3, 3, 3), mode="reflect"), 4),
+    # the unpadded path loses two pixels more
+    "crop": (lambda m, x: m.b(x) + x[:, :, 1:-1, 1:-1], 3),
+    # 2*ceil(n/2) must be n: even sides only
+    "odd": (lambda m, x: torch.cat([F.interpolate(m.a(x), scale_factor=2), x], 1), 2),
+    "instance": (lambda m, x: F.instance_norm(m.b(x)), 4),
+    "global": (lambda m, x: F.avg_pool2d(x, x.shape[2:]), None),
+    "uneven": (lambda m, x: m.a(F.pad(x, (0, x.shape[3] % 5, 0, 0))), None),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_smallest_inputs_of_small_networks(name):
+    function, expected = SMALL[name]
+    side = 8 if name == "flatten" else 12
+    net = Net(function, **CONV).to("meta").eval()
+    found = smallest_input(trace(net, (torch.empty(1, 1, side, side, device="meta"),)))
+    assert found.side == expected
+    if expected is None:
+        assert found.unclear
+        return
+
+    def works(n):
+        try:
+            net(torch.empty(1, 1, n, n, device="meta"))
+        except (RuntimeError, ValueError):
+            return False
+        return True
+
+    assert next(n for n in range(1, 13) if works(n)) == expected
+
+
+# ---------------------------------------------------------------------------------- output
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [("vgg11", None), ("vgg11", "classifier.0"), ("resnet18", "layer2.0"),
+     ("googlenet", "maxpool1"), ("inception_v3", None)],
+)  # fmt: skip
+def test_page(name, pattern, width, golden):
+    found = trace_spec(name)
+    story = (
+        explain_layers(found, pattern) if pattern else explain_model(found, report(found).totals)
+    )
+    text = pages.text(render.page(story), width).plain
+    assert max(map(len, text.splitlines())) <= width
+    golden(without_versions(text), f"explain-{name}-{pattern or 'model'}-{width}.txt")
+
+
+def test_formats_hold_the_same_numbers():
+    data = json.loads(run_cli("explain", "alexnet", "features.0", "-f", "json").out)
+    (explained,) = data["layers"]
+    lines = run_cli("explain", "alexnet", "features.0", "-f", "csv").out.splitlines()
+    assert len(lines) == 1 + len(explained["steps"])
+    assert any("64*3*11*11 + 64" in line and "23296" in line for line in lines)
+    assert "64\\*3\\*11\\*11 + 64 = 23,296" in (
+        run_cli("explain", "alexnet", "features.0", "-f", "markdown").out
+    )
+    story = json.loads(run_cli("explain", "alexnet", "-f", "json").out)
+    assert story["smallest"]["side"] == 63
+    assert "smallest input,features.12" in run_cli("explain", "alexnet", "-f", "csv").out
+
+
+def test_a_layer_that_is_not_there_is_one_message():
+    result = run_cli("explain", "alexnet", "features.99")
+    assert result.code == 2
+    assert result.err.count("\n") == 1
