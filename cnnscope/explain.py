@@ -7,7 +7,7 @@ Arithmetic is text that is true: what it comes to is what the analyses say, by t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from itertools import groupby
 from math import prod
@@ -403,48 +403,47 @@ def _described(view: _View, row: LayerRow, name: str, sizes: Shape) -> str:
 def _cost_steps(view: _View, row: LayerRow, part: _Part) -> Iterable[Step]:
     """MACs, FLOPs and element operations of each operation that has any, and their sums."""
     trace = view.trace
-    records = [trace.ops[i] for i in part.ops]
-    yield from _costs_of(
-        trace, records, "MACs", lambda entry, op: entry.macs(op) if entry else (), row.macs
-    )
+    roles = _roles(view, part.ops)
+    products: _Groups = {}
+    elements: _Groups = {}
+    for index in part.ops:
+        entry, op = ops.lookup(trace.ops[index].name), ops.Op(trace, trace.ops[index])
+        if entry is None:
+            continue
+        for number, factors in enumerate(entry.macs(op)):
+            name = roles.get(index) or _part_name(entry, number)
+            products.setdefault((name, ""), []).append(factors)
+        for factors in entry.steps(op):
+            if ops.product(factors):
+                elements.setdefault((entry.label, entry.how), []).append(factors)
+    yield from _costs_of(products, "MACs", row.macs)
     if row.macs:
         yield Step("FLOPs", "2 * MACs", f"2*{row.macs}", 2 * row.macs)
-    yield from _costs_of(
-        trace,
-        records,
-        "element ops",
-        lambda entry, op: entry.steps(op) if entry else (),
-        row.element_ops,
-    )
-    for name, count in Counter(r.name for r in records if ops.lookup(r.name) is None).items():
-        times = f" (x{count})" if count > 1 else ""
-        yield Step("no formula", note=f"for {name}{times}: its cost is not known")
+    yield from _costs_of(elements, "element ops", row.element_ops)
+    yield from _unknown_steps(view, part)
     if not row.macs and not row.element_ops and not row.unknown_ops:
         yield Step("cost", note="no arithmetic: it moves, selects or makes data")
 
 
-def _costs_of(
-    trace: Trace,
-    records: Sequence[OpRecord],
-    topic: str,
-    factors_of: Callable[[ops.Entry | None, ops.Op], tuple[ops.Factors, ...]],
-    total: int,
-) -> Iterable[Step]:
-    groups: dict[tuple[str, str], list[ops.Factors]] = {}
-    for record in records:
-        entry = ops.lookup(record.name)
-        parts = factors_of(entry, ops.Op(trace, record))
-        for number, factors in enumerate(parts):
-            if entry is not None and ops.product(factors):
-                groups.setdefault((_part_name(entry, number), entry.how), []).append(factors)
+_Groups = dict[tuple[str, str], list[ops.Factors]]  # what and how: the products of each operation
+
+
+def _costs_of(groups: _Groups, topic: str, total: int) -> Iterable[Step]:
     single = len(groups) == 1
     for (name, how), same in groups.items():
         formula, arithmetic, value = _factor_terms(same)
-        note = how if topic == "element ops" else ""
-        yield Step(topic if single else f"{topic}, {name}", formula, arithmetic, value, note)
+        yield Step(topic if single else f"{topic}, {name}", formula, arithmetic, value, how)
     if len(groups) > 1:
         values = [sum(map(ops.product, same)) for same in groups.values()]
         yield Step(topic, "sum", " + ".join(map(str, values)), total)
+
+
+def _unknown_steps(view: _View, part: _Part) -> Iterable[Step]:
+    names = Counter(view.trace.ops[i].name for i in part.ops)
+    for name, count in names.items():
+        if ops.lookup(name) is None:
+            times = f" (x{count})" if count > 1 else ""
+            yield Step("no formula", note=f"for {name}{times}: its cost is not known")
 
 
 def _part_name(entry: ops.Entry, number: int) -> str:
@@ -454,6 +453,47 @@ def _part_name(entry: ops.Entry, number: int) -> str:
     if entry.macs is ops.fused_recurrent_layer:
         return ("input to gates", "hidden to gates")[number]
     return entry.label
+
+
+def _roles(view: _View, own: Sequence[int]) -> dict[int, str]:
+    """Which products are attention's: those that a softmax reads, and those that read one."""
+    trace = view.trace
+    roles: dict[int, str] = {}
+    for index in own:
+        record = trace.ops[index]
+        entry = ops.lookup(record.name)
+        sources = [t for t in record.inputs.values() if isinstance(t, int)]
+        if entry is not None and entry.label == "softmax":
+            scores = _reached(view, sources[0], ops.Kind.PRODUCT)
+            if scores is not None:
+                roles[scores] = "QK^T"
+        elif any(_reached(view, t, "softmax") is not None for t in sources) and (
+            entry is not None and entry.kind is ops.Kind.PRODUCT
+        ):
+            roles[index] = "attention * V"
+    return roles
+
+
+def _reached(view: _View, tensor: int, wanted: ops.Kind | str) -> int | None:
+    """The first operation of a kind (or label) that a tensor comes from.
+
+    Through what rearranges; to a product also through what scales or masks.
+    """
+    while (index := view.producer.get(tensor)) is not None:
+        record = view.trace.ops[index]
+        entry = ops.lookup(record.name)
+        if entry is None or wanted in (entry.kind, entry.label):
+            return None if entry is None else index
+        through = (
+            (ops.Kind.REARRANGE, ops.Kind.ELEMENT)
+            if wanted is ops.Kind.PRODUCT
+            else (ops.Kind.REARRANGE,)
+        )
+        sources = [t for t in record.inputs.values() if isinstance(t, int)]
+        if entry.kind not in through or not sources:
+            return None
+        tensor = sources[0]
+    return None
 
 
 # ----------------------------------------------------------------------------------- blocks
@@ -643,23 +683,22 @@ def _memory_steps(view: _View, row: LayerRow) -> Iterable[Step]:
     terms = [f"{_times(_unbatched(r.shape))}*{item_size(r.dtype)}" for r in records]
     types = ", ".join(dict.fromkeys(r.dtype for r in records))
     formula = f"elements of the output * bytes of {types}"
-    note = _life(view, row.tensor)
+    note = _life(view, row)
     yield Step("memory", formula, " + ".join(terms), row.activation_bytes, note)
 
 
-def _life(view: _View, tensor: int) -> str:
-    """Who made the memory of a tensor and who reads it last."""
+def _life(view: _View, row: LayerRow) -> str:
+    """Who made the memory of an output and who reads it last."""
     trace = view.trace
-    index = trace.tensors[tensor].storage
+    index = trace.tensors[row.tensor].storage
     if trace.storages[index].born < 0:
         return "memory of the model's input or weights: none of its own"
-    first = view.life[index][0]
-    last = view.life[index][1]
+    first, last = view.life[index]
     returned = any(trace.tensors[t].storage == index for t in trace.outputs)
     until = "returned by the model" if returned else f"needed until {_named(view, last)}"
-    if first != view.producer.get(tensor):
-        return f"shared with what {_named(view, first)} made; {until}"
-    return until
+    maker = _named(view, first)
+    own = first == view.producer.get(row.tensor) or f"{maker}.".startswith(f"{row.path}.")
+    return until if own else f"shared with what {maker} made; {until}"
 
 
 def _named(view: _View, op: int) -> str:

@@ -425,7 +425,7 @@ _enter(
         Kind.ELEMENT,
         steps=_batch_norm_steps,
         field=rules.batch_norm,
-        how="y = a*x + b for each channel, from constant statistics; else those as well",
+        how="y = a*x + b; a and b are constants but where it takes statistics of its own",
     ),
 )
 _enter(

@@ -31,6 +31,7 @@ from cnnscope.spec import printable
 _COUNT = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _POOLS = ("max", "avg")
 _LARGEST = 101  # of the kernels that are compared
+_LARGEST_SIDE = 8192  # of the input: what every unit sees is computed
 
 # ------------------------------------------------------------------------------ the grammar
 
@@ -213,6 +214,8 @@ def stack_report(
     Raises:
         RequestError: a stack that cannot be.
     """
+    if max(size) > _LARGEST_SIDE:
+        raise RequestError(f"--input {size[0]}x{size[1]}: at most {_LARGEST_SIDE} along an axis")
     if channels < 1:
         raise RequestError(f"--channels {channels}: must be at least 1")
     if bottleneck is not None and (bottleneck < 1 or channels % bottleneck):

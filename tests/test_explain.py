@@ -220,7 +220,28 @@ def test_attention_has_both_of_its_products():
     (one,) = steps(Recurrent(), "attention", 7, 3, 6)
     macs = {topic: value[1] for topic, value in one.items() if topic.startswith("MACs")}
     # QK^T and AV: 3 samples x 2 heads x 7 x 7 x 5; projections 21 x 10 x 30 and 21 x 10 x 10
+    assert macs["MACs, QK^T"] == macs["MACs, attention * V"] == 6 * 49 * 5
     assert macs["MACs"] == 2 * 6 * 49 * 5 + 21 * 10 * 40
+
+
+@pytest.mark.parametrize("device", ["meta", "cpu"])
+def test_fused_and_decomposed_attention_name_the_same_products(device):
+    model = nn.MultiheadAttention(8, 2).to(device)
+    data = torch.zeros(5, 1, 8, device=device)
+    found = trace(nn.Sequential(Wrapped(model)), (data,))
+    (one,) = explain_layers(found, "0.module").layers
+    # 2 heads x 5 x 5 x 4
+    values = {s.topic: s.value for s in one.steps}
+    assert values["MACs, QK^T"] == values["MACs, attention * V"] == 2 * 5 * 5 * 4
+
+
+class Wrapped(nn.Module):
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, x):
+        return self.module(x, x, x)[0]
 
 
 def test_upsampling_says_what_was_done_where_no_recurrence_holds():

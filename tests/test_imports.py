@@ -67,6 +67,8 @@ def test_help_and_version_do_not_import_torch(arguments, shown):
         "import cnnscope.stages, cnnscope.render.stages",
         "import cnnscope.spec, cnnscope.ops, cnnscope.records, cnnscope.analyses.layers",
         "from cnnscope.cli import run; assert run(['summary', '--help']) == 0",
+        "from cnnscope.cli import run; assert run(['stack']) == 0",
+        "import cnnscope.explain, cnnscope.render.explain",
         "from cnnscope.cli import run; assert run(['summary', '--no-such-option']) == 2",
         "from cnnscope.cli import run; assert run(['summary', 'resnet18', '--input', '3x']) == 2",
     ],

@@ -104,6 +104,9 @@ def _model(report: ModelExplanation) -> Page:
         )
         for kind in report.kinds
     )
+    if t.unused_params:
+        unused = (units.integer(t.unused_params), units.percent(t.unused_params, t.params))
+        kinds = (*kinds, ("never used", "", *unused, "", ""))
     tables = [Table(_KINDS, kinds, caption="what it is made of")]
     tables.append(_dearest("where most parameters are", report.params, "params", t.params))
     tables.append(_dearest("where most MACs are", report.macs, "macs", t.macs))

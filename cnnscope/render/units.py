@@ -142,7 +142,7 @@ def seen(axes: Sequence[AxisField]) -> str:
 def channel_units(square: float | None, linear: float | None) -> str:
     """27 C^2, C^2 + 49 C: weights for C channels."""
     terms = [
-        f"{'' if factor == 1 else f'{factor:.4g} '}{name}"
+        f"{'' if factor == 1 else f'{factor:.6g} '}{name}"
         for factor, name in ((square, "C^2"), (linear, "C"))
         if factor
     ]
