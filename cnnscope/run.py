@@ -73,7 +73,8 @@ class _Run:
         """Run on tensors without data, and again with values if the model asks for them."""
         built = self._build(with_values=False)
         inputs = self._inputs(built.inputs)
-        notes = _notes(built.values, "constructor")
+        built.accept(inputs)
+        notes = built.notes + _notes(built.values, "constructor")
         try:
             return _forward(built, inputs, notes)
         except CnnscopeError as error:
@@ -86,7 +87,7 @@ class _Run:
                 trace = _forward(built, inputs, ())
             except CnnscopeError as error:
                 raise self._explained(error, built, inputs) from error
-        return _with_notes(trace, _notes(built.values, "forward"))
+        return _with_notes(trace, built.notes + _notes(built.values, "forward"))
 
     def _build(self, *, with_values: bool) -> zoo.Built:
         built = zoo.build(self.spec, self.arguments, with_values=with_values)
@@ -118,7 +119,7 @@ class _Run:
         if not self.asked and self.batch_size is None and self.dtype is None:
             return ModelError(f"{name}: {error}")
         given = ", ".join("x".join(map(str, t.shape)) for t in inputs.tensors[:3])
-        reason = _layer_reason(error) or str(error)
+        reason = _layer_reason(error) or str(error).rstrip(".")
         remedy = self._remedy(error, built, inputs)
         return RequestError(f"{name} at {given}: {reason}{remedy}")
 

@@ -14,6 +14,19 @@ README = ROOT / "README.md"
 EXAMPLE = re.compile(r"```console\n\$ cnnscope ([^\n]*)\n(.*?)```", re.DOTALL)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _files(tmp_path_factory):
+    """The files that examples name, in the folder in which they run."""
+    import torch
+    from torchvision.models import resnet18
+
+    folder = tmp_path_factory.mktemp("readme")
+    torch.save(resnet18().state_dict(), folder / "resnet18.pth")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield
+
+
 def output_of(command: str) -> str:
     result = run_cli(*shlex.split(command))
     return without_versions(result.out + result.err)

@@ -92,6 +92,8 @@ def of_module(module: ModuleRecord) -> Slide | None:
         return None
     hyper: Mapping[str, Any] = module.hyper
     form = _FORMS[kind]
+    if ("output_size" if form == "adaptive" else "kernel_size") not in hyper:
+        return None  # of an exported program, which does not tell
     if form == "adaptive":
         wanted = _tuple(hyper.get("output_size"), axes)
         return Slide(form, Geometry(), axes, None, wanted)

@@ -36,7 +36,9 @@ def complete_model(incomplete: str) -> list[str]:
 Model = Annotated[
     str,
     typer.Argument(
-        help="A model, such as resnet18.", show_default=False, autocompletion=complete_model
+        help="A model (resnet18, timm:resnetv2_50) or a file (program.pt2).",
+        show_default=False,
+        autocompletion=complete_model,
     ),
 ]
 Input = Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
@@ -68,6 +69,8 @@ def summary(
 
     Example: cnnscope summary resnet18 --input 3x224x224
 
+    A checkpoint (model.pth) is listed by key: it has no shapes but those of its weights.
+
     No weights are allocated or downloaded: the model runs once on tensors without data. With
     limits (--max-params 5M --max-macs 1G --max-activation 50MiB --min-rf 200) the exit code is 1
     when the model does not keep them.
@@ -76,7 +79,16 @@ def summary(
     from cnnscope.render import columns as all_columns
     from cnnscope.render.view import Options
     from cnnscope.spec import parse_limits
+    from cnnscope.zoo import archive
 
+    if archive.is_weights(model):
+        useless: dict[str, object] = {"--input": input_, "--batch-size": batch_size}
+        useless |= {"--num-classes": num_classes, "--arg": arg, "--dtype": dtype}
+        useless |= {"--unfold": unfold, "--all": everything, "--columns": columns}
+        useless |= {"--sort": sort, "--filter": filter_, "--max-params": max_params}
+        useless |= {"--max-macs": max_macs, "--max-activation": max_activation, "--min-rf": min_rf}
+        options.refuse(useless, "a checkpoint has weights and no forward")
+        return _weights(model, options.levels(depth), format_.value, output)
     if format_ in (options.Format.JSON, options.Format.CSV):
         given = {"--depth": depth, "--unfold": unfold, "--all": everything, "--columns": columns}
         given |= {"--sort": sort, "--filter": filter_}
@@ -99,6 +111,17 @@ def summary(
     made = report(trace)
     out.write_summary(made, chosen_rows, chosen, format_.value, output)
     return _over_budget(made, limits) if limits else 0
+
+
+def _weights(file: str, levels: int | None, format_: str, output: Path | None) -> int:
+    """The summary of a file that holds weights alone."""
+    from cnnscope.checkpoint import checkpoint_report
+    from cnnscope.cli import out
+    from cnnscope.render import checkpoint
+
+    out.check_writable(output)
+    out.write_report(checkpoint_report(file), checkpoint.Renderer(levels), format_, output)
+    return 0
 
 
 def _over_budget(report: ModelReport, limits: Mapping[str, float]) -> int:

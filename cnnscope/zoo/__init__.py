@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, runtime_checkable
 
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
 from cnnscope.records import About, Inputs, Shape, Source
 from cnnscope.spec import ModelSpec, printable
+from cnnscope.zoo import archive
 
 if TYPE_CHECKING:
     from torch import nn
 
 # In the order in which a name without a source is looked for.
-SOURCES = ("torchvision", "classic")
+SOURCES = ("torchvision", "classic", "timm")
 
 
 class Library(Protocol):
@@ -43,6 +44,19 @@ class Library(Protocol):
         ...
 
 
+@runtime_checkable
+class Cautious(Protocol):
+    """What a source offers as well, whose models were made for certain inputs."""
+
+    def accept(self, inputs: Inputs) -> None:
+        """Raise RequestError for inputs that the model cannot take."""
+        ...
+
+    def notes(self) -> tuple[str, ...]:
+        """What the report should say of the model."""
+        ...
+
+
 class Built(NamedTuple):
     """A model on the meta device, and what is known of it."""
 
@@ -50,6 +64,8 @@ class Built(NamedTuple):
     inputs: Inputs
     source: Source
     values: Any  # the KnownValues that its constructor needed, or None
+    accept: Callable[[Inputs], None]  # raises RequestError for inputs that the model cannot take
+    notes: tuple[str, ...]  # for the report
 
 
 def build(spec: ModelSpec, arguments: Mapping[str, Any], *, with_values: bool = False) -> Built:
@@ -73,15 +89,43 @@ def build(spec: ModelSpec, arguments: Mapping[str, Any], *, with_values: bool = 
         raise _constructor_error(spec, arguments, error) from error
     literals = {name: repr(value) for name, value in arguments.items()}
     origin = Source(spec.text, source, spec.name, literals, found.versions())
-    return Built(model.eval(), found.default_inputs(spec.name, model), origin, values)
+    inputs = found.default_inputs(spec.name, model)
+    cautious = found if isinstance(found, Cautious) else None
+    accept = cautious.accept if cautious else _anything
+    notes = cautious.notes() if cautious else ()
+    return Built(model.eval(), inputs, origin, values, accept, notes)
 
 
 def library(source: str) -> Library:
-    """The module of a source."""
-    return cast("Library", importlib.import_module(f"cnnscope.zoo.{source}"))
+    """The module of a source.
+
+    Raises:
+        RequestError: its package is not installed.
+    """
+    try:
+        return cast("Library", importlib.import_module(f"cnnscope.zoo.{source}"))
+    except ModuleNotFoundError as error:
+        if error.name != source:
+            raise
+        raise RequestError(f"{source} is not installed: pip install 'cnnscope[{source}]'") from None
+
+
+def _anything(inputs: Inputs) -> None:
+    """Take all inputs: most models only tell when they run."""
+
+
+def _in_file(name: str) -> tuple[str, Library]:
+    """A program in a file; weights alone have no forward."""
+    if archive.is_weights(name):
+        raise archive.no_forward(name)
+    from cnnscope.zoo import exported
+
+    return "torch.export", exported.Program(name)
 
 
 def _find(spec: ModelSpec) -> tuple[str, Library]:
+    if not spec.source and archive.is_file(spec.name):
+        return _in_file(spec.name)
     if spec.source and spec.source not in SOURCES:
         raise RequestError(
             f"model {printable(spec.text)!r}: no source called {printable(spec.source)!r}; "
@@ -89,7 +133,12 @@ def _find(spec: ModelSpec) -> tuple[str, Library]:
         )
     known: list[str] = []
     for source in (spec.source,) if spec.source else SOURCES:
-        known_library = library(source)
+        try:
+            known_library = library(source)
+        except RequestError:
+            if spec.source:
+                raise
+            continue  # an extra that is not installed
         names = known_library.names()
         if spec.name in names:
             return source, known_library

@@ -1,0 +1,72 @@
+"""The models of timm (PyTorch Image Models), never with their weights. Needs the extra `timm`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+from cnnscope.errors import RequestError
+from cnnscope.records import About, Inputs, Shape, TensorSpec
+
+# What would fetch weights, and what would make a model that does not classify one image.
+_WEIGHTS = ("pretrained", "pretrained_cfg", "checkpoint_path", "cache_dir")
+
+
+def names() -> list[str]:
+    """Every architecture that timm registers."""
+    return list(timm.list_models())
+
+
+def versions() -> dict[str, str]:
+    """Of torch and timm."""
+    return {"torch": str(torch.__version__), "timm": str(timm.__version__)}
+
+
+def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """`timm.create_model(name, pretrained=False)`, which downloads nothing.
+
+    Raises:
+        RequestError: an argument that is about weights.
+    """
+    for argument in _WEIGHTS:
+        if arguments.get(argument):
+            raise RequestError(
+                f"--arg {argument}: weights are never downloaded or loaded, and no number here "
+                "depends on them"
+            )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model: nn.Module = timm.create_model(name, **{**arguments, "pretrained": False})
+    sizes = _input_size(model, arguments)
+    model.pretrained_cfg = {**_config(model), "input_size": sizes}  # type: ignore[assignment]
+    return model
+
+
+def default_inputs(name: str, model: nn.Module) -> Inputs:
+    """One image of the size in the model's `pretrained_cfg`, or that it was built for."""
+    del name
+    return Inputs((TensorSpec((1, *_config(model)["input_size"])),))
+
+
+def about(name: str, shape: Shape) -> About:
+    """The file that it is in; timm's accuracies are not in the package."""
+    del shape
+    entry: Any = timm.model_entrypoint(name)
+    return About(entry.__module__.rpartition(".")[2])
+
+
+def _config(model: nn.Module) -> dict[str, Any]:
+    return dict(getattr(model, "pretrained_cfg", None) or {"input_size": (3, 224, 224)})
+
+
+def _input_size(model: nn.Module, arguments: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Channels, height and width: those of the configuration, but for what was asked of timm."""
+    channels, height, width = _config(model).get("input_size") or (3, 224, 224)
+    side = arguments.get("img_size", (height, width))
+    height, width = side if isinstance(side, (tuple, list)) else (side, side)
+    return int(arguments.get("in_chans", channels)), int(height), int(width)
