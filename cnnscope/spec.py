@@ -27,14 +27,21 @@ DTYPES = {
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 MAX_SIDE = 2**31 - 1
 _ARGUMENT = re.compile(r"[A-Za-z_]\w*")
+_FILE = re.compile(r"(.*\.py)(?::([^:/\\]*))?", re.IGNORECASE | re.DOTALL)
+_DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
 
 
 class ModelSpec(msgspec.Struct, frozen=True):
-    """A model as it was asked for: `source` is "" where the user left it open."""
+    """A model as it was asked for: `source` is "" where the user left it open.
+
+    `place` is the Python file or module that `name` is looked up in (where one was given); a file
+    that holds a single network needs no name.
+    """
 
     source: str
     name: str
     text: str
+    place: str = ""
 
 
 class InputSpec(msgspec.Struct, frozen=True):
@@ -52,17 +59,24 @@ def printable(text: str, limit: int = 80) -> str:
 
 
 def parse_model(text: str) -> ModelSpec:
-    """`resnet18` or `torchvision:resnet18`.
+    """`resnet18`, `torchvision:resnet18`, `path/net.py`, `path/net.py:Net` or `package.module:Net`.
 
     Raises:
         RequestError: nothing before or after the colon.
     """
-    source, colon, name = text.strip().rpartition(":")
+    shown = text.strip()
+    file = _FILE.fullmatch(shown)
+    if file is not None and file[2] != "":
+        return ModelSpec("file", file[2] or "", shown, place=file[1])
+    source, colon, name = shown.rpartition(":")
     if not name or (colon and not source):
         raise RequestError(
-            f"model {printable(text)!r}: expected a name such as resnet18 or torchvision:resnet18"
+            f"model {printable(text)!r}: expected a name such as resnet18, torchvision:resnet18, "
+            "path/net.py:Net or package.module:Net"
         )
-    return ModelSpec(source, name, text.strip())
+    if _DOTTED.fullmatch(source):
+        return ModelSpec("import", name, shown, place=source)
+    return ModelSpec(source, name, shown)
 
 
 def parse_input(text: str) -> InputSpec:
@@ -176,6 +190,35 @@ def fit_inputs(asked: Sequence[InputSpec], default: Inputs, batch_size: int | No
     if batch_size is not None:
         tensors = _batched(tensors, batch_size, as_list=default.as_list)
     return Inputs(tensors, default.as_list)
+
+
+def fit_open(
+    asked: Sequence[InputSpec], guess: Inputs, batch_size: int | None
+) -> tuple[Inputs, ...]:
+    """The inputs to try, in order, for a network of which nobody knows what it takes.
+
+    One input of no more sizes than the guess is laid over it, as `fit_inputs` does. Any other is
+    taken as it is, save that three sizes are C, H, W, with a batch of one; if there is no guess,
+    three sizes may be all there are as well.
+
+    Raises:
+        RequestError: a batch size that contradicts an input.
+    """
+    one = asked[0].sizes if len(asked) == 1 else ()
+    if len(guess.tensors) == 1 and one and len(one) <= len(guess.tensors[0].shape):
+        return (fit_inputs(asked, guess, batch_size),)
+    whole = tuple(TensorSpec(a.sizes, a.dtype or "float32") for a in asked)
+    each = tuple(TensorSpec((1, *t.shape), t.dtype) if len(t.shape) == 3 else t for t in whole)
+    if batch_size is not None:
+        for spec, tensor in zip(asked, each, strict=True):
+            if len(spec.sizes) != 3 and tensor.shape[0] != batch_size:
+                raise RequestError(
+                    f"--batch-size {batch_size}: contradicts the batch of --input {spec.text}"
+                )
+        each = _batched(each, batch_size, as_list=False)
+    if guess.tensors or batch_size is not None or each == whole:
+        return (Inputs(each),)
+    return (Inputs(each), Inputs(whole))
 
 
 def _fit(asked: InputSpec, default: TensorSpec, leading: int) -> TensorSpec:

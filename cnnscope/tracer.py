@@ -31,8 +31,10 @@ from torch.nn.modules.module import (
     register_module_forward_pre_hook,
 )
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
 
 from cnnscope.errors import ModelError
+from cnnscope.light import light
 from cnnscope.records import (
     Attribute,
     CallRecord,
@@ -98,15 +100,17 @@ def trace(
     Raises:
         ForwardError: forward raised; it names the module that was running.
     """
+    model = as_written(model)
     on_meta = _on_meta((args, kwargs))
-    if on_meta:
-        _refuse_scripted(model)
+    _refuse(model, (args, kwargs), on_meta=on_meta)
     recorder = _Recorder(model, threading.get_ident())
     replacements = recorder.adopt_state(on_meta=on_meta)
     recorder.adopt_inputs((args, kwargs or {}))
     with ExitStack() as stack:
         stack.callback(recorder.release)
         stack.enter_context(_inference(model))
+        stack.enter_context(_uncompiled())
+        stack.enter_context(light())
         stack.enter_context(_replaced(model, replacements))
         stack.enter_context(recorder.watching_calls())
         stack.enter_context(recorder)
@@ -115,7 +119,7 @@ def trace(
         except Exception as error:
             raise recorder.forward_error(error) from error
         device = "meta" if on_meta else _device_of((args, kwargs), model)
-        return recorder.finish(result, source or _source_of(model), device, notes)
+        return recorder.finish(result, source or source_of(model), device, notes)
 
 
 # ----------------------------------------------------------------------------- recording
@@ -323,10 +327,15 @@ class _Recorder(TorchDispatchMode):
                 inputs[name] = tuple(self.read(v) if isinstance(v, Tensor) else None for v in value)
             else:
                 attributes[name] = value if type(value) is int else _plain(value)
-        result = func(*args, **kwargs)
-        written: list[Tensor] = []
-        for name in schema.written:
-            written += tensors_in(_argument(schema, args, kwargs, name))
+        try:
+            result = func(*args, **kwargs)
+        except RuntimeError:  # or NotImplementedError, its child
+            result = _on_one_device(func, schema, args, kwargs)
+        written = [
+            tensor
+            for name in schema.written
+            for tensor in tensors_in(_argument(schema, args, kwargs, name))
+        ]
         outputs: list[int] = []
         writes = [self._overwrite(*self._place(tensor)) for tensor in written]
         outputs += [write.value for write in writes]
@@ -437,9 +446,12 @@ class _Recorder(TorchDispatchMode):
             self.calls[call] = (index, parent, start, inputs)
         self.call_outputs[call] = tuple(map(self.read, tensors_in(output)))
 
-    def forward_error(self, cause: Exception) -> ForwardError:
+    def forward_error(self, error: Exception) -> ForwardError:
         """The error of a forward that raised, placed in the module that was running."""
-        if self.failed is None or cause is not self.passing:
+        cause = error
+        if "SparseTensorImpl" in str(error):
+            cause = ModelError("it makes a sparse tensor, which is not followed")
+        if self.failed is None or error is not self.passing:
             return ForwardError("", self.model, self._shapes(self.inputs), cause)
         call, module = self.failed
         index, *_, inputs = self.calls[call]
@@ -487,6 +499,15 @@ class _Recorder(TorchDispatchMode):
 
 
 # -------------------------------------------------------------------------------- helpers
+
+
+def as_written(model: nn.Module) -> nn.Module:
+    """The module that was compiled: a wrapper says nothing about a network."""
+    return getattr(model, "_orig_mod", model) if _is_compiled(model) else model
+
+
+def _is_compiled(model: nn.Module) -> bool:
+    return type(model).__module__.startswith("torch._dynamo")
 
 
 def module_record(path: str, module: nn.Module) -> ModuleRecord:
@@ -623,13 +644,71 @@ def _device_of(arguments: Any, model: nn.Module) -> str:
     return next((tensor.device.type for tensor in tensors), "cpu")
 
 
-def _refuse_scripted(model: nn.Module) -> None:
+def _refuse(model: nn.Module, arguments: Any, *, on_meta: bool) -> None:
+    """Say at once what cannot be followed."""
     for path, module in model.named_modules():
-        if isinstance(module, torch.jit.ScriptModule):
+        where = f"{path or 'the model'} ({type(module).__name__})"
+        if on_meta and isinstance(module, torch.jit.ScriptModule):
             raise ModelError(
                 f"{path or 'the model'} is TorchScript, which does not run on tensors without "
                 "data: use the module that it was made from, or pass real tensors"
             )
+        for name, tensor in _own_state(module):
+            if nn.parameter.is_lazy(tensor):
+                raise ModelError(
+                    f"{where} is lazy and has no {name} yet: call the model once on a real input"
+                )
+            if not _has_storage(tensor):
+                raise ModelError(f"{where}: {name} is {_layout(tensor)}, which is not followed")
+    for index, tensor in enumerate(tensors_in(arguments)):
+        if not _has_storage(tensor):
+            raise ModelError(
+                f"input {index + 1} is {_layout(tensor)}, which is not followed: "
+                "give a dense tensor of its shape"
+            )
+
+
+def _has_storage(tensor: Tensor) -> bool:
+    """Whether a tensor is memory and strides: not so a sparse one."""
+    return tensor.layout is torch.strided
+
+
+def _layout(tensor: Tensor) -> str:
+    return f"a {str(tensor.layout).removeprefix('torch.')} tensor"
+
+
+@contextmanager
+def _uncompiled() -> Iterator[None]:
+    """Run compiled modules as they were written; nothing is compiled where dynamo is not loaded."""
+    if "torch._dynamo" not in sys.modules:
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+def _on_one_device(
+    func: Any, schema: _Schema, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """An operation that has just failed, once more with everything on the meta device.
+
+    A model may hold plain CPU tensors beside its buffers, make constants without a device, or
+    move its input to the device of its choice: none of it changes a shape.
+
+    Raises:
+        Exception: what it has failed with, where that is no remedy.
+    """
+    away = str(kwargs.get("device") or "meta") != "meta"
+    moving = schema.name.startswith("aten._to_copy") and away
+    mixed = any(not t.is_meta for t in tensors_in((args, kwargs)))
+    written = tensors_in([_argument(schema, args, kwargs, name) for name in schema.written])
+    remedy = (moving or mixed) and all(t.is_meta for t in written)
+    if not remedy or not _on_meta((args, kwargs)):
+        raise  # noqa: PLE0704  in the except clause of the caller
+    meta = torch.device("meta")
+    kwargs = {**kwargs, "device": meta} if moving else kwargs
+    there = tree_map(lambda v: v.to(meta) if isinstance(v, Tensor) else v, (args, kwargs))
+    return func(*there[0], **there[1])
 
 
 def _with_use(param: ParamRecord, *, used: bool) -> ParamRecord:
@@ -638,7 +717,8 @@ def _with_use(param: ParamRecord, *, used: bool) -> ParamRecord:
     )
 
 
-def _source_of(model: nn.Module) -> Source:
+def source_of(model: nn.Module) -> Source:
+    """A module that came from nowhere but a Python program."""
     name = type(model).__name__
     return Source(spec=name, source="python", name=name, versions={"torch": str(torch.__version__)})
 

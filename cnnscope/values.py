@@ -13,6 +13,10 @@ values that such code asks for, beside tensors that stay on the meta device:
 
 Nothing of the size of the weights is ever allocated, and of feature maps only those of at most
 `ANSWER_LIMIT` elements.
+
+A detector wants to be traced at full capacity; code that nobody knows wants the truth. With
+`constants_only` nothing is assumed about the network: only what follows from constants has a
+value, and whoever asks for another gets `UnknownValueError`.
 """
 
 from __future__ import annotations
@@ -43,6 +47,10 @@ _LAYERS = frozenset(
 )
 _THRESHOLDS = frozenset(("gt.Scalar", "ge.Scalar"))
 _RANKS = frozenset(("topk", "sort", "argsort"))
+
+
+class UnknownValueError(NotImplementedError):
+    """A value was asked for that depends on weights, inputs or random numbers."""
 
 
 class _Value:
@@ -79,6 +87,9 @@ class _Constants(TorchFunctionMode):
 class KnownValues(TorchDispatchMode):
     """Follow values beside meta tensors, and answer the operations that need them.
 
+    Args:
+        constants_only: take nothing for granted about what a network answers.
+
     Attributes:
         answered: how often each operation was answered that the meta device cannot answer.
     """
@@ -87,9 +98,11 @@ class KnownValues(TorchDispatchMode):
     def _should_skip_dynamo(cls) -> bool:
         return False
 
-    def __init__(self) -> None:
+    def __init__(self, *, constants_only: bool = False) -> None:
         super().__init__()
+        self.constants_only = constants_only
         self.answered: Counter[str] = Counter()
+        self._doubtful: set[int] = set()  # storages that were written with what is not known
         self._values = WeakTensorKeyDictionary()
         self._constants = _Constants()
 
@@ -118,12 +131,11 @@ class KnownValues(TorchDispatchMode):
             return func(*args, **kwargs)
         if name == "_local_scalar_dense":
             self.answered["item"] += 1
-            return self._of(args[0]).data.item()
-        if name == "nms" and self._of(args[0]).assumed:
+            return self._asked(args[0], name).data.item()
+        if name == "nms" and self._asked(args[0], name).assumed:
             return self._keep_all_boxes(args[0])
         if name == "_to_copy" and str(kwargs.get("device", "meta")) != "meta":
-            self.answered["copy to cpu"] += 1
-            return self._of(args[0]).data.clone().to(kwargs.get("dtype") or args[0].dtype)
+            return self._copied(func, args, kwargs)
         try:
             result = func(*args, **kwargs)
         except (NotImplementedError, RuntimeError) as error:
@@ -131,15 +143,45 @@ class KnownValues(TorchDispatchMode):
                 raise
             return self._answer(func, name, args, kwargs, tensors)
         self._follow(func, name, args, kwargs, tensors, result)
+        if self.constants_only and func._schema.is_mutable:
+            self._doubt(func, name, args, kwargs, tensors)
         return result
 
     # -- what is known
+
+    def _doubt(self, func: Any, name: str, args: Any, kwargs: Any, tensors: list[Tensor]) -> None:
+        """After a write: the whole storage is unknown, unless what was written was followed."""
+        followed = torch.Tag.nondeterministic_seeded not in func.tags and name not in _LAYERS
+        small = max(t.numel() for t in tensors) <= ANSWER_LIMIT
+        if followed and small and not any(self._of(t).assumed for t in tensors):
+            return
+        arguments = func._schema.arguments
+        given = dict(zip([a.name for a in arguments], args, strict=False)) | kwargs
+        for argument in arguments:
+            info = argument.alias_info
+            if info is not None and info.is_write:
+                written = _tensors(given.get(argument.name))
+                self._doubtful |= {t.untyped_storage()._cdata for t in written}
+
+    def _asked(self, tensor: Tensor, name: str) -> _Value:
+        """The value of a tensor that code wants to see.
+
+        Raises:
+            UnknownValueError: nothing may be assumed, and it does not follow from constants.
+        """
+        value = self._of(tensor)
+        if value.assumed and self.constants_only:
+            raise UnknownValueError(f"{name} asks for a value that depends on weights or inputs")
+        return value
 
     def _of(self, tensor: Tensor) -> _Value:
         """The value of a tensor; a network's answer, about which nothing is known, is zero."""
         if not tensor.is_meta:
             return _Value(tensor, assumed=False)
         value: _Value | None = self._values.get(tensor)
+        if value is not None and self._doubtful:
+            doubtful = tensor.untyped_storage()._cdata in self._doubtful
+            return _Value(value.data, assumed=value.assumed or doubtful)
         if value is None:
             zero = torch.zeros((), dtype=tensor.dtype)
             return _Value(zero.expand(tensor.shape), assumed=True)
@@ -150,11 +192,19 @@ class KnownValues(TorchDispatchMode):
     ) -> Any:
         """Run an operation on the known values alone, and give a meta tensor of its shape."""
         self.answered[name] += 1
-        assumed = any(self._of(t).assumed for t in tensors)
+        assumed = any(self._asked(t, name).assumed for t in tensors)
         result = self._compute(func, name, args, kwargs)
         flat, spec = tree_flatten(result)
         answers = [self._as_meta(v, assumed) if isinstance(v, Tensor) else v for v in flat]
         return spec.unflatten(answers)
+
+    def _copied(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """A copy on a real device; what has no value stays on meta, as a look at it will tell."""
+        if self.constants_only and self._of(args[0]).assumed:
+            copy: Tensor = func(*args, **{**kwargs, "device": torch.device("meta")})
+            return copy
+        self.answered["copy to cpu"] += 1
+        return self._of(args[0]).data.clone().to(kwargs.get("dtype") or args[0].dtype)
 
     def _keep_all_boxes(self, boxes: Tensor) -> Tensor:
         """No box that the network places suppresses another."""
@@ -233,7 +283,7 @@ class KnownValues(TorchDispatchMode):
         """A score of the network passes every threshold."""
         if f"{func.overloadpacket.__name__}.{func._overloadname}" not in _THRESHOLDS:
             return False
-        if not values[0].assumed:
+        if not values[0].assumed or self.constants_only:
             return False
         passes = torch.ones((), dtype=torch.bool).expand(outputs[0].shape)
         self._values[outputs[0]] = _Value(passes, assumed=True)
@@ -298,10 +348,16 @@ def _is_meta_device(item: Any) -> bool:
     return isinstance(item, torch.device) and item.type == "meta"
 
 
-def needs_data(error: Exception) -> bool:
-    """Whether the meta device refused because the answer depends on data."""
+def needs_data(error: Exception, *, own: bool = False) -> bool:
+    """Whether the meta device refused because the answer depends on data.
+
+    Code of one's own (`own`) may also have checked a device, or asserted something of values.
+    """
     text = str(error)
-    return isinstance(error, NotImplementedError) or any(
-        sign in text
-        for sign in ("meta tensor", "Meta tensor", "meta device", "unbacked", "FakeTensor")
-    )
+    signs: tuple[str, ...] = (
+        "meta tensor", "Meta tensor", "meta device", "unbacked", "FakeTensor",
+    )  # fmt: skip
+    if own:
+        signs += ("device", "numpy", "unallocated storage")
+    kinds = (NotImplementedError, AssertionError) if own else NotImplementedError
+    return isinstance(error, kinds) or any(sign in text for sign in signs)

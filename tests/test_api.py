@@ -1,13 +1,18 @@
 """The Python interface on modules of one's own: what it takes, and that nothing is left behind."""
 
+import json
+from html.parser import HTMLParser
+
 import pytest
 import torch
+from conftest import run_cli
 from torch import nn
 from torch.nn import functional as F
 from torchvision.models import detection
 
 import cnnscope
 from cnnscope.errors import ModelError, RequestError
+from cnnscope.records import ModelReport
 
 
 def meta(*shape, dtype=torch.float32):
@@ -156,3 +161,85 @@ def test_the_device_is_that_of_the_input():
 
     assert cnnscope.trace(Number(), torch.zeros(3)).device == "cpu"
     assert cnnscope.trace(Number(), meta(3)).device == "meta"
+
+
+# ------------------------------------------------------------------------- what it shows
+
+
+@pytest.mark.parametrize("size", [(3, 64, 64), [1, 3, 64, 64], torch.Size((1, 3, 64, 64))])
+def test_a_size_may_be_numbers_as_in_torchinfo_and_torchsummary(size):
+    assert cnnscope.summary(nn.Conv2d(3, 4, 3), size).totals.macs == 415_152
+
+
+def test_several_sizes_are_a_list():
+    class Both(nn.Module):
+        def forward(self, a, b):
+            return a + b
+
+    trace = cnnscope.trace(Both(), [(1, 3, 8, 8), (3, 8, 8)])
+    assert [spec.shape for spec in trace.input_specs] == [(1, 3, 8, 8)] * 2
+
+
+def test_no_input_is_a_guess_that_the_report_tells():
+    report = cnnscope.summary(nn.Conv2d(5, 4, 3))
+    assert report.inputs[0].shape == (1, 5, 224, 224)
+    assert "is a guess" in report.notes[0]
+
+
+def test_printing_a_report_shows_what_the_command_line_shows():
+    report = cnnscope.summary("alexnet")
+    assert str(report) == repr(report) == run_cli("summary", "alexnet").out
+    shown = run_cli("summary", "alexnet", "--depth", "1", "--columns", "layer,macs").out
+    assert report.table(depth=1, columns=["layer", "macs"]) == shown
+
+
+def test_a_report_in_a_terminal_fits_it(monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "60")
+    assert max(map(len, str(cnnscope.summary("alexnet")).splitlines())) <= 60
+
+
+def test_a_report_is_the_plain_record_and_a_dict_of_it_the_json():
+    report = cnnscope.summary("alexnet")
+    assert isinstance(report, ModelReport)
+    assert report.to_dict() == json.loads(run_cli("summary", "alexnet", "-f", "json").out)
+
+
+class Table(HTMLParser):
+    """Cells of the rows, and tags that were not closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.rows, self.open = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+        if tag != "br":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if {"td", "th"} & set(self.open):
+            self.rows[-1][-1] += data
+
+
+def test_a_notebook_gets_the_same_rows_as_html():
+    report = cnnscope.summary("alexnet")
+    parsed = Table(report._repr_html_())
+    assert parsed.open == []
+    table = [line.split() for line in str(report).split("\n\n")[1].splitlines()]
+    assert [row[0].strip() for row in parsed.rows] == [cells[0] for cells in table]
+    macs = [row[4] for row in parsed.rows[1:]]
+    assert macs[1] == "70.3 M"  # 64 * 3*11*11 * 55*55 = 70,276,800
+
+
+def test_html_holds_nothing_that_a_model_is_called():
+    kind = type("<script>&", (nn.Identity,), {})
+    text = cnnscope.summary(nn.Sequential(kind(), nn.Conv2d(3, 4, 3)), "3x8x8")._repr_html_()
+    assert "<script" not in text

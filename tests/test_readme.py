@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ def _files(tmp_path_factory):
     from torchvision.models import resnet18
 
     folder = tmp_path_factory.mktemp("readme")
+    shutil.copytree(ROOT / "examples", folder / "examples")
     torch.save(resnet18().state_dict(), folder / "resnet18.pth")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

@@ -31,7 +31,6 @@ def refusal(function, *arguments):
     [
         ("resnet18", "", "resnet18"),
         ("torchvision:resnet18", "torchvision", "resnet18"),
-        ("path/net.py:Net", "path/net.py", "Net"),
         ("  resnet18 ", "", "resnet18"),
     ],
 )

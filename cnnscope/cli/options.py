@@ -36,7 +36,7 @@ def complete_model(incomplete: str) -> list[str]:
 Model = Annotated[
     str,
     typer.Argument(
-        help="A model (resnet18, timm:resnetv2_50) or a file (program.pt2).",
+        help="A model (resnet18, timm:resnetv2_50) or a file (net.py:Net, program.pt2).",
         show_default=False,
         autocompletion=complete_model,
     ),

@@ -31,7 +31,7 @@ def header(
     inputs = [str(spec) for spec in report.inputs]
     parts = [
         f"{source.source} {version}".strip() + (f" ({arguments})" if arguments else ""),
-        "input " + _counted(inputs),
+        f"input {_counted(inputs)}" if inputs else "no input",
         f"traced on {report.device}",
     ]
     return " · ".join(parts)

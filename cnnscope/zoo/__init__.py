@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
+import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, runtime_checkable
 
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
+from cnnscope.light import light
 from cnnscope.records import About, Inputs, Shape, Source
 from cnnscope.spec import ModelSpec, printable
 from cnnscope.zoo import archive
@@ -16,8 +20,13 @@ from cnnscope.zoo import archive
 if TYPE_CHECKING:
     from torch import nn
 
+    from cnnscope.zoo.own import Own
+
 # In the order in which a name without a source is looked for.
 SOURCES = ("torchvision", "classic", "timm")
+# What a spec itself says is the user's own code.
+OWN = ("file", "import")
+SEED = 0  # of real weights and inputs, where there is no way without
 
 
 class Library(Protocol):
@@ -57,8 +66,26 @@ class Cautious(Protocol):
         ...
 
 
+class Found(NamedTuple):
+    """Where a model comes from."""
+
+    spec: ModelSpec
+    source: str
+    library: Library
+
+    @property
+    def own(self) -> Own | None:
+        """The user's own code, None for a model of a library."""
+        return self.library if self.source in OWN else None  # type: ignore[return-value]
+
+    def close(self) -> None:
+        """Forget the user's code, once the model is not needed any more."""
+        if self.own is not None:
+            self.own.close()
+
+
 class Built(NamedTuple):
-    """A model on the meta device, and what is known of it."""
+    """A model on the meta device (or with real weights), and what is known of it."""
 
     model: nn.Module
     inputs: Inputs
@@ -66,34 +93,65 @@ class Built(NamedTuple):
     values: Any  # the KnownValues that its constructor needed, or None
     accept: Callable[[Inputs], None]  # raises RequestError for inputs that the model cannot take
     notes: tuple[str, ...]  # for the report
+    real: str = ""  # why it has real weights
+
+
+def find(spec: ModelSpec) -> Found:
+    """Where the model is; a file or module of the user's is loaded.
+
+    Raises:
+        RequestError: no such source, file, module or model.
+        ModelError: the user's file failed.
+    """
+    if spec.source and spec.source not in (*SOURCES, *OWN) and _is_module(spec.source):
+        spec = ModelSpec("import", spec.name, spec.text, place=spec.source)
+    if spec.source in OWN:
+        from cnnscope.zoo.own import Own
+
+        return Found(spec, spec.source, Own(spec))
+    source, library = _find(spec)
+    return Found(spec, source, library)
 
 
 def build(spec: ModelSpec, arguments: Mapping[str, Any], *, with_values: bool = False) -> Built:
-    """Build a model without allocating its weights.
+    """Find a model and build it: see `build_found`."""
+    return build_found(find(spec), arguments, way="values" if with_values else "meta")
+
+
+def build_found(found: Found, arguments: Mapping[str, Any], *, way: str = "meta") -> Built:
+    """Build a model, if possible without allocating its weights.
 
     Args:
-        spec: which model.
+        found: which model.
         arguments: for its constructor.
-        with_values: follow the values of constants from the start, for a forward that needs them.
+        way: "meta"; "values" to follow the values of constants from the start, for a forward that
+            needs them; "real" for weights as the constructor makes them, by a fixed seed.
 
     Raises:
-        RequestError: no such source or model, or an argument that the constructor refuses.
+        RequestError: an argument that the constructor refuses.
         ModelError: the constructor failed.
     """
-    source, found = _find(spec)
+    spec, library = found.spec, found.library
     try:
-        model, values = _on_meta(found, spec, arguments, with_values=with_values)
+        model, values, real = _ways(found, arguments, way)
     except CnnscopeError:
         raise
-    except Exception as error:
-        raise _constructor_error(spec, arguments, error) from error
+    except (Exception, SystemExit) as error:
+        raise _constructor_error(found, arguments, error) from error
     literals = {name: repr(value) for name, value in arguments.items()}
-    origin = Source(spec.text, source, spec.name, literals, found.versions())
-    inputs = found.default_inputs(spec.name, model)
-    cautious = found if isinstance(found, Cautious) else None
-    accept = cautious.accept if cautious else _anything
+    name = found.own.title if found.own else spec.name
+    origin = Source(spec.text, found.source, name, literals, library.versions())
+    inputs = library.default_inputs(spec.name, model)
+    cautious = library if isinstance(library, Cautious) else None
+    accept = cautious.accept if cautious else anything
     notes = cautious.notes() if cautious else ()
-    return Built(model.eval(), inputs, origin, values, accept, notes)
+    return Built(model.eval(), inputs, origin, values, accept, notes, real)
+
+
+def _is_module(name: str) -> bool:
+    from cnnscope.zoo.own import importable
+
+    return importable(name)
 
 
 def library(source: str) -> Library:
@@ -110,7 +168,7 @@ def library(source: str) -> Library:
         raise RequestError(f"{source} is not installed: pip install 'cnnscope[{source}]'") from None
 
 
-def _anything(inputs: Inputs) -> None:
+def anything(inputs: Inputs) -> None:
     """Take all inputs: most models only tell when they run."""
 
 
@@ -128,8 +186,9 @@ def _find(spec: ModelSpec) -> tuple[str, Library]:
         return _in_file(spec.name)
     if spec.source and spec.source not in SOURCES:
         raise RequestError(
-            f"model {printable(spec.text)!r}: no source called {printable(spec.source)!r}; "
-            f"there is {', '.join(SOURCES)}"
+            f"model {printable(spec.text)!r}: no source or module called "
+            f"{printable(spec.source)!r}; there is {', '.join(SOURCES)}, and your own path/net.py "
+            "or package.module:name"
         )
     known: list[str] = []
     for source in (spec.source,) if spec.source else SOURCES:
@@ -146,48 +205,80 @@ def _find(spec: ModelSpec) -> tuple[str, Library]:
     nearest = difflib.get_close_matches(spec.name[:80].lower(), known, n=4, cutoff=0.5)
     nearest = nearest or [name for name in known if spec.name.lower() in name][:4]
     hint = f"did you mean {', '.join(nearest)}?" if nearest else f"there are {len(known)} models"
+    if not nearest and set(spec.text) & set("./\\"):
+        hint += "; your own is named as path/net.py:Net or package.module:Net"
     raise RequestError(f"no model called {printable(spec.text)!r}; {hint}")
 
 
-def _on_meta(
-    library: Library, spec: ModelSpec, arguments: Mapping[str, Any], *, with_values: bool
-) -> tuple[nn.Module, Any]:
-    """Build on the meta device; a constructor that looks at values is given them."""
+def _ways(found: Found, arguments: Mapping[str, Any], way: str) -> tuple[nn.Module, Any, str]:
+    """Build on meta; with values for a constructor that looks at them; else with real weights.
+
+    Returns:
+        The model, the values that its constructor was told or None, and why it has weights.
+    """
     import torch
 
     from cnnscope.values import KnownValues
 
+    def made() -> nn.Module:
+        with _quiet():
+            return found.library.build(found.spec.name, arguments)
+
     random_state = torch.get_rng_state()
+    refused: Exception | None = None
     try:
-        if not with_values:
+        if way == "meta":
             try:
-                with torch.device("meta"), _quiet():
-                    return library.build(spec.name, arguments), None
-            except NotImplementedError:  # "Cannot copy out of meta tensor; no data!"
-                pass
-        values = KnownValues()
-        with torch.device("meta"), values, _quiet():
-            return library.build(spec.name, arguments), values
+                with torch.device("meta"):
+                    return made(), None, ""
+            except Exception as error:
+                if not _asks_for_data(found, error):
+                    raise
+                refused = error
+        if way != "real":
+            values = KnownValues(constants_only=found.own is not None)
+            try:
+                with torch.device("meta"), values:
+                    return made(), values, ""
+            except Exception as error:
+                if found.own is None or not _asks_for_data(found, error):
+                    raise
+                refused = refused or error
+        torch.manual_seed(SEED)
+        return made(), None, found.own.reason(refused) if found.own and refused else "asked"
     finally:
         torch.set_rng_state(random_state)
 
 
+def _asks_for_data(found: Found, error: Exception) -> bool:
+    """Whether a constructor failed because tensors have no data ("Cannot copy out of meta...")."""
+    from cnnscope.values import needs_data
+
+    if found.own is None:
+        return isinstance(error, NotImplementedError)
+    return not isinstance(error, CnnscopeError) and needs_data(error, own=True)
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Constructors warn about initialisation, which does not happen here."""
-    import warnings
-
-    with warnings.catch_warnings():
+    """Constructors warn about initialisation, which does not happen here; prints go to stderr."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr), light():
         warnings.simplefilter("ignore")
         yield
 
 
 def _constructor_error(
-    spec: ModelSpec, arguments: Mapping[str, Any], error: Exception
+    found: Found, arguments: Mapping[str, Any], error: BaseException
 ) -> CnnscopeError:
     text = " ".join(str(error).split())[:300] or type(error).__name__
     given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-    name = printable(spec.text)
+    name = printable(found.spec.text)
+    if found.own is not None:
+        how = f"could not be built with {printable(given, 200)}" if given else "could not be built"
+        sentence = found.own.sentence(how, error)
+        return RequestError(sentence) if arguments else ModelError(sentence)
+    if isinstance(error, SystemExit):
+        raise error
     if arguments:
         return RequestError(f"{name} could not be built with {printable(given, 200)}: {text}")
     return ModelError(f"{name} could not be built: {type(error).__name__}: {text}")
