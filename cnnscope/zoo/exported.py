@@ -565,7 +565,7 @@ def _describe(part: Part, step: Step) -> None:
         return
     wanted = inspect.signature(type(part).__init__).parameters
     _note(part, wanted, _arguments(step))
-    _note(part, wanted, _from_weights(part, wanted))
+    _note(part, wanted, _from_weights(part, step, wanted))
     if "in_channels" in wanted or "in_features" in wanted:
         part.register_parameter("bias", part._parameters.get("bias"))
 
@@ -580,7 +580,8 @@ def _arguments(step: Step) -> dict[str, Any]:
     """The numbers and words that an operation was given, or takes where it was given none."""
     if not isinstance(step.function, torch._ops.OpOverload):
         return {}
-    found: dict[str, Any] = {"inplace": step.function._schema.name.endswith("_")}
+    name = step.function._schema.name
+    found: dict[str, Any] = {"inplace": name.endswith("_"), "return_indices": "indices" in name}
     for argument in step.function._schema.arguments:
         value = step.kwargs.get(argument.name, argument.default_value)
         items = value if isinstance(value, list) else [value]
@@ -589,14 +590,17 @@ def _arguments(step: Step) -> dict[str, Any]:
     return found
 
 
-def _from_weights(part: Part, wanted: Mapping[str, Any]) -> dict[str, Any]:
+def _from_weights(part: Part, step: Step, wanted: Mapping[str, Any]) -> dict[str, Any]:
     """Sizes of a layer as its weight has them, under the names that its class has for them."""
     found: dict[str, Any] = {
         "affine": "weight" in part._parameters,
         "elementwise_affine": "weight" in part._parameters,
         "track_running_stats": "running_mean" in part._buffers,
     }
-    state = part._parameters.get("weight", part._buffers.get("running_mean"))
+    read = step.kwargs.get("weight")  # a tied one may be known under its other name alone
+    state = getattr(read.module, read.name) if isinstance(read, State) else None
+    if state is None:
+        state = part._parameters.get("weight", part._buffers.get("running_mean"))
     if state is None:
         return found
     first, second = state.shape[0], state.shape[1] if state.dim() > 1 else 0
