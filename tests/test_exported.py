@@ -366,6 +366,10 @@ def test_truncated_program(fixed, tmp_path):
         lambda d: d["graph_module"]["graph"].pop("nodes"),
         lambda d: d["graph_module"]["graph"]["nodes"][-1]["inputs"][0].update(arg={"odd": 1}),
         lambda d: d["graph_module"]["signature"]["input_specs"][0].clear(),
+        lambda d: d["graph_module"]["signature"]["input_specs"].append({"user_input": 3}),
+        lambda d: d["graph_module"]["graph"]["tensor_values"]["x"].update(sizes="large"),
+        lambda d: d["graph_module"]["graph"]["tensor_values"]["x"].update(dtype=99),
+        lambda d: d.update(schema_version=None),
         lambda d: d["graph_module"]["signature"]["input_specs"][0]["parameter"].update(
             parameter_name="\x1b[31mred"
         ),
