@@ -142,6 +142,20 @@ def test_rows_are_those_of_the_original_model(original, folder, fixed, strict):
     assert result.unknown == ()
 
 
+def test_hyper_parameters_are_those_of_the_constructors(fixed):
+    kinds = ("Conv2d", "ConvTranspose2d", "BatchNorm2d", "ReLU", "Linear")
+
+    def hyper(trace):
+        called = {call.module for call in trace.calls}
+        return {
+            m.path: m.hyper for i, m in enumerate(trace.modules) if i in called and m.kind in kinds
+        }
+
+    told = hyper(run.trace_spec(fixed))
+    assert told == hyper(api.trace(Net(), INPUTS))
+    assert len(told) == 9  # stem, five in the block, up, two linear layers
+
+
 def test_totals_are_those_of_the_original_model(original, fixed):
     totals = report.report(run.trace_spec(fixed)).totals
     # What the original run on the CPU made beside its layers: the constant of four floats.
@@ -352,6 +366,10 @@ def test_truncated_program(fixed, tmp_path):
         lambda d: d["graph_module"]["graph"].pop("nodes"),
         lambda d: d["graph_module"]["graph"]["nodes"][-1]["inputs"][0].update(arg={"odd": 1}),
         lambda d: d["graph_module"]["signature"]["input_specs"][0].clear(),
+        lambda d: d["graph_module"]["signature"]["input_specs"].append({"user_input": 3}),
+        lambda d: d["graph_module"]["graph"]["tensor_values"]["x"].update(sizes="large"),
+        lambda d: d["graph_module"]["graph"]["tensor_values"]["x"].update(dtype=99),
+        lambda d: d.update(schema_version=None),
         lambda d: d["graph_module"]["signature"]["input_specs"][0]["parameter"].update(
             parameter_name="\x1b[31mred"
         ),

@@ -23,6 +23,7 @@ import operator
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -148,7 +149,8 @@ class Program:
         self._model = names[0].removeprefix("models/").removesuffix(".json")
         self._found = found
         self._document: Any = self._json(names[0])
-        version = self._document.get("schema_version", {}).get("major")
+        with self._understood():
+            version = self._document["schema_version"]["major"]
         if version != SCHEMA:
             raise RequestError(
                 f"{printable(file)} was exported by torch {self._torch()} with version "
@@ -181,21 +183,20 @@ class Program:
                 f"{printable(name)} is an exported program, whose constructor has run: "
                 f"{printable(given)} cannot be set any more"
             )
-        try:
+        with self._understood():
             return _Builder(self._document["graph_module"], self._weights()).build()
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            text = f"its graph cannot be understood ({type(error).__name__}: {error})"
-            raise archive.damaged(self.file, printable(text, 200)) from error
 
     def default_inputs(self, name: str, model: nn.Module) -> Inputs:
         """What it was exported with."""
         del name, model
-        return Inputs(tuple(axes_spec for axes_spec, _ in self._inputs()))
+        return Inputs(tuple(traced for traced, _ in self._inputs()))
 
     def notes(self) -> tuple[str, ...]:
         """What the report should say of the program."""
-        nodes = self._document["graph_module"]["graph"]["nodes"]
-        if any(_trains(argument) for node in nodes for argument in node["inputs"]):
+        with self._understood():
+            nodes = self._document["graph_module"]["graph"]["nodes"]
+            trains = any(_trains(argument) for node in nodes for argument in node["inputs"])
+        if trains:
             return ("it was exported in training mode: model.eval() before torch.export.export",)
         return ()
 
@@ -235,9 +236,11 @@ class Program:
                 f"{shown}: dimension {axis} must be {bound[name]}, the size of another dimension "
                 "that it was exported as equal to"
             )
-        limits = self._document.get("range_constraints", {}).get(name, {})
-        low, high = limits.get("min_val"), limits.get("max_val")
-        if (low is not None and size < low) or (high is not None and size > high):
+        with self._understood():
+            limits = self._document["range_constraints"].get(name, {})
+            low, high = limits.get("min_val"), limits.get("max_val")
+            outside = (low is not None and size < low) or (high is not None and size > high)
+        if outside:
             raise RequestError(
                 f"{shown}: dimension {axis} was exported for sizes from {low} to "
                 f"{'any' if high is None else high}"
@@ -245,16 +248,26 @@ class Program:
 
     def _inputs(self) -> list[tuple[TensorSpec, tuple[int | str, ...]]]:
         """Of every tensor input what it was exported with, and each size: a number or a symbol."""
-        module = self._document["graph_module"]
-        values, found = module["graph"]["tensor_values"], []
-        for spec in module["signature"]["input_specs"]:
-            tensor = spec.get("user_input", {}).get("arg", {}).get("as_tensor")
-            if tensor is not None:
-                meta = values[tensor["name"]]
-                sizes = tuple(map(_size, meta["sizes"]))
-                hints = tuple(map(_hint, meta["sizes"]))
-                found.append((TensorSpec(hints, _DTYPES[meta["dtype"]]), sizes))
+        found = []
+        with self._understood():
+            module = self._document["graph_module"]
+            for spec in module["signature"]["input_specs"]:
+                tensor = spec.get("user_input", {}).get("arg", {}).get("as_tensor")
+                if tensor is not None:
+                    meta = module["graph"]["tensor_values"][tensor["name"]]
+                    sizes = tuple(map(_size, meta["sizes"]))
+                    hints = tuple(map(_hint, meta["sizes"]))
+                    found.append((TensorSpec(hints, _DTYPES[meta["dtype"]]), sizes))
         return found
+
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        """Whatever is missing in the graph, or of another kind, is damage."""
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+            text = f"its graph cannot be understood ({type(error).__name__}: {error})"
+            raise archive.damaged(self.file, printable(text, 200)) from error
 
     def _weights(self) -> dict[str, Any]:
         """Of every weight its entry in the archive (equal for tied ones) and what it is of it."""
@@ -565,7 +578,7 @@ def _describe(part: Part, step: Step) -> None:
         return
     wanted = inspect.signature(type(part).__init__).parameters
     _note(part, wanted, _arguments(step))
-    _note(part, wanted, _from_weights(part, wanted))
+    _note(part, wanted, _from_weights(part, step, wanted))
     if "in_channels" in wanted or "in_features" in wanted:
         part.register_parameter("bias", part._parameters.get("bias"))
 
@@ -580,7 +593,8 @@ def _arguments(step: Step) -> dict[str, Any]:
     """The numbers and words that an operation was given, or takes where it was given none."""
     if not isinstance(step.function, torch._ops.OpOverload):
         return {}
-    found: dict[str, Any] = {"inplace": step.function._schema.name.endswith("_")}
+    name = step.function._schema.name
+    found: dict[str, Any] = {"inplace": name.endswith("_"), "return_indices": "indices" in name}
     for argument in step.function._schema.arguments:
         value = step.kwargs.get(argument.name, argument.default_value)
         items = value if isinstance(value, list) else [value]
@@ -589,14 +603,17 @@ def _arguments(step: Step) -> dict[str, Any]:
     return found
 
 
-def _from_weights(part: Part, wanted: Mapping[str, Any]) -> dict[str, Any]:
+def _from_weights(part: Part, step: Step, wanted: Mapping[str, Any]) -> dict[str, Any]:
     """Sizes of a layer as its weight has them, under the names that its class has for them."""
     found: dict[str, Any] = {
         "affine": "weight" in part._parameters,
         "elementwise_affine": "weight" in part._parameters,
         "track_running_stats": "running_mean" in part._buffers,
     }
-    state = part._parameters.get("weight", part._buffers.get("running_mean"))
+    read = step.kwargs.get("weight")  # a tied one may be known under its other name alone
+    state = getattr(read.module, read.name) if isinstance(read, State) else None
+    if state is None:
+        state = part._parameters.get("weight", part._buffers.get("running_mean"))
     if state is None:
         return found
     first, second = state.shape[0], state.shape[1] if state.dim() > 1 else 0
