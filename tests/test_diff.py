@@ -523,3 +523,13 @@ def test_resnet50_of_the_paper_has_its_stride_elsewhere_and_nothing_else():
     assert {path for path in changed if "conv" in path} == {
         f"layer{stage}.0.conv{n}" for stage in (2, 3, 4) for n in (1, 2)
     }
+
+
+def test_one_size_for_all_axes_is_the_size_of_each():
+    from torch import nn
+
+    def net(size):
+        return cnnscope.trace(nn.Sequential(nn.MaxPool2d(size), nn.Conv2d(3, 4, size)), "1x3x8x8")
+
+    assert not diff(net(2), net((2, 2))).differs
+    assert diff(net(2), net((2, 1))).differs

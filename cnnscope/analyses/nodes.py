@@ -11,6 +11,8 @@ from cnnscope.records import Attribute, LayerRow, ModelReport, OpRecord, Trace
 
 # Of no consequence for what is computed: peak memory tells them apart.
 _NO_EFFECT = {"inplace", "memory_efficient"}
+# Where one number stands for all spatial axes.
+_ONE_FOR_ALL = {"kernel_size", "stride", "padding", "dilation", "output_size", "output_padding"}
 # Attributes of operations that follow from the sizes of their inputs.
 _OF_THE_DATA = {"N", "C", "HxW", "k", "device", "dtype", "layout", "pin_memory", "bias"}
 # What is left of an operation that only moves data, without sizes and positions.
@@ -147,9 +149,10 @@ class _Identities:
         call = self.calls[row.path, row.call]
         module = self.trace.modules[self.trace.calls[call].module]
         hyper = {name: v for name, v in module.hyper.items() if name not in _NO_EFFECT}
-        size = hyper.get("output_size")
-        if isinstance(size, int) and row.output_shapes:  # of an adaptive pool: one for all axes
-            hyper["output_size"] = (size,) * max(len(row.output_shapes[0]) - 2, 1)
+        for name in _ONE_FOR_ALL & hyper.keys():
+            size = hyper[name]
+            if isinstance(size, int) and row.output_shapes:
+                hyper[name] = (size,) * max(len(row.output_shapes[0]) - 2, 1)
         own = self.own_ops.get(call, [])
         if not row.leaf and not module.library:
             hyper = {}  # a block is what is in it
