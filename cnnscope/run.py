@@ -45,6 +45,37 @@ def trace_spec(
         RequestError: something in the request cannot be; the message says what and the remedy.
         ModelError: the model failed to build or to run on its own default input.
     """
+    return _request(model, inputs, arguments, num_classes, batch_size, dtype).trace()
+
+
+def real_model(
+    model: str,
+    device: str,
+    *,
+    arguments: Mapping[str, Any] | None = None,
+    num_classes: int | None = None,
+    dtype: str | None = None,
+) -> tuple[zoo.Built, Callable[[], None]]:
+    """A named model on a device, with weights as its constructor makes them; not a trace.
+
+    Returns:
+        The model, and what to call when it is not needed any more: it forgets the user's code.
+
+    Raises:
+        RequestError: something in the request cannot be.
+        ModelError: the model failed to build.
+    """
+    return _request(model, (), arguments, num_classes, None, dtype).real(device)
+
+
+def _request(
+    model: str,
+    inputs: Sequence[str],
+    arguments: Mapping[str, Any] | None,
+    num_classes: int | None,
+    batch_size: int | None,
+    dtype: str | None,
+) -> _Run:
     wanted = specs.parse_model(model)
     asked = tuple(map(specs.parse_input, inputs))
     keywords = dict(arguments or {})
@@ -58,7 +89,7 @@ def trace_spec(
         raise RequestError(
             f"--dtype {specs.printable(dtype)!r}: use one of {', '.join(specs.FLOATS)}"
         )
-    return _Run(wanted, asked, keywords, batch_size, dtype and specs.DTYPES[dtype]).trace()
+    return _Run(wanted, asked, keywords, batch_size, dtype and specs.DTYPES[dtype])
 
 
 class _Run:
@@ -111,8 +142,19 @@ class _Run:
                 raise self._explained(error, built, inputs) from error
         return _with_notes(trace, built.notes + _notes(built.values, "forward"))
 
+    def real(self, device: str) -> tuple[zoo.Built, Callable[[], None]]:
+        """The model with weights on a device, and what forgets the code that it came from."""
+        found = zoo.find(self.spec)
+        try:
+            return self._cast(zoo.build_real(found, self.arguments, device)), found.close
+        except BaseException:
+            found.close()
+            raise
+
     def _build(self, found: zoo.Found, way: str) -> zoo.Built:
-        built = zoo.build_found(found, self.arguments, way=way)
+        return self._cast(zoo.build_found(found, self.arguments, way=way))
+
+    def _cast(self, built: zoo.Built) -> zoo.Built:
         if self.dtype is not None:
             import torch
 

@@ -49,6 +49,7 @@ def import_log(*arguments):
         (("--help",), "summary"),
         (("--version",), "cnnscope "),
         (("summary", "--help"), "--input"),
+        (("bench", "--help"), "--seconds"),
     ],
 )
 def test_help_and_version_do_not_import_torch(arguments, shown):
@@ -71,6 +72,7 @@ def test_help_and_version_do_not_import_torch(arguments, shown):
         "import cnnscope.explain, cnnscope.render.explain",
         "from cnnscope.cli import run; assert run(['summary', '--no-such-option']) == 2",
         "from cnnscope.cli import run; assert run(['summary', 'resnet18', '--input', '3x']) == 2",
+        "from cnnscope.cli import run; assert run(['bench', 'resnet18', '--mode', 'x']) == 2",
     ],
 )
 def test_what_needs_no_torch_does_not_import_it(program):

@@ -79,7 +79,7 @@ def write_report(report: Any, renderer: Renderer, format_: str, path: Path | Non
         _print(lambda width, plain: page.text(laid_out, width, ascii_only=plain))
 
 
-def write(text: str, path: Path | None) -> None:
+def write(text: str, path: Path | None, option: str = "--output") -> None:
     """Write text to a file, or to stdout.
 
     Raises:
@@ -91,10 +91,10 @@ def write(text: str, path: Path | None) -> None:
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise _unwritable(path, error, option) from error
 
 
-def check_writable(path: Path | None) -> None:
+def check_writable(path: Path | None, option: str = "--output") -> None:
     """Fail before the work and not after it.
 
     Raises:
@@ -103,9 +103,9 @@ def check_writable(path: Path | None) -> None:
     if path is None:
         return
     if path.is_dir():
-        raise RequestError(f"--output {path}: is a folder; name a file")
+        raise RequestError(f"{option} {path}: is a folder; name a file")
     if not path.parent.is_dir():
-        raise RequestError(f"--output {path}: there is no folder {path.parent}")
+        raise RequestError(f"{option} {path}: there is no folder {path.parent}")
 
 
 def _print(render: Callable[[int | None, bool], Text]) -> None:
@@ -133,5 +133,5 @@ def _encodable(text: str) -> str:
     return text.encode(encoding, "replace").decode(encoding, "replace")
 
 
-def _unwritable(path: Path, error: OSError) -> RequestError:
-    return RequestError(f"--output {path}: cannot be written ({error.strerror or error})")
+def _unwritable(path: Path, error: OSError, option: str) -> RequestError:
+    return RequestError(f"{option} {path}: cannot be written ({error.strerror or error})")

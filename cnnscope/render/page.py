@@ -13,7 +13,7 @@ from typing import NamedTuple
 from rich.text import Text
 
 _GAP = 2
-_PLAIN = str.maketrans("·…\u2500⎡⎢⎣⎤⎥⎦", "|~-[[[]]]")
+_PLAIN = str.maketrans("·…\u2500⎡⎢⎣⎤⎥⎦µ▁▂▃▄▅▆▇█", "|~-[[[]]]u_.-:=+*#")
 
 
 class Heading(NamedTuple):

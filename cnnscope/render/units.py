@@ -173,6 +173,63 @@ def plural(count: int, noun: str, nouns: str = "") -> str:
     return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
 
 
+_TIMES = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns"))
+
+
+def duration(ns: float) -> str:
+    """23.41 ms: four digits."""
+    scale, unit = _time_unit(ns)
+    return f"{_four_digits(ns / scale)} {unit}"
+
+
+def durations(low: float, high: float) -> str:
+    """23.30-23.52 ms: both in one unit."""
+    scale, unit = _time_unit(high)
+    return f"{_four_digits(low / scale)}-{_four_digits(high / scale)} {unit}"
+
+
+def _time_unit(ns: float) -> tuple[float, str]:
+    return next((t for t in _TIMES if ns >= 0.99995 * t[0]), _TIMES[-1])
+
+
+def _four_digits(value: float) -> str:
+    """1.234, 12.34, 123.4, 1234."""
+    whole = len(str(int(value * 1.00005)))
+    return f"{value:.{max(4 - whole, 0)}f}"
+
+
+def rate(per_second: float, unit: str) -> str:
+    """102.0 GFLOP/s."""
+    number, _, prefix = si(round(per_second), 1).partition(" ")
+    return f"{number} {prefix}{unit}"
+
+
+def number(value: float) -> str:
+    """Four digits, or all of them before the point: 42.71, 1,234."""
+    return f"{value:,.0f}" if value >= 1000 else _four_digits(value)
+
+
+def share(fraction: float) -> str:
+    """25.5 %; a signed change is `change`."""
+    return f"{100 * fraction:.1f} %"
+
+
+def change(fraction: float) -> str:
+    """+3.2 %."""
+    return f"{100 * fraction:+.1f} %"
+
+
+def ratio(value: float) -> str:
+    """1.103."""
+    return f"{value:.3f}"
+
+
+def sparkline(counts: Sequence[int]) -> str:
+    """A histogram on one line; whatever is not empty can be seen."""
+    top = max(counts, default=0)
+    return "".join("▁▂▃▄▅▆▇█"[max(-(-7 * c // top), 0)] if c else " " for c in counts).rstrip()
+
+
 def one(sizes: tuple[int, ...]) -> str:
     """One number where all axes have the same."""
     return str(sizes[0]) if len(set(sizes)) == 1 else shape(sizes)

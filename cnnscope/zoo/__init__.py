@@ -137,6 +137,8 @@ def build_found(found: Found, arguments: Mapping[str, Any], *, way: str = "meta"
     except CnnscopeError:
         raise
     except (Exception, SystemExit) as error:
+        if out_of_memory(error):
+            raise
         raise _constructor_error(found, arguments, error) from error
     literals = {name: repr(value) for name, value in arguments.items()}
     name = found.own.title if found.own else spec.name
@@ -146,6 +148,29 @@ def build_found(found: Found, arguments: Mapping[str, Any], *, way: str = "meta"
     accept = cautious.accept if cautious else anything
     notes = cautious.notes() if cautious else ()
     return Built(model.eval(), inputs, origin, values, accept, notes, real)
+
+
+def build_real(found: Found, arguments: Mapping[str, Any], device: str) -> Built:
+    """Build a model on a device, with weights as its constructor makes them, by a fixed seed.
+
+    The random state of the CPU and of the device is left as it was.
+
+    Raises:
+        RequestError: as `build_found`, and where a source makes modules without weights alone.
+        ModelError: the constructor failed.
+        RuntimeError: the device has no memory left (see `out_of_memory`).
+    """
+    import torch
+
+    where = torch.device(device)
+    with torch.random.fork_rng([where] if where.type == "cuda" else []), where:
+        built = build_found(found, arguments, way="real")
+    if any(t.is_meta for t in (*built.model.parameters(), *built.model.buffers())):
+        raise RequestError(
+            f"{printable(found.spec.text)}: its weights are not read from the file, so it cannot "
+            "run; time the model that it was made from"
+        )
+    return built
 
 
 def _is_module(name: str) -> bool:
@@ -179,6 +204,18 @@ def _in_file(name: str) -> tuple[str, Library]:
     from cnnscope.zoo import exported
 
     return "torch.export", exported.Program(name)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a device (or the machine) had no memory left for a tensor."""
+    import torch
+
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and (
+        "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text
+    )
 
 
 def _find(spec: ModelSpec) -> tuple[str, Library]:

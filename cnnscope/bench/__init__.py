@@ -1,0 +1,414 @@
+"""From what was asked to a `BenchReport`: build, warm up, measure in turns, say what limits it.
+
+The one question that needs the real model on the real device. What can be told without one is
+told from the trace, before anything is allocated.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+from msgspec.structs import replace
+
+from cnnscope.analyses import layers as analysis
+from cnnscope.bench import compare, devices, layers, loop, machine, stats, work
+from cnnscope.bench.loop import Progress, Report
+from cnnscope.bench.timers import CudaTimer, HostTimer
+from cnnscope.errors import RequestError
+from cnnscope.records import (
+    BenchReport,
+    BenchRun,
+    BenchSettings,
+    Ceilings,
+    Environment,
+    LayerTime,
+    Trace,
+)
+from cnnscope.run import trace_spec
+from cnnscope.spec import DTYPES, FLOATS, printable
+
+if TYPE_CHECKING:
+    import torch
+
+    from cnnscope.bench.programs import Prepared, RealModel
+
+MODES = ("forward", "train")
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be measured. `batches` is empty for the batch of the input."""
+
+    models: tuple[str, ...]
+    device: str = "auto"
+    inputs: tuple[str, ...] = ()
+    batches: tuple[int, ...] = ()
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    num_classes: int | None = None
+    mode: str = "forward"
+    dtype: str | None = None
+    amp: bool = False
+    channels_last: bool = False
+    compile: str = ""
+    threads: int | None = None
+    seconds: float = 5.0
+    per_layer: bool = False
+
+
+def check(request: Request) -> None:
+    """Refuse what cannot be, before torch is imported.
+
+    Raises:
+        RequestError: an option has a value that it cannot have, or would have no effect.
+    """
+    devices.check(request.device)
+    if request.mode not in MODES:
+        raise RequestError(f"--mode {printable(request.mode)!r}: use forward or train")
+    if request.dtype is not None and DTYPES.get(request.dtype) not in FLOATS:
+        raise RequestError(f"--dtype {printable(request.dtype)!r}: use one of {', '.join(FLOATS)}")
+    if request.amp and DTYPES.get(request.dtype or "") in ("float32", "float64"):
+        raise RequestError("--amp: casts to float16 or bfloat16; leave --dtype out, or name one")
+    if request.compile and request.compile not in COMPILE_MODES:
+        raise RequestError(
+            f"--compile {printable(request.compile)!r}: use one of {', '.join(COMPILE_MODES)}"
+        )
+    if request.threads is not None and not 0 < request.threads <= 1024:
+        raise RequestError(f"--threads {request.threads}: must be between 1 and 1024")
+    if not 0 < request.seconds <= 86400:
+        raise RequestError(f"--seconds {request.seconds:g}: must be above 0, and at most a day")
+    if request.per_layer:
+        _check_per_layer(request)
+
+
+def _check_per_layer(request: Request) -> None:
+    for given, option, reason in (
+        (bool(request.compile), "--compile", "a compiler fuses the layers"),
+        (request.mode == "train", "--mode train", "backward does not run layer by layer"),
+        (request.amp, "--amp", "casts between layers belong to none of them"),
+    ):
+        if given:
+            raise RequestError(f"--per-layer with {option}: {reason}; leave one of them out")
+
+
+def bench(request: Request, report: Report = lambda _: None) -> BenchReport:
+    """Measure, and keep what was measured if memory runs out or the user interrupts.
+
+    Args:
+        request: what is wanted; see `check`.
+        report: called now and then, outside of what is timed, with where things stand.
+
+    Raises:
+        RequestError: it cannot be carried out on this machine.
+        ModelError: a model failed.
+        KeyboardInterrupt: before there was anything to keep.
+    """
+    check(request)
+    with _threads(request.threads):
+        return _Bench(request, report).report()
+
+
+def with_saved(report: BenchReport, saved: BenchReport, name: str) -> BenchReport:
+    """The report, compared with one that was saved.
+
+    Raises:
+        RequestError: the two have nothing in common.
+    """
+    found = compare.against(report, saved, name)
+    return replace(report, comparisons=(*report.comparisons, *found))
+
+
+def too_slow(report: BenchReport, limit: float) -> bool:
+    """Whether a comparison is slower beyond doubt, and by more than `limit` (0.05)."""
+    return compare.too_slow(report.comparisons, limit)
+
+
+class _Bench:
+    """One request, carried out."""
+
+    def __init__(self, request: Request, report: Report) -> None:
+        self.request, self.tell = request, report
+        self.device = devices.resolve(request.device)
+        self.settings = _settings(request, self.device)
+        devices.check_dtype(self.device, self.settings.amp or self.settings.dtype)
+        self.timer = self._timer()
+        self.environment = machine.environment(self.device)
+        self.labels = _labels(request.models)
+        self.models: list[RealModel] = []
+        self.ceilings: Ceilings | None = None
+        self.runs: list[BenchRun] = []
+        self.notes: list[str] = []
+        self.interrupted = False
+
+    def report(self) -> BenchReport:
+        try:
+            with self._current_device():
+                self._sweep()
+        except KeyboardInterrupt:
+            if not self.runs:
+                raise
+            self.interrupted = True
+        finally:
+            for model in reversed(self.models):
+                model.close()
+        return BenchReport(
+            runs=tuple(self.runs),
+            comparisons=compare.interleaved(self.runs) if len(self.labels) > 1 else (),
+            environment=self.environment,
+            ceilings=self.ceilings,
+            interrupted=self.interrupted,
+            notes=tuple(self.notes),
+        )
+
+    # -- the sweep
+
+    def _sweep(self) -> None:
+        from cnnscope.bench.programs import OutOfMemory
+
+        for batch in self.request.batches or (None,):
+            try:
+                self._batch(batch)
+            except OutOfMemory as error:
+                where = f" at batch {batch}" if batch is not None else ""
+                if not self.runs:
+                    raise RequestError(f"{error}{where}; {self._smaller()}") from error
+                self.notes.append(f"stopped{where}: {error}")
+                return
+            if self.interrupted:
+                return
+
+    def _smaller(self) -> str:
+        return "use a smaller --batch-size, --input or --dtype"
+
+    def _batch(self, batch: int | None) -> None:
+        """Measure all models at one batch size, in turns."""
+        self._say(f"tracing {', '.join(self.labels)}", batch)
+        traces = [self._trace(model, batch) for model in self.request.models]
+        self._check_memory(traces)
+        self._build()
+        prepared = []
+        for label, model, trace in zip(self.labels, self.models, traces, strict=True):
+            self._say(f"warming up {label}", batch)
+            model.release()
+            prepared.append(model.program(label, trace, self.timer, self.request.seconds))
+        programs = [p.program for p in prepared]
+        interrupted = False
+        try:
+            self._measure(programs, batch)
+        except KeyboardInterrupt:
+            if not all(p.rounds for p in programs):
+                raise
+            interrupted = True
+        for index, trace in enumerate(traces):
+            self._add(index, trace, prepared[index])
+        if not interrupted:
+            if self.ceilings is None:  # after the first runs: what it allocates is not theirs
+                self._say("measuring this machine's ceilings", None)
+                self.ceilings = self._ceilings()
+            self._look_closer(traces, prepared)
+        self.interrupted = interrupted
+
+    def _measure(self, programs: list[loop.Program], batch: int | None) -> None:
+        from cnnscope.bench.programs import translated
+
+        at = f", batch {batch}" if batch is not None else ""
+
+        def tell(progress: Progress) -> None:
+            self.tell(progress._replace(what=f"measuring {progress.what}{at}"))
+
+        with translated(", ".join(self.labels), self.settings), self.models[0].grad_mode():
+            loop.measure(programs, self.timer, self.request.seconds, tell)
+
+    def _add(self, index: int, trace: Trace, prepared: Prepared) -> None:
+        """Turn what was measured into a record."""
+        program = prepared.program
+        run = BenchRun(
+            label=self.labels[index],
+            source=trace.source,
+            inputs=trace.input_specs,
+            batch=_batch_of(trace, as_list=self.models[index].as_list),
+            settings=self.settings,
+            first_call_ns=program.first_ns,
+            warmup_ns=program.warmup_ns,
+            warmup_calls=program.warmup_calls,
+            samples_ns=tuple(map(tuple, program.rounds)),
+            walls_ns=tuple(program.walls),
+            statistics=stats.describe([ns for samples in program.rounds for ns in samples]),
+            work=work.work(trace, self.settings),
+            memory=prepared.memory,
+        )
+        self.runs.append(_with_warnings(run, self.environment))
+
+    def _look_closer(self, traces: Sequence[Trace], prepared: Sequence[Prepared]) -> None:
+        """What is measured after the rounds: launches on CUDA, and single layers if wanted."""
+        first = len(self.runs) - len(traces)
+        for index, (trace, one) in enumerate(zip(traces, prepared, strict=True)):
+            with self.models[index].grad_mode(), self._translated(index):
+                launch = self.timer.launch(one.program.step)
+                timed = self._layers(index, trace, one) if self.request.per_layer else ()
+            run = replace(self.runs[first + index], launch=launch, layers=timed)
+            self.runs[first + index] = _with_warnings(run, self.environment)
+
+    def _translated(self, index: int) -> AbstractContextManager[None]:
+        from cnnscope.bench.programs import translated
+
+        return translated(self.request.models[index], self.settings)
+
+    def _layers(self, index: int, trace: Trace, prepared: Prepared) -> tuple[LayerTime, ...]:
+        model = self.models[index]
+        self._say(f"timing the layers of {self.labels[index]}", None)
+        rows = work.leaves(analysis.rows(trace))
+        wanted = frozenset(rows)
+        found = layers.time_layers(
+            model.model, prepared.inputs, wanted, self.timer, self.request.seconds
+        )
+        return layers.layer_times(trace, rows, found, self.ceilings)
+
+    # -- what it needs
+
+    def _trace(self, model: str, batch: int | None) -> Trace:
+        dtype = None if self.settings.dtype == "float32" else self.settings.dtype
+        return trace_spec(
+            model,
+            inputs=self.request.inputs,
+            arguments=self.request.arguments,
+            num_classes=self.request.num_classes,
+            batch_size=batch,
+            dtype=dtype,
+        )
+
+    def _build(self) -> None:
+        from cnnscope.bench.programs import RealModel
+
+        for label, model in zip(self.labels, self.request.models, strict=True):
+            if len(self.models) < len(self.labels):
+                self._say(f"building {label} on {self.device}", None)
+                self.models.append(
+                    RealModel(
+                        model,
+                        self.settings,
+                        self.device,
+                        self.request.arguments,
+                        self.request.num_classes,
+                    )
+                )
+
+    def _check_memory(self, traces: Sequence[Trace]) -> None:
+        """Do not even try what cannot fit.
+
+        Raises:
+            OutOfMemory: weights and activations, by the trace, are more than what is free.
+        """
+        from cnnscope.bench.programs import OutOfMemory
+
+        train = self.settings.mode == "train"
+        needs = [work.needed_bytes(trace, train=train) for trace in traces]
+        if self.models:  # the weights are there already, and counted as taken
+            needs = [
+                need - work.weight_bytes(trace) for need, trace in zip(needs, traces, strict=True)
+            ]
+        free = machine.free_memory(self.device)
+        if free is not None and sum(needs) > free:
+            raise OutOfMemory(
+                f"{', '.join(self.labels)} needs at least {_gib(sum(needs))} by its trace, "
+                f"and {self.device} has {_gib(free)} free"
+            )
+
+    def _ceilings(self) -> Ceilings | None:
+        dtype = self.settings.amp or self.settings.dtype
+        try:
+            return machine.ceilings(self.device, dtype)
+        except (RuntimeError, MemoryError) as error:
+            reason = " ".join(str(error).split())[:120]
+            self.notes.append(f"the machine's ceilings could not be measured ({reason})")
+            return None
+
+    def _timer(self) -> Any:
+        import torch
+
+        if self.device.type == "cuda":
+            return CudaTimer(cast("Any", torch.cuda))
+        return HostTimer(torch.mps.synchronize if self.device.type == "mps" else None)
+
+    def _current_device(self) -> AbstractContextManager[None]:
+        """Events and synchronisation are those of the current CUDA device."""
+        import torch
+
+        return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
+
+    def _say(self, what: str, batch: int | None) -> None:
+        self.tell(Progress(what if batch is None else f"{what}, batch {batch}", 0, -1))
+
+
+def _settings(request: Request, device: torch.device) -> BenchSettings:
+    import torch
+
+    dtype = DTYPES[request.dtype] if request.dtype else "float32"
+    amp = ""
+    if request.amp:
+        default = str(torch.get_autocast_dtype(device.type)).removeprefix("torch.")
+        amp, dtype = (dtype if request.dtype else default), "float32"
+    return BenchSettings(
+        device=str(device),
+        mode=request.mode,
+        dtype=dtype,
+        amp=amp,
+        channels_last=request.channels_last,
+        compile=request.compile,
+        threads=torch.get_num_threads(),
+        seconds=request.seconds,
+    )
+
+
+def _labels(models: Sequence[str]) -> list[str]:
+    """The models' names; the second of the same name is `name #2`."""
+    seen: Counter[str] = Counter()
+    labels = []
+    for model in models:
+        name = printable(model.strip())
+        seen[name] += 1
+        labels.append(name if seen[name] == 1 else f"{name} #{seen[name]}")
+    return labels
+
+
+def _batch_of(trace: Trace, *, as_list: bool) -> int:
+    """Images in one iteration."""
+    specs = trace.input_specs
+    return len(specs) if as_list else (specs[0].shape or (1,))[0] if specs else 1
+
+
+def _with_warnings(run: BenchRun, environment: Environment) -> BenchRun:
+    found = []
+    s = run.statistics
+    if abs(s.drift) > stats.UNSTABLE_DRIFT:
+        found.append("drift")
+    if s.outliers > stats.UNSTABLE_OUTLIERS * s.count:
+        found.append("outliers")
+    if run.launch is not None and run.launch.enqueue_ns > run.launch.device_ns:
+        found.append("launch-bound")
+    cores = min(environment.cores, environment.quota or environment.cores)
+    if run.settings.device == "cpu" and run.settings.threads > cores:
+        found.append("threads")
+    return replace(run, warnings=tuple(found))
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """So many threads within an operation, and as many as before afterwards."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        if count is not None:
+            torch.set_num_threads(count)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _gib(nbytes: int) -> str:
+    return f"{nbytes / 2**30:.1f} GiB"

@@ -1,0 +1,114 @@
+"""Runs beside each other: in turns within one report, or with one that was saved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from cnnscope.bench import stats
+from cnnscope.errors import RequestError
+from cnnscope.records import (
+    REPORT_SCHEMA,
+    BenchReport,
+    BenchRun,
+    BenchSettings,
+    Comparison,
+    Environment,
+)
+
+_SETTINGS = ("device", "mode", "dtype", "amp", "channels_last", "compile", "threads")
+_MACHINE = ("cpu", "cores", "quota", "gpu", "driver", "torch", "torch_cuda", "cudnn")
+_FLAGS = ("matmul_fp32", "conv_fp32", "cudnn_benchmark", "cudnn_deterministic", "mkldnn")
+
+
+def interleaved(runs: Sequence[BenchRun]) -> tuple[Comparison, ...]:
+    """Each run against the first of the same batch, with which it was measured in turns."""
+    found: list[Comparison] = []
+    for index, run in enumerate(runs):
+        base = next(r for r in runs if r.batch == run.batch)
+        if base is not run:
+            ratio = stats.compare_rounds(base.samples_ns, run.samples_ns)
+            found.append(Comparison(base.label, run.label, index, interleaved=True, ratio=ratio))
+    return tuple(found)
+
+
+def against(report: BenchReport, saved: BenchReport, name: str) -> tuple[Comparison, ...]:
+    """Each run against the saved one of the same model and batch.
+
+    Where either has a single run, that one is compared, whatever it is.
+
+    Raises:
+        RequestError: no run has its like.
+    """
+    found: list[Comparison] = []
+    for index, run in enumerate(report.runs):
+        base = _like(run, report.runs, saved.runs)
+        if base is not None:
+            ratio = stats.compare_runs(_flat(base), _flat(run))
+            differences = _differences(base, run, saved.environment, report.environment)
+            label = f"{name}: {base.label}"
+            found.append(Comparison(label, run.label, index, False, ratio, differences))
+    if not found:
+        there = ", ".join(f"{r.label} at batch {r.batch}" for r in saved.runs) or "nothing"
+        raise RequestError(f"--against {name}: none of these runs is in it; it has {there}")
+    return tuple(found)
+
+
+def read(data: bytes, name: str) -> BenchReport:
+    """A report that `--save` wrote.
+
+    Raises:
+        RequestError: it is none.
+    """
+    try:
+        report = msgspec.json.decode(data, type=BenchReport)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        reason = str(error)[:120]
+        raise RequestError(
+            f"--against {name}: not a run that cnnscope bench --save wrote ({reason})"
+        ) from error
+    if report.schema_version != REPORT_SCHEMA:
+        raise RequestError(
+            f"--against {name}: written by another version of cnnscope (schema "
+            f"{report.schema_version}, not {REPORT_SCHEMA}); save it anew"
+        )
+    return report
+
+
+def too_slow(comparisons: Sequence[Comparison], limit: float) -> bool:
+    """Whether any run is slower than its base beyond doubt, and by more than `limit` (0.05)."""
+    return any(c.ratio.verdict == "slower" and c.ratio.ratio > 1 + limit for c in comparisons)
+
+
+def _like(run: BenchRun, runs: Sequence[BenchRun], saved: Sequence[BenchRun]) -> BenchRun | None:
+    if len(runs) == len(saved) == 1:
+        return saved[0]
+    same = (s for s in saved if (s.label, s.batch) == (run.label, run.batch))
+    return next(same, None)
+
+
+def _flat(run: BenchRun) -> list[int]:
+    return [sample for samples in run.samples_ns for sample in samples]
+
+
+def _differences(
+    base: BenchRun, run: BenchRun, before: Environment, now: Environment
+) -> tuple[str, ...]:
+    """What is not alike, as "name: before -> now"."""
+    found: list[str] = []
+    if base.inputs != run.inputs:
+        pairs = (", ".join(map(str, r.inputs)) for r in (base, run))
+        found.append(f"input: {' -> '.join(pairs)}")
+    names: list[tuple[BenchSettings | Environment, BenchSettings | Environment, tuple[str, ...]]]
+    names = [(base.settings, run.settings, _SETTINGS), (before, now, _MACHINE + _FLAGS)]
+    for old, new, fields in names:
+        for field in fields:
+            a, b = getattr(old, field), getattr(new, field)
+            if a != b:
+                found.append(f"{field}: {_shown(a)} -> {_shown(b)}")
+    return tuple(found)
+
+
+def _shown(value: object) -> str:
+    return "none" if value in ("", None) else str(value)

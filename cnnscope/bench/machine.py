@@ -1,0 +1,292 @@
+"""The machine: what it is, what it has free, and what it reaches at best."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnscope.bench.loop import Step
+from cnnscope.records import Ceilings, Environment
+
+if TYPE_CHECKING:
+    import torch
+
+_LONG_ENOUGH_NS = {"cpu": 30_000_000, "cuda": 10_000_000}
+_LARGEST = {"cpu": 4096, "cuda": 16384}
+_COPY_BYTES = {"cpu": 2**28, "cuda": 2**30}  # beyond any cache
+_LONG_NS = 400_000_000  # a ceiling is a maximum: enough tries for one that nothing disturbs
+_LEAST = 2
+_NVIDIA_SMI = "driver_version,clocks.sm,clocks.max.sm,clocks.mem,power.limit"
+
+
+# ------------------------------------------------------------------------------ what it is
+
+
+def environment(device: torch.device) -> Environment:
+    """Everything about the machine that a time depends on, as far as it can be read."""
+    import torch
+
+    gpu = torch.cuda.get_device_properties(device) if device.type == "cuda" else None
+    clocks = _nvidia_smi(device.index or 0) if gpu is not None else {}
+    cudnn: Any = torch.backends.cudnn
+    mkldnn: Any = torch.backends.mkldnn
+    return Environment(
+        cpu=cpu_model(),
+        cores=usable_cores(),
+        machine_cores=os.cpu_count() or 1,
+        quota=cpu_quota(),
+        threads=torch.get_num_threads(),
+        interop_threads=torch.get_num_interop_threads(),
+        memory_bytes=_machine_memory(),
+        cpu_mhz=_cpu_mhz(),
+        load=_load(),
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        python=platform.python_version(),
+        torch=str(torch.__version__),
+        torch_cuda=str(torch.version.cuda or torch.version.hip or ""),
+        cudnn=str(cudnn.version() or "") if gpu is not None else "",
+        gpu=gpu.name if gpu is not None else "",
+        gpu_memory_bytes=gpu.total_memory if gpu is not None else None,
+        driver=clocks.pop("driver_version", ""),
+        gpu_clocks=clocks,
+        matmul_fp32=_fp32(torch.backends.cuda.matmul),
+        conv_fp32=_fp32(cudnn.conv),
+        cudnn_benchmark=cudnn.benchmark,
+        cudnn_deterministic=cudnn.deterministic,
+        mkldnn=mkldnn.is_available() and mkldnn.enabled,
+    )
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on: its affinity, which a container or taskset narrows."""
+    counted = getattr(os, "process_cpu_count", None)  # Python 3.13
+    if counted is not None:
+        return int(counted() or 1)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """Cores' worth of time that a control group allows (v2, then v1); None without a limit."""
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = (root / "cpu.max").read_text().split()
+        return None if quota == "max" else int(quota) / int(period)
+    with contextlib.suppress(OSError, ValueError):
+        quota = (root / "cpu/cpu.cfs_quota_us").read_text()
+        period = (root / "cpu/cpu.cfs_period_us").read_text()
+        return int(quota) / int(period) if int(quota) > 0 else None
+    return None
+
+
+def cpu_model(path: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's name."""
+    with contextlib.suppress(OSError):
+        for line in path.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _cpu_mhz() -> float | None:
+    """The present clock of the first core that tells."""
+    with contextlib.suppress(OSError, ValueError):
+        khz = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq").read_text()
+        return int(khz) / 1000
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("cpu MHz"):
+                return float(line.partition(":")[2])
+    return None
+
+
+def _load() -> float | None:
+    try:
+        return os.getloadavg()[0]
+    except (OSError, AttributeError):
+        return None
+
+
+def _fp32(backend: Any) -> str:
+    """The precision that float32 products are computed in: "ieee" unless it was changed."""
+    import torch
+
+    precision = str(getattr(backend, "fp32_precision", "none"))
+    if precision == "none":
+        precision = str(getattr(torch.backends, "fp32_precision", "none"))
+    return "ieee" if precision == "none" else precision
+
+
+def _nvidia_smi(index: int) -> dict[str, str]:
+    """Driver and clocks, where the tool is there and answers."""
+    fields = _NVIDIA_SMI.split(",")
+    command = ["nvidia-smi", f"--id={index}", f"--query-gpu={_NVIDIA_SMI}", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    values = [value.strip() for value in done.stdout.splitlines()[0].split(",")]
+    return dict(zip(fields, values, strict=False))
+
+
+# -------------------------------------------------------------------------- what it has free
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that could still be allocated on a device; None where nobody tells."""
+    if device.type == "cuda":
+        import torch
+
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    known = [n for n in (_available(), _cgroup_free()) if n is not None]
+    return min(known) if known else None
+
+
+def _available(path: Path = Path("/proc/meminfo")) -> int | None:
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in path.read_text().splitlines():
+            if line.startswith("MemAvailable"):
+                return int(line.split()[1]) * 1024
+    return None
+
+
+def _machine_memory() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def _cgroup_free(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """What a control group's limit leaves; the page cache in it can be given up."""
+    for folder, limit, used in (
+        (root, "memory.max", "memory.current"),
+        (root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        with contextlib.suppress(OSError, ValueError):
+            taken = int((folder / used).read_text()) - _page_cache(folder / "memory.stat")
+            return int((folder / limit).read_text()) - taken
+    return None
+
+
+def _page_cache(path: Path) -> int:
+    with contextlib.suppress(OSError, ValueError):
+        for line in path.read_text().splitlines():
+            if line.startswith("inactive_file "):
+                return int(line.split()[1])
+    return 0
+
+
+def resident(*, reset: bool = False) -> int:
+    """The process's largest resident set in bytes, since the last reset where that is possible."""
+    if reset:
+        with contextlib.suppress(OSError):  # Linux: start counting anew
+            Path("/proc/self/clear_refs").write_text("5")
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) * 1024
+    import resource  # not on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+# ----------------------------------------------------------------------- what it reaches
+
+
+def ceilings(device: torch.device, dtype: str) -> Ceilings:
+    """The machine's own roofline: the best of several large matrix products and copies.
+
+    Square matrices double until the shortest product takes long enough to be timed well, and the
+    size that was multiplied fastest counts; the copy is larger than any cache, and counts the bytes
+    read and the bytes written. float32 products run
+    in the precision that convolutions are allowed (TF32 on CUDA, unless it was forbidden).
+    """
+    import torch
+
+    kind = "cuda" if device.type == "cuda" else "cpu"
+    chosen = getattr(torch, dtype)
+    wait = synchronize(device)
+    with torch.inference_mode(), _conv_precision(device, dtype) as precision:
+        size, flops = _matmul(device, chosen, wait, _LONG_ENOUGH_NS[kind], _LARGEST[kind])
+        free = free_memory(device)
+        count = min(_COPY_BYTES[kind], free // 8 if free else 2**26) // chosen.itemsize
+        source = torch.ones(count, dtype=chosen, device=device)
+        target = torch.empty_like(source)
+        copied = _best(lambda: target.copy_(source), wait, _LONG_NS)
+        nbytes = source.nbytes
+    return Ceilings(dtype, flops, 2 * nbytes / copied * 1e9, size, nbytes, precision)
+
+
+def synchronize(device: torch.device) -> Callable[[], object]:
+    """How to wait for a device."""
+    import torch
+
+    if device.type == "cuda":
+        return lambda: torch.cuda.synchronize(device)
+    return torch.mps.synchronize if device.type == "mps" else lambda: None
+
+
+def _matmul(
+    device: torch.device, dtype: torch.dtype, wait: Step, long_enough: int, largest: int
+) -> tuple[int, float]:
+    """Rows of the fastest product, and its operations per second."""
+    import torch
+
+    reached: dict[int, float] = {}
+    size = 256
+    while True:
+        a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+        out = torch.empty(size, size, dtype=dtype, device=device)
+
+        def product(a: Any = a, b: Any = b, out: Any = out) -> object:
+            return torch.mm(a, b, out=out)
+
+        took = _best(product, wait, _LONG_NS // 2)
+        reached[size] = 2e9 * size**3 / took
+        if took >= long_enough or size >= largest:
+            best = max(reached, key=lambda n: reached[n])
+            return best, reached[best]
+        size *= 2
+
+
+def _best(step: Step, wait: Step, total: int) -> int:
+    """The shortest call, after one that does not count, of as many as fit in `total` ns (2..)."""
+    step()
+    wait()
+    times: list[int] = []
+    while len(times) < _LEAST or sum(times) < total:
+        begin = time.perf_counter_ns()
+        step()
+        wait()
+        times.append(time.perf_counter_ns() - begin)
+    return max(1, min(times))
+
+
+@contextmanager
+def _conv_precision(device: torch.device, dtype: str) -> Iterator[str]:
+    """Matrix products in the precision of convolutions, for as long as the ceiling is measured."""
+    import torch
+
+    if device.type != "cuda" or dtype != "float32":
+        yield ""
+        return
+    matmul: Any = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    cudnn: Any = torch.backends.cudnn
+    precision = _fp32(cudnn.conv)
+    matmul.fp32_precision = precision
+    try:
+        yield precision
+    finally:
+        matmul.fp32_precision = before

@@ -1,0 +1,260 @@
+"""The real model on the real device: built once, and called with inputs made beforehand."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from typing import TYPE_CHECKING, Any
+
+from cnnscope import run
+from cnnscope.bench import machine
+from cnnscope.bench.loop import Program, Step, Timer, first_call, warm_up
+from cnnscope.errors import CnnscopeError, ModelError, RequestError
+from cnnscope.records import BenchMemory, BenchSettings, Inputs, TensorSpec, Trace
+from cnnscope.spec import printable
+from cnnscope.zoo import out_of_memory
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+MOMENTUM = 0.9
+_ONE_VALUE = "Expected more than 1 value per channel"
+
+
+class OutOfMemory(Exception):  # noqa: N818  not a mistake of anybody's
+    """A batch does not fit; the message says whose and why."""
+
+
+class RealModel:
+    """A model with weights on a device, prepared as the settings say."""
+
+    def __init__(
+        self,
+        spec: str,
+        settings: BenchSettings,
+        device: torch.device,
+        arguments: Mapping[str, Any] | None = None,
+        num_classes: int | None = None,
+    ) -> None:
+        import torch
+
+        self.spec, self.settings, self.device = spec, settings, device
+        self.resident_before = machine.resident(reset=True)
+        before = self._allocated()
+        dtype = None if settings.dtype == "float32" else settings.dtype
+        with translated(spec, settings):
+            built, self.close = run.real_model(
+                spec, str(device), arguments=arguments, num_classes=num_classes, dtype=dtype
+            )
+            self.as_list = built.inputs.as_list
+            if settings.mode == "train" and self.as_list:
+                raise RequestError(
+                    f"{printable(spec)}: training needs targets, which are not made up here; "
+                    "use --mode forward"
+                )
+            self.model: nn.Module = built.model
+            if settings.channels_last:
+                _to_channels_last(self.model)
+            self.model.train(settings.mode == "train")
+            self.called: Any = self.model
+            if settings.compile:
+                self.called = torch.compile(self.model, mode=settings.compile, dynamic=False)
+        self.weights = self._allocated() - before
+
+    def program(self, name: str, trace: Trace, timer: Timer, seconds: float) -> Prepared:
+        """Inputs for a trace's batch, the first call, and the warm-up.
+
+        Raises:
+            OutOfMemory: it does not fit.
+            RequestError: the device or the mode does not suit the model.
+            ModelError: the model failed.
+        """
+        before = self._allocated(reset=True)
+        machine.resident(reset=True)
+        with translated(self.spec, self.settings):
+            inputs = self._inputs(trace)
+            program = Program(name, self._step(inputs))
+            with self.grad_mode():
+                first_call(program, timer)
+                warm_up(program, timer, seconds)
+        return Prepared(program, inputs, self._memory(before))
+
+    def grad_mode(self) -> Any:
+        """No gradients in a forward pass; they are the point of a training step."""
+        import torch
+
+        return nullcontext() if self.settings.mode == "train" else torch.inference_mode()
+
+    def release(self) -> None:
+        """Give back what the last batch left: gradients, and memory that the allocator keeps."""
+        import torch
+
+        self.model.zero_grad(set_to_none=True)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    # -- what is called
+
+    def _inputs(self, trace: Trace) -> tuple[Any, ...]:
+        import torch
+
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(0)
+            return random_inputs(
+                Inputs(trace.input_specs, self.as_list),
+                self.device,
+                channels_last=self.settings.channels_last,
+            )
+
+    def _step(self, inputs: tuple[Any, ...]) -> Step:
+        if self.settings.mode == "train":
+            return self._training_step(inputs)
+        called = self.called
+        if not self.settings.amp:
+            return lambda: called(*inputs)
+        autocast = self._autocast()
+
+        def forward() -> object:
+            with autocast():
+                return called(*inputs)
+
+        return forward
+
+    def _training_step(self, inputs: tuple[Any, ...]) -> Step:
+        """Forward, backward, and a step of SGD with momentum and learning rate 0.
+
+        The loss is the mean of every output. A learning rate of 0 costs what any other does and
+        leaves the weights as they are, so that the thousandth step computes what the first did.
+        """
+        import torch
+
+        called, autocast = self.called, self._autocast()
+        optimizer = torch.optim.SGD(self.model.parameters(), lr=0.0, momentum=MOMENTUM)
+        scaler = None
+        if self.settings.amp == "float16":
+            scaler = torch.amp.GradScaler(self.device.type)
+
+        def step() -> None:
+            optimizer.zero_grad(set_to_none=True)
+            with autocast():
+                loss = _loss(called(*inputs))
+            if scaler is None:
+                loss.backward()
+                optimizer.step()
+            else:
+                scaler.scale(loss).backward()
+                scaler.step(optimizer)
+                scaler.update()
+
+        return step
+
+    def _autocast(self) -> Callable[[], Any]:
+        """Entered anew by every call, as in use: it casts the weights each time."""
+        import torch
+
+        if not self.settings.amp:
+            return nullcontext
+        kind, dtype = self.device.type, getattr(torch, self.settings.amp)
+        return lambda: torch.autocast(kind, dtype=dtype)
+
+    # -- memory
+
+    def _allocated(self, *, reset: bool = False) -> int:
+        import torch
+
+        if self.device.type != "cuda":
+            return 0
+        if reset:
+            torch.cuda.reset_peak_memory_stats(self.device)
+        return torch.cuda.memory_allocated(self.device)
+
+    def _memory(self, before: int) -> BenchMemory:
+        import torch
+
+        if self.device.type == "cuda":
+            return BenchMemory(
+                allocated=torch.cuda.max_memory_allocated(self.device) - before + self.weights,
+                reserved=torch.cuda.max_memory_reserved(self.device),
+            )
+        return BenchMemory(resident=machine.resident(), resident_before=self.resident_before)
+
+
+class Prepared:
+    """A program that is warm, with what it is called with and the memory that it took."""
+
+    def __init__(self, program: Program, inputs: tuple[Any, ...], memory: BenchMemory) -> None:
+        self.program, self.inputs, self.memory = program, inputs, memory
+
+
+def random_inputs(
+    inputs: Inputs, device: torch.device, *, channels_last: bool = False
+) -> tuple[Any, ...]:
+    """Tensors on a device, uniform in [0, 1) as images are; integers are 0 or 1."""
+    made = [_random(spec, device, channels_last=channels_last) for spec in inputs.tensors]
+    return (made,) if inputs.as_list else tuple(made)
+
+
+def _random(spec: TensorSpec, device: torch.device, *, channels_last: bool) -> Any:
+    import torch
+
+    dtype = getattr(torch, spec.dtype)
+    if not dtype.is_floating_point:
+        return torch.randint(0, 2, spec.shape, device=device).to(dtype)
+    tensor = torch.rand(spec.shape, device=device).to(dtype)
+    layout = _LAYOUTS.get(tensor.dim()) if channels_last else None
+    return tensor.contiguous(memory_format=getattr(torch, layout)) if layout else tensor
+
+
+_LAYOUTS = {4: "channels_last", 5: "channels_last_3d"}
+
+
+def _to_channels_last(model: nn.Module) -> None:
+    """Weights of 2-D and of 3-D convolutions, each in its own layout."""
+    import torch
+
+    with torch.no_grad():
+        for parameter in model.parameters():
+            layout = _LAYOUTS.get(parameter.dim())
+            if layout is not None:
+                chosen = getattr(torch, layout)
+                parameter.data = parameter.data.contiguous(memory_format=chosen)
+
+
+def _loss(output: Any) -> Any:
+    """The sum of the means of all outputs that have a gradient."""
+    from cnnscope.tracer import tensors_in
+
+    means = [t.float().mean() for t in tensors_in(output) if t.requires_grad]
+    if not means:
+        raise ModelError("no output has a gradient: there is nothing to train; use --mode forward")
+    return sum(means[1:], means[0])
+
+
+@contextmanager
+def translated(spec: str, settings: BenchSettings) -> Iterator[None]:
+    """Errors of torch and of the model, for a person; what the model prints goes to stderr."""
+    name = printable(spec)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    except CnnscopeError:
+        raise
+    except (Exception, SystemExit) as error:
+        text = " ".join(str(error).split())[:300] or type(error).__name__
+        if out_of_memory(error):
+            raise OutOfMemory(f"{name}: {settings.device} ran out of memory") from error
+        if "not implemented for" in text:
+            used = settings.amp or settings.dtype
+            raise RequestError(
+                f"{name}: {used} is not supported on {settings.device} ({text}); "
+                "use --dtype float32"
+            ) from error
+        if _ONE_VALUE in text:
+            raise RequestError(
+                f"{name}: a batch norm cannot train on one value per channel; use --batch-size 2"
+            ) from error
+        compiled = f" compiled ({settings.compile})" if settings.compile else ""
+        raise ModelError(f"{name}{compiled} failed on {settings.device}: {text}") from error

@@ -1,0 +1,129 @@
+"""What a forward has to do, by its trace: MACs, bytes moved, memory needed; and the roofline.
+
+Bytes are those that the operations of the trace read and write, one by one, as an eager forward
+runs them: fused code, and what stays in a cache, moves less.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from cnnscope import ops
+from cnnscope.analyses import memory, params
+from cnnscope.analyses.cost import tensor_bytes
+from cnnscope.records import BenchSettings, Ceilings, LayerRow, OpRecord, Trace, Work
+
+_MOMENTUM = 1  # tensors that the optimizer keeps for each parameter
+_ROWS = ("embedding", "index_select", "gather")  # read as much as they write, not their source
+
+
+def work(trace: Trace, settings: BenchSettings) -> Work:
+    """MACs, bytes moved and memory needed by one iteration on this trace.
+
+    Under autocast or a compiler the trace's operations are not the ones that run, so their bytes
+    are not known.
+    """
+    return Work(
+        macs=sum(ops.macs(trace, record) for record in trace.ops),
+        nbytes=None if settings.amp or settings.compile else sum_bytes(trace, trace.ops),
+        params=params.total(trace),
+        param_bytes=params.nbytes(trace),
+        needed_bytes=needed_bytes(trace, train=settings.mode == "train"),
+    )
+
+
+def needed_bytes(trace: Trace, *, train: bool) -> int:
+    """Memory that an iteration cannot do without; a lower bound, for it leaves out scratch space.
+
+    Inference: weights and the peak of the activations. Training: gradients and momentum beside
+    the weights, and the inputs of all convolutions and matrix products, which backward multiplies
+    with the gradients of their outputs.
+    """
+    weights = weight_bytes(trace)
+    peak = memory.peak(trace).nbytes
+    if not train:
+        return weights + peak
+    trainable = sum(
+        tensor_bytes(trace, p.tensor) for p in trace.params if p.trainable and not p.buffer
+    )
+    return weights + (1 + _MOMENTUM) * trainable + max(peak, _product_inputs(trace))
+
+
+def weight_bytes(trace: Trace) -> int:
+    """Parameters and buffers."""
+    return params.nbytes(trace) + params.nbytes(trace, buffers=True)
+
+
+def _product_inputs(trace: Trace) -> int:
+    """Bytes of the storages, weights left out, that multiply-accumulates read."""
+    weights = {trace.tensors[p.tensor].storage for p in trace.params}
+    read: set[int] = set()
+    for record in trace.ops:
+        entry = ops.lookup(record.name)
+        if entry is not None and entry.kind is ops.Kind.PRODUCT:
+            read.update(trace.tensors[t].storage for t in _inputs(record))
+    return sum(trace.storages[s].nbytes for s in read - weights)
+
+
+def sum_bytes(trace: Trace, records: tuple[OpRecord, ...] | list[OpRecord]) -> int:
+    """Bytes that operations read and write."""
+    return sum(op_bytes(trace, record) for record in records)
+
+
+def op_bytes(trace: Trace, record: OpRecord) -> int:
+    """Bytes that one operation reads and writes; a view moves none, and no tensor counts twice."""
+    entry = ops.lookup(record.name)
+    read = _inputs(record)
+    if entry is not None and entry.kind is ops.Kind.CREATE:
+        return 0 if "empty" in record.name else _written(trace, record)
+    if entry is not None and entry.kind is ops.Kind.REARRANGE:
+        kept = {trace.tensors[t].storage for t in read}
+        if all(trace.tensors[t].storage in kept for t in record.outputs):
+            return 0
+        if ops.base_name(record.name) in _ROWS:
+            return 2 * _written(trace, record)
+    return _written(trace, record) + sum(tensor_bytes(trace, t) for t in set(read))
+
+
+def _written(trace: Trace, record: OpRecord) -> int:
+    return sum(tensor_bytes(trace, t) for t in record.outputs)
+
+
+def _inputs(record: OpRecord) -> list[int]:
+    flat: list[int] = []
+    for value in record.inputs.values():
+        flat += [t for t in (value if isinstance(value, tuple) else (value,)) if t is not None]
+    return flat
+
+
+def layer_bytes(trace: Trace) -> dict[tuple[str, int], int]:
+    """Bytes moved by the operations that each module call ran itself, by (path, which call)."""
+    times: Counter[int] = Counter()
+    keys: list[tuple[str, int]] = []
+    for call in trace.calls:
+        times[call.module] += 1
+        keys.append((trace.modules[call.module].path, times[call.module]))
+    found: Counter[tuple[str, int]] = Counter()
+    for record in trace.ops:
+        if record.call >= 0:
+            found[keys[record.call]] += op_bytes(trace, record)
+    return dict(found)
+
+
+def leaves(rows: tuple[LayerRow, ...]) -> dict[tuple[str, int], LayerRow]:
+    """The rows of leaf modules that compute something, by (path, which call)."""
+    return {
+        (row.path, row.call): row
+        for row in rows
+        if row.leaf and row.kind == "module" and not row.minor
+    }
+
+
+def attainable_ns(macs: int, nbytes: int, ceilings: Ceilings) -> tuple[float, str]:
+    """The least time that the roofline allows, and which of its sides that is.
+
+    2 x MACs at the ceiling of arithmetic or the bytes at that of memory, whichever takes longer
+    (Williams, Waterman and Patterson 2009, section 3). Element operations are not counted.
+    """
+    compute, moving = 2e9 * macs / ceilings.flops, 1e9 * nbytes / ceilings.bandwidth
+    return (compute, "compute") if compute >= moving else (moving, "memory")

@@ -1,0 +1,397 @@
+"""The report of `cnnscope bench`: as text, Markdown, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from cnnscope.records import BenchReport, BenchRun, Comparison, Environment, Launch, LayerTime
+from cnnscope.render import units
+from cnnscope.render.page import Heading, Page, Table
+
+_LATENCY = (
+    Heading("model", left=True, least=12),
+    Heading("batch"),
+    Heading("median"),
+    Heading("95 % interval", drop=1),
+    Heading("IQR", drop=3),
+    Heading("min", drop=4),
+    Heading("p90", drop=6),
+    Heading("p95", drop=7),
+    Heading("p99", drop=8),
+    Heading("wall", drop=5),
+    Heading("images/s"),
+    Heading("samples", drop=2),
+    Heading("fast to slow", left=True, drop=9),
+)
+_COMPARED = (
+    Heading("compared", left=True, least=12),
+    Heading("batch"),
+    Heading("with", left=True, least=12),
+    Heading("time"),
+    Heading("95 % interval"),
+    Heading("noise floor", drop=1),
+    Heading("verdict", left=True),
+)
+_LIMITS = (
+    Heading("model", left=True, least=12),
+    Heading("batch"),
+    Heading("MACs"),
+    Heading("arithmetic"),
+    Heading("of ceiling"),
+    Heading("bytes moved", drop=2),
+    Heading("traffic"),
+    Heading("of ceiling"),
+    Heading("memory", left=True, drop=1),
+)
+_LAYERS = (
+    Heading("layer", left=True, least=20),
+    Heading("operation", left=True, least=8, keep="start", drop=4),
+    Heading("output", left=True, drop=5),
+    Heading("time"),
+    Heading("share"),
+    Heading("MACs"),
+    Heading("bytes", drop=2),
+    Heading("FLOP/byte", drop=3),
+    Heading("of roofline"),
+    Heading("bound", left=True, drop=1),
+)
+_SHOWN = 20  # layers; CSV and JSON have all of them
+
+
+def page(report: BenchReport) -> Page:
+    """What a person reads."""
+    tables = [Table(_kept(_LATENCY, report), tuple(_latency(report)))]
+    if report.comparisons:
+        tables.append(Table(_COMPARED, tuple(_compared(report))))
+    tables.append(_limits(report))
+    tables += [_layers(run) for run in report.runs if run.layers]
+    names = list(dict.fromkeys(run.label for run in report.runs))
+    return Page(", ".join(names), _header(report), tuple(tables), tuple(_sentences(report)))
+
+
+def _header(report: BenchReport) -> str:
+    run = report.runs[0]
+    settings, where = run.settings, report.environment
+    device = f"{settings.device} ({where.gpu or where.cpu})"
+    if settings.device == "cpu":
+        device += f", {units.plural(settings.threads, 'thread')}"
+    numbers = f"autocast to {settings.amp}" if settings.amp else settings.dtype
+    inputs = _inputs(report)
+    parts = [f"input {inputs}"] if inputs else []
+    parts += [numbers, settings.mode]
+    parts += ["channels last"] if settings.channels_last else []
+    parts += [f"compiled ({settings.compile})"] if settings.compile else []
+    return " · ".join([device, *parts, f"torch {where.torch.partition('+')[0]}"])
+
+
+def _inputs(report: BenchReport) -> str:
+    """1x3x224x224, or Nx3x224x224 where only the batch differs; nothing where more does."""
+    shapes = {tuple(spec.shape for spec in run.inputs) for run in report.runs}
+    if len(shapes) == 1:
+        (only,) = shapes
+        return ", ".join(map(units.shape, dict.fromkeys(only)))
+    batched = all(len(r.inputs) == 1 and r.inputs[0].shape[:1] == (r.batch,) for r in report.runs)
+    samples = {shape[1:] for (shape, *_) in shapes}
+    return f"Nx{units.shape(samples.pop())}" if batched and len(samples) == 1 else ""
+
+
+# --------------------------------------------------------------------------------- tables
+
+
+def _kept(headings: tuple[Heading, ...], report: BenchReport) -> tuple[Heading, ...]:
+    """Without the columns that are empty throughout."""
+    rows = [_latency_cells(run) for run in report.runs]
+    return tuple(h for i, h in enumerate(headings) if any(row[i] for row in rows))
+
+
+def _latency(report: BenchReport) -> Iterator[tuple[str, ...]]:
+    rows = [_latency_cells(run) for run in report.runs]
+    used = [i for i in range(len(_LATENCY)) if any(row[i] for row in rows)]
+    for row in rows:
+        yield tuple(row[i] for i in used)
+
+
+def _latency_cells(run: BenchRun) -> tuple[str, ...]:
+    s = run.statistics
+    return (
+        run.label,
+        units.integer(run.batch),
+        units.duration(s.median_ns),
+        units.durations(s.interval.low, s.interval.high) if s.interval else "",
+        units.duration(s.q3_ns - s.q1_ns),
+        units.duration(s.min_ns),
+        *(units.duration(p) if p is not None else "" for p in (s.p90_ns, s.p95_ns, s.p99_ns)),
+        units.duration(wall) if (wall := wall_ns(run)) else "",
+        units.number(images_per_second(run)),
+        units.integer(s.count),
+        units.sparkline(s.histogram.counts),
+    )
+
+
+def _compared(report: BenchReport) -> Iterator[tuple[str, ...]]:
+    for c in report.comparisons:
+        r = c.ratio
+        interval = f"{units.ratio(r.interval.low)}-{units.ratio(r.interval.high)}"
+        yield (
+            c.other,
+            units.integer(report.runs[c.run].batch),
+            c.base,
+            f"x {units.ratio(r.ratio)}",
+            interval if r.verdict != "too few samples" else "",
+            units.share(r.noise_floor),
+            r.verdict,
+        )
+
+
+def _limits(report: BenchReport) -> Table:
+    return Table(_LIMITS, tuple(_limit_cells(run, report) for run in report.runs))
+
+
+def _limit_cells(run: BenchRun, report: BenchReport) -> tuple[str, ...]:
+    flops, bandwidth, top = flops_per_second(run), bytes_per_second(run), report.ceilings
+    return (
+        run.label,
+        units.integer(run.batch),
+        units.si_short(run.work.macs),
+        units.rate(flops, "FLOP/s") if flops else "",
+        units.share(flops / top.flops) if flops and top else "",
+        units.nbytes(run.work.nbytes) if run.work.nbytes is not None else "",
+        units.rate(bandwidth, "B/s") if bandwidth else "",
+        units.share(bandwidth / top.bandwidth) if bandwidth and top else "",
+        _memory(run),
+    )
+
+
+def _memory(run: BenchRun) -> str:
+    m = run.memory
+    if m.allocated is not None:
+        return f"{units.nbytes(m.allocated)} allocated, {units.nbytes(m.reserved or 0)} reserved"
+    if m.resident is None or m.resident_before is None:
+        return ""
+    new = units.nbytes(max(m.resident - m.resident_before, 0))
+    return f"{units.nbytes(m.resident)} resident, {new} new"
+
+
+def _layers(run: BenchRun) -> Table:
+    total = sum(layer.median_ns for layer in run.layers)
+    caption = f"{run.label}, batch {run.batch}: layers measured one at a time, the slowest first"
+    slowest = sorted(run.layers, key=lambda layer: -layer.median_ns)
+    rows = [_layer_cells(layer, total) for layer in slowest[:_SHOWN]]
+    rest = slowest[_SHOWN:]
+    if rest:
+        took = sum(layer.median_ns for layer in rest)
+        name = f"{units.integer(len(rest))} more"
+        rows.append((name, "", "", units.duration(took), units.share(took / total), *[""] * 5))
+    return Table(_LAYERS, tuple(rows), caption=caption)
+
+
+def _layer_cells(layer: LayerTime, total: float) -> tuple[str, ...]:
+    return (
+        layer.path + (f" #{layer.call}" if layer.call > 1 else ""),
+        layer.operation,
+        units.per_sample(layer.output_shape),
+        units.duration(layer.median_ns),
+        units.share(layer.median_ns / total),
+        units.si_short(layer.macs) if layer.macs else "",
+        units.nbytes(layer.nbytes),
+        units.number(2 * layer.macs / layer.nbytes) if layer.macs and layer.nbytes else "",
+        units.share(layer.roofline) if layer.roofline is not None else "",
+        layer.bound,
+    )
+
+
+# ------------------------------------------------------------------------------- sentences
+
+
+def _sentences(report: BenchReport) -> list[tuple[str, str]]:
+    lines = [("!", "interrupted: this is what had been measured")] if report.interrupted else []
+    lines += [("!", warning) for run in report.runs for warning in _warnings(run, report)]
+    lines += [("first call", ", ".join(_first_call(run, report) for run in report.runs))]
+    lines += [("layers", _sum_of_layers(run, report)) for run in report.runs if run.layers]
+    lines += [("ceilings", text) for text in _ceilings(report)]
+    lines += [("launches", _launches(run, run.launch)) for run in report.runs if run.launch]
+    lines += [("machine", _machine(report.environment, report.runs[0]))]
+    lines += [("differs", text) for text in _differences(report.comparisons)]
+    if report.runs[0].settings.mode == "train":
+        lines.append(("note", "MACs are the forward's; backward is not counted"))
+    return lines + [("note", note) for note in report.notes]
+
+
+def _named(run: BenchRun, report: BenchReport) -> str:
+    several = len({r.batch for r in report.runs}) > 1
+    return f"{run.label} at batch {run.batch}" if several else run.label
+
+
+def _warnings(run: BenchRun, report: BenchReport) -> Iterator[str]:
+    """What was found to be wrong with a run, in words."""
+    s, name = run.statistics, _named(run, report)
+    if "drift" in run.warnings:
+        yield (
+            f"{name} is unstable: its second half is {units.change(s.drift)} beside the first; "
+            "measure longer, on a quieter machine"
+        )
+    if "outliers" in run.warnings:
+        yield (
+            f"{name} is unstable: {units.integer(s.outliers)} of {units.integer(s.count)} samples "
+            "are far slower than the rest; something else is running"
+        )
+    if "launch-bound" in run.warnings and run.launch:
+        yield (
+            f"{name} is launch-bound: enqueueing takes {units.duration(run.launch.enqueue_ns)}, "
+            f"the device needs {units.duration(run.launch.device_ns)}; use a larger batch or "
+            "--compile reduce-overhead"
+        )
+    if "threads" in run.warnings and run is report.runs[0]:
+        yield (
+            f"{units.plural(run.settings.threads, 'thread')} on {_cores(report.environment)}: "
+            "threads that wait for a core make times long and unsteady; use --threads"
+        )
+
+
+def _first_call(run: BenchRun, report: BenchReport) -> str:
+    text = f"{_named(run, report)} {units.duration(run.first_call_ns)}"
+    return f"{text} (then {units.plural(run.warmup_calls, 'call')} of warm-up)"
+
+
+def _sum_of_layers(run: BenchRun, report: BenchReport) -> str:
+    total, whole = sum(x.median_ns for x in run.layers), run.statistics.median_ns
+    return (
+        f"{_named(run, report)}: {units.plural(len(run.layers), 'call')} of layers add up to "
+        f"{units.duration(total)}, the whole model takes {units.duration(whole)} "
+        f"({units.share(total / whole)}): by itself, a layer finds its input in the caches "
+        "(beyond 100 % of the roofline, if it fits), and what runs between layers is left out"
+    )
+
+
+def _ceilings(report: BenchReport) -> Iterator[str]:
+    top = report.ceilings
+    if top is None:
+        return
+    size = f"{top.matmul_size}x{top.matmul_size}"
+    precision = f" in {top.fp32}" if top.fp32 else ""
+    yield (
+        f"a {size} {top.dtype} matrix product{precision} reached "
+        f"{units.rate(top.flops, 'FLOP/s')}, a copy of {units.nbytes(top.copy_bytes)} "
+        f"{units.rate(top.bandwidth, 'B/s')}, both in this run"
+    )
+
+
+def _launches(run: BenchRun, launch: Launch) -> str:
+    return (
+        f"{run.label}, batch {run.batch}: {units.duration(launch.enqueue_ns)} to enqueue, "
+        f"{units.duration(launch.device_ns)} on the device"
+    )
+
+
+def _machine(e: Environment, run: BenchRun) -> str:
+    parts = [e.cpu, _cores(e), f"{units.plural(run.settings.threads, 'thread')}"]
+    if e.load is not None:
+        parts.append(f"load {e.load:.1f} before")
+    if run.settings.device.startswith("cuda"):
+        clocks = [e.gpu_clocks[k] for k in ("clocks.sm", "clocks.max.sm") if k in e.gpu_clocks]
+        parts.append(e.gpu + (f" (driver {e.driver})" if e.driver else ""))
+        parts += [f"clock {' of '.join(clocks)}"] if clocks else []
+        parts += [f"CUDA {e.torch_cuda}, cudnn {e.cudnn}"]
+        parts += [f"float32 products in {e.matmul_fp32}, convolutions in {e.conv_fp32}"]
+        parts += ["cudnn.benchmark on" if e.cudnn_benchmark else "cudnn.benchmark off"]
+    return ", ".join(parts)
+
+
+def _cores(e: Environment) -> str:
+    text = units.plural(e.cores, "core")
+    if e.cores != e.machine_cores:
+        text = f"{e.cores} of {units.plural(e.machine_cores, 'core')}"
+    return text + (f" (limited to {e.quota:g} of their time)" if e.quota is not None else "")
+
+
+def _differences(comparisons: Sequence[Comparison]) -> list[str]:
+    return list(dict.fromkeys("; ".join(c.differences) for c in comparisons if c.differences))
+
+
+# --------------------------------------------------------------------------------- figures
+
+
+def images_per_second(run: BenchRun) -> float:
+    """Of the median iteration."""
+    return 1e9 * run.batch / max(run.statistics.median_ns, 1)
+
+
+def flops_per_second(run: BenchRun) -> float | None:
+    """2 x MACs of the forward over the median; not for training, whose backward is not counted."""
+    if run.settings.mode != "forward" or not run.work.macs:
+        return None
+    return 2e9 * run.work.macs / max(run.statistics.median_ns, 1)
+
+
+def bytes_per_second(run: BenchRun) -> float | None:
+    """What the forward's operations read and write, over the median."""
+    if run.settings.mode != "forward" or not run.work.nbytes:
+        return None
+    return 1e9 * run.work.nbytes / max(run.statistics.median_ns, 1)
+
+
+def wall_ns(run: BenchRun) -> float | None:
+    """Wall clock of an iteration where the samples are something else."""
+    return sum(run.walls_ns) / run.statistics.count if any(run.walls_ns) else None
+
+
+# ------------------------------------------------------------------------------------ data
+
+
+_STATISTICS = (
+    "count median_ns interval_low_ns interval_high_ns mean_ns min_ns max_ns q1_ns q3_ns p90_ns "
+    "p95_ns p99_ns drift outliers"
+).split()
+_CSV = (
+    *("model", "batch", "device", "mode", "dtype", "amp", "channels_last", "compile", "threads"),
+    *_STATISTICS,
+    *("wall_ns", "first_call_ns", "images_per_second", "macs", "bytes", "flops_per_second"),
+    *("bytes_per_second", "allocated", "reserved", "resident", "enqueue_ns", "device_ns"),
+    "warnings",
+)
+
+
+def to_csv(report: BenchReport) -> str:
+    """One line per run, raw numbers; with `--per-layer` one line per call of a layer instead."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    if any(run.layers for run in report.runs):
+        fields = LayerTime.__struct_fields__
+        writer.writerow(("model", "batch", *fields))
+        for run in report.runs:
+            for layer in run.layers:
+                values = [getattr(layer, name) for name in fields]
+                cells = ["x".join(map(str, v)) if isinstance(v, tuple) else v for v in values]
+                writer.writerow((run.label, run.batch, *cells))
+        return out.getvalue()
+    writer.writerow(_CSV)
+    writer.writerows(map(_csv_row, report.runs))
+    return out.getvalue()
+
+
+def _csv_row(run: BenchRun) -> list[object]:
+    s, x, m, launch = run.statistics, run.settings, run.memory, run.launch
+    interval = s.interval
+    ends = {
+        "interval_low_ns": interval and interval.low,
+        "interval_high_ns": interval and interval.high,
+    }
+    return [
+        *(run.label, run.batch, x.device, x.mode, x.dtype, x.amp, int(x.channels_last)),
+        *(x.compile, x.threads),
+        *(ends[name] if name in ends else getattr(s, name) for name in _STATISTICS),
+        *(wall_ns(run), run.first_call_ns, images_per_second(run), run.work.macs),
+        *(run.work.nbytes, flops_per_second(run), bytes_per_second(run)),
+        *(m.allocated, m.reserved, m.resident),
+        *((launch.enqueue_ns, launch.device_ns) if launch else (None, None)),
+        " ".join(run.warnings),
+    ]
+
+
+def to_json(report: BenchReport) -> str:
+    """The whole report with every sample; what `--save` writes and `--against` reads."""
+    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
