@@ -80,6 +80,8 @@ def run(arguments: list[str] | None = None) -> int:
             raise
         error.show()  # type: ignore[attr-defined]
         return 2
+    if result == 130:  # typer has caught Ctrl-C
+        return _fail("interrupted", 130)
     return result if isinstance(result, int) else 0
 
 
