@@ -39,6 +39,47 @@ def trace_spec(
         RequestError: something in the request cannot be; the message says what and the remedy.
         ModelError: the model failed to build or to run on its own default input.
     """
+    return _request(model, inputs, arguments, num_classes, batch_size, dtype).trace()
+
+
+def build_spec(
+    model: str,
+    *,
+    inputs: Sequence[str] = (),
+    arguments: Mapping[str, Any] | None = None,
+    num_classes: int | None = None,
+    batch_size: int | None = None,
+    dtype: str | None = None,
+    seed: int | None = None,
+) -> Any:
+    """The `nn.Module` that `trace_spec` traces, in eval mode.
+
+    Args:
+        model: and the others: as for `trace_spec`.
+        inputs: likewise.
+        arguments: likewise.
+        num_classes: likewise.
+        batch_size: likewise.
+        dtype: likewise.
+        seed: for weights as the constructor initialises them, in memory; left out, the module is
+            on the meta device and has none.
+
+    Raises:
+        RequestError: something in the request cannot be.
+        ModelError: the model failed to build.
+    """
+    request = _request(model, inputs, arguments, num_classes, batch_size, dtype)
+    return request.module(seed)
+
+
+def _request(
+    model: str,
+    inputs: Sequence[str],
+    arguments: Mapping[str, Any] | None,
+    num_classes: int | None,
+    batch_size: int | None,
+    dtype: str | None,
+) -> _Run:
     wanted = specs.parse_model(model)
     asked = tuple(map(specs.parse_input, inputs))
     keywords = dict(arguments or {})
@@ -52,7 +93,7 @@ def trace_spec(
         raise RequestError(
             f"--dtype {specs.printable(dtype)!r}: use one of {', '.join(specs.FLOATS)}"
         )
-    return _Run(wanted, asked, keywords, batch_size, dtype and specs.DTYPES[dtype]).trace()
+    return _Run(wanted, asked, keywords, batch_size, dtype and specs.DTYPES[dtype])
 
 
 class _Run:
@@ -87,6 +128,12 @@ class _Run:
             except CnnscopeError as error:
                 raise self._explained(error, built, inputs) from error
         return _with_notes(trace, _notes(built.values, "forward"))
+
+    def module(self, seed: int | None) -> Any:
+        """The module itself, with weights where a seed for them is given."""
+        if seed is None:
+            return self._build(with_values=False).model
+        return zoo.initialised(self.spec, self.arguments, seed)
 
     def _build(self, *, with_values: bool) -> zoo.Built:
         built = zoo.build(self.spec, self.arguments, with_values=with_values)

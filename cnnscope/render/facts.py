@@ -1,11 +1,20 @@
 """The sentences around the table: header, totals and findings, alike in every text format."""
 
-from cnnscope.records import FieldReport, ModelReport, Totals, UnitReport
+from cnnscope.records import (
+    EffectiveReport,
+    FieldReport,
+    ModelReport,
+    Totals,
+    UnitReport,
+    VerifyReport,
+)
 from cnnscope.render import units
 from cnnscope.render.view import View
 
 
-def header(report: ModelReport | FieldReport | UnitReport) -> str:
+def header(
+    report: ModelReport | FieldReport | UnitReport | VerifyReport | EffectiveReport,
+) -> str:
     """resnet18, torchvision 0.29.2, input 1x3x224x224 float32, traced on meta."""
     source = report.source
     version = source.versions.get(source.source, "").partition("+")[0]

@@ -72,6 +72,25 @@ def build(spec: ModelSpec, arguments: Mapping[str, Any], *, with_values: bool = 
     return Built(model.eval(), library.default_inputs(spec.name, model), origin, values)
 
 
+def initialised(spec: ModelSpec, arguments: Mapping[str, Any], seed: int) -> nn.Module:
+    """The model with weights as its constructor initialises them, on the CPU, in eval mode.
+
+    Args:
+        spec: which model; it was built before, so that it can be is known.
+        arguments: for its constructor.
+        seed: of the random numbers; the state of torch's own is left as it was.
+
+    Raises:
+        RequestError: no such source or model.
+    """
+    import torch
+
+    _, library = _find(spec)
+    with torch.random.fork_rng(devices=()), _quiet():
+        torch.manual_seed(seed)
+        return library.build(spec.name, arguments).eval()
+
+
 def _find(spec: ModelSpec) -> tuple[str, Library]:
     if spec.source and spec.source not in SOURCES:
         raise RequestError(
