@@ -118,14 +118,13 @@ SYNTHETIC = {
     "non-aligned": Lambda(
         lambda m, x: F.interpolate(m.a(x), scale_factor=2) + m.b(x), a=conv(1, 2), b=conv(3, 1, 1)
     ),
+    "cancellation": Lambda(twice, a=conv(3, 1, 1)),
     "SE": nn.Sequential(conv(1), Lambda(lambda _, x: x * x.mean(2, keepdim=True))),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MEASURED["synthetic_1d"])
 def test_measured_graph(name):
-    if name.startswith("cancellation"):
-        pytest.skip("equal weights that cancel: see test_weights_that_cancel_count")
     expected = MEASURED["synthetic_1d"][name]
     model = next(m for prefix, m in SYNTHETIC.items() if name.startswith(prefix))
     field = field_of(model, 1, 1, expected["size"])
@@ -137,12 +136,47 @@ def test_measured_graph(name):
         assert lo_hi(field.maps[0]) == expected["lo_hi"]
 
 
-def test_weights_that_cancel_count():
-    # one weight read twice cancels for every setting: measured [u, u]. Which weights are one is
-    # not followed: the field is that of the graph, [u - 1, u + 1]
-    field = field_of(Lambda(twice, a=conv(3, 1, 1)), 1, 1, 16)
-    assert field.axes[0].size == 3
-    assert field.axes[0].min_size == 1
+def seen_1d(function, size=16, **children):
+    """First and last pixel of every unit, or nothing at all."""
+    model = Lambda(function, **children).to("meta")
+    result = trace(model, (torch.empty(1, 1, size, device="meta"),))
+    field = fields(result)[result.outputs[0]]
+    return None if field is None else lo_hi(field.maps[0])
+
+
+EACH = [[u, u] for u in range(16)]
+THREE = [[max(u - 1, 0), min(u + 1, 15)] for u in range(16)]
+
+
+# one weight read twice cancels whatever it is; two weights of one shape do not
+@pytest.mark.parametrize(
+    ("function", "seen"),
+    [
+        (lambda m, x: m.a(x) - m.a(x), None),
+        (lambda m, x: (m.a(x) + x) - m.a(x), EACH),
+        (lambda m, x: torch.add(m.a(x), m.a(x), alpha=-1) + x, EACH),
+        (lambda m, x: -m.a(x) + m.a(x) + x, EACH),
+        (lambda m, x: m.a(x) * 2 - m.a(x) - m.a(x) + x, EACH),
+        (lambda m, x: F.relu(m.a(x)) - F.relu(m.a(x)) + x, EACH),
+        (lambda m, x: torch.rsub(m.a(x), m.a(x)) + x, EACH),
+        (lambda m, x: m.a(x) * 0 + x, EACH),
+        (lambda m, x: m.a(x) - m.b(x), THREE),
+        (lambda m, x: m.a(x) * 2 - m.a(x), THREE),
+        (lambda m, x: m.a(x) - F.relu(m.a(x)), THREE),
+        (lambda m, x: m.a(x) - m.a(x + 1), THREE),
+        (lambda m, x: (m.a(x) - m.a(x)) * m.b(x) + m.b(x), THREE),
+    ],
+)
+def test_terms_that_cancel_are_not_seen(function, seen):
+    assert seen_1d(function, a=conv(3, 1, 1), b=conv(3, 1, 1)) == seen
+
+
+def test_a_tied_weight_is_one_weight():
+    a, b = conv(3, 1, 1), conv(3, 1, 1)
+    b.weight, b.bias = a.weight, a.bias
+    model = Lambda(lambda m, x: m.a(x) - m.b(x) + x, a=a, b=b)  # tied, not on meta: it unties
+    result = trace(model, (torch.empty(1, 1, 16, device="meta"),))
+    assert lo_hi(fields(result)[result.outputs[0]].maps[0]) == EACH
 
 
 def test_squeeze_excite_is_all_beside_its_local_field():

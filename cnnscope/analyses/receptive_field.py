@@ -6,6 +6,7 @@ from math import inf, isinf
 from typing import Any
 
 from cnnscope import ops
+from cnnscope.analyses import cancel
 from cnnscope.reach import layout, maps, rules
 from cnnscope.reach.layout import State
 from cnnscope.records import AxisField, Field, OpRecord, Trace, UnitMap
@@ -79,9 +80,24 @@ def _states(trace: Trace, count: int) -> list[rules.Seen]:
         first = next(iter(starts.values()))
         states[tensor] = State(start.layout, first.axes)
     memo: dict[Any, Any] = {}
+    cancelled = cancel.cancelled(trace)
     for record in trace.ops:
         _step(trace, record, states, memo)
+        if cancelled and record.outputs and record.outputs[0] in cancelled:
+            left = [states[tensor] for tensor in cancelled[record.outputs[0]]]
+            states[record.outputs[0]] = _hull(left)
     return states
+
+
+def _hull(states: list[rules.Seen]) -> rules.Seen:
+    """What several tensors of one shape see together."""
+    hull: rules.Seen = None
+    for state in states:
+        if isinstance(state, rules.Unknown):
+            return state
+        if state is not None:
+            hull = state if not isinstance(hull, State) else layout.join(hull, state)
+    return hull
 
 
 def _step(trace: Trace, record: OpRecord, states: list[rules.Seen], memo: dict[Any, Any]) -> None:
