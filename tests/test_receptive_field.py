@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from cnnscope.analyses.receptive_field import fields
+from cnnscope.errors import ModelError
 from cnnscope.records import (
     AxisField,
     Field,
@@ -311,7 +312,7 @@ class Graph:
     def step(self):
         kinds = (
             "conv", "conv", "conv", "pool", "transposed", "nearest", "linear", "crop", "pad",
-            "residual", "concat", "excite", "adaptive",
+            "residual", "concat", "excite", "adaptive", "join", "unet", "cubic",
         )  # fmt: skip
         kind = self.random.choice(kinds)
         kernel = self.per_axis(1, 2, 3, 4, 5)
@@ -338,7 +339,12 @@ class Graph:
         function = (F.conv1d, F.conv2d)[self.axes - 1]
         return function(x, torch.ones(1, 1, *kernel, dtype=x.dtype, device=x.device), **how)
 
-    def run(self, s, x):  # noqa: C901, PLR0911  one line for each kind of step
+    def cut(self, x, other):
+        """As long as the shorter of the two, along each axis."""
+        sizes = map(min, x.shape[2:], other.shape[2:])
+        return x[(slice(None), slice(None), *(slice(0, n) for n in sizes))]
+
+    def run(self, s, x):  # noqa: C901, PLR0911, PLR0912  one line for each kind of step
         kind = s["kind"]
         if kind == "conv":
             how = {name: s[name] for name in ("stride", "padding", "dilation")}
@@ -373,6 +379,21 @@ class Graph:
         if kind == "concat":
             same = self.conv(x, s["other"], padding=tuple(k // 2 for k in s["other"]))
             return torch.cat([x, same], 1).sum(1, keepdim=True)
+        if kind == "join":  # paths of different kernels and paddings, cut to the shorter
+            padding = tuple(k // 2 for k in s["other"])
+            a = self.conv(x, s["kernel"], stride=s["stride"], padding=s["padding"])
+            b = self.conv(x, s["other"], stride=s["stride"], padding=padding)
+            return self.cut(a, b) + self.cut(b, a)
+        if kind == "unet":
+            pool = (F.avg_pool1d, F.avg_pool2d)[self.axes - 1]
+            low = self.conv(pool(x, 2, ceil_mode=True), s["other"],
+                            padding=tuple(k // 2 for k in s["other"]))  # fmt: skip
+            up = F.interpolate(low, scale_factor=2, mode="nearest")
+            return torch.cat([self.cut(x, up), self.cut(up, x)], 1).sum(1, keepdim=True)
+        if kind == "cubic":
+            if self.axes == 1:
+                return x
+            return F.interpolate(x, scale_factor=s["factor"], mode="bicubic")
         if kind == "excite":
             # the linear surrogate: a sigmoid saturates, and a product hides what is zero in x
             return x + x.mean(tuple(range(2, x.dim())), keepdim=True)
@@ -434,9 +455,51 @@ def check(seed: int) -> bool:
     return True
 
 
+def interior(seed: int) -> bool:
+    """Compare what is claimed of an unboundedly large image with units inside a large canvas.
+
+    False where nothing is claimed, or the canvas would be too large.
+    """
+    graph = Graph(seed)
+    if any(s["kind"] == "excite" for s in graph.steps):
+        return False  # local and whole cannot be told apart by a gradient
+    size = (17,) if graph.axes == 1 else (11, 9)
+    front = nn.Sequential((nn.Conv1d, nn.Conv2d)[graph.axes - 1](1, 1, 1), Lambda(graph))
+    try:
+        field = field_of(front, 1, 1, *size)
+    except ModelError:
+        return False
+    claimed = [m for m in field.maps if m is not None and m.first]
+    if len(claimed) < graph.axes or any(b < a for m in claimed for a, b in zip(m.first, m.last)):  # noqa: B905
+        return False
+    for axis, units in enumerate(claimed):
+        count = len(units.first) + 2
+        room = (count + 4) * (-(-units.step // len(units.first)) + 1) + 40
+        length = max(units.last) - min(units.first) + 2 * room
+        if length > 1200:
+            return False
+        canvas = list(size)
+        canvas[axis] = length
+        x = torch.rand(1, 1, *canvas, dtype=torch.float64, requires_grad=True)
+        out = graph(None, x)
+        middle = next(u for u in range(10**6) if sum(units.unclipped(u)) >= length)
+        for unit in range(middle, middle + count):
+            total = out.select(2 + axis, unit).sum()
+            (gradient,) = torch.autograd.grad(total, x, retain_graph=True)
+            places = torch.nonzero(gradient.abs().movedim(2 + axis, 0).flatten(1).sum(1) > 1e-14)
+            found = (int(places.min()), int(places.max()))
+            assert found == units.unclipped(unit), (seed, axis, unit, graph.steps)
+    return True
+
+
 @pytest.mark.parametrize("start", range(0, 400, 100))
 def test_random_graphs_agree_with_the_jacobian(start):
     assert sum(check(seed) for seed in range(start, start + 100)) > 40
+
+
+@pytest.mark.parametrize("start", [0, 100])
+def test_random_graphs_see_on_a_large_canvas_what_was_computed_on_a_small_one(start):
+    assert sum(interior(seed) for seed in range(start, start + 100)) > 20
 
 
 @pytest.mark.slow
@@ -445,6 +508,16 @@ def test_thousands_of_random_graphs_agree_with_the_jacobian():
     while checked < 2000:
         checked += check(seed)
         seed += 1
+    print(f"{checked} graphs, seeds 1000 to {seed - 1}")
+
+
+@pytest.mark.slow
+def test_thousands_of_random_graphs_see_on_a_large_canvas_what_was_computed():
+    checked, seed = 0, 1000
+    while checked < 2000:
+        checked += interior(seed)
+        seed += 1
+    print(f"{checked} graphs, seeds 1000 to {seed - 1}")
 
 
 # ------------------------------------------------------------------------ the command line
