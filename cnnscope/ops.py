@@ -20,6 +20,7 @@ Formulas read shapes and attributes only. Shapes are N, C, then the spatial axes
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from math import ceil, log2, prod
 
 from cnnscope.op import Op as Op  # noqa: PLC0414  formulas know it from here
@@ -57,6 +58,7 @@ def lookup(name: str) -> Entry | None:
     return TABLE.get(base_name(name))
 
 
+@cache
 def base_name(name: str) -> str:
     """The name that the table uses: no aten namespace, no overload, no in-place underscore."""
     namespace, _, rest = name.partition(".")

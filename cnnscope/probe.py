@@ -771,8 +771,9 @@ def _contracted(op: _Op, name: str, other: str, dim: int, spread: int) -> Tensor
     u = op.replay.weight(key, "in", size) / size
     mean = torch.tensordot(value, u, ([value.dim() + dim], [0])).unsqueeze(dim)
     mean = mean.detach() if op.whole(number, [dim]) else mean
-    v = op.replay.weight(key, "out", spread)
-    return mean * (v if dim == -1 else v.unsqueeze(-1))
+    v = op.replay.weight(key, "out", spread).view(-1, *(1,) * (-1 - dim))
+    spread_out: Tensor = mean * v
+    return spread_out
 
 
 def _attention(op: _Op) -> Any:

@@ -508,7 +508,6 @@ def test_thousands_of_random_graphs_agree_with_the_jacobian():
     while checked < 2000:
         checked += check(seed)
         seed += 1
-    print(f"{checked} graphs, seeds 1000 to {seed - 1}")
 
 
 @pytest.mark.slow
@@ -517,7 +516,6 @@ def test_thousands_of_random_graphs_see_on_a_large_canvas_what_was_computed():
     while checked < 2000:
         checked += interior(seed)
         seed += 1
-    print(f"{checked} graphs, seeds 1000 to {seed - 1}")
 
 
 # ------------------------------------------------------------------------ the command line

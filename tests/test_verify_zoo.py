@@ -1,10 +1,9 @@
 """The final feature map of every torchvision classification CNN, measured by gradient."""
 
 import pytest
-import torch
+import torchvision
 from torchvision.models import list_models
 
-import torchvision
 from cnnscope import ops
 from cnnscope.analyses import layers
 from cnnscope.analyses.receptive_field import fields
@@ -27,7 +26,8 @@ def is_convolutional(trace):
 def final_map(trace):
     """The last layer whose units are told apart, in front of the pool to a fixed size."""
     rows = layers.rows(trace, fields(trace))
-    kept = [r for r in rows if r.kind == "module" and r.leaf and r.field]
+    kept = [r for r in rows if r.kind == "module" and r.leaf and r.field
+            and len(r.output_shapes[0]) == 4]  # fmt: skip
     maps = [r for r in kept if all(a.units > 1 for a in r.field) and "Adaptive" not in r.operation]
     return maps[-1]
 

@@ -34,10 +34,12 @@ def cancelled(trace: Trace) -> dict[int, tuple[int, ...]]:
 
 def _takes_away(record: OpRecord) -> bool:
     name = ops.base_name(record.name)
-    if name in ("add", "mul", "div"):
-        numbers = (record.attributes.get("alpha", 1), record.attributes.get("other", 1))
-        return any(isinstance(n, (int, float)) and n <= 0 for n in numbers)
-    return name in ("sub", "rsub", "neg")
+    if name in ("sub", "rsub", "neg"):
+        return True
+    if not record.attributes or name not in ("add", "mul", "div"):
+        return False
+    numbers = (record.attributes.get("alpha", 1), record.attributes.get("other", 1))
+    return any(isinstance(n, (int, float)) and n <= 0 for n in numbers)
 
 
 class _Numbering:

@@ -9,7 +9,7 @@ from cnnscope import ops
 from cnnscope.analyses import cancel
 from cnnscope.reach import layout, maps, rules
 from cnnscope.reach.layout import State
-from cnnscope.records import AxisField, Field, OpRecord, Trace, UnitMap
+from cnnscope.records import AxisField, Field, OpRecord, Shape, Trace, UnitMap
 
 _UNKNOWN_FIELD = Field(unknown=True)
 _SLIDES = (
@@ -101,24 +101,39 @@ def _hull(states: list[rules.Seen]) -> rules.Seen:
 
 
 def _step(trace: Trace, record: OpRecord, states: list[rules.Seen], memo: dict[Any, Any]) -> None:
-    seen = False
+    seen = 0
     unknown = False
+    last = -1
     for value in record.inputs.values():
         for tensor in value if isinstance(value, tuple) else (value,):
             if tensor is not None and (state := states[tensor]) is not None:
-                seen = True
+                seen += 1
+                last = tensor
                 unknown = unknown or isinstance(state, rules.Unknown)
     if not seen:
         return
     entry = ops.lookup(record.name)
     rule = entry.field if entry is not None else None
+    if rule is rules.elementwise and seen == 1 and len(record.outputs) == 1:
+        out = record.outputs[0]
+        if trace.tensors[out].shape == trace.tensors[last].shape:  # the most frequent case
+            states[out] = states[last]
+            return
     result: rules.Result = rules.UNKNOWN
     if rule is not None and (not unknown or rule is rules.constant):
         result = rule(rules.View(trace, record, states, memo))
     results = result if isinstance(result, list) else [result] * len(record.outputs)
     for tensor, state in zip(record.outputs, results, strict=False):
-        fits = not isinstance(state, State) or layout.fits(state, trace.tensors[tensor].shape)
+        fits = not isinstance(state, State) or _fits(state, trace.tensors[tensor].shape, memo)
         states[tensor] = state if fits else rules.UNKNOWN
+
+
+def _fits(state: State, shape: Shape, memo: dict[Any, Any]) -> bool:
+    """Whether the state describes such a tensor; what was found to is remembered."""
+    key = (id(state), shape)
+    if key not in memo:
+        memo[key] = layout.fits(state, shape), state  # kept, so that its id stays its own
+    return bool(memo[key][0])
 
 
 class _Reader:
@@ -156,8 +171,11 @@ class _Reader:
 
 def _placed(state: State, axis: int) -> maps.Axis:
     """An axis by the units of the tensor: coarse where the tensor holds its coarse digits only."""
-    dims = state.dims_of(axis)
     value = state.axes[axis]
+    at = (axis, value.units)
+    if any(len(dim) == 1 and (dim[0].axis, dim[0].size) == at for dim in state.layout):
+        return value
+    dims = state.dims_of(axis)
     if len(dims) == 1:
         atoms = [a for a in state.layout[dims[0]] if a.axis == axis]
         if len(atoms) == 1 and atoms[0].size != value.units:
