@@ -154,11 +154,14 @@ def _targets(trace: Trace) -> dict[int, probe.Target]:
 # ------------------------------------------------------------------------------- measuring
 
 
+_Grows = Mapping[int, tuple[int, ...]]  # tensor -> the dimensions that grow with an axis
+
+
 class _Canvas(NamedTuple):
     """A recorded forward, and which dimensions of its tensors grow with each axis."""
 
     tape: probe.Tape
-    grows: tuple[Mapping[int, tuple[int, ...]] | None, ...]
+    grows: tuple[_Grows | None, ...]
     size: Shape  # of the axes
 
 
@@ -173,6 +176,7 @@ class _Session:
         self.checks: dict[probe.Target, list[AxisCheck]] = {}
         self.reasons: dict[probe.Target, str] = {}
         self.done = self.total = 0
+        self.own: _Canvas | None = None
 
     def run(self, tasks: Sequence[_Task]) -> list[LayerCheck]:
         self.total = len(tasks) * self.count
@@ -232,8 +236,8 @@ class _Session:
             length = rest + -(-(needed - rest) // step) * step
             for others in self._others(axis, step, roomy=roomy):
                 size = tuple(length if a == axis else n for a, n in enumerate(others))
-                canvas = self._record(size, {axis: step})
-                if canvas is not None and not canvas.tape.failure:
+                canvas = self._record(size, axis, step)
+                if canvas is not None:
                     return canvas
         return None
 
@@ -249,19 +253,25 @@ class _Session:
                 )
         yield self.size
 
-    def _record(self, size: Shape, steps: Mapping[int, int]) -> _Canvas | None:
-        """Record on a canvas, and on one larger along each of the axes given; None if it cannot."""
+    def _record(self, size: Shape, axis: int, step: int) -> _Canvas | None:
+        """Record on a canvas, and on one longer along an axis; None if it runs otherwise there."""
         from cnnscope import probe
 
         tape = probe.record(self.model, self._inputs(size))
-        grows: list[Mapping[int, tuple[int, ...]] | None] = [None] * self.count
-        for axis, step in steps.items():
-            larger = tuple(n + step * (a == axis) for a, n in enumerate(size))
-            try:
-                grows[axis] = probe.growing(tape, probe.record(self.model, self._inputs(larger)))
-            except probe.Unmeasurable:
-                return None
-        return _Canvas(tape, tuple(grows), size)
+        grows = self._growing(tape, size, axis, step) if not tape.failure else None
+        if grows is None:
+            return None
+        return _Canvas(tape, tuple(grows if a == axis else None for a in range(self.count)), size)
+
+    def _growing(self, tape: probe.Tape, size: Shape, axis: int, step: int) -> _Grows | None:
+        """Which dimensions grow with an axis; None if the model runs otherwise on a longer one."""
+        from cnnscope import probe
+
+        longer = tuple(n + step * (a == axis) for a, n in enumerate(size))
+        try:
+            return probe.growing(tape, probe.record(self.model, self._inputs(longer)))
+        except probe.Unmeasurable:
+            return None
 
     def _inputs(self, size: Shape) -> list[Shape]:
         return [(*shape[: len(shape) - self.count], *size) for shape in self.shapes]
@@ -331,18 +341,17 @@ class _Session:
 
     def _given(self) -> _Canvas:
         """The input's own size, with what grows where the model runs on others at all."""
-        if not hasattr(self, "_own"):
-            tape_only = self._record(self.size, {})
-            assert tape_only is not None  # noqa: S101  it compares nothing
-            grows = []
-            for axis in range(self.count):
-                found = None
-                for step in (32, self.size[axis]):
-                    canvas = self._record(self.size, {axis: step})
-                    found = found or (canvas.grows[axis] if canvas else None)
-                grows.append(found)
-            self._own = _Canvas(tape_only.tape, tuple(grows), self.size)
-        return self._own
+        from cnnscope import probe
+
+        if self.own is None:
+            tape = probe.record(self.model, self._inputs(self.size))
+            grows = [
+                self._growing(tape, self.size, axis, 32)
+                or self._growing(tape, self.size, axis, self.size[axis])
+                for axis in range(self.count)
+            ]
+            self.own = _Canvas(tape, tuple(grows), self.size)
+        return self.own
 
     def _whole(self, tasks: Sequence[_Task]) -> None:
         """Compare how much of the input a function of the whole image sees."""
@@ -389,9 +398,7 @@ def _needed(task: _Task, axis: int) -> int:
     return max(extent, 1) + (_units(units) + 1) * stride + 2 * (2 * stride + 8)
 
 
-def _middle(
-    canvas: _Canvas, grows: Mapping[int, tuple[int, ...]], task: _Task, axis: int
-) -> probe.Root | None:
+def _middle(canvas: _Canvas, grows: _Grows, task: _Task, axis: int) -> probe.Root | None:
     """Neighbouring units in the middle of the canvas; None where the layer does not grow."""
     from cnnscope.probe import Root
 
@@ -411,9 +418,7 @@ def _middle(
     return Root(task.target, dims[0], tuple(range(first, min(first + count, size))))
 
 
-def _dimension(
-    canvas: _Canvas, grows: Mapping[int, tuple[int, ...]], task: _Task, axis: int
-) -> int | None:
+def _dimension(canvas: _Canvas, grows: _Grows, task: _Task, axis: int) -> int | None:
     """The dimension of a layer's output that holds an axis, None where it is not a single one."""
     if task.target not in canvas.tape.targets:
         return 0

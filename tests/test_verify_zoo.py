@@ -11,10 +11,11 @@ from cnnscope.run import build_spec, trace_spec
 from cnnscope.verify import verify
 
 CLASSIFIERS = list_models(module=torchvision.models)
-# one of each kind of block, the quickest of them
+# one or two of each kind of block, the quickest of them
 CHEAP = [
-    "alexnet", "vgg11", "resnet18", "squeezenet1_1", "mobilenet_v3_small", "mnasnet0_5",
-    "shufflenet_v2_x0_5",
+    "alexnet", "vgg11", "vgg13_bn", "squeezenet1_0", "squeezenet1_1", "resnet18", "resnet34",
+    "resnet50", "googlenet", "mobilenet_v2", "mobilenet_v3_small", "mnasnet0_5",
+    "shufflenet_v2_x0_5", "regnet_x_400mf",
 ]  # fmt: skip
 
 

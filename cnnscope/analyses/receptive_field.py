@@ -142,6 +142,7 @@ class _Reader:
     def __init__(self, size: tuple[int, ...]) -> None:
         self.size = size
         self.known: dict[int, Field] = {}  # by id: the states outlive this
+        self.equal: dict[State, Field] = {}
         self.shared: dict[tuple[maps.Axis, int], tuple[AxisField | None, UnitMap | None]] = {}
 
     def field(self, state: rules.Seen) -> Field | None:
@@ -151,7 +152,10 @@ class _Reader:
             return _UNKNOWN_FIELD
         found = self.known.get(id(state))
         if found is None:
-            found = self.known[id(state)] = self._field(state)
+            found = self.equal.get(state)
+            if found is None:
+                found = self.equal[state] = self._field(state)
+            self.known[id(state)] = found
         return found
 
     def _field(self, state: State) -> Field:
@@ -172,9 +176,10 @@ class _Reader:
 def _placed(state: State, axis: int) -> maps.Axis:
     """An axis by the units of the tensor: coarse where the tensor holds its coarse digits only."""
     value = state.axes[axis]
-    at = (axis, value.units)
-    if any(len(dim) == 1 and (dim[0].axis, dim[0].size) == at for dim in state.layout):
-        return value
+    units = value.units
+    for dim in state.layout:  # the most frequent case
+        if len(dim) == 1 and dim[0].axis == axis and dim[0].size == units:
+            return value
     dims = state.dims_of(axis)
     if len(dims) == 1:
         atoms = [a for a in state.layout[dims[0]] if a.axis == axis]
