@@ -18,7 +18,7 @@ passed: everything after it is not measurable, and names it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from math import prod
 from typing import Any, NamedTuple
@@ -42,10 +42,6 @@ class Target(NamedTuple):
     call: int = 1
     op: str = ""
     nth: int = 0
-
-
-class Unmeasurable(Exception):  # noqa: N818
-    """Why the gradient cannot be had."""
 
 
 # -------------------------------------------------------------------------------- recording
@@ -229,22 +225,23 @@ def _tensors(value: Any) -> Iterator[Tensor]:
             yield from _tensors(item)
 
 
-def growing(tape: Tape, larger: Tape) -> dict[int, tuple[int, ...]]:
-    """The dimensions of every tensor that grow with the canvas.
+def growing(tape: Tape, larger: Tape) -> dict[int, dict[int, int]]:
+    """The dimensions of every tensor that grow with the canvas, and by how much.
 
-    Raises:
-        Unmeasurable: the model does something else on a larger canvas.
+    A model may do something else on a larger canvas: tensors from there on are left out.
     """
-    same = len(tape.steps) == len(larger.steps) and all(
-        a.func is b.func and a.outputs == b.outputs
-        for a, b in zip(tape.steps, larger.steps, strict=True)
-    )
-    if not same or len(tape.shapes) != len(larger.shapes):
-        raise Unmeasurable("it runs other operations at other input sizes")
-    return {
-        number: tuple(d for d, (a, b) in enumerate(zip(small, large, strict=True)) if a != b)
-        for number, (small, large) in enumerate(zip(tape.shapes, larger.shapes, strict=True))
-    }
+    same = 0
+    for a, b in zip(tape.steps, larger.steps, strict=False):
+        if a.func is not b.func or a.outputs != b.outputs or [*_refs(a)] != [*_refs(b)]:
+            break
+        same += 1
+    known = {n for step in tape.steps[:same] for n in (*_refs(step), *step.outputs)}
+    return {n: _increases(tape.shapes[n], larger.shapes[n]) for n in {*tape.inputs, *known}}
+
+
+def _increases(small: Shape, large: Shape) -> dict[int, int]:
+    pairs = enumerate(zip(small, large, strict=True))
+    return {d: b - a for d, (a, b) in pairs if a != b}
 
 
 # -------------------------------------------------------------------------------- measuring
@@ -261,7 +258,7 @@ class Root(NamedTuple):
 def measure(
     tape: Tape,
     roots: Sequence[Root],
-    cut: Mapping[int, tuple[int, ...]] | None = None,
+    cut: Mapping[int, Container[int]] | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> dict[Target, list[list[Interval]] | str]:
     """What the units of each target see: for each unit one interval per axis of the input.
@@ -291,7 +288,7 @@ class _Poison(NamedTuple):
 class _Replay:
     """The recorded forward with linear stand-ins, in float64."""
 
-    def __init__(self, tape: Tape, cut: Mapping[int, tuple[int, ...]]) -> None:
+    def __init__(self, tape: Tape, cut: Mapping[int, Container[int]]) -> None:
         self.tape, self.cut = tape, cut
         self.values: dict[int, Any] = {}
         self.unreal: set[int] = set()  # constants of which only the shape is known

@@ -154,14 +154,16 @@ def _targets(trace: Trace) -> dict[int, probe.Target]:
 # ------------------------------------------------------------------------------- measuring
 
 
-_Grows = Mapping[int, tuple[int, ...]]  # tensor -> the dimensions that grow with an axis
+_Result = list[list[tuple[int, int]]] | str  # as `probe.measure` gives it
+_Grows = Mapping[int, Mapping[int, int]]  # tensor -> dimensions that grow with an axis: by how much
 
 
 class _Canvas(NamedTuple):
     """A recorded forward, and which dimensions of its tensors grow with each axis."""
 
     tape: probe.Tape
-    grows: tuple[_Grows | None, ...]
+    grows: tuple[_Grows, ...]
+    step: int  # by which the axis was grown
     size: Shape  # of the axes
 
 
@@ -177,6 +179,7 @@ class _Session:
         self.reasons: dict[probe.Target, str] = {}
         self.done = self.total = 0
         self.own: _Canvas | None = None
+        self.given: probe.Tape | None = None
 
     def run(self, tasks: Sequence[_Task]) -> list[LayerCheck]:
         self.total = len(tasks) * self.count
@@ -236,7 +239,7 @@ class _Session:
             length = rest + -(-(needed - rest) // step) * step
             for others in self._others(axis, step, roomy=roomy):
                 size = tuple(length if a == axis else n for a, n in enumerate(others))
-                canvas = self._record(size, axis, step)
+                canvas = self._record(size, axis, step, tasks)
                 if canvas is not None:
                     return canvas
         return None
@@ -253,25 +256,26 @@ class _Session:
                 )
         yield self.size
 
-    def _record(self, size: Shape, axis: int, step: int) -> _Canvas | None:
-        """Record on a canvas, and on one longer along an axis; None if it runs otherwise there."""
+    def _record(self, size: Shape, axis: int, step: int, tasks: Sequence[_Task]) -> _Canvas | None:
+        """Record on a canvas; None if the model runs otherwise on one that is a step longer."""
         from cnnscope import probe
 
         tape = probe.record(self.model, self._inputs(size))
-        grows = self._growing(tape, size, axis, step) if not tape.failure else None
-        if grows is None:
+        if any(t.target not in tape.targets for t in tasks):
             return None
-        return _Canvas(tape, tuple(grows if a == axis else None for a in range(self.count)), size)
+        grows = self._growing(tape, size, axis, step)
+        if any(tape.targets[t.target][0] not in grows for t in tasks):
+            return None
+        return _Canvas(
+            tape, tuple(grows if a == axis else {} for a in range(self.count)), step, size
+        )
 
-    def _growing(self, tape: probe.Tape, size: Shape, axis: int, step: int) -> _Grows | None:
-        """Which dimensions grow with an axis; None if the model runs otherwise on a longer one."""
+    def _growing(self, tape: probe.Tape, size: Shape, axis: int, step: int) -> _Grows:
+        """Which dimensions grow with an axis, as far as the model runs alike on a longer one."""
         from cnnscope import probe
 
         longer = tuple(n + step * (a == axis) for a, n in enumerate(size))
-        try:
-            return probe.growing(tape, probe.record(self.model, self._inputs(longer)))
-        except probe.Unmeasurable:
-            return None
+        return probe.growing(tape, probe.record(self.model, self._inputs(longer)))
 
     def _inputs(self, size: Shape) -> list[Shape]:
         return [(*shape[: len(shape) - self.count], *size) for shape in self.shapes]
@@ -282,11 +286,11 @@ class _Session:
         """Measure units in the middle of a canvas; the tasks that differ or could not be."""
         from cnnscope import probe
 
-        grows = canvas.grows[axis] or {}
+        grows = canvas.grows[axis]
         roots = {}
         for task in tasks:
             root = _middle(canvas, grows, task, axis)
-            if root is not None:
+            if root is not None and self._alone(task, axis, root.dim or 0):
                 roots[task.target] = root
         found = probe.measure(canvas.tape, list(roots.values()), grows, self._advance)
         left = []
@@ -312,46 +316,82 @@ class _Session:
 
     def _at_input(self, tasks: Sequence[_Task], axis: int) -> None:
         """Compare what units see of the input itself, borders and all."""
-        from cnnscope import probe
-
-        tasks = [t for t in tasks if t.field.maps[axis] is not None
-                 and t.target not in self.reasons]  # fmt: skip
-        if not tasks:
+        wanted = [t for t in tasks if t.field.maps[axis] is not None
+                  and t.target not in self.reasons]  # fmt: skip
+        if not wanted:
             return
         canvas = self._given()
-        grows = canvas.grows[axis] or {}
-        roots = {}
-        for task in tasks:
-            units = task.field.maps[axis]
-            dim = _dimension(canvas, grows, task, axis)
-            if dim is None or units is None:
-                self.reasons[task.target] = "its positions do not lie along one dimension"
-                continue
-            some = sorted({0, len(units.lo) // 2, len(units.lo) - 1})
-            roots[task.target] = probe.Root(task.target, dim, tuple(some))
-        found = probe.measure(canvas.tape, list(roots.values()), grows, self._advance)
-        for task in tasks:
-            result = found.get(task.target)
-            if isinstance(result, str):
-                self.reasons[task.target] = result
-            elif result is not None:
-                self._note(
-                    task, _input_check(task, axis, self.size[axis], roots[task.target], result)
-                )
+        rounds: dict[probe.Target, list[int]] = {}
+        for task in wanted:
+            dims = _dimensions(canvas, task, axis)
+            if isinstance(dims, str):
+                self.reasons[task.target] = dims
+            else:
+                rounds[task.target] = dims
+        found = self._along(canvas, [t for t in wanted if t.target in rounds], axis, rounds)
+        for task in wanted:
+            if task.target in found:
+                self._settle(task, axis, found[task.target])
 
-    def _given(self) -> _Canvas:
-        """The input's own size, with what grows where the model runs on others at all."""
+    def _along(
+        self,
+        canvas: _Canvas,
+        tasks: Sequence[_Task],
+        axis: int,
+        dims: Mapping[probe.Target, list[int]],
+    ) -> dict[probe.Target, list[tuple[probe.Root, _Result]]]:
+        """Measure some units along every dimension that may be the axis."""
         from cnnscope import probe
 
-        if self.own is None:
-            tape = probe.record(self.model, self._inputs(self.size))
-            grows = [
-                self._growing(tape, self.size, axis, 32)
-                or self._growing(tape, self.size, axis, self.size[axis])
-                for axis in range(self.count)
+        found: dict[probe.Target, list[tuple[probe.Root, _Result]]] = {}
+        for turn in range(max(map(len, dims.values()), default=0)):
+            roots = [
+                probe.Root(t.target, dims[t.target][turn], _some(t.field.maps[axis]))
+                for t in tasks
+                if turn < len(dims[t.target])
             ]
-            self.own = _Canvas(tape, tuple(grows), self.size)
+            measured = probe.measure(canvas.tape, roots, canvas.grows[axis], self._advance)
+            for root in roots:
+                found.setdefault(root.target, []).append((root, measured[root.target]))
+        return found
+
+    def _settle(self, task: _Task, axis: int, found: Sequence[tuple[probe.Root, _Result]]) -> None:
+        """Compare along the dimension that moves what is seen: the axis is the one that does."""
+        good = [(root, result) for root, result in found if not isinstance(result, str)]
+        if not good:
+            self.reasons[task.target] = next(r for _, r in found if isinstance(r, str))
+            return
+        moving = [(root, r) for root, r in good if len({tuple(unit[axis]) for unit in r}) > 1]
+        if len(moving) > 1:
+            self.reasons[task.target] = "which of its dimensions is which cannot be told"
+            return
+        root, result = (moving or good)[0]
+        self._note(task, _input_check(task, axis, self.size[axis], root, result))
+
+    def _given(self) -> _Canvas:
+        """The input's own size, with what grows as far as the model runs alike on others."""
+        if self.own is None:
+            tape = self._tape()
+            grows = []
+            for axis in range(self.count):
+                some = [self._growing(tape, self.size, axis, n) for n in (32, self.size[axis])]
+                grows.append(max(some, key=len))
+            self.own = _Canvas(tape, tuple(grows), 0, self.size)
         return self.own
+
+    def _tape(self) -> probe.Tape:
+        """The forward at the input's own size."""
+        from cnnscope import probe
+
+        if self.given is None:
+            self.given = probe.record(self.model, self._inputs(self.size))
+        return self.given
+
+    def _alone(self, task: _Task, axis: int, dim: int) -> bool:
+        """Whether a dimension holds an axis and nothing else, by its length at the input's size."""
+        tape = self._tape()
+        tensor, _ = tape.targets.get(task.target, (-1, 0))
+        return tensor < 0 or tape.shapes[tensor][dim] == task.axes[axis].units
 
     def _whole(self, tasks: Sequence[_Task]) -> None:
         """Compare how much of the input a function of the whole image sees."""
@@ -362,13 +402,7 @@ class _Session:
             return
         self.total += len(tasks)
         canvas = self._given()
-        roots = []
-        for task in tasks:
-            axis = next(i for i, a in enumerate(task.axes) if a.size is None)
-            dim = _dimension(canvas, canvas.grows[axis] or {}, task, axis)
-            middle = canvas.tape.shapes[canvas.tape.targets[task.target][0]][dim] // 2 if (
-                dim is not None and task.target in canvas.tape.targets) else 0  # fmt: skip
-            roots.append(probe.Root(task.target, dim, (middle,)))
+        roots = [_anywhere(canvas, task) for task in tasks]
         found = probe.measure(canvas.tape, roots, None, self._advance)
         for task, root in zip(tasks, roots, strict=True):
             result = found[task.target]
@@ -405,33 +439,54 @@ def _middle(canvas: _Canvas, grows: _Grows, task: _Task, axis: int) -> probe.Roo
     if task.target not in canvas.tape.targets:
         return None
     tensor, _ = canvas.tape.targets[task.target]
-    dims = grows.get(tensor, ())
+    dims = grows.get(tensor, {})
     units = task.field.maps[axis]
     if len(dims) != 1 or units is None:
         return None
-    size, count = canvas.tape.shapes[tensor][dims[0]], _units(units)
+    ((dim, increase),) = dims.items()
+    if abs(increase * units.step - canvas.step * len(units.first)) > units.step:
+        return None  # it holds some digits of the position only: the number of a window
+    size, count = canvas.tape.shapes[tensor][dim], _units(units)
     # the unit whose field is centred on the canvas
     middle = next(
         (u for u in range(size) if sum(units.unclipped(u)) >= canvas.size[axis] - 1), size // 2
     )
     first = min(max(middle - count // 2, 0), max(size - count, 0))
-    return Root(task.target, dims[0], tuple(range(first, min(first + count, size))))
+    return Root(task.target, dim, tuple(range(first, min(first + count, size))))
 
 
-def _dimension(canvas: _Canvas, grows: _Grows, task: _Task, axis: int) -> int | None:
-    """The dimension of a layer's output that holds an axis, None where it is not a single one."""
+def _some(units: UnitMap | None) -> tuple[int, ...]:
+    """The first, the middle and the last unit."""
+    count = len(units.lo) if units is not None else 0
+    return tuple(sorted({0, count // 2, count - 1}))
+
+
+def _dimensions(canvas: _Canvas, task: _Task, axis: int) -> list[int] | str:
+    """The dimensions of a layer's output that may be an axis, or why there is none."""
     if task.target not in canvas.tape.targets:
-        return 0
+        return f"not reached: {canvas.tape.failure or 'it runs otherwise'}"
     tensor, _ = canvas.tape.targets[task.target]
+    known = canvas.grows[axis].get(tensor)
     shape, units = canvas.tape.shapes[tensor], task.axes[axis].units
-    dims = grows.get(tensor, ())
-    if len(dims) == 1:
-        return dims[0] if shape[dims[0]] == units else None
-    first = len(shape) - len(task.axes)
-    usual = first + axis
-    if not dims and first == 2 and shape[usual] == units:
-        return usual
-    return None
+    if known is None and task.axes[axis].size is None:
+        return "it runs otherwise at other input sizes: what is of the whole image is not known"
+    fitting = [d for d in known or range(len(shape)) if shape[d] == units]
+    if not fitting or len(known or ()) > 1:
+        return "its positions do not lie along one dimension"
+    return fitting
+
+
+def _anywhere(canvas: _Canvas, task: _Task) -> probe.Root:
+    """A single position of a layer where it has any, else all of it."""
+    from cnnscope.probe import Root
+
+    axis = next(i for i, a in enumerate(task.axes) if a.size is None)
+    if task.target in canvas.tape.targets:
+        tensor, _ = canvas.tape.targets[task.target]
+        dims = tuple(canvas.grows[axis].get(tensor, ()))
+        if len(dims) == 1:
+            return Root(task.target, dims[0], (canvas.tape.shapes[tensor][dims[0]] // 2,))
+    return Root(task.target, None, ())
 
 
 def _interior_check(

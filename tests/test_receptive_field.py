@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 from conftest import run_cli
 from torch import nn
 from torch.nn import functional as F
 
 from cnnscope.analyses.receptive_field import fields
-from cnnscope.errors import ModelError
 from cnnscope.records import (
     AxisField,
     Field,
@@ -183,6 +183,17 @@ def test_a_tied_weight_is_one_weight():
 def test_squeeze_excite_is_all_beside_its_local_field():
     axes = layer_fields("efficientnet_b0")["features"].axes
     assert [(a.size, a.local_size, a.stride, a.padding) for a in axes] == [(None, 851, 32, 425)] * 2
+
+
+def test_efficientnet_without_squeeze_excite_has_the_measured_field():
+    model = torchvision.models.efficientnet_b0()
+    for module in model.modules():
+        for name, child in list(module.named_children()):
+            if type(child).__name__ == "SqueezeExcitation":
+                setattr(module, name, nn.Identity())
+    field = field_of(model.features, 1, 3, 224, 224)
+    assert numbers(field.axes) == [[851, 851], [32, 32], [425, 425]]
+    assert not field.global_context
 
 
 # AlexNet 195, VGG-16 212 (Araujo, Norris, Sim 2019, table 2); resnet50 v1.5 427, v1 483
@@ -461,20 +472,22 @@ def interior(seed: int) -> bool:
     False where nothing is claimed, or the canvas would be too large.
     """
     graph = Graph(seed)
-    if any(s["kind"] == "excite" for s in graph.steps):
-        return False  # local and whole cannot be told apart by a gradient
+    if any(s["kind"] in ("excite", "adaptive") for s in graph.steps):
+        return False  # a gradient does not tell local from whole; bins are others on other canvases
     size = (17,) if graph.axes == 1 else (11, 9)
     front = nn.Sequential((nn.Conv1d, nn.Conv2d)[graph.axes - 1](1, 1, 1), Lambda(graph))
     try:
-        field = field_of(front, 1, 1, *size)
-    except ModelError:
+        if 0 in graph(None, torch.zeros(1, 1, *size)).shape:
+            return False
+    except RuntimeError:
         return False
+    field = field_of(front, 1, 1, *size)
     claimed = [m for m in field.maps if m is not None and m.first]
     if len(claimed) < graph.axes or any(b < a for m in claimed for a, b in zip(m.first, m.last)):  # noqa: B905
         return False
     for axis, units in enumerate(claimed):
         count = len(units.first) + 2
-        room = (count + 4) * (-(-units.step // len(units.first)) + 1) + 40
+        room = (count + 4) * (-(-units.step // len(units.first)) + 1) + 2 * units.step + 40
         length = max(units.last) - min(units.first) + 2 * room
         if length > 1200:
             return False

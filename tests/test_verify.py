@@ -267,6 +267,40 @@ def test_aligned_corners_are_true_of_this_input_only():
     assert report.layers[-1].verdict == "equal"
 
 
+def windows(m, x):
+    """Rows in windows of four, as a batch of windows, and back."""
+    n, c, h, w = x.shape
+    x = m.a(x).permute(0, 2, 3, 1).reshape(n * h // 4, 4, w, c)
+    return m.b(x).reshape(n, h, w, c)
+
+
+def test_the_number_of_a_window_is_no_position():
+    report = verdict(
+        Lambda(windows, a=nn.Conv2d(4, 4, 3, padding=1), b=nn.Linear(4, 4)), 1, 4, 32, 32
+    )
+    assert {c.path: c.verdict for c in report.layers} == {"a": "equal", "b": "not measured"}
+    assert "one dimension" in report.layers[-1].reason
+
+
+class Fixed(nn.Module):
+    """Runs at one size only."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 32, 3, padding=1), nn.Conv2d(32, 32, (3, 1), (2, 1))
+
+    def forward(self, x):
+        assert x.shape[-2:] == (32, 32)
+        return self.b(self.a(x).permute(0, 2, 3, 1).permute(0, 3, 1, 2))
+
+
+def test_a_model_of_one_size_is_measured_at_that_size():
+    # 32 channels, 32 rows and 32 columns: which is which is told by what moves
+    report = verdict(Fixed(), 1, 3, 32, 32)
+    assert {c.verdict for c in report.layers} == {"equal"}
+    assert {check.how for c in report.layers for check in c.checks} == {"input"}
+
+
 def test_a_wrong_rule_is_caught(monkeypatch):
     window = maps.window
     monkeypatch.setattr(maps, "window", lambda k, s, p, d=1: window(k + (k == 5), s, p, d))
