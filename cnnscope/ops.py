@@ -21,6 +21,7 @@ Formulas read shapes and attributes only. Shapes are N, C, then the spatial axes
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from math import ceil, log2, prod
 
 from cnnscope.op import Op as Op  # noqa: PLC0414  formulas know it from here
@@ -65,6 +66,7 @@ def computes(name: str) -> bool:
     return entry is None or entry.kind not in (Kind.REARRANGE, Kind.CREATE)
 
 
+@cache
 def base_name(name: str) -> str:
     """The name that the table uses: no aten namespace, no overload, no in-place underscore."""
     namespace, _, rest = name.partition(".")

@@ -48,6 +48,35 @@ def trace_spec(
     return _request(model, inputs, arguments, num_classes, batch_size, dtype).trace()
 
 
+def module(
+    model: str,
+    *,
+    inputs: Sequence[str] = (),
+    arguments: Mapping[str, Any] | None = None,
+    num_classes: int | None = None,
+    batch_size: int | None = None,
+    dtype: str | None = None,
+    seed: int | None = None,
+) -> Any:
+    """The `nn.Module` that `trace_spec` traces, in eval mode; its code stays loaded.
+
+    Args:
+        model: and the others: as for `trace_spec`.
+        inputs: likewise.
+        arguments: likewise.
+        num_classes: likewise.
+        batch_size: likewise.
+        dtype: likewise.
+        seed: for weights as the constructor makes them, in memory; left out, the module is on the
+            meta device and has none.
+
+    Raises:
+        RequestError: something in the request cannot be.
+        ModelError: the model failed to build.
+    """
+    return _request(model, inputs, arguments, num_classes, batch_size, dtype).module(seed)
+
+
 def real_model(
     model: str,
     device: str,
@@ -150,6 +179,13 @@ class _Run:
         except BaseException:
             found.close()
             raise
+
+    def module(self, seed: int | None) -> Any:
+        """The module itself, with weights where a seed for them is given."""
+        found = zoo.find(self.spec)
+        if seed is None:
+            return self._build(found, "meta").model
+        return zoo.build_real(found, self.arguments, "cpu", seed).model
 
     def _build(self, found: zoo.Found, way: str) -> zoo.Built:
         return self._cast(zoo.build_found(found, self.arguments, way=way))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 from conftest import run_cli
 from torch import nn
 from torch.nn import functional as F
@@ -118,14 +119,13 @@ SYNTHETIC = {
     "non-aligned": Lambda(
         lambda m, x: F.interpolate(m.a(x), scale_factor=2) + m.b(x), a=conv(1, 2), b=conv(3, 1, 1)
     ),
+    "cancellation": Lambda(twice, a=conv(3, 1, 1)),
     "SE": nn.Sequential(conv(1), Lambda(lambda _, x: x * x.mean(2, keepdim=True))),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MEASURED["synthetic_1d"])
 def test_measured_graph(name):
-    if name.startswith("cancellation"):
-        pytest.skip("equal weights that cancel: see test_weights_that_cancel_count")
     expected = MEASURED["synthetic_1d"][name]
     model = next(m for prefix, m in SYNTHETIC.items() if name.startswith(prefix))
     field = field_of(model, 1, 1, expected["size"])
@@ -137,17 +137,63 @@ def test_measured_graph(name):
         assert lo_hi(field.maps[0]) == expected["lo_hi"]
 
 
-def test_weights_that_cancel_count():
-    # one weight read twice cancels for every setting: measured [u, u]. Which weights are one is
-    # not followed: the field is that of the graph, [u - 1, u + 1]
-    field = field_of(Lambda(twice, a=conv(3, 1, 1)), 1, 1, 16)
-    assert field.axes[0].size == 3
-    assert field.axes[0].min_size == 1
+def seen_1d(function, size=16, **children):
+    """First and last pixel of every unit, or nothing at all."""
+    model = Lambda(function, **children).to("meta")
+    result = trace(model, (torch.empty(1, 1, size, device="meta"),))
+    field = fields(result)[result.outputs[0]]
+    return None if field is None else lo_hi(field.maps[0])
+
+
+EACH = [[u, u] for u in range(16)]
+THREE = [[max(u - 1, 0), min(u + 1, 15)] for u in range(16)]
+
+
+# one weight read twice cancels whatever it is; two weights of one shape do not
+@pytest.mark.parametrize(
+    ("function", "seen"),
+    [
+        (lambda m, x: m.a(x) - m.a(x), None),
+        (lambda m, x: (m.a(x) + x) - m.a(x), EACH),
+        (lambda m, x: torch.add(m.a(x), m.a(x), alpha=-1) + x, EACH),
+        (lambda m, x: -m.a(x) + m.a(x) + x, EACH),
+        (lambda m, x: m.a(x) * 2 - m.a(x) - m.a(x) + x, EACH),
+        (lambda m, x: F.relu(m.a(x)) - F.relu(m.a(x)) + x, EACH),
+        (lambda m, x: torch.rsub(m.a(x), m.a(x)) + x, EACH),
+        (lambda m, x: m.a(x) * 0 + x, EACH),
+        (lambda m, x: m.a(x) - m.b(x), THREE),
+        (lambda m, x: m.a(x) * 2 - m.a(x), THREE),
+        (lambda m, x: m.a(x) - F.relu(m.a(x)), THREE),
+        (lambda m, x: m.a(x) - m.a(x + 1), THREE),
+        (lambda m, x: (m.a(x) - m.a(x)) * m.b(x) + m.b(x), THREE),
+    ],
+)
+def test_terms_that_cancel_are_not_seen(function, seen):
+    assert seen_1d(function, a=conv(3, 1, 1), b=conv(3, 1, 1)) == seen
+
+
+def test_a_tied_weight_is_one_weight():
+    a, b = conv(3, 1, 1), conv(3, 1, 1)
+    b.weight, b.bias = a.weight, a.bias
+    model = Lambda(lambda m, x: m.a(x) - m.b(x) + x, a=a, b=b)  # tied, not on meta: it unties
+    result = trace(model, (torch.empty(1, 1, 16, device="meta"),))
+    assert lo_hi(fields(result)[result.outputs[0]].maps[0]) == EACH
 
 
 def test_squeeze_excite_is_all_beside_its_local_field():
     axes = layer_fields("efficientnet_b0")["features"].axes
     assert [(a.size, a.local_size, a.stride, a.padding) for a in axes] == [(None, 851, 32, 425)] * 2
+
+
+def test_efficientnet_without_squeeze_excite_has_the_measured_field():
+    model = torchvision.models.efficientnet_b0()
+    for module in model.modules():
+        for name, child in list(module.named_children()):
+            if type(child).__name__ == "SqueezeExcitation":
+                setattr(module, name, nn.Identity())
+    field = field_of(model.features, 1, 3, 224, 224)
+    assert numbers(field.axes) == [[851, 851], [32, 32], [425, 425]]
+    assert not field.global_context
 
 
 # AlexNet 195, VGG-16 212 (Araujo, Norris, Sim 2019, table 2); resnet50 v1.5 427, v1 483
@@ -277,7 +323,7 @@ class Graph:
     def step(self):
         kinds = (
             "conv", "conv", "conv", "pool", "transposed", "nearest", "linear", "crop", "pad",
-            "residual", "concat", "excite", "adaptive",
+            "residual", "concat", "excite", "adaptive", "join", "unet", "cubic",
         )  # fmt: skip
         kind = self.random.choice(kinds)
         kernel = self.per_axis(1, 2, 3, 4, 5)
@@ -304,7 +350,12 @@ class Graph:
         function = (F.conv1d, F.conv2d)[self.axes - 1]
         return function(x, torch.ones(1, 1, *kernel, dtype=x.dtype, device=x.device), **how)
 
-    def run(self, s, x):  # noqa: C901, PLR0911  one line for each kind of step
+    def cut(self, x, other):
+        """As long as the shorter of the two, along each axis."""
+        sizes = map(min, x.shape[2:], other.shape[2:])
+        return x[(slice(None), slice(None), *(slice(0, n) for n in sizes))]
+
+    def run(self, s, x):  # noqa: C901, PLR0911, PLR0912  one line for each kind of step
         kind = s["kind"]
         if kind == "conv":
             how = {name: s[name] for name in ("stride", "padding", "dilation")}
@@ -339,6 +390,21 @@ class Graph:
         if kind == "concat":
             same = self.conv(x, s["other"], padding=tuple(k // 2 for k in s["other"]))
             return torch.cat([x, same], 1).sum(1, keepdim=True)
+        if kind == "join":  # paths of different kernels and paddings, cut to the shorter
+            padding = tuple(k // 2 for k in s["other"])
+            a = self.conv(x, s["kernel"], stride=s["stride"], padding=s["padding"])
+            b = self.conv(x, s["other"], stride=s["stride"], padding=padding)
+            return self.cut(a, b) + self.cut(b, a)
+        if kind == "unet":
+            pool = (F.avg_pool1d, F.avg_pool2d)[self.axes - 1]
+            low = self.conv(pool(x, 2, ceil_mode=True), s["other"],
+                            padding=tuple(k // 2 for k in s["other"]))  # fmt: skip
+            up = F.interpolate(low, scale_factor=2, mode="nearest")
+            return torch.cat([self.cut(x, up), self.cut(up, x)], 1).sum(1, keepdim=True)
+        if kind == "cubic":
+            if self.axes == 1:
+                return x
+            return F.interpolate(x, scale_factor=s["factor"], mode="bicubic")
         if kind == "excite":
             # the linear surrogate: a sigmoid saturates, and a product hides what is zero in x
             return x + x.mean(tuple(range(2, x.dim())), keepdim=True)
@@ -400,9 +466,53 @@ def check(seed: int) -> bool:
     return True
 
 
+def interior(seed: int) -> bool:
+    """Compare what is claimed of an unboundedly large image with units inside a large canvas.
+
+    False where nothing is claimed, or the canvas would be too large.
+    """
+    graph = Graph(seed)
+    if any(s["kind"] in ("excite", "adaptive") for s in graph.steps):
+        return False  # a gradient does not tell local from whole; bins are others on other canvases
+    size = (17,) if graph.axes == 1 else (11, 9)
+    front = nn.Sequential((nn.Conv1d, nn.Conv2d)[graph.axes - 1](1, 1, 1), Lambda(graph))
+    try:
+        if 0 in graph(None, torch.zeros(1, 1, *size)).shape:
+            return False
+    except RuntimeError:
+        return False
+    field = field_of(front, 1, 1, *size)
+    claimed = [m for m in field.maps if m is not None and m.first]
+    if len(claimed) < graph.axes or any(b < a for m in claimed for a, b in zip(m.first, m.last)):  # noqa: B905
+        return False
+    for axis, units in enumerate(claimed):
+        count = len(units.first) + 2
+        room = (count + 4) * (-(-units.step // len(units.first)) + 1) + 2 * units.step + 40
+        length = max(units.last) - min(units.first) + 2 * room
+        if length > 1200:
+            return False
+        canvas = list(size)
+        canvas[axis] = length
+        x = torch.rand(1, 1, *canvas, dtype=torch.float64, requires_grad=True)
+        out = graph(None, x)
+        middle = next(u for u in range(10**6) if sum(units.unclipped(u)) >= length)
+        for unit in range(middle, middle + count):
+            total = out.select(2 + axis, unit).sum()
+            (gradient,) = torch.autograd.grad(total, x, retain_graph=True)
+            places = torch.nonzero(gradient.abs().movedim(2 + axis, 0).flatten(1).sum(1) > 1e-14)
+            found = (int(places.min()), int(places.max()))
+            assert found == units.unclipped(unit), (seed, axis, unit, graph.steps)
+    return True
+
+
 @pytest.mark.parametrize("start", range(0, 400, 100))
 def test_random_graphs_agree_with_the_jacobian(start):
     assert sum(check(seed) for seed in range(start, start + 100)) > 40
+
+
+@pytest.mark.parametrize("start", [0, 100])
+def test_random_graphs_see_on_a_large_canvas_what_was_computed_on_a_small_one(start):
+    assert sum(interior(seed) for seed in range(start, start + 100)) > 20
 
 
 @pytest.mark.slow
@@ -410,6 +520,14 @@ def test_thousands_of_random_graphs_agree_with_the_jacobian():
     checked, seed = 0, 1000
     while checked < 2000:
         checked += check(seed)
+        seed += 1
+
+
+@pytest.mark.slow
+def test_thousands_of_random_graphs_see_on_a_large_canvas_what_was_computed():
+    checked, seed = 0, 1000
+    while checked < 2000:
+        checked += interior(seed)
         seed += 1
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from msgspec import structs
+
 from cnnscope.records import AxisField, LayerRow
 
 Axes = tuple[AxisField, ...]
@@ -45,6 +49,25 @@ def unproductive(read: Axes | None) -> bool:
     return bool(read) and all(
         a.min_size is not None and a.input_size <= a.min_size for a in read or ()
     )
+
+
+def different(rows: Sequence[LayerRow], most: int) -> list[LayerRow]:
+    """The last row of every different field, at most so many: evenly, the first and the last kept.
+
+    Args:
+        rows: in execution order.
+        most: at least 2.
+    """
+    last = {seen(row): index for index, row in enumerate(rows)}
+    kept = [rows[index] for index in sorted(last.values())]
+    if len(kept) <= most:
+        return kept
+    return [kept[round(i * (len(kept) - 1) / (most - 1))] for i in range(most)]
+
+
+def seen(row: LayerRow) -> Axes | None:
+    """A row's field without its shortest path, which nobody can measure."""
+    return row.field and tuple(structs.replace(a, min_size=None) for a in row.field)
 
 
 def _local(axes: Axes) -> list[int | None]:

@@ -6,9 +6,10 @@ from math import inf, isinf
 from typing import Any
 
 from cnnscope import ops
+from cnnscope.analyses import cancel
 from cnnscope.reach import layout, maps, rules
 from cnnscope.reach.layout import State
-from cnnscope.records import AxisField, Field, OpRecord, Trace, UnitMap
+from cnnscope.records import AxisField, Field, OpRecord, Shape, Trace, UnitMap
 
 _UNKNOWN_FIELD = Field(unknown=True)
 _SLIDES = (
@@ -79,30 +80,60 @@ def _states(trace: Trace, count: int) -> list[rules.Seen]:
         first = next(iter(starts.values()))
         states[tensor] = State(start.layout, first.axes)
     memo: dict[Any, Any] = {}
+    cancelled = cancel.cancelled(trace)
     for record in trace.ops:
         _step(trace, record, states, memo)
+        if cancelled and record.outputs and record.outputs[0] in cancelled:
+            left = [states[tensor] for tensor in cancelled[record.outputs[0]]]
+            states[record.outputs[0]] = _hull(left)
     return states
 
 
+def _hull(states: list[rules.Seen]) -> rules.Seen:
+    """What several tensors of one shape see together."""
+    hull: rules.Seen = None
+    for state in states:
+        if isinstance(state, rules.Unknown):
+            return state
+        if state is not None:
+            hull = state if not isinstance(hull, State) else layout.join(hull, state)
+    return hull
+
+
 def _step(trace: Trace, record: OpRecord, states: list[rules.Seen], memo: dict[Any, Any]) -> None:
-    seen = False
+    seen = 0
     unknown = False
+    last = -1
     for value in record.inputs.values():
         for tensor in value if isinstance(value, tuple) else (value,):
             if tensor is not None and (state := states[tensor]) is not None:
-                seen = True
+                seen += 1
+                last = tensor
                 unknown = unknown or isinstance(state, rules.Unknown)
     if not seen:
         return
     entry = ops.lookup(record.name)
     rule = entry.field if entry is not None else None
+    if rule is rules.elementwise and seen == 1 and len(record.outputs) == 1:
+        out = record.outputs[0]
+        if trace.tensors[out].shape == trace.tensors[last].shape:  # the most frequent case
+            states[out] = states[last]
+            return
     result: rules.Result = rules.UNKNOWN
     if rule is not None and (not unknown or rule is rules.constant):
         result = rule(rules.View(trace, record, states, memo))
     results = result if isinstance(result, list) else [result] * len(record.outputs)
     for tensor, state in zip(record.outputs, results, strict=False):
-        fits = not isinstance(state, State) or layout.fits(state, trace.tensors[tensor].shape)
+        fits = not isinstance(state, State) or _fits(state, trace.tensors[tensor].shape, memo)
         states[tensor] = state if fits else rules.UNKNOWN
+
+
+def _fits(state: State, shape: Shape, memo: dict[Any, Any]) -> bool:
+    """Whether the state describes such a tensor; what was found to is remembered."""
+    key = (id(state), shape)
+    if key not in memo:
+        memo[key] = layout.fits(state, shape), state  # kept, so that its id stays its own
+    return bool(memo[key][0])
 
 
 class _Reader:
@@ -111,6 +142,7 @@ class _Reader:
     def __init__(self, size: tuple[int, ...]) -> None:
         self.size = size
         self.known: dict[int, Field] = {}  # by id: the states outlive this
+        self.equal: dict[State, Field] = {}
         self.shared: dict[tuple[maps.Axis, int], tuple[AxisField | None, UnitMap | None]] = {}
 
     def field(self, state: rules.Seen) -> Field | None:
@@ -120,7 +152,10 @@ class _Reader:
             return _UNKNOWN_FIELD
         found = self.known.get(id(state))
         if found is None:
-            found = self.known[id(state)] = self._field(state)
+            found = self.equal.get(state)
+            if found is None:
+                found = self.equal[state] = self._field(state)
+            self.known[id(state)] = found
         return found
 
     def _field(self, state: State) -> Field:
@@ -140,8 +175,12 @@ class _Reader:
 
 def _placed(state: State, axis: int) -> maps.Axis:
     """An axis by the units of the tensor: coarse where the tensor holds its coarse digits only."""
-    dims = state.dims_of(axis)
     value = state.axes[axis]
+    units = value.units
+    for dim in state.layout:  # the most frequent case
+        if len(dim) == 1 and dim[0].axis == axis and dim[0].size == units:
+            return value
+    dims = state.dims_of(axis)
     if len(dims) == 1:
         atoms = [a for a in state.layout[dims[0]] if a.axis == axis]
         if len(atoms) == 1 and atoms[0].size != value.units:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -46,3 +46,33 @@ def any_store() -> Store:
     from cnnscope.store import Store, default_root
 
     return Store(default_root(), lambda message: typer.echo(f"cnnscope: {message}", err=True))
+
+
+def module(
+    model: str,
+    input_: Sequence[str] | None = None,
+    batch_size: int | None = None,
+    num_classes: int | None = None,
+    arg: Sequence[str] | None = None,
+    dtype: str | None = None,
+    *,
+    seed: int | None = None,
+) -> Any:
+    """The `nn.Module` that `load` traces, on the meta device; with weights where a seed is given.
+
+    Raises:
+        RequestError: an option cannot be understood or carried out.
+        ModelError: the model failed.
+    """
+    from cnnscope.run import module
+    from cnnscope.spec import parse_arguments
+
+    return module(
+        model,
+        inputs=input_ or (),
+        arguments=parse_arguments(arg or ()),
+        num_classes=num_classes,
+        batch_size=batch_size,
+        dtype=dtype,
+        seed=seed,
+    )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -106,6 +107,39 @@ def check_writable(path: Path | None, option: str = "--output") -> None:
         raise RequestError(f"{option} {path}: is a folder; name a file")
     if not path.parent.is_dir():
         raise RequestError(f"{option} {path}: there is no folder {path.parent}")
+
+
+def write_bytes(content: bytes, path: Path) -> None:
+    """Write a picture to a file.
+
+    Raises:
+        RequestError: the file cannot be written.
+    """
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def note(text: str) -> None:
+    """A sentence on stderr, beside the report."""
+    from cnnscope.spec import printable
+
+    sys.stderr.write(f"cnnscope: {printable(text, 300)}\n")
+
+
+@contextmanager
+def progress(text: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr for something long, where stderr is a terminal; gone when it is done."""
+    if not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(text, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _print(render: Callable[[int | None, bool], Text]) -> None:

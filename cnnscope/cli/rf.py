@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Optional
 
 import typer
 
 from cnnscope.cli import options
-from cnnscope.cli.load import load
+from cnnscope.cli.load import load, module
 from cnnscope.errors import RequestError
+
+if TYPE_CHECKING:
+    from cnnscope.records import Trace, UnitReport, VerifyReport
+
+_SAMPLES = 20
+
+
+class _Asked(NamedTuple):
+    """What is asked beside the model: the options that only this command has."""
+
+    layer: str | None
+    unit: tuple[int, ...] | None
+    verify: bool
+    every: bool
+    effective: bool
+    samples: int
+    seed: int
+    image: Path | None
+    picture: Path | None  # where to draw to
 
 
 def rf(
@@ -25,6 +45,29 @@ def rf(
             help="Which unit of the layer's output, counted from 0; left out: the centre one.",
         ),
     ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Measure fields by gradient; exit code 1 if they differ."),
+    ] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="With --verify: every layer, which takes longer.")
+    ] = False,
+    effective: Annotated[
+        bool,
+        typer.Option("--effective", help="Measure the effective field of the centre unit."),
+    ] = False,
+    samples: Annotated[
+        Optional[int],
+        typer.Option("--samples", metavar="N", help="With --effective: random inputs.  [20]"),
+    ] = None,
+    seed: Annotated[
+        Optional[int],
+        typer.Option("--seed", metavar="N", help="With --effective: of weights and inputs.  [0]"),
+    ] = None,
+    image: Annotated[
+        Optional[Path],
+        typer.Option("--image", metavar="FILE", help="Picture to draw on, into --output OUT.png."),
+    ] = None,
     input_: options.Input = None,
     batch_size: options.BatchSize = None,
     num_classes: options.NumClasses = None,
@@ -32,26 +75,124 @@ def rf(
     dtype: options.Dtype = None,
     format_: options.FormatOption = options.Format.TABLE,
     output: options.Output = None,
-) -> None:
+) -> int:
     """Receptive fields: how they grow, where they outgrow the input, what one unit sees.
 
     Example: cnnscope rf resnet18 layer2.0 --unit 3,5
 
     Sizes are in input pixels and unclipped: what an interior unit of an arbitrarily large image
     sees. `min` is the field of the shortest path; a layer is unproductive when that covers the
-    input before the layer has run.
+    input before the layer has run. With --output OUT.png the unit's field is drawn, over --image
+    or over a plain grid.
     """
     from cnnscope.cli import out
 
-    chosen = _unit(unit, layer)
+    picture = output if output is not None and output.suffix.lower() == ".png" else None
+    asked = _Asked(
+        layer, _unit(unit, layer), verify, every, effective,
+        _SAMPLES if samples is None else samples, 0 if seed is None else seed, image, picture,
+    )  # fmt: skip
+    _refuse(asked, given=samples is not None or seed is not None)
     out.check_writable(output)
+
+    wanted = (model, input_, batch_size, num_classes, arg, dtype)
+    trace = load(*wanted)
+    path = None if picture else output
+    if verify:
+        return _verify(trace, module(*wanted), asked, format_.value, path)
+    if effective:
+        weights = module(model, input_, batch_size, num_classes, arg, None, seed=asked.seed)
+        _effective(trace, weights, asked, format_.value, path)
+        return 0
 
     from cnnscope.render import field
     from cnnscope.rf import field_report, unit_report
 
-    trace = load(model, input_, batch_size, num_classes, arg, dtype)
-    report = field_report(trace) if layer is None else unit_report(trace, layer, chosen)
-    out.write_report(report, field, format_.value, output)
+    if layer is None:
+        out.write_report(field_report(trace), field, format_.value, path)
+        return 0
+    report = unit_report(trace, layer, asked.unit)
+    if picture is not None:
+        _draw(report, asked, picture)
+    out.write_report(report, field, format_.value, path)
+    return 0
+
+
+def _verify(trace: Trace, built: Any, asked: _Asked, format_: str, path: Path | None) -> int:
+    from cnnscope import verify
+    from cnnscope.cli import out
+    from cnnscope.render import verify as rendered
+
+    with out.progress("measuring") as progress:
+        report = verify.verify(trace, built, asked.layer, every=asked.every, progress=progress)
+    out.write_report(report, rendered, format_, path)
+    return 0 if _holds(report) else 1
+
+
+def _holds(report: VerifyReport) -> bool:
+    """Whether something was measured, and nothing differs."""
+    verdicts = {check.verdict for check in report.layers}
+    return "equal" in verdicts and "differs" not in verdicts
+
+
+def _effective(trace: Trace, weights: Any, asked: _Asked, format_: str, path: Path | None) -> None:
+    from cnnscope import effective
+    from cnnscope.cli import out
+    from cnnscope.render import effective as rendered
+    from cnnscope.rf import unit_report
+
+    unit = None
+    if asked.layer is not None:
+        unit = unit_report(trace, asked.layer, asked.unit)
+    with out.progress("measuring") as progress:
+        result = effective.effective(
+            trace, weights, asked.layer, unit=asked.unit, samples=asked.samples, seed=asked.seed,
+            progress=progress,
+        )  # fmt: skip
+    if asked.picture is not None and unit is not None:
+        _draw(unit, asked, asked.picture, result.maps[0], result.report.layers[0].box)
+    out.write_report(result.report, rendered, format_, path)
+
+
+def _draw(report: UnitReport, asked: _Asked, path: Path, heat: Any = None, box: Any = ()) -> None:
+    from cnnscope.cli import out
+    from cnnscope.render import picture
+
+    if len(report.axes) != 2:
+        raise RequestError(f"--output {path}: a picture needs an input with two axes")
+    height, width = (axis.input_size for axis in report.axes)
+    if asked.image is None:
+        image = picture.grid(height, width)
+    else:
+        image, said = picture.fitted(asked.image, height, width)
+        out.note(said)
+    out.write_bytes(picture.draw(report, image, heat, box), path)
+    out.note(f"drawn to {path}")
+
+
+def _refuse(asked: _Asked, *, given: bool) -> None:
+    """Options that would do nothing, or not together."""
+    if asked.verify and asked.effective:
+        raise RequestError("--verify and --effective: one at a time")
+    if asked.every and not asked.verify:
+        raise RequestError("--all: only with --verify")
+    if asked.every and asked.layer is not None:
+        raise RequestError("--all: not with a layer")
+    if given and not asked.effective:
+        raise RequestError("--samples and --seed: only with --effective")
+    if asked.samples < 1 or not 0 <= asked.seed < 2**63:
+        raise RequestError("--samples must be at least 1, --seed at least 0 and below 2**63")
+    if asked.verify and asked.unit is not None:
+        raise RequestError("--unit: not with --verify, which measures several units")
+    if asked.verify and (asked.picture or asked.image):
+        raise RequestError("--verify draws no picture")
+    if asked.image is not None and asked.picture is None:
+        raise RequestError("--image: say where to draw to, as in --output out.png")
+    if asked.picture is not None and asked.layer is None:
+        raise RequestError(
+            f"--output {asked.picture}: a picture shows one layer; name it, as in: "
+            "cnnscope rf resnet18 layer2.0 --output out.png"
+        )
 
 
 def _unit(text: str | None, layer: str | None) -> tuple[int, ...] | None:

@@ -134,7 +134,7 @@ def compose(axis: Axis, reading: Reading, units: int) -> Axis:
         least = lines or axis.least
     else:
         least = _compose_lines(axis.least, reading) or axis.least
-    spans = _compose_spans(axis.spans, reading.real or reading.of, units)
+    spans = _compose_spans(axis.spans, reading, units)
     return Axis(lines, spans, least, whole=axis.whole, lost=axis.lost)
 
 
@@ -172,13 +172,34 @@ def _shortest(lines: Lines) -> Lines:
     return lines
 
 
-def _compose_spans(spans: Spans, taps: Taps, units: int) -> Spans:
-    size = len(spans.lo)
+def _compose_spans(spans: Spans, reading: Reading, units: int) -> Spans:
+    taps = reading.real or reading.of
+    ascending = _ascending(spans.lo) and _ascending(spans.hi)
+    first, last = 0, 0  # the units all of whose taps exist
+    lo: tuple[Number, ...] = ()
+    hi: tuple[Number, ...] = ()
+    tap = taps(0)
+    if ascending and isinstance(tap, range) and reading.turn == 1 and reading.move > 0:
+        step = reading.move
+        first = min(max(-(tap[0] // step), 0), units)
+        last = max(min((len(spans.lo) - 1 - tap[-1]) // step + 1, units), first)
+        lo = spans.lo[tap[0] + first * step : tap[0] + last * step : step]
+        hi = spans.hi[tap[-1] + first * step : tap[-1] + last * step : step]
+    before = _one_by_one(spans, taps, range(first), ascending=ascending)
+    after = _one_by_one(spans, taps, range(last, units), ascending=ascending)
+    return Spans((*before.lo, *lo, *after.lo), (*before.hi, *hi, *after.hi))
+
+
+def _ascending(values: tuple[Number, ...]) -> bool:
+    return list(values) == sorted(values)
+
+
+def _one_by_one(spans: Spans, taps: Taps, units: range, *, ascending: bool) -> Spans:
     los, his = spans
-    ascending = list(los) == sorted(los) and list(his) == sorted(his)
+    size = len(los)
     lo: list[Number] = []
     hi: list[Number] = []
-    for unit in range(units):
+    for unit in units:
         read = taps(unit)
         if ascending and isinstance(read, range):
             first, stop, step = read.start, min(read.stop, size), read.step

@@ -313,6 +313,8 @@ def _interpolate(op: View, first: int, last: int) -> Seen:
         def real(unit: int) -> list[int]:
             return [min(max(tap, 0), size - 1) for tap in taps(unit)]
 
+        if (corners and size not in (1, units)) or not _repeats(size, units, scale):
+            return maps.explicit([real(u) for u in range(units)])
         return maps.Reading(taps, ratio.denominator, ratio.numerator, real)
 
     return _resample(op, _axes(op), reading)
@@ -324,11 +326,23 @@ def _nearest(size: int, units: int, scale: float | None, half: Fraction) -> maps
     single = _single(1 / scale) if scale else _single(_single(size) / _single(units))
     real = [min(floor(_single(_single(u + float(half)) * single)), size - 1) for u in range(units)]
 
+    if not _repeats(size, units, scale):
+        return maps.explicit(real)
+
     def taps(unit: int) -> tuple[int]:
         turns, phase = divmod(unit, ratio.denominator)
         return (turns * ratio.numerator + exact[phase],)
 
     return maps.Reading(taps, ratio.denominator, ratio.numerator, lambda u: (real[u],))
+
+
+def _repeats(size: int, units: int, scale: float | None) -> bool:
+    """Whether other image sizes are resampled by the same ratio.
+
+    By a scale factor they are. Of two sizes it is believed where one divides the other; 33 to 65
+    units is another ratio at another size. So is any ratio that aligns corners.
+    """
+    return scale is not None or (size > 0 and units % size == 0) or size % units == 0
 
 
 def _ratio(size: int, units: int, scale: float | None) -> Fraction:

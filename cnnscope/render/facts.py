@@ -3,6 +3,7 @@
 from cnnscope.budget import Excess
 from cnnscope.records import (
     DiffSide,
+    EffectiveReport,
     ExplainReport,
     FieldReport,
     ModelExplanation,
@@ -10,6 +11,7 @@ from cnnscope.records import (
     ModelStages,
     Totals,
     UnitReport,
+    VerifyReport,
 )
 from cnnscope.render import units
 from cnnscope.render.view import View
@@ -22,7 +24,9 @@ def header(
     | DiffSide
     | ModelStages
     | ExplainReport
-    | ModelExplanation,
+    | ModelExplanation
+    | VerifyReport
+    | EffectiveReport,
 ) -> str:
     """resnet18, torchvision 0.29.2, input 1x3x224x224 float32, traced on meta."""
     source = report.source

@@ -154,6 +154,11 @@ def span(sizes: tuple[int, int]) -> str:
     return str(sizes[0]) if sizes[0] == sizes[1] else f"{sizes[0]}-{sizes[1]}"
 
 
+def span_of(ends: tuple[int, int]) -> str:
+    """How many pixels lie in [first, last]."""
+    return str(max(ends[1] - ends[0] + 1, 0))
+
+
 def interval(ends: tuple[int, int]) -> str:
     """[-3, 3]; nothing where it ends before it begins."""
     return f"[{ends[0]}, {ends[1]}]" if ends[0] <= ends[1] else "nothing"

@@ -118,14 +118,17 @@ def build(spec: ModelSpec, arguments: Mapping[str, Any], *, with_values: bool = 
     return build_found(find(spec), arguments, way="values" if with_values else "meta")
 
 
-def build_found(found: Found, arguments: Mapping[str, Any], *, way: str = "meta") -> Built:
+def build_found(
+    found: Found, arguments: Mapping[str, Any], *, way: str = "meta", seed: int = SEED
+) -> Built:
     """Build a model, if possible without allocating its weights.
 
     Args:
         found: which model.
         arguments: for its constructor.
         way: "meta"; "values" to follow the values of constants from the start, for a forward that
-            needs them; "real" for weights as the constructor makes them, by a fixed seed.
+            needs them; "real" for weights as the constructor makes them.
+        seed: of real weights.
 
     Raises:
         RequestError: an argument that the constructor refuses.
@@ -133,7 +136,7 @@ def build_found(found: Found, arguments: Mapping[str, Any], *, way: str = "meta"
     """
     spec, library = found.spec, found.library
     try:
-        model, values, real = _ways(found, arguments, way)
+        model, values, real = _ways(found, arguments, way, seed)
     except CnnscopeError:
         raise
     except (Exception, SystemExit) as error:
@@ -150,7 +153,7 @@ def build_found(found: Found, arguments: Mapping[str, Any], *, way: str = "meta"
     return Built(model.eval(), inputs, origin, values, accept, notes, real)
 
 
-def build_real(found: Found, arguments: Mapping[str, Any], device: str) -> Built:
+def build_real(found: Found, arguments: Mapping[str, Any], device: str, seed: int = SEED) -> Built:
     """Build a model on a device, with weights as its constructor makes them, by a fixed seed.
 
     The random state of the CPU and of the device is left as it was.
@@ -164,7 +167,7 @@ def build_real(found: Found, arguments: Mapping[str, Any], device: str) -> Built
 
     where = torch.device(device)
     with torch.random.fork_rng([where] if where.type == "cuda" else []), where:
-        built = build_found(found, arguments, way="real")
+        built = build_found(found, arguments, way="real", seed=seed)
     if any(t.is_meta for t in (*built.model.parameters(), *built.model.buffers())):
         raise RequestError(
             f"{printable(found.spec.text)}: its weights are not read from the file, so it cannot "
@@ -247,7 +250,9 @@ def _find(spec: ModelSpec) -> tuple[str, Library]:
     raise RequestError(f"no model called {printable(spec.text)!r}; {hint}")
 
 
-def _ways(found: Found, arguments: Mapping[str, Any], way: str) -> tuple[nn.Module, Any, str]:
+def _ways(
+    found: Found, arguments: Mapping[str, Any], way: str, seed: int
+) -> tuple[nn.Module, Any, str]:
     """Build on meta; with values for a constructor that looks at them; else with real weights.
 
     Returns:
@@ -281,7 +286,7 @@ def _ways(found: Found, arguments: Mapping[str, Any], way: str) -> tuple[nn.Modu
                 if found.own is None or not _asks_for_data(found, error):
                     raise
                 refused = refused or error
-        torch.manual_seed(SEED)
+        torch.manual_seed(seed)
         return made(), None, found.own.reason(refused) if found.own and refused else "asked"
     finally:
         torch.set_rng_state(random_state)

@@ -1,0 +1,162 @@
+"""The report of `cnnscope rf --verify`: as text, Markdown, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+import msgspec
+
+from cnnscope.records import AxisCheck, LayerCheck, VerifyReport
+from cnnscope.render import facts, units
+from cnnscope.render.page import Heading, Page, Table
+
+_COLUMNS = (
+    Heading("layer", left=True, least=12),
+    Heading("computed"),
+    Heading("measured"),
+    Heading("padding", drop=1),
+    Heading("canvas", drop=2),
+    Heading("", left=True),
+)
+_DIFFERENCES = 5  # told in full
+
+
+def page(report: VerifyReport) -> Page:
+    """Computed beside measured, and what came of it."""
+    rows = tuple(map(_cells, report.layers))
+    styles = tuple("bold" if check.verdict == "differs" else "" for check in report.layers)
+    table = Table(_COLUMNS, rows, styles if any(styles) else ())
+    return Page(report.source.name, facts.header(report), (table,), tuple(_sentences(report)))
+
+
+def _cells(check: LayerCheck) -> tuple[str, ...]:
+    path = f"{check.path} #{check.call}" if check.call > 1 else check.path
+    verdict = {"equal": "=", "differs": "differs", "not measured": "not measured"}[check.verdict]
+    return (
+        path,
+        units.field(check.field) if check.field else "?",
+        _measured(check),
+        units.same([_padding(c) for c in check.checks if c.how == "interior"] or [""]),
+        units.same(_once(str(c.canvas) for c in check.checks if c.how != "whole") or [""]),
+        verdict,
+    )
+
+
+def _measured(check: LayerCheck) -> str:
+    """In the words of the computed column."""
+    local = [c for c in check.checks if c.how != "whole"]
+    text = units.same([_size(c) for c in local]) if local else ""
+    steps = [_stride(c) for c in local]
+    if any(c.how == "whole" for c in check.checks):
+        seen = units.same([units.span_of(c.measured[0]) for c in check.checks if c.how == "whole"])
+        return f"{seen} px ({text})" if text else f"{seen} px"
+    return f"{text} /{units.same(steps)}" if set(steps) - {"1", ""} else text
+
+
+def _once(texts: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(texts))
+
+
+def _size(check: AxisCheck) -> str:
+    sizes = [b - a + 1 for a, b in check.measured]
+    text = units.span((min(sizes), max(sizes)))
+    return text if check.how == "interior" else f"{text} of {check.canvas}"
+
+
+def _stride(check: AxisCheck) -> str:
+    if check.how != "interior" or len(check.measured) < 2:
+        return ""
+    moved = check.measured[-1][0] - check.measured[0][0]
+    return f"{moved / (len(check.measured) - 1):.4g}"
+
+
+def _padding(check: AxisCheck) -> str:
+    """How far unit 0 would begin before the input, where all units are alike."""
+    starts = [a for a, _ in check.measured]
+    steps = {b - a for a, b in pairwise(starts)}
+    sizes = {b - a for a, b in check.measured}
+    if len(steps) != 1 or len(sizes) != 1:
+        return ""
+    return str(check.units[0] * steps.pop() - starts[0])
+
+
+def _sentences(report: VerifyReport) -> list[tuple[str, str]]:
+    verdicts = Counter(check.verdict for check in report.layers)
+    measured = verdicts["equal"] + verdicts["differs"]
+    lines = [
+        (
+            "verdict",
+            f"{verdicts['equal']} of {measured} measured fields equal the computed ones",
+        )
+    ]
+    lines += [("!", text) for text in _differences(report.layers)]
+    if len(report.layers) < report.total:
+        lines.append(
+            (
+                "chosen",
+                f"{len(report.layers)} of {units.plural(report.total, 'layer')}, each with another "
+                f"field, of {report.fields} different ones (--all measures every layer)",
+            )
+        )
+    reasons: dict[str, list[str]] = {}
+    for check in report.layers:
+        if check.verdict == "not measured":
+            reasons.setdefault(check.reason or "it could not be reached", []).append(check.path)
+    for reason, paths in reasons.items():
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        lines.append(("not measured", f"{paths[0]}{more}: {reason}"))
+    lines.append(("how", "gradient of a positive linear stand-in in float64"))
+    return lines + [("note", note) for note in report.notes]
+
+
+def _differences(checks: Sequence[LayerCheck]) -> list[str]:
+    found: list[str] = []
+    for check in checks:
+        for axis in check.checks:
+            if not axis.equal and len(found) < _DIFFERENCES:
+                found.append(f"{check.path}, axis {axis.axis}: {_difference(axis)}")
+    return found
+
+
+def _difference(check: AxisCheck) -> str:
+    if check.how == "whole":
+        seen = units.span(check.computed[0])
+        return f"computed {seen} px, measured {units.interval(check.measured[0])}"
+    pairs = zip(check.units, check.computed, check.measured, strict=True)
+    unit, computed, measured = next((p for p in pairs if p[1] != p[2]), (0, (0, -1), (0, -1)))
+    return (
+        f"unit {unit} of a canvas of {check.canvas} px: computed {units.interval(computed)}, "
+        f"measured {units.interval(measured)}"
+    )
+
+
+def to_csv(report: VerifyReport) -> str:
+    """One line per layer, axis and unit, raw numbers."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(
+        ("path", "call", "verdict", "axis", "how", "canvas", "unit", "computed_first",
+         "computed_last", "measured_first", "measured_last", "reason")
+    )  # fmt: skip
+    for check in report.layers:
+        head = (check.path, check.call, check.verdict)
+        if not check.checks:
+            writer.writerow((*head, *[""] * 8, check.reason))
+        for axis in check.checks:
+            known = axis.units if len(axis.units) == len(axis.computed) else ("",)
+            for unit, computed, measured in zip(known, axis.computed, axis.measured, strict=True):
+                writer.writerow((*head, axis.axis, axis.how, axis.canvas, unit, *computed,
+                                 *measured, check.reason))  # fmt: skip
+    return out.getvalue()
+
+
+def to_json(report: VerifyReport) -> str:
+    """The whole report, with each layer's verdict."""
+    built = msgspec.to_builtins(report)
+    for layer, check in zip(built["layers"], report.layers, strict=True):
+        layer["verdict"] = check.verdict
+    return msgspec.json.format(msgspec.json.encode(built), indent=2).decode() + "\n"

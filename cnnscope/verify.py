@@ -1,0 +1,524 @@
+"""From a trace and its model to the report of `cnnscope rf --verify`: computed beside measured."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import lcm
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cnnscope.analyses import growth, layers, receptive_field
+from cnnscope.errors import RequestError
+from cnnscope.records import (
+    AxisCheck,
+    AxisField,
+    Field,
+    LayerCheck,
+    LayerRow,
+    Shape,
+    Trace,
+    UnitMap,
+    VerifyReport,
+)
+
+if TYPE_CHECKING:
+    from cnnscope import probe
+
+CHOSEN = 30  # layers measured where nothing else is asked
+Progress = Callable[[int, int], None]  # done, of how many
+_UNITS = 3  # neighbouring units measured, at the least
+_MOST_UNITS = 9
+
+
+class _Task(NamedTuple):
+    """A layer to be measured."""
+
+    row: LayerRow
+    field: Field
+    target: probe.Target
+
+    @property
+    def axes(self) -> tuple[AxisField, ...]:
+        return self.field.axes
+
+
+class Chosen(NamedTuple):
+    """Layers whose fields are measured, and how many they stand for."""
+
+    rows: list[LayerRow]
+    total: int
+    fields: int
+
+
+def verify(
+    trace: Trace,
+    model: Any,
+    layer: str | None = None,
+    *,
+    every: bool = False,
+    progress: Progress = lambda *_: None,
+) -> VerifyReport:
+    """Measure receptive fields by the gradient of a linear stand-in, beside those computed.
+
+    Args:
+        trace: of the model.
+        model: the module, on the meta device.
+        layer: dotted path of the only layer; left out, the last layer of every different field,
+            at most `CHOSEN` of them.
+        every: each layer that has a field.
+        progress: told what is done.
+
+    Raises:
+        RequestError: there is no such layer, or nothing has a field.
+    """
+    fields = receptive_field.fields(trace)
+    rows = layers.rows(trace, fields)
+    chosen = choose(rows, fields, layer, every=every)
+    targets = _targets(trace)
+    tasks, refused = [], []
+    for row in chosen.rows:
+        field = fields[row.tensor]
+        if field is None or field.unknown:
+            refused.append(LayerCheck(row.path, row.call, (), reason="its field is not known"))
+        else:
+            target = _target(row, targets)
+            tasks.append(_Task(row, field, target))
+    measured = _Session(trace, model, progress).run(tasks)
+    found = {(c.path, c.call): c for c in (*refused, *measured)}
+    notes = () if trace.device == "meta" else ("the trace was made with values",)
+    return VerifyReport(
+        source=trace.source,
+        inputs=trace.input_specs,
+        device=trace.device,
+        layers=tuple(found[row.path, row.call] for row in chosen.rows),
+        total=chosen.total,
+        fields=chosen.fields,
+        notes=notes,
+    )
+
+
+def choose(
+    rows: Sequence[LayerRow],
+    fields: Sequence[Field | None],
+    layer: str | None,
+    *,
+    every: bool = False,
+    most: int = CHOSEN,
+) -> Chosen:
+    """The layers to be measured: one, every one, or the last of every different field.
+
+    Raises:
+        RequestError: there is no such layer, it sees no input, or nothing has a field.
+    """
+    if layer is not None:
+        row = layers.find(rows, layer)
+        if row.tensor < 0 or fields[row.tensor] is None:
+            raise RequestError(f"{layer}: sees nothing of the input")
+        return Chosen([row], 1, 1)
+    leaves = [row for row in rows if row.leaf and not row.minor
+              and (row.field or row.field_unknown)]  # fmt: skip
+    if not leaves:
+        raise RequestError("no layer of this model has a receptive field")
+    count = len({growth.seen(row) for row in leaves})
+    chosen = leaves if every else growth.different(leaves, most)
+    return Chosen(chosen, len(leaves), count)
+
+
+def _target(row: LayerRow, targets: Mapping[int, probe.Target]) -> probe.Target:
+    from cnnscope.probe import Target
+
+    if row.kind == "module":
+        return Target(row.path, row.call)
+    return targets.get(row.tensor, Target(row.path, 0))
+
+
+def _targets(trace: Trace) -> dict[int, probe.Target]:
+    """Where each operation's first output is made: module call, name, how manieth of that name."""
+    from cnnscope.probe import Target
+
+    times: Counter[int] = Counter()
+    calls: list[tuple[str, int]] = []
+    for call in trace.calls:
+        times[call.module] += 1
+        calls.append((trace.modules[call.module].path, times[call.module]))
+    seen: Counter[tuple[int, str]] = Counter()
+    found = {}
+    for record in trace.ops:
+        if record.call >= 0 and record.outputs and not record.name.startswith("cnnscope."):
+            key = (record.call, record.name)
+            found[record.outputs[0]] = Target(*calls[record.call], record.name, seen[key])
+            seen[key] += 1
+    return found
+
+
+# ------------------------------------------------------------------------------- measuring
+
+
+_Result = list[list[tuple[int, int]]] | str  # as `probe.measure` gives it
+_Grows = Mapping[int, Mapping[int, int]]  # tensor -> dimensions that grow with an axis: by how much
+
+
+class _Canvas(NamedTuple):
+    """A recorded forward, and which dimensions of its tensors grow with each axis."""
+
+    tape: probe.Tape
+    grows: tuple[_Grows, ...]
+    step: int  # by which the axis was grown
+    size: Shape  # of the axes
+
+
+class _Session:
+    """Canvases for one model, and what was measured on them."""
+
+    def __init__(self, trace: Trace, model: Any, progress: Progress) -> None:
+        self.model, self.progress = model, progress
+        self.shapes = [trace.tensors[t].shape for t in trace.inputs]
+        self.count = receptive_field.spatial_axes(trace)
+        self.size = self.shapes[0][-self.count :]
+        self.checks: dict[probe.Target, list[AxisCheck]] = {}
+        self.reasons: dict[probe.Target, str] = {}
+        self.done = self.total = 0
+        self.own: _Canvas | None = None
+        self.given: probe.Tape | None = None
+
+    def run(self, tasks: Sequence[_Task]) -> list[LayerCheck]:
+        self.total = len(tasks) * self.count
+        self.progress(0, self.total)
+        for axis in range(self.count):
+            regular = [t for t in tasks if _regular(t.field, axis)]
+            left = self._interior(regular, axis)
+            other = [t for t in tasks if not _regular(t.field, axis)]
+            self._at_input([*left, *other], axis)
+        self._whole([t for t in tasks if any(a.size is None for a in t.axes)])
+        return [self._check(task) for task in tasks]
+
+    def _check(self, task: _Task) -> LayerCheck:
+        checks = sorted(self.checks.get(task.target, ()), key=lambda c: (c.axis, c.how == "whole"))
+        reason = self.reasons.get(task.target, "")
+        return LayerCheck(task.row.path, task.row.call, task.axes, tuple(checks), reason)
+
+    def _advance(self) -> None:
+        self.done = min(self.done + 1, self.total)
+        self.progress(self.done, self.total)
+
+    # -- interior units of a canvas larger than their fields
+
+    def _interior(self, tasks: Sequence[_Task], axis: int) -> list[_Task]:
+        """Measure on canvases that suffice; the tasks that could not be are returned."""
+        queue = sorted(tasks, key=lambda t: _needed(t, axis))
+        left: list[_Task] = []
+        while queue:
+            least = _needed(queue[0], axis)
+            group = [t for t in queue if _needed(t, axis) <= 1.5 * least]
+            queue = queue[len(group) :]
+            canvas = self._larger(axis, _needed(group[-1], axis), group)
+            if canvas is None:
+                left += group
+                continue
+            again = self._compare(canvas, axis, group)
+            for task in again:  # before it is called a difference: more room on every side
+                roomy = self._larger(axis, 2 * _needed(task, axis), [task], roomy=True)
+                if roomy is None or self._compare(roomy, axis, [task], final=True):
+                    left.append(task)
+        return left
+
+    def _larger(
+        self, axis: int, needed: int, tasks: Sequence[_Task], *, roomy: bool = False
+    ) -> _Canvas | None:
+        """The smallest canvas of at least `needed` pixels on which the model runs as it does.
+
+        Its size leaves the remainder that the input leaves (some models pad by what is left), and
+        its other axes are as short as they can be.
+        """
+        strides = {int(a.stride) for t in tasks for a in t.axes if a.stride and a.stride >= 1}
+        period = lcm(*strides, 32)
+        for step in (period, self.size[axis]):
+            if step > 2048:
+                continue
+            rest = self.size[axis] % step
+            length = rest + -(-(needed - rest) // step) * step
+            for others in self._others(axis, step, roomy=roomy):
+                size = tuple(length if a == axis else n for a, n in enumerate(others))
+                canvas = self._record(size, axis, step, tasks)
+                if canvas is not None:
+                    return canvas
+        return None
+
+    def _others(self, axis: int, step: int, *, roomy: bool) -> Iterable[Shape]:
+        """Sizes for the other axes, ascending."""
+        if not roomy:
+            for short in (32, 64, 128):
+                yield tuple(
+                    n
+                    if a == axis or n <= short
+                    else n % step + -(-(short - n % step) // step) * step
+                    for a, n in enumerate(self.size)
+                )
+        yield self.size
+
+    def _record(self, size: Shape, axis: int, step: int, tasks: Sequence[_Task]) -> _Canvas | None:
+        """Record on a canvas; None if the model runs otherwise on one that is a step longer."""
+        from cnnscope import probe
+
+        tape = probe.record(self.model, self._inputs(size))
+        if any(t.target not in tape.targets for t in tasks):
+            return None
+        grows = self._growing(tape, size, axis, step)
+        if any(tape.targets[t.target][0] not in grows for t in tasks):
+            return None
+        return _Canvas(
+            tape, tuple(grows if a == axis else {} for a in range(self.count)), step, size
+        )
+
+    def _growing(self, tape: probe.Tape, size: Shape, axis: int, step: int) -> _Grows:
+        """Which dimensions grow with an axis, as far as the model runs alike on a longer one."""
+        from cnnscope import probe
+
+        longer = tuple(n + step * (a == axis) for a, n in enumerate(size))
+        return probe.growing(tape, probe.record(self.model, self._inputs(longer)))
+
+    def _inputs(self, size: Shape) -> list[Shape]:
+        return [(*shape[: len(shape) - self.count], *size) for shape in self.shapes]
+
+    def _compare(
+        self, canvas: _Canvas, axis: int, tasks: Sequence[_Task], *, final: bool = False
+    ) -> list[_Task]:
+        """Measure units in the middle of a canvas; the tasks that differ or could not be."""
+        from cnnscope import probe
+
+        grows = canvas.grows[axis]
+        roots = {}
+        for task in tasks:
+            root = _middle(canvas, grows, task, axis)
+            if root is not None and self._alone(task, axis, root.dim or 0):
+                roots[task.target] = root
+        found = probe.measure(canvas.tape, list(roots.values()), grows, self._advance)
+        left = []
+        for task in tasks:
+            result = found.get(task.target)
+            if result is None or isinstance(result, str):
+                if isinstance(result, str):
+                    self.reasons[task.target] = result
+                    continue
+                left.append(task)
+                continue
+            check = _interior_check(task, axis, canvas.size[axis], roots[task.target], result)
+            if check.equal or final:
+                self._note(task, check)
+            else:
+                left.append(task)
+        return left
+
+    def _note(self, task: _Task, check: AxisCheck) -> None:
+        self.checks.setdefault(task.target, []).append(check)
+
+    # -- the input's own size
+
+    def _at_input(self, tasks: Sequence[_Task], axis: int) -> None:
+        """Compare what units see of the input itself, borders and all."""
+        wanted = [t for t in tasks if t.field.maps[axis] is not None
+                  and t.target not in self.reasons]  # fmt: skip
+        if not wanted:
+            return
+        canvas = self._given()
+        rounds: dict[probe.Target, list[int]] = {}
+        for task in wanted:
+            dims = _dimensions(canvas, task, axis)
+            if isinstance(dims, str):
+                self.reasons[task.target] = dims
+            else:
+                rounds[task.target] = dims
+        found = self._along(canvas, [t for t in wanted if t.target in rounds], axis, rounds)
+        for task in wanted:
+            if task.target in found:
+                self._settle(task, axis, found[task.target])
+
+    def _along(
+        self,
+        canvas: _Canvas,
+        tasks: Sequence[_Task],
+        axis: int,
+        dims: Mapping[probe.Target, list[int]],
+    ) -> dict[probe.Target, list[tuple[probe.Root, _Result]]]:
+        """Measure some units along every dimension that may be the axis."""
+        from cnnscope import probe
+
+        found: dict[probe.Target, list[tuple[probe.Root, _Result]]] = {}
+        for turn in range(max(map(len, dims.values()), default=0)):
+            roots = [
+                probe.Root(t.target, dims[t.target][turn], _some(t.field.maps[axis]))
+                for t in tasks
+                if turn < len(dims[t.target])
+            ]
+            measured = probe.measure(canvas.tape, roots, canvas.grows[axis], self._advance)
+            for root in roots:
+                found.setdefault(root.target, []).append((root, measured[root.target]))
+        return found
+
+    def _settle(self, task: _Task, axis: int, found: Sequence[tuple[probe.Root, _Result]]) -> None:
+        """Compare along the dimension that moves what is seen: the axis is the one that does."""
+        good = [(root, result) for root, result in found if not isinstance(result, str)]
+        if not good:
+            self.reasons[task.target] = next(r for _, r in found if isinstance(r, str))
+            return
+        moving = [(root, r) for root, r in good if len({tuple(unit[axis]) for unit in r}) > 1]
+        if len(moving) > 1:
+            self.reasons[task.target] = "which of its dimensions is which cannot be told"
+            return
+        root, result = (moving or good)[0]
+        self._note(task, _input_check(task, axis, self.size[axis], root, result))
+
+    def _given(self) -> _Canvas:
+        """The input's own size, with what grows as far as the model runs alike on others."""
+        if self.own is None:
+            tape = self._tape()
+            grows = []
+            for axis in range(self.count):
+                some = [self._growing(tape, self.size, axis, n) for n in (32, self.size[axis])]
+                grows.append(max(some, key=len))
+            self.own = _Canvas(tape, tuple(grows), 0, self.size)
+        return self.own
+
+    def _tape(self) -> probe.Tape:
+        """The forward at the input's own size."""
+        from cnnscope import probe
+
+        if self.given is None:
+            self.given = probe.record(self.model, self._inputs(self.size))
+        return self.given
+
+    def _alone(self, task: _Task, axis: int, dim: int) -> bool:
+        """Whether a dimension holds an axis and nothing else, by its length at the input's size."""
+        tape = self._tape()
+        tensor, _ = tape.targets.get(task.target, (-1, 0))
+        return tensor < 0 or tape.shapes[tensor][dim] == task.axes[axis].units
+
+    def _whole(self, tasks: Sequence[_Task]) -> None:
+        """Compare how much of the input a function of the whole image sees."""
+        from cnnscope import probe
+
+        tasks = [t for t in tasks if t.target not in self.reasons]
+        if not tasks:
+            return
+        self.total += len(tasks)
+        canvas = self._given()
+        roots = [_anywhere(canvas, task) for task in tasks]
+        found = probe.measure(canvas.tape, roots, None, self._advance)
+        for task, root in zip(tasks, roots, strict=True):
+            result = found[task.target]
+            if isinstance(result, str):
+                self.reasons[task.target] = result
+                continue
+            for axis, field in enumerate(task.axes):
+                if field.size is None:
+                    self._note(task, _whole_check(field, axis, root, result[0][axis]))
+
+
+def _regular(field: Field, axis: int) -> bool:
+    units = field.maps[axis]
+    return units is not None and bool(units.first)
+
+
+def _units(units: UnitMap) -> int:
+    return min(max(_UNITS, len(units.first) + 1), _MOST_UNITS)
+
+
+def _needed(task: _Task, axis: int) -> int:
+    """Pixels for some neighbouring units and their fields, with room on both sides."""
+    units = task.field.maps[axis]
+    assert units is not None  # noqa: S101  only regular ones are asked
+    stride = -(-units.step // len(units.first))
+    extent = max(units.last) - min(units.first) + 1
+    return max(extent, 1) + (_units(units) + 1) * stride + 2 * (2 * stride + 8)
+
+
+def _middle(canvas: _Canvas, grows: _Grows, task: _Task, axis: int) -> probe.Root | None:
+    """Neighbouring units in the middle of the canvas; None where the layer does not grow."""
+    from cnnscope.probe import Root
+
+    if task.target not in canvas.tape.targets:
+        return None
+    tensor, _ = canvas.tape.targets[task.target]
+    dims = grows.get(tensor, {})
+    units = task.field.maps[axis]
+    if len(dims) != 1 or units is None:
+        return None
+    ((dim, increase),) = dims.items()
+    if abs(increase * units.step - canvas.step * len(units.first)) > units.step:
+        return None  # it holds some digits of the position only: the number of a window
+    size, count = canvas.tape.shapes[tensor][dim], _units(units)
+    # the unit whose field is centred on the canvas
+    middle = next(
+        (u for u in range(size) if sum(units.unclipped(u)) >= canvas.size[axis] - 1), size // 2
+    )
+    first = min(max(middle - count // 2, 0), max(size - count, 0))
+    return Root(task.target, dim, tuple(range(first, min(first + count, size))))
+
+
+def _some(units: UnitMap | None) -> tuple[int, ...]:
+    """The first, the middle and the last unit."""
+    count = len(units.lo) if units is not None else 0
+    return tuple(sorted({0, count // 2, count - 1}))
+
+
+def _dimensions(canvas: _Canvas, task: _Task, axis: int) -> list[int] | str:
+    """The dimensions of a layer's output that may be an axis, or why there is none."""
+    if task.target not in canvas.tape.targets:
+        return f"not reached: {canvas.tape.failure or 'it runs otherwise'}"
+    tensor, _ = canvas.tape.targets[task.target]
+    known = canvas.grows[axis].get(tensor)
+    shape, units = canvas.tape.shapes[tensor], task.axes[axis].units
+    if known is None and task.axes[axis].size is None:
+        return "it runs otherwise at other input sizes: what is of the whole image is not known"
+    fitting = [d for d in known or range(len(shape)) if shape[d] == units]
+    if not fitting or len(known or ()) > 1:
+        return "its positions do not lie along one dimension"
+    return fitting
+
+
+def _anywhere(canvas: _Canvas, task: _Task) -> probe.Root:
+    """A single position of a layer where it has any, else all of it."""
+    from cnnscope.probe import Root
+
+    axis = next(i for i, a in enumerate(task.axes) if a.size is None)
+    if task.target in canvas.tape.targets:
+        tensor, _ = canvas.tape.targets[task.target]
+        dims = tuple(canvas.grows[axis].get(tensor, ()))
+        if len(dims) == 1:
+            return Root(task.target, dims[0], (canvas.tape.shapes[tensor][dims[0]] // 2,))
+    return Root(task.target, None, ())
+
+
+def _interior_check(
+    task: _Task, axis: int, canvas: int, root: probe.Root, result: list[list[tuple[int, int]]]
+) -> AxisCheck:
+    units = task.field.maps[axis]
+    assert units is not None  # noqa: S101
+    computed = tuple(_interval(*units.unclipped(u)) for u in root.units)
+    measured = tuple(intervals[axis] for intervals in result)
+    return AxisCheck(axis, "interior", canvas, root.units, computed, measured, computed == measured)
+
+
+def _input_check(
+    task: _Task, axis: int, size: int, root: probe.Root, result: list[list[tuple[int, int]]]
+) -> AxisCheck:
+    units = task.field.maps[axis]
+    assert units is not None  # noqa: S101
+    computed = tuple(_interval(units.lo[u], units.hi[u]) for u in root.units)
+    measured = tuple(intervals[axis] for intervals in result)
+    return AxisCheck(axis, "input", size, root.units, computed, measured, computed == measured)
+
+
+def _whole_check(
+    field: AxisField, axis: int, root: probe.Root, measured: tuple[int, int]
+) -> AxisCheck:
+    least, most = field.clipped
+    extent = measured[1] - measured[0] + 1
+    return AxisCheck(
+        axis, "whole", field.input_size, root.units if root.dim is not None else (),
+        (field.clipped,), (measured,), least <= extent <= most,
+    )  # fmt: skip
+
+
+def _interval(first: int, last: int) -> tuple[int, int]:
+    return (first, last) if first <= last else (0, -1)

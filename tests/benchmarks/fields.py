@@ -1,0 +1,56 @@
+"""What receptive fields cost in `summary` without torch: trace to text with and without them.
+
+CPU time, interleaved.
+"""
+
+import statistics
+import sys
+import time
+
+from cnnscope.analyses import receptive_field
+from cnnscope.render import columns, terminal, view
+from cnnscope.report import report
+from cnnscope.run import trace_spec
+
+MODELS = ("resnet18", "densenet201", "efficientnet_b7", "efficientnet_v2_l", "regnet_y_128gf",
+          "inception_v3", "convnext_large", "maxvit_t")  # fmt: skip
+ROUNDS = 15
+
+
+def seconds(function, *arguments):
+    begin = time.process_time()
+    function(*arguments)
+    return time.process_time() - begin
+
+
+def summary(trace):
+    """What `cnnscope summary` does with a trace."""
+    made = report(trace)
+    shown = view.view(made, view.Options())
+    return terminal.summary(made, shown, columns.choose(columns.DEFAULT), width=120)
+
+
+def without(trace):
+    """The same where nothing has a field."""
+    fields = receptive_field.fields
+    receptive_field.fields = lambda trace: (None,) * len(trace.tensors)
+    try:
+        return summary(trace)
+    finally:
+        receptive_field.fields = fields
+
+
+def main(names):
+    for name in names:
+        trace = trace_spec(name)
+        summary(trace)
+        pairs = [(seconds(without, trace), seconds(summary, trace)) for _ in range(ROUNDS)]
+        bare, whole = (1e3 * statistics.median(times) for times in zip(*pairs, strict=True))
+        print(
+            f"{name:<18} without {bare:6.1f} ms   with {whole:6.1f} ms   "
+            f"fields {whole - bare:6.1f} ms, {100 * (whole - bare) / bare:5.1f} %"
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or MODELS)
