@@ -118,7 +118,7 @@ def write_bytes(content: bytes, path: Path) -> None:
     try:
         path.write_bytes(content)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise _unwritable(path, error, "--output") from error
 
 
 def note(text: str) -> None:
