@@ -674,6 +674,8 @@ class StackReport(msgspec.Struct, frozen=True):
     """The answer to `cnnscope stack`: the first row is what the others are compared with.
 
     `branches` of an Inception block: name, weights naive and reduced, MACs naive and reduced.
+    `timing` has a run for every row, without its single samples, and a comparison with the first
+    for every other; None where nothing was measured.
     """
 
     kernel: int | None
@@ -683,6 +685,7 @@ class StackReport(msgspec.Struct, frozen=True):
     asked: tuple[str, ...] = ()  # the user's own stacks among the rows
     block: str = ""
     branches: tuple[tuple[str, int, int, int, int], ...] = ()
+    timing: "BenchReport | None" = None
     schema_version: int = REPORT_SCHEMA
 
 

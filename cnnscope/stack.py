@@ -31,6 +31,7 @@ from cnnscope.spec import printable
 _COUNT = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _POOLS = ("max", "avg")
 _LARGEST = 101  # of the kernels that are compared
+_BESIDE = " | "  # between the branches of an Inception block
 _LARGEST_SIDE = 8192  # of the input: what every unit sees is computed
 
 # ------------------------------------------------------------------------------ the grammar
@@ -359,7 +360,7 @@ def inception_report(block: str) -> StackReport:
     for name in ("naive", "reduced"):
         texts = inception(block, naive=name == "naive")
         trace = draw_branches(texts, shape, name)
-        rows.append(_counted(name, " | ".join(texts), trace, None, None, None))
+        rows.append(_counted(name, _BESIDE.join(texts), trace, None, None, None))
         parts.append(_branches(trace))
     return StackReport(
         kernel=None,
@@ -382,6 +383,19 @@ def draw_branches(texts: Sequence[str], shape: Shape, name: str = "stack") -> Tr
         with sketch.block(f"branch{index + 1}"):
             outputs.append(_draw_layers(sketch, sketch.input, parse(text, shape[1]), text))
     return sketch.trace(sketch.cat(tuple(outputs)))
+
+
+def side_by_side(text: str) -> list[str]:
+    """The branches of a row's layers; of a plain stack the one that it is."""
+    return text.split(_BESIDE)
+
+
+def row_trace(row: StackRow, shape: Shape) -> Trace:
+    """The trace that a row of a report was counted from, on an input of (N, C, H, W)."""
+    texts = side_by_side(row.layers)
+    if len(texts) == 1:
+        return draw(row.layers, shape, row.name)
+    return draw_branches(texts, shape, row.name)
 
 
 def _branches(trace: Trace) -> list[LayerRow]:

@@ -14,6 +14,7 @@ from conftest import run_cli
 from cnnscope import bench
 from cnnscope.bench import loop, machine, programs, timers
 from cnnscope.cli import bench as command
+from cnnscope.cli.progress import Line
 from cnnscope.errors import RequestError
 from cnnscope.records import BenchReport, Ceilings, TensorSpec
 from cnnscope.render import bench as renderer
@@ -620,7 +621,7 @@ class Terminal(io.StringIO):
 def test_progress_is_shown_on_a_terminal_and_leaves_nothing(monkeypatch):
     terminal, times = Terminal(), iter([1.0, 1.05, 1.2])
     monkeypatch.setattr(sys, "stderr", terminal)
-    with command._Line(lambda: next(times)) as line:
+    with Line(lambda: next(times)) as line:
         for samples in (10, 20, 30):
             line.show(loop.Progress("measuring resnet18, batch 8", samples, 3.2))
     text = terminal.getvalue()

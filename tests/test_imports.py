@@ -69,6 +69,8 @@ def test_help_and_version_do_not_import_torch(arguments, shown):
         "import cnnscope.spec, cnnscope.ops, cnnscope.records, cnnscope.analyses.layers",
         "from cnnscope.cli import run; assert run(['summary', '--help']) == 0",
         "from cnnscope.cli import run; assert run(['stack']) == 0",
+        "from cnnscope.cli import run; run(['stack']); assert 'cnnscope.bench' not in sys.modules",
+        "from cnnscope.cli import run; assert run(['stack', '--time', '--seconds', '0']) == 2",
         "import cnnscope.explain, cnnscope.render.explain",
         "from cnnscope.cli import run; assert run(['summary', '--no-such-option']) == 2",
         "from cnnscope.cli import run; assert run(['summary', 'resnet18', '--input', '3x']) == 2",

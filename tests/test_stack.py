@@ -6,12 +6,14 @@ import csv
 import io
 import json
 
+import msgspec
 import pytest
 import torch
 from conftest import run_cli
-from torch import nn
 
+from cnnscope.bench import machine, stacks
 from cnnscope.errors import RequestError
+from cnnscope.records import Interval, Ratio
 from cnnscope.render import page as pages
 from cnnscope.render import stack as render
 from cnnscope.report import report
@@ -31,33 +33,6 @@ from cnnscope.tracer import trace
 
 def rows(kernel=7, channels=64, size=(56, 56), **options):
     return {row.layers: row for row in stack_report(kernel, channels, size, **options).rows}
-
-
-def module(text, channels):
-    """The same layers as modules of torch.nn."""
-    made, given = [], channels
-    for layer in parse(text, channels):
-        g = layer.geometry
-        if layer.form == "conv":
-            made.append(
-                nn.Conv2d(given, layer.channels, g.kernel_size, g.stride, g.padding, g.dilation,
-                          g.groups, bias=False)
-            )  # fmt: skip
-            made.append(nn.ReLU(inplace=True))
-        else:
-            kind = nn.MaxPool2d if layer.form == "max" else nn.AvgPool2d
-            made.append(kind(g.kernel_size, g.stride, g.padding))
-        given = layer.channels
-    return nn.Sequential(*made)
-
-
-class Branches(nn.Module):
-    def __init__(self, texts, channels):
-        super().__init__()
-        self.branches = nn.ModuleList(module(text, channels) for text in texts)
-
-    def forward(self, x):
-        return torch.cat([branch(x) for branch in self.branches], 1)
 
 
 TOTALS = ("params", "macs", "flops", "element_ops", "activation_bytes", "peak_activation_bytes",
@@ -86,14 +61,17 @@ STACKS = [
 
 @pytest.mark.parametrize("text", dict.fromkeys(STACKS))
 def test_a_drawn_stack_is_what_tracing_the_same_layers_gives(text):
-    real = trace(module(text, 8).to("meta"), (torch.empty(1, 8, 20, 23, device="meta"),))
+    real = trace(stacks.module(text, 8).to("meta"), (torch.empty(1, 8, 20, 23, device="meta"),))
     assert_same(draw(text, (1, 8, 20, 23)), real)
 
 
 @pytest.mark.parametrize("naive", [True, False])
 def test_a_drawn_inception_block_is_what_tracing_it_gives(naive):
     texts = inception("3a", naive=naive)
-    real = trace(Branches(texts, 192).to("meta"), (torch.empty(1, 192, 28, 28, device="meta"),))
+    real = trace(
+        stacks.module(" | ".join(texts), 192).to("meta"),
+        (torch.empty(1, 192, 28, 28, device="meta"),),
+    )
     drawn = report(draw_branches(texts, (1, 192, 28, 28)))
     for name in TOTALS:
         assert getattr(drawn.totals, name) == getattr(report(real).totals, name), name
@@ -250,6 +228,11 @@ def test_formats_hold_the_same_numbers():
         ("--input", "x"),
         ("--input", "9999"),
         ("--custom", "three 3x3"),
+        ("--device", "cpu"),
+        ("--seconds", "1"),
+        ("--time", "--device", "tpu"),
+        ("--time", "--seconds", "0"),
+        ("--time", "--custom", "31x31p0", "--input", "9"),
     ],
 )
 def test_a_request_that_cannot_be_is_one_message(arguments):
@@ -258,3 +241,130 @@ def test_a_request_that_cannot_be_is_one_message(arguments):
     assert result.out == ""
     assert result.err.startswith("cnnscope: ")
     assert result.err.count("\n") == 1
+
+
+# ------------------------------------------------------------------------------------ times
+
+TIMED = ("stack", "--time", "--seconds", "0.05", "--kernel", "5", "--channels", "4", "--input", "8")
+
+
+@pytest.fixture(scope="module")
+def measured():
+    """A run of what `TIMED` asks for, and one stack more."""
+    report = stack_report(5, 4, (8, 8), ["3x3/2,1x1@2C"])
+    return stacks.timed(report, "cpu", 0.05)
+
+
+@pytest.mark.parametrize(
+    "counted",
+    [stack_report(7, 8, (20, 23), ["max3x3/2,3x3", "3x3g2,dw3x3@2C"], 4), inception_report("4a")],
+    ids=["kernel", "inception"],
+)
+def test_what_is_timed_has_the_macs_of_the_table(counted):
+    for row in counted.rows:
+        built = stacks.module(row.layers, counted.channels).to("meta")
+        real = report(trace(built, (torch.empty(counted.input.shape, device="meta"),)))
+        assert real.totals.macs == row.macs
+        assert real.totals.params == row.weights
+        assert real.layers[0].output_shapes == (row.output,)
+
+
+def test_every_stack_is_timed_in_turns_and_held_against_the_first(measured):
+    timing = measured.timing
+    assert [run.label for run in timing.runs] == [row.name for row in measured.rows]
+    assert [run.work.macs for run in timing.runs] == [row.macs for row in measured.rows]
+    assert all(run.inputs == (measured.input,) for run in timing.runs)
+    assert all(run.statistics.median_ns > 0 for run in timing.runs)
+    assert {c.base for c in timing.comparisons} == {"one 5x5"}
+    assert [c.run for c in timing.comparisons] == list(range(1, len(measured.rows)))
+    assert all(c.interleaved for c in timing.comparisons)
+    assert timing.runs[0].settings.dtype == "float32"
+
+
+def test_more_layers_of_the_same_take_longer():
+    # 20 layers do 20 times the work of the last one; nothing on any machine hides a factor of 20
+    found = stacks.timed(stack_report(41, 4, (8, 8), ["3x3"]), "cpu", 0.05)
+    named = {run.label: run.statistics.median_ns for run in found.timing.runs}
+    assert named["20 3x3"] > 2 * named["3x3"]
+
+
+def test_signals_neither_vanish_nor_grow_in_deep_stacks():
+    # a hundred layers with torch's own weights would leave numbers that are subnormal
+    torch.manual_seed(0)
+    with torch.inference_mode():
+        out = stacks.module(",".join(["dw3x3", "1x1"] * 50), 32)(torch.rand(1, 32, 16, 16))
+    assert 1e-20 < out.abs().max() < 1e20
+
+
+def test_a_difference_that_cannot_be_seen_is_no_figure(measured):
+    def shown(verdict, ratio):
+        comparison = msgspec.structs.replace(
+            measured.timing.comparisons[0],
+            ratio=Ratio(ratio, Interval(ratio - 0.01, ratio + 0.01, 0.95), 0.01, verdict),
+        )
+        timing = msgspec.structs.replace(measured.timing, comparisons=(comparison,))
+        text = pages.text(render.page(msgspec.structs.replace(measured, timing=timing))).plain
+        return next(line for line in text.splitlines() if line.startswith("two 3x3"))
+
+    assert shown("slower", 1.5).endswith("x 1.500, slower    1.490-1.510")
+    assert shown("no difference visible", 1.002).endswith("no difference    0.992-1.012")
+    assert shown("too few samples", 1.5).endswith("too few samples")
+
+
+def test_warnings_are_in_the_words_of_bench(measured):
+    run = measured.timing.runs[0]
+    quiet = msgspec.structs.replace(run.statistics, drift=0.062)
+    run = msgspec.structs.replace(run, statistics=quiet, warnings=("drift", "threads"))
+    timing = msgspec.structs.replace(measured.timing, runs=(run, *measured.timing.runs[1:]))
+    text = pages.text(render.page(msgspec.structs.replace(measured, timing=timing))).plain
+    assert "! one 5x5 is unstable: its second half is +6.2 % beside the first" in text
+    assert "long and unsteady; set OMP_NUM_THREADS" in text
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_times_fit_a_terminal(measured, width):
+    text = pages.text(render.page(measured), width).plain
+    assert max(map(len, text.splitlines())) <= width
+    assert "to 5x5" in text
+    assert "too narrow" not in text
+
+
+def test_formats_hold_the_medians(measured):
+    timing = measured.timing
+    data = json.loads(render.to_json(measured))["timing"]
+    medians = [run.statistics.median_ns for run in timing.runs]
+    assert [run["statistics"]["median_ns"] for run in data["runs"]] == medians
+    lines = list(csv.DictReader(io.StringIO(render.to_csv(measured))))
+    assert [float(line["median_ns"]) for line in lines] == medians
+    assert [line["verdict"] for line in lines] == [
+        "", *(c.ratio.verdict for c in timing.comparisons)
+    ]  # fmt: skip
+    assert "| time | 95 % interval | to 5x5 |" in pages.markdown(render.page(measured))
+
+
+def test_the_command_times_an_inception_block():
+    result = run_cli("stack", "--time", "--seconds", "0.05", "--preset", "inception",
+                     "--block", "5a")  # fmt: skip
+    assert result.code == 0, result.err
+    assert "to naive" in result.out
+    assert "inference mode on cpu, float32, random weights" in result.out
+
+
+def test_the_command_writes_what_was_measured_as_csv():
+    result = run_cli(*TIMED, "--format", "csv")
+    assert result.code == 0, result.err
+    lines = list(csv.DictReader(io.StringIO(result.out)))
+    assert all(float(line["median_ns"]) > 0 and line["device"] == "cpu" for line in lines)
+
+
+def test_what_memory_cannot_hold_is_refused_with_a_remedy(monkeypatch):
+    monkeypatch.setattr(machine, "free_memory", lambda _: 1000)
+    result = run_cli(*TIMED)
+    assert result.code == 2
+    assert "cpu has 0.0 GiB free; use a smaller --channels or --input" in result.err
+
+
+def test_an_interrupted_run_shows_what_there_is_and_says_so(measured):
+    timing = msgspec.structs.replace(measured.timing, interrupted=True)
+    text = pages.text(render.page(msgspec.structs.replace(measured, timing=timing))).plain
+    assert "! interrupted: this is what had been measured" in text

@@ -7,7 +7,7 @@ told from the trace, before anything is allocated.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -33,6 +33,7 @@ from cnnscope.spec import DTYPES, FLOATS, printable
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from cnnscope.bench.programs import Prepared, RealModel
 
@@ -41,10 +42,22 @@ COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-
 
 
 @dataclass(frozen=True)
+class Network:
+    """A network that no specification names: its trace, and what makes it, with weights."""
+
+    trace: Trace
+    build: Callable[[], nn.Module]
+
+
+@dataclass(frozen=True)
 class Request:
-    """What is to be measured. `batches` is empty for the batch of the input."""
+    """What is to be measured. `batches` is empty for the batch of the input.
+
+    Where there are `networks`, `models` are their names and nothing else.
+    """
 
     models: tuple[str, ...]
+    networks: tuple[Network, ...] = ()
     device: str = "auto"
     inputs: tuple[str, ...] = ()
     batches: tuple[int, ...] = ()
@@ -58,6 +71,8 @@ class Request:
     threads: int | None = None
     seconds: float = 5.0
     per_layer: bool = False
+    ceilings: bool = True  # measure the machine's as well
+    smaller: str = "--batch-size, --input or --dtype"  # what to lower where memory runs out
 
 
 def check(request: Request) -> None:
@@ -175,19 +190,18 @@ class _Bench:
             except OutOfMemory as error:
                 where = f" at batch {batch}" if batch is not None else ""
                 if not self.runs:
-                    raise RequestError(f"{error}{where}; {self._smaller()}") from error
+                    raise RequestError(
+                        f"{error}{where}; use a smaller {self.request.smaller}"
+                    ) from error
                 self.notes.append(f"stopped{where}: {error}")
                 return
             if self.interrupted:
                 return
 
-    def _smaller(self) -> str:
-        return "use a smaller --batch-size, --input or --dtype"
-
     def _batch(self, batch: int | None) -> None:
         """Measure all models at one batch size, in turns."""
         self._say(f"tracing {', '.join(self.labels)}", batch)
-        traces = [self._trace(model, batch) for model in self.request.models]
+        traces = [self._trace(index, batch) for index in range(len(self.labels))]
         self._check_memory(traces)
         self._build()
         prepared = []
@@ -206,7 +220,9 @@ class _Bench:
         for index, trace in enumerate(traces):
             self._add(index, trace, prepared[index])
         if not interrupted:
-            if self.ceilings is None:  # after the first runs: what it allocates is not theirs
+            if (
+                self.ceilings is None and self.request.ceilings
+            ):  # after the first runs: what it allocates is not theirs
                 self._say("measuring this machine's ceilings", None)
                 self.ceilings = self._ceilings()
             self._look_closer(traces, prepared)
@@ -270,10 +286,12 @@ class _Bench:
 
     # -- what it needs
 
-    def _trace(self, model: str, batch: int | None) -> Trace:
+    def _trace(self, index: int, batch: int | None) -> Trace:
+        if self.request.networks:
+            return self.request.networks[index].trace
         dtype = None if self.settings.dtype == "float32" else self.settings.dtype
         return trace_spec(
-            model,
+            self.request.models[index],
             inputs=self.request.inputs,
             arguments=self.request.arguments,
             num_classes=self.request.num_classes,
@@ -284,7 +302,8 @@ class _Bench:
     def _build(self) -> None:
         from cnnscope.bench.programs import RealModel
 
-        for label, model in zip(self.labels, self.request.models, strict=True):
+        networks = self.request.networks
+        for index, (label, model) in enumerate(zip(self.labels, self.request.models, strict=True)):
             if len(self.models) < len(self.labels):
                 self._say(f"building {label} on {self.device}", None)
                 self.models.append(
@@ -294,6 +313,7 @@ class _Bench:
                         self.device,
                         self.request.arguments,
                         self.request.num_classes,
+                        networks[index].build if networks else None,
                     )
                 )
 

@@ -37,6 +37,7 @@ class RealModel:
         device: torch.device,
         arguments: Mapping[str, Any] | None = None,
         num_classes: int | None = None,
+        build: Callable[[], nn.Module] | None = None,
     ) -> None:
         import torch
 
@@ -44,17 +45,21 @@ class RealModel:
         self.resident_before = machine.resident(reset=True)
         before = self._allocated()
         dtype = None if settings.dtype == "float32" else settings.dtype
+        self.model: nn.Module
+        self.close: Callable[[], None]
         with translated(spec, settings):
-            built, self.close = run.real_model(
-                spec, str(device), arguments=arguments, num_classes=num_classes, dtype=dtype
-            )
-            self.as_list = built.inputs.as_list
+            if build is not None:
+                self.model, self.as_list, self.close = build().to(device), False, lambda: None
+            else:
+                built, self.close = run.real_model(
+                    spec, str(device), arguments=arguments, num_classes=num_classes, dtype=dtype
+                )
+                self.model, self.as_list = built.model, built.inputs.as_list
             if settings.mode == "train" and self.as_list:
                 raise RequestError(
                     f"{printable(spec)}: training needs targets, which are not made up here; "
                     "use --mode forward"
                 )
-            self.model: nn.Module = built.model
             if settings.channels_last:
                 _to_channels_last(self.model)
             self.model.train(settings.mode == "train")

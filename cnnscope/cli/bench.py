@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import re
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional, Self
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 from typer.core import TyperCommand
@@ -16,7 +13,6 @@ from cnnscope.cli import options
 from cnnscope.errors import RequestError
 
 if TYPE_CHECKING:
-    from cnnscope.bench.loop import Progress
     from cnnscope.records import BenchReport
 
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?) ?%?")
@@ -116,6 +112,7 @@ def bench(
     meanwhile hits all of them.
     """
     from cnnscope.cli import out
+    from cnnscope.cli.progress import Line
 
     limit = _limit(fail_if_slower, compared=against is not None or len(models) > 1)
     for path, option in ((output, "--output"), (save, "--save")):
@@ -143,7 +140,7 @@ def bench(
     )
     question.check(request)
     saved = _saved(against)
-    with _Line() as line:
+    with Line() as line:
         report = question.bench(request, line.show)
     if saved is not None and against is not None:
         report = question.with_saved(report, saved, str(against))
@@ -191,38 +188,3 @@ def _saved(path: Path | None) -> BenchReport | None:
             f"--against {path}: cannot be read ({error.strerror or error})"
         ) from error
     return compare.read(data, str(path))
-
-
-class _Line:
-    """Progress: one line on stderr that is overwritten and leaves nothing; on a terminal only."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.clock, self.next = clock, 0.0
-        self.shown = sys.stderr.isatty()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.shown:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
-
-    def show(self, progress: Progress) -> None:
-        """Write where things stand, ten times a second at most."""
-        now = self.clock()
-        measuring = progress.seconds_left >= 0
-        if not self.shown or (measuring and now < self.next):
-            return
-        self.next = now + 0.1
-        text = progress.what
-        if measuring:
-            text += f": {progress.samples:,} samples, {progress.seconds_left:.0f} s left"
-        sys.stderr.write(f"\r\x1b[K{text[: _width() - 1]}")
-        sys.stderr.flush()
-
-
-def _width() -> int:
-    import shutil
-
-    return shutil.get_terminal_size().columns

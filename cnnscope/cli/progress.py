@@ -1,4 +1,4 @@
-"""How far long work has come: a bar on stderr, at a terminal only."""
+"""How far long work has come: a bar or a line on stderr, at a terminal only."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from cnnscope.bench.loop import Progress
 
 _PATIENCE = 0.5  # seconds before there is anything to show
 
@@ -55,3 +59,38 @@ def _bar(title: str, total: int, done: int) -> tuple[Callable[[str], None], Call
     task = bar.add_task(title, total=total, completed=done, name="")
     bar.start()
     return lambda name: bar.update(task, advance=1, name=name), bar.stop
+
+
+class Line:
+    """How a measurement stands: a line on stderr, overwritten and removed; at a terminal only."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock, self.next = clock, 0.0
+        self.shown = sys.stderr.isatty()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+    def show(self, progress: Progress) -> None:
+        """Write where things stand, ten times a second at most."""
+        now = self.clock()
+        measuring = progress.seconds_left >= 0
+        if not self.shown or (measuring and now < self.next):
+            return
+        self.next = now + 0.1
+        text = progress.what
+        if measuring:
+            text += f": {progress.samples:,} samples, {progress.seconds_left:.0f} s left"
+        sys.stderr.write(f"\r\x1b[K{text[: _width() - 1]}")
+        sys.stderr.flush()
+
+
+def _width() -> int:
+    import shutil
+
+    return shutil.get_terminal_size().columns

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from cnnscope.cli import options
 from cnnscope.errors import RequestError
+
+if TYPE_CHECKING:
+    from cnnscope.records import StackReport
 
 
 class Preset(str, Enum):
@@ -50,9 +53,22 @@ def stack(
         Optional[str],
         typer.Option("--block", metavar="3a..5b", help="Inception block. Left out: 3a."),
     ] = None,
+    time: Annotated[
+        bool, typer.Option("--time", help="Measure each on this machine as well, in turns.")
+    ] = False,
+    device: Annotated[
+        Optional[str],
+        typer.Option(
+            "--device", metavar="cpu|cuda[:N]|mps|auto", help="Where to measure. Left out: cpu."
+        ),
+    ] = None,
+    seconds: Annotated[
+        Optional[float],
+        typer.Option("--seconds", metavar="S", help="For each stack that is timed. Left out: 1."),
+    ] = None,
     format_: options.FormatOption = options.Format.TABLE,
     output: options.Output = None,
-) -> None:
+) -> int:
     """What stacks of small kernels cost against one large kernel that sees as much.
 
     Example: cnnscope stack --kernel 7 --channels 64 --input 56x56
@@ -61,12 +77,19 @@ def stack(
     dD dilation, gG groups, pP padding (left out: what keeps the size at stride 1), @N channels
     (128, C, 2C, C/4; left out: as many as come in). dw is depthwise, max and avg are pools.
     Such as 3x3,3x3/2,1x1@2C or dw7x7,1x1 or 3x3d2g32. No biases; a ReLU behind each convolution.
+
+    --time runs forwards in inference mode, in float32 with random weights, on the input counted.
     """
     from cnnscope.cli import out
     from cnnscope.render import stack as render
     from cnnscope.stack import inception_report, stack_report
 
     out.check_writable(output)
+    if not time:
+        _refuse({"--device": device, "--seconds": seconds}, "it needs --time")
+    on, budget = "cpu" if device is None else device, 1.0 if seconds is None else seconds
+    if time:
+        _check_timing(on, budget)
     if preset is None:
         _refuse({"--block": block}, "it needs --preset inception")
         size = _size("56x56" if input_ is None else input_)
@@ -77,7 +100,25 @@ def stack(
         given |= {"--custom": custom, "--bottleneck": bottleneck}
         _refuse(given, "--preset inception has the sizes of GoogLeNet's blocks (--block)")
         report = inception_report("3a" if block is None else block)
+    if time:
+        report = _timed(report, on, budget)
     out.write_report(report, render, format_.value, output)
+    return 130 if report.timing is not None and report.timing.interrupted else 0
+
+
+def _check_timing(device: str, seconds: float) -> None:
+    """Refuse what cannot be, before anything is counted."""
+    from cnnscope import bench
+
+    bench.check(bench.Request((), device=device, seconds=seconds))
+
+
+def _timed(report: StackReport, device: str, seconds: float) -> StackReport:
+    from cnnscope.bench import stacks
+    from cnnscope.cli.progress import Line
+
+    with Line() as line:
+        return stacks.timed(report, device, seconds, line.show)
 
 
 def _refuse(given: Mapping[str, object], reason: str) -> None:

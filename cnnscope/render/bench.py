@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from cnnscope.records import BenchReport, BenchRun, Comparison, Environment, Launch, LayerTime
+from cnnscope.records import (
+    BenchReport,
+    BenchRun,
+    BenchStatistics,
+    Comparison,
+    Environment,
+    Launch,
+    LayerTime,
+    Ratio,
+)
 from cnnscope.render import units
 from cnnscope.render.page import Heading, Page, Table
 
@@ -85,7 +94,12 @@ def _header(report: BenchReport) -> str:
     parts += [numbers, settings.mode]
     parts += ["channels last"] if settings.channels_last else []
     parts += [f"compiled ({settings.compile})"] if settings.compile else []
-    return " · ".join([device, *parts, f"torch {where.torch.partition('+')[0]}"])
+    return " · ".join([device, *parts, f"torch {torch_version(report)}"])
+
+
+def torch_version(report: BenchReport) -> str:
+    """2.15.0, without what it was built with."""
+    return report.environment.torch.partition("+")[0]
 
 
 def _inputs(report: BenchReport) -> str:
@@ -120,8 +134,7 @@ def _latency_cells(run: BenchRun) -> tuple[str, ...]:
     return (
         run.label,
         units.integer(run.batch),
-        units.duration(s.median_ns),
-        units.durations(s.interval.low, s.interval.high) if s.interval else "",
+        *median_cells(s),
         units.duration(s.q3_ns - s.q1_ns),
         units.duration(s.min_ns),
         *(units.duration(p) if p is not None else "" for p in (s.p90_ns, s.p95_ns, s.p99_ns)),
@@ -135,16 +148,28 @@ def _latency_cells(run: BenchRun) -> tuple[str, ...]:
 def _compared(report: BenchReport) -> Iterator[tuple[str, ...]]:
     for c in report.comparisons:
         r = c.ratio
-        interval = f"{units.ratio(r.interval.low)}-{units.ratio(r.interval.high)}"
         yield (
             c.other,
             units.integer(report.runs[c.run].batch),
             c.base,
             f"x {units.ratio(r.ratio)}",
-            interval if r.verdict != "too few samples" else "",
+            ratio_interval(r),
             units.share(r.noise_floor),
             r.verdict,
         )
+
+
+def ratio_interval(r: Ratio) -> str:
+    """0.540-0.562; nothing where there are too few samples for one."""
+    if r.verdict == "too few samples":
+        return ""
+    return f"{units.ratio(r.interval.low)}-{units.ratio(r.interval.high)}"
+
+
+def median_cells(s: BenchStatistics) -> tuple[str, str]:
+    """The median, and its interval where there is one."""
+    interval = units.durations(s.interval.low, s.interval.high) if s.interval else ""
+    return units.duration(s.median_ns), interval
 
 
 def _limits(report: BenchReport) -> Table:
@@ -209,12 +234,12 @@ def _layer_cells(layer: LayerTime, total: float) -> tuple[str, ...]:
 
 def _sentences(report: BenchReport) -> list[tuple[str, str]]:
     lines = [("!", "interrupted: this is what had been measured")] if report.interrupted else []
-    lines += [("!", warning) for run in report.runs for warning in _warnings(run, report)]
+    lines += [("!", warning) for run in report.runs for warning in warnings(run, report, REMEDIES)]
     lines += [("first call", ", ".join(_first_call(run, report) for run in report.runs))]
     lines += [("layers", _sum_of_layers(run, report)) for run in report.runs if run.layers]
     lines += [("ceilings", text) for text in _ceilings(report)]
     lines += [("launches", _launches(run, run.launch)) for run in report.runs if run.launch]
-    lines += [("machine", _machine(report.environment, report.runs[0]))]
+    lines += [("machine", machine(report.environment, report.runs[0]))]
     lines += [("differs", text) for text in _differences(report.comparisons)]
     if report.runs[0].settings.mode == "train":
         lines.append(("note", "MACs are the forward's; backward is not counted"))
@@ -226,8 +251,14 @@ def _named(run: BenchRun, report: BenchReport) -> str:
     return f"{run.label} at batch {run.batch}" if several else run.label
 
 
-def _warnings(run: BenchRun, report: BenchReport) -> Iterator[str]:
-    """What was found to be wrong with a run, in words."""
+REMEDIES = {
+    "launch-bound": "use a larger batch or --compile reduce-overhead",
+    "threads": "use --threads",
+}
+
+
+def warnings(run: BenchRun, report: BenchReport, remedies: Mapping[str, str]) -> Iterator[str]:
+    """What was found to be wrong with a run, in words; remedies are the command's options."""
     s, name = run.statistics, _named(run, report)
     if "drift" in run.warnings:
         yield (
@@ -242,13 +273,12 @@ def _warnings(run: BenchRun, report: BenchReport) -> Iterator[str]:
     if "launch-bound" in run.warnings and run.launch:
         yield (
             f"{name} is launch-bound: enqueueing takes {units.duration(run.launch.enqueue_ns)}, "
-            f"the device needs {units.duration(run.launch.device_ns)}; use a larger batch or "
-            "--compile reduce-overhead"
+            f"the device needs {units.duration(run.launch.device_ns)}; {remedies['launch-bound']}"
         )
     if "threads" in run.warnings and run is report.runs[0]:
         yield (
             f"{units.plural(run.settings.threads, 'thread')} on {_cores(report.environment)}: "
-            "threads that wait for a core make times long and unsteady; use --threads"
+            f"threads that wait for a core make times long and unsteady; {remedies['threads']}"
         )
 
 
@@ -287,7 +317,8 @@ def _launches(run: BenchRun, launch: Launch) -> str:
     )
 
 
-def _machine(e: Environment, run: BenchRun) -> str:
+def machine(e: Environment, run: BenchRun) -> str:
+    """What it ran on, and in which state that was."""
     parts = [e.cpu, _cores(e), f"{units.plural(run.settings.threads, 'thread')}"]
     if e.load is not None:
         parts.append(f"load {e.load:.1f} before")
@@ -342,13 +373,13 @@ def wall_ns(run: BenchRun) -> float | None:
 # ------------------------------------------------------------------------------------ data
 
 
-_STATISTICS = (
+STATISTICS = (
     "count median_ns interval_low_ns interval_high_ns mean_ns min_ns max_ns q1_ns q3_ns p90_ns "
     "p95_ns p99_ns drift outliers"
 ).split()
 _CSV = (
     *("model", "batch", "device", "mode", "dtype", "amp", "channels_last", "compile", "threads"),
-    *_STATISTICS,
+    *STATISTICS,
     *("wall_ns", "first_call_ns", "images_per_second", "macs", "bytes", "flops_per_second"),
     *("bytes_per_second", "allocated", "reserved", "resident", "enqueue_ns", "device_ns"),
     "warnings",
@@ -374,22 +405,26 @@ def to_csv(report: BenchReport) -> str:
 
 
 def _csv_row(run: BenchRun) -> list[object]:
-    s, x, m, launch = run.statistics, run.settings, run.memory, run.launch
-    interval = s.interval
-    ends = {
-        "interval_low_ns": interval and interval.low,
-        "interval_high_ns": interval and interval.high,
-    }
+    x, m, launch = run.settings, run.memory, run.launch
     return [
         *(run.label, run.batch, x.device, x.mode, x.dtype, x.amp, int(x.channels_last)),
         *(x.compile, x.threads),
-        *(ends[name] if name in ends else getattr(s, name) for name in _STATISTICS),
+        *statistics(run.statistics),
         *(wall_ns(run), run.first_call_ns, images_per_second(run), run.work.macs),
         *(run.work.nbytes, flops_per_second(run), bytes_per_second(run)),
         *(m.allocated, m.reserved, m.resident),
         *((launch.enqueue_ns, launch.device_ns) if launch else (None, None)),
         " ".join(run.warnings),
     ]
+
+
+def statistics(s: BenchStatistics) -> list[object]:
+    """The values of `STATISTICS`."""
+    ends = {
+        "interval_low_ns": s.interval and s.interval.low,
+        "interval_high_ns": s.interval and s.interval.high,
+    }
+    return [ends[name] if name in ends else getattr(s, name) for name in STATISTICS]
 
 
 def to_json(report: BenchReport) -> str:

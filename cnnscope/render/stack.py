@@ -8,8 +8,8 @@ from math import prod
 
 import msgspec
 
-from cnnscope.records import StackReport, StackRow
-from cnnscope.render import units
+from cnnscope.records import Ratio, StackReport, StackRow
+from cnnscope.render import bench, units
 from cnnscope.render.page import Heading, Page, Table
 
 _VGG = "(Simonyan and Zisserman 2014, section 2.3)"
@@ -52,10 +52,11 @@ def _stacks(report: StackReport) -> Page:
     if differ:
         headings = (*headings, Heading("of its MACs", drop=3))
     rows = tuple(_cells(row, first, differ=differ) for row in report.rows)
+    table = _with_times(Table(headings, rows), report, first.layers)
     return Page(
         f"stacks that see {first.layers}",
         f"C = {report.channels} channels · input {report.input}",
-        (Table(headings, rows),),
+        (table,),
         tuple(_sentences(report)),
     )
 
@@ -87,8 +88,7 @@ def _sentences(report: StackReport) -> list[tuple[str, str]]:
         lines.append(("depth", f"{_compared(threes, first)} {_VGG}"))
     lines += [("holes", text) for row in report.rows if (text := _holes(row))]
     lines += [("!", _reaches(row, report)) for row in report.rows[1:] if _short(row, first)]
-    lines.append(("counted", _COUNTED))
-    return lines
+    return [*lines, ("counted", _COUNTED), *_timing(report)]
 
 
 def _compared(row: StackRow, first: StackRow) -> str:
@@ -127,6 +127,53 @@ def _reaches(row: StackRow, report: StackReport) -> str:
     return sentence + f"against {theirs} of one {shown}" + (f" ({less} fewer)" if less else "")
 
 
+# ----------------------------------------------------------------------------------- times
+
+_TIMES = (Heading("time"), Heading("95 % interval"))
+_REMEDIES = {
+    "launch-bound": "use larger --channels or a larger --input",
+    "threads": "set OMP_NUM_THREADS",
+}
+
+
+def _with_times(table: Table, report: StackReport, first: str) -> Table:
+    """The table with what was measured, in a second part where a terminal is narrow."""
+    timing = report.timing
+    if timing is None:
+        return table
+    ratios = {c.run: c.ratio for c in timing.comparisons}
+    rows = tuple(
+        (*row, *bench.median_cells(run.statistics), *_ratio_cells(ratios.get(index)))
+        for index, (row, run) in enumerate(zip(table.rows, timing.runs, strict=True))
+    )
+    compared = (Heading(f"to {first}"), Heading("95 % interval"))
+    return Table((*table.headings, *_TIMES, *compared), rows, repeat=1)
+
+
+def _ratio_cells(ratio: Ratio | None) -> tuple[str, str]:
+    """A ratio such as x 0.551, faster, and its interval; the first stack has none."""
+    if ratio is None:
+        return "", ""
+    said = {"no difference visible": "no difference", "too few samples": "too few samples"}
+    shown = said.get(ratio.verdict, f"x {units.ratio(ratio.ratio)}, {ratio.verdict}")
+    return shown, bench.ratio_interval(ratio)
+
+
+def _timing(report: StackReport) -> list[tuple[str, str]]:
+    timing = report.timing
+    if timing is None:
+        return []
+    first = timing.runs[0]
+    lines = [("!", "interrupted: this is what had been measured")] if timing.interrupted else []
+    lines += [("!", text) for run in timing.runs for text in bench.warnings(run, timing, _REMEDIES)]
+    how = (
+        f"median forward in inference mode on {first.settings.device}, {first.settings.dtype}, "
+        f"random weights, torch {bench.torch_version(timing)}; in turns, "
+        f"{first.settings.seconds:g} s for each; no difference: none beyond the noise of this run"
+    )
+    return [*lines, ("timed", how), ("machine", bench.machine(timing.environment, first))]
+
+
 # ------------------------------------------------------------------------------- Inception
 
 
@@ -151,10 +198,11 @@ def _inception(report: StackReport) -> Page:
         *((row.name, row.layers) for row in report.rows),
         ("depth", f"{grows}, as its pool keeps them all; the reduced one {reduced.output[1]}"),
         ("counted", _COUNTED),
+        *_timing(report),
         ("source", "Szegedy et al. 2015, Table 1 and Figure 2"),
     ]
     header = f"GoogLeNet's {report.block} · input {report.input}"
-    tables = (Table(_INCEPTION, rows), Table(_BRANCHES, branches))
+    tables = (_with_times(Table(_INCEPTION, rows), report, "naive"), Table(_BRANCHES, branches))
     return Page("Inception, naive and reduced", header, tables, tuple(below))
 
 
@@ -171,8 +219,8 @@ def to_csv(report: StackReport) -> str:
     """One line per stack, raw numbers."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow((*_CSV, "output", "field", "stride", "read"))
-    for row in report.rows:
+    writer.writerow((*_CSV, "output", "field", "stride", "read", *_time_names(report)))
+    for row, times in zip(report.rows, _times(report), strict=True):
         writer.writerow(
             (
                 *(getattr(row, name) for name in _CSV),
@@ -180,9 +228,40 @@ def to_csv(report: StackReport) -> str:
                 "x".join(str(a.local_size) for a in row.field),
                 "x".join(str(a.stride) for a in row.field),
                 "" if row.read is None else prod(row.read),
+                *times,
             )
         )
     return out.getvalue()
+
+
+_RATIO = ("ratio", "ratio_low", "ratio_high", "noise_floor", "verdict")
+
+
+def _time_names(report: StackReport) -> tuple[str, ...]:
+    return ("device", *bench.STATISTICS, *_RATIO, "warnings") if report.timing else ()
+
+
+def _times(report: StackReport) -> list[list[object]]:
+    """What was measured of every row; nothing where nothing was."""
+    timing = report.timing
+    if timing is None:
+        return [[] for _ in report.rows]
+    ratios = {c.run: c.ratio for c in timing.comparisons}
+    return [
+        [
+            run.settings.device,
+            *bench.statistics(run.statistics),
+            *_ratio_values(ratios.get(index)),
+            " ".join(run.warnings),
+        ]
+        for index, run in enumerate(timing.runs)
+    ]
+
+
+def _ratio_values(r: Ratio | None) -> list[object]:
+    if r is None:
+        return [None] * len(_RATIO)
+    return [r.ratio, r.interval.low, r.interval.high, r.noise_floor, r.verdict]
 
 
 def to_json(report: StackReport) -> str:
