@@ -326,6 +326,9 @@ def test_times_fit_a_terminal(measured, width):
     text = pages.text(render.page(measured), width).plain
     assert max(map(len, text.splitlines())) <= width
     assert "to 5x5" in text
+    heading = next(line for line in text.splitlines() if "to 5x5" in line)
+    assert "time" in heading
+    assert heading.count("95 % interval") == 2
     assert "too narrow" not in text
 
 

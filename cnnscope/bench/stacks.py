@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from torch import nn
 
 from cnnscope import bench
-from cnnscope.bench.loop import Report
+from cnnscope.bench.loop import Progress, Report
 from cnnscope.records import StackReport
 from cnnscope.stack import parse, row_trace, side_by_side
 
@@ -89,6 +89,11 @@ def timed(
         ceilings=False,
         smaller="--channels or --input" if report.kernel is not None else "--block",
     )
-    found = bench.bench(request, tell)
+
+    def brief(progress: Progress) -> None:
+        measuring = progress.seconds_left >= 0
+        tell(progress._replace(what=f"measuring {len(networks)} stacks") if measuring else progress)
+
+    found = bench.bench(request, brief)
     runs = tuple(replace(run, samples_ns=()) for run in found.runs)
     return replace(report, timing=replace(found, runs=runs))

@@ -48,6 +48,7 @@ def page(report: StackReport) -> Page:
 def _stacks(report: StackReport) -> Page:
     first = report.rows[0]
     differ = any(row.macs * first.weights != row.weights * first.macs for row in report.rows)
+    differ = differ or report.timing is not None  # times are held against MACs
     headings: tuple[Heading, ...] = (*_ROWS, Heading(f"of {first.layers}"))
     if differ:
         headings = (*headings, Heading("of its MACs", drop=3))
