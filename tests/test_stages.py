@@ -294,6 +294,25 @@ def test_branches_of_branches():
     assert [pairs(b) for b in branches[1][1].branches] == [[(1, 384)], [(3, 384)]]
 
 
+class Normalised(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
+        self.norm = nn.LocalResponseNorm(5)
+        self.pool = nn.AvgPool2d((3, 1), 1, (1, 0))
+
+    def forward(self, x):
+        x = nn.functional.local_response_norm(self.conv1(self.norm(x)), 3)
+        return self.conv2(self.pool(x))
+
+
+def test_a_norm_that_averages_over_channels_is_no_pool():
+    # both norms pool their squares along an axis of channels; the pool along H is one
+    (stage,) = table_of(Normalised(), 3, 8, 8).stages
+    assert stage.output == (8, 8)
+    assert cells(stage) == [([(3, 6)], 1), (["average pool"], 1), ([(3, 6)], 1)]
+
+
 class Twice(nn.Module):
     def __init__(self):
         super().__init__()
