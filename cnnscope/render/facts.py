@@ -2,6 +2,7 @@
 
 from cnnscope.budget import Excess
 from cnnscope.records import (
+    CheckReport,
     DiffSide,
     ExplainReport,
     FieldReport,
@@ -20,6 +21,7 @@ def header(
     | FieldReport
     | UnitReport
     | DiffSide
+    | CheckReport
     | ModelStages
     | ExplainReport
     | ModelExplanation,
