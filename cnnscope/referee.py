@@ -109,9 +109,10 @@ def at_another_input(trace: Trace, elsewhere: Trace, count: Count) -> Verdict:
         count: what is published.
     """
     ours, there = Known(trace), Known(elsewhere)
-    inputs = ", ".join("x".join(map(str, spec.shape)) for spec in elsewhere.input_specs)
+    shapes = ["x".join(map(str, spec.shape)) for spec in elsewhere.input_specs]
+    inputs = f"{len(shapes)} x {shapes[0]}" if len(set(shapes)) < len(shapes) else ", ".join(shapes)
     moved = Term("input", there.macs - ours.macs, inputs)
-    return _judged(count, ours.macs, [moved] if moved.amount else [], there.dependent_macs)
+    return _judged(count, ours.macs, [moved], there.dependent_macs)
 
 
 def _judged(count: Count, ours: int, terms: Sequence[Term], dependent_macs: int = 0) -> Verdict:

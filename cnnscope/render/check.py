@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from cnnscope.records import CheckAllReport, Checked, CheckReport, Reason, Tally, Verdict
+from cnnscope.records import Cause, CheckAllReport, Checked, CheckReport, Reason, Tally, Verdict
 from cnnscope.render import facts, units
 from cnnscope.render.page import Heading, Page, Table
 
@@ -26,23 +26,23 @@ _STATUSES = {
 }
 _STYLES = {"unexplained": "red", "absent": "yellow"}
 _REASONS = {
-    "biases": "biases are counted, once for each output",
-    "norms": "weights of norms are counted, once for each sample",
-    "lookups": "embeddings are counted, once for each sample",
-    "other weights": "other weights are counted, once for each sample",
-    "positions": "weights count once for each sample, not position",
-    "transposed": "transposed convolutions count from their output",
-    "no layer": "products that are no layer's own do not count",
-    "own layer": "own layers count by their weights, not products",
-    "tied": "tied weights count in every module that has them",
-    "norm flops": "norms are counted",
-    "pools": "adaptive average pools are counted",
-    "upsampling": "upsampling is counted",
-    "grid sampling": "grid sampling is counted",
-    "attention": "no formula for scaled_dot_product_attention",
+    "biases": "biases counted, once per output",
+    "norms": "weights of norms counted, once per sample",
+    "lookups": "embeddings counted, once per sample",
+    "other weights": "other weights counted, once per sample",
+    "positions": "weights counted per sample, not per position",
+    "transposed": "transposed convolutions counted from output",
+    "no layer": "products that no layer runs left out",
+    "own layer": "own layers counted by weights, not products",
+    "tied": "tied weights counted in each of their layers",
+    "norm flops": "norms counted",
+    "pools": "adaptive average pools counted",
+    "upsampling": "upsampling counted",
+    "grid sampling": "grid sampling counted",
+    "attention": "scaled_dot_product_attention has no formula",
     "no formula": "no formula for {where}",
-    "einsum": "einsum is counted to four digits",
-    "input": "published for another input: {where}",
+    "einsum": "einsum counted to four digits",
+    "input": "published for {where}",
     "unused": "without what never runs: {where}",
 }
 _NAMED = ("no formula", "einsum", "input", "unused")  # `where` has no layers
@@ -58,6 +58,7 @@ _WHY = (
     Heading("counter", left=True, least=9, keep="start"),
     Heading("difference"),
     Heading("because", left=True, least=20, keep="start"),
+    Heading("layers", drop=1),
 )
 _ALL = (
     Heading("counter", left=True, least=14, keep="start"),
@@ -126,16 +127,17 @@ def _calls(count: int) -> str:
 
 
 def _why(one: Verdict) -> Iterator[tuple[str, ...]]:
+    counter = _COUNTERS.get(one.counter, one.counter)
     for reason in one.reasons if one.status in ("explained", "unexplained") else ():
-        yield (_name(one), units.signed(reason.amount), _because(reason))
+        layers = "" if reason.about in _NAMED else units.integer(reason.count)
+        yield (counter, units.signed(reason.amount), _because(reason), layers)
     if one.status == "unexplained" and one.figure != "shapes":
-        yield (_name(one), units.signed(one.unexplained), "NO REASON is known for this")
+        yield (counter, units.signed(one.unexplained), "NO REASON is known for this", "")
 
 
 def _because(reason: Reason) -> str:
-    """A reason in words, and how many layers it is true of."""
-    text = _REASONS[reason.about].format(where=", ".join(reason.where))
-    return text if reason.about in _NAMED else f"{text} ({units.plural(reason.count, 'layer')})"
+    """A reason in words, with what it is about where that is no layer."""
+    return _REASONS[reason.about].format(where=", ".join(reason.where))
 
 
 def _summary(verdicts: tuple[Verdict, ...]) -> str:
@@ -195,7 +197,7 @@ def _all(report: CheckAllReport) -> Page:
     causes = tuple(
         (
             _COUNTERS.get(cause.counter, cause.counter),
-            _REASONS[cause.about].partition(" {where}")[0].rstrip(":"),
+            _general(cause),
             units.integer(cause.models),
             f"{100 * cause.largest:+,.3g} %",
             cause.model,
@@ -206,6 +208,12 @@ def _all(report: CheckAllReport) -> Page:
     versions = ", ".join(f"{name} {found}" for name, found in report.versions.items())
     name = units.plural(len(report.models), "model")
     return Page(name, versions, tables, tuple(_below(report)))
+
+
+def _general(cause: Cause) -> str:
+    """A reason in words, of many models."""
+    text = _REASONS[cause.about]
+    return text.replace("{where}", "another input" if cause.about == "input" else "").strip(": ")
 
 
 def _tally(tally: Tally) -> tuple[str, ...]:
