@@ -8,9 +8,11 @@ shapes of every module call. What cannot be run says why, and is no agreement.
 from __future__ import annotations
 
 import importlib.metadata
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
+from itertools import zip_longest
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -163,15 +165,14 @@ class Subject:
     def _fvcore_macs(self, count: Count) -> Count:
         from fvcore.nn import FlopCountAnalysis
 
-        rounding = _Einsum()
+        formulas = _Formulas()
         analysis = FlopCountAnalysis(_flat(self._real.model), self._inputs(self._real))
         analysis.unsupported_ops_warnings(enabled=False).uncalled_modules_warnings(enabled=False)
-        analysis.tracer_warnings("none").set_op_handle("aten::einsum", rounding.count)
+        analysis.tracer_warnings("none")
+        analysis.set_op_handle("aten::einsum", formulas.einsum, "aten::matmul", formulas.matmul)
         total = int(analysis.total())
         evidence = {name: int(n) for name, n in analysis.unsupported_ops().items()}
-        if rounding.amount:
-            evidence["einsum rounding"] = int(rounding.amount)
-        return replace(count, value=total, evidence=evidence)
+        return replace(count, value=total, evidence={**evidence, **formulas.excess})
 
 
 class _TooLargeError(Exception):
@@ -214,26 +215,41 @@ def _flat(model: nn.Module) -> nn.Module:
     return Flat()
 
 
-class _Einsum:
-    """fvcore's count of an einsum, which numpy prints with four digits, beside all of its digits.
+class _Formulas:
+    """fvcore's formulas for products, beside how many there are: what they say too much.
 
-    Known for two operands: every index takes part in the product once.
+    An einsum is counted by numpy, which prints four digits (known for two operands: every index
+    takes part once); a matmul as if its second operand had no batch of its own.
     """
 
     def __init__(self) -> None:
-        self.amount = 0.0
+        self.excess: Counter[str] = Counter()
 
-    def count(self, inputs: Any, outputs: Any) -> Any:
-        """What fvcore counts."""
+    def einsum(self, inputs: Any, outputs: Any) -> Any:
+        """What fvcore counts for an einsum."""
         from fvcore.nn.jit_handles import einsum_flop_jit, get_shape
 
         counted = einsum_flop_jit(inputs, outputs)
         terms = inputs[0].toIValue().replace(" ", "").partition("->")[0].split(",")
         shapes = [get_shape(value) for value in inputs[1].node().inputs()]
         if len(terms) == len(shapes) == 2 and "." not in "".join(terms):
-            sizes = {i: n for term, shape in zip(terms, shapes, strict=True)
-                     for i, n in zip(term, shape, strict=True)}  # fmt: skip
-            self.amount += counted - prod(sizes.values())
+            sizes = {
+                index: size
+                for term, shape in zip(terms, shapes, strict=True)
+                for index, size in zip(term, shape, strict=True)
+            }
+            self.excess["einsum"] += int(counted - prod(sizes.values()))
+        return counted
+
+    def matmul(self, inputs: Any, outputs: Any) -> Any:
+        """What fvcore counts for a matmul."""
+        from fvcore.nn.jit_handles import get_shape, matmul_flop_jit
+
+        counted = matmul_flop_jit(inputs, outputs)
+        left, right = map(get_shape, inputs)
+        if len(left) > 1 and len(right) > 1:
+            batch = prod(map(max, zip_longest(left[-3::-1], right[-3::-1], fillvalue=1)))
+            self.excess["matmul"] += counted - batch * left[-2] * left[-1] * right[-1]
         return counted
 
 

@@ -984,9 +984,10 @@ class Reason(msgspec.Struct, frozen=True):
     that no layer of their own runs; "own layer": a module of one's own counts its weights and not
     its products; "tied": a weight counts in each module that holds it.
     Of fvcore: "norm flops", "pools", "upsampling", "grid sampling" are added; "attention" and
-    "no formula" left out; "einsum" is rounded. Of torch: "no formula".
+    "no formula" left out; "einsum" is rounded, and "matmul" lacks a broadcast batch. Of torch: "no
+    formula".
     Of what is published: "input": it was counted on another (`where`); "unused": without what never
-    runs.
+    runs; "not selected": without what runs on detections, of which there were none.
     """
 
     about: str

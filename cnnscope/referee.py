@@ -14,7 +14,7 @@ counter can say.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from math import prod
 from typing import NamedTuple
@@ -111,8 +111,8 @@ def at_another_input(trace: Trace, elsewhere: Trace, count: Count) -> Verdict:
     ours, there = Known(trace), Known(elsewhere)
     shapes = ["x".join(map(str, spec.shape)) for spec in elsewhere.input_specs]
     inputs = f"{len(shapes)} x {shapes[0]}" if len(set(shapes)) < len(shapes) else ", ".join(shapes)
-    moved = Term("input", there.macs - ours.macs, inputs)
-    return _judged(count, ours.macs, [moved], there.dependent_macs)
+    terms = [Term("input", there.macs - ours.macs, inputs), *_not_selected(there, count)]
+    return _judged(count, ours.macs, terms, there.dependent_macs)
 
 
 def _judged(count: Count, ours: int, terms: Sequence[Term], dependent_macs: int = 0) -> Verdict:
@@ -176,6 +176,24 @@ def _mac_terms(known: Known, count: Count) -> list[Term]:
         return _Fvcore(known, count).terms()
     if count.counter == "flop counter":
         return list(_without_formula(known, set(count.evidence)))
+    return _not_selected(known, count)
+
+
+def _not_selected(known: Known, count: Count) -> list[Term]:
+    """What is left out where a stage selected nothing, and so none after it ran.
+
+    Figures are published of models whose scores pass no threshold (random weights): the stages of
+    selection are tried one by one, and one is a reason only if it gives the figure.
+    """
+    slack = count.resolution // 2
+    for stage in sorted({depth for i in known.products if (depth := known.depth(i))}):
+        missing = [i for i in known.products if known.depth(i) >= stage]
+        left = known.macs - sum(known.products[i] for i in missing)
+        if abs(count.value - left) <= slack:
+            return [
+                Term("not selected", -known.products[i], known.path(i), dependent=True)
+                for i in missing
+            ]
     return []
 
 
@@ -208,17 +226,29 @@ class Known:
         return sum(self.products.values())
 
     @cached_property
-    def dependent(self) -> frozenset[int]:
-        """Tensors whose size depends on the values of others."""
-        found: set[int] = set()
+    def dependent(self) -> dict[int, int]:
+        """Tensors whose size depends on values, and how many selections came before them."""
+        found: dict[int, int] = {}
         for record in self.trace.ops:
-            if any(t in found for t in _read(record)) or self._selects(record):
-                found.update(record.outputs)
-        return frozenset(found)
+            depth = self._depth(record, found) + self._selects(record)
+            if depth:
+                found.update(dict.fromkeys(record.outputs, depth))
+        return found
+
+    def _depth(self, record: OpRecord, known: Mapping[int, int]) -> int:
+        return max((known.get(t, 0) for t in _read(record)), default=0)
+
+    def depth(self, index: int) -> int:
+        """How many selections came before an operation."""
+        return self._depth(self.trace.ops[index], self.dependent)
 
     def depends(self, index: int) -> bool:
         """Whether the size of an operation depends on data."""
-        return any(t in self.dependent for t in _read(self.trace.ops[index]))
+        return self.depth(index) > 0
+
+    def path(self, index: int) -> str:
+        """The module that ran an operation."""
+        return cost.op_path(self.trace, self.trace.ops[index])
 
     @property
     def dependent_macs(self) -> int:
@@ -309,14 +339,11 @@ class _Torchinfo:
                 if any(self._counts_products(call)) and own:
                     covered.update(own)
         terms += [
-            Term("no layer", -macs, self._path(index), self.known.depends(index))
+            Term("no layer", -macs, self.known.path(index), self.known.depends(index))
             for index, macs in self.known.products.items()
             if index not in covered
         ]
         return terms
-
-    def _path(self, index: int) -> str:
-        return cost.op_path(self.trace, self.trace.ops[index])
 
     def _counts_products(self, call: CallRecord) -> Iterator[str]:
         """Parameters of a module that stand for its products: weights, not biases."""
@@ -423,7 +450,8 @@ class _Fvcore:
     Besides products it counts norms (2 for each element of a batch norm with constant statistics,
     5 of any other; 1 and 4 without weights), adaptive average pools (1 for each element that goes
     in), and for each that comes out, nearest (1) and bilinear (4) upsampling and grid sampling (4).
-    It has no formula for scaled_dot_product_attention, nor for some other products.
+    It has no formula for scaled_dot_product_attention, nor for some other products. What it does to
+    einsum and matmul is seen only where it does it, and is told by `counters.py`.
     """
 
     def __init__(self, known: Known, count: Count) -> None:
@@ -431,31 +459,43 @@ class _Fvcore:
 
     def terms(self) -> list[Term]:
         """What it adds to the MACs of the operations, and what it leaves out."""
-        found = [*self._left_out(), *self._added()]
-        if rounding := self.count.evidence.get("einsum rounding"):
-            found.append(Term("einsum", rounding, "einsum"))
-        return found
+        told = [Term(name, self.count.evidence.get(name, 0), name) for name in ("einsum", "matmul")]
+        return [*self._left_out(), *self._added(), *told]
 
     def _left_out(self) -> Iterator[Term]:
-        attention = self._attention()
+        attention, padded = self._attention(), self._padded_by_name()
         for index, macs in self.known.products.items():
             record = self.trace.ops[index]
             name = ops.base_name(record.name)
             module = self.known.module(record)
             dependent = self.known.depends(index)
             if index in attention:
-                yield Term("attention", -macs, cost.op_path(self.trace, record), dependent)
+                yield Term("attention", -macs, self.known.path(index), dependent)
+            elif index in padded:
+                yield Term("no formula", -macs, "convolutions padded by name", dependent)
             elif name in _UNKNOWN_TO_FVCORE:
                 yield Term("no formula", -macs, name, dependent)
             elif module is not None and module.base in _RECURRENT:
                 yield Term("no formula", -macs, module.base, dependent)
 
+    def _padded_by_name(self) -> set[int]:
+        """Convolutions with padding="same" or "valid", another function to torch.jit.
+
+        Accepted if fvcore met as many.
+        """
+        found = set()
+        for index in self.known.products:
+            module = self.known.module(self.trace.ops[index])
+            if module is not None and isinstance(module.hyper.get("padding"), str):
+                found.add(index)
+        met = self.count.evidence.get("aten::_convolution_mode", 0)
+        return found if met == len(found) else set()
+
     def _added(self) -> Iterator[Term]:
         for index, record in enumerate(self.trace.ops):
             about, amount = self._amount(record)
             if amount:
-                where = cost.op_path(self.trace, record)
-                yield Term(about, amount, where, self.known.depends(index))
+                yield Term(about, amount, self.known.path(index), self.known.depends(index))
 
     def _amount(self, record: OpRecord) -> tuple[str, int]:
         """What an operation without MACs counts."""

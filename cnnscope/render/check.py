@@ -42,10 +42,12 @@ _REASONS = {
     "attention": "scaled_dot_product_attention has no formula",
     "no formula": "no formula for {where}",
     "einsum": "einsum counted to four digits",
+    "matmul": "matmul counted without broadcasting",
     "input": "published for {where}",
+    "not selected": "counted where nothing is detected",
     "unused": "without what never runs: {where}",
 }
-_NAMED = ("no formula", "einsum", "input", "unused")  # `where` has no layers
+_NAMED = ("no formula", "einsum", "matmul", "input", "unused")  # `where` has no layers
 
 _ONE = (
     Heading("counter", left=True, least=14, keep="start"),
