@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
 import msgspec
 
-from cnnscope import stored
+from cnnscope import parallel, stored
 from cnnscope.errors import CnnscopeError, RequestError
 from cnnscope.records import Card, Listed, ListReport
 from cnnscope.store import Store
@@ -78,7 +77,8 @@ def cards(
     if len(missing) < _WORTH_PROCESSES:
         yield from (_make(source, name, root) for source, name in missing)
     else:
-        yield from _in_parallel(missing, root, processes or _cores())
+        items = [(*model, root) for model in missing]
+        yield from parallel.each(_make, items, processes or parallel.cores())
 
 
 def report(
@@ -112,33 +112,6 @@ def _make(source: str, name: str, root: Any) -> Listed:
     if store:
         store.write(stored.card_key(source, name), made)
     return Listed(source, name, made)
-
-
-def _in_parallel(models: Sequence[tuple[str, str]], root: Any, processes: int) -> Iterator[Listed]:
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-    from multiprocessing import get_context
-
-    pool = ProcessPoolExecutor(
-        min(processes, len(models)), get_context("spawn"), initializer=_one_thread
-    )
-    try:
-        waiting = [pool.submit(_make, source, name, root) for source, name in models]
-        for done in as_completed(waiting):
-            yield done.result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _one_thread() -> None:
-    """Ctrl-C is the parent's; and each process has one core."""
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ["OMP_NUM_THREADS"] = "1"
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # ------------------------------------------------------------------------------- choosing

@@ -97,6 +97,30 @@ def real_model(
     return _request(model, (), arguments, num_classes, None, dtype).real(device)
 
 
+@contextmanager
+def building(
+    model: str,
+    *,
+    arguments: Mapping[str, Any] | None = None,
+    num_classes: int | None = None,
+    dtype: str | None = None,
+) -> Iterator[Callable[[str], zoo.Built]]:
+    """How a named model is built, more than once: a function of the way.
+
+    The ways are "meta" and "values" (see `zoo.build_found`), and "real" for weights on the CPU.
+    Afterwards, what was loaded for the model is forgotten.
+
+    Raises:
+        RequestError, ModelError: as `trace_spec`; the function likewise.
+    """
+    request = _request(model, (), arguments, num_classes, None, dtype)
+    found = zoo.find(request.spec)
+    try:
+        yield lambda way: request.build(found, way)
+    finally:
+        found.close()
+
+
 def _request(
     model: str,
     inputs: Sequence[str],
@@ -153,7 +177,7 @@ class _Run:
 
     def _trace(self, found: zoo.Found) -> Trace:
         """Run on tensors without data, and again with values if the model asks for them."""
-        built = self._build(found, "meta")
+        built = self.build(found, "meta")
         inputs = self._inputs(built.inputs)
         built.accept(inputs)
         notes = built.notes + _notes(built.values, "constructor")
@@ -162,7 +186,7 @@ class _Run:
         except CnnscopeError as error:
             if not _needs_values(error):
                 raise self._explained(error, built, inputs) from error
-        built = self._build(found, "values")
+        built = self.build(found, "values")
         built.values.answered.clear()
         with built.values:
             try:
@@ -184,10 +208,13 @@ class _Run:
         """The module itself, with weights where a seed for them is given."""
         found = zoo.find(self.spec)
         if seed is None:
-            return self._build(found, "meta").model
+            return self.build(found, "meta").model
         return zoo.build_real(found, self.arguments, "cpu", seed).model
 
-    def _build(self, found: zoo.Found, way: str) -> zoo.Built:
+    def build(self, found: zoo.Found, way: str) -> zoo.Built:
+        """The model in one of the ways of `building`."""
+        if way == "real":
+            return self._cast(zoo.build_real(found, self.arguments, "cpu"))
         return self._cast(zoo.build_found(found, self.arguments, way=way))
 
     def _cast(self, built: zoo.Built) -> zoo.Built:
@@ -341,9 +368,9 @@ class _OwnRun:
         notes = [choice.note] if choice.note else []
         if way == "meta":
             notes += _notes(built.values, "constructor")
-        with _seeded(), self._quiet():
-            values = _following(built) if way == "values" else None
-            arguments = _real_inputs(inputs) if way == "real" else make_inputs(inputs)
+        with seeded(), self._quiet():
+            values = following(built) if way == "values" else None
+            arguments = real_inputs(inputs) if way == "real" else make_inputs(inputs)
             with values or contextlib.nullcontext():
                 if _is_lazy(model) and built.inputs is not _UNTOUCHED:
                     _run_once(model, make_inputs(_of_dtype(inputs, "float32"), _device(way)))
@@ -452,7 +479,7 @@ def trace_module(model: nn.Module, inputs: Sequence[str] = ()) -> Trace:
     return _OwnRun(network, tuple(map(specs.parse_input, inputs))).trace()
 
 
-def _following(built: zoo.Built) -> Any:
+def following(built: zoo.Built) -> Any:
     """The values that the constructor was given, or new ones."""
     from cnnscope.values import KnownValues
 
@@ -549,7 +576,7 @@ def _needed_keywords(model: nn.Module) -> list[str]:
 
 
 @contextmanager
-def _seeded() -> Iterator[None]:
+def seeded() -> Iterator[None]:
     """Random numbers of a fixed seed, and the state as it was afterwards."""
     import torch
 
@@ -561,7 +588,7 @@ def _seeded() -> Iterator[None]:
         torch.set_rng_state(state)
 
 
-def _real_inputs(inputs: Inputs) -> tuple[Any, ...]:
+def real_inputs(inputs: Inputs) -> tuple[Any, ...]:
     """Tensors with data: uniform in [0, 1), zero for integers (an index into anything), or true."""
     import torch
 
@@ -570,7 +597,10 @@ def _real_inputs(inputs: Inputs) -> tuple[Any, ...]:
             return tensor.uniform_()
         return tensor.fill_(1 if tensor.dtype is torch.bool else 0)
 
-    return tuple(filled(tensor) for tensor in make_inputs(inputs, "cpu"))
+    made = make_inputs(inputs, "cpu")
+    if inputs.as_list:
+        return ([filled(tensor) for tensor in made[0]],)
+    return tuple(map(filled, made))
 
 
 def _of_dtype(inputs: Inputs, dtype: str | None) -> Inputs:

@@ -42,8 +42,9 @@ def _own_store(tmp_path_factory):
 
 
 def without_versions(text: str) -> str:
-    """Output without what differs between releases of torchvision."""
-    return re.sub(r"torchvision \d+(\.\d+)*", "torchvision X.Y.Z", text)
+    """Output without what differs between releases of torchvision and of other counters."""
+    text = re.sub(r"torchvision \d+(\.\d+)*", "torchvision X.Y.Z", text)
+    return re.sub(r"(torchinfo|fvcore) \d\.\d+\.\d+", r"\1 X.Y.Z", text)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import cnnscope
+from cnnscope import parallel
 from cnnscope.bench import compare, devices, loop, machine, stats, work
 from cnnscope.bench.layers import time_layers
 from cnnscope.bench.loop import Block, Program
@@ -550,9 +551,9 @@ def test_free_memory_of_a_container_leaves_the_page_cache_out(tmp_path):
     (tmp_path / "memory.current").write_text("700000")
     (tmp_path / "memory.stat").write_text("anon 1\ninactive_file 300000\n")
     # 1,000,000 - (700,000 - 300,000)
-    assert machine._cgroup_free(tmp_path) == 600_000
+    assert parallel._cgroup_free(tmp_path) == 600_000
     (tmp_path / "memory.max").write_text("max")
-    assert machine._cgroup_free(tmp_path) is None
+    assert parallel._cgroup_free(tmp_path) is None
 
 
 @pytest.mark.parametrize("text", ["gpu", "cuda:", "cuda:x", "CPU", "cpu:0", ""])

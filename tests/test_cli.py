@@ -36,7 +36,8 @@ def test_version():
 
 
 @pytest.mark.parametrize(
-    "command", [(), ("summary",), ("diff",), ("stages",), ("explain",), ("stack",), ("bench",)]
+    "command",
+    [(), ("summary",), ("diff",), ("stages",), ("explain",), ("stack",), ("bench",), ("check",)],
 )
 def test_help_opens_with_an_example_that_works_as_typed(command):
     text = run_cli(*command, "--help").out

@@ -161,7 +161,7 @@ def test_interrupted_filling_is_resumed(tmp_path, monkeypatch):
 
     monkeypatch.setattr(catalogue, "_make", make)
     monkeypatch.setattr(
-        catalogue, "_in_parallel", lambda models, root, _: (make(*m, root) for m in models)
+        catalogue.parallel, "each", lambda _, items, __: (make(*item) for item in items)
     )
     command = ("list", "squeezenet*", "--source", "torchvision")
     both = run_cli(*command)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnscope import parallel
 from cnnscope.bench.loop import Step
 from cnnscope.records import Ceilings, Environment
 
@@ -147,16 +148,7 @@ def free_memory(device: torch.device) -> int | None:
 
         free, _ = torch.cuda.mem_get_info(device)
         return int(free) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    known = [n for n in (_available(), _cgroup_free()) if n is not None]
-    return min(known) if known else None
-
-
-def _available(path: Path = Path("/proc/meminfo")) -> int | None:
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        for line in path.read_text().splitlines():
-            if line.startswith("MemAvailable"):
-                return int(line.split()[1]) * 1024
-    return None
+    return parallel.free_memory()
 
 
 def _machine_memory() -> int | None:
@@ -164,26 +156,6 @@ def _machine_memory() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
         return None
-
-
-def _cgroup_free(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """What a control group's limit leaves; the page cache in it can be given up."""
-    for folder, limit, used in (
-        (root, "memory.max", "memory.current"),
-        (root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
-    ):
-        with contextlib.suppress(OSError, ValueError):
-            taken = int((folder / used).read_text()) - _page_cache(folder / "memory.stat")
-            return int((folder / limit).read_text()) - taken
-    return None
-
-
-def _page_cache(path: Path) -> int:
-    with contextlib.suppress(OSError, ValueError):
-        for line in path.read_text().splitlines():
-            if line.startswith("inactive_file "):
-                return int(line.split()[1])
-    return 0
 
 
 def resident(*, reset: bool = False) -> int:

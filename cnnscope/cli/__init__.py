@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cnnscope import __version__
-from cnnscope.cli import bench, diff, explain, list_, options, rf, stack, stages, summary
+from cnnscope.cli import bench, check, diff, explain, list_, options, rf, stack, stages, summary
 from cnnscope.cli.cache import cache
 from cnnscope.errors import CnnscopeError
 
@@ -29,6 +29,7 @@ app.command()(options.cached(diff.diff))
 app.command()(options.cached(stages.stages))
 app.command()(stack.stack)
 app.command(cls=bench.Command)(bench.bench)
+app.command()(options.cached(check.check))
 app.command("list")(options.cached(list_.list_))
 app.add_typer(cache)
 

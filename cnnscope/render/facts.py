@@ -2,6 +2,7 @@
 
 from cnnscope.budget import Excess
 from cnnscope.records import (
+    CheckReport,
     DiffSide,
     EffectiveReport,
     ExplainReport,
@@ -22,6 +23,7 @@ def header(
     | FieldReport
     | UnitReport
     | DiffSide
+    | CheckReport
     | ModelStages
     | ExplainReport
     | ModelExplanation

@@ -29,6 +29,11 @@ def si(value: int, digits: int = 3) -> str:
     return str(value)
 
 
+def giga(value: int) -> str:
+    """1.814 G, 0.057 G: three decimals, as libraries publish."""
+    return f"{value / 10**9:.3f} G"
+
+
 def si_short(value: int) -> str:
     """118.0 M, 1.03 G: for a column."""
     return si(value, digits=2 if value >= 10**9 else 1)

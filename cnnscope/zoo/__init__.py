@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, runtime_check
 
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
 from cnnscope.light import light
-from cnnscope.records import About, Inputs, Shape, Source
+from cnnscope.records import About, Inputs, Published, Shape, Source
 from cnnscope.spec import ModelSpec, printable
 from cnnscope.zoo import archive
 
@@ -63,6 +63,15 @@ class Cautious(Protocol):
 
     def notes(self) -> tuple[str, ...]:
         """What the report should say of the model."""
+        ...
+
+
+@runtime_checkable
+class Publishing(Protocol):
+    """What a source offers as well that publishes parameters and MACs of its models."""
+
+    def published(self, name: str) -> tuple[Published, ...]:
+        """What it publishes of a model, for each of its weights."""
         ...
 
 
@@ -194,6 +203,12 @@ def library(source: str) -> Library:
         if error.name != source:
             raise
         raise RequestError(f"{source} is not installed: pip install 'cnnscope[{source}]'") from None
+
+
+def published(source: Source) -> tuple[Published, ...]:
+    """What a source publishes of a model, () where it publishes nothing."""
+    found = library(source.source) if source.source in SOURCES else None
+    return found.published(source.name) if isinstance(found, Publishing) else ()
 
 
 def anything(inputs: Inputs) -> None:

@@ -16,7 +16,7 @@ from torchvision.models import get_model_builder, get_model_weights, list_models
 from torchvision.models._api import WeightsEnum
 
 from cnnscope.errors import RequestError
-from cnnscope.records import About, Inputs, Shape, TensorSpec
+from cnnscope.records import About, Inputs, Published, Shape, TensorSpec
 
 _CLIP_LENGTH = 16  # frames, where the weights do not say
 _FLOW_SIZE = (520, 960)  # RAFT's evaluation size on Sintel, padded to a multiple of 8
@@ -74,6 +74,36 @@ def about(name: str, shape: Shape) -> About:
         if "acc@1" in metrics and "backend" not in weights.meta and _crop(weights) == shape[-2:]
     ]
     return About(family, task.replace("_", " "), max(found, default=None))
+
+
+def published(name: str) -> tuple[Published, ...]:
+    """Parameters and MACs of each of a model's weights (`num_params` and `_ops`, in billions).
+
+    They were counted on one image of 512x512, a clip of 16 of them or a pair, after the weights'
+    own transforms (`get_ops` in torchvision's test/common_extended_utils.py).
+    """
+    return tuple(
+        Published(
+            weights.name,
+            int(weights.meta["num_params"]),
+            round(weights.meta["_ops"] * 1000) * 10**6,
+            10**6,
+            _counted_on(name, weights),
+        )
+        for weights in get_model_weights(name)
+    )
+
+
+def _counted_on(name: str, weights: WeightsEnum) -> Inputs:
+    """What a model's published MACs were counted on."""
+    kind = get_model_builder(name).__module__.removeprefix("torchvision.models.").partition(".")[0]
+    transform = weights.transforms()
+    if kind == "detection":
+        return Inputs((TensorSpec(tuple(transform(torch.zeros(3, 512, 512)).shape)),), as_list=True)
+    clip = (16,) if kind == "video" else ()
+    image = torch.zeros(1, *clip, 3, 512, 512)
+    seen = transform(image, image) if kind == "optical_flow" else (transform(image),)
+    return Inputs(tuple(TensorSpec(tuple(tensor.shape)) for tensor in seen))
 
 
 def _crop(weights: WeightsEnum) -> Shape:

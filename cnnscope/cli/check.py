@@ -1,0 +1,84 @@
+"""`cnnscope check`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from cnnscope.cli import options
+from cnnscope.errors import RequestError
+
+_SOURCE = "torchvision"  # whose models --all checks
+
+
+def check(
+    model: Annotated[
+        Optional[str],
+        typer.Argument(
+            help="A model, such as resnet18.",
+            show_default=False,
+            autocompletion=options.complete_model,
+        ),
+    ] = None,
+    everything: Annotated[
+        bool,
+        typer.Option("--all", help="Every model of torchvision; may be interrupted and resumed."),
+    ] = False,
+    input_: options.Input = None,
+    batch_size: options.BatchSize = None,
+    num_classes: options.NumClasses = None,
+    arg: options.Arg = None,
+    dtype: options.Dtype = None,
+    format_: options.FormatOption = options.Format.TABLE,
+    output: options.Output = None,
+) -> int:
+    """Our numbers beside torchinfo, fvcore, torch, the published ones and a real forward.
+
+    Example: cnnscope check resnet18
+
+    Every counter runs on the spot, on random weights where it needs some. A difference is explained
+    if what the counter adds and leaves out, by its own rule, is the whole of it; the exit code is 1
+    if one is not.
+    """
+    from cnnscope.cli import out
+
+    if everything:
+        given = {"MODEL": model, "--input": input_, "--batch-size": batch_size}
+        given |= {"--num-classes": num_classes, "--arg": arg, "--dtype": dtype}
+        options.refuse(given, "--all checks every model as it is published")
+        out.check_writable(output)
+        return _all(format_.value, output)
+    if model is None:
+        raise RequestError("check: name a model, as in: cnnscope check resnet18; or give --all")
+    options.refuse({"--no-cache": options.cache_refused()}, "every counter runs anew")
+    out.check_writable(output)
+
+    from cnnscope import check as checking
+    from cnnscope.render import check as renderer
+    from cnnscope.spec import parse_arguments
+    from cnnscope.stored import Request
+
+    arguments = parse_arguments(arg or ())
+    request = Request(model, tuple(input_ or ()), arguments, num_classes, batch_size, dtype)
+    report = checking.check(request)
+    out.write_report(report, renderer, format_.value, output)
+    return 1 if checking.differs(report) else 0
+
+
+def _all(format_: str, output: Path | None) -> int:
+    from cnnscope import check as checking
+    from cnnscope.cli import load, out
+    from cnnscope.cli.progress import progress
+    from cnnscope.render import check as renderer
+
+    total, made = checking.check_all(_SOURCE, load.store())
+    found = []
+    with progress("checking", total) as step:
+        for one in made:
+            step(one[0])
+            found.append(one)
+    report = checking.summary(_SOURCE, found)
+    out.write_report(report, renderer, format_, output)
+    return 1 if any(model.unexplained or model.failed for model in report.models) else 0

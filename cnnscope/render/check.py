@@ -1,0 +1,276 @@
+"""The reports of `cnnscope check`: as text, Markdown, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+
+import msgspec
+
+from cnnscope.records import Cause, CheckAllReport, Checked, CheckReport, Reason, Tally, Verdict
+from cnnscope.render import facts, units
+from cnnscope.render.page import Heading, Page, Table
+
+_COUNTERS = {
+    "numel": "sum of numel()",
+    "flop counter": "FlopCounterMode",
+    "forward": "forward on the CPU",
+}
+_STATUSES = {
+    "equal": "equal",
+    "explained": "known reasons",
+    "incomparable": "depends on data",
+    "unexplained": "NO REASON",
+    "absent": "not run",
+}
+_STYLES = {"unexplained": "red", "absent": "yellow"}
+_REASONS = {
+    "biases": "biases counted, once per output",
+    "norms": "weights of norms counted, once per sample",
+    "lookups": "embeddings counted, once per sample",
+    "other weights": "other weights counted, once per sample",
+    "positions": "weights counted per sample, not per position",
+    "transposed": "transposed convolutions counted from output",
+    "no layer": "products that no layer runs left out",
+    "own layer": "own layers counted by weights, not products",
+    "tied": "tied weights counted in each of their layers",
+    "norm flops": "norms counted",
+    "pools": "adaptive average pools counted",
+    "upsampling": "upsampling counted",
+    "grid sampling": "grid sampling counted",
+    "attention": "scaled_dot_product_attention has no formula",
+    "no formula": "no formula for {where}",
+    "einsum": "einsum counted to four digits",
+    "matmul": "matmul counted without broadcasting",
+    "input": "published for {where}",
+    "not selected": "counted where nothing is detected",
+    "unused": "without what never runs: {where}",
+}
+_NAMED = ("no formula", "einsum", "matmul", "input", "unused")  # `where` has no layers
+
+_ONE = (
+    Heading("counter", left=True, least=14, keep="start"),
+    Heading("counts", left=True),
+    Heading("theirs"),
+    Heading("ours", drop=1),
+    Heading("verdict", left=True),
+)
+_WHY = (
+    Heading("counter", left=True, least=9, keep="start"),
+    Heading("difference"),
+    Heading("because", left=True, least=20, keep="start"),
+    Heading("layers", drop=1),
+)
+_ALL = (
+    Heading("counter", left=True, least=14, keep="start"),
+    Heading("counts", left=True),
+    Heading("equal"),
+    Heading("known reasons"),
+    Heading("depends on data", drop=1),
+    Heading("no reason"),
+    Heading("not run", drop=2),
+)
+_CAUSES = (
+    Heading("counter", left=True, least=9, keep="start"),
+    Heading("because", left=True, least=20, keep="start"),
+    Heading("models"),
+    Heading("largest", drop=1),
+    Heading("in", left=True, drop=2, least=12, keep="start"),
+)
+
+
+def page(report: CheckReport | CheckAllReport) -> Page:
+    """Either report as a page."""
+    return _all(report) if isinstance(report, CheckAllReport) else _one(report)
+
+
+# ------------------------------------------------------------------------------- one model
+
+
+def _one(report: CheckReport) -> Page:
+    verdicts = report.verdicts
+    table = Table(
+        _ONE,
+        tuple(map(_cells, verdicts)),
+        tuple(_STYLES.get(one.status, "") for one in verdicts),
+    )
+    why = tuple(row for one in verdicts for row in _why(one))
+    tables = (table, Table(_WHY, why, caption="why they differ")) if why else (table,)
+    below = [("summary", _summary(verdicts)), *_remarks(verdicts)]
+    below += [("!", note) for note in report.notes]
+    return Page(report.source.name, facts.header(report), tables, tuple(below))
+
+
+def _cells(one: Verdict) -> tuple[str, ...]:
+    status = _STATUSES[one.status]
+    if one.status == "absent":
+        return (_name(one), one.figure, "", "", status)
+    if one.figure == "shapes":
+        return (_name(one), one.figure, _calls(one.theirs), _calls(one.ours), status)
+    return (_name(one), one.figure, _figure(one), units.integer(one.ours), status)
+
+
+def _name(one: Verdict) -> str:
+    if one.counter == "published":
+        return f"published {one.version}".strip()
+    named = _COUNTERS.get(one.counter)
+    version = one.version.partition(".post")[0]
+    return f"{one.counter} {version}".strip() if named is None else named
+
+
+def _figure(one: Verdict) -> str:
+    """What a counter said, with the digits that it said it with."""
+    return units.giga(one.theirs) if one.resolution > 1 else units.integer(one.theirs)
+
+
+def _calls(count: int) -> str:
+    return units.plural(count, "call")
+
+
+def _why(one: Verdict) -> Iterator[tuple[str, ...]]:
+    counter = _COUNTERS.get(one.counter, one.counter)
+    for reason in one.reasons if one.status in ("explained", "unexplained") else ():
+        layers = "" if reason.about in _NAMED else units.integer(reason.count)
+        yield (counter, units.signed(reason.amount), _because(reason), layers)
+    if one.status == "unexplained" and one.figure != "shapes":
+        yield (counter, units.signed(one.unexplained), "NO REASON is known for this", "")
+
+
+def _because(reason: Reason) -> str:
+    """A reason in words, with what it is about where that is no layer."""
+    return _REASONS[reason.about].format(where=", ".join(reason.where))
+
+
+def _summary(verdicts: tuple[Verdict, ...]) -> str:
+    count = {status: sum(one.status == status for one in verdicts) for status in _STATUSES}
+    return _sentence(count, "counter")
+
+
+def _sentence(count: dict[str, int], noun: str) -> str:
+    """9 counters agree, 2 differ for known reasons, 0 without; 1 could not be run."""
+    text = (
+        f"{units.plural(count['equal'], noun)} {'agrees' if count['equal'] == 1 else 'agree'}, "
+        f"{count['explained']:,} {'differs' if count['explained'] == 1 else 'differ'} for known "
+        f"reasons, {count['unexplained']:,} without"
+    )
+    if count["incomparable"]:
+        text += f"; {count['incomparable']:,} cannot be compared, as data decides"
+    if count["absent"]:
+        text += f"; {count['absent']:,} could not be run"
+    return text
+
+
+def _remarks(verdicts: tuple[Verdict, ...]) -> Iterator[tuple[str, str]]:
+    for one in verdicts:
+        what = f"{_name(one)}, {one.figure}"
+        if one.status == "unexplained" and one.figure == "shapes":
+            yield ("!", f"{what}: {units.plural(one.unexplained, 'call')} differ: {one.note}")
+        elif one.status == "unexplained":
+            yield ("!", f"{what}: {units.signed(one.unexplained)} has no known reason")
+        elif one.status == "absent":
+            yield ("!", f"{what}, not run: {_absence(one)}")
+        elif one.range is not None:
+            yield ("data", f"{what}: {_between(one)}")
+        elif one.left_out:
+            left = units.plural(one.left_out, "call")
+            yield ("data", f"{what}: {left} whose sizes depend on data are not compared")
+
+
+def _absence(one: Verdict) -> str:
+    if one.needs:
+        return f"it needs about {units.nbytes(one.needs)} of memory, which are not free"
+    return one.note
+
+
+def _between(one: Verdict) -> str:
+    least, most = one.range or (0, 0)
+    return (
+        f"how much runs depends on data: between {units.integer(least)} and {units.integer(most)} "
+        "by its rule"
+    )
+
+
+# ------------------------------------------------------------------------------ all models
+
+
+def _all(report: CheckAllReport) -> Page:
+    tallies = Table(_ALL, tuple(map(_tally, report.tallies)))
+    causes = tuple(
+        (
+            _COUNTERS.get(cause.counter, cause.counter),
+            _general(cause),
+            units.integer(cause.models),
+            f"{100 * cause.largest:+,.3g} %",
+            cause.model,
+        )
+        for cause in report.causes
+    )
+    tables = (tallies, Table(_CAUSES, causes, caption="why they differ")) if causes else (tallies,)
+    versions = ", ".join(f"{name} {found}" for name, found in report.versions.items())
+    name = units.plural(len(report.models), "model")
+    return Page(name, versions, tables, tuple(_below(report)))
+
+
+def _general(cause: Cause) -> str:
+    """A reason in words, of many models."""
+    text = _REASONS[cause.about]
+    return text.replace("{where}", "another input" if cause.about == "input" else "").strip(": ")
+
+
+def _tally(tally: Tally) -> tuple[str, ...]:
+    counts = (tally.equal, tally.explained, tally.incomparable, tally.unexplained, tally.absent)
+    name = _COUNTERS.get(tally.counter, tally.counter)
+    return (name, tally.figure, *(units.integer(count) if count else "" for count in counts))
+
+
+def _below(report: CheckAllReport) -> Iterator[tuple[str, str]]:
+    count = {
+        status: sum(getattr(tally, status) for tally in report.tallies) for status in _STATUSES
+    }
+    yield ("summary", _sentence(count, "figure"))
+    for model in report.models:
+        if model.failed:
+            yield ("!", f"{model.name}: {model.failed}")
+        for title, sentence in _remarks(model.trouble):
+            yield (title, f"{model.name}: {sentence}")
+
+
+# ------------------------------------------------------------------------------- raw numbers
+
+_CSV = (
+    "counter", "version", "counts", "theirs", "ours", "status", "reason", "amount", "places",
+    "note",
+)  # fmt: skip
+_CSV_ALL = (
+    "source", "name", "equal", "explained", "incomparable", "unexplained", "absent", "failed",
+)  # fmt: skip
+
+
+def to_csv(report: CheckReport | CheckAllReport) -> str:
+    """One line per verdict and one for each of its reasons; or one per model."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    if isinstance(report, CheckAllReport):
+        writer.writerow(_CSV_ALL)
+        writer.writerows(map(_model, report.models))
+        return out.getvalue()
+    writer.writerow(_CSV)
+    for one in report.verdicts:
+        absent = one.status == "absent"
+        numbers = ("", "") if absent else (one.theirs, one.ours)
+        own = (one.counter, one.version, one.figure, *numbers, one.status)
+        note = _absence(one) if absent else one.note
+        writer.writerow((*own, "", one.unexplained or "", "", note))
+        for reason in one.reasons:
+            writer.writerow((*own, reason.about, reason.amount, reason.count, ""))
+    return out.getvalue()
+
+
+def _model(model: Checked) -> tuple[str | int, ...]:
+    return tuple(getattr(model, name) for name in _CSV_ALL)
+
+
+def to_json(report: CheckReport | CheckAllReport) -> str:
+    """The whole report."""
+    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
