@@ -13,13 +13,13 @@ from test_receptive_field import MEASURED, SYNTHETIC, Lambda
 from torch import nn
 from torch.nn import functional as F
 
-from cnnscope import probe
+from cnnscope import probe, run
 from cnnscope.analyses.receptive_field import fields
 from cnnscope.effective import THRESHOLD
 from cnnscope.influence import Unit, influence
 from cnnscope.probe import Root, Target
 from cnnscope.reach import maps
-from cnnscope.run import build_spec, trace_spec
+from cnnscope.run import trace_spec
 from cnnscope.tracer import trace
 from cnnscope.verify import verify
 
@@ -52,7 +52,7 @@ def test_the_referee_measures_what_brute_force_did(name):
 
 @pytest.mark.parametrize("model", ["alexnet", "vgg11", "resnet18", "squeezenet1_0"])
 def test_the_referee_measures_the_published_models(model):
-    trace_, module = trace_spec(model), build_spec(model)
+    trace_, module = trace_spec(model), run.module(model)
     for layer, (size, stride, padding) in MEASURED["models"][model].items():
         (row,) = verify(trace_, module, layer).layers
         assert row.verdict == "equal", (layer, row)
@@ -66,7 +66,7 @@ def test_the_referee_measures_the_published_models(model):
 @pytest.mark.slow
 @pytest.mark.parametrize("model", MEASURED["models"])
 def test_every_published_stage_is_measured_equal(model):
-    trace_, module = trace_spec(model), build_spec(model)
+    trace_, module = trace_spec(model), run.module(model)
     for layer in MEASURED["models"][model]:
         (row,) = verify(trace_, module, layer).layers
         assert row.verdict == "equal", (layer, row)
@@ -116,8 +116,8 @@ def nan_interval(model, layer, unit, size, axis=2):
     ],
 )
 def test_the_referee_agrees_with_nan_through_the_unmodified_model(name, layer, size, unit):
-    model = build_spec(name, seed=0)
-    tape = probe.record(build_spec(name), [(1, 3, *size)])
+    model = run.module(name, seed=0)
+    tape = probe.record(run.module(name), [(1, 3, *size)])
     found = probe.measure(tape, [Root(Target(layer), 2, (unit,))])[Target(layer)]
     assert found[0][0] == nan_interval(model, layer, unit, size)
 
