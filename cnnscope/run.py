@@ -184,7 +184,7 @@ class _Run:
         """The module itself, with weights where a seed for them is given."""
         found = zoo.find(self.spec)
         if seed is None:
-            return self._build(found, "meta").model
+            return self._build(found, "meta").model.to("meta")  # one's own may come with weights
         return zoo.build_real(found, self.arguments, "cpu", seed).model
 
     def _build(self, found: zoo.Found, way: str) -> zoo.Built:

@@ -383,6 +383,22 @@ def test_rf_refuses_what_it_cannot_measure_or_draw(arguments, message, tmp_path,
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["Net", "net"])
+def test_a_network_of_one_s_own_is_verified_with_weights_or_without(name, tmp_path):
+    path = tmp_path / "net.py"
+    path.write_text(
+        "from torch import nn\n"
+        "class Net(nn.Sequential):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(3600, 2))\n"
+        "net = Net()\n",
+        encoding="utf-8",
+    )
+    result = run_cli("rf", f"{path}:{name}", "--input", "3x32x32", "--verify")
+    assert result.code == 0
+    assert "2 of 2 measured fields" in result.out
+
+
 # ------------------------------------------------------------------------- effective fields
 
 
