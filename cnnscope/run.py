@@ -208,7 +208,7 @@ class _Run:
         """The module itself, with weights where a seed for them is given."""
         found = zoo.find(self.spec)
         if seed is None:
-            return self.build(found, "meta").model
+            return self.build(found, "meta").model.to("meta")  # one's own may come with weights
         return zoo.build_real(found, self.arguments, "cpu", seed).model
 
     def build(self, found: zoo.Found, way: str) -> zoo.Built:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 CHOSEN = 30  # layers measured where nothing else is asked
 Progress = Callable[[int, int], None]  # done, of how many
 _UNITS = 3  # neighbouring units measured, at the least
-_MOST_UNITS = 9
+_MOST_UNITS = 17
 
 
 class _Task(NamedTuple):

@@ -13,13 +13,13 @@ from test_receptive_field import MEASURED, SYNTHETIC, Lambda
 from torch import nn
 from torch.nn import functional as F
 
-from cnnscope import probe
+from cnnscope import probe, run
 from cnnscope.analyses.receptive_field import fields
 from cnnscope.effective import THRESHOLD
 from cnnscope.influence import Unit, influence
 from cnnscope.probe import Root, Target
 from cnnscope.reach import maps
-from cnnscope.run import module, trace_spec
+from cnnscope.run import trace_spec
 from cnnscope.tracer import trace
 from cnnscope.verify import verify
 
@@ -52,9 +52,9 @@ def test_the_referee_measures_what_brute_force_did(name):
 
 @pytest.mark.parametrize("model", ["alexnet", "vgg11", "resnet18", "squeezenet1_0"])
 def test_the_referee_measures_the_published_models(model):
-    trace_, net = trace_spec(model), module(model)
+    trace_, module = trace_spec(model), run.module(model)
     for layer, (size, stride, padding) in MEASURED["models"][model].items():
-        (row,) = verify(trace_, net, layer).layers
+        (row,) = verify(trace_, module, layer).layers
         assert row.verdict == "equal", (layer, row)
         for check in row.checks:
             unit, (first, last) = check.units[0], check.measured[0]
@@ -66,9 +66,9 @@ def test_the_referee_measures_the_published_models(model):
 @pytest.mark.slow
 @pytest.mark.parametrize("model", MEASURED["models"])
 def test_every_published_stage_is_measured_equal(model):
-    trace_, net = trace_spec(model), module(model)
+    trace_, module = trace_spec(model), run.module(model)
     for layer in MEASURED["models"][model]:
-        (row,) = verify(trace_, net, layer).layers
+        (row,) = verify(trace_, module, layer).layers
         assert row.verdict == "equal", (layer, row)
 
 
@@ -116,8 +116,8 @@ def nan_interval(model, layer, unit, size, axis=2):
     ],
 )
 def test_the_referee_agrees_with_nan_through_the_unmodified_model(name, layer, size, unit):
-    model = module(name, seed=0)
-    tape = probe.record(module(name), [(1, 3, *size)])
+    model = run.module(name, seed=0)
+    tape = probe.record(run.module(name), [(1, 3, *size)])
     found = probe.measure(tape, [Root(Target(layer), 2, (unit,))])[Target(layer)]
     assert found[0][0] == nan_interval(model, layer, unit, size)
 
@@ -381,6 +381,22 @@ def test_rf_refuses_what_it_cannot_measure_or_draw(arguments, message, tmp_path,
     assert message in result.err
     assert result.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["Net", "net"])
+def test_a_network_of_one_s_own_is_verified_with_weights_or_without(name, tmp_path):
+    path = tmp_path / "net.py"
+    path.write_text(
+        "from torch import nn\n"
+        "class Net(nn.Sequential):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(3600, 2))\n"
+        "net = Net()\n",
+        encoding="utf-8",
+    )
+    result = run_cli("rf", f"{path}:{name}", "--input", "3x32x32", "--verify")
+    assert result.code == 0
+    assert "2 of 2 measured fields" in result.out
 
 
 # ------------------------------------------------------------------------- effective fields

@@ -4,10 +4,10 @@ import pytest
 import torchvision
 from torchvision.models import list_models
 
-from cnnscope import ops
+from cnnscope import ops, run
 from cnnscope.analyses import layers
 from cnnscope.analyses.receptive_field import fields
-from cnnscope.run import module, trace_spec
+from cnnscope.run import trace_spec
 from cnnscope.verify import verify
 
 CLASSIFIERS = list_models(module=torchvision.models)
@@ -39,7 +39,7 @@ def check(name):
     if not is_convolutional(trace):
         return None
     layer = final_map(trace)
-    report = verify(trace, module(name), layer.path)
+    report = verify(trace, run.module(name), layer.path)
     (row,) = report.layers
     assert row.verdict == "equal", (name, layer.path, row)
     assert [c.axis for c in row.checks if c.how == "interior"] == [0, 1], (name, row)

@@ -54,7 +54,7 @@ def _measured(check: LayerCheck) -> str:
     if any(c.how == "whole" for c in check.checks):
         seen = units.same([units.span_of(c.measured[0]) for c in check.checks if c.how == "whole"])
         return f"{seen} px ({text})" if text else f"{seen} px"
-    return f"{text} /{units.same(steps)}" if set(steps) - {"1", ""} else text
+    return f"{text} /{units.same(steps)}" if set(steps) - {"1"} and all(steps) else text
 
 
 def _once(texts: Iterable[str]) -> list[str]:
@@ -68,10 +68,11 @@ def _size(check: AxisCheck) -> str:
 
 
 def _stride(check: AxisCheck) -> str:
-    if check.how != "interior" or len(check.measured) < 2:
+    """How far the middle moves from unit to unit, where it always moves as far."""
+    if check.how != "interior":
         return ""
-    moved = check.measured[-1][0] - check.measured[0][0]
-    return f"{moved / (len(check.measured) - 1):.4g}"
+    steps = {b[0] + b[1] - a[0] - a[1] for a, b in pairwise(check.measured)}
+    return f"{steps.pop() / 2:.4g}" if len(steps) == 1 else ""
 
 
 def _padding(check: AxisCheck) -> str:
