@@ -204,7 +204,7 @@ def _causes(reports: Sequence[tuple[str, CheckReport]]) -> list[Cause]:
     causes = []
     for (counter, about), found in shares.items():
         model = max(found, key=lambda name: abs(found[name]))
-        causes.append(Cause(counter, about, len(found), round(found[model], 6), model))
+        causes.append(Cause(counter, about, len(found), found[model], model))
     order = list(dict.fromkeys(counter for counter, _ in shares))
     return sorted(causes, key=lambda cause: (order.index(cause.counter), -cause.models))
 

@@ -57,13 +57,13 @@ _ONE = (
     Heading("verdict", left=True),
 )
 _WHY = (
-    Heading("counter", left=True, least=9, keep="start"),
+    Heading("counter", left=True),
     Heading("difference"),
-    Heading("because", left=True, least=20, keep="start"),
+    Heading("because", left=True),
     Heading("layers", drop=1),
 )
 _ALL = (
-    Heading("counter", left=True, least=14, keep="start"),
+    Heading("counter", left=True),
     Heading("counts", left=True),
     Heading("equal"),
     Heading("known reasons"),
@@ -72,11 +72,11 @@ _ALL = (
     Heading("not run", drop=2),
 )
 _CAUSES = (
-    Heading("counter", left=True, least=9, keep="start"),
-    Heading("because", left=True, least=20, keep="start"),
+    Heading("counter", left=True),
+    Heading("because", left=True),
     Heading("models"),
     Heading("largest", drop=1),
-    Heading("in", left=True, drop=2, least=12, keep="start"),
+    Heading("in", left=True, drop=2),
 )
 
 
@@ -155,7 +155,7 @@ def _sentence(count: dict[str, int], noun: str) -> str:
         f"reasons, {count['unexplained']:,} without"
     )
     if count["incomparable"]:
-        text += f"; {count['incomparable']:,} cannot be compared, as data decides"
+        text += f"; {count['incomparable']:,} within what data decides"
     if count["absent"]:
         text += f"; {count['absent']:,} could not be run"
     return text
@@ -201,7 +201,7 @@ def _all(report: CheckAllReport) -> Page:
             _COUNTERS.get(cause.counter, cause.counter),
             _general(cause),
             units.integer(cause.models),
-            f"{100 * cause.largest:+,.3g} %",
+            units.part(cause.largest),
             cause.model,
         )
         for cause in report.causes
@@ -221,14 +221,15 @@ def _general(cause: Cause) -> str:
 def _tally(tally: Tally) -> tuple[str, ...]:
     counts = (tally.equal, tally.explained, tally.incomparable, tally.unexplained, tally.absent)
     name = _COUNTERS.get(tally.counter, tally.counter)
-    return (name, tally.figure, *(units.integer(count) if count else "" for count in counts))
+    return (name, tally.figure, *map(units.integer, counts))
 
 
 def _below(report: CheckAllReport) -> Iterator[tuple[str, str]]:
     count = {
         status: sum(getattr(tally, status) for tally in report.tallies) for status in _STATUSES
     }
-    yield ("summary", _sentence(count, "figure"))
+    models = units.plural(len(report.models), "model")
+    yield ("summary", f"{models}: {_sentence(count, 'figure')}")
     for model in report.models:
         if model.failed:
             yield ("!", f"{model.name}: {model.failed}")

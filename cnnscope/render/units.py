@@ -68,6 +68,11 @@ def percent(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f} %" if whole and part else ""
 
 
+def part(value: float) -> str:
+    """+0.742 %, -96.3 %: a signed part of a whole, in three digits."""
+    return f"{100 * value:+.3g} %"
+
+
 def bar(part: int, whole: int, width: int, *, ascii_only: bool = False) -> str:
     """A bar of eighths of a character, `width` characters for the whole."""
     eighths = round(8 * width * part / whole) if whole else 0
