@@ -382,7 +382,7 @@ def test_zip_of_something_else(tmp_path):
 
 
 def test_missing_file_folder_and_no_tensors(tmp_path):
-    assert "No such file" in refusal(tmp_path / "none.pth")
+    assert "there is no such file" in refusal(tmp_path / "none.pth")
     (tmp_path / "folder.pth").mkdir()
     assert "is a folder" in refusal(tmp_path / "folder.pth")
     assert "holds no tensors" in refusal(saved({"epoch": 3}, tmp_path / "empty.pth"))

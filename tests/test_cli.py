@@ -147,6 +147,17 @@ def test_unknown_model_names_the_nearest():
     assert "did you mean resnet18" in error_of("summary", "resnt18")
 
 
+def test_a_name_that_several_sources_have_is_suggested_once(monkeypatch):
+    from cnnscope import zoo
+
+    class Library:
+        def names(self):
+            return ["resnet18", "resnet34"]
+
+    monkeypatch.setattr(zoo, "library", lambda source: Library())
+    assert "did you mean resnet18, resnet34?" in error_of("summary", "resnet1", "--no-cache")
+
+
 def test_unknown_source_names_those_there_are():
     assert "there is torchvision, classic" in error_of("summary", "keras:resnet18")
 

@@ -99,13 +99,20 @@ def test_vgg11_bn_is_vgg11_with_eight_batch_norms():
 
 def test_resnext_has_other_widths_and_groups():
     answer = compared("resnet50", "resnext50_32x4d")
-    said = {f.what: f for f in findings(answer, "changed")}
-    assert set(said) == {"out_channels", "groups"}
+    both, groups, wider = findings(answer, "changed")
     # 16 blocks: conv1 and conv2 are twice as wide, conv2 has 32 groups
-    assert said["out_channels"].count == 32
-    assert said["out_channels"].before == (64, 128, 256, 512)
-    assert said["out_channels"].after == (128, 256, 512, 1024)
-    assert (said["groups"].count, said["groups"].before, said["groups"].after) == (16, (1,), (32,))
+    assert [f.what for f in (both, groups, wider)] == ["out_channels", "groups", "out_channels"]
+    assert {f.count for f in (both, groups, wider)} == {16}
+    assert both.before == wider.before == (64, 128, 256, 512)
+    assert both.after == wider.after == (128, 256, 512, 1024)
+    assert (groups.before, groups.after) == ((1,), (32,))
+    # conv2 of a block of width w: 2w*(2w/32)*9 - w*w*9 = -(63/8)*w^2 weights
+    blocks = {64: 3, 128: 4, 256: 6, 512: 3}
+    assert both.params == groups.params == -63 * sum(n * w * w for w, n in blocks.items()) // 8
+    assert both.paths == groups.paths
+    # conv1 has w filters more for what comes in: 4w channels, 64 and 2w at the first of a stage
+    first = 64 * 64 + 128 * 256 + 256 * 512 + 512 * 1024
+    assert wider.params == first + sum((n - 1) * w * 4 * w for w, n in blocks.items())
     row = next(r for r in answer.rows if r.row.path == "layer2.1.conv2")
     assert changes(row) == {
         "in_channels": (128, 256),
@@ -236,6 +243,44 @@ def test_what_changed_is_named():
     ]
     # 4*4*3*3 -> 4*2*5*5 weights, on 8*8 pixels
     assert (rows[0].params, rows[0].macs) == (200 - 144, (200 - 144) * 64)
+
+
+def test_a_larger_dilation_moves_and_not_a_smaller_one():
+    from torch import nn
+
+    def net(*dilations):
+        block = nn.Sequential(*(nn.Conv2d(4, 4, 3, padding=d, dilation=d) for d in dilations))
+        return cnnscope.trace(nn.Sequential(block), "1x4x32x32")
+
+    (moved,) = findings(diff(net(12, 2), net(2, 12)), "moved")
+    assert (moved.before, moved.after) == (("0", (12, 12)), ("1", (12, 12)))
+
+
+def test_no_cost_is_due_to_the_settings_of_a_norm():
+    from torch import nn
+
+    before = network(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
+    after = network(nn.Conv2d(4, 8, 1), nn.BatchNorm2d(8, eps=1e-3, momentum=0.01))
+    found = {f.what: f.params for f in findings(diff(before, after), "changed")}
+    assert found == {"out_channels": (8 - 4) * 4 + 8 - 4, "eps": 0, "momentum": 0}
+
+
+def test_the_sizes_that_a_function_normalises_are_those_of_its_data():
+    from torch import nn
+
+    class Norm(nn.Module):
+        def __init__(self, axes):
+            super().__init__()
+            self.axes = axes
+
+        def forward(self, x):
+            return nn.functional.layer_norm(x, x.shape[-self.axes :]).relu()
+
+    def traced_at(axes, size):
+        return cnnscope.trace(Norm(axes), f"1x4x{size}x{size}")
+
+    assert {row.status for row in diff(traced_at(1, 8), traced_at(1, 16)).rows} == {"resized"}
+    assert leaves(diff(traced_at(1, 8), traced_at(2, 8)), "changed")
 
 
 def test_in_place_is_no_difference_of_the_layer():

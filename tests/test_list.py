@@ -136,7 +136,11 @@ def test_second_list_imports_no_torch():
         (("--max-params", "ten"), "--max-params 'ten': expected a number"),
         (("--max-params", "-3"), "--max-params '-3': expected a number"),
         (("--source", "hub"), "--source 'hub': use one of torchvision"),
-        (("alexnet", "--max-params", "1k"), "none of 1 models keeps to these limits"),
+        (("alexnet", "--max-params", "1k"), "it does not keep to these limits"),
+        (("alexnet", "--max-activation", "1k"), "it does not keep to these limits"),
+        (("alexnet", "--min-rf", "one"), "--min-rf 'one': expected a number"),
+        (("alexnet", "--task", "ranking"), "--task 'ranking': there is classification"),
+        (("alexnet", "--family", "alxnet"), "--family 'alxnet': there is alexnet"),
     ],
 )
 def test_a_wrong_request_is_one_message(arguments, message):

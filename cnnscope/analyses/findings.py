@@ -14,6 +14,7 @@ CONSEQUENCES = (
     "in_channels", "in_features", "num_features", "num_channels", "padding", "normalized_shape",
     "kdim", "vdim",
 )  # fmt: skip
+_FREE = ("eps", "momentum", "p")  # of norms and dropouts: no cost follows from them
 
 
 def findings(before: DiffSide, after: DiffSide, rows: Sequence[DiffRow]) -> tuple[Finding, ...]:
@@ -154,28 +155,44 @@ def _moved(
 
 def _more(change: Change) -> bool:
     """Whether a layer had more of it before than after."""
-    return repr(change.before) > repr(change.after)
+    return _numbers(change.before) > _numbers(change.after)
+
+
+def _numbers(value: Attribute) -> tuple[float, ...]:
+    """Of each axis; nothing for what is no number."""
+    each = value if isinstance(value, tuple) else (value,)
+    return tuple(n for n in each if isinstance(n, (int, float)))
 
 
 def _changed(rows: Sequence[DiffRow], moved: set[int]) -> Iterator[Finding]:
-    """Which hyper-parameters of which kinds of layers changed, and to what."""
-    found: dict[tuple[str, str, object], list[tuple[DiffRow, Change]]] = defaultdict(list)
+    """Which hyper-parameters of which kinds of layers changed, and to what.
+
+    Layers of which more than that changed are told apart, so that each has its cost in findings
+    about the same layers only.
+    """
+    found: dict[tuple[object, ...], list[tuple[DiffRow, Change]]] = defaultdict(list)
     for index, row in enumerate(rows[1:], start=1):  # the models' own classes are in the heading
         if _hidden(row):
             continue
         own = [c for c in row.changes if not (index in moved and c.what in _MOVABLE)]
+        together = tuple(c.what for c in own if _matters(row, c))
         for change in own:
+            kind: tuple[object, ...] = (row.row.operation, change.what, row.row.leaf, together)
             if change.what == "operation":
-                found["", "operation", (change.before, change.after)].append((row, change))
-            else:
-                found[row.row.operation, change.what, row.row.leaf].append((row, change))
-    of_layers = {what for _, what, leaf in found if leaf is True}
+                kind = ("", "operation", None, (change.before, change.after))
+            found[kind].append((row, change))
+    of_layers = {what for _, what, leaf, _ in found if leaf is True}
     causes = {what for what in of_layers if what not in CONSEQUENCES}
-    for (kind, what, leaf), places in found.items():
+    for (kind_, what, leaf, _), places in found.items():
         follows = what in CONSEQUENCES and causes
         repeats = leaf is False and what in (*of_layers, *_MOVABLE)  # a block names it as well
         if not (follows or repeats or all(_depthwise(row, change) for row, change in places)):
-            yield _of_changes(kind, what, places)
+            yield _of_changes(str(kind_), str(what), places)
+
+
+def _matters(row: DiffRow, change: Change) -> bool:
+    """Whether a change is one of those that a layer's cost is due to."""
+    return change.what not in (*CONSEQUENCES, *_FREE) and not _depthwise(row, change)
 
 
 def _depthwise(row: DiffRow, change: Change) -> bool:
@@ -189,6 +206,7 @@ def _depthwise(row: DiffRow, change: Change) -> bool:
 
 def _of_changes(kind: str, what: str, places: list[tuple[DiffRow, Change]]) -> Finding:
     distinct = list(dict.fromkeys((c.before, c.after) for _, c in places))
+    free = what in _FREE
     return Finding(
         "changed",
         subject=kind,
@@ -197,8 +215,8 @@ def _of_changes(kind: str, what: str, places: list[tuple[DiffRow, Change]]) -> F
         after=tuple(after for _, after in distinct),
         count=len(places),
         paths=tuple(row.row.path for row, _ in places),
-        params=sum(row.params for row, _ in places),
-        macs=sum(row.macs for row, _ in places),
+        params=0 if free else sum(row.params for row, _ in places),
+        macs=0 if free else sum(row.macs for row, _ in places),
     )
 
 

@@ -186,12 +186,14 @@ def _attributes(record: OpRecord) -> dict[str, Attribute]:
     entry = ops.lookup(record.name)
     moves = entry is not None and entry.kind in (ops.Kind.REARRANGE, ops.Kind.CREATE)
     resizes = "upsample" in record.name
-    return {
+    found = {
         name: value
         for name, value in record.attributes.items()
         if (name in _OF_A_MOVE if moves else name not in _OF_THE_DATA)
         and not (resizes and name == "output_size")
     }
+    normalised = found.pop("normalized_shape", None)  # over how many axes; their sizes are the data
+    return {**found, "axes": len(normalised)} if isinstance(normalised, tuple) else found
 
 
 def _described(record: OpRecord) -> str:

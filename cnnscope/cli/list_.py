@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from cnnscope.store import Store
 
 _KEYS = ("params", "macs", "activations", "field", "layers", "acc")
+_LIMITED = {"activation": "activations", "rf": "field"}  # limits are named as those of a budget
+_MANY = 12  # names in a message
 
 
 def list_(
@@ -43,12 +45,12 @@ def list_(
     max_macs: Annotated[
         Optional[str], typer.Option("--max-macs", metavar="N", help="Such as 1.5G.")
     ] = None,
-    max_activations: Annotated[
+    max_activation: Annotated[
         Optional[str],
-        typer.Option("--max-activations", metavar="BYTES", help="Of the peak, such as 50MiB."),
+        typer.Option("--max-activation", metavar="BYTES", help="Of the peak, such as 50MiB."),
     ] = None,
-    min_field: Annotated[
-        Optional[str], typer.Option("--min-field", metavar="N", help="Pixels.")
+    min_rf: Annotated[
+        Optional[str], typer.Option("--min-rf", metavar="N", help="Of the field, in pixels.")
     ] = None,
     min_acc: Annotated[
         Optional[str], typer.Option("--min-acc", metavar="PERCENT", help="Published top-1.")
@@ -74,7 +76,8 @@ def list_(
     from cnnscope.spec import parse_limits
 
     def limits(**given: str | None) -> dict[str, float]:
-        return {key.partition("_")[2]: limit for key, limit in parse_limits(**given).items()}
+        found = {key.partition("_")[2]: limit for key, limit in parse_limits(**given).items()}
+        return {_LIMITED.get(key, key): limit for key, limit in found.items()}
 
     _known("--sort", sort)
     wanted = catalogue.Wanted(
@@ -82,15 +85,18 @@ def list_(
         _sources(source),
         task,
         family,
-        limits(max_params=max_params, max_macs=max_macs, max_activations=max_activations),
-        limits(min_params=min_params, min_field=min_field, min_acc=min_acc),
+        limits(max_params=max_params, max_macs=max_macs, max_activation=max_activation),
+        limits(min_params=min_params, min_rf=min_rf, min_acc=min_acc),
     )
     axes = _pareto(pareto)
     out.check_writable(output)
     listed = _listed(wanted, load.store())
     report = catalogue.report(listed, wanted, sort=sort or "", pareto=axes)
     if not report.models:
-        raise RequestError(f"none of {len(listed)} models keeps to these limits")
+        _none_such("--task", task, {one.card.about.task for one in listed if one.card})
+        _none_such("--family", family, {one.card.about.family for one in listed if one.card})
+        count = f"none of {len(listed)} models keeps" if len(listed) > 1 else "it does not keep"
+        raise RequestError(f"{count} to these limits")
     out.write_report(report, renderer, format_.value, output)
 
 
@@ -126,6 +132,21 @@ def _pareto(text: str | None) -> tuple[str, str] | None:
     _known("--pareto", first)
     _known("--pareto", second)
     return first, second
+
+
+def _none_such(option: str, wanted: str, there: set[str]) -> None:
+    """Say what there is, where no model is of the task or family that was wanted."""
+    from difflib import get_close_matches
+
+    from cnnscope.spec import printable
+
+    if not wanted or wanted in there:
+        return
+    near = get_close_matches(wanted, there, 3, 0.5) or sorted(there)
+    more = f" and {len(near) - _MANY} more" if len(near) > _MANY else ""
+    raise RequestError(
+        f"{option} {printable(wanted, 40)!r}: there is {', '.join(near[:_MANY])}{more}"
+    )
 
 
 def _known(option: str, key: str | None) -> None:

@@ -122,6 +122,8 @@ def _said(report: DiffReport) -> Iterator[tuple[str, str]]:
             yield from ((about, text) for text in _alone(found, by_path))
         elif about == "resized" and (only_data or _asked_otherwise(report)):
             yield "same layers", _resized(found[0])
+        elif about == "changed":
+            yield from ((about, _changed(same)) for same in _of_the_same(found))
         elif about in _SAY:
             yield from ((about, _SAY[about](finding)) for finding in found)
 
@@ -140,17 +142,31 @@ def _moved(f: Finding) -> str:
     return f"{f.what} {_value(value, f.what)} from {source} to {target} in {_paths(f)}{_cost(f)}"
 
 
-def _changed(f: Finding) -> str:
-    pairs = [
-        f"{_value(a, f.what)} -> {_value(b, f.what)}"
-        for a, b in zip(f.before, f.after, strict=True)
-    ]
-    shown = _some(pairs)
+def _of_the_same(found: Sequence[Finding]) -> Iterator[list[Finding]]:
+    """Changes of the same layers together: they have one cost."""
+    groups: dict[object, list[Finding]] = {}
+    for f in found:
+        groups.setdefault((f.what == "operation", f.paths), []).append(f)
+    return iter(groups.values())
+
+
+def _changed(same: Sequence[Finding]) -> str:
+    """Groups 1 -> 32; output channels 64 -> 128 in 16 Conv2d (...), with the cost of those."""
+    f = max(same, key=lambda f: (abs(f.params), abs(f.macs)))
     if f.what == "operation":
-        return f"{shown} ({_paths(f)}){_cost(f)}"
-    name = _LONG.get(f.what, _SHORT.get(f.what, f.what.replace("_", " ")))
+        return f"{_pairs(f)} ({_paths(f)}){_cost(f)}"
+    names = [
+        f"{_LONG.get(f.what, _SHORT.get(f.what, f.what.replace('_', ' ')))} {_pairs(f)}"
+        for f in same
+    ]
     count = f"{f.count} {f.subject}" if f.count > 1 else f.subject
-    return f"{name} {shown} in {count} ({_paths(f)}){_cost(f)}"
+    return f"{'; '.join(names)} in {count} ({_paths(f)}){_cost(f)}"
+
+
+def _pairs(f: Finding) -> str:
+    """64 -> 128, 128 -> 256."""
+    pairs = zip(f.before, f.after, strict=True)
+    return _some([f"{_value(a, f.what)} -> {_value(b, f.what)}" for a, b in pairs])
 
 
 def _resized(f: Finding) -> str:
@@ -170,7 +186,7 @@ def _alone(found: Sequence[Finding], rows: dict[tuple[str, str], LayerRow]) -> I
         yield _some(free)
 
 
-_SAY = {"blocks": _blocks, "moved": _moved, "changed": _changed}  # the heading says the others
+_SAY = {"blocks": _blocks, "moved": _moved}  # the heading says the others
 
 
 def _details(row: LayerRow) -> str:

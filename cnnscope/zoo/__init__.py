@@ -245,7 +245,7 @@ def _find(spec: ModelSpec) -> tuple[str, Library]:
             f"{printable(spec.source)!r}; there is {', '.join(SOURCES)}, and your own path/net.py "
             "or package.module:name"
         )
-    known: list[str] = []
+    known: dict[str, None] = {}  # each name once, in the order of the sources
     for source in (spec.source,) if spec.source else SOURCES:
         try:
             known_library = library(source)
@@ -256,7 +256,7 @@ def _find(spec: ModelSpec) -> tuple[str, Library]:
         names = known_library.names()
         if spec.name in names:
             return source, known_library
-        known += names
+        known |= dict.fromkeys(names)
     nearest = difflib.get_close_matches(spec.name[:80].lower(), known, n=4, cutoff=0.5)
     nearest = nearest or [name for name in known if spec.name.lower() in name][:4]
     hint = f"did you mean {', '.join(nearest)}?" if nearest else f"there are {len(known)} models"

@@ -59,6 +59,8 @@ def recognise(name: str) -> Kind:
     try:
         with path.open("rb") as file:
             start = file.read(64)
+    except FileNotFoundError:
+        raise RequestError(f"{printable(name)}: there is no such file") from None
     except OSError as error:
         raise RequestError(f"{printable(name)}: {error.strerror or error}") from error
     if start.startswith(b"PK"):
