@@ -290,6 +290,12 @@ def test_a_crop_moves_the_field():
     assert numbers(field.axes) == [[3, 3], [1, 2], [-2, 0]]
 
 
+def test_a_crop_has_its_stride_where_one_unit_is_left():
+    # one unit of 3 pixels, of which every second is taken: of a larger image, 3 /2
+    field = field_of(Lambda(lambda m, x: m.a(x)[:, :, ::2], a=conv(3)), 1, 1, 3)
+    assert numbers(field.axes) == [[3], [2], [0]]
+
+
 def test_roll_is_explicit():
     field = field_of(Lambda(lambda m, x: m.a(x).roll(1, 2), a=nn.Conv2d(1, 1, 1)), 1, 1, 4, 4)
     assert field.axes[0].explicit

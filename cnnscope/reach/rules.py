@@ -406,7 +406,7 @@ def _pick(op: View, state: State | None, dim: int, start: int, step: int) -> See
         return UNKNOWN
     size = op.first[dim]
     start = max(start + size, 0) if start < 0 else min(start, size)
-    if op.first == op.out:
+    if op.first == op.out and step == 1:
         return state
     return _cut(state, dim, start, step, op.out[dim])
 
