@@ -575,6 +575,7 @@ def test_totals_do_not_depend_on_nesting(name):
         paths = {
             "peak_layer": plain.peak_layer,
             "field_exceeds_input_at": plain.field_exceeds_input_at,
+            "field_covers_input_at": plain.field_covers_input_at,
         }
         assert msgspec.structs.replace(nested, **paths) == plain
 
