@@ -679,7 +679,7 @@ def _memory_steps(view: _View, row: LayerRow) -> Iterable[Step]:
         return
     part = view.part(row)
     outputs = trace.calls[part.call].outputs if part.call >= 0 else trace.ops[part.ops[0]].outputs
-    records = [trace.tensors[t] for t in outputs]
+    records = [trace.tensors[t] for t in outputs[: len(row.output_shapes)]]
     terms = [f"{_times(_unbatched(r.shape))}*{item_size(r.dtype)}" for r in records]
     types = ", ".join(dict.fromkeys(r.dtype for r in records))
     formula = f"elements of the output * bytes of {types}"

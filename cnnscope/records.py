@@ -275,6 +275,7 @@ class Totals(msgspec.Struct, frozen=True):
     peak_layer: str
     field: tuple[AxisField, ...] | None  # the largest that is not of the whole image
     field_exceeds_input_at: str  # first layer whose field is larger than the input
+    field_covers_input_at: str  # first layer every unit of which sees the whole input
     conv_layers: int
     linear_layers: int
     operations: int

@@ -64,6 +64,7 @@ def _totals(trace: Trace, rows: tuple[LayerRow, ...]) -> Totals:
         peak_layer=peak.layer,
         field=growth.largest(rows),
         field_exceeds_input_at=growth.exceeds_input_at(rows),
+        field_covers_input_at=growth.covers_input_at(rows),
         conv_layers=convolutions,
         linear_layers=linear,
         operations=len(trace.ops),

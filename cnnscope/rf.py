@@ -34,9 +34,7 @@ def field_report(trace: Trace) -> FieldReport:
         device=trace.device,
         layers=shown,
         exceeds_input_at=growth.exceeds_input_at(rows),
-        covers_input_at=next(
-            (row.path for row in shown if row.field and growth.covers_input(row.field)), ""
-        ),
+        covers_input_at=growth.covers_input_at(rows),
         unproductive=tuple(row.path for row in shown if row.unproductive),
         unknown=tuple(row.path for row in shown if row.field_unknown),
         notes=trace.notes,

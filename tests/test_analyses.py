@@ -461,6 +461,33 @@ def test_operation_that_only_moves_data_is_minor():
     ]
 
 
+def pooled(**parts):
+    """A pool that gives maxima and, in integers, where they were."""
+    name = "aten.max_pool2d_with_indices.default"
+    return written(
+        inputs=[0],
+        tensors=[
+            tensor(1, 2, 4, 4, storage=0),
+            tensor(1, 2, 2, 2, storage=1),
+            tensor(1, 2, 2, 2, storage=2, dtype="int64"),
+            tensor(1, 2, 2, 2, storage=3),
+        ],
+        ops=[
+            OpRecord(name, {"self": 0}, (1, 2), {"kernel_size": (2, 2), "stride": (2, 2)}, 0),
+            relu(1, 3),
+        ],
+        **parts,
+    )
+
+
+def test_output_that_nobody_reads_is_not_shown():
+    # 2*2*2 elements of 4 bytes; with the indices 2*2*2*8 more
+    _, row, _ = layers.rows(pooled(outputs=[3]))
+    assert (row.output_shapes, row.activation_bytes) == (((1, 2, 2, 2),), 32)
+    _, row, _ = layers.rows(pooled(outputs=[3, 2]))
+    assert (row.output_shapes, row.activation_bytes) == (((1, 2, 2, 2),) * 2, 96)
+
+
 def test_operation_that_reads_a_weight_is_called_linear():
     trace = written(**WEIGHTS, ops=[LINEAR, relu(5, 5)])
     assert "linear" in [row.name for row in layers.rows(trace)]
@@ -548,6 +575,7 @@ def test_totals_do_not_depend_on_nesting(name):
         paths = {
             "peak_layer": plain.peak_layer,
             "field_exceeds_input_at": plain.field_exceeds_input_at,
+            "field_covers_input_at": plain.field_covers_input_at,
         }
         assert msgspec.structs.replace(nested, **paths) == plain
 

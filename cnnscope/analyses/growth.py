@@ -35,7 +35,19 @@ def exceeds_input_at(rows: tuple[LayerRow, ...]) -> str:
     )
 
 
-def covers_input(axes: Axes) -> bool:
+def covers_input_at(rows: tuple[LayerRow, ...]) -> str:
+    """The first layer every unit of which sees the whole image, "" if there is none."""
+    return next(
+        (
+            row.path
+            for row in rows
+            if row.leaf and not row.minor and row.field and _covers_input(row.field)
+        ),
+        "",
+    )
+
+
+def _covers_input(axes: Axes) -> bool:
     """Whether every unit sees the whole image, borders and padding considered."""
     return all(a.clipped[0] >= a.input_size for a in axes)
 

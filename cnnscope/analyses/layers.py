@@ -67,6 +67,12 @@ class _Builder:
         self.owned = parameters.owners(trace)
         self.times: Counter[int] = Counter()
         self.weights = {trace.tensors[p.tensor].storage for p in trace.params if not p.buffer}
+        self.read: set[int | None] = set(trace.outputs)
+        for call in trace.calls:
+            self.read.update(call.inputs, call.outputs)
+        for record in trace.ops:
+            for value in record.inputs.values():
+                self.read.update(value if isinstance(value, tuple) else (value,))
         for index, call in enumerate(trace.calls):
             self.children.setdefault(call.parent, []).append(index)
         for index, record in enumerate(trace.ops):
@@ -162,7 +168,7 @@ class _Builder:
             name = f"{name}_{names[name] - 1}"
         prefix = trace.modules[trace.calls[call].module].path
         slide = shapes.of_op(trace, record)
-        inputs = self._op_inputs(record)
+        inputs, outputs = self._op_inputs(record), self._op_outputs(record)
         cost = self._op_cost(index)
         self.rows.append(
             LayerRow(
@@ -174,10 +180,10 @@ class _Builder:
                 parent=parent,
                 geometry=slide.geometry if slide else None,
                 input_shapes=inputs,
-                output_shapes=self._shapes(record.outputs),
+                output_shapes=self._shapes(outputs),
                 expected_output=_expected(slide, inputs),
-                activation_bytes=sum(tensor_bytes(trace, t) for t in record.outputs),
-                **self._field(record.outputs),
+                activation_bytes=sum(tensor_bytes(trace, t) for t in outputs),
+                **self._field(outputs),
                 minor=entry is not None and (entry.kind in _MOVES or self._keeps_books(record)),
                 **_costs(cost),
             )
@@ -270,6 +276,11 @@ class _Builder:
             for tensor in (value if isinstance(value, tuple) else (value,))
         )
         return self._shapes(tuple(t for t in flat if t is not None))
+
+    def _op_outputs(self, record: OpRecord) -> tuple[int, ...]:
+        """Without what comes last and nobody reads: a pool's indices, a norm's statistics."""
+        read = [i for i, tensor in enumerate(record.outputs) if tensor in self.read]
+        return record.outputs[: max(read, default=0) + 1]
 
     def _shapes(self, tensors: tuple[int, ...]) -> tuple[Shape, ...]:
         return tuple(self.trace.tensors[t].shape for t in tensors)

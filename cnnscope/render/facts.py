@@ -145,13 +145,18 @@ def _first_unknown_field(report: ModelReport) -> str:
 
 
 def _field(t: Totals) -> str:
-    """435 px, larger than the 224 px input from layer4.0.conv1 on."""
+    """435 px, larger than the 224 px input from layer4.0.conv1 on.
+
+    Or 16 px of the 224 px input; all of it from encoder.layers.encoder_layer_0.self_attention on.
+    """
     axes = t.field or ()
     sizes = units.same([str(a.local_size) for a in axes])
     given = units.same([str(a.input_size) for a in axes])
     context = " beside a function of the whole image" if any(a.size is None for a in axes) else ""
     if not t.field_exceeds_input_at:
-        return f"{sizes} px of the {given} px input{context}"
+        text = f"{sizes} px of the {given} px input{context}"
+        whole = t.field_covers_input_at
+        return f"{text}; all of it from {whole} on" if whole and not context else text
     return (
         f"{sizes} px{context}, larger than the {given} px input from {t.field_exceeds_input_at} on"
     )

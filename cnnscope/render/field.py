@@ -72,10 +72,10 @@ def _centre(axes: Sequence[AxisField]) -> str:
 
 
 def _sentences(report: FieldReport) -> list[tuple[str, str]]:
-    lines = [
-        ("outgrows", report.exceeds_input_at or "no layer: no field is larger than the input"),
-        ("covers", report.covers_input_at or "no layer: no unit sees all of the input"),
-    ]
+    exceeds, covers = report.exceeds_input_at, report.covers_input_at
+    outgrown = f"the input, from {exceeds} on" if exceeds else "no field is larger than the input"
+    covered = f"all of the input, from {covers} on" if covers else "no unit sees all of the input"
+    lines = [("outgrows", outgrown), ("covers", covered)]
     if report.unproductive:
         count = units.plural(len(report.unproductive), "layer")
         lines.append(("unproductive", f"{count}, from {report.unproductive[0]} on"))
