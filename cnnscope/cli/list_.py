@@ -77,6 +77,7 @@ def list_(
         return {key.partition("_")[2]: limit for key, limit in parse_limits(**given).items()}
 
     _known("--sort", sort)
+    options.pattern(pattern, "PATTERN")
     wanted = catalogue.Wanted(
         pattern,
         _sources(source),
