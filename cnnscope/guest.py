@@ -18,9 +18,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import torch
-from torch import nn
-
 # ------------------------------------------------------------------------------ what it prints
 
 
@@ -93,6 +90,8 @@ def raised_in(error: BaseException) -> str:
 @contextmanager
 def seeded(seed: int = 0) -> Iterator[None]:
     """Random numbers of a fixed seed (torch, random, numpy), and their state as it was after."""
+    import torch
+
     numpy = sys.modules.get("numpy")
     with ExitStack() as stack:
         stack.callback(torch.set_rng_state, torch.get_rng_state())
@@ -121,6 +120,9 @@ def keep(undo: ExitStack, of_guest: Callable[[str], bool]) -> None:
         of_guest: whether a file is the guest's. What a library patches when it is imported stays,
             because it will not be imported again.
     """
+    import torch
+    from torch.nn.modules import module
+
     _keep_directory(undo)
     undo.callback(_restore_environment, dict(os.environ))
     undo.callback(_restore_list, sys.path, list(sys.path))
@@ -129,7 +131,7 @@ def keep(undo: ExitStack, of_guest: Callable[[str], bool]) -> None:
     undo.callback(_restore_device, _default_device())
     undo.callback(torch.set_grad_enabled, torch.is_grad_enabled())
     undo.callback(torch.set_num_threads, torch.get_num_threads())
-    hooks = [v for k, v in vars(nn.modules.module).items() if k.startswith("_global_")]
+    hooks = [v for k, v in vars(module).items() if k.startswith("_global_")]
     for held in hooks:
         if isinstance(held, dict):
             undo.callback(_restore_dict, held, dict(held))
@@ -139,6 +141,9 @@ def keep(undo: ExitStack, of_guest: Callable[[str], bool]) -> None:
 
 def _patchable() -> list[Any]:
     """Where people patch: torch's namespaces and the classes of its layers."""
+    import torch
+    from torch import nn
+
     layers = [value for value in vars(nn).values() if isinstance(value, type)]
     return [torch, torch.Tensor, nn, nn.functional, nn.init, builtins, *layers]
 
@@ -195,10 +200,14 @@ def _restore_dict(held: dict[Any, Any], before: dict[Any, Any]) -> None:
 
 
 def _default_device() -> Any:
+    import torch
+
     context = getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)  # noqa: SLF001
     return getattr(context, "device", None)
 
 
 def _restore_device(before: Any) -> None:
+    import torch
+
     if _default_device() != before:
         torch.set_default_device(before)

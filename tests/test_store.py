@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from conftest import run_cli
 
-from cnnscope import stored
+from cnnscope import cli, stored
 from cnnscope.records import CallRecord, ModuleRecord, Source, Trace
 from cnnscope.store import Store, default_root, version
 
