@@ -22,6 +22,7 @@ from cnnscope import parallel, run
 from cnnscope.analyses import memory, params
 from cnnscope.errors import CnnscopeError
 from cnnscope.records import Count, Inputs, Shape, Trace
+from cnnscope.text import printable, said
 
 if TYPE_CHECKING:
     from torch import nn
@@ -330,12 +331,11 @@ def _told(error: BaseException) -> str:
     """Why there is no answer, in a line: what was raised first."""
     while error.__cause__ is not None:
         error = error.__cause__
-    text = " ".join(str(error).split())[:200]
     if isinstance(error, CnnscopeError):
-        return text
+        return printable(str(error), 200)
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"{error.name} is not installed"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return said(error, 200)
 
 
 def _version(package: str) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnnscope import spec as specs
@@ -14,6 +14,9 @@ from cnnscope import zoo
 from cnnscope.analyses import shapes
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
 from cnnscope.records import Inputs, ModuleRecord, Shape, TensorSpec, Trace
+from cnnscope.text import said
+
+_PACKAGE = str(Path(__file__).parent)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -172,6 +175,13 @@ class _Run:
                 line=found.own.line,
             )
             return _OwnRun(network, self.asked, self.batch_size, self.dtype).trace()
+        except (CnnscopeError, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            failure = self._failure(found, error)
+            if failure is None:
+                raise
+            raise failure from error
         finally:
             found.close()
 
@@ -195,6 +205,17 @@ class _Run:
                 raise self._explained(error, built, inputs) from error
         return _with_notes(trace, built.notes + _notes(built.values, "forward"))
 
+    def _failure(self, found: zoo.Found, error: BaseException) -> ModelError | None:
+        """What has failed, where that is not this program."""
+        from cnnscope import guest
+
+        if zoo.out_of_memory(error):
+            name = specs.printable(self.spec.text)
+            return ModelError(f"{name}: there is not enough memory for it ({said(error)})")
+        if found.own is None or guest.raised_in(error).startswith(_PACKAGE):
+            return None
+        return ModelError(found.own.sentence("could not be examined", error))
+
     def real(self, device: str) -> tuple[zoo.Built, Callable[[], None]]:
         """The model with weights on a device, and what forgets the code that it came from."""
         found = zoo.find(self.spec)
@@ -206,10 +227,13 @@ class _Run:
 
     def module(self, seed: int | None) -> Any:
         """The module itself, with weights where a seed for them is given."""
-        found = zoo.find(self.spec)
-        if seed is None:
-            return self.build(found, "meta").model.to("meta")  # one's own may come with weights
-        return zoo.build_real(found, self.arguments, "cpu", seed).model
+        from cnnscope import guest
+
+        with guest.in_place():
+            found = zoo.find(self.spec)
+            if seed is None:
+                return self.build(found, "meta").model.to("meta")  # one's own may come with weights
+            return zoo.build_real(found, self.arguments, "cpu", seed).model
 
     def build(self, found: zoo.Found, way: str) -> zoo.Built:
         """The model in one of the ways of `building`."""
@@ -389,21 +413,25 @@ class _OwnRun:
     @contextmanager
     def _quiet(self) -> Iterator[None]:
         """The user's prints go to stderr; an exit is a failure."""
-        with contextlib.redirect_stdout(sys.stderr):
+        from cnnscope import guest
+
+        with guest.aside():
             try:
                 yield
-            except SystemExit as error:
+            except (Exception, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                what = f"raised {said(error)}"
+                if isinstance(error, SystemExit):
+                    what = "called sys.exit()"
                 where = self.network.line(error)
-                raise ModelError(
-                    f"{self.network.name}: {where}forward called sys.exit()"
-                ) from error
+                raise ModelError(f"{self.network.name}: {where}forward {what}") from error
 
     # -- why it failed
 
     def _why(self, error: CnnscopeError) -> str:
         cause = getattr(error, "cause", error)
-        text = specs.printable(" ".join(str(cause).split()), 120)
-        return f"{self.network.line(cause)}{type(cause).__name__}: {text}"
+        return f"{self.network.line(cause)}{said(cause, 120)}"
 
     def _explained(self, error: CnnscopeError, built: zoo.Built, inputs: Inputs) -> CnnscopeError:
         """Whose fault it is: the input's where its shape does not fit, else the network's."""
@@ -461,14 +489,14 @@ def trace_module(model: nn.Module, inputs: Sequence[str] = ()) -> Trace:
         RequestError: the inputs are not what its forward takes.
         ModelError: its forward failed.
     """
-    from cnnscope.tracer import as_written, source_of
+    from cnnscope.tracer import as_written, source_of, state_of
     from cnnscope.zoo.own import guesses
 
     model = as_written(model)
     source = source_of(model)
 
     def build(way: str) -> zoo.Built:
-        if way == "real" and any(p.is_meta for p in model.parameters()):
+        if way == "real" and any(tensor.is_meta for tensor in state_of(model)):
             raise ModelError(
                 f"{source.name} looks at its data, and its weights are on the meta device: "
                 "move it to the CPU"
@@ -514,20 +542,26 @@ def _convert(model: nn.Module, dtype: str) -> None:
 
 def _dtype_of(model: nn.Module) -> str:
     """The floating-point type of its first weight."""
-    dtypes = (str(p.dtype).removeprefix("torch.") for p in model.parameters())
+    from cnnscope.tracer import state_of
+
+    dtypes = (str(tensor.dtype).removeprefix("torch.") for tensor in state_of(model))
     return next((dtype for dtype in dtypes if dtype in specs.FLOATS), "float32")
 
 
 def _is_lazy(model: nn.Module) -> bool:
     from torch.nn.parameter import is_lazy
 
-    return any(map(is_lazy, model.parameters())) or any(map(is_lazy, model.buffers()))
+    from cnnscope.tracer import state_of
+
+    return any(map(is_lazy, state_of(model)))
 
 
 def _scripted(model: nn.Module) -> str:
     import torch
 
-    scripted = any(isinstance(m, torch.jit.ScriptModule) for m in model.modules())
+    from cnnscope.tracer import modules_of
+
+    scripted = any(isinstance(module, torch.jit.ScriptModule) for _, module in modules_of(model))
     return "TorchScript does not run without it" if scripted else ""
 
 
@@ -578,14 +612,10 @@ def _needed_keywords(model: nn.Module) -> list[str]:
 @contextmanager
 def seeded() -> Iterator[None]:
     """Random numbers of a fixed seed, and the state as it was afterwards."""
-    import torch
+    from cnnscope import guest
 
-    state = torch.get_rng_state()
-    torch.manual_seed(zoo.SEED)
-    try:
+    with guest.seeded(zoo.SEED):
         yield
-    finally:
-        torch.set_rng_state(state)
 
 
 def real_inputs(inputs: Inputs) -> tuple[Any, ...]:

@@ -9,6 +9,7 @@ import msgspec
 
 from cnnscope.errors import RequestError
 from cnnscope.records import Inputs, Shape, TensorSpec
+from cnnscope.text import printable as printable  # noqa: PLC0414  to be had from here as well
 
 DTYPES = {
     "float16": "float16",
@@ -50,12 +51,6 @@ class InputSpec(msgspec.Struct, frozen=True):
     sizes: Shape
     dtype: str | None
     text: str
-
-
-def printable(text: str, limit: int = 80) -> str:
-    """What a user typed, safe to show: no control characters, and not a page of it."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return shown if len(shown) <= limit else f"{shown[: limit - 3]}..."
 
 
 def parse_model(text: str) -> ModelSpec:
@@ -107,7 +102,7 @@ def parse_input(text: str) -> InputSpec:
     return InputSpec(tuple(map(int, parts)), dtype, text.strip())
 
 
-_QUANTITY = re.compile(r"(\d+(?:\.\d+)?|\.\d+) ?(?:([kKMGTP])(i?)(B?)|B)?")
+_QUANTITY = re.compile(r"(\d+(?:\.\d+)?|\.\d+) ?(?:([kKMGTP])(i?)(B?)|B)?", re.ASCII)
 
 
 def parse_quantity(text: str, option: str) -> float:
@@ -155,6 +150,7 @@ def parse_arguments(texts: Sequence[str]) -> dict[str, Any]:
             raise RequestError(f"--arg {name}: given twice")
         try:
             arguments[name] = ast.literal_eval(value)
+            repr(arguments[name])  # 0xff... may be a number of more digits than Python prints
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             raise RequestError(
                 f"--arg {printable(text)!r}: the value must be a Python literal; "

@@ -32,6 +32,7 @@ _COUNT = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", 
 _POOLS = ("max", "avg")
 _LARGEST = 101  # of the kernels that are compared
 _BESIDE = " | "  # between the branches of an Inception block
+_MOST_LAYERS = 200
 _LARGEST_SIDE = 8192  # of the input: what every unit sees is computed
 
 # ------------------------------------------------------------------------------ the grammar
@@ -39,7 +40,8 @@ _LARGEST_SIDE = 8192  # of the input: what every unit sees is computed
 _SIZES = r"\d{1,4}(?:x\d{1,4})?"
 _LAYER = re.compile(
     rf"(?P<form>max|avg|dw)?(?P<kernel>{_SIZES})"
-    rf"(?P<rest>(?:/{_SIZES}|[dgp]{_SIZES}|@(?:\d{{0,4}}C(?:/\d{{1,4}})?|\d{{1,6}}))*)"
+    rf"(?P<rest>(?:/{_SIZES}|[dgp]{_SIZES}|@(?:\d{{0,4}}C(?:/\d{{1,4}})?|\d{{1,6}}))*)",
+    re.ASCII,
 )
 _SUFFIX = re.compile(rf"(?P<key>[/dgp])(?P<sizes>{_SIZES})|@(?P<channels>\d*C(?:/\d+)?|\d+)")
 
@@ -52,6 +54,8 @@ def parse(text: str, channels: int) -> tuple[Layer, ...]:
     """
     found: list[Layer] = []
     current = channels
+    if text.count(",") >= _MOST_LAYERS:
+        raise RequestError(f"stack {printable(text)!r}: at most {_MOST_LAYERS} layers")
     for item in text.split(","):
         try:
             layer = _layer(item.strip(), channels, current)

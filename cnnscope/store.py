@@ -54,6 +54,8 @@ class Store:
         self, root: Path, warn: Callable[[str], None] = lambda _: None, limit: int = LIMIT
     ) -> None:
         self.root, self.warn, self.limit = root, warn, limit
+        # A user without a home: "~" is then a folder here, and nobody wants one of that name.
+        self.homeless = str(root).startswith("~")
 
     def read(self, key: Mapping[str, Any], kind: type[T]) -> T | None:
         """The record under a key, or None; a damaged file is reported and counts as none."""
@@ -75,6 +77,8 @@ class Store:
     def write(self, key: Mapping[str, Any], value: object) -> None:
         """Keep a record; silently not, where the disk does not want it."""
         path = self._path(key)
+        if self.homeless:
+            return
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._replace(path, _encode(key, value))
@@ -197,7 +201,7 @@ def default_root() -> Path:
     """Where entries live: `CNNSCOPE_CACHE_DIR`, or the user's cache folder."""
     named = os.environ.get("CNNSCOPE_CACHE_DIR")
     if named:
-        return Path(named).expanduser()
+        return Path(os.path.expanduser(named))  # noqa: PTH111  Path's raises where there is no home
     from platformdirs import user_cache_path
 
     return user_cache_path("cnnscope", appauthor=False)

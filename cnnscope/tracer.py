@@ -30,7 +30,7 @@ from torch.nn.modules.module import (
     register_module_forward_hook,
     register_module_forward_pre_hook,
 )
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
 from torch.utils._pytree import tree_map
 
 from cnnscope.errors import ModelError
@@ -46,6 +46,7 @@ from cnnscope.records import (
     TensorRecord,
     Trace,
 )
+from cnnscope.text import said, visible
 
 Window = tuple[Any, ...]
 
@@ -70,9 +71,10 @@ class ForwardError(ModelError):
         self, path: str, module: nn.Module, shapes: tuple[tuple[int, ...], ...], cause: Exception
     ) -> None:
         self.path, self.module, self.shapes, self.cause = path, module, shapes, cause
-        where = f"{path} ({type(module).__name__})" if path else type(module).__name__
+        kind = visible(type(module).__name__)
+        where = f"{path} ({kind})" if path else kind
         given = ", ".join("x".join(map(str, shape)) for shape in shapes) or "no tensors"
-        super().__init__(f"forward failed in {where}, called with {given}: {_one_line(cause)}")
+        super().__init__(f"forward failed in {where}, called with {given}: {said(cause)}")
 
 
 def trace(
@@ -174,6 +176,7 @@ class _Recorder(TorchDispatchMode):
         self.calls: list[tuple[int, int, int, tuple[int, ...]]] = []
         self.call_outputs: dict[int, tuple[int, ...]] = {}
         self.stack: list[tuple[int, nn.Module]] = []
+        self.elsewhere: dict[str, None] = {}  # paths of what ran in another thread
         self.passing: BaseException | None = None  # an exception on its way out
         self.failed: tuple[int, nn.Module] | None = None  # where it began
         self.params: list[ParamRecord] = []
@@ -195,10 +198,10 @@ class _Recorder(TorchDispatchMode):
             on meta, and copies of buffers, which a forward may write to.
         """
         found: dict[Any, list[tuple[str, Tensor]]] = {}
-        for path, module in self.model.named_modules():
+        for path, module in modules_of(self.model):
             self._register(path, module)
             for name, tensor in _own_state(module):
-                full = f"{path}.{name}" if path else name
+                full = visible(f"{path}.{name}" if path else name)
                 found.setdefault(_identity(tensor), []).append((full, tensor))
         replacements: dict[int, Tensor] = {}
         for group in found.values():
@@ -417,6 +420,7 @@ class _Recorder(TorchDispatchMode):
 
     def _enter(self, module: nn.Module, args: Any) -> None:
         if threading.get_ident() != self.thread:
+            self._note_elsewhere(module)
             return
         parent = self.stack[-1][0] if self.stack else -1
         index = self.module_ids.get(id(module))
@@ -428,6 +432,12 @@ class _Recorder(TorchDispatchMode):
         self.stack.append((len(self.calls), module))
         inputs = tuple(map(self.read, tensors_in(args)))
         self.calls.append((index, parent, len(self.ops), inputs))
+
+    def _note_elsewhere(self, module: nn.Module) -> None:
+        """Remember a part of this model that runs in a thread that nobody watches."""
+        index = self.module_ids.get(id(module))
+        if index is not None and _get_current_dispatch_mode() is None:
+            self.elsewhere[self.modules[index].path or "the model"] = None
 
     def _leave(self, module: nn.Module, args: Any, *rest: Any) -> None:  # noqa: ARG002
         """After a call: `rest` is (kwargs, output), or one None where an exception passes."""
@@ -467,6 +477,12 @@ class _Recorder(TorchDispatchMode):
         outputs = tuple(self.read(tensor) for tensor in tensors_in(result))
         self._bury(len(self.ops))
         end = len(self.ops)
+        missing = tuple(
+            f"{path} ran in another thread, where it is not followed: it is missing above"
+            for path in self.elsewhere
+        )
+        if inspect.isgenerator(result):
+            missing += ("forward returned a generator: nothing ran of what it would have done",)
         read_storages = {
             self.tensors[tid].storage
             for op in self.ops
@@ -494,7 +510,7 @@ class _Recorder(TorchDispatchMode):
             ),
             ops=tuple(self.ops),
             device=device,
-            notes=notes,
+            notes=notes + missing,
         )
 
 
@@ -513,7 +529,37 @@ def _is_compiled(model: nn.Module) -> bool:
 def module_record(path: str, module: nn.Module) -> ModuleRecord:
     """A module's class and documented hyper-parameters, without its weights."""
     kind: Any = type(module)
-    return ModuleRecord(path, kind.__name__, _base(kind), _hyper(module))
+    return ModuleRecord(visible(path), visible(kind.__name__), _base(kind), _hyper(module))
+
+
+def modules_of(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Every module once, with its dotted path: `named_modules`, whatever a class makes of that.
+
+    Raises:
+        ModelError: a constructor that never called the one of nn.Module.
+    """
+    seen: set[int] = set()
+    waiting = [("", model)]
+    while waiting:
+        path, module = waiting.pop()
+        if id(module) in seen:
+            continue
+        seen.add(id(module))
+        try:
+            children = list(module._modules.items())
+        except AttributeError:
+            kind = visible(type(module).__name__)
+            raise ModelError(f"{kind} never called super().__init__() of nn.Module") from None
+        yield path, module
+        before = f"{path}." if path else ""
+        waiting += [(f"{before}{k}", child) for k, child in reversed(children) if child is not None]
+
+
+def state_of(model: nn.Module) -> Iterator[Tensor]:
+    """Every parameter and buffer; a tied one once for each of its names."""
+    for _, module in modules_of(model):
+        for _, tensor in _own_state(module):
+            yield tensor
 
 
 def tensors_in(value: Any, depth: int = 0) -> Iterator[Tensor]:
@@ -542,7 +588,7 @@ def _items(value: Any) -> tuple[Iterable[Any], int]:
 @contextmanager
 def _inference(model: nn.Module) -> Iterator[None]:
     """Eval mode without gradients, fused fast paths off; everything as it was afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
+    modes = [(module, module.training) for _, module in modules_of(model)]
     random_state = torch.get_rng_state()
     fast_path = torch.backends.mha.get_fastpath_enabled()
     for module, _ in modes:
@@ -580,7 +626,7 @@ def _replaced(model: nn.Module, replacements: dict[int, Tensor]) -> Iterator[Non
     """
     kept = [
         (module, dict(vars(module)), list(_containers(module)))
-        for module in model.modules()
+        for _, module in modules_of(model)
         if not isinstance(module, torch.jit.ScriptModule)
     ]
     try:
@@ -640,14 +686,14 @@ def _on_meta(arguments: Any) -> bool:
 
 
 def _device_of(arguments: Any, model: nn.Module) -> str:
-    tensors = (*tensors_in(arguments), *model.parameters())
+    tensors = (*tensors_in(arguments), *state_of(model))
     return next((tensor.device.type for tensor in tensors), "cpu")
 
 
 def _refuse(model: nn.Module, arguments: Any, *, on_meta: bool) -> None:
     """Say at once what cannot be followed."""
-    for path, module in model.named_modules():
-        where = f"{path or 'the model'} ({type(module).__name__})"
+    for path, module in modules_of(model):
+        where = f"{visible(path) or 'the model'} ({visible(type(module).__name__)})"
         if on_meta and isinstance(module, torch.jit.ScriptModule):
             raise ModelError(
                 f"{path or 'the model'} is TorchScript, which does not run on tensors without "
@@ -719,7 +765,7 @@ def _with_use(param: ParamRecord, *, used: bool) -> ParamRecord:
 
 def source_of(model: nn.Module) -> Source:
     """A module that came from nowhere but a Python program."""
-    name = type(model).__name__
+    name = visible(type(model).__name__)
     return Source(spec=name, source="python", name=name, versions={"torch": str(torch.__version__)})
 
 
@@ -745,11 +791,13 @@ def _plain(value: Any) -> Attribute:
     """An argument as plain data: what JSON has no number for is its name."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
+    if isinstance(value, str):
+        return visible(value)
     if isinstance(value, _PLAIN):
         return value
     if isinstance(value, (list, tuple)):
-        return tuple(item if type(item) in (int, bool) else str(item) for item in value)
-    return str(value).removeprefix("torch.")
+        return tuple(item if type(item) in (int, bool) else visible(str(item)) for item in value)
+    return visible(str(value).removeprefix("torch."))
 
 
 @functools.cache
@@ -807,9 +855,3 @@ def _hyper(module: nn.Module) -> dict[str, Any]:
             if all(isinstance(item, _PLAIN) for item in flat):
                 hyper[name] = _plain_tuple(value) if flat is value else _plain(value)
     return hyper
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or "no message"
-    text = text if len(text) <= 300 else text[:297] + "..."
-    return f"{type(error).__name__}: {text}"

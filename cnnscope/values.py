@@ -31,6 +31,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from cnnscope.text import said
+
 # The most elements that a followed value may have. RetinaNet ranks 8.2 million scores.
 LIMIT = 2**23
 # A network's answer with more elements than this is a feature map and not boxes or scores: what
@@ -353,7 +355,7 @@ def needs_data(error: Exception, *, own: bool = False) -> bool:
 
     Code of one's own (`own`) may also have checked a device, or asserted something of values.
     """
-    text = str(error)
+    text = said(error, 4000)
     signs: tuple[str, ...] = (
         "meta tensor", "Meta tensor", "meta device", "unbacked", "FakeTensor",
     )  # fmt: skip

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from cnnscope import run
+from cnnscope import guest, run
 from cnnscope.bench import machine
 from cnnscope.bench.loop import Program, Step, Timer, first_call, warm_up
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
 from cnnscope.records import BenchMemory, BenchSettings, Inputs, TensorSpec, Trace
-from cnnscope.spec import printable
+from cnnscope.text import printable, said
 from cnnscope.zoo import out_of_memory
 
 if TYPE_CHECKING:
@@ -243,12 +242,12 @@ def translated(spec: str, settings: BenchSettings) -> Iterator[None]:
     """Errors of torch and of the model, for a person; what the model prints goes to stderr."""
     name = printable(spec)
     try:
-        with redirect_stdout(sys.stderr):
+        with guest.aside():
             yield
-    except CnnscopeError:
+    except (CnnscopeError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
-        text = " ".join(str(error).split())[:300] or type(error).__name__
+    except BaseException as error:
+        text = said(error)
         if out_of_memory(error):
             raise OutOfMemory(f"{name}: {settings.device} ran out of memory") from error
         if "not implemented for" in text:

@@ -9,9 +9,24 @@ from typing import Annotated, Any
 import typer
 
 from cnnscope import __version__
-from cnnscope.cli import bench, check, diff, explain, list_, options, rf, stack, stages, summary
+from cnnscope.cli import (
+    bench,
+    check,
+    diff,
+    explain,
+    list_,
+    options,
+    out,
+    rf,
+    stack,
+    stages,
+    summary,
+)
 from cnnscope.cli.cache import cache
 from cnnscope.errors import CnnscopeError
+from cnnscope.text import printable, said
+
+INTERNAL = 70  # the exit code of a mistake of ours, as in sysexits.h
 
 app = typer.Typer(
     name="cnnscope",
@@ -60,7 +75,10 @@ def _options(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command line and exit: 0 good, 2 wrong request, 3 model failed, 130 Ctrl-C."""
+    """Run a command line and exit: 0 good, 2 wrong request, 3 model failed, 130 Ctrl-C.
+
+    1 is the answer "no" of what was asked, 70 a mistake of this program.
+    """
     raise SystemExit(run(arguments))
 
 
@@ -68,7 +86,8 @@ def run(arguments: list[str] | None = None) -> int:
     """Run a command line; the exit code."""
     try:
         result: Any = app(arguments, standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except CnnscopeError as error:
         return _fail(str(error), error.exit_code)
     except BrokenPipeError:  # the reader has seen enough
@@ -76,14 +95,24 @@ def run(arguments: list[str] | None = None) -> int:
         return 141
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", 130)
-    except Exception as error:
-        if _debug or not _is_usage_error(error):
-            raise
-        error.show()  # type: ignore[attr-defined]
-        return 2
+    except Exception as error:  # noqa: BLE001  a person is not shown a traceback
+        return _other(error)
     if result == 130:  # typer has caught Ctrl-C
         return _fail("interrupted", 130)
     return result if isinstance(result, int) else 0
+
+
+def _other(error: Exception) -> int:
+    """A mistake on the command line, a stdout that takes nothing, or a mistake of ours."""
+    if _is_usage_error(error):
+        return _misused(error)
+    if isinstance(error, OSError) and _stdout_is_full():
+        _silence(sys.stdout)
+        return _fail(f"stdout cannot be written ({error.strerror or error})", 2)
+    if isinstance(error, MemoryError):
+        return _fail("there is not enough memory", 3)
+    remedy = "" if _debug else "; cnnscope --debug shows where, please report it"
+    return _fail(f"internal error: {said(error)}{remedy}", INTERNAL)
 
 
 def _fail(message: str, code: int) -> int:
@@ -91,8 +120,28 @@ def _fail(message: str, code: int) -> int:
         import traceback
 
         traceback.print_exc()
-    typer.echo(f"cnnscope: {message}", err=True)
+    out.note(message)
     return code
+
+
+def _misused(error: Any) -> int:
+    """What the argument parser has to say, in one line; nothing asked for is a page of help."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return 2
+    context = getattr(error, "ctx", None)
+    message = " ".join(error.format_message().split())
+    hint = f" ({context.command_path} --help)" if context is not None else ""
+    return _fail(f"{printable(message, 300).rstrip('.')}{hint}", 2)
+
+
+def _stdout_is_full() -> bool:
+    """Whether it still holds what it could not write."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return True
+    return False
 
 
 def _is_usage_error(error: Exception) -> bool:

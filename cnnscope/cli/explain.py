@@ -36,6 +36,7 @@ def explain(
     """
     from cnnscope.cli import out
 
+    options.pattern(layer, "LAYER")
     out.check_writable(output)
 
     from cnnscope.explain import explain_layers, explain_model

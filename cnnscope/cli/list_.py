@@ -80,6 +80,7 @@ def list_(
         return {_LIMITED.get(key, key): limit for key, limit in found.items()}
 
     _known("--sort", sort)
+    options.pattern(pattern, "PATTERN")
     wanted = catalogue.Wanted(
         pattern,
         _sources(source),

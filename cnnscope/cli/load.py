@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from cnnscope.cli import options
+from cnnscope.cli.out import note
 
 if TYPE_CHECKING:
     from cnnscope.records import Trace
@@ -45,7 +44,7 @@ def any_store() -> Store:
     """The user's store, which tells of damage on stderr."""
     from cnnscope.store import Store, default_root
 
-    return Store(default_root(), lambda message: typer.echo(f"cnnscope: {message}", err=True))
+    return Store(default_root(), note)
 
 
 def module(

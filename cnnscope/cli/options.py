@@ -14,6 +14,7 @@ import typer
 from cnnscope.errors import RequestError
 
 _no_cache = False
+_LONGEST_PATTERN = 1000
 
 
 class Format(str, Enum):
@@ -72,7 +73,14 @@ Dtype = Annotated[
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to write it.")]
 Output = Annotated[
     Optional[Path],
-    typer.Option("--output", "-o", metavar="FILE", help="Write to a file.", show_default=False),
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write to a file.",
+        show_default=False,
+        parser=Path,  # typer's own asks the disk, and trips over names that no disk has
+    ),
 ]
 Depth = Annotated[
     Optional[str],
@@ -120,6 +128,17 @@ def refuse(given: Mapping[str, object], reason: str) -> None:
             raise RequestError(f"{option} has no effect here: {reason}")
 
 
+def pattern(text: str | None, option: str) -> str | None:
+    """A pattern with * and ?, which is compiled: not one of a megabyte.
+
+    Raises:
+        RequestError: it is longer than any name.
+    """
+    if text is not None and len(text) > _LONGEST_PATTERN:
+        raise RequestError(f"{option}: a pattern has at most {_LONGEST_PATTERN} characters")
+    return text
+
+
 def levels(depth: str | None) -> int | None:
     """The number after --depth; 0 is all of them.
 
@@ -130,6 +149,6 @@ def levels(depth: str | None) -> int | None:
         return None
     if depth == "all":
         return 0
-    if not depth.isascii() or not depth.isdigit() or not 0 < int(depth) < 10**6:
+    if not (depth.isascii() and depth.isdigit() and len(depth) < 7 and int(depth)):
         raise RequestError(f"--depth {depth[:20]!r}: expected a number from 1, or all")
     return int(depth)

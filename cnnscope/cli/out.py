@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cnnscope.errors import RequestError
+from cnnscope.text import harmless, printable
+
+_LONGEST = 1000  # characters of a message
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -87,11 +90,11 @@ def write(text: str, path: Path | None, option: str = "--output") -> None:
         RequestError: the file cannot be written.
     """
     if path is None:
-        sys.stdout.write(_encodable(text))
+        _to_stdout(text)
         return
     try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
+        path.write_text(harmless(text), encoding="utf-8", errors="backslashreplace")
+    except (OSError, ValueError) as error:
         raise _unwritable(path, error, option) from error
 
 
@@ -103,10 +106,15 @@ def check_writable(path: Path | None, option: str = "--output") -> None:
     """
     if path is None:
         return
-    if path.is_dir():
-        raise RequestError(f"{option} {path}: is a folder; name a file")
-    if not path.parent.is_dir():
-        raise RequestError(f"{option} {path}: there is no folder {path.parent}")
+    try:
+        folder, parent = path.is_dir(), path.parent.is_dir()
+    except OSError as error:  # a name that is too long
+        raise _unwritable(path, error, option) from error
+    shown = printable(str(path))
+    if folder:
+        raise RequestError(f"{option} {shown}: is a folder; name a file")
+    if not parent:
+        raise RequestError(f"{option} {shown}: there is no folder {printable(str(path.parent))}")
 
 
 def write_bytes(content: bytes, path: Path) -> None:
@@ -117,21 +125,27 @@ def write_bytes(content: bytes, path: Path) -> None:
     """
     try:
         path.write_bytes(content)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise _unwritable(path, error, "--output") from error
 
 
 def note(text: str) -> None:
     """A sentence on stderr, beside the report."""
-    from cnnscope.spec import printable
+    if sys.stderr is not None:
+        line = _encodable(printable(text, _LONGEST), sys.stderr)
+        with suppress(OSError, ValueError):  # nobody listens
+            sys.stderr.write(f"cnnscope: {line}\n")
 
-    sys.stderr.write(f"cnnscope: {printable(text, 300)}\n")
+
+def watched() -> bool:
+    """Whether a person sees what is written on stderr while it is written."""
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 @contextmanager
 def progress(text: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr for something long, where stderr is a terminal; gone when it is done."""
-    if not sys.stderr.isatty():
+    if not watched():
         yield lambda *_: None
         return
     from rich.console import Console
@@ -146,12 +160,14 @@ def _print(render: Callable[[int | None, bool], Text]) -> None:
     """Text on stdout: as wide as the terminal, or as wide as it needs to be."""
     from rich.console import Console
 
+    if sys.stdout is None:
+        return
     console = Console(highlight=False, soft_wrap=True)
     text = render(console.width if console.is_terminal else None, not _can_encode("·▌█…"))
-    if console.is_terminal:
+    if console.is_terminal and harmless(text.plain) == text.plain:
         console.print(text, end="")
     else:
-        sys.stdout.write(_encodable(text.plain))
+        _to_stdout(text.plain)
 
 
 def _can_encode(text: str) -> bool:
@@ -162,10 +178,16 @@ def _can_encode(text: str) -> bool:
     return True
 
 
-def _encodable(text: str) -> str:
-    encoding = sys.stdout.encoding or "ascii"
+def _to_stdout(text: str) -> None:
+    if sys.stdout is not None:  # it is None where it was closed before we were started
+        sys.stdout.write(_encodable(harmless(text), sys.stdout))
+
+
+def _encodable(text: str, stream: Any) -> str:
+    encoding = stream.encoding or "ascii"
     return text.encode(encoding, "replace").decode(encoding, "replace")
 
 
-def _unwritable(path: Path, error: OSError, option: str) -> RequestError:
-    return RequestError(f"{option} {path}: cannot be written ({error.strerror or error})")
+def _unwritable(path: Path, error: Exception, option: str = "--output") -> RequestError:
+    reason = getattr(error, "strerror", None) or error
+    return RequestError(f"{option} {printable(str(path))}: cannot be written ({reason})")

@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
+from cnnscope.cli.out import watched
+from cnnscope.text import printable
+
 if TYPE_CHECKING:
     from cnnscope.bench.loop import Progress
 
@@ -28,7 +31,7 @@ def progress(title: str, total: int) -> Iterator[Callable[[str], None]]:
     def step(name: str) -> None:
         nonlocal done
         done += 1
-        if not shown and sys.stderr.isatty() and time.monotonic() - began > _PATIENCE:
+        if not shown and watched() and time.monotonic() - began > _PATIENCE:
             update, end = _bar(title, total, done - 1)
             shown.append(update)
             stop.append(end)
@@ -66,7 +69,7 @@ class Line:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock, self.next = clock, 0.0
-        self.shown = sys.stderr.isatty()
+        self.shown = watched()
 
     def __enter__(self) -> Self:
         return self
@@ -86,7 +89,7 @@ class Line:
         text = progress.what
         if measuring:
             text += f": {progress.samples:,} samples, {progress.seconds_left:.0f} s left"
-        sys.stderr.write(f"\r\x1b[K{text[: _width() - 1]}")
+        sys.stderr.write(f"\r\x1b[K{printable(text, _width() - 1)}")
         sys.stderr.flush()
 
 

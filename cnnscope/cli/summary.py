@@ -99,7 +99,8 @@ def summary(
     chosen = all_columns.choose(
         all_columns.DEFAULT if columns is None else [key.strip() for key in columns.split(",")]
     )
-    chosen_rows = Options(options.levels(depth), unfold, everything, sort, filter_)
+    pattern = options.pattern(filter_, "--filter")
+    chosen_rows = Options(options.levels(depth), unfold, everything, sort, pattern)
     limits = parse_limits(
         max_params=max_params, max_macs=max_macs, max_activation=max_activation, min_rf=min_rf
     )
@@ -127,9 +128,10 @@ def _weights(file: str, levels: int | None, format_: str, output: Path | None) -
 def _over_budget(report: ModelReport, limits: Mapping[str, float]) -> int:
     """1 and a line on stderr for each limit that is not kept, else 0."""
     from cnnscope.budget import broken
+    from cnnscope.cli import out
     from cnnscope.render import facts
 
     found = broken(report, limits)
     for excess in found:
-        typer.echo(f"cnnscope: {facts.excess(excess)}", err=True)
+        out.note(facts.excess(excess))
     return 1 if found else 0

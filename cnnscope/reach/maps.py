@@ -18,6 +18,7 @@ from math import gcd, inf, lcm
 from typing import NamedTuple
 
 MAX_PERIOD = 4096
+MAX_UNITS = 2**22  # along an axis: one interval is kept for each of them
 Number = float  # integers, or an infinity for a unit that sees nothing
 Taps = Callable[[int], Iterable[int]]
 Interval = tuple[Number, Number]
@@ -101,6 +102,8 @@ class Axis:
 
 def identity(size: int) -> Axis:
     """The input itself: every pixel sees itself."""
+    if size > MAX_UNITS:
+        return Axis(lost=True, together=(0, size - 1))
     pixels = tuple(range(size))
     lines = Lines(1, (0,), (0,))
     return Axis(lines, Spans(pixels, pixels), lines)
@@ -129,6 +132,8 @@ def compose(axis: Axis, reading: Reading, units: int) -> Axis:
     """The axis as seen by `units` units that read it through taps."""
     if axis.spans is None:
         return axis
+    if units > MAX_UNITS:
+        return axis.forgotten()
     lines = _compose_lines(axis.lines, reading)
     if axis.least is axis.lines:
         least = lines or axis.least

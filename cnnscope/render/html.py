@@ -6,7 +6,7 @@ from html import escape
 from cnnscope.records import ModelReport
 from cnnscope.render import facts
 from cnnscope.render.columns import Column
-from cnnscope.render.page import indented
+from cnnscope.render.page import LONGEST_CELL, cut, indented
 from cnnscope.render.view import Line, View
 
 _STYLE = (
@@ -36,7 +36,7 @@ def summary(report: ModelReport, view: View, columns: Sequence[Column]) -> str:
 def _row(report: ModelReport, line: Line, columns: Sequence[Column]) -> str:
     cells = "".join(
         f"<td{_side(column)}{_bar(report, line, column)}>"
-        f"{indented(escape(column.cell(line, report.totals)))}</td>"
+        f"{indented(escape(cut(column.cell(line, report.totals), LONGEST_CELL)))}</td>"
         for column in columns
     )
     return f"<tr>{cells}</tr>"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from cnnscope.records import ModelReport
 from cnnscope.render import facts
 from cnnscope.render.columns import Column
-from cnnscope.render.page import escape, indented, line
+from cnnscope.render.page import LONGEST_CELL, cut, escape, indented, line
 from cnnscope.render.view import View
 
 
@@ -15,7 +15,7 @@ def summary(report: ModelReport, view: View, columns: Sequence[Column]) -> str:
     lines.append(line([column.title for column in columns]))
     lines.append(line(["---:" if column.number else ":---" for column in columns]))
     for row in view.lines:
-        cells = [escape(column.cell(row, report.totals)) for column in columns]
+        cells = [escape(cut(column.cell(row, report.totals), LONGEST_CELL)) for column in columns]
         lines.append(line([indented(cell) for cell in cells]))
     lines.append("")
     lines += [f"- **{title}**: {escape(value)}" for title, value in facts.totals(report)]

@@ -13,6 +13,8 @@ from typing import NamedTuple
 from rich.text import Text
 
 _GAP = 2
+LONGEST_CELL = 1000  # characters, wherever it is written
+LONGEST_SENTENCE = 20_000
 _PLAIN = str.maketrans("·…\u2500⎡⎢⎣⎤⎥⎦µ▁▂▃▄▅▆▇█", "|~-[[[]]]u_.-:=+*#")
 
 
@@ -90,7 +92,8 @@ def sentences(shown: Text, below: Sequence[tuple[str, str]], width: int | None) 
     """Titled sentences, aligned; warnings begin with `!`."""
     named = [title for title, _ in below if title != "!"]
     indent = max([11, *map(len, named)]) + 1
-    for title, sentence in below:
+    for title, whole in below:
+        sentence = cut(whole, LONGEST_SENTENCE)
         if title == "!":
             shown.append("\n".join(wrap(f"! {sentence}", width, "  ")), "yellow")
         else:
@@ -116,6 +119,7 @@ def _append_table(shown: Text, table: Table, width: int | None) -> list[str]:
 
 
 def _append_part(shown: Text, table: Table, width: int | None) -> list[str]:
+    table = table._replace(rows=tuple(tuple(map(bounded, row)) for row in table.rows))
     widths = _widths(table)
     kept = _fit(table.headings, widths, width)
     styles = table.styles or ("",) * len(table.rows)
@@ -243,6 +247,13 @@ def cut(value: str, width: int | None, *, keep: str = "start") -> str:
     return value[: width - 1] + "…" if keep == "start" else "…" + value[len(value) - width + 1 :]
 
 
+def bounded(cell: str | None) -> str | None:
+    """A cell of which one name of a megabyte does not make a table of gigabytes."""
+    if cell is None or len(cell) <= LONGEST_CELL:
+        return cell
+    return "\n".join(cut(line, LONGEST_CELL) for line in cell.split("\n"))
+
+
 def wrap(value: str, width: int | None, indent: str = "", first: int = 0) -> list[str]:
     """Lines of at most `width`; the first begins after `first` columns."""
     if width is None:
@@ -273,7 +284,7 @@ def markdown(page: Page) -> str:
         lines.append(line([h.title for h in table.headings]))
         lines.append(line([":---" if h.left else "---:" for h in table.headings]))
         for row in table.rows:
-            cells = [_covering(row, i).split("\n") for i in range(len(row))]
+            cells = [(bounded(_covering(row, i)) or "").split("\n") for i in range(len(row))]
             lines.append(line(["<br>".join(indented(escape(t)) for t in c) for c in cells]))
         lines.append("")
     lines += _items(page.below)
@@ -284,7 +295,7 @@ def _items(pairs: Sequence[tuple[str, str]]) -> list[str]:
     """Titled sentences as a list."""
     return [
         f"- **{title}**: {escape(sentence)}" if title not in ("", "!") else f"- {escape(sentence)}"
-        for title, sentence in pairs
+        for title, sentence in ((title, cut(whole, LONGEST_SENTENCE)) for title, whole in pairs)
     ]
 
 

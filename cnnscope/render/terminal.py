@@ -71,7 +71,10 @@ def _table(
     ascii_only: bool,
 ) -> tuple[Text, list[str]]:
     """The table, and the titles of the columns that there was no room for."""
-    cells = [[column.cell(line, report.totals) for column in columns] for line in view.lines]
+    cells = [
+        [page.cut(column.cell(line, report.totals), page.LONGEST_CELL) for column in columns]
+        for line in view.lines
+    ]
     widths = [
         max([len(column.title), *(len(row[i]) for row in cells)])
         for i, column in enumerate(columns)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import importlib
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, runtime_check
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
 from cnnscope.light import light
 from cnnscope.records import About, Inputs, Published, Shape, Source
-from cnnscope.spec import ModelSpec, printable
+from cnnscope.spec import ModelSpec
+from cnnscope.text import printable, said
 from cnnscope.zoo import archive
 
 if TYPE_CHECKING:
@@ -146,20 +145,22 @@ def build_found(
     spec, library = found.spec, found.library
     try:
         model, values, real = _ways(found, arguments, way, seed)
-    except CnnscopeError:
+    except (CnnscopeError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         if out_of_memory(error):
             raise
         raise _constructor_error(found, arguments, error) from error
     literals = {name: repr(value) for name, value in arguments.items()}
     name = found.own.title if found.own else spec.name
-    origin = Source(spec.text, found.source, name, literals, library.versions())
+    shown = printable(spec.text, 4096)
+    origin = Source(shown, found.source, printable(name, 120), literals, library.versions())
+    model.eval()  # whatever it returns
     inputs = library.default_inputs(spec.name, model)
     cautious = library if isinstance(library, Cautious) else None
     accept = cautious.accept if cautious else anything
     notes = cautious.notes() if cautious else ()
-    return Built(model.eval(), inputs, origin, values, accept, notes, real)
+    return Built(model, inputs, origin, values, accept, notes, real)
 
 
 def build_real(found: Found, arguments: Mapping[str, Any], device: str, seed: int = SEED) -> Built:
@@ -176,6 +177,7 @@ def build_real(found: Found, arguments: Mapping[str, Any], device: str, seed: in
 
     where = torch.device(device)
     with torch.random.fork_rng([where] if where.type == "cuda" else []), where:
+        torch.manual_seed(seed)  # of that device as well
         built = build_found(found, arguments, way="real", seed=seed)
     if any(t.is_meta for t in (*built.model.parameters(), *built.model.buffers())):
         raise RequestError(
@@ -230,7 +232,7 @@ def out_of_memory(error: BaseException) -> bool:
 
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    text = str(error).lower()
+    text = said(error).lower()
     return isinstance(error, RuntimeError) and (
         "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text
     )
@@ -258,7 +260,7 @@ def _find(spec: ModelSpec) -> tuple[str, Library]:
             return source, known_library
         known |= dict.fromkeys(names)
     nearest = difflib.get_close_matches(spec.name[:80].lower(), known, n=4, cutoff=0.5)
-    nearest = nearest or [name for name in known if spec.name.lower() in name][:4]
+    nearest = nearest or [name for name in known if spec.name[:80].lower() in name][:4]
     hint = f"did you mean {', '.join(nearest)}?" if nearest else f"there are {len(known)} models"
     if not nearest and set(spec.text) & set("./\\"):
         hint += "; your own is named as path/net.py:Net or package.module:Net"
@@ -275,36 +277,32 @@ def _ways(
     """
     import torch
 
+    from cnnscope import guest
     from cnnscope.values import KnownValues
 
     def made() -> nn.Module:
-        with _quiet():
+        with _quiet(), guest.seeded(seed):
             return found.library.build(found.spec.name, arguments)
 
-    random_state = torch.get_rng_state()
     refused: Exception | None = None
-    try:
-        if way == "meta":
-            try:
-                with torch.device("meta"):
-                    return made(), None, ""
-            except Exception as error:
-                if not _asks_for_data(found, error):
-                    raise
-                refused = error
-        if way != "real":
-            values = KnownValues(constants_only=found.own is not None)
-            try:
-                with torch.device("meta"), values:
-                    return made(), values, ""
-            except Exception as error:
-                if found.own is None or not _asks_for_data(found, error):
-                    raise
-                refused = refused or error
-        torch.manual_seed(seed)
-        return made(), None, found.own.reason(refused) if found.own and refused else "asked"
-    finally:
-        torch.set_rng_state(random_state)
+    if way == "meta":
+        try:
+            with torch.device("meta"):
+                return made(), None, ""
+        except Exception as error:
+            if not _asks_for_data(found, error):
+                raise
+            refused = error
+    if way != "real":
+        values = KnownValues(constants_only=found.own is not None)
+        try:
+            with torch.device("meta"), values:
+                return made(), values, ""
+        except Exception as error:
+            if found.own is None or not _asks_for_data(found, error):
+                raise
+            refused = refused or error
+    return made(), None, found.own.reason(refused) if found.own and refused else "asked"
 
 
 def _asks_for_data(found: Found, error: Exception) -> bool:
@@ -319,7 +317,9 @@ def _asks_for_data(found: Found, error: Exception) -> bool:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Constructors warn about initialisation, which does not happen here; prints go to stderr."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr), light():
+    from cnnscope import guest
+
+    with warnings.catch_warnings(), guest.aside(), light():
         warnings.simplefilter("ignore")
         yield
 
@@ -327,15 +327,14 @@ def _quiet() -> Iterator[None]:
 def _constructor_error(
     found: Found, arguments: Mapping[str, Any], error: BaseException
 ) -> CnnscopeError:
-    text = " ".join(str(error).split())[:300] or type(error).__name__
     given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
     name = printable(found.spec.text)
     if found.own is not None:
         how = f"could not be built with {printable(given, 200)}" if given else "could not be built"
         sentence = found.own.sentence(how, error)
         return RequestError(sentence) if arguments else ModelError(sentence)
-    if isinstance(error, SystemExit):
-        raise error
     if arguments:
-        return RequestError(f"{name} could not be built with {printable(given, 200)}: {text}")
-    return ModelError(f"{name} could not be built: {type(error).__name__}: {text}")
+        return RequestError(
+            f"{name} could not be built with {printable(given, 200)}: {said(error)}"
+        )
+    return ModelError(f"{name} could not be built: {said(error)}")

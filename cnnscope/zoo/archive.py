@@ -35,7 +35,10 @@ def is_file(name: str) -> bool:
     """Whether a model's name is that of a file that this module knows: by extension, or path."""
     if Path(name).suffix.lower() in EXTENSIONS:
         return True
-    return "/" in name and Path(name).suffix != ".py" and Path(name).is_file()
+    try:
+        return "/" in name and Path(name).suffix != ".py" and Path(name).is_file()
+    except OSError:  # a name that is too long
+        return False
 
 
 def is_weights(name: str) -> bool:
@@ -54,15 +57,16 @@ def recognise(name: str) -> Kind:
         RequestError: there is no such file, or nothing can be told from it: it says why.
     """
     path = Path(name)
-    if path.is_dir():
-        raise RequestError(f"{printable(name)} is a folder; name a file")
     try:
+        if path.is_dir():
+            raise RequestError(f"{printable(name)} is a folder; name a file")
         with path.open("rb") as file:
             start = file.read(64)
     except FileNotFoundError:
         raise RequestError(f"{printable(name)}: there is no such file") from None
-    except OSError as error:
-        raise RequestError(f"{printable(name)}: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RequestError(f"{printable(name)}: {reason}") from error
     if start.startswith(b"PK"):
         return _in_zip(name)
     if path.suffix.lower() == ".safetensors" or start[8:10] == b'{"':

@@ -22,14 +22,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
 
+from cnnscope import guest
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
 from cnnscope.records import About, Inputs, Shape, TensorSpec
-from cnnscope.spec import ModelSpec, printable
+from cnnscope.spec import ModelSpec
+from cnnscope.text import printable, said
+from cnnscope.tracer import modules_of
 
 # Sides that published networks take. A guess begins with the first; the others rise.
 _IMAGE_SIDES = (224, 28, 32, 64, 96, 128, 256, 299, 384, 512)
@@ -37,6 +40,7 @@ _SEED_SIDES = (1, 4, 7, 8, 16, 32)  # of what a decoder begins with
 _CLIP = (16, 112, 112)
 # What Lightning, timm and people call it, on the network or beside it in its file.
 _OFFERED = ("example_input_array", "example_inputs", "example_input", "input_size", "input_shape")
+_CONFIGS = ("default_cfg", "pretrained_cfg")  # timm's convention: a dict with an input_size
 _LIBRARY_FOLDERS = frozenset(("site-packages", "dist-packages"))
 _MANY = 12
 
@@ -62,7 +66,9 @@ class Own:
 
     def __init__(self, spec: ModelSpec) -> None:
         self.spec = spec
+        self.folder = Path()
         self._undo = ExitStack()
+        guest.keep(self._undo, lambda file: _within(file, self.folder))
         try:
             if spec.source == "file":
                 path = _existing(spec)
@@ -70,13 +76,15 @@ class Own:
                 with self.running("could not be loaded"):
                     self._module = _load(path, self._undo)
             else:
-                self._module = self._imported(spec.place)
-            self.target, name = _choose(spec, self._module)
+                with self.running("could not be imported"):
+                    self._module = self._imported(spec.place)
+            with self.running("could not be looked into"):
+                self.target, name = _choose(spec, self._module)
         except BaseException:
             self.close()
             raise
         place = spec.place if spec.source == "import" else path.name
-        self.title = f"{place}:{name}"
+        self.title = printable(f"{place}:{name}", 120)
 
     def close(self) -> None:
         """Forget the file's folder and its neighbours."""
@@ -93,8 +101,7 @@ class Own:
                 f"model {printable(self.spec.text)!r}: no module {printable(place)}; a file is "
                 "named as path/net.py:Net"
             )
-        with self.running("could not be imported"):
-            module = importlib.import_module(place)
+        module = importlib.import_module(place)
         self.folder = Path(getattr(module, "__file__", None) or here).parent
         return module
 
@@ -120,18 +127,30 @@ class Own:
             ModelError: it failed, or what it makes is no module.
         """
         text = printable(self.spec.text)
-        if isinstance(self.target, nn.Module):
+        if _is_network(self.target):
             if arguments:
                 given = ", ".join(arguments)
                 raise RequestError(
                     f"{text} is a network already and takes no arguments ({given}): name its class"
                 )
-            return self.target
+            return self._whole(self.target)
         _check_arguments(text, self.target, arguments)
         model = self.target(**arguments)
-        if not isinstance(model, nn.Module):
+        if not _is_network(model):
             raise RequestError(f"{text} made {_a(model)}, not an nn.Module")
-        return model
+        return self._whole(model)
+
+    def _whole(self, model: Any) -> nn.Module:
+        """A module of which torch's own constructor has run, and of its parts as well.
+
+        Raises:
+            ModelError: it has not.
+        """
+        try:
+            list(modules_of(model))
+        except ModelError as error:
+            raise ModelError(f"{printable(self.spec.text)}: {error}") from None
+        return cast("nn.Module", model)
 
     def default_inputs(self, name: str, model: nn.Module) -> Inputs:  # noqa: ARG002
         """The first guess; no tensors where there is none."""
@@ -151,12 +170,12 @@ class Own:
         Raises:
             ModelError: `<spec> <failed>: net.py:3: ...`.
         """
-        with contextlib.redirect_stdout(sys.stderr):
+        with guest.aside(), guest.seeded():
             try:
                 yield
-            except CnnscopeError:
+            except (CnnscopeError, KeyboardInterrupt):
                 raise
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
                 raise ModelError(self.sentence(failed, error)) from error
 
     def sentence(self, failed: str, error: BaseException) -> str:
@@ -208,10 +227,14 @@ def required_inputs(model: nn.Module) -> list[str] | None:
 
 
 def _existing(spec: ModelSpec) -> Path:
-    path = Path(spec.place).expanduser()
-    if path.is_dir():
+    try:
+        path = Path(spec.place).expanduser()
+        folder, exists = path.is_dir(), path.is_file()
+    except (OSError, RuntimeError, ValueError) as error:  # a name too long, or ~nobody
+        raise RequestError(f"{printable(spec.place)}: {said(error)}") from None
+    if folder:
         raise RequestError(f"{printable(spec.place)}: is a folder; name a Python file in it")
-    if not path.is_file():
+    if not exists:
         near = difflib.get_close_matches(path.name, _python_files(path.parent), n=3)
         hint = f"; did you mean {', '.join(map(printable, near))}?" if near else ""
         raise RequestError(f"{printable(spec.place)}: there is no such file{hint}")
@@ -227,7 +250,6 @@ def _load(path: Path, undo: ExitStack) -> ModuleType:
     source = importlib.util.decode_source(path.read_bytes())
     code = compile(source, str(path), "exec", dont_inherit=True)
     before = set(sys.modules)
-    undo.callback(torch.set_default_dtype, torch.get_default_dtype())
     undo.callback(_forget_neighbours, before, path.parent)
     name = _module_name(path, _relative_level(ast.parse(source)), undo)
     _insert_in_path(path.parent, undo)
@@ -322,7 +344,7 @@ def _choose(spec: ModelSpec, module: ModuleType) -> tuple[Any, str]:
         found = getattr(found, part, None)
         if found is None:
             raise RequestError(f"{shown} has no {printable(name)!r}{_instead(module, name)}")
-    if not isinstance(found, nn.Module) and not callable(found):
+    if not _is_network(found) and not callable(found):
         raise RequestError(
             f"{shown}: {printable(name)} is {_a(found)}, not a network, its class or a function "
             f"that makes it{_instead(module, '')}"
@@ -356,7 +378,12 @@ def _classes(module: ModuleType) -> list[str]:
 
 
 def _instances(module: ModuleType) -> list[str]:
-    return [name for name, value in vars(module).items() if isinstance(value, nn.Module)]
+    return [name for name, value in vars(module).items() if _is_network(value)]
+
+
+def _is_network(value: Any) -> bool:
+    """Whether it is an nn.Module, whatever its `__class__` says."""
+    return issubclass(type(value), nn.Module)
 
 
 def _functions(module: ModuleType) -> list[str]:
@@ -409,13 +436,14 @@ def _check_arguments(text: str, target: Callable[..., Any], arguments: Mapping[s
 
 def _said(error: BaseException) -> str:
     if isinstance(error, SystemExit):
-        return f"it called sys.exit({'' if error.code is None else printable(str(error.code))})"
-    message = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
-    return f"{type(error).__name__}: {printable(message or 'no message', 300)}"
+        return f"it called sys.exit({'' if error.code is None else printable(repr(error.code))})"
+    if isinstance(error, SyntaxError):  # of which `line` has said where
+        return f"{printable(type(error).__name__)}: {printable(str(error.msg), 300)}"
+    return said(error)
 
 
 def _a(value: Any) -> str:
-    name = type(value).__name__
+    name = printable(type(value).__name__) or "nameless object"
     return "None" if value is None else f"{'an' if name[0].lower() in 'aeio' else 'a'} {name}"
 
 
@@ -434,21 +462,20 @@ def guesses(model: nn.Module, file: ModuleType | None = None) -> tuple[Guess, ..
 
 def _offers(place: Any) -> Iterator[Guess]:
     """Inputs that a network, or the file that it is in, names itself."""
-    where = type(place).__name__ if isinstance(place, nn.Module) else "its file"
-    for name in _OFFERED:
+    where = printable(type(place).__name__) if _is_network(place) else "its file"
+    for name in (*_OFFERED, *_CONFIGS):
         try:
             value = getattr(place, name, None)
             value = value() if inspect.isroutine(value) else value
+            if name in _CONFIGS:
+                value = value.get("input_size") if isinstance(value, Mapping) else None
             tensors = _as_specs(value)
-        except Exception:  # noqa: BLE001, S112  an offer that fails is none
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001, S112  an offer that fails is none
             continue
         if tensors:
             yield Guess(Inputs(tensors), f"{name} of {where}", offered=True)
-    for name in ("default_cfg", "pretrained_cfg"):  # timm's convention
-        config = getattr(place, name, None)
-        size = config.get("input_size") if isinstance(config, Mapping) else None
-        if size and _is_size(size):
-            yield Guess(Inputs((_sized(size),)), f"{name} of {where}", offered=True)
 
 
 def _as_specs(value: Any) -> tuple[TensorSpec, ...]:
@@ -474,7 +501,7 @@ def _sized(size: Sequence[int]) -> TensorSpec:
 
 def _by_first_layer(model: nn.Module) -> Iterator[Guess]:
     """What the first layer with a fixed width takes; nothing for what is no picture or vector."""
-    for path, layer in model.named_modules():
+    for path, layer in modules_of(model):
         if isinstance(layer, nn.modules.conv._ConvNd):
             channels = layer.in_channels or 3  # a lazy one takes any
             word = "channel" if channels == 1 else "channels"

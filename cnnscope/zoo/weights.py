@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from cnnscope.errors import RequestError
 from cnnscope.records import StoredOther
-from cnnscope.spec import printable
+from cnnscope.text import printable, said, visible
 from cnnscope.zoo import archive
 
 # Where training scripts keep the weights, in the order of preference.
@@ -57,7 +57,10 @@ def read(name: str) -> Contents:
         return _safetensors(name)
     if kind is archive.Kind.EXPORTED:
         raise RequestError(f"{printable(name)} is an exported program and no checkpoint")
-    return _contents(name, _load(name))
+    try:
+        return _contents(name, _load(name))
+    except (RecursionError, ValueError, OverflowError) as error:
+        raise archive.damaged(name, f"its content cannot be walked: {said(error)}") from error
 
 
 def _load(name: str) -> Any:
@@ -127,12 +130,15 @@ def _root(content: Any) -> tuple[str, Any, dict[str, Any]]:
     """The key of the weights, the weights, and what lies beside them on the way there."""
     path: list[str] = []
     beside: dict[str, Any] = {}
-    while isinstance(content, Mapping):
+    seen: set[int] = set()
+    while isinstance(content, Mapping) and id(content) not in seen:
+        seen.add(id(content))
         found = next((key for key in _ROOTS if _has_tensors(content.get(key))), None)
         if found is None:
             break
         prefix = "".join(f"{part}." for part in path)
-        beside |= {f"{prefix}{key}": value for key, value in content.items() if key != found}
+        others = ((visible(str(key)), value) for key, value in content.items() if key != found)
+        beside |= {f"{prefix}{key}": value for key, value in others}
         path.append(found)
         content = content[found]
     return ".".join(path), content, beside
@@ -148,7 +154,8 @@ def _leaves(value: Any, seen: set[int], prefix: str = "") -> Iterator[tuple[str,
     seen.add(id(value))
     items = value.items() if isinstance(value, Mapping) else enumerate(value)
     for key, item in items:
-        yield from _leaves(item, seen, f"{prefix}.{key}" if prefix else str(key))
+        part = visible(str(key))
+        yield from _leaves(item, seen, f"{prefix}.{part}" if prefix else part)
 
 
 def _stored(name: str, key: str, tensor: Any) -> tuple[Stored, Any, int]:
@@ -183,10 +190,14 @@ def _has_tensors(value: Any) -> bool:
 def _other(key: str, value: Any) -> StoredOther:
     """What lies beside the weights, in short."""
     if value is None or isinstance(value, (bool, int, float, str)):
-        return StoredOther(key, printable(repr(value), 40))
+        return StoredOther(key, _literal(value))
     tensors = [leaf for _, leaf in _leaves(value, set()) if _is_tensor(leaf)]
     elements = sum(tensor.numel() for tensor in tensors)
-    return StoredOther(key, type(value).__name__, len(tensors), elements)
+    return StoredOther(key, visible(type(value).__name__), len(tensors), elements)
+
+
+def _literal(value: Any) -> str:
+    return printable(repr(value[:100] if isinstance(value, str) else value), 40)
 
 
 # --------------------------------------------------------------------------------- safetensors
@@ -204,9 +215,10 @@ def _safetensors(name: str) -> Contents:
     try:
         header = json.loads(text)
         beside = header.pop("__metadata__", {}).items()
-        others = tuple(StoredOther(key, printable(repr(value), 40)) for key, value in beside)
+        others = tuple(StoredOther(visible(key), _literal(value)) for key, value in beside)
         tensors = tuple(_in_header(key, entry) for key, entry in header.items())
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, OverflowError, LookupError, TypeError, AttributeError,
+            RecursionError) as error:  # fmt: skip
         raise archive.damaged(name, "its header is not that of a safetensors file") from error
     held = sum({tensor.memory: tensor.nbytes for tensor in tensors}.values())
     if held > size - 8 - length:
@@ -220,4 +232,4 @@ def _in_header(key: str, entry: Mapping[str, Any]) -> Stored:
     begin, end = entry["data_offsets"]
     if end - begin != math.prod(shape) * itemsize or begin < 0 or min(shape, default=0) < 0:
         raise ValueError(key)
-    return Stored(key, shape, dtype, end - begin, (begin, end))
+    return Stored(visible(key), shape, dtype, end - begin, (begin, end))

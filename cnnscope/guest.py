@@ -1,0 +1,213 @@
+"""Other people's code in our process: what it prints goes aside, what it changes is put back.
+
+It is not a sandbox. Code that is run may do anything; this keeps what such code does in passing
+(a working directory, a patched layer, a seed) from changing the next answer of this process.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import inspect
+import io
+import os
+import random
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+# ------------------------------------------------------------------------------ what it prints
+
+
+class _Sink(io.RawIOBase):
+    """The bytes of a stream that others may close, detach or replace; they end up in `stream`."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def writable(self) -> bool:
+        return True
+
+    def isatty(self) -> bool:
+        return bool(self._stream.isatty())
+
+    def fileno(self) -> int:
+        return int(self._stream.fileno())
+
+    def write(self, data: Any) -> int:
+        text = bytes(data).decode("utf-8", "replace")
+        encoding = getattr(self._stream, "encoding", None) or "ascii"
+        with contextlib.suppress(ValueError, OSError):  # nobody listens any more
+            self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+            self._stream.flush()
+        return len(data)
+
+
+_lock = threading.Lock()
+_ours: list[tuple[Any, Any]] = []  # stdout and stderr, once for each `aside()` that lasts
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """Send all that is printed to stderr, by streams that may be closed without harm to ours.
+
+    Several threads may do so at once: the last to leave puts the streams back.
+    """
+    with _lock:
+        _ours.append(_ours[0] if _ours else (sys.stdout, sys.stderr))
+        if len(_ours) == 1:
+            sys.stdout = sys.stderr = _sink(sys.stderr)
+    try:
+        yield
+    finally:
+        with _lock:
+            streams = _ours.pop()
+            if not _ours:
+                with contextlib.suppress(Exception):  # whatever the guest left in its place
+                    sys.stdout.flush()
+                sys.stdout, sys.stderr = streams
+
+
+def _sink(stream: Any) -> Any:
+    if stream is None:  # it was closed before we were started
+        return io.StringIO()
+    return io.TextIOWrapper(io.BufferedWriter(_Sink(stream)), "utf-8", line_buffering=True)
+
+
+def raised_in(error: BaseException) -> str:
+    """The file in which an exception was raised."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    return last.tb_frame.f_code.co_filename if last is not None else ""
+
+
+# ----------------------------------------------------------------------------- what it changes
+
+
+@contextmanager
+def seeded(seed: int = 0) -> Iterator[None]:
+    """Random numbers of a fixed seed (torch, random, numpy), and their state as it was after."""
+    import torch
+
+    numpy = sys.modules.get("numpy")
+    with ExitStack() as stack:
+        stack.callback(torch.set_rng_state, torch.get_rng_state())
+        stack.callback(random.setstate, random.getstate())
+        if numpy is not None:
+            stack.callback(numpy.random.set_state, numpy.random.get_state())
+            numpy.random.seed(seed % 2**32)
+        torch.default_generator.manual_seed(seed)
+        random.seed(seed)
+        yield
+
+
+@contextmanager
+def in_place() -> Iterator[None]:
+    """Come back to the working directory."""
+    with ExitStack() as undo:
+        _keep_directory(undo)
+        yield
+
+
+def keep(undo: ExitStack, of_guest: Callable[[str], bool]) -> None:
+    """Have `undo` put back, when it is closed, what a guest may change of this process.
+
+    Args:
+        undo: closed when the guest is not needed any more.
+        of_guest: whether a file is the guest's. What a library patches when it is imported stays,
+            because it will not be imported again.
+    """
+    import torch
+    from torch.nn.modules import module
+
+    _keep_directory(undo)
+    undo.callback(_restore_environment, dict(os.environ))
+    undo.callback(_restore_list, sys.path, list(sys.path))
+    undo.callback(sys.setrecursionlimit, sys.getrecursionlimit())
+    undo.callback(torch.set_default_dtype, torch.get_default_dtype())
+    undo.callback(_restore_device, _default_device())
+    undo.callback(torch.set_grad_enabled, torch.is_grad_enabled())
+    undo.callback(torch.set_num_threads, torch.get_num_threads())
+    hooks = [v for k, v in vars(module).items() if k.startswith("_global_")]
+    for held in hooks:
+        if isinstance(held, dict):
+            undo.callback(_restore_dict, held, dict(held))
+    for place in _patchable():
+        undo.callback(_unpatch, place, dict(vars(place)), of_guest)
+
+
+def _patchable() -> list[Any]:
+    """Where people patch: torch's namespaces and the classes of its layers."""
+    import torch
+    from torch import nn
+
+    layers = [value for value in vars(nn).values() if isinstance(value, type)]
+    return [torch, torch.Tensor, nn, nn.functional, nn.init, builtins, *layers]
+
+
+def _unpatch(place: Any, before: dict[str, Any], of_guest: Callable[[str], bool]) -> None:
+    for name, value in list(vars(place).items()):
+        known = name in before
+        if known and before[name] is value:
+            continue
+        whose = _file(value)
+        if of_guest(whose) if whose else known and not inspect.ismodule(value):
+            with contextlib.suppress(AttributeError, TypeError):
+                setattr(place, name, before[name]) if known else delattr(place, name)
+    for name in before.keys() - vars(place).keys():
+        with contextlib.suppress(AttributeError, TypeError):
+            setattr(place, name, before[name])
+
+
+def _file(value: Any) -> str:
+    """The file in which a function or class was written, "" where there is none."""
+    value = getattr(value, "__func__", value)  # of a class method
+    value = getattr(value, "fget", value)  # of a property
+    code = getattr(value, "__code__", None)
+    if code is not None:
+        return str(code.co_filename)
+    if isinstance(value, type):
+        return getattr(sys.modules.get(value.__module__), "__file__", None) or ""
+    return ""
+
+
+def _keep_directory(undo: ExitStack) -> None:
+    with contextlib.suppress(OSError):  # there may be none any more
+        undo.callback(_change_directory, os.getcwd())  # noqa: PTH109
+
+
+def _change_directory(folder: str) -> None:
+    with contextlib.suppress(OSError):
+        os.chdir(folder)
+
+
+def _restore_environment(before: dict[str, str]) -> None:
+    if dict(os.environ) != before:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _restore_list(held: list[str], before: list[str]) -> None:
+    held[:] = before
+
+
+def _restore_dict(held: dict[Any, Any], before: dict[Any, Any]) -> None:
+    held.clear()
+    held.update(before)
+
+
+def _default_device() -> Any:
+    import torch
+
+    context = getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)  # noqa: SLF001
+    return getattr(context, "device", None)
+
+
+def _restore_device(before: Any) -> None:
+    import torch
+
+    if _default_device() != before:
+        torch.set_default_device(before)

@@ -1,0 +1,30 @@
+"""What other people wrote, safe to show: names, messages, whole pages of text."""
+
+
+def printable(text: str, limit: int = 80) -> str:
+    """What a user typed, safe to show: no control characters, and not a page of it."""
+    shown = visible(text[: limit + 1])
+    return shown if len(shown) <= limit else f"{shown[: limit - 3]}..."
+
+
+def visible(text: str) -> str:
+    """A name from a file or a module, whole, with nothing in it that a terminal would obey."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def harmless(text: str) -> str:
+    """Lines of text, with nothing in them that a terminal would obey but the ends of the lines."""
+    if text.replace("\n", "").isprintable():
+        return text
+    return "\n".join(map(visible, text.split("\n")))
+
+
+def said(error: BaseException, limit: int = 300) -> str:
+    """What an exception says, on one line; other people's exceptions may not even say that."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001  its __str__ is other people's code as well
+        text = "its message cannot be shown"
+    return f"{printable(type(error).__name__)}: {printable(text or 'no message', limit)}"
