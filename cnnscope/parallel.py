@@ -31,22 +31,31 @@ def each(
         items: its arguments.
         processes: how many at a time.
         threads: of torch, in each.
-        most: items that a process takes before another takes its place (and its memory is free).
+        most: items for each process, after which all are replaced (and their memory is free).
+            `max_tasks_per_child` would do it, but hangs (python/cpython#115634).
     """
+    size = processes * most if most else len(items)
+    for begin in range(0, len(items), size or 1):
+        yield from _batch(work, items[begin : begin + size], processes, threads)
+
+
+def _batch(
+    work: Callable[..., T], items: Sequence[tuple[object, ...]], processes: int, threads: int
+) -> Iterator[T]:
     from concurrent.futures import ProcessPoolExecutor, as_completed
-    from multiprocessing import get_context
+    from multiprocessing import active_children, get_context
 
     pool = ProcessPoolExecutor(
-        min(processes, len(items)),
-        get_context("spawn"),
-        initializer=_begin,
-        initargs=(threads,),
-        max_tasks_per_child=most,
+        min(processes, len(items)), get_context("spawn"), initializer=_begin, initargs=(threads,)
     )
     try:
         waiting = [pool.submit(work, *item) for item in items]
         for done in as_completed(waiting):
             yield done.result()
+    except BaseException:  # interrupted, or nobody asks for more: what runs is not waited for
+        for child in active_children():
+            child.terminate()
+        raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 

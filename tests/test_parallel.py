@@ -1,0 +1,52 @@
+"""Work in processes of its own: all of it is done, and none of it outlives its caller."""
+
+import multiprocessing
+import os
+import time
+
+import pytest
+
+from cnnscope import parallel
+
+
+def square(number):
+    return number * number, os.getpid()
+
+
+def wait(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+def threads():
+    return os.environ["OMP_NUM_THREADS"]
+
+
+def test_each_item_is_worked_on_once_in_other_processes():
+    done = list(parallel.each(square, [(n,) for n in range(6)], 2))
+    assert sorted(result for result, _ in done) == [n * n for n in range(6)]
+    assert os.getpid() not in {pid for _, pid in done}
+
+
+def test_processes_are_replaced_after_so_many_items():
+    done = list(parallel.each(square, [(n,) for n in range(4)], 1, most=2))
+    assert len({pid for _, pid in done}) == 2
+
+
+def test_threads_are_told_to_torch():
+    assert list(parallel.each(threads, [()], 1, threads=3)) == ["3"]
+
+
+def test_what_runs_is_not_waited_for_when_nobody_asks_for_more():
+    began = time.monotonic()
+    working = parallel.each(wait, [(0,), (600,), (600,)], 2)
+    assert next(working) == 0
+    working.close()
+    while multiprocessing.active_children() and time.monotonic() - began < 60:
+        time.sleep(0.05)
+    assert not multiprocessing.active_children()
+
+
+def test_an_exception_of_the_work_is_raised():
+    with pytest.raises(TypeError):
+        list(parallel.each(square, [("a",)], 1))
