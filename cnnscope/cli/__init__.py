@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import Annotated, Any
@@ -93,6 +94,10 @@ def run(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader has seen enough
         _silence(sys.stdout)
         return 141
+    except SystemExit as error:
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise  # completion
+        return 141  # typer has caught it
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", 130)
     except Exception as error:  # noqa: BLE001  a person is not shown a traceback
@@ -106,7 +111,7 @@ def _other(error: Exception) -> int:
     """A mistake on the command line, a stdout that takes nothing, or a mistake of ours."""
     if _is_usage_error(error):
         return _misused(error)
-    if isinstance(error, OSError) and _stdout_is_full():
+    if isinstance(error, OSError) and error.filename is None:
         _silence(sys.stdout)
         return _fail(f"stdout cannot be written ({error.strerror or error})", 2)
     if isinstance(error, MemoryError):
@@ -135,15 +140,6 @@ def _misused(error: Any) -> int:
     return _fail(f"{printable(message, 300).rstrip('.')}{hint}", 2)
 
 
-def _stdout_is_full() -> bool:
-    """Whether it still holds what it could not write."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        return True
-    return False
-
-
 def _is_usage_error(error: Exception) -> bool:
     """An error of the argument parser, which knows how to show itself."""
     return hasattr(error, "show") and hasattr(error, "exit_code")
@@ -151,4 +147,5 @@ def _is_usage_error(error: Exception) -> bool:
 
 def _silence(stream: Any) -> None:
     """Keep the interpreter from complaining again when it flushes at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    with contextlib.suppress(OSError, ValueError):  # no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
