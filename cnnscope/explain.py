@@ -542,7 +542,7 @@ def _field_steps(view: _View, row: LayerRow, part: _Part) -> Iterable[Step]:
     if any(axis.local_size is None for axis in field.axes):
         yield Step("receptive field", note="all of the input: a function of every position")
         return
-    sources = _sources(view, row, part)
+    sources = _sources(view, part)
     names = _AXIS_NAMES[len(field.axes)]
     found = [_axis_steps(view, row, part, sources, i, a) for i, a in enumerate(field.axes)]
     for steps in dict.fromkeys(found):
@@ -556,7 +556,7 @@ def _field_steps(view: _View, row: LayerRow, part: _Part) -> Iterable[Step]:
         yield Step("context", note="it also depends on a function of the whole image")
 
 
-def _sources(view: _View, row: LayerRow, part: _Part) -> list[Field]:
+def _sources(view: _View, part: _Part) -> list[Field]:
     """Fields of what goes in, of those inputs that see the image."""
     trace = view.trace
     if part.call >= 0:
@@ -569,7 +569,6 @@ def _sources(view: _View, row: LayerRow, part: _Part) -> list[Field]:
             for t in (value if isinstance(value, tuple) else (value,))
             if t is not None
         ]
-    del row
     fields = [view.fields[t] for t in tensors]
     return [f for f in fields if f is not None and not f.unknown]
 
@@ -754,7 +753,7 @@ def _resolution(view: _View, rows: Sequence[LayerRow]) -> tuple[ResolutionChange
     found: dict[tuple[Shape, Shape], list[LayerRow]] = {}
     for row in rows:
         after = view.fields[row.tensor] if row.tensor >= 0 else None
-        sources = _sources(view, row, view.part(row))
+        sources = _sources(view, view.part(row))
         if after is None or after.unknown or not sources:
             continue
         sizes = [tuple(a.units for a in f.axes) for f in sources]

@@ -388,6 +388,7 @@ class ListReport(msgspec.Struct, frozen=True):
     models: tuple[Listed, ...]
     sort: str  # "" for by family
     pareto: tuple[str, str] | None = None
+    schema_version: int = REPORT_SCHEMA
 
 
 # -------------------------------------------------------------------------------- the diff

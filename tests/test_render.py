@@ -69,6 +69,12 @@ def test_json_can_be_read_back(resnet18):
     assert decoded == resnet18
 
 
+def test_every_report_tells_the_version_of_its_schema():
+    reports = [kind for name, kind in vars(records).items() if name.endswith("Report")]
+    assert records.ModelReport in reports
+    assert [r.__name__ for r in reports if "schema_version" not in r.__struct_fields__] == []
+
+
 def test_schema_beside_the_package_is_that_of_the_records():
     from pathlib import Path
 

@@ -6,8 +6,6 @@ import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
 
-import msgspec
-
 from cnnscope.records import (
     BenchReport,
     BenchRun,
@@ -18,7 +16,7 @@ from cnnscope.records import (
     LayerTime,
     Ratio,
 )
-from cnnscope.render import units
+from cnnscope.render import data, units
 from cnnscope.render.page import Heading, Page, Table
 
 _LATENCY = (
@@ -429,4 +427,4 @@ def statistics(s: BenchStatistics) -> list[object]:
 
 def to_json(report: BenchReport) -> str:
     """The whole report with every sample; what `--save` writes and `--against` reads."""
-    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
+    return data.to_json(report)

@@ -6,10 +6,8 @@ import csv
 import io
 from collections.abc import Callable
 
-import msgspec
-
 from cnnscope.records import Card, Listed, ListReport
-from cnnscope.render import units
+from cnnscope.render import data, units
 from cnnscope.render.page import Heading, Page, Table
 
 _BAR = 8
@@ -141,4 +139,4 @@ def _raw(one: Listed) -> tuple[str | int | float | None, ...]:
 
 def to_json(report: ListReport) -> str:
     """The whole report."""
-    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
+    return data.to_json(report)

@@ -6,10 +6,8 @@ import csv
 import io
 from collections.abc import Iterator
 
-import msgspec
-
 from cnnscope.records import Cause, CheckAllReport, Checked, CheckReport, Reason, Tally, Verdict
-from cnnscope.render import facts, units
+from cnnscope.render import data, facts, units
 from cnnscope.render.page import Heading, Page, Table
 
 _COUNTERS = {
@@ -274,4 +272,4 @@ def _model(model: Checked) -> tuple[str | int, ...]:
 
 def to_json(report: CheckReport | CheckAllReport) -> str:
     """The whole report."""
-    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
+    return data.to_json(report)

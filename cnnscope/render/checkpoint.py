@@ -7,10 +7,8 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import msgspec
-
 from cnnscope.records import CheckpointReport, StoredModule, StoredOther, StoredTensor
-from cnnscope.render import units
+from cnnscope.render import data, units
 from cnnscope.render.page import Heading, Page, Table
 from cnnscope.spec import printable
 
@@ -61,7 +59,7 @@ class Renderer(NamedTuple):
 
     def to_json(self, report: CheckpointReport) -> str:
         """The whole report."""
-        return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
+        return data.to_json(report)
 
 
 def _dtypes(report: CheckpointReport) -> tuple[str, ...]:

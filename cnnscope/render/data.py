@@ -1,4 +1,4 @@
-"""The report as JSON and CSV: raw integers in base units (elements, bytes, operations)."""
+"""Reports as JSON, the summary as CSV: raw integers in base units (elements, bytes, operations)."""
 
 import csv
 import io
@@ -16,8 +16,8 @@ CSV_COLUMNS = (
 )  # fmt: skip
 
 
-def to_json(report: ModelReport) -> str:
-    """The whole report; its schema is `summary.schema.json` beside the package."""
+def to_json(report: object) -> str:
+    """The whole of any report; the schema of the summary's is `summary.schema.json`."""
     encoded = msgspec.json.encode(report)
     return msgspec.json.format(encoded, indent=2).decode() + "\n"
 

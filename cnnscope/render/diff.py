@@ -9,11 +9,9 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-import msgspec
-
 from cnnscope.analyses.findings import CONSEQUENCES, CONTAINERS
 from cnnscope.records import Attribute, Change, DiffReport, DiffRow, Finding, LayerRow, Totals
-from cnnscope.render import facts, units
+from cnnscope.render import data, facts, units
 from cnnscope.render.page import Heading, Page, Table
 
 AUTO_ROWS = 60  # without a depth, the deepest level whose table has at most so many rows
@@ -72,7 +70,7 @@ class Renderer:
 
     def to_json(self, report: DiffReport) -> str:
         """The whole report."""
-        return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
+        return data.to_json(report)
 
 
 # -------------------------------------------------------------------------------- headings

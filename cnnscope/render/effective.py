@@ -5,10 +5,8 @@ from __future__ import annotations
 import csv
 import io
 
-import msgspec
-
 from cnnscope.records import EffectiveField, EffectiveReport
-from cnnscope.render import facts, units
+from cnnscope.render import data, facts, units
 from cnnscope.render.page import Heading, Page, Table
 
 _COLUMNS = (
@@ -93,4 +91,4 @@ def to_csv(report: EffectiveReport) -> str:
 
 def to_json(report: EffectiveReport) -> str:
     """The whole report."""
-    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
+    return data.to_json(report)

@@ -6,8 +6,6 @@ import csv
 import io
 from collections.abc import Iterable
 
-import msgspec
-
 from cnnscope.records import (
     ExplainReport,
     Explanation,
@@ -18,7 +16,7 @@ from cnnscope.records import (
     SmallestInput,
     Step,
 )
-from cnnscope.render import facts, units
+from cnnscope.render import data, facts, units
 from cnnscope.render.page import Heading, Page, Table
 
 _STEPS = (Heading("number", left=True), Heading("how", left=True, least=30, wrap=True))
@@ -216,4 +214,4 @@ def _model_lines(report: ModelExplanation) -> Iterable[tuple[object, ...]]:
 
 def to_json(report: ExplainReport | ModelExplanation) -> str:
     """The whole report."""
-    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
+    return data.to_json(report)

@@ -6,10 +6,8 @@ import csv
 import io
 from collections.abc import Sequence
 
-import msgspec
-
 from cnnscope.records import AxisField, FieldReport, LayerRow, UnitReport
-from cnnscope.render import facts, units
+from cnnscope.render import data, facts, units
 from cnnscope.render.page import Heading, Page, Table
 
 _AXES = {1: ("L",), 2: ("H", "W"), 3: ("D", "H", "W")}
@@ -133,4 +131,4 @@ def _plain(value: float | None) -> float | None:
 
 def to_json(report: FieldReport | UnitReport) -> str:
     """The whole report."""
-    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
+    return data.to_json(report)

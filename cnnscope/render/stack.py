@@ -6,10 +6,8 @@ import csv
 import io
 from math import prod
 
-import msgspec
-
 from cnnscope.records import Ratio, StackReport, StackRow
-from cnnscope.render import bench, units
+from cnnscope.render import bench, data, units
 from cnnscope.render.page import Heading, Page, Table
 
 _VGG = "(Simonyan and Zisserman 2014, section 2.3)"
@@ -267,4 +265,4 @@ def _ratio_values(r: Ratio | None) -> list[object]:
 
 def to_json(report: StackReport) -> str:
     """The whole report."""
-    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
+    return data.to_json(report)

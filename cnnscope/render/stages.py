@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-import msgspec
-
 from cnnscope.analyses.blocks import flat
 from cnnscope.records import (
     Geometry,
@@ -28,7 +26,7 @@ from cnnscope.records import (
     StagePart,
     StagesReport,
 )
-from cnnscope.render import facts, units
+from cnnscope.render import data, facts, units
 from cnnscope.render.page import Heading, Page, Table
 from cnnscope.stages import depthwise, reduction
 
@@ -82,7 +80,7 @@ class Renderer(NamedTuple):
 
     def to_json(self, report: StagesReport) -> str:
         """The whole report."""
-        return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
+        return data.to_json(report)
 
     def _below(self, report: StagesReport) -> Iterator[tuple[str, str]]:
         yield "read as", _legend(_rows(report, projections=self.projections))

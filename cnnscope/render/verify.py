@@ -11,7 +11,7 @@ from itertools import pairwise
 import msgspec
 
 from cnnscope.records import AxisCheck, LayerCheck, VerifyReport
-from cnnscope.render import facts, units
+from cnnscope.render import data, facts, units
 from cnnscope.render.page import Heading, Page, Table
 
 _COLUMNS = (
@@ -160,4 +160,4 @@ def to_json(report: VerifyReport) -> str:
     built = msgspec.to_builtins(report)
     for layer, check in zip(built["layers"], report.layers, strict=True):
         layer["verdict"] = check.verdict
-    return msgspec.json.format(msgspec.json.encode(built), indent=2).decode() + "\n"
+    return data.to_json(built)
