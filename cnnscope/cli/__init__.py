@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
     raise SystemExit(run(arguments))
 
 
-def run(arguments: list[str] | None = None) -> int:
+def run(arguments: list[str] | None = None) -> int:  # noqa: PLR0911  each way to end has its code
     """Run a command line; the exit code."""
     try:
         result: Any = app(arguments, standalone_mode=False)
