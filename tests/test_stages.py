@@ -233,6 +233,20 @@ def test_googlenet_is_table_1_of_its_paper():
             ]
 
 
+@pytest.mark.parametrize(
+    ("name", "branches"),
+    [
+        # Szegedy et al. 2014, figures 2a and 2b, with the widths of 3a in table 1
+        ("naive", [[(1, 64)], [(3, 128)], [(5, 32)], ["max pool"]]),
+        ("reduced", [[(1, 64)], [(1, 96), (3, 128)], [(1, 16), (5, 32)], ["max pool", (1, 32)]]),
+    ],
+)
+def test_an_inception_module_by_itself_has_its_branches(name, branches):
+    (item,) = only(table(f"classic:inception_{name}", block="3a"))
+    (fork,) = item.parts
+    assert [pairs(branch) for branch in fork.branches] == branches
+
+
 # Sandler et al. 2018, Table 2: t, c, n, s.
 BOTTLENECKS = [
     (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2),

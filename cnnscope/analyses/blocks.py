@@ -2,9 +2,10 @@
 
 Nothing here knows a model or the name of a class beyond torch's containers. A *block* is a module
 with several weight layers that either joins paths (a residual addition, a concatenation of
-branches) or occurs more than once; whatever holds blocks is opened. Inside a block, the data is
-followed from its input to its output: layers in a row, branches, a projection beside a residual
-path (He et al. 2015, section 3.3), a gate made of the whole image (Hu et al. 2017, section 3).
+branches) or occurs more than once; whatever holds blocks is opened, and so is the model, unless all
+of it is branches that are joined once. Inside a block, the data is followed from its input to its
+output: layers in a row, branches, a projection beside a residual path (He et al. 2015, section
+3.3), a gate made of the whole image (Hu et al. 2017, section 3).
 """
 
 from __future__ import annotations
@@ -296,8 +297,10 @@ class _Walk:
     # -- what is a block
 
     def _is_block(self, call: int) -> bool:
-        if self.weights[call] < 2 or self.trace.calls[call].parent < 0 or self._plain(call):
+        if self.weights[call] < 2 or self._plain(call):
             return False
+        if self.trace.calls[call].parent < 0:
+            return self._is_one_block(call)
         inner = Counter(map(self._kind, self._joined_inside(call)))
         repeated = self.kinds[self._kind(call)] > 1
         if any(times > 1 or self._more(kind, call) for kind, times in inner.items()):
@@ -309,6 +312,14 @@ class _Walk:
         if any(self._more(kind, call) for kind in kinds):
             return False
         return repeated and not self._pools(call)
+
+    def _is_one_block(self, call: int) -> bool:
+        """Whether a model is no more than a block: branches at one resolution, joined once."""
+        if not self._joined(call, "cat") or any(self._joined_inside(call)):
+            return False
+        names = [ops.base_name(self.trace.ops[i].name) for i in self.ops[call]]
+        sizes = {self.layers[i].output for i in self.ops[call] if i in self.layers}
+        return names.count("cat") == 1 and len(sizes) == 1
 
     def _has_layers(self, call: int) -> bool:
         return self.weights.get(call, 0) > 1 and not self._plain(call)
