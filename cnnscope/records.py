@@ -896,7 +896,7 @@ class LayerTime(msgspec.Struct, frozen=True):
 class BenchRun(msgspec.Struct, frozen=True):
     """One model at one batch size, with every sample.
 
-    `warnings` are words for programs: "drift", "outliers", "launch-bound", "threads".
+    `warnings` are words for programs: "threads", "busy", "drift", "outliers", "launch-bound".
     """
 
     label: str  # the model as it was named, "#2" after it for the second of one name
@@ -915,6 +915,7 @@ class BenchRun(msgspec.Struct, frozen=True):
     launch: Launch | None = None
     layers: tuple[LayerTime, ...] = ()
     warnings: tuple[str, ...] = ()
+    waited: float | None = None  # share of the threads' time in which they had no core
 
 
 class Comparison(msgspec.Struct, frozen=True):

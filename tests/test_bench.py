@@ -588,6 +588,14 @@ def test_quota_of_a_container(tmp_path, text, cores):
     assert machine.cpu_quota(tmp_path) == cores
 
 
+def test_waiting_for_a_core_is_summed_over_threads(tmp_path):
+    for thread, line in (("7", "900 300 12\n"), ("8", "100 45 3\n")):
+        (tmp_path / thread).mkdir()
+        (tmp_path / thread / "schedstat").write_text(line)
+    assert machine.waited_ns(tmp_path) == 345
+    assert machine.waited_ns(tmp_path / "none") is None
+
+
 def test_quota_of_an_older_container(tmp_path):
     (tmp_path / "cpu").mkdir()
     (tmp_path / "cpu/cpu.cfs_quota_us").write_text("200000")

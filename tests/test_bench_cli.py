@@ -59,6 +59,7 @@ def report_of(path):
     return msgspec.json.decode(path.read_bytes(), type=BenchReport)
 
 
+SECOND = 1_000_000_000
 STEADY = 5_000_000
 
 
@@ -618,9 +619,11 @@ def with_warnings(path, **changes):
     parts = {
         name: msgspec.structs.replace(getattr(run, name), **values)
         for name, values in changes.items()
-        if name != "launch"
+        if name not in ("launch", "waited")
     }
-    run = msgspec.structs.replace(run, **parts, launch=changes.get("launch"))
+    run = msgspec.structs.replace(
+        run, **parts, launch=changes.get("launch"), waited=changes.get("waited", 0.01)
+    )
     run = bench._with_warnings(run, report.environment)
     return run.warnings, page.text(
         renderer.page(msgspec.structs.replace(report, runs=(run,)))
@@ -646,6 +649,20 @@ def test_outliers_are_told_in_words(saved):
     warnings, text = with_warnings(saved[0], statistics=QUIET | {"outliers": 6})
     assert warnings == ("outliers",)
     assert "6 of 100 samples are far slower than the rest" in text
+
+
+def test_a_busy_machine_is_told_in_words(saved):
+    warnings, text = with_warnings(saved[0], statistics=QUIET, waited=0.426)
+    assert warnings == ("busy",)
+    assert "! the machine is busy: 1 thread waited for a core 42.6 % of the time, and" in text
+    assert with_warnings(saved[0], statistics=QUIET, waited=None)[0] == ()
+
+
+def test_waiting_for_a_core_is_a_share_of_the_time_of_the_threads(monkeypatch):
+    waited, clock = iter([100, 100 + SECOND // 2]), iter([SECOND, 2 * SECOND])
+    monkeypatch.setattr(machine, "waited_ns", lambda: next(waited))
+    monkeypatch.setattr(bench.time, "perf_counter_ns", lambda: next(clock))
+    assert bench._Waiting(2).share() == 0.25  # half a second, of two threads in one second
 
 
 def test_launch_bound_is_told_in_words(saved):

@@ -6,6 +6,7 @@ told from the trace, before anything is allocated.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 MODES = ("forward", "train")
 _COMPILED = 256  # torch's own limit of all recompilations of one function
+BUSY = 0.05  # of the time spent waiting for a core
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
@@ -215,14 +217,16 @@ class _Bench:
             prepared.append(model.program(label, trace, self.timer, self.request.seconds))
         programs = [p.program for p in prepared]
         interrupted = False
+        waiting = _Waiting(self.settings.threads)
         try:
             self._measure(programs, batch)
         except KeyboardInterrupt:
             if not all(p.rounds for p in programs):
                 raise
             interrupted = True
+        waited = waiting.share()
         for index, trace in enumerate(traces):
-            self._add(index, trace, prepared[index])
+            self._add(index, trace, prepared[index], waited)
         if not interrupted:
             if (
                 self.ceilings is None and self.request.ceilings
@@ -243,7 +247,7 @@ class _Bench:
         with translated(", ".join(self.labels), self.settings), self.models[0].grad_mode():
             loop.measure(programs, self.timer, self.request.seconds, tell)
 
-    def _add(self, index: int, trace: Trace, prepared: Prepared) -> None:
+    def _add(self, index: int, trace: Trace, prepared: Prepared, waited: float | None) -> None:
         """Turn what was measured into a record."""
         program = prepared.program
         run = BenchRun(
@@ -260,6 +264,7 @@ class _Bench:
             statistics=stats.describe([ns for samples in program.rounds for ns in samples]),
             work=work.work(trace, self.settings),
             memory=prepared.memory,
+            waited=waited,
         )
         self.runs.append(_with_warnings(run, self.environment))
 
@@ -418,16 +423,33 @@ def _batch_of(trace: Trace, *, as_list: bool) -> int:
 def _with_warnings(run: BenchRun, environment: Environment) -> BenchRun:
     found = []
     s = run.statistics
+    cores = min(environment.cores, environment.quota or environment.cores)
+    if run.settings.device == "cpu" and run.settings.threads > cores:
+        found.append("threads")
+    elif run.waited is not None and run.waited > BUSY:
+        found.append("busy")
     if abs(s.drift) > stats.UNSTABLE_DRIFT:
         found.append("drift")
     if s.outliers > stats.UNSTABLE_OUTLIERS * s.count:
         found.append("outliers")
     if run.launch is not None and run.launch.enqueue_ns > run.launch.device_ns:
         found.append("launch-bound")
-    cores = min(environment.cores, environment.quota or environment.cores)
-    if run.settings.device == "cpu" and run.settings.threads > cores:
-        found.append("threads")
     return replace(run, warnings=tuple(found))
+
+
+class _Waiting:
+    """How much of the time since it was made the threads have waited for a core."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads, self.before = threads, machine.waited_ns()
+        self.begin = time.perf_counter_ns()
+
+    def share(self) -> float | None:
+        """Of the time of all threads; None where nobody tells."""
+        spent, now = time.perf_counter_ns() - self.begin, machine.waited_ns()
+        if self.before is None or now is None:
+            return None
+        return max(now - self.before, 0) / (self.threads * max(spent, 1))
 
 
 @contextmanager
