@@ -1091,7 +1091,8 @@ class Verdict(msgspec.Struct, frozen=True):
     depends on data; `range` is what a run can give, and the number lies in it); "unexplained";
     "absent" (`note` says why, or it `needs` so many bytes of memory). Of shapes, the numbers are
     the module calls compared, `unexplained` how many differ (`note` has the first), and `left_out`
-    how many depend on data.
+    how many depend on data. Of a receptive field ("field", by the counter "gradient") they are the
+    pixels that a unit sees along the axis where it sees most; `layer` holds all that was measured.
     """
 
     counter: str
@@ -1107,6 +1108,7 @@ class Verdict(msgspec.Struct, frozen=True):
     left_out: int = 0
     note: str = ""
     needs: int = 0
+    layer: LayerCheck | None = None
 
 
 class CheckReport(msgspec.Struct, frozen=True):
