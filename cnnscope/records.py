@@ -863,11 +863,11 @@ class Work(msgspec.Struct, frozen=True):
 
 
 class BenchMemory(msgspec.Struct, frozen=True):
-    """Peak memory in bytes. On CUDA what the model added; on the CPU the whole process."""
+    """Peak memory in bytes, up to the end of the warm-up."""
 
-    allocated: int | None = None
-    reserved: int | None = None
-    resident: int | None = None
+    allocated: int | None = None  # CUDA: by tensors of this model
+    reserved: int | None = None  # CUDA: by torch from the driver, for all models
+    resident: int | None = None  # otherwise: the whole process
     resident_before: int | None = None
 
 

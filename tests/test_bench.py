@@ -500,6 +500,23 @@ def test_training_keeps_what_backward_reads():
     assert work.needed_bytes(trace, train=True) == 3 * weights + 4 * 2 * 16 * 4
 
 
+def test_models_that_run_in_turns_do_not_need_their_activations_at_once(small):
+    deep = nn.Sequential(*(nn.Linear(16, 16, bias=False) for _ in range(4)))
+    other = cnnscope.trace(deep, torch.empty(2, 16, device="meta"))
+    one_weights, other_weights = (216 + 8 + 5120 + 10) * 4, 4 * 16 * 16 * 4
+    inputs = (192 + 2 * 16) * 4
+    # beside its input, small holds 512 + 10 numbers at its peak, and the other one 2 * 2 * 16
+    both = one_weights + other_weights + inputs + (512 + 10) * 4
+    assert work.needed_together([small, other], 0, train=False) == both
+    assert work.needed_together([other, small], 0, train=False) == both
+    # built already: the weights of the first, then of both
+    assert work.needed_together([small, other], 1, train=False) == both - one_weights
+    assert work.needed_together([small, other], 2, train=False) == inputs + (512 + 10) * 4
+    # gradients and momentum of both stay from turn to turn
+    trained = both + 2 * (one_weights + other_weights)
+    assert work.needed_together([small, other], 0, train=True) == trained
+
+
 def test_roofline_takes_the_longer_side():
     top = Ceilings("float32", flops=1e11, bandwidth=1e10, matmul_size=1, copy_bytes=1)
     # 1e6 MACs are 2e6 FLOPs: 20 us at 1e11 per second; 1e5 bytes: 10 us

@@ -284,6 +284,7 @@ def test_compile_needs_no_mode():
     assert command.with_compile_mode(["--compile"]) == ["--compile=default"]
     args = ["--compile", "reduce-overhead", "m"]
     assert command.with_compile_mode(args) == args
+    assert command.with_compile_mode([]) == []
 
 
 def test_compile_reaches_torch(monkeypatch):
@@ -297,6 +298,35 @@ def test_compile_reaches_torch(monkeypatch):
     assert run_cli("bench", "--compile", MODEL, *SHORT).code == 0
     assert run_cli("bench", MODEL, *SHORT, "--compile", "max-autotune").code == 0
     assert [options["mode"] for options in asked] == ["default", "max-autotune"]
+
+
+@pytest.mark.parametrize(
+    ("error", "part"),
+    [
+        ("InvalidCxxCompiler: No working C++ compiler found", "install g++ or name one in CXX"),
+        ("RuntimeError: Failed to find C compiler.", "install g++ or name one in CXX"),
+        ("Cannot find a working triton installation.", "needs Triton on cpu"),
+    ],
+)
+def test_a_compiler_that_is_missing_is_one_message(monkeypatch, error, part):
+    def fails(*_):
+        raise RuntimeError(error)
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: fails)
+    message = error_of(MODEL, *SHORT, "--compile")
+    assert message.startswith("--compile default: torch.compile ")
+    assert part in message
+
+
+@pytest.mark.slow
+def test_a_compiled_model_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    path = tmp_path / "net.py"
+    path.write_text(OWN)
+    (tmp_path / "neighbour.py").write_text("def positive(x):\n    return x.relu()\n")
+    (run,) = bench_json(f"{path}:Small", *SHORT, "--compile", "default")["runs"]
+    assert run["settings"]["compile"] == "default"
+    assert run["first_call_ns"] > 100 * run["statistics"]["median_ns"]  # it compiles
 
 
 # ------------------------------------------------------------------------------ comparisons
@@ -438,8 +468,11 @@ def test_a_model_larger_than_memory_is_never_allocated(monkeypatch):
     monkeypatch.setattr(machine, "free_memory", lambda _: 2**30)
     monkeypatch.setattr(programs.RealModel, "__init__", never)
     # 645 M parameters of 4 bytes are 2.4 GiB
-    message = error_of("regnet_y_128gf", "--device", "cpu", "--input", "32")
-    assert "regnet_y_128gf needs at least 2.4 GiB by its trace, and cpu has 1.0 GiB free" in message
+    message = error_of("regnet_y_128gf", "--device", "cpu", "--input", "32", "--batch-size", "2")
+    assert message == (
+        "batch 2: regnet_y_128gf needs at least 2.4 GiB by the trace, and cpu has 1.0 GiB free; "
+        "use a smaller --batch-size, --input or --dtype"
+    )
 
 
 # ------------------------------------------------------------------------------------ errors

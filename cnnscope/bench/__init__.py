@@ -188,12 +188,12 @@ class _Bench:
             try:
                 self._batch(batch)
             except OutOfMemory as error:
-                where = f" at batch {batch}" if batch is not None else ""
                 if not self.runs:
+                    at = f"batch {batch}: " if batch is not None else ""
                     raise RequestError(
-                        f"{error}{where}; use a smaller {self.request.smaller}"
+                        f"{at}{error}; use a smaller {self.request.smaller}"
                     ) from error
-                self.notes.append(f"stopped{where}: {error}")
+                self.notes.append(f"stopped at batch {batch}: {error}")
                 return
             if self.interrupted:
                 return
@@ -202,6 +202,8 @@ class _Bench:
         """Measure all models at one batch size, in turns."""
         self._say(f"tracing {', '.join(self.labels)}", batch)
         traces = [self._trace(index, batch) for index in range(len(self.labels))]
+        for model in self.models:
+            model.release()
         self._check_memory(traces)
         self._build()
         prepared = []
@@ -321,20 +323,17 @@ class _Bench:
         """Do not even try what cannot fit.
 
         Raises:
-            OutOfMemory: weights and activations, by the trace, are more than what is free.
+            OutOfMemory: by the traces, it is more than what is free.
         """
         from cnnscope.bench.programs import OutOfMemory
 
-        train = self.settings.mode == "train"
-        needs = [work.needed_bytes(trace, train=train) for trace in traces]
-        if self.models:  # the weights are there already, and counted as taken
-            needs = [
-                need - work.weight_bytes(trace) for need, trace in zip(needs, traces, strict=True)
-            ]
         free = machine.free_memory(self.device)
-        if free is not None and sum(needs) > free:
+        built = len(self.models)  # their weights are there already, and not free
+        needed = work.needed_together(traces, built, train=self.settings.mode == "train")
+        if free is not None and needed > free:
+            need = "needs" if len(traces) == 1 else "need"
             raise OutOfMemory(
-                f"{', '.join(self.labels)} needs at least {_gib(sum(needs))} by its trace, "
+                f"{', '.join(self.labels)} {need} at least {_gib(needed)} by the trace, "
                 f"and {self.device} has {_gib(free)} free"
             )
 
