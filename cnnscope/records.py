@@ -833,7 +833,7 @@ class Environment(msgspec.Struct, frozen=True):
     gpu: str
     gpu_memory_bytes: int | None
     driver: str
-    gpu_clocks: dict[str, str]  # as nvidia-smi writes them
+    gpu_clocks: dict[str, str]  # at work, as nvidia-smi writes them; of the first batch
     matmul_fp32: str  # "tf32", "ieee", ...: what float32 matrix products are computed in
     conv_fp32: str
     cudnn_benchmark: bool

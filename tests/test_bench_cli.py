@@ -318,13 +318,29 @@ def test_a_compiler_that_is_missing_is_one_message(monkeypatch, error, part):
     assert part in message
 
 
+def test_every_batch_is_compiled(monkeypatch, own):
+    compiled, original = [], torch.compile
+
+    def backend(graph, _):
+        compiled.append(graph)
+        return graph.forward
+
+    def eager(model, *, mode, dynamic):
+        assert mode == "default"
+        return original(model, backend=backend, dynamic=dynamic)
+
+    monkeypatch.setattr(torch, "compile", eager)
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 1)
+    short = ("--device", "cpu", "--input", "8", "--seconds", "0.001", "--threads", "1")
+    bench_json(f"{own}:Plain", *short, "--compile", "default", "-b", "1,2,3")
+    assert len(compiled) == 3  # and none is run as it is, with torch's warning
+    assert torch._dynamo.config.recompile_limit == 1
+
+
 @pytest.mark.slow
-def test_a_compiled_model_runs(tmp_path, monkeypatch):
+def test_a_compiled_model_runs(tmp_path, monkeypatch, own):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    path = tmp_path / "net.py"
-    path.write_text(OWN)
-    (tmp_path / "neighbour.py").write_text("def positive(x):\n    return x.relu()\n")
-    (run,) = bench_json(f"{path}:Small", *SHORT, "--compile", "default")["runs"]
+    (run,) = bench_json(f"{own}:Plain", *SHORT, "--compile", "default")["runs"]
     assert run["settings"]["compile"] == "default"
     assert run["first_call_ns"] > 100 * run["statistics"]["median_ns"]  # it compiles
 
@@ -542,6 +558,10 @@ class Small(torch.nn.Module):
         import neighbour  # at run time, from the file's own folder
         print("hello")
         return neighbour.positive(self.conv(x))
+
+class Plain(Small):
+    def forward(self, x):
+        return self.conv(x)
 
 class Long(Small):
     def forward(self, x):

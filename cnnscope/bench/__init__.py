@@ -25,6 +25,7 @@ from cnnscope.records import (
     BenchSettings,
     Ceilings,
     Environment,
+    Launch,
     LayerTime,
     Trace,
 )
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from cnnscope.bench.programs import Prepared, RealModel
 
 MODES = ("forward", "train")
+_COMPILED = 256  # torch's own limit of all recompilations of one function
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
@@ -161,7 +163,7 @@ class _Bench:
 
     def report(self) -> BenchReport:
         try:
-            with self._current_device():
+            with self._current_device(), _compiling(self.settings):
                 self._sweep()
         except KeyboardInterrupt:
             if not self.runs:
@@ -266,10 +268,23 @@ class _Bench:
         first = len(self.runs) - len(traces)
         for index, (trace, one) in enumerate(zip(traces, prepared, strict=True)):
             with self.models[index].grad_mode(), self._translated(index):
-                launch = self.timer.launch(one.program.step)
+                if not self.environment.gpu_clocks:
+                    clocks = machine.gpu_clocks(self.device, one.program.step)
+                    self.environment = replace(self.environment, gpu_clocks=clocks)
+                launch = self._launch(index, one.program.step)
                 timed = self._layers(index, trace, one) if self.request.per_layer else ()
             run = replace(self.runs[first + index], launch=launch, layers=timed)
             self.runs[first + index] = _with_warnings(run, self.environment)
+
+    def _launch(self, index: int, step: loop.Step) -> Launch | None:
+        found: Launch | None = self.timer.launch(step)
+        note = (
+            f"{self.labels[index]}: whether it is launch-bound is not known, as the host waits for "
+            "the device within an iteration"
+        )
+        if found is None and self.device.type == "cuda" and note not in self.notes:
+            self.notes.append(note)
+        return found
 
     def _translated(self, index: int) -> AbstractContextManager[None]:
         from cnnscope.bench.programs import translated
@@ -427,6 +442,22 @@ def _threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _compiling(settings: BenchSettings) -> Iterator[None]:
+    """Every batch and model is compiled; torch would run what comes after the eighth as it is."""
+    if not settings.compile:
+        yield
+        return
+    from torch._dynamo import config
+
+    before = config.recompile_limit
+    config.recompile_limit = max(before, _COMPILED)
+    try:
+        yield
+    finally:
+        config.recompile_limit = before
 
 
 def _gib(nbytes: int) -> str:
