@@ -127,7 +127,10 @@ class OpRecord(msgspec.Struct, frozen=True):
 
 
 class Trace(msgspec.Struct, frozen=True):
-    """Everything that one forward of a model did, and nothing of torch."""
+    """Everything that one forward of a model did, and nothing of torch.
+
+    `as_list`: forward was given its inputs in a list, as torchvision's detectors want their images.
+    """
 
     source: Source
     inputs: tuple[int, ...]
@@ -140,6 +143,7 @@ class Trace(msgspec.Struct, frozen=True):
     ops: tuple[OpRecord, ...]
     device: str = "meta"
     notes: tuple[str, ...] = ()
+    as_list: bool = False
     schema_version: int = TRACE_SCHEMA
 
     @property

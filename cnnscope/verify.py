@@ -200,7 +200,7 @@ class _Session:
     """Canvases for one model, and what was measured on them."""
 
     def __init__(self, trace: Trace, model: Any, progress: Progress) -> None:
-        self.model, self.progress = model, progress
+        self.model, self.progress, self.as_list = model, progress, trace.as_list
         self.shapes = [trace.tensors[t].shape for t in trace.inputs]
         self.count = receptive_field.spatial_axes(trace)
         self.size = self.shapes[0][-self.count :]
@@ -287,9 +287,7 @@ class _Session:
 
     def _record(self, size: Shape, axis: int, step: int, tasks: Sequence[_Task]) -> _Canvas | None:
         """Record on a canvas; None if the model runs otherwise on one that is a step longer."""
-        from cnnscope import probe
-
-        tape = probe.record(self.model, self._inputs(size))
+        tape = self._run(size)
         if any(t.target not in tape.targets for t in tasks):
             return None
         grows = self._growing(tape, size, axis, step)
@@ -304,10 +302,14 @@ class _Session:
         from cnnscope import probe
 
         longer = tuple(n + step * (a == axis) for a, n in enumerate(size))
-        return probe.growing(tape, probe.record(self.model, self._inputs(longer)))
+        return probe.growing(tape, self._run(longer))
 
-    def _inputs(self, size: Shape) -> list[Shape]:
-        return [(*shape[: len(shape) - self.count], *size) for shape in self.shapes]
+    def _run(self, size: Shape) -> probe.Tape:
+        """Record a forward on inputs of another size."""
+        from cnnscope import probe
+
+        shapes = [(*shape[: len(shape) - self.count], *size) for shape in self.shapes]
+        return probe.record(self.model, shapes, axes=self.count, as_list=self.as_list)
 
     def _compare(
         self, canvas: _Canvas, axis: int, tasks: Sequence[_Task], *, final: bool = False
@@ -410,10 +412,8 @@ class _Session:
 
     def _tape(self) -> probe.Tape:
         """The forward at the input's own size."""
-        from cnnscope import probe
-
         if self.given is None:
-            self.given = probe.record(self.model, self._inputs(self.size))
+            self.given = self._run(self.size)
         return self.given
 
     def _alone(self, task: _Task, axis: int, dim: int) -> bool:
