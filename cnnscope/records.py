@@ -833,7 +833,7 @@ class Environment(msgspec.Struct, frozen=True):
     gpu: str
     gpu_memory_bytes: int | None
     driver: str
-    gpu_clocks: dict[str, str]  # as nvidia-smi writes them
+    gpu_clocks: dict[str, str]  # at work, as nvidia-smi writes them; of the first batch
     matmul_fp32: str  # "tf32", "ieee", ...: what float32 matrix products are computed in
     conv_fp32: str
     cudnn_benchmark: bool
@@ -863,11 +863,11 @@ class Work(msgspec.Struct, frozen=True):
 
 
 class BenchMemory(msgspec.Struct, frozen=True):
-    """Peak memory in bytes. On CUDA what the model added; on the CPU the whole process."""
+    """Peak memory in bytes, up to the end of the warm-up."""
 
-    allocated: int | None = None
-    reserved: int | None = None
-    resident: int | None = None
+    allocated: int | None = None  # CUDA: by tensors of this model
+    reserved: int | None = None  # CUDA: by torch from the driver, for all models
+    resident: int | None = None  # otherwise: the whole process
     resident_before: int | None = None
 
 
@@ -1091,7 +1091,8 @@ class Verdict(msgspec.Struct, frozen=True):
     depends on data; `range` is what a run can give, and the number lies in it); "unexplained";
     "absent" (`note` says why, or it `needs` so many bytes of memory). Of shapes, the numbers are
     the module calls compared, `unexplained` how many differ (`note` has the first), and `left_out`
-    how many depend on data.
+    how many depend on data. Of a receptive field ("field", by the counter "gradient") they are the
+    pixels that a unit sees along the axis where it sees most; `layer` holds all that was measured.
     """
 
     counter: str
@@ -1107,6 +1108,7 @@ class Verdict(msgspec.Struct, frozen=True):
     left_out: int = 0
     note: str = ""
     needs: int = 0
+    layer: LayerCheck | None = None
 
 
 class CheckReport(msgspec.Struct, frozen=True):

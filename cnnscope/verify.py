@@ -74,9 +74,47 @@ def verify(
     fields = receptive_field.fields(trace)
     rows = layers.rows(trace, fields)
     chosen = choose(rows, fields, layer, every=every)
+    notes = () if trace.device == "meta" else ("the trace was made with values",)
+    return VerifyReport(
+        source=trace.source,
+        inputs=trace.input_specs,
+        device=trace.device,
+        layers=_measured(trace, model, chosen.rows, fields, progress),
+        total=chosen.total,
+        fields=chosen.fields,
+        notes=notes,
+    )
+
+
+def verify_largest(trace: Trace, model: Any) -> LayerCheck:
+    """Measure the layer of `growth.largest_regular`: what the network sees at most of any image.
+
+    Args:
+        trace: of the model.
+        model: the module, on the meta device.
+
+    Raises:
+        RequestError: no layer has such a field.
+    """
+    fields = receptive_field.fields(trace)
+    row = growth.largest_regular(layers.rows(trace, fields))
+    if row is None:
+        raise RequestError("no layer has a receptive field that is alike for images of any size")
+    (check,) = _measured(trace, model, [row], fields, lambda *_: None)
+    return check
+
+
+def _measured(
+    trace: Trace,
+    model: Any,
+    rows: Sequence[LayerRow],
+    fields: Sequence[Field | None],
+    progress: Progress,
+) -> tuple[LayerCheck, ...]:
+    """Each row's field, computed and measured."""
     targets = _targets(trace)
     tasks, refused = [], []
-    for row in chosen.rows:
+    for row in rows:
         field = fields[row.tensor]
         if field is None or field.unknown:
             refused.append(LayerCheck(row.path, row.call, (), reason="its field is not known"))
@@ -85,16 +123,7 @@ def verify(
             tasks.append(_Task(row, field, target))
     measured = _Session(trace, model, progress).run(tasks)
     found = {(c.path, c.call): c for c in (*refused, *measured)}
-    notes = () if trace.device == "meta" else ("the trace was made with values",)
-    return VerifyReport(
-        source=trace.source,
-        inputs=trace.input_specs,
-        device=trace.device,
-        layers=tuple(found[row.path, row.call] for row in chosen.rows),
-        total=chosen.total,
-        fields=chosen.fields,
-        notes=notes,
-    )
+    return tuple(found[row.path, row.call] for row in rows)
 
 
 def choose(
@@ -237,17 +266,17 @@ class _Session:
                 continue
             rest = self.size[axis] % step
             length = rest + -(-(needed - rest) // step) * step
-            for others in self._others(axis, step, roomy=roomy):
+            for others in self._others(axis, step, length, roomy=roomy):
                 size = tuple(length if a == axis else n for a, n in enumerate(others))
                 canvas = self._record(size, axis, step, tasks)
                 if canvas is not None:
                     return canvas
         return None
 
-    def _others(self, axis: int, step: int, *, roomy: bool) -> Iterable[Shape]:
+    def _others(self, axis: int, step: int, length: int, *, roomy: bool) -> Iterable[Shape]:
         """Sizes for the other axes, ascending."""
         if not roomy:
-            for short in (32, 64, 128):
+            for short in (32, 64, 128, length):
                 yield tuple(
                     n
                     if a == axis or n <= short

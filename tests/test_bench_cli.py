@@ -284,6 +284,7 @@ def test_compile_needs_no_mode():
     assert command.with_compile_mode(["--compile"]) == ["--compile=default"]
     args = ["--compile", "reduce-overhead", "m"]
     assert command.with_compile_mode(args) == args
+    assert command.with_compile_mode([]) == []
 
 
 def test_compile_reaches_torch(monkeypatch):
@@ -297,6 +298,51 @@ def test_compile_reaches_torch(monkeypatch):
     assert run_cli("bench", "--compile", MODEL, *SHORT).code == 0
     assert run_cli("bench", MODEL, *SHORT, "--compile", "max-autotune").code == 0
     assert [options["mode"] for options in asked] == ["default", "max-autotune"]
+
+
+@pytest.mark.parametrize(
+    ("error", "part"),
+    [
+        ("InvalidCxxCompiler: No working C++ compiler found", "install g++ or name one in CXX"),
+        ("RuntimeError: Failed to find C compiler.", "install g++ or name one in CXX"),
+        ("Cannot find a working triton installation.", "needs Triton on cpu"),
+    ],
+)
+def test_a_compiler_that_is_missing_is_one_message(monkeypatch, error, part):
+    def fails(*_):
+        raise RuntimeError(error)
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: fails)
+    message = error_of(MODEL, *SHORT, "--compile")
+    assert message.startswith("--compile default: torch.compile ")
+    assert part in message
+
+
+def test_every_batch_is_compiled(monkeypatch, own):
+    compiled, original = [], torch.compile
+
+    def backend(graph, _):
+        compiled.append(graph)
+        return graph.forward
+
+    def eager(model, *, mode, dynamic):
+        assert mode == "default"
+        return original(model, backend=backend, dynamic=dynamic)
+
+    monkeypatch.setattr(torch, "compile", eager)
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 1)
+    short = ("--device", "cpu", "--input", "8", "--seconds", "0.001", "--threads", "1")
+    bench_json(f"{own}:Plain", *short, "--compile", "default", "-b", "1,2,3")
+    assert len(compiled) == 3  # and none is run as it is, with torch's warning
+    assert torch._dynamo.config.recompile_limit == 1
+
+
+@pytest.mark.slow
+def test_a_compiled_model_runs(tmp_path, monkeypatch, own):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    (run,) = bench_json(f"{own}:Plain", *SHORT, "--compile", "default")["runs"]
+    assert run["settings"]["compile"] == "default"
+    assert run["first_call_ns"] > 100 * run["statistics"]["median_ns"]  # it compiles
 
 
 # ------------------------------------------------------------------------------ comparisons
@@ -438,8 +484,11 @@ def test_a_model_larger_than_memory_is_never_allocated(monkeypatch):
     monkeypatch.setattr(machine, "free_memory", lambda _: 2**30)
     monkeypatch.setattr(programs.RealModel, "__init__", never)
     # 645 M parameters of 4 bytes are 2.4 GiB
-    message = error_of("regnet_y_128gf", "--device", "cpu", "--input", "32")
-    assert "regnet_y_128gf needs at least 2.4 GiB by its trace, and cpu has 1.0 GiB free" in message
+    message = error_of("regnet_y_128gf", "--device", "cpu", "--input", "32", "--batch-size", "2")
+    assert message == (
+        "batch 2: regnet_y_128gf needs at least 2.4 GiB by the trace, and cpu has 1.0 GiB free; "
+        "use a smaller --batch-size, --input or --dtype"
+    )
 
 
 # ------------------------------------------------------------------------------------ errors
@@ -509,6 +558,10 @@ class Small(torch.nn.Module):
         import neighbour  # at run time, from the file's own folder
         print("hello")
         return neighbour.positive(self.conv(x))
+
+class Plain(Small):
+    def forward(self, x):
+        return self.conv(x)
 
 class Long(Small):
     def forward(self, x):

@@ -25,6 +25,7 @@ from cnnscope.records import (
     BenchSettings,
     Ceilings,
     Environment,
+    Launch,
     LayerTime,
     Trace,
 )
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from cnnscope.bench.programs import Prepared, RealModel
 
 MODES = ("forward", "train")
+_COMPILED = 256  # torch's own limit of all recompilations of one function
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
@@ -161,7 +163,7 @@ class _Bench:
 
     def report(self) -> BenchReport:
         try:
-            with self._current_device():
+            with self._current_device(), _compiling(self.settings):
                 self._sweep()
         except KeyboardInterrupt:
             if not self.runs:
@@ -188,12 +190,12 @@ class _Bench:
             try:
                 self._batch(batch)
             except OutOfMemory as error:
-                where = f" at batch {batch}" if batch is not None else ""
                 if not self.runs:
+                    at = f"batch {batch}: " if batch is not None else ""
                     raise RequestError(
-                        f"{error}{where}; use a smaller {self.request.smaller}"
+                        f"{at}{error}; use a smaller {self.request.smaller}"
                     ) from error
-                self.notes.append(f"stopped{where}: {error}")
+                self.notes.append(f"stopped at batch {batch}: {error}")
                 return
             if self.interrupted:
                 return
@@ -202,6 +204,8 @@ class _Bench:
         """Measure all models at one batch size, in turns."""
         self._say(f"tracing {', '.join(self.labels)}", batch)
         traces = [self._trace(index, batch) for index in range(len(self.labels))]
+        for model in self.models:
+            model.release()
         self._check_memory(traces)
         self._build()
         prepared = []
@@ -264,10 +268,23 @@ class _Bench:
         first = len(self.runs) - len(traces)
         for index, (trace, one) in enumerate(zip(traces, prepared, strict=True)):
             with self.models[index].grad_mode(), self._translated(index):
-                launch = self.timer.launch(one.program.step)
+                if not self.environment.gpu_clocks:
+                    clocks = machine.gpu_clocks(self.device, one.program.step)
+                    self.environment = replace(self.environment, gpu_clocks=clocks)
+                launch = self._launch(index, one.program.step)
                 timed = self._layers(index, trace, one) if self.request.per_layer else ()
             run = replace(self.runs[first + index], launch=launch, layers=timed)
             self.runs[first + index] = _with_warnings(run, self.environment)
+
+    def _launch(self, index: int, step: loop.Step) -> Launch | None:
+        found: Launch | None = self.timer.launch(step)
+        note = (
+            f"{self.labels[index]}: whether it is launch-bound is not known, as the host waits for "
+            "the device within an iteration"
+        )
+        if found is None and self.device.type == "cuda" and note not in self.notes:
+            self.notes.append(note)
+        return found
 
     def _translated(self, index: int) -> AbstractContextManager[None]:
         from cnnscope.bench.programs import translated
@@ -321,20 +338,17 @@ class _Bench:
         """Do not even try what cannot fit.
 
         Raises:
-            OutOfMemory: weights and activations, by the trace, are more than what is free.
+            OutOfMemory: by the traces, it is more than what is free.
         """
         from cnnscope.bench.programs import OutOfMemory
 
-        train = self.settings.mode == "train"
-        needs = [work.needed_bytes(trace, train=train) for trace in traces]
-        if self.models:  # the weights are there already, and counted as taken
-            needs = [
-                need - work.weight_bytes(trace) for need, trace in zip(needs, traces, strict=True)
-            ]
         free = machine.free_memory(self.device)
-        if free is not None and sum(needs) > free:
+        built = len(self.models)  # their weights are there already, and not free
+        needed = work.needed_together(traces, built, train=self.settings.mode == "train")
+        if free is not None and needed > free:
+            need = "needs" if len(traces) == 1 else "need"
             raise OutOfMemory(
-                f"{', '.join(self.labels)} needs at least {_gib(sum(needs))} by its trace, "
+                f"{', '.join(self.labels)} {need} at least {_gib(needed)} by the trace, "
                 f"and {self.device} has {_gib(free)} free"
             )
 
@@ -428,6 +442,22 @@ def _threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _compiling(settings: BenchSettings) -> Iterator[None]:
+    """Every batch and model is compiled; torch would run what comes after the eighth as it is."""
+    if not settings.compile:
+        yield
+        return
+    from torch._dynamo import config
+
+    before = config.recompile_limit
+    config.recompile_limit = max(before, _COMPILED)
+    try:
+        yield
+    finally:
+        config.recompile_limit = before
 
 
 def _gib(nbytes: int) -> str:

@@ -442,6 +442,24 @@ def _drop(state: State, dim: int) -> State:
     return State((*state.layout[:dim], *state.layout[dim + 1 :]), state.axes)
 
 
+def halved(op: View) -> Seen:
+    """One half of the channels gates the other."""
+    state = op.main
+    return UNKNOWN if state is None or state.layout[op.dim(default=-1)] else state
+
+
+def view_as_real(op: View) -> Seen:
+    """Real and imaginary parts in a new last dimension."""
+    state = op.main
+    return UNKNOWN if state is None else State((*state.layout, ()), state.axes)
+
+
+def view_as_complex(op: View) -> Seen:
+    """The last dimension, of real and imaginary parts, goes."""
+    state = op.main
+    return UNKNOWN if state is None or state.layout[-1] else _drop(state, len(op.out))
+
+
 def split(op: View) -> Seen:
     """Pieces: over channels only."""
     state = op.main
