@@ -127,7 +127,10 @@ class OpRecord(msgspec.Struct, frozen=True):
 
 
 class Trace(msgspec.Struct, frozen=True):
-    """Everything that one forward of a model did, and nothing of torch."""
+    """Everything that one forward of a model did, and nothing of torch.
+
+    `as_list`: forward was given its inputs in a list, as torchvision's detectors want their images.
+    """
 
     source: Source
     inputs: tuple[int, ...]
@@ -140,6 +143,7 @@ class Trace(msgspec.Struct, frozen=True):
     ops: tuple[OpRecord, ...]
     device: str = "meta"
     notes: tuple[str, ...] = ()
+    as_list: bool = False
     schema_version: int = TRACE_SCHEMA
 
     @property
@@ -1092,7 +1096,8 @@ class Verdict(msgspec.Struct, frozen=True):
     depends on data; `range` is what a run can give, and the number lies in it); "unexplained";
     "absent" (`note` says why, or it `needs` so many bytes of memory). Of shapes, the numbers are
     the module calls compared, `unexplained` how many differ (`note` has the first), and `left_out`
-    how many depend on data.
+    how many depend on data. Of a receptive field ("field", by the counter "gradient") they are the
+    pixels that a unit sees along the axis where it sees most; `layer` holds all that was measured.
     """
 
     counter: str
@@ -1108,6 +1113,7 @@ class Verdict(msgspec.Struct, frozen=True):
     left_out: int = 0
     note: str = ""
     needs: int = 0
+    layer: LayerCheck | None = None
 
 
 class CheckReport(msgspec.Struct, frozen=True):

@@ -19,11 +19,13 @@ import inspect
 import math
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple, cast
 
 import torch
+from msgspec import structs
 from torch import Tensor, nn
 from torch.nn.modules.module import (
     _global_forward_hooks_with_kwargs,
@@ -33,6 +35,7 @@ from torch.nn.modules.module import (
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
 from torch.utils._pytree import tree_map
 
+from cnnscope import guest
 from cnnscope.errors import ModelError
 from cnnscope.light import light
 from cnnscope.records import (
@@ -54,6 +57,7 @@ Window = tuple[Any, ...]
 _expired: Callable[[int], bool] = cast("Any", torch.UntypedStorage._expired)
 _free: Callable[[int], None] = cast("Any", torch.UntypedStorage._free_weak_ref)
 
+_FEW = 64  # storages that are asked one by one whether they are alive
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -89,7 +93,8 @@ def trace(
 
     Runs in eval mode without gradients. When the inputs are on the meta device, parameters and
     buffers are replaced by meta tensors for the length of the call, so no arithmetic is done. The
-    model with all its attributes, its hooks and the CPU random state are left as they were.
+    model with all its attributes and hooks, the arguments, torch's flags and the random state are
+    left as they were. Threads take turns: hooks and flags are those of the whole process.
 
     Args:
         model: any module, on any device.
@@ -106,10 +111,11 @@ def trace(
     on_meta = _on_meta((args, kwargs))
     _refuse(model, (args, kwargs), on_meta=on_meta)
     recorder = _Recorder(model, threading.get_ident())
-    replacements = recorder.adopt_state(on_meta=on_meta)
-    recorder.adopt_inputs((args, kwargs or {}))
-    with ExitStack() as stack:
+    with guest.alone, ExitStack() as stack:
         stack.callback(recorder.release)
+        args, kwargs = _aliases((args, dict(kwargs or {})))
+        replacements = recorder.adopt_state(on_meta=on_meta)
+        recorder.adopt_inputs((args, kwargs))
         stack.enter_context(_inference(model))
         stack.enter_context(_uncompiled())
         stack.enter_context(light())
@@ -117,11 +123,12 @@ def trace(
         stack.enter_context(recorder.watching_calls())
         stack.enter_context(recorder)
         try:
-            result = model(*args, **(kwargs or {}))
+            result = model(*args, **kwargs)
         except Exception as error:
             raise recorder.forward_error(error) from error
         device = "meta" if on_meta else _device_of((args, kwargs), model)
-        return recorder.finish(result, source or source_of(model), device, notes)
+        made = recorder.finish(result, source or source_of(model), device, notes)
+    return structs.replace(made, as_list=len(args) == 1 and isinstance(args[0], list))
 
 
 # ----------------------------------------------------------------------------- recording
@@ -187,6 +194,10 @@ class _Recorder(TorchDispatchMode):
         self.lives: list[list[int]] = []  # per storage: nbytes, born, died (-1 while alive)
         self.living: dict[int, int] = {}  # address -> storage index
         self.buried = -1  # the last operation before which the dead were counted
+        self.searched = 0  # the last operation before which every living one was asked
+        self.refs: dict[int, weakref.ref[Tensor]] = {}  # to results, by a number of their own
+        self.suspects: set[int] = set()  # addresses of storages that a result has let go of
+        self.kept: dict[int, tuple[Any, Any]] = {}  # storages from before the run, and copies
 
     # -- before the run
 
@@ -307,6 +318,14 @@ class _Recorder(TorchDispatchMode):
             inputs = {"base": write.base, "value": write.value}
             self._note_op("cnnscope.write_window", inputs, (tid,), _geometry(write.window))
 
+    def _keep(self, written: Iterable[Tensor]) -> None:
+        """Copy what is about to be written to, if it is older than the run and has data."""
+        for tensor in written:
+            raw = tensor.untyped_storage()
+            index = self._place(tensor)[0].index
+            if self.lives[index][1] < 0 and not tensor.is_meta and index not in self.kept:
+                self.kept[index] = raw, raw.clone()
+
     # -- operations
 
     def __torch_dispatch__(
@@ -330,15 +349,16 @@ class _Recorder(TorchDispatchMode):
                 inputs[name] = tuple(self.read(v) if isinstance(v, Tensor) else None for v in value)
             else:
                 attributes[name] = value if type(value) is int else _plain(value)
-        try:
-            result = func(*args, **kwargs)
-        except RuntimeError:  # or NotImplementedError, its child
-            result = _on_one_device(func, schema, args, kwargs)
         written = [
             tensor
             for name in schema.written
             for tensor in tensors_in(_argument(schema, args, kwargs, name))
         ]
+        self._keep(written)
+        try:
+            result = func(*args, **kwargs)
+        except RuntimeError:  # or NotImplementedError, its child
+            result = _on_one_device(func, schema, args, kwargs)
         outputs: list[int] = []
         writes = [self._overwrite(*self._place(tensor)) for tensor in written]
         outputs += [write.value for write in writes]
@@ -371,7 +391,9 @@ class _Recorder(TorchDispatchMode):
             now = len(self.ops)
             self._bury(now)
             storage = self._new_storage(raw, window, born=now)
+            self._follow(tensor, raw)
         elif storage in viewable:
+            self._follow(tensor, raw)
             argument, base = viewable[storage]
             if window not in storage.views and window not in (base, storage.root):
                 part = attributes if position is None else {**attributes, "output": position}
@@ -388,16 +410,39 @@ class _Recorder(TorchDispatchMode):
         call = self.stack[-1][0] if self.stack else -1
         self.ops.append(OpRecord(name, inputs, outputs, attributes, call))
 
+    def _follow(self, tensor: Tensor, raw: torch.UntypedStorage) -> None:
+        """Suspect a storage of being dead when a tensor in it dies."""
+        number, address, refs, suspects = len(self.tensors), raw._cdata, self.refs, self.suspects
+
+        def gone(_: Any) -> None:
+            refs.pop(number, None)
+            suspects.add(address)
+
+        refs[number] = weakref.ref(tensor, gone)
+
     def _bury(self, now: int) -> None:
-        """Note the storages that were freed before operation `now` (asked once for each)."""
+        """Note the storages that were freed before operation `now`.
+
+        Where many live, only those are asked of which a tensor has died, and all of them so
+        seldom that it does not matter: time is linear in the operations.
+        """
         if now == self.buried:
             return
         self.buried = now
-        for address in [a for a in self.living if _expired(a)]:
+        asked: Iterable[int] = self.suspects & self.living.keys()
+        if len(self.living) <= _FEW or now - self.searched >= len(self.living):
+            asked, self.searched = self.living, now
+        for address in [a for a in asked if _expired(a)]:
             self.lives[self.living.pop(address)][2] = now
+        self.suspects &= self.living.keys()
 
     def release(self) -> None:
-        """Let go of the addresses of all storages."""
+        """Put back what was written to, and let go of the addresses of all storages."""
+        for raw, copied in self.kept.values():
+            raw.resize_(copied.nbytes())
+            raw.copy_(copied)
+        self.kept.clear()
+        self.refs.clear()
         for address in self.storages:
             _free(address)
         self.storages.clear()
@@ -429,9 +474,9 @@ class _Recorder(TorchDispatchMode):
             path = f"{outer}.{type(module).__name__}".lstrip(".")
             index = self._register(path, module)
             self.strays.append(module)
-        self.stack.append((len(self.calls), module))
         inputs = tuple(map(self.read, tensors_in(args)))
         self.calls.append((index, parent, len(self.ops), inputs))
+        self.stack.append((len(self.calls) - 1, module))
 
     def _note_elsewhere(self, module: nn.Module) -> None:
         """Remember a part of this model that runs in a thread that nobody watches."""
@@ -443,6 +488,8 @@ class _Recorder(TorchDispatchMode):
         """After a call: `rest` is (kwargs, output), or one None where an exception passes."""
         if threading.get_ident() != self.thread:
             return
+        if not self.stack or self.stack[-1][1] is not module:
+            return  # it never began: the stack overflowed in `_enter`
         call, _ = self.stack.pop()
         if len(rest) == 1:
             error = sys.exc_info()[1]
@@ -481,8 +528,10 @@ class _Recorder(TorchDispatchMode):
             f"{path} ran in another thread, where it is not followed: it is missing above"
             for path in self.elsewhere
         )
-        if inspect.isgenerator(result):
-            missing += ("forward returned a generator: nothing ran of what it would have done",)
+        if inspect.isgenerator(result) or inspect.iscoroutine(result):
+            result.close()
+            what = type(result).__name__
+            missing += (f"forward returned a {what}: nothing ran of what it would have done",)
         read_storages = {
             self.tensors[tid].storage
             for op in self.ops
@@ -589,26 +638,38 @@ def _items(value: Any) -> tuple[Iterable[Any], int]:
 def _inference(model: nn.Module) -> Iterator[None]:
     """Eval mode without gradients, fused fast paths off; everything as it was afterwards."""
     modes = [(module, module.training) for _, module in modules_of(model)]
-    random_state = torch.get_rng_state()
-    fast_path = torch.backends.mha.get_fastpath_enabled()
-    for module, _ in modes:
-        module.training = False
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
+    with guest.same_random(), ExitStack() as undo:
+        guest.keep_process(undo)
+        for module, training in modes:
+            undo.callback(setattr, module, "training", training)
+            module.training = False
+        torch.backends.mha.set_fastpath_enabled(False)
         with torch.no_grad():
             yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)
-        torch.set_rng_state(random_state)
-        for module, training in modes:
-            module.training = training
+
+
+def _aliases(arguments: Any) -> Any:
+    """The arguments with other tensors on the same memory: a forward may change their shape."""
+    made: dict[int, Any] = {}
+
+    def alias(value: Any) -> Any:
+        return made.setdefault(id(value), _alias(value)) if type(value) is Tensor else value
+
+    return tree_map(alias, arguments)
+
+
+def _alias(tensor: Tensor) -> Tensor:
+    return tensor.data.requires_grad_(tensor.requires_grad)
 
 
 def _stand_in(tensor: Tensor, *, on_meta: bool, buffer: bool) -> Tensor:
     """What the forward runs with in place of a parameter or buffer."""
     if on_meta:
         return tensor if tensor.is_meta else _like(tensor, tensor.detach().to("meta"))
-    return tensor.detach().clone() if buffer else tensor
+    if buffer:
+        return tensor.detach().clone()
+    plain = type(tensor) is nn.Parameter
+    return _like(tensor, tensor.data) if plain else tensor  # a gradient stays in the stand-in
 
 
 def _like(original: Tensor, tensor: Tensor) -> Tensor:
@@ -639,19 +700,16 @@ def _replaced(model: nn.Module, replacements: dict[int, Tensor]) -> Iterator[Non
             vars(module).clear()
             vars(module).update(attributes)
             for container, held in containers:
-                container.clear()
-                (container.update if isinstance(container, dict) else container.extend)(held)
-
-
-# What torch keeps in every module: hooks and flags. A forward changes its tensors and children.
-_BOOKKEEPING = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules"}
+                if container or held:
+                    container.clear()
+                    (container.extend if isinstance(container, list) else container.update)(held)
 
 
 def _containers(module: nn.Module) -> Iterator[tuple[Any, Any]]:
-    """The lists and dicts that a module holds, each with a copy."""
-    for name, value in vars(module).items():
-        if name not in _BOOKKEEPING and isinstance(value, (dict, list)):
-            yield value, value.copy()
+    """The lists, sets and dicts that a module holds, its hooks among them, each with a copy."""
+    for value in vars(module).values():
+        if isinstance(value, (dict, list, set)):
+            yield value, value.copy() if value else ()
 
 
 def _replace_in(module: nn.Module, name: str, value: Any, replacements: dict[int, Tensor]) -> None:

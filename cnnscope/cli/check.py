@@ -40,7 +40,7 @@ def check(
 
     Every counter runs on the spot, on random weights where it needs some. A difference is explained
     if what the counter adds and leaves out, by its own rule, is the whole of it; the exit code is 1
-    if one is not.
+    if one is not. The largest receptive field is measured by gradient, as by `rf --verify`.
     """
     from cnnscope.cli import out
 

@@ -56,7 +56,7 @@ def _bar(title: str, total: int, done: int) -> tuple[Callable[[str], None], Call
         MofNCompleteColumn(),
         Remaining(),
         TextColumn("{task.fields[name]}"),
-        console=Console(stderr=True),
+        console=Console(file=sys.stderr),
         transient=True,
     )
     task = bar.add_task(title, total=total, completed=done, name="")
@@ -70,14 +70,15 @@ class Line:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock, self.next = clock, 0.0
         self.shown = watched()
+        self.stream = sys.stderr  # as it is now: while a model runs its prints go aside
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.shown:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+            self.stream.write("\r\x1b[K")
+            self.stream.flush()
 
     def show(self, progress: Progress) -> None:
         """Write where things stand, ten times a second at most."""
@@ -89,8 +90,8 @@ class Line:
         text = progress.what
         if measuring:
             text += f": {progress.samples:,} samples, {progress.seconds_left:.0f} s left"
-        sys.stderr.write(f"\r\x1b[K{printable(text, _width() - 1)}")
-        sys.stderr.flush()
+        self.stream.write(f"\r\x1b[K{printable(text, _width() - 1)}")
+        self.stream.flush()
 
 
 def _width() -> int:

@@ -7,14 +7,16 @@ import io
 from collections.abc import Iterator
 
 from cnnscope.records import Cause, CheckAllReport, Checked, CheckReport, Reason, Tally, Verdict
-from cnnscope.render import data, facts, units
+from cnnscope.render import data, facts, units, verify
 from cnnscope.render.page import Heading, Page, Table
 
 _COUNTERS = {
     "numel": "sum of numel()",
     "flop counter": "FlopCounterMode",
     "forward": "forward on the CPU",
+    "gradient": "input gradient",
 }
+_FIGURES = {"field": "receptive field"}  # the others are called what they are
 _STATUSES = {
     "equal": "equal",
     "explained": "known reasons",
@@ -103,10 +105,17 @@ def _one(report: CheckReport) -> Page:
 def _cells(one: Verdict) -> tuple[str, ...]:
     status = _STATUSES[one.status]
     if one.status == "absent":
-        return (_name(one), one.figure, "", "", status)
+        return (_name(one), _counts(one), "", "", status)
+    if one.layer is not None:
+        fields = verify.measured(one.layer), verify.computed(one.layer)
+        return (_name(one), _counts(one), *fields, status)
     if one.figure == "shapes":
-        return (_name(one), one.figure, _calls(one.theirs), _calls(one.ours), status)
-    return (_name(one), one.figure, _figure(one), units.integer(one.ours), status)
+        return (_name(one), _counts(one), _calls(one.theirs), _calls(one.ours), status)
+    return (_name(one), _counts(one), _figure(one), units.integer(one.ours), status)
+
+
+def _counts(one: Verdict | Tally) -> str:
+    return _FIGURES.get(one.figure, one.figure)
 
 
 def _name(one: Verdict) -> str:
@@ -131,7 +140,7 @@ def _why(one: Verdict) -> Iterator[tuple[str, ...]]:
     for reason in one.reasons if one.status in ("explained", "unexplained") else ():
         layers = "" if reason.about in _NAMED else units.integer(reason.count)
         yield (counter, units.signed(reason.amount), _because(reason), layers)
-    if one.status == "unexplained" and one.figure != "shapes":
+    if one.status == "unexplained" and one.figure not in ("shapes", "field"):
         yield (counter, units.signed(one.unexplained), "NO REASON is known for this", "")
 
 
@@ -161,13 +170,20 @@ def _sentence(count: dict[str, int], noun: str) -> str:
 
 def _remarks(verdicts: tuple[Verdict, ...]) -> Iterator[tuple[str, str]]:
     for one in verdicts:
-        what = f"{_name(one)}, {one.figure}"
+        what = f"{_name(one)}, {_counts(one)}"
         if one.status == "unexplained" and one.figure == "shapes":
             yield ("!", f"{what}: {units.plural(one.unexplained, 'call')} differ: {one.note}")
+        elif one.status == "unexplained" and one.layer is not None:
+            yield from (("!", f"{what}: {text}") for text in verify.differences([one.layer]))
         elif one.status == "unexplained":
             yield ("!", f"{what}: {units.signed(one.unexplained)} has no known reason")
         elif one.status == "absent":
             yield ("!", f"{what}, not run: {_absence(one)}")
+        elif one.layer is not None:
+            yield (
+                "field",
+                f"of {one.layer.path}, the largest that does not depend on the input's size",
+            )
         elif one.range is not None:
             yield ("data", f"{what}: {_between(one)}")
         elif one.left_out:
@@ -219,7 +235,7 @@ def _general(cause: Cause) -> str:
 def _tally(tally: Tally) -> tuple[str, ...]:
     counts = (tally.equal, tally.explained, tally.incomparable, tally.unexplained, tally.absent)
     name = _COUNTERS.get(tally.counter, tally.counter)
-    return (name, tally.figure, *map(units.integer, counts))
+    return (name, _counts(tally), *map(units.integer, counts))
 
 
 def _below(report: CheckAllReport) -> Iterator[tuple[str, str]]:

@@ -116,7 +116,8 @@ def find(spec: ModelSpec) -> Found:
     if spec.source in OWN:
         from cnnscope.zoo.own import Own
 
-        return Found(spec, spec.source, Own(spec))
+        with light():  # it may import torchvision
+            return Found(spec, spec.source, Own(spec))
     source, library = _find(spec)
     return Found(spec, source, library)
 
@@ -200,7 +201,8 @@ def library(source: str) -> Library:
         RequestError: its package is not installed.
     """
     try:
-        return cast("Library", importlib.import_module(f"cnnscope.zoo.{source}"))
+        with light():
+            return cast("Library", importlib.import_module(f"cnnscope.zoo.{source}"))
     except ModuleNotFoundError as error:
         if error.name != source:
             raise
