@@ -82,6 +82,10 @@ def main(arguments: list[str] | None = None) -> None:
     1 is the answer "no" of what was asked, 70 a mistake of this program.
     """
     short_lived()
+    if os.environ.get("_CNNSCOPE_COMPLETE") == "complete_bash":
+        from cnnscope.cli import completion
+
+        raise SystemExit(completion.with_colons(lambda: run(arguments)))
     raise SystemExit(run(arguments))
 
 
