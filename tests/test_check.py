@@ -775,6 +775,22 @@ def test_all_models_are_checked_once_and_summed_up(three):
     assert run_cli("check", "--all", "--format", "csv").out.count("\n") == 4
 
 
+def test_an_interruption_says_how_to_go_on(three, monkeypatch):
+    each = parallel.each
+
+    def interrupted(work, items, processes, **options):
+        yield from each(work, items[:1], processes, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parallel, "each", interrupted)
+        result = run_cli("check", "--all")
+    assert (result.code, result.out) == (130, "")
+    assert "1 of 3 models are checked and kept; the same command goes on from there" in result.err
+    run_cli("check", "--all")
+    assert sorted(three) == ["broken", "shufflenet_v2_x0_5", "squeezenet1_1"]  # each once
+
+
 def test_a_killed_process_is_told(three, monkeypatch):
     from concurrent.futures.process import BrokenProcessPool
 
