@@ -584,8 +584,8 @@ def test_a_wrong_field_has_no_reason(monkeypatch):
     report = CheckReport(Source("net", "python", "net"), (TensorSpec((1,)),), "meta", (found,))
     assert check.differs(report)
     shown = page.text(renderer.page(report)).plain
-    assert "input gradient  receptive field       7     8  NO REASON" in shown
-    assert "! input gradient, receptive field: 1, axis 0: unit " in shown
+    assert "input gradient  field        7     8  NO REASON" in shown
+    assert "! input gradient, field: 1, axis 0: unit " in shown
 
 
 @pytest.mark.parametrize(
