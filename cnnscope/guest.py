@@ -7,6 +7,7 @@ It is not a sandbox. Code that is run may do anything; this keeps what such code
 from __future__ import annotations
 
 import builtins
+import codecs
 import contextlib
 import inspect
 import io
@@ -14,18 +15,31 @@ import os
 import random
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from copy import copy
+from functools import partial
 from typing import Any
+
+from cnnscope.text import shown
+
+# What runs other people's code changes flags, hooks and streams of the whole process for a while:
+# one thread at a time. A forward that traces something itself stays in its thread.
+alone = threading.RLock()
 
 # ------------------------------------------------------------------------------ what it prints
 
 
 class _Sink(io.RawIOBase):
-    """The bytes of a stream that others may close, detach or replace; they end up in `stream`."""
+    """The bytes of a stream that others may close, detach or replace; they end up in `stream`.
+
+    What a terminal would obey, beyond the ends of lines and tabs, is written out.
+    """
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def writable(self) -> bool:
         return True
@@ -37,7 +51,7 @@ class _Sink(io.RawIOBase):
         return int(self._stream.fileno())
 
     def write(self, data: Any) -> int:
-        text = bytes(data).decode("utf-8", "replace")
+        text = shown(self._decoder.decode(bytes(data)))
         encoding = getattr(self._stream, "encoding", None) or "ascii"
         with contextlib.suppress(ValueError, OSError):  # nobody listens any more
             self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
@@ -47,6 +61,7 @@ class _Sink(io.RawIOBase):
 
 _lock = threading.Lock()
 _ours: list[tuple[Any, Any]] = []  # stdout and stderr, once for each `aside()` that lasts
+_descriptors = ExitStack()  # open while there is one of them
 
 
 @contextmanager
@@ -59,6 +74,7 @@ def aside() -> Iterator[None]:
         _ours.append(_ours[0] if _ours else (sys.stdout, sys.stderr))
         if len(_ours) == 1:
             sys.stdout = sys.stderr = _sink(sys.stderr)
+            _descriptors.enter_context(_descriptor_aside(*_ours[0]))
     try:
         yield
     finally:
@@ -67,6 +83,7 @@ def aside() -> Iterator[None]:
             if not _ours:
                 with contextlib.suppress(Exception):  # whatever the guest left in its place
                     sys.stdout.flush()
+                _descriptors.close()
                 sys.stdout, sys.stderr = streams
 
 
@@ -74,6 +91,24 @@ def _sink(stream: Any) -> Any:
     if stream is None:  # it was closed before we were started
         return io.StringIO()
     return io.TextIOWrapper(io.BufferedWriter(_Sink(stream)), "utf-8", line_buffering=True)
+
+
+@contextmanager
+def _descriptor_aside(out: Any, err: Any) -> Iterator[None]:
+    """The same for what programs that the guest starts, and libraries in C, write to stdout."""
+    try:
+        stdout, stderr = out.fileno(), err.fileno()
+        out.flush()
+        kept = os.dup(stdout)
+    except (AttributeError, OSError, ValueError):  # it is no file, or closed
+        yield
+        return
+    try:
+        os.dup2(stderr, stdout)
+        yield
+    finally:
+        os.dup2(kept, stdout)
+        os.close(kept)
 
 
 def raised_in(error: BaseException) -> str:
@@ -88,28 +123,43 @@ def raised_in(error: BaseException) -> str:
 
 
 @contextmanager
-def seeded(seed: int = 0) -> Iterator[None]:
-    """Random numbers of a fixed seed (torch, random, numpy), and their state as it was after."""
+def same_random() -> Iterator[None]:
+    """The state of random numbers (torch, random, numpy) as it was, after."""
     import torch
 
-    numpy = sys.modules.get("numpy")
+    numpy = sys.modules.get("numpy.random")
     with ExitStack() as stack:
         stack.callback(torch.set_rng_state, torch.get_rng_state())
         stack.callback(random.setstate, random.getstate())
         if numpy is not None:
-            stack.callback(numpy.random.set_state, numpy.random.get_state())
-            numpy.random.seed(seed % 2**32)
+            stack.callback(numpy.set_state, numpy.get_state())
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            stack.callback(torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all())
+        yield
+
+
+@contextmanager
+def seeded(seed: int = 0) -> Iterator[None]:
+    """Random numbers of a fixed seed (torch, random, numpy), and their state as it was after."""
+    import torch
+
+    numpy = sys.modules.get("numpy.random")
+    with same_random():
+        if numpy is not None:
+            numpy.seed(seed % 2**32)
         torch.default_generator.manual_seed(seed)
         random.seed(seed)
         yield
 
 
 @contextmanager
-def in_place() -> Iterator[None]:
-    """Come back to the working directory."""
-    with ExitStack() as undo:
-        _keep_directory(undo)
+def same_modes() -> Iterator[None]:
+    """Have the modes of torch afterwards that there were: a guest may set a default device."""
+    before = _modes()
+    try:
         yield
+    finally:
+        _restore_flag(_modes, _set_modes, before)
 
 
 def keep(undo: ExitStack, of_guest: Callable[[str], bool]) -> None:
@@ -120,23 +170,50 @@ def keep(undo: ExitStack, of_guest: Callable[[str], bool]) -> None:
         of_guest: whether a file is the guest's. What a library patches when it is imported stays,
             because it will not be imported again.
     """
-    import torch
+    keep_process(undo)
+    undo.callback(_restore_list, sys.path, list(sys.path))
+    for place in _patchable():
+        undo.callback(_unpatch, place, dict(vars(place)), of_guest)
+
+
+def keep_process(undo: ExitStack) -> None:
+    """Have `undo` put back what a forward may change: folder, environment, flags, global hooks."""
     from torch.nn.modules import module
 
     _keep_directory(undo)
     undo.callback(_restore_environment, dict(os.environ))
-    undo.callback(_restore_list, sys.path, list(sys.path))
-    undo.callback(sys.setrecursionlimit, sys.getrecursionlimit())
-    undo.callback(torch.set_default_dtype, torch.get_default_dtype())
-    undo.callback(_restore_device, _default_device())
-    undo.callback(torch.set_grad_enabled, torch.is_grad_enabled())
-    undo.callback(torch.set_num_threads, torch.get_num_threads())
-    hooks = [v for k, v in vars(module).items() if k.startswith("_global_")]
-    for held in hooks:
-        if isinstance(held, dict):
+    undo.callback(_restore_list, sys.argv, list(sys.argv))
+    undo.enter_context(warnings.catch_warnings())
+    for read, write in _flags():
+        undo.callback(_restore_flag, read, write, read())
+    for name, held in vars(module).items():
+        if name.startswith("_global_") and isinstance(held, dict):
             undo.callback(_restore_dict, held, dict(held))
-    for place in _patchable():
-        undo.callback(_unpatch, place, dict(vars(place)), of_guest)
+
+
+def _flags() -> Iterator[tuple[Callable[[], Any], Callable[[Any], Any]]]:
+    """How each flag of Python and of torch is read and set."""
+    import torch
+
+    cudnn, mha = torch.backends.cudnn, torch.backends.mha
+    yield sys.getrecursionlimit, sys.setrecursionlimit
+    yield torch.get_default_dtype, torch.set_default_dtype
+    yield _modes, _set_modes
+    yield torch.is_grad_enabled, torch.set_grad_enabled
+    yield torch.get_num_threads, torch.set_num_threads
+    yield torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode
+    yield mha.get_fastpath_enabled, mha.set_fastpath_enabled
+    for place, name in (
+        (cudnn, "enabled"),
+        (cudnn, "benchmark"),
+        (cudnn, "deterministic"),
+        (torch._tensor_str, "PRINT_OPTS"),  # print options are one object
+    ):
+        yield partial(_copied, place, name), partial(setattr, place, name)
+
+
+def _copied(place: Any, name: str) -> Any:
+    return copy(getattr(place, name))
 
 
 def _patchable() -> list[Any]:
@@ -199,15 +276,27 @@ def _restore_dict(held: dict[Any, Any], before: dict[Any, Any]) -> None:
     held.update(before)
 
 
-def _default_device() -> Any:
+def _modes() -> Any:
+    """The modes that functions of torch run in; the default device is one of them."""
     import torch
 
-    context = getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)  # noqa: SLF001
-    return getattr(context, "device", None)
+    size = torch._C._len_torch_function_stack()
+    stack = [torch._C._get_function_stack_at(i) for i in range(size)]
+    place = torch._GLOBAL_DEVICE_CONTEXT
+    return tuple(stack), getattr(place, "device_context", None)
 
 
-def _restore_device(before: Any) -> None:
+def _set_modes(before: Any) -> None:
     import torch
 
-    if _default_device() != before:
-        torch.set_default_device(before)
+    stack, context = before
+    while torch._C._len_torch_function_stack():
+        torch._C._pop_torch_function_stack()
+    for mode in stack:
+        torch._C._push_on_torch_function_stack(mode)
+    torch._GLOBAL_DEVICE_CONTEXT.device_context = context
+
+
+def _restore_flag(read: Callable[[], Any], write: Callable[[Any], Any], before: Any) -> None:
+    if read() != before:
+        write(before)

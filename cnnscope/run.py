@@ -51,6 +51,7 @@ def trace_spec(
     return _request(model, inputs, arguments, num_classes, batch_size, dtype).trace()
 
 
+@contextmanager
 def module(
     model: str,
     *,
@@ -60,8 +61,10 @@ def module(
     batch_size: int | None = None,
     dtype: str | None = None,
     seed: int | None = None,
-) -> Any:
-    """The `nn.Module` that `trace_spec` traces, in eval mode; its code stays loaded.
+) -> Iterator[Any]:
+    """The `nn.Module` that `trace_spec` traces, in eval mode, to be run while this lasts.
+
+    What it prints goes to stderr; afterwards what was loaded for it is forgotten.
 
     Args:
         model: and the others: as for `trace_spec`.
@@ -75,9 +78,13 @@ def module(
 
     Raises:
         RequestError: something in the request cannot be.
-        ModelError: the model failed to build.
+        ModelError: the model failed to build, or whatever was done with it.
     """
-    return _request(model, inputs, arguments, num_classes, batch_size, dtype).module(seed)
+    from cnnscope import guest
+
+    request = _request(model, inputs, arguments, num_classes, batch_size, dtype)
+    with request.found() as found, guest.aside():
+        yield request.module(found, seed)
 
 
 def real_model(
@@ -111,17 +118,16 @@ def building(
     """How a named model is built, more than once: a function of the way.
 
     The ways are "meta" and "values" (see `zoo.build_found`), and "real" for weights on the CPU.
-    Afterwards, what was loaded for the model is forgotten.
+    What the model prints goes to stderr; afterwards what was loaded for it is forgotten.
 
     Raises:
         RequestError, ModelError: as `trace_spec`; the function likewise.
     """
+    from cnnscope import guest
+
     request = _request(model, (), arguments, num_classes, None, dtype)
-    found = zoo.find(request.spec)
-    try:
+    with request.found() as found, guest.aside():
         yield lambda way: request.build(found, way)
-    finally:
-        found.close()
 
 
 def _request(
@@ -164,8 +170,7 @@ class _Run:
 
     def trace(self) -> Trace:
         """Find the model, run it, and forget what was loaded for it."""
-        found = zoo.find(self.spec)
-        try:
+        with self.found() as found:
             if found.own is None:
                 return self._trace(found)
             network = _Network(
@@ -175,15 +180,28 @@ class _Run:
                 line=found.own.line,
             )
             return _OwnRun(network, self.asked, self.batch_size, self.dtype).trace()
-        except (CnnscopeError, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            failure = self._failure(found, error)
-            if failure is None:
+
+    @contextmanager
+    def found(self) -> Iterator[zoo.Found]:
+        """The model's source while something is done with it, and whose fault it is if that fails.
+
+        One thread at a time.
+        """
+        from cnnscope import guest
+
+        with guest.alone:
+            found = zoo.find(self.spec)
+            try:
+                yield found
+            except (CnnscopeError, KeyboardInterrupt):
                 raise
-            raise failure from error
-        finally:
-            found.close()
+            except BaseException as error:
+                failure = self._failure(found, error)
+                if failure is None:
+                    raise
+                raise failure from error
+            finally:
+                found.close()
 
     def _trace(self, found: zoo.Found) -> Trace:
         """Run on tensors without data, and again with values if the model asks for them."""
@@ -218,22 +236,21 @@ class _Run:
 
     def real(self, device: str) -> tuple[zoo.Built, Callable[[], None]]:
         """The model with weights on a device, and what forgets the code that it came from."""
-        found = zoo.find(self.spec)
-        try:
-            return self._cast(zoo.build_real(found, self.arguments, device)), found.close
-        except BaseException:
-            found.close()
-            raise
-
-    def module(self, seed: int | None) -> Any:
-        """The module itself, with weights where a seed for them is given."""
         from cnnscope import guest
 
-        with guest.in_place():
+        with guest.alone:
             found = zoo.find(self.spec)
-            if seed is None:
-                return self.build(found, "meta").model.to("meta")  # one's own may come with weights
-            return zoo.build_real(found, self.arguments, "cpu", seed).model
+            try:
+                return self._cast(zoo.build_real(found, self.arguments, device)), found.close
+            except BaseException:
+                found.close()
+                raise
+
+    def module(self, found: zoo.Found, seed: int | None) -> Any:
+        """The module itself, with weights where a seed for them is given."""
+        if seed is None:
+            return self.build(found, "meta").model.to("meta")  # one's own may come with weights
+        return zoo.build_real(found, self.arguments, "cpu", seed).model
 
     def build(self, found: zoo.Found, way: str) -> zoo.Built:
         """The model in one of the ways of `building`."""
@@ -489,6 +506,7 @@ def trace_module(model: nn.Module, inputs: Sequence[str] = ()) -> Trace:
         RequestError: the inputs are not what its forward takes.
         ModelError: its forward failed.
     """
+    from cnnscope import guest
     from cnnscope.tracer import as_written, source_of, state_of
     from cnnscope.zoo.own import guesses
 
@@ -504,7 +522,8 @@ def trace_module(model: nn.Module, inputs: Sequence[str] = ()) -> Trace:
         return zoo.Built(model, _UNTOUCHED, source, None, zoo.anything, ())
 
     network = _Network(source.name, build, guesses, lambda _: "")
-    return _OwnRun(network, tuple(map(specs.parse_input, inputs))).trace()
+    with guest.alone:
+        return _OwnRun(network, tuple(map(specs.parse_input, inputs))).trace()
 
 
 def following(built: zoo.Built) -> Any:
@@ -767,7 +786,8 @@ def _layer_reason(error: ForwardError) -> str | None:
     if channels is not None:
         return f"{where} takes {channels[0]} channels and was given {channels[1]}"
     slide = shapes.of_module(record)
-    if slide is not None and error.shapes and len(error.shapes[0]) > slide.axes:
+    stepping = slide is not None and min(slide.geometry.stride, default=1) > 0
+    if slide is not None and stepping and error.shapes and len(error.shapes[0]) > slide.axes:
         return _window_reason(where, slide, error.shapes[0])
     if record.base == "Linear" and error.shapes:
         expected, given = record.hyper.get("in_features"), error.shapes[0][-1]

@@ -1,5 +1,7 @@
 """What other people wrote, safe to show: names, messages, whole pages of text."""
 
+import re
+
 
 def printable(text: str, limit: int = 80) -> str:
     """What a user typed, safe to show: no control characters, and not a page of it."""
@@ -19,6 +21,12 @@ def harmless(text: str) -> str:
     if text.replace("\n", "").isprintable():
         return text
     return "\n".join(map(visible, text.split("\n")))
+
+
+def shown(text: str) -> str:
+    """What a program prints: as `harmless`, but tabs and a return to the line's start are kept."""
+    parts = re.split(r"([\n\r\t])", text)
+    return "".join(part if part in "\n\r\t" else visible(part) for part in parts)
 
 
 def said(error: BaseException, limit: int = 300) -> str:

@@ -19,11 +19,13 @@ import inspect
 import math
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple, cast
 
 import torch
+from msgspec import structs
 from torch import Tensor, nn
 from torch.nn.modules.module import (
     _global_forward_hooks_with_kwargs,
@@ -33,8 +35,11 @@ from torch.nn.modules.module import (
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
 from torch.utils._pytree import tree_map
 
+from cnnscope import guest
 from cnnscope.errors import ModelError
 from cnnscope.light import light
+from cnnscope.modules import modules_of as modules_of  # noqa: PLC0414  to be had from here as well
+from cnnscope.modules import own_state, replaced
 from cnnscope.records import (
     Attribute,
     CallRecord,
@@ -54,6 +59,7 @@ Window = tuple[Any, ...]
 _expired: Callable[[int], bool] = cast("Any", torch.UntypedStorage._expired)
 _free: Callable[[int], None] = cast("Any", torch.UntypedStorage._free_weak_ref)
 
+_FEW = 64  # storages that are asked one by one whether they are alive
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -89,7 +95,8 @@ def trace(
 
     Runs in eval mode without gradients. When the inputs are on the meta device, parameters and
     buffers are replaced by meta tensors for the length of the call, so no arithmetic is done. The
-    model with all its attributes, its hooks and the CPU random state are left as they were.
+    model with all its attributes and hooks, the arguments, torch's flags and the random state are
+    left as they were. Threads take turns: hooks and flags are those of the whole process.
 
     Args:
         model: any module, on any device.
@@ -106,22 +113,25 @@ def trace(
     on_meta = _on_meta((args, kwargs))
     _refuse(model, (args, kwargs), on_meta=on_meta)
     recorder = _Recorder(model, threading.get_ident())
-    replacements = recorder.adopt_state(on_meta=on_meta)
-    recorder.adopt_inputs((args, kwargs or {}))
-    with ExitStack() as stack:
-        stack.callback(recorder.release)
+    with guest.alone, ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(mode=False))  # where operations are others
+        stack.enter_context(recorder.recording())
+        args, kwargs = _aliases((args, dict(kwargs or {})))
+        replacements = recorder.adopt_state(on_meta=on_meta)
+        recorder.adopt_inputs((args, kwargs))
         stack.enter_context(_inference(model))
         stack.enter_context(_uncompiled())
         stack.enter_context(light())
-        stack.enter_context(_replaced(model, replacements))
+        stack.enter_context(replaced(model, replacements))
         stack.enter_context(recorder.watching_calls())
         stack.enter_context(recorder)
         try:
-            result = model(*args, **(kwargs or {}))
+            result = model(*args, **kwargs)
         except Exception as error:
             raise recorder.forward_error(error) from error
         device = "meta" if on_meta else _device_of((args, kwargs), model)
-        return recorder.finish(result, source or source_of(model), device, notes)
+        made = recorder.finish(result, source or source_of(model), device, notes)
+    return structs.replace(made, as_list=len(args) == 1 and isinstance(args[0], list))
 
 
 # ----------------------------------------------------------------------------- recording
@@ -159,6 +169,9 @@ class _Write(NamedTuple):
     base: int | None
 
 
+_recording: list[_Recorder] = []  # more than one where a forward traces another model
+
+
 class _Recorder(TorchDispatchMode):
     """Writes down operations and module calls as they run."""
 
@@ -188,6 +201,10 @@ class _Recorder(TorchDispatchMode):
         self.lives: list[list[int]] = []  # per storage: nbytes, born, died (-1 while alive)
         self.living: dict[int, int] = {}  # address -> storage index
         self.buried = -1  # the last operation before which the dead were counted
+        self.searched = 0  # the last operation before which every living one was asked
+        self.refs: dict[int, weakref.ref[Tensor]] = {}  # to results, by a number of their own
+        self.suspects: set[int] = set()  # addresses of storages that a result has let go of
+        self.kept: dict[int, tuple[Any, Any]] = {}  # storages from before the run, and copies
 
     # -- before the run
 
@@ -201,7 +218,7 @@ class _Recorder(TorchDispatchMode):
         found: dict[Any, list[tuple[str, Tensor]]] = {}
         for path, module in modules_of(self.model):
             self._register(path, module)
-            for name, tensor in _own_state(module):
+            for name, tensor in own_state(module):
                 full = visible(f"{path}.{name}" if path else name)
                 found.setdefault(_identity(tensor), []).append((full, tensor))
         replacements: dict[int, Tensor] = {}
@@ -309,6 +326,14 @@ class _Recorder(TorchDispatchMode):
             inputs = {"base": write.base, "value": write.value}
             self._note_op("cnnscope.write_window", inputs, (tid,), _geometry(write.window))
 
+    def _keep(self, written: Iterable[Tensor]) -> None:
+        """Copy what is about to be written to, if it is older than the run and has data."""
+        for tensor in written:
+            raw = tensor.untyped_storage()
+            index = self._place(tensor)[0].index
+            if self.lives[index][1] < 0 and not tensor.is_meta and index not in self.kept:
+                self.kept[index] = raw, raw.clone()
+
     # -- operations
 
     def __torch_dispatch__(
@@ -318,8 +343,13 @@ class _Recorder(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
+        if _recording[-1] is not self:  # of a model that the forward has traced itself
+            return func(*args, **(kwargs or {}))
+        return self._run(func, args, kwargs or {})
+
+    def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """An operation, written down."""
         schema = _schema(func)
-        kwargs = kwargs or {}
         inputs: dict[str, Any] = {}
         attributes: dict[str, Any] = {}
         viewable: dict[_Storage, tuple[str, Window]] = {}  # what a result may be a view of
@@ -333,15 +363,16 @@ class _Recorder(TorchDispatchMode):
                 inputs[name] = tuple(self.read(v) if isinstance(v, Tensor) else None for v in value)
             else:
                 attributes[name] = value if type(value) is int else _plain(value)
-        try:
-            result = func(*args, **kwargs)
-        except RuntimeError:  # or NotImplementedError, its child
-            result = _on_one_device(func, schema, args, kwargs)
         written = [
             tensor
             for name in schema.written
             for tensor in tensors_in(_argument(schema, args, kwargs, name))
         ]
+        self._keep(written)
+        try:
+            result = func(*args, **kwargs)
+        except RuntimeError:  # or NotImplementedError, its child
+            result = _on_one_device(func, schema, args, kwargs)
         outputs: list[int] = []
         writes = [self._overwrite(*self._place(tensor)) for tensor in written]
         outputs += [write.value for write in writes]
@@ -372,7 +403,9 @@ class _Recorder(TorchDispatchMode):
         storage = self.storages.get(raw._cdata)
         if storage is None:
             storage = self._new_storage(raw, window, born=len(self.ops))
+            self._follow(tensor, raw)
         elif storage in viewable:
+            self._follow(tensor, raw)
             argument, base = viewable[storage]
             if window not in storage.views and window not in (base, storage.root):
                 part = attributes if position is None else {**attributes, "output": position}
@@ -389,16 +422,49 @@ class _Recorder(TorchDispatchMode):
         call = self.stack[-1][0] if self.stack else -1
         self.ops.append(OpRecord(name, inputs, outputs, attributes, call))
 
+    def _follow(self, tensor: Tensor, raw: torch.UntypedStorage) -> None:
+        """Suspect a storage of being dead when a tensor in it dies."""
+        number, address, refs, suspects = len(self.tensors), raw._cdata, self.refs, self.suspects
+
+        def gone(_: Any) -> None:
+            refs.pop(number, None)
+            suspects.add(address)
+
+        refs[number] = weakref.ref(tensor, gone)
+
     def _bury(self, now: int) -> None:
-        """Note the storages that were freed before operation `now` (asked once for each)."""
+        """Note the storages that were freed before operation `now`.
+
+        Where many live, only those are asked of which a tensor has died, and all of them so
+        seldom that it does not matter: time is linear in the operations.
+        """
         if now == self.buried:
             return
         self.buried = now
-        for address in [a for a in self.living if _expired(a)]:
+        asked: Iterable[int] = self.suspects & self.living.keys()
+        if len(self.living) <= _FEW or now - self.searched >= len(self.living):
+            asked, self.searched = self.living, now
+        for address in [a for a in asked if _expired(a)]:
             self.lives[self.living.pop(address)][2] = now
+        self.suspects &= self.living.keys()
 
-    def release(self) -> None:
-        """Let go of the addresses of all storages."""
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Be the one that records, and clean up."""
+        _recording.append(self)
+        try:
+            yield
+        finally:
+            _recording.pop()
+            self._release()
+
+    def _release(self) -> None:
+        """Put back what was written to, and let go of the addresses of all storages."""
+        for raw, copied in self.kept.values():
+            raw.resize_(copied.nbytes())
+            raw.copy_(copied)
+        self.kept.clear()
+        self.refs.clear()
         for address in self.storages:
             _free(address)
         self.storages.clear()
@@ -423,6 +489,8 @@ class _Recorder(TorchDispatchMode):
         if threading.get_ident() != self.thread:
             self._note_elsewhere(module)
             return
+        if _recording[-1] is not self:
+            return
         parent = self.stack[-1][0] if self.stack else -1
         index = self.module_ids.get(id(module))
         if index is None:  # made inside forward: named after its class, where it ran
@@ -430,9 +498,9 @@ class _Recorder(TorchDispatchMode):
             path = f"{outer}.{type(module).__name__}".lstrip(".")
             index = self._register(path, module)
             self.strays.append(module)
-        self.stack.append((len(self.calls), module))
         inputs = tuple(map(self.read, tensors_in(args)))
         self.calls.append((index, parent, len(self.ops), inputs))
+        self.stack.append((len(self.calls) - 1, module))
 
     def _note_elsewhere(self, module: nn.Module) -> None:
         """Remember a part of this model that runs in a thread that nobody watches."""
@@ -442,8 +510,10 @@ class _Recorder(TorchDispatchMode):
 
     def _leave(self, module: nn.Module, args: Any, *rest: Any) -> None:  # noqa: ARG002
         """After a call: `rest` is (kwargs, output), or one None where an exception passes."""
-        if threading.get_ident() != self.thread:
+        if threading.get_ident() != self.thread or _recording[-1] is not self:
             return
+        if not self.stack or self.stack[-1][1] is not module:
+            return  # it never began: the stack overflowed in `_enter`
         call, _ = self.stack.pop()
         if len(rest) == 1:
             error = sys.exc_info()[1]
@@ -482,8 +552,10 @@ class _Recorder(TorchDispatchMode):
             f"{path} ran in another thread, where it is not followed: it is missing above"
             for path in self.elsewhere
         )
-        if inspect.isgenerator(result):
-            missing += ("forward returned a generator: nothing ran of what it would have done",)
+        if inspect.isgenerator(result) or inspect.iscoroutine(result):
+            result.close()
+            what = type(result).__name__
+            missing += (f"forward returned a {what}: nothing ran of what it would have done",)
         read_storages = {
             self.tensors[tid].storage
             for op in self.ops
@@ -533,33 +605,10 @@ def module_record(path: str, module: nn.Module) -> ModuleRecord:
     return ModuleRecord(visible(path), visible(kind.__name__), _base(kind), _hyper(module))
 
 
-def modules_of(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Every module once, with its dotted path: `named_modules`, whatever a class makes of that.
-
-    Raises:
-        ModelError: a constructor that never called the one of nn.Module.
-    """
-    seen: set[int] = set()
-    waiting = [("", model)]
-    while waiting:
-        path, module = waiting.pop()
-        if id(module) in seen:
-            continue
-        seen.add(id(module))
-        try:
-            children = list(module._modules.items())
-        except AttributeError:
-            kind = visible(type(module).__name__)
-            raise ModelError(f"{kind} never called super().__init__() of nn.Module") from None
-        yield path, module
-        before = f"{path}." if path else ""
-        waiting += [(f"{before}{k}", child) for k, child in reversed(children) if child is not None]
-
-
 def state_of(model: nn.Module) -> Iterator[Tensor]:
     """Every parameter and buffer; a tied one once for each of its names."""
     for _, module in modules_of(model):
-        for _, tensor in _own_state(module):
+        for _, tensor in own_state(module):
             yield tensor
 
 
@@ -590,91 +639,51 @@ def _items(value: Any) -> tuple[Iterable[Any], int]:
 def _inference(model: nn.Module) -> Iterator[None]:
     """Eval mode without gradients, fused fast paths off; everything as it was afterwards."""
     modes = [(module, module.training) for _, module in modules_of(model)]
-    random_state = torch.get_rng_state()
-    fast_path = torch.backends.mha.get_fastpath_enabled()
-    for module, _ in modes:
-        module.training = False
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
+    with guest.same_random(), ExitStack() as undo:
+        guest.keep_process(undo)
+        for module, training in modes:
+            undo.callback(setattr, module, "training", training)
+            module.training = False
+        torch.backends.mha.set_fastpath_enabled(False)
         with torch.no_grad():
             yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)
-        torch.set_rng_state(random_state)
-        for module, training in modes:
-            module.training = training
+
+
+def _aliases(arguments: Any) -> Any:
+    """The arguments with other tensors on the same memory: a forward may change their shape."""
+    made: dict[int, Any] = {}
+
+    def alias(value: Any) -> Any:
+        return made.setdefault(id(value), _alias(value)) if type(value) is Tensor else value
+
+    return tree_map(alias, arguments)
+
+
+def _alias(tensor: Tensor) -> Tensor:
+    if tensor.is_inference():  # and can be written to in inference mode only
+        return tensor.clone()
+    return tensor.data.requires_grad_(tensor.requires_grad)
 
 
 def _stand_in(tensor: Tensor, *, on_meta: bool, buffer: bool) -> Tensor:
-    """What the forward runs with in place of a parameter or buffer."""
-    if on_meta:
-        return tensor if tensor.is_meta else _like(tensor, tensor.detach().to("meta"))
-    return tensor.detach().clone() if buffer else tensor
+    """What the forward runs with in place of a parameter or buffer.
+
+    It is another tensor even where it lies in the same memory: a forward may give it a gradient,
+    another dtype, another shape.
+    """
+    if on_meta and not tensor.is_meta:
+        return _like(tensor, tensor.detach().to("meta"))
+    if buffer and not tensor.is_meta:
+        return tensor.detach().clone()
+    if type(tensor) not in (Tensor, nn.Parameter) or tensor.is_inference():
+        return tensor
+    return _like(tensor, tensor.data)
 
 
 def _like(original: Tensor, tensor: Tensor) -> Tensor:
     if isinstance(original, nn.Parameter):
         return nn.Parameter(tensor, requires_grad=original.requires_grad)
     return tensor
-
-
-@contextmanager
-def _replaced(model: nn.Module, replacements: dict[int, Tensor]) -> Iterator[None]:
-    """Run with other tensors in the places of parameters and buffers, and put everything back.
-
-    Whatever a forward keeps in its module (a cache, a counter, a normalised weight) is gone
-    afterwards: every attribute, and what lists and dicts among them hold, is as it was.
-    """
-    kept = [
-        (module, dict(vars(module)), list(_containers(module)))
-        for _, module in modules_of(model)
-        if not isinstance(module, torch.jit.ScriptModule)
-    ]
-    try:
-        for module, attributes, _ in kept if replacements else ():
-            for name, value in attributes.items():
-                _replace_in(module, name, value, replacements)
-        yield
-    finally:
-        for module, attributes, containers in kept:
-            vars(module).clear()
-            vars(module).update(attributes)
-            for container, held in containers:
-                container.clear()
-                (container.update if isinstance(container, dict) else container.extend)(held)
-
-
-# What torch keeps in every module: hooks and flags. A forward changes its tensors and children.
-_BOOKKEEPING = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules"}
-
-
-def _containers(module: nn.Module) -> Iterator[tuple[Any, Any]]:
-    """The lists and dicts that a module holds, each with a copy."""
-    for name, value in vars(module).items():
-        if name not in _BOOKKEEPING and isinstance(value, (dict, list)):
-            yield value, value.copy()
-
-
-def _replace_in(module: nn.Module, name: str, value: Any, replacements: dict[int, Tensor]) -> None:
-    """Replace a tensor attribute, or the tensors that a list, dict or tuple holds."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if isinstance(item, Tensor):
-                value[key] = replacements.get(id(item), item)
-    elif isinstance(value, list):
-        value[:] = [replacements.get(id(item), item) for item in value]
-    elif type(value) is tuple and any(id(item) in replacements for item in value):
-        vars(module)[name] = tuple(replacements.get(id(item), item) for item in value)
-    elif id(value) in replacements:
-        vars(module)[name] = replacements[id(value)]
-
-
-def _own_state(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The parameters and buffers of a module itself, not those of its children."""
-    for held in (module._parameters, module._buffers):
-        for name, tensor in held.items():
-            if tensor is not None:
-                yield name, tensor
 
 
 def _identity(tensor: Tensor) -> Any:
@@ -700,7 +709,7 @@ def _refuse(model: nn.Module, arguments: Any, *, on_meta: bool) -> None:
                 f"{path or 'the model'} is TorchScript, which does not run on tensors without "
                 "data: use the module that it was made from, or pass real tensors"
             )
-        for name, tensor in _own_state(module):
+        for name, tensor in own_state(module):
             if nn.parameter.is_lazy(tensor):
                 raise ModelError(
                     f"{where} is lazy and has no {name} yet: call the model once on a real input"

@@ -52,9 +52,10 @@ def test_the_referee_measures_what_brute_force_did(name):
 
 @pytest.mark.parametrize("model", ["alexnet", "vgg11", "resnet18", "squeezenet1_0"])
 def test_the_referee_measures_the_published_models(model):
-    trace_, module = trace_spec(model), run.module(model)
+    trace_ = trace_spec(model)
     for layer, (size, stride, padding) in MEASURED["models"][model].items():
-        (row,) = verify(trace_, module, layer).layers
+        with run.module(model) as module:
+            (row,) = verify(trace_, module, layer).layers
         assert row.verdict == "equal", (layer, row)
         for check in row.checks:
             unit, (first, last) = check.units[0], check.measured[0]
@@ -66,9 +67,10 @@ def test_the_referee_measures_the_published_models(model):
 @pytest.mark.slow
 @pytest.mark.parametrize("model", MEASURED["models"])
 def test_every_published_stage_is_measured_equal(model):
-    trace_, module = trace_spec(model), run.module(model)
+    trace_ = trace_spec(model)
     for layer in MEASURED["models"][model]:
-        (row,) = verify(trace_, module, layer).layers
+        with run.module(model) as module:
+            (row,) = verify(trace_, module, layer).layers
         assert row.verdict == "equal", (layer, row)
 
 
@@ -116,10 +118,11 @@ def nan_interval(model, layer, unit, size, axis=2):
     ],
 )
 def test_the_referee_agrees_with_nan_through_the_unmodified_model(name, layer, size, unit):
-    model = run.module(name, seed=0)
-    tape = probe.record(run.module(name), [(1, 3, *size)])
+    with run.module(name) as without_weights:
+        tape = probe.record(without_weights, [(1, 3, *size)])
     found = probe.measure(tape, [Root(Target(layer), 2, (unit,))])[Target(layer)]
-    assert found[0][0] == nan_interval(model, layer, unit, size)
+    with run.module(name, seed=0) as model:
+        assert found[0][0] == nan_interval(model, layer, unit, size)
 
 
 # ------------------------------------------------------------------ stand-ins that are pitfalls
@@ -292,6 +295,30 @@ class Fixed(nn.Module):
     def forward(self, x):
         assert x.shape[-2:] == (32, 32)
         return self.b(self.a(x).permute(0, 2, 3, 1).permute(0, 3, 1, 2))
+
+
+class Batches(nn.Module):
+    """Takes a list of images, as torchvision's detectors do, and copies them into a batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 3, stride=2)
+
+    def forward(self, images):
+        batch = images[0].new_full((len(images), *images[0].shape), 0)
+        for place, image in zip(batch, images, strict=True):
+            place[:, : image.shape[1], : image.shape[2]].copy_(image)
+        return self.conv(batch)
+
+
+def test_images_in_a_list_are_measured():
+    model = Batches()
+    made = trace(model, ([torch.empty((3, 12, 16), device="meta")],))
+    assert made.as_list
+    report = verify(made, model.to("meta"), "conv")
+    (row,) = report.layers
+    assert row.verdict == "equal"
+    assert [check.how for check in row.checks] == ["interior", "interior"]
 
 
 def test_a_model_of_one_size_is_measured_at_that_size():

@@ -41,7 +41,8 @@ def check(name):
     if not is_convolutional(trace):
         return None
     layer = final_map(trace)
-    report = verify(trace, run.module(name), layer.path)
+    with run.module(name) as module:
+        report = verify(trace, module, layer.path)
     (row,) = report.layers
     assert row.verdict == "equal", (name, layer.path, row)
     assert [c.axis for c in row.checks if c.how == "interior"] == [0, 1], (name, row)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from cnnscope.cli import options
@@ -56,7 +57,7 @@ def module(
     dtype: str | None = None,
     *,
     seed: int | None = None,
-) -> Any:
+) -> AbstractContextManager[Any]:
     """The `nn.Module` that `load` traces, on the meta device; with weights where a seed is given.
 
     Raises:

@@ -18,27 +18,34 @@ _PATIENCE = 0.5  # seconds before there is anything to show
 
 
 @contextmanager
-def progress(title: str, total: int) -> Iterator[Callable[[str], None]]:
+def progress(title: str, total: int, *, at_once: bool = False) -> Iterator[Callable[[str], None]]:
     """Call what is yielded with the name of each step that is done.
 
-    Nothing is shown (nor imported) for work that is done at once, and where nobody looks.
+    Nothing is shown (nor imported) for work that is done at once, and where nobody looks. Where the
+    first step takes long, the bar may be there `at_once`.
     """
     began = time.monotonic()
     shown: list[Callable[[str], None]] = []
     stop: list[Callable[[], None]] = []
     done = 0
 
-    def step(name: str) -> None:
-        nonlocal done
-        done += 1
-        if not shown and watched() and time.monotonic() - began > _PATIENCE:
-            update, end = _bar(title, total, done - 1)
+    def show() -> None:
+        if not shown and watched():
+            update, end = _bar(title, total, done)
             shown.append(update)
             stop.append(end)
+
+    def step(name: str) -> None:
+        nonlocal done
+        if time.monotonic() - began > _PATIENCE:
+            show()
+        done += 1
         for update in shown:
             update(name)
 
     try:
+        if at_once:
+            show()
         yield step
     finally:
         for end in stop:
@@ -56,7 +63,7 @@ def _bar(title: str, total: int, done: int) -> tuple[Callable[[str], None], Call
         MofNCompleteColumn(),
         Remaining(),
         TextColumn("{task.fields[name]}"),
-        console=Console(stderr=True),
+        console=Console(file=sys.stderr),
         transient=True,
     )
     task = bar.add_task(title, total=total, completed=done, name="")
@@ -70,14 +77,15 @@ class Line:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock, self.next = clock, 0.0
         self.shown = watched()
+        self.stream = sys.stderr  # as it is now: while a model runs its prints go aside
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.shown:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+            self.stream.write("\r\x1b[K")
+            self.stream.flush()
 
     def show(self, progress: Progress) -> None:
         """Write where things stand, ten times a second at most."""
@@ -89,8 +97,8 @@ class Line:
         text = progress.what
         if measuring:
             text += f": {progress.samples:,} samples, {progress.seconds_left:.0f} s left"
-        sys.stderr.write(f"\r\x1b[K{printable(text, _width() - 1)}")
-        sys.stderr.flush()
+        self.stream.write(f"\r\x1b[K{printable(text, _width() - 1)}")
+        self.stream.flush()
 
 
 def _width() -> int:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Optional
 
 import typer
 
 from cnnscope.cli import options
-from cnnscope.cli.load import load, module
+from cnnscope.cli.load import load
+from cnnscope.cli.load import module as built
 from cnnscope.errors import RequestError
 
 if TYPE_CHECKING:
     from cnnscope.records import Trace, UnitReport, VerifyReport
 
 _SAMPLES = 20
+_Built = AbstractContextManager[Any]  # a module, for as long as it is run
 
 
 class _Asked(NamedTuple):
@@ -99,10 +102,10 @@ def rf(
     trace = load(*wanted)
     path = None if picture else output
     if verify:
-        return _verify(trace, module(*wanted), asked, format_.value, path)
+        return _verify(trace, built(*wanted), asked, format_.value, path)
     if effective:
-        weights = module(model, input_, batch_size, num_classes, arg, None, seed=asked.seed)
-        _effective(trace, weights, asked, format_.value, path)
+        real = built(model, input_, batch_size, num_classes, arg, None, seed=asked.seed)
+        _effective(trace, real, asked, format_.value, path)
         return 0
 
     from cnnscope.render import field
@@ -118,13 +121,13 @@ def rf(
     return 0
 
 
-def _verify(trace: Trace, built: Any, asked: _Asked, format_: str, path: Path | None) -> int:
+def _verify(trace: Trace, meta: _Built, asked: _Asked, format_: str, path: Path | None) -> int:
     from cnnscope import verify
     from cnnscope.cli import out
     from cnnscope.render import verify as rendered
 
-    with out.progress("measuring") as progress:
-        report = verify.verify(trace, built, asked.layer, every=asked.every, progress=progress)
+    with out.progress("measuring") as progress, meta as module:
+        report = verify.verify(trace, module, asked.layer, every=asked.every, progress=progress)
     out.write_report(report, rendered, format_, path)
     return 0 if _holds(report) else 1
 
@@ -135,7 +138,7 @@ def _holds(report: VerifyReport) -> bool:
     return "equal" in verdicts and "differs" not in verdicts
 
 
-def _effective(trace: Trace, weights: Any, asked: _Asked, format_: str, path: Path | None) -> None:
+def _effective(trace: Trace, real: _Built, asked: _Asked, format_: str, path: Path | None) -> None:
     from cnnscope import effective
     from cnnscope.cli import out
     from cnnscope.render import effective as rendered
@@ -144,9 +147,9 @@ def _effective(trace: Trace, weights: Any, asked: _Asked, format_: str, path: Pa
     unit = None
     if asked.layer is not None:
         unit = unit_report(trace, asked.layer, asked.unit)
-    with out.progress("measuring") as progress:
+    with out.progress("measuring") as progress, real as module:
         result = effective.effective(
-            trace, weights, asked.layer, unit=asked.unit, samples=asked.samples, seed=asked.seed,
+            trace, module, asked.layer, unit=asked.unit, samples=asked.samples, seed=asked.seed,
             progress=progress,
         )  # fmt: skip
     if asked.picture is not None and unit is not None:

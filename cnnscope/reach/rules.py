@@ -543,9 +543,12 @@ def flip(op: View) -> Seen:
 
 
 def window_of(op: View) -> Seen:
-    """A view of a storage by bare geometry, where that is a slice."""
+    """A view of a storage by bare geometry, where that is a slice, or all of it in order."""
     state = op.main
-    cuts = _cuts(op.first, op.out, op.get("offset", 0), op.get("stride", ()))
+    offset, strides = op.get("offset", 0), op.get("stride", ())
+    if state is not None and offset == 0 and _is_all(op.first, op.out, strides):
+        return layout.reshape(state, op.first, op.out)
+    cuts = _cuts(op.first, op.out, offset, strides)
     if state is None or cuts is None:
         return UNKNOWN
     for dim, (start, step) in enumerate(cuts):
@@ -581,6 +584,12 @@ def write_window(op: View) -> Seen:
 
 def _only_channels(state: State, dims: Sequence[int]) -> bool:
     return all(not state.layout[d] for d in dims)
+
+
+def _is_all(outer: Shape, inner: Shape, strides: Sequence[int]) -> bool:
+    """Whether a window is the whole of a contiguous tensor, in its order."""
+    dense = [prod(inner[dim + 1 :]) for dim in range(len(inner))]
+    return prod(outer) == prod(inner) and list(strides) == dense
 
 
 def _cuts(
