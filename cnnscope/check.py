@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -25,9 +25,12 @@ from cnnscope.records import (
 from cnnscope.store import Store, version
 from cnnscope.stored import LIBRARIES, Request, ask_names, card_key, keep_names
 
+if TYPE_CHECKING:
+    from cnnscope import zoo
+
 _ROOM = 8 * 2**30  # bytes for each process: enough for most models, which look for themselves
 _MOST = 12  # models that a process checks before another takes its place
-_FIGURES = ("parameters", "MACs", "shapes")  # in the order of a report
+_FIGURES = ("parameters", "MACs", "shapes", "field")  # in the order of a report
 _PACKAGES = ("torch", "torchinfo", "fvcore")
 
 Made = tuple[str, CheckReport | str]  # a model's name, and its report or why there is none
@@ -53,8 +56,9 @@ def check(request: Request, memory_share: float = 1.0) -> CheckReport:
         dtype=request.dtype,
     ) as build:
         counts = list(counters.Subject(trace, build, memory_share).counts())
+        field = _field(trace, build)
     verdicts = [referee.verdict(trace, count) for count in counts]
-    verdicts += _published(trace, request)
+    verdicts += [*_published(trace, request), field]
     verdicts.sort(key=lambda one: _FIGURES.index(one.figure))
     return CheckReport(trace.source, trace.input_specs, trace.device, tuple(verdicts), trace.notes)
 
@@ -62,6 +66,36 @@ def check(request: Request, memory_share: float = 1.0) -> CheckReport:
 def differs(report: CheckReport) -> bool:
     """Whether something differs without a known reason."""
     return any(verdict.status == referee.UNEXPLAINED for verdict in report.verdicts)
+
+
+# ---------------------------------------------------------------------- the receptive field
+
+
+def _field(trace: Trace, build: Callable[[str], zoo.Built]) -> Verdict:
+    """The verdict of the gradient on the largest receptive field."""
+    from cnnscope import verify
+
+    try:
+        layer = verify.verify_largest(trace, build("meta").model.to("meta"))
+    except CnnscopeError as error:
+        return Verdict("gradient", "", "field", referee.ABSENT, note=str(error))
+    found = [axis for axis in layer.checks if axis.how != "whole"]
+    statuses = {"equal": referee.EQUAL, "differs": referee.UNEXPLAINED}
+    return Verdict(
+        "gradient",
+        "",
+        "field",
+        statuses.get(layer.verdict, referee.ABSENT),
+        theirs=max((_extent(axis.measured) for axis in found), default=0),
+        ours=max((_extent(axis.computed) for axis in found), default=0),
+        unexplained=sum(not axis.equal for axis in layer.checks),
+        note=layer.reason,
+        layer=layer,
+    )
+
+
+def _extent(intervals: Sequence[tuple[int, int]]) -> int:
+    return max((last - first + 1 for first, last in intervals), default=0)
 
 
 # ------------------------------------------------------------------------ what is published

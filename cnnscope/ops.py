@@ -327,7 +327,7 @@ for _name in (
     "log1p sin cos tan asin acos atan atan2 sinh cosh tanh erf erfc erfinv pow float_power "
     "remainder fmod maximum minimum fmax fmin eq ne lt le gt ge logical_and logical_or logical_xor "
     "logical_not __lshift__ __rshift__ bitwise_and bitwise_or bitwise_xor bitwise_not isnan isinf "
-    "isfinite where masked_fill lerp hypot sgn native_dropout"
+    "isfinite where masked_fill lerp hypot sgn native_dropout angle"
 ).split():
     _per_output(_name.replace("_", " "), 1, _name)
 _per_output("cumsum", 1, "cumsum", rules.cumulative)
@@ -350,7 +350,8 @@ _per_output("elu", 4, "elu celu", how="compare, exp, subtract, multiply")
 _per_output("softplus", 3, "softplus", how="exp, add, log")
 _per_output("mish", 5, "mish", how="softplus, tanh, multiply")
 _per_output("hard shrink", 2, "hardshrink softshrink")
-_per_output("glu", 5, "glu", None, how="sigmoid of one half, multiply")
+_per_output("glu", 5, "glu", rules.halved, how="sigmoid of one half, multiply")
+_per_output("polar", 4, "polar", how="sine, cosine, two multiplications")
 _per_output(
     "softmax",
     5,
@@ -562,6 +563,9 @@ for _names, _rule in (
         "alpha_dropout feature_dropout tril triu resolve_conj resolve_neg",
         rules.same,
     ),
+    ("complex real imag _conj", rules.elementwise),
+    ("view_as_real", rules.view_as_real),
+    ("view_as_complex", rules.view_as_complex),
     ("copy", rules.copied),
     ("as_strided", rules.restrided),
     ("constant_pad_nd", rules.pad),
@@ -583,8 +587,8 @@ for _names, _rule in (
     _each(Kind.REARRANGE, _names, _rule)
 _each(  # without a rule: where their results come from is not followed
     Kind.REARRANGE,
-    "numpy_T mT adjoint movedim as_strided_scatter diagonal hstack vstack _conj view_as_real "
-    "view_as_complex real imag pad tile repeat_interleave rot90 im2col col2im unfold unfold_copy "
+    "numpy_T mT adjoint movedim as_strided_scatter diagonal hstack vstack pad tile "
+    "repeat_interleave rot90 im2col col2im unfold unfold_copy "
     "gather take take_along_dim embedding masked_select nonzero nonzero_numpy index_put "
     "_index_put_impl scatter index_copy index_fill select_scatter "
     "slice_scatter masked_scatter diag diag_embed "

@@ -71,6 +71,7 @@ class Tape(NamedTuple):
     shapes: list[Shape]
     floating: list[bool]
     inputs: tuple[int, ...]
+    axes: int  # of the inputs: their last dimensions
     known: dict[int, Tensor]  # constants with values
     strays: frozenset[int]  # memory of an operation's result, reached without an operation
     written: frozenset[int]  # results that may not share memory with what they were made from
@@ -78,12 +79,16 @@ class Tape(NamedTuple):
     failure: str  # what ended the forward early, or nothing
 
 
-def record(model: nn.Module, shapes: Sequence[Shape]) -> Tape:
+def record(
+    model: nn.Module, shapes: Sequence[Shape], *, axes: int | None = None, as_list: bool = False
+) -> Tape:
     """Run a model on the meta device and write down its operations.
 
     Args:
         model: with its weights on the meta device; it is left as it was.
         shapes: of its inputs.
+        axes: how many of their last dimensions are axes; all but batch and channels if left out.
+        as_list: whether they are given in a list.
     """
     with guest.alone, guest.same_random(), untouched(model):
         return _record(model, shapes)
@@ -100,10 +105,10 @@ def _record(model: nn.Module, shapes: Sequence[Shape]) -> Tape:
         stack.enter_context(recorder.watching())
         stack.enter_context(recorder)
         try:
-            model(*inputs)
+            model(list(inputs)) if as_list else model(*inputs)
         except Exception as error:  # noqa: BLE001  whatever ended it, the rest was not run
             failure = " ".join(str(error).split())[:160] or type(error).__name__
-    return recorder.tape(numbers, failure)
+    return recorder.tape(numbers, len(shapes[0]) - 2 if axes is None else axes, failure)
 
 
 class _Recorder(TorchDispatchMode):
@@ -173,12 +178,13 @@ class _Recorder(TorchDispatchMode):
         if tensor is not None:
             self.targets[Target(path, call)] = (self.number(tensor), len(self.steps))
 
-    def tape(self, inputs: tuple[int, ...], failure: str) -> Tape:
+    def tape(self, inputs: tuple[int, ...], axes: int, failure: str) -> Tape:
         return Tape(
             self.steps,
             [tuple(t.shape) for t in self.kept],
             [t.is_floating_point() for t in self.kept],
             inputs,
+            axes,
             {n: t.detach() for n, t in enumerate(self.kept) if t.device.type != "meta"},
             frozenset(self.strays),
             self._written(),
@@ -205,6 +211,13 @@ class _Recorder(TorchDispatchMode):
                     a |= b
                     group.update(dict.fromkeys(b, a))
         return frozenset(n for n, at in enumerate(memory) if writes & group[at])
+
+
+def _alone(view: Tensor) -> Tensor:
+    """The same view by itself: autograd lets nobody write into one of several that were made."""
+    base = view._base
+    return view if base is None else base.as_strided(
+        view.shape, view.stride(), view.storage_offset())  # fmt: skip
 
 
 def _mapped(value: Any, function: Callable[[Tensor], Any]) -> Any:
@@ -348,7 +361,7 @@ class _Replay:
 
     def _seen(self, total: Tensor) -> list[Interval]:
         """Where the gradient is not zero, per axis of the input, union over inputs."""
-        axes = len(self.tape.shapes[self.tape.inputs[0]]) - 2
+        axes = self.tape.axes
         if not total.requires_grad:
             return [NOTHING] * axes
         gradients = torch.autograd.grad(total, self.leaves, retain_graph=True, allow_unused=True)
@@ -358,7 +371,7 @@ class _Replay:
                 continue
             there = gradient != 0
             for axis in range(axes):
-                others = [d for d in range(there.dim()) if d != axis + 2]
+                others = [d for d in range(there.dim()) if d != there.dim() - axes + axis]
                 places = torch.nonzero(there.any(others) if others else there).flatten()
                 if len(places):
                     ends = int(places[0]), int(places[-1])
@@ -430,6 +443,8 @@ class _Replay:
             kwargs["dtype"] = torch.float64
         result = step.func(*self._filled(step.args), **kwargs)
         results = result if isinstance(result, (tuple, list)) else [result]
+        if isinstance(result, (tuple, list)) and step.outputs[0] in self.tape.written:
+            results = [_alone(r) for r in results]
         return [r.double() if r.is_floating_point() and r.dtype != torch.float64 else r
                 for r in results if isinstance(r, Tensor)]  # fmt: skip
 

@@ -127,7 +127,10 @@ class OpRecord(msgspec.Struct, frozen=True):
 
 
 class Trace(msgspec.Struct, frozen=True):
-    """Everything that one forward of a model did, and nothing of torch."""
+    """Everything that one forward of a model did, and nothing of torch.
+
+    `as_list`: forward was given its inputs in a list, as torchvision's detectors want their images.
+    """
 
     source: Source
     inputs: tuple[int, ...]
@@ -140,6 +143,7 @@ class Trace(msgspec.Struct, frozen=True):
     ops: tuple[OpRecord, ...]
     device: str = "meta"
     notes: tuple[str, ...] = ()
+    as_list: bool = False
     schema_version: int = TRACE_SCHEMA
 
     @property
@@ -833,7 +837,7 @@ class Environment(msgspec.Struct, frozen=True):
     gpu: str
     gpu_memory_bytes: int | None
     driver: str
-    gpu_clocks: dict[str, str]  # as nvidia-smi writes them
+    gpu_clocks: dict[str, str]  # at work, as nvidia-smi writes them; of the first batch
     matmul_fp32: str  # "tf32", "ieee", ...: what float32 matrix products are computed in
     conv_fp32: str
     cudnn_benchmark: bool
@@ -863,11 +867,11 @@ class Work(msgspec.Struct, frozen=True):
 
 
 class BenchMemory(msgspec.Struct, frozen=True):
-    """Peak memory in bytes. On CUDA what the model added; on the CPU the whole process."""
+    """Peak memory in bytes, up to the end of the warm-up."""
 
-    allocated: int | None = None
-    reserved: int | None = None
-    resident: int | None = None
+    allocated: int | None = None  # CUDA: by tensors of this model
+    reserved: int | None = None  # CUDA: by torch from the driver, for all models
+    resident: int | None = None  # otherwise: the whole process
     resident_before: int | None = None
 
 
@@ -896,7 +900,7 @@ class LayerTime(msgspec.Struct, frozen=True):
 class BenchRun(msgspec.Struct, frozen=True):
     """One model at one batch size, with every sample.
 
-    `warnings` are words for programs: "drift", "outliers", "launch-bound", "threads".
+    `warnings` are words for programs: "threads", "busy", "drift", "outliers", "launch-bound".
     """
 
     label: str  # the model as it was named, "#2" after it for the second of one name
@@ -915,6 +919,7 @@ class BenchRun(msgspec.Struct, frozen=True):
     launch: Launch | None = None
     layers: tuple[LayerTime, ...] = ()
     warnings: tuple[str, ...] = ()
+    waited: float | None = None  # share of the threads' time in which they had no core
 
 
 class Comparison(msgspec.Struct, frozen=True):
@@ -1091,7 +1096,8 @@ class Verdict(msgspec.Struct, frozen=True):
     depends on data; `range` is what a run can give, and the number lies in it); "unexplained";
     "absent" (`note` says why, or it `needs` so many bytes of memory). Of shapes, the numbers are
     the module calls compared, `unexplained` how many differ (`note` has the first), and `left_out`
-    how many depend on data.
+    how many depend on data. Of a receptive field ("field", by the counter "gradient") they are the
+    pixels that a unit sees along the axis where it sees most; `layer` holds all that was measured.
     """
 
     counter: str
@@ -1107,6 +1113,7 @@ class Verdict(msgspec.Struct, frozen=True):
     left_out: int = 0
     note: str = ""
     needs: int = 0
+    layer: LayerCheck | None = None
 
 
 class CheckReport(msgspec.Struct, frozen=True):

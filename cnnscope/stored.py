@@ -85,15 +85,23 @@ def keep_names(source: str, store: Store) -> tuple[str, ...]:
 
 
 def complete(beginning: str, store: Store) -> list[str]:
-    """Known names that begin so: `resn`, `timm:resn`. Nothing is imported to know more."""
+    """Names that begin so: `resn`, `torchvision:resn`. No library is imported to know them.
+
+    Those of timm, which has more files than are read in no time, only if it is named.
+    """
+    from cnnscope.zoo import registered
+
     source, colon, start = beginning.rpartition(":")
     found: list[str] = []
-    for one in LIBRARIES:
-        if source in ("", one):
-            listed = names(one, store) or ()
-            found += [f"{source}{colon}{name}" for name in listed if name.startswith(start)]
-    if not source:
-        found += [f"{one}:" for one in LIBRARIES if one.startswith(start) and start]
+    for one, package in LIBRARIES.items():
+        if source not in ("", one) or version(package) is None:
+            continue
+        listed = names(one, store)
+        if listed is None and (source or one != "timm"):
+            listed = tuple(registered.names(one))
+        found += [f"{source}{colon}{name}" for name in listed or () if name.startswith(start)]
+        if start and not source and one.startswith(start):
+            found += [f"{one}:{name}" for name in listed or ("",)]
     return list(dict.fromkeys(found))
 
 

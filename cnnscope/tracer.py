@@ -25,6 +25,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple, cast
 
 import torch
+from msgspec import structs
 from torch import Tensor, nn
 from torch.nn.modules.module import (
     _global_forward_hooks_with_kwargs,
@@ -129,7 +130,8 @@ def trace(
         except Exception as error:
             raise recorder.forward_error(error) from error
         device = "meta" if on_meta else _device_of((args, kwargs), model)
-        return recorder.finish(result, source or source_of(model), device, notes)
+        made = recorder.finish(result, source or source_of(model), device, notes)
+    return structs.replace(made, as_list=len(args) == 1 and isinstance(args[0], list))
 
 
 # ----------------------------------------------------------------------------- recording

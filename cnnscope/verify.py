@@ -74,9 +74,47 @@ def verify(
     fields = receptive_field.fields(trace)
     rows = layers.rows(trace, fields)
     chosen = choose(rows, fields, layer, every=every)
+    notes = () if trace.device == "meta" else ("the trace was made with values",)
+    return VerifyReport(
+        source=trace.source,
+        inputs=trace.input_specs,
+        device=trace.device,
+        layers=_measured(trace, model, chosen.rows, fields, progress),
+        total=chosen.total,
+        fields=chosen.fields,
+        notes=notes,
+    )
+
+
+def verify_largest(trace: Trace, model: Any) -> LayerCheck:
+    """Measure the layer of `growth.largest_regular`: what the network sees at most of any image.
+
+    Args:
+        trace: of the model.
+        model: the module, on the meta device.
+
+    Raises:
+        RequestError: no layer has such a field.
+    """
+    fields = receptive_field.fields(trace)
+    row = growth.largest_regular(layers.rows(trace, fields))
+    if row is None:
+        raise RequestError("no layer has a receptive field that is alike for images of any size")
+    (check,) = _measured(trace, model, [row], fields, lambda *_: None)
+    return check
+
+
+def _measured(
+    trace: Trace,
+    model: Any,
+    rows: Sequence[LayerRow],
+    fields: Sequence[Field | None],
+    progress: Progress,
+) -> tuple[LayerCheck, ...]:
+    """Each row's field, computed and measured."""
     targets = _targets(trace)
     tasks, refused = [], []
-    for row in chosen.rows:
+    for row in rows:
         field = fields[row.tensor]
         if field is None or field.unknown:
             refused.append(LayerCheck(row.path, row.call, (), reason="its field is not known"))
@@ -85,16 +123,7 @@ def verify(
             tasks.append(_Task(row, field, target))
     measured = _Session(trace, model, progress).run(tasks)
     found = {(c.path, c.call): c for c in (*refused, *measured)}
-    notes = () if trace.device == "meta" else ("the trace was made with values",)
-    return VerifyReport(
-        source=trace.source,
-        inputs=trace.input_specs,
-        device=trace.device,
-        layers=tuple(found[row.path, row.call] for row in chosen.rows),
-        total=chosen.total,
-        fields=chosen.fields,
-        notes=notes,
-    )
+    return tuple(found[row.path, row.call] for row in rows)
 
 
 def choose(
@@ -171,7 +200,7 @@ class _Session:
     """Canvases for one model, and what was measured on them."""
 
     def __init__(self, trace: Trace, model: Any, progress: Progress) -> None:
-        self.model, self.progress = model, progress
+        self.model, self.progress, self.as_list = model, progress, trace.as_list
         self.shapes = [trace.tensors[t].shape for t in trace.inputs]
         self.count = receptive_field.spatial_axes(trace)
         self.size = self.shapes[0][-self.count :]
@@ -237,17 +266,17 @@ class _Session:
                 continue
             rest = self.size[axis] % step
             length = rest + -(-(needed - rest) // step) * step
-            for others in self._others(axis, step, roomy=roomy):
+            for others in self._others(axis, step, length, roomy=roomy):
                 size = tuple(length if a == axis else n for a, n in enumerate(others))
                 canvas = self._record(size, axis, step, tasks)
                 if canvas is not None:
                     return canvas
         return None
 
-    def _others(self, axis: int, step: int, *, roomy: bool) -> Iterable[Shape]:
+    def _others(self, axis: int, step: int, length: int, *, roomy: bool) -> Iterable[Shape]:
         """Sizes for the other axes, ascending."""
         if not roomy:
-            for short in (32, 64, 128):
+            for short in (32, 64, 128, length):
                 yield tuple(
                     n
                     if a == axis or n <= short
@@ -258,9 +287,7 @@ class _Session:
 
     def _record(self, size: Shape, axis: int, step: int, tasks: Sequence[_Task]) -> _Canvas | None:
         """Record on a canvas; None if the model runs otherwise on one that is a step longer."""
-        from cnnscope import probe
-
-        tape = probe.record(self.model, self._inputs(size))
+        tape = self._run(size)
         if any(t.target not in tape.targets for t in tasks):
             return None
         grows = self._growing(tape, size, axis, step)
@@ -275,10 +302,14 @@ class _Session:
         from cnnscope import probe
 
         longer = tuple(n + step * (a == axis) for a, n in enumerate(size))
-        return probe.growing(tape, probe.record(self.model, self._inputs(longer)))
+        return probe.growing(tape, self._run(longer))
 
-    def _inputs(self, size: Shape) -> list[Shape]:
-        return [(*shape[: len(shape) - self.count], *size) for shape in self.shapes]
+    def _run(self, size: Shape) -> probe.Tape:
+        """Record a forward on inputs of another size."""
+        from cnnscope import probe
+
+        shapes = [(*shape[: len(shape) - self.count], *size) for shape in self.shapes]
+        return probe.record(self.model, shapes, axes=self.count, as_list=self.as_list)
 
     def _compare(
         self, canvas: _Canvas, axis: int, tasks: Sequence[_Task], *, final: bool = False
@@ -381,10 +412,8 @@ class _Session:
 
     def _tape(self) -> probe.Tape:
         """The forward at the input's own size."""
-        from cnnscope import probe
-
         if self.given is None:
-            self.given = probe.record(self.model, self._inputs(self.size))
+            self.given = self._run(self.size)
         return self.given
 
     def _alone(self, task: _Task, axis: int, dim: int) -> bool:

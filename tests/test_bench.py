@@ -1,7 +1,9 @@
 """What `cnnscope bench` is made of: statistics, the loop, the timers, bytes and the roofline."""
 
 import gc
-from itertools import count, pairwise
+import os
+from collections import deque
+from itertools import chain, count, pairwise, repeat
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import torch
 from torch import nn
 
 import cnnscope
-from cnnscope import parallel
+from cnnscope import parallel, zoo
 from cnnscope.bench import compare, devices, loop, machine, stats, work
 from cnnscope.bench.layers import time_layers
 from cnnscope.bench.loop import Block, Program
@@ -333,17 +335,21 @@ def test_the_host_timer_waits_for_a_device_inside_every_sample():
 class FakeCuda:
     """One stream: the device runs kernels in order, while the host goes on enqueueing."""
 
-    def __init__(self):
+    def __init__(self, depth=1024):
         self.host = 0  # the host's clock, ns
         self.idle = 0  # when the device will have done everything
+        self.pending = deque(maxlen=depth)  # when each kernel of the queue ends
         self.synchronizations = 0
 
     def clock(self):
         return self.host
 
     def kernel(self, enqueue, duration):
+        if len(self.pending) == self.pending.maxlen:
+            self.host = max(self.host, self.pending[0])
         self.host += enqueue
         self.idle = max(self.idle, self.host) + duration
+        self.pending.append(self.idle)
 
     def synchronize(self):
         self.synchronizations += 1
@@ -410,11 +416,40 @@ def test_a_launch_bound_model_takes_what_the_host_takes():
     assert (launch.enqueue_ns, launch.device_ns) == (1_000_000, 200_000)
 
 
-def test_the_spin_grows_until_the_host_is_done_first():
-    # 30 ms to enqueue: far more than the spin of the first probe
+def test_the_spin_is_as_long_as_the_host_needs():
+    # 30 ms to enqueue
     cuda = FakeCuda()
     launch = CudaTimer(cuda, cuda.clock).launch(model_on(cuda, 1000, 30_000, 1_000))
     assert (launch.enqueue_ns, launch.device_ns) == (30_000_000, 1_000_000)
+
+
+def test_the_spin_grows_where_the_host_is_slower_than_it_was():
+    cuda = FakeCuda()
+    slowness = chain([1, 1, 1, 9], repeat(4))
+
+    def step():
+        cuda.kernel(1_000_000 * next(slowness), 1_000)
+
+    # alone 1 ms, so a spin of (2 + 1) * 2 / 1.5 = 4 ms; then 9 ms to enqueue, and 4 from then on
+    launch = CudaTimer(cuda, cuda.clock).launch(step)
+    assert (launch.enqueue_ns, launch.device_ns) == (4_000_000, 1_000)
+
+
+def test_a_host_that_waits_for_the_device_has_no_time_to_enqueue():
+    # a number that is read, as a GradScaler does: 1 s each
+    cuda = FakeCuda()
+
+    def step():
+        cuda.kernel(10_000, SECOND)
+        cuda.synchronize()
+
+    assert CudaTimer(cuda, cuda.clock).launch(step) is None
+    assert cuda.host < 20 * SECOND  # and it is soon clear
+
+
+def test_a_full_queue_is_a_host_that_waits():
+    cuda = FakeCuda()
+    assert CudaTimer(cuda, cuda.clock).launch(model_on(cuda, 3000, 10_000, 2_000)) is None
 
 
 def test_a_device_bound_model_is_not_launch_bound():
@@ -500,6 +535,23 @@ def test_training_keeps_what_backward_reads():
     assert work.needed_bytes(trace, train=True) == 3 * weights + 4 * 2 * 16 * 4
 
 
+def test_models_that_run_in_turns_do_not_need_their_activations_at_once(small):
+    deep = nn.Sequential(*(nn.Linear(16, 16, bias=False) for _ in range(4)))
+    other = cnnscope.trace(deep, torch.empty(2, 16, device="meta"))
+    one_weights, other_weights = (216 + 8 + 5120 + 10) * 4, 4 * 16 * 16 * 4
+    inputs = (192 + 2 * 16) * 4
+    # beside its input, small holds 512 + 10 numbers at its peak, and the other one 2 * 2 * 16
+    both = one_weights + other_weights + inputs + (512 + 10) * 4
+    assert work.needed_together([small, other], 0, train=False) == both
+    assert work.needed_together([other, small], 0, train=False) == both
+    # built already: the weights of the first, then of both
+    assert work.needed_together([small, other], 1, train=False) == both - one_weights
+    assert work.needed_together([small, other], 2, train=False) == inputs + (512 + 10) * 4
+    # gradients and momentum of both stay from turn to turn
+    trained = both + 2 * (one_weights + other_weights)
+    assert work.needed_together([small, other], 0, train=True) == trained
+
+
 def test_roofline_takes_the_longer_side():
     top = Ceilings("float32", flops=1e11, bandwidth=1e10, matmul_size=1, copy_bytes=1)
     # 1e6 MACs are 2e6 FLOPs: 20 us at 1e11 per second; 1e5 bytes: 10 us
@@ -526,8 +578,6 @@ def test_every_call_of_a_layer_is_timed_on_its_own_input_and_hooks_are_gone():
 
 
 def test_cores_are_those_of_the_affinity():
-    import os
-
     if hasattr(os, "sched_getaffinity"):
         assert machine.usable_cores() == len(os.sched_getaffinity(0))
 
@@ -536,6 +586,14 @@ def test_cores_are_those_of_the_affinity():
 def test_quota_of_a_container(tmp_path, text, cores):
     (tmp_path / "cpu.max").write_text(text)
     assert machine.cpu_quota(tmp_path) == cores
+
+
+def test_waiting_for_a_core_is_summed_over_threads(tmp_path):
+    for thread, line in (("7", "900 300 12\n"), ("8", "100 45 3\n")):
+        (tmp_path / thread).mkdir()
+        (tmp_path / thread / "schedstat").write_text(line)
+    assert machine.waited_ns(tmp_path) == 345
+    assert machine.waited_ns(tmp_path / "none") is None
 
 
 def test_quota_of_an_older_container(tmp_path):
@@ -554,6 +612,64 @@ def test_free_memory_of_a_container_leaves_the_page_cache_out(tmp_path):
     assert parallel._cgroup_free(tmp_path) == 600_000
     (tmp_path / "memory.max").write_text("max")
     assert parallel._cgroup_free(tmp_path) is None
+
+
+class Gpu:
+    name, total_memory, uuid = "Big GPU", 2**35, "12ab-34cd"
+
+    def __init__(self, major=9):
+        self.major = major
+
+
+SMI = """#!/bin/sh
+echo "$@" > "$0.asked"
+sleep 0.05
+echo "1980 MHz, 2100 MHz, [N/A], 700.00 W"
+"""
+
+
+@pytest.fixture
+def smi(tmp_path, monkeypatch):
+    path = tmp_path / "nvidia-smi"
+    path.write_text(SMI)
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: Gpu())
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
+    return path
+
+
+def test_clocks_of_a_gpu_are_read_while_it_works(smi):
+    steps = []
+    clocks = machine.gpu_clocks(torch.device("cuda:1"), lambda: steps.append(0))
+    assert clocks == {
+        "clocks.sm": "1980 MHz",
+        "clocks.max.sm": "2100 MHz",
+        "power.limit": "700.00 W",
+    }
+    assert steps
+    # its number may be another one than torch's
+    assert "--id=GPU-12ab-34cd" in smi.with_name("nvidia-smi.asked").read_text()
+    assert machine.gpu_clocks(torch.device("cpu"), lambda: None) == {}
+
+
+@pytest.mark.parametrize("script", ["#!/bin/sh\nexit 9\n", "#!/bin/sh\n", None])
+def test_a_driver_that_tells_nothing_is_no_failure(smi, script):
+    smi.unlink() if script is None else smi.write_text(script)
+    assert machine._nvidia_smi(Gpu(), "driver_version") == {}
+
+
+def test_a_gpu_without_tf32_computes_in_full_precision():
+    conv = torch.backends.cudnn.conv
+    assert conv.fp32_precision == "tf32"  # torch's default
+    assert machine._fp32(conv, Gpu(major=8)) == "tf32"
+    assert machine._fp32(conv, Gpu(major=7)) == "ieee"
+
+
+def test_running_out_of_memory_inside_of_a_library_is_out_of_memory():
+    for text in ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED when ..."):
+        assert zoo.out_of_memory(RuntimeError(text))
+    assert not zoo.out_of_memory(RuntimeError("CUDNN_STATUS_NOT_SUPPORTED"))
 
 
 @pytest.mark.parametrize("text", ["gpu", "cuda:", "cuda:x", "CPU", "cpu:0", ""])

@@ -59,6 +59,7 @@ def report_of(path):
     return msgspec.json.decode(path.read_bytes(), type=BenchReport)
 
 
+SECOND = 1_000_000_000
 STEADY = 5_000_000
 
 
@@ -284,6 +285,8 @@ def test_compile_needs_no_mode():
     assert command.with_compile_mode(["--compile"]) == ["--compile=default"]
     args = ["--compile", "reduce-overhead", "m"]
     assert command.with_compile_mode(args) == args
+    assert command.with_compile_mode([]) == []
+    assert command._COMPILE_MODES == bench.COMPILE_MODES
 
 
 def test_compile_reaches_torch(monkeypatch):
@@ -297,6 +300,51 @@ def test_compile_reaches_torch(monkeypatch):
     assert run_cli("bench", "--compile", MODEL, *SHORT).code == 0
     assert run_cli("bench", MODEL, *SHORT, "--compile", "max-autotune").code == 0
     assert [options["mode"] for options in asked] == ["default", "max-autotune"]
+
+
+@pytest.mark.parametrize(
+    ("error", "part"),
+    [
+        ("InvalidCxxCompiler: No working C++ compiler found", "install g++ or name one in CXX"),
+        ("RuntimeError: Failed to find C compiler.", "install g++ or name one in CXX"),
+        ("Cannot find a working triton installation.", "needs Triton on cpu"),
+    ],
+)
+def test_a_compiler_that_is_missing_is_one_message(monkeypatch, error, part):
+    def fails(*_):
+        raise RuntimeError(error)
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: fails)
+    message = error_of(MODEL, *SHORT, "--compile")
+    assert message.startswith("--compile default: torch.compile ")
+    assert part in message
+
+
+def test_every_batch_is_compiled(monkeypatch, own):
+    compiled, original = [], torch.compile
+
+    def backend(graph, _):
+        compiled.append(graph)
+        return graph.forward
+
+    def eager(model, *, mode, dynamic):
+        assert mode == "default"
+        return original(model, backend=backend, dynamic=dynamic)
+
+    monkeypatch.setattr(torch, "compile", eager)
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 1)
+    short = ("--device", "cpu", "--input", "8", "--seconds", "0.001", "--threads", "1")
+    bench_json(f"{own}:Plain", *short, "--compile", "default", "-b", "1,2,3")
+    assert len(compiled) == 3  # and none is run as it is, with torch's warning
+    assert torch._dynamo.config.recompile_limit == 1
+
+
+@pytest.mark.slow
+def test_a_compiled_model_runs(tmp_path, monkeypatch, own):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    (run,) = bench_json(f"{own}:Plain", *SHORT, "--compile", "default")["runs"]
+    assert run["settings"]["compile"] == "default"
+    assert run["first_call_ns"] > 100 * run["statistics"]["median_ns"]  # it compiles
 
 
 # ------------------------------------------------------------------------------ comparisons
@@ -438,8 +486,11 @@ def test_a_model_larger_than_memory_is_never_allocated(monkeypatch):
     monkeypatch.setattr(machine, "free_memory", lambda _: 2**30)
     monkeypatch.setattr(programs.RealModel, "__init__", never)
     # 645 M parameters of 4 bytes are 2.4 GiB
-    message = error_of("regnet_y_128gf", "--device", "cpu", "--input", "32")
-    assert "regnet_y_128gf needs at least 2.4 GiB by its trace, and cpu has 1.0 GiB free" in message
+    message = error_of("regnet_y_128gf", "--device", "cpu", "--input", "32", "--batch-size", "2")
+    assert message == (
+        "batch 2: regnet_y_128gf needs at least 2.4 GiB by the trace, and cpu has 1.0 GiB free; "
+        "use a smaller --batch-size, --input or --dtype"
+    )
 
 
 # ------------------------------------------------------------------------------------ errors
@@ -510,6 +561,10 @@ class Small(torch.nn.Module):
         print("hello")
         return neighbour.positive(self.conv(x))
 
+class Plain(Small):
+    def forward(self, x):
+        return self.conv(x)
+
 class Long(Small):
     def forward(self, x):
         return super().forward(super().forward(x)[:, :3])
@@ -565,9 +620,11 @@ def with_warnings(path, **changes):
     parts = {
         name: msgspec.structs.replace(getattr(run, name), **values)
         for name, values in changes.items()
-        if name != "launch"
+        if name not in ("launch", "waited")
     }
-    run = msgspec.structs.replace(run, **parts, launch=changes.get("launch"))
+    run = msgspec.structs.replace(
+        run, **parts, launch=changes.get("launch"), waited=changes.get("waited", 0.01)
+    )
     run = bench._with_warnings(run, report.environment)
     return run.warnings, page.text(
         renderer.page(msgspec.structs.replace(report, runs=(run,)))
@@ -593,6 +650,20 @@ def test_outliers_are_told_in_words(saved):
     warnings, text = with_warnings(saved[0], statistics=QUIET | {"outliers": 6})
     assert warnings == ("outliers",)
     assert "6 of 100 samples are far slower than the rest" in text
+
+
+def test_a_busy_machine_is_told_in_words(saved):
+    warnings, text = with_warnings(saved[0], statistics=QUIET, waited=0.426)
+    assert warnings == ("busy",)
+    assert "! the machine is busy: 1 thread waited for a core 42.6 % of the time, and" in text
+    assert with_warnings(saved[0], statistics=QUIET, waited=None)[0] == ()
+
+
+def test_waiting_for_a_core_is_a_share_of_the_time_of_the_threads(monkeypatch):
+    waited, clock = iter([100, 100 + SECOND // 2]), iter([SECOND, 2 * SECOND])
+    monkeypatch.setattr(machine, "waited_ns", lambda: next(waited))
+    monkeypatch.setattr(bench.time, "perf_counter_ns", lambda: next(clock))
+    assert bench._Waiting(2).share() == 0.25  # half a second, of two threads in one second
 
 
 def test_launch_bound_is_told_in_words(saved):

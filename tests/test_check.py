@@ -17,6 +17,7 @@ from torch import nn
 
 import cnnscope
 from cnnscope import check, counters, ops, parallel, referee, zoo
+from cnnscope.reach import maps
 from cnnscope.records import (
     CheckReport,
     Count,
@@ -26,6 +27,8 @@ from cnnscope.records import (
     TensorSpec,
     Verdict,
 )
+from cnnscope.render import check as renderer
+from cnnscope.render import page
 from cnnscope.stored import Request
 
 
@@ -518,6 +521,89 @@ def test_torchvision_counted_on_images_of_512_after_the_transforms(name, shapes)
         assert [spec.shape for spec in one.inputs.tensors] == shapes
 
 
+# ----------------------------------------------------------------------- the receptive field
+
+
+def field_of(make, *shape):
+    """The gradient's verdict on a network."""
+    subject = subject_of(make, shape)
+    return check._field(subject.trace, subject.build)
+
+
+def test_the_last_of_the_largest_fields_is_measured():
+    # 3 + 2 * 1 * (5 - 1) = 11 pixels, a unit every 2 * 2; a mean of everything is none of them
+    found = field_of(
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 2, 3, stride=2), nn.Conv2d(2, 2, 5, stride=2), nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2),
+        ),
+        1, 1, 40, 40,
+    )  # fmt: skip
+    assert (found.status, found.theirs, found.ours) == ("equal", 11, 11)
+    assert found.layer.path == "2"
+    assert [(axis.how, axis.equal) for axis in found.layer.checks] == [("interior", True)] * 2
+
+
+def test_a_shorter_axis_sees_its_own_pixels():
+    found = field_of(lambda: nn.Conv2d(1, 1, (3, 5), stride=(1, 2)), 1, 1, 20, 30)
+    assert found.theirs == found.ours == 5
+    assert [axis.size for axis in found.layer.field] == [3, 5]
+
+
+def test_what_is_true_of_one_size_alone_is_left_out():
+    class Resizes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 1, 3)
+
+        def forward(self, x):
+            return F.interpolate(self.conv(x), size=(50, 50), mode="bilinear")
+
+    found = field_of(Resizes, 1, 1, 40, 40)
+    assert (found.status, found.layer.path, found.ours) == ("equal", "conv", 3)
+
+
+def test_tokens_in_one_row_are_left_out():
+    class Patches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(1, 8, 4, stride=4), nn.LayerNorm(8)
+
+        def forward(self, x):
+            return self.norm(self.conv(x).flatten(2).transpose(1, 2))
+
+    assert field_of(Patches, 1, 1, 32, 32).layer.path == "conv"
+
+
+def test_a_wrong_field_has_no_reason(monkeypatch):
+    window = maps.window
+    monkeypatch.setattr(maps, "window", lambda k, s, p, d=1: window(k + (k == 5), s, p, d))
+    found = field_of(lambda: nn.Sequential(nn.Conv2d(1, 1, 3), nn.Conv2d(1, 1, 5)), 1, 1, 40, 40)
+    assert (found.status, found.theirs, found.ours) == ("unexplained", 7, 8)
+    assert found.unexplained == 2  # axes
+    report = CheckReport(Source("net", "python", "net"), (TensorSpec((1,)),), "meta", (found,))
+    assert check.differs(report)
+    shown = page.text(renderer.page(report)).plain
+    assert "input gradient  field        7     8  NO REASON" in shown
+    assert "! input gradient, field: 1, axis 0: unit " in shown
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "reason"),
+    [
+        (lambda: nn.Linear(4, 2), (1, 4), "no layer has a receptive field"),
+        (lambda: nn.AdaptiveAvgPool2d(1), (1, 1, 4, 4), "no layer has a receptive field"),
+        (lambda: nn.Sequential(Of(lambda _, x: x + x.median(2, keepdim=True)[0]),
+                               nn.Conv2d(1, 1, 3)),
+         (1, 1, 9, 9), "aten.median.dim has no linear stand-in"),
+    ],
+)  # fmt: skip
+def test_without_a_field_there_is_a_reason(make, shape, reason):
+    found = field_of(make, *shape)
+    assert found.status == "absent"
+    assert found.note.startswith(reason)
+
+
 # --------------------------------------------------------------------------- what cannot run
 
 
@@ -580,7 +666,8 @@ def printed():
 
 
 def test_every_counter_has_a_line(printed):
-    names = ("sum of numel()", "torchinfo", "fvcore", "FlopCounterMode", "published", "forward on")
+    names = ("sum of numel()", "torchinfo", "fvcore", "FlopCounterMode", "published", "forward on",
+             "input gradient")  # fmt: skip
     for name in names:
         assert any(line.startswith(name) for line in printed.splitlines()), name
     assert "differ for known reasons, 0 without" in printed
@@ -686,6 +773,22 @@ def test_all_models_are_checked_once_and_summed_up(three):
     assert again.out.startswith("3 models")
     assert "! broken: it does not build" in again.out
     assert run_cli("check", "--all", "--format", "csv").out.count("\n") == 4
+
+
+def test_an_interruption_says_how_to_go_on(three, monkeypatch):
+    each = parallel.each
+
+    def interrupted(work, items, processes, **options):
+        yield from each(work, items[:1], processes, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parallel, "each", interrupted)
+        result = run_cli("check", "--all")
+    assert (result.code, result.out) == (130, "")
+    assert "1 of 3 models are checked and kept; the same command goes on from there" in result.err
+    run_cli("check", "--all")
+    assert sorted(three) == ["broken", "shufflenet_v2_x0_5", "squeezenet1_1"]  # each once
 
 
 def test_a_killed_process_is_told(three, monkeypatch):

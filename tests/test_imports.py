@@ -82,8 +82,9 @@ def test_what_needs_no_torch_does_not_import_it(program):
 
 
 def test_a_program_that_imports_torch_is_detected_by_both_checks():
-    _, modules = import_log("-c", "import cnnscope.tracer")
-    assert "torch" in modules
+    program = "import cnnscope.tracer, torch.fx.experimental.symbolic_shapes"
+    _, modules = import_log("-c", program)
+    assert modules >= {"torch", "torch.fx.experimental.symbolic_shapes", "sympy"}
     assert "torch" in imported_by("import cnnscope.tracer")
 
 
@@ -126,10 +127,49 @@ def test_what_a_warm_command_imports(command):
     assert not packages & SLOW
 
 
-def test_a_cold_command_is_told_from_a_warm_one():
+# What torch's meta kernels and torchvision import unless `cnnscope.light` keeps them from it.
+COMPILER = {"torch._dynamo", "torch._inductor", "torch.fx.experimental.symbolic_shapes", "sympy"}
+
+NET = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(True))
+        self.up = nn.ConvTranspose2d(8, 8, 2, 2)
+        self.norm = nn.GroupNorm(2, 8)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.head = nn.Linear(8, 10)
+        nn.init.kaiming_normal_(self.head.weight)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = F.max_pool2d(x, 2) + F.gelu(F.avg_pool2d(x, 2)) * 0.5
+        x = self.norm(self.up(F.interpolate(x, scale_factor=2, mode="bilinear")))
+        x = torch.cat((x[:, :4], F.pad(x, (1, 1, 1, 1))[..., 1:-1, 1:-1][:, 4:]), 1)
+        x = F.adaptive_avg_pool2d(F.leaky_relu(x), 4).flatten(2).transpose(1, 2)
+        x = x + F.softmax(self.attention(x, x, x)[0], -1).clamp(0, 1)
+        return self.head(F.dropout(x.mean(1)))
+"""
+
+
+def test_a_cold_command_is_told_from_a_warm_one_and_needs_no_compiler():
     _, modules = import_log("-m", "cnnscope", "summary", "alexnet", "--no-cache")
     assert modules >= {"torch", "torchvision"}
     assert {name.partition(".")[0] for name in modules} & SLOW
+    assert not modules & COMPILER
+
+
+def test_what_a_network_in_a_file_imports(tmp_path):
+    net = tmp_path / "net.py"
+    net.write_text(NET)
+    output, modules = import_log("-m", "cnnscope", "summary", f"{net}:Net", "--input", "3x32x32")
+    assert "ConvTranspose2d" in output
+    assert "torch" in modules
+    assert not modules & (COMPILER | {"torchvision"})
 
 
 def test_names_of_the_classic_models_need_no_torch():

@@ -683,3 +683,24 @@ def test_formula_of_an_unknown_operation_is_zero():
     given = trace(Function(mystery), (meta(3, 4),))
     (record,) = (op for op in given.ops if "mystery" in op.name)
     assert (ops.macs(given, record), ops.element_ops(given, record)) == (0, 0)
+
+
+def test_complex_numbers_are_known_and_keep_their_places():
+    """A rotation: polar takes a sine, a cosine and two products for each of its 4x6x6 elements."""
+
+    def rotation(x):
+        turned = torch.view_as_real(torch.polar(x.abs(), x))
+        return torch.view_as_complex(turned.contiguous()).imag
+
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), Function(rotation))
+    answer = report(trace(model, (meta(1, 3, 6, 6),)))
+    polar = next(row for row in answer.layers if row.operation == "polar")
+    assert polar.element_ops == 4 * 4 * 6 * 6
+    assert not answer.unknown
+    assert [axis.size for axis in answer.layers[0].field] == [3, 3]
+
+
+def test_glu_over_channels_has_a_field():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GLU(1))
+    answer = report(trace(model, (meta(1, 3, 6, 6),)))
+    assert [axis.size for axis in answer.layers[0].field] == [3, 3]

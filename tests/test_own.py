@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import subprocess
 import sys
 import textwrap
 
@@ -13,7 +12,6 @@ from test_imports import imported_by
 
 import cnnscope
 from cnnscope.errors import ModelError, RequestError
-from cnnscope.light import light
 from cnnscope.spec import parse_model
 from cnnscope.values import KnownValues, UnknownValueError
 
@@ -508,46 +506,6 @@ def test_a_constant_that_is_written_through_a_view_is_not_known_any_more(constan
     other = torch.zeros(4, 2)
     other[1] = 3
     assert other.sum().item() == 6
-
-
-# ------------------------------------------------------------------------- a light run
-
-
-def test_the_stand_in_leaves_and_makes_way():
-    program = (
-        "import sys, torch; from cnnscope.light import light\n"
-        "        with light(): assert 'torch._dynamo' in sys.modules\n"
-        "        assert 'torch._dynamo' not in sys.modules\n"
-        "        with light():\n"
-        "            import torch._dynamo.config\n"
-        "            torch._dynamo.reset()"
-    )
-    assert "torch._dynamo" in imported_by(program)
-
-
-def test_compiled_modules_still_compile_after_a_run_with_the_stand_in():
-    program = (
-        "import sys, torch\n"
-        "import cnnscope\n"
-        "model = torch.nn.Linear(2, 2)\n"
-        "cnnscope.summary(model, '1x2')\n"
-        "assert 'torch._dynamo' not in sys.modules\n"
-        "seen = []\n"
-        "def backend(graph, inputs):\n"
-        "    seen.append(graph)\n"
-        "    return graph.forward\n"
-        "torch.compile(model, backend=backend)(torch.ones(1, 2))\n"
-        "assert len(seen) == 1\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr.decode()
-
-
-def test_nothing_stands_in_for_what_is_there():
-    import torch._dynamo as real
-
-    with light():
-        assert sys.modules["torch._dynamo"] is real
 
 
 # ------------------------------------------------------------------------------ from Python

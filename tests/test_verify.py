@@ -297,6 +297,30 @@ class Fixed(nn.Module):
         return self.b(self.a(x).permute(0, 2, 3, 1).permute(0, 3, 1, 2))
 
 
+class Batches(nn.Module):
+    """Takes a list of images, as torchvision's detectors do, and copies them into a batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 3, stride=2)
+
+    def forward(self, images):
+        batch = images[0].new_full((len(images), *images[0].shape), 0)
+        for place, image in zip(batch, images, strict=True):
+            place[:, : image.shape[1], : image.shape[2]].copy_(image)
+        return self.conv(batch)
+
+
+def test_images_in_a_list_are_measured():
+    model = Batches()
+    made = trace(model, ([torch.empty((3, 12, 16), device="meta")],))
+    assert made.as_list
+    report = verify(made, model.to("meta"), "conv")
+    (row,) = report.layers
+    assert row.verdict == "equal"
+    assert [check.how for check in row.checks] == ["interior", "interior"]
+
+
 def test_a_model_of_one_size_is_measured_at_that_size():
     # 32 channels, 32 rows and 32 columns: which is which is told by what moves
     report = verdict(Fixed(), 1, 3, 32, 32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from msgspec import structs
@@ -14,7 +15,26 @@ Axes = tuple[AxisField, ...]
 def largest(rows: tuple[LayerRow, ...]) -> Axes | None:
     """The largest field of positions, what only depends on the whole image left out."""
     local = [row.field for row in rows if row.field and None not in _local(row.field)]
-    return max(local, key=lambda axes: sum(a.local_size or 0 for a in axes), default=None)
+    return max(local, key=_extent, default=None)
+
+
+def largest_regular(rows: Sequence[LayerRow]) -> LayerRow | None:
+    """The last layer of the largest field that is alike for images of any size.
+
+    Its units are told apart along every axis, each axis a dimension of its output.
+    """
+    regular = [row for row in rows if row.leaf and not row.minor and row.field and _regular(row)]
+    return max(reversed(regular), key=lambda row: _extent(row.field or ()), default=None)
+
+
+def _regular(row: LayerRow) -> bool:
+    axes = row.field or ()
+    units = Counter(axis.units for axis in axes)
+    return (
+        all(a.local_size is not None and a.units > 1 and not a.explicit for a in axes)
+        and bool(row.output_shapes)
+        and units <= Counter(row.output_shapes[0])
+    )
 
 
 def exceeds_input_at(rows: tuple[LayerRow, ...]) -> str:
@@ -80,6 +100,10 @@ def different(rows: Sequence[LayerRow], most: int) -> list[LayerRow]:
 def seen(row: LayerRow) -> Axes | None:
     """A row's field without its shortest path, which nobody can measure."""
     return row.field and tuple(structs.replace(a, min_size=None) for a in row.field)
+
+
+def _extent(axes: Axes) -> int:
+    return sum(axis.local_size or 0 for axis in axes)
 
 
 def _local(axes: Axes) -> list[int | None]:

@@ -6,6 +6,7 @@ told from the trace, before anything is allocated.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -25,6 +26,7 @@ from cnnscope.records import (
     BenchSettings,
     Ceilings,
     Environment,
+    Launch,
     LayerTime,
     Trace,
 )
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from cnnscope.bench.programs import Prepared, RealModel
 
 MODES = ("forward", "train")
+_COMPILED = 256  # torch's own limit of all recompilations of one function
+BUSY = 0.05  # of the time spent waiting for a core
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
@@ -161,7 +165,7 @@ class _Bench:
 
     def report(self) -> BenchReport:
         try:
-            with self._current_device():
+            with self._current_device(), _compiling(self.settings):
                 self._sweep()
         except KeyboardInterrupt:
             if not self.runs:
@@ -188,12 +192,12 @@ class _Bench:
             try:
                 self._batch(batch)
             except OutOfMemory as error:
-                where = f" at batch {batch}" if batch is not None else ""
                 if not self.runs:
+                    at = f"batch {batch}: " if batch is not None else ""
                     raise RequestError(
-                        f"{error}{where}; use a smaller {self.request.smaller}"
+                        f"{at}{error}; use a smaller {self.request.smaller}"
                     ) from error
-                self.notes.append(f"stopped{where}: {error}")
+                self.notes.append(f"stopped at batch {batch}: {error}")
                 return
             if self.interrupted:
                 return
@@ -202,6 +206,8 @@ class _Bench:
         """Measure all models at one batch size, in turns."""
         self._say(f"tracing {', '.join(self.labels)}", batch)
         traces = [self._trace(index, batch) for index in range(len(self.labels))]
+        for model in self.models:
+            model.release()
         self._check_memory(traces)
         self._build()
         prepared = []
@@ -211,14 +217,16 @@ class _Bench:
             prepared.append(model.program(label, trace, self.timer, self.request.seconds))
         programs = [p.program for p in prepared]
         interrupted = False
+        waiting = _Waiting(self.settings.threads)
         try:
             self._measure(programs, batch)
         except KeyboardInterrupt:
             if not all(p.rounds for p in programs):
                 raise
             interrupted = True
+        waited = waiting.share()
         for index, trace in enumerate(traces):
-            self._add(index, trace, prepared[index])
+            self._add(index, trace, prepared[index], waited)
         if not interrupted:
             if (
                 self.ceilings is None and self.request.ceilings
@@ -239,7 +247,7 @@ class _Bench:
         with translated(", ".join(self.labels), self.settings), self.models[0].grad_mode():
             loop.measure(programs, self.timer, self.request.seconds, tell)
 
-    def _add(self, index: int, trace: Trace, prepared: Prepared) -> None:
+    def _add(self, index: int, trace: Trace, prepared: Prepared, waited: float | None) -> None:
         """Turn what was measured into a record."""
         program = prepared.program
         run = BenchRun(
@@ -256,6 +264,7 @@ class _Bench:
             statistics=stats.describe([ns for samples in program.rounds for ns in samples]),
             work=work.work(trace, self.settings),
             memory=prepared.memory,
+            waited=waited,
         )
         self.runs.append(_with_warnings(run, self.environment))
 
@@ -264,10 +273,23 @@ class _Bench:
         first = len(self.runs) - len(traces)
         for index, (trace, one) in enumerate(zip(traces, prepared, strict=True)):
             with self.models[index].grad_mode(), self._translated(index):
-                launch = self.timer.launch(one.program.step)
+                if not self.environment.gpu_clocks:
+                    clocks = machine.gpu_clocks(self.device, one.program.step)
+                    self.environment = replace(self.environment, gpu_clocks=clocks)
+                launch = self._launch(index, one.program.step)
                 timed = self._layers(index, trace, one) if self.request.per_layer else ()
             run = replace(self.runs[first + index], launch=launch, layers=timed)
             self.runs[first + index] = _with_warnings(run, self.environment)
+
+    def _launch(self, index: int, step: loop.Step) -> Launch | None:
+        found: Launch | None = self.timer.launch(step)
+        note = (
+            f"{self.labels[index]}: whether it is launch-bound is not known, as the host waits for "
+            "the device within an iteration"
+        )
+        if found is None and self.device.type == "cuda" and note not in self.notes:
+            self.notes.append(note)
+        return found
 
     def _translated(self, index: int) -> AbstractContextManager[None]:
         from cnnscope.bench.programs import translated
@@ -321,20 +343,17 @@ class _Bench:
         """Do not even try what cannot fit.
 
         Raises:
-            OutOfMemory: weights and activations, by the trace, are more than what is free.
+            OutOfMemory: by the traces, it is more than what is free.
         """
         from cnnscope.bench.programs import OutOfMemory
 
-        train = self.settings.mode == "train"
-        needs = [work.needed_bytes(trace, train=train) for trace in traces]
-        if self.models:  # the weights are there already, and counted as taken
-            needs = [
-                need - work.weight_bytes(trace) for need, trace in zip(needs, traces, strict=True)
-            ]
         free = machine.free_memory(self.device)
-        if free is not None and sum(needs) > free:
+        built = len(self.models)  # their weights are there already, and not free
+        needed = work.needed_together(traces, built, train=self.settings.mode == "train")
+        if free is not None and needed > free:
+            need = "needs" if len(traces) == 1 else "need"
             raise OutOfMemory(
-                f"{', '.join(self.labels)} needs at least {_gib(sum(needs))} by its trace, "
+                f"{', '.join(self.labels)} {need} at least {_gib(needed)} by the trace, "
                 f"and {self.device} has {_gib(free)} free"
             )
 
@@ -404,16 +423,33 @@ def _batch_of(trace: Trace, *, as_list: bool) -> int:
 def _with_warnings(run: BenchRun, environment: Environment) -> BenchRun:
     found = []
     s = run.statistics
+    cores = min(environment.cores, environment.quota or environment.cores)
+    if run.settings.device == "cpu" and run.settings.threads > cores:
+        found.append("threads")
+    elif run.waited is not None and run.waited > BUSY:
+        found.append("busy")
     if abs(s.drift) > stats.UNSTABLE_DRIFT:
         found.append("drift")
     if s.outliers > stats.UNSTABLE_OUTLIERS * s.count:
         found.append("outliers")
     if run.launch is not None and run.launch.enqueue_ns > run.launch.device_ns:
         found.append("launch-bound")
-    cores = min(environment.cores, environment.quota or environment.cores)
-    if run.settings.device == "cpu" and run.settings.threads > cores:
-        found.append("threads")
     return replace(run, warnings=tuple(found))
+
+
+class _Waiting:
+    """How much of the time since it was made the threads have waited for a core."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads, self.before = threads, machine.waited_ns()
+        self.begin = time.perf_counter_ns()
+
+    def share(self) -> float | None:
+        """Of the time of all threads; None where nobody tells."""
+        spent, now = time.perf_counter_ns() - self.begin, machine.waited_ns()
+        if self.before is None or now is None:
+            return None
+        return max(now - self.before, 0) / (self.threads * max(spent, 1))
 
 
 @contextmanager
@@ -428,6 +464,22 @@ def _threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _compiling(settings: BenchSettings) -> Iterator[None]:
+    """Every batch and model is compiled; torch would run what comes after the eighth as it is."""
+    if not settings.compile:
+        yield
+        return
+    from torch._dynamo import config
+
+    before = config.recompile_limit
+    config.recompile_limit = max(before, _COMPILED)
+    try:
+        yield
+    finally:
+        config.recompile_limit = before
 
 
 def _gib(nbytes: int) -> str:

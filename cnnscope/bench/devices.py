@@ -100,7 +100,8 @@ def check_dtype(device: torch.device, dtype: str) -> None:
             f"--dtype {dtype}: not supported on {device} ({reason}); use --dtype float32"
         ) from error
     if device.type == "cuda" and dtype == "bfloat16":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):  # it asks the current one
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
         if not native:
             name = torch.cuda.get_device_name(device)
             raise RequestError(

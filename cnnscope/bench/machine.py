@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, Popen
 from typing import TYPE_CHECKING, Any
 
 from cnnscope import parallel
@@ -25,7 +25,10 @@ _LARGEST = {"cpu": 4096, "cuda": 16384}
 _COPY_BYTES = {"cpu": 2**28, "cuda": 2**30}  # beyond any cache
 _LONG_NS = 400_000_000  # a ceiling is a maximum: enough tries for one that nothing disturbs
 _LEAST = 2
-_NVIDIA_SMI = "driver_version,clocks.sm,clocks.max.sm,clocks.mem,power.limit"
+_CLOCKS = "clocks.sm,clocks.max.sm,clocks.mem,power.limit"
+_SMI_FORMAT = "--format=csv,noheader"
+_SMI_SECONDS = 10.0
+_AMPERE = 8  # the first compute capability with TF32
 
 
 # ------------------------------------------------------------------------------ what it is
@@ -36,7 +39,7 @@ def environment(device: torch.device) -> Environment:
     import torch
 
     gpu = torch.cuda.get_device_properties(device) if device.type == "cuda" else None
-    clocks = _nvidia_smi(device.index or 0) if gpu is not None else {}
+    driver = _nvidia_smi(gpu, "driver_version") if gpu is not None else {}
     cudnn: Any = torch.backends.cudnn
     mkldnn: Any = torch.backends.mkldnn
     return Environment(
@@ -56,10 +59,10 @@ def environment(device: torch.device) -> Environment:
         cudnn=str(cudnn.version() or "") if gpu is not None else "",
         gpu=gpu.name if gpu is not None else "",
         gpu_memory_bytes=gpu.total_memory if gpu is not None else None,
-        driver=clocks.pop("driver_version", ""),
-        gpu_clocks=clocks,
-        matmul_fp32=_fp32(torch.backends.cuda.matmul),
-        conv_fp32=_fp32(cudnn.conv),
+        driver=driver.get("driver_version", ""),
+        gpu_clocks={},
+        matmul_fp32=_fp32(torch.backends.cuda.matmul, gpu),
+        conv_fp32=_fp32(cudnn.conv, gpu),
         cudnn_benchmark=cudnn.benchmark,
         cudnn_deterministic=cudnn.deterministic,
         mkldnn=mkldnn.is_available() and mkldnn.enabled,
@@ -116,26 +119,57 @@ def _load() -> float | None:
         return None
 
 
-def _fp32(backend: Any) -> str:
-    """The precision that float32 products are computed in: "ieee" unless it was changed."""
+def _fp32(backend: Any, gpu: Any) -> str:
+    """The precision that float32 products are computed in: "ieee" unless it was changed.
+
+    Before Ampere no GPU of NVIDIA has TF32, whatever is allowed.
+    """
     import torch
 
+    if gpu is not None and torch.version.hip is None and gpu.major < _AMPERE:
+        return "ieee"
     precision = str(getattr(backend, "fp32_precision", "none"))
     if precision == "none":
         precision = str(getattr(torch.backends, "fp32_precision", "none"))
     return "ieee" if precision == "none" else precision
 
 
-def _nvidia_smi(index: int) -> dict[str, str]:
-    """Driver and clocks, where the tool is there and answers."""
-    fields = _NVIDIA_SMI.split(",")
-    command = ["nvidia-smi", f"--id={index}", f"--query-gpu={_NVIDIA_SMI}", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603
-    except (OSError, subprocess.SubprocessError):
+def gpu_clocks(device: torch.device, step: Step) -> dict[str, str]:
+    """Clocks and the limit of power, read while the device is at work: idle ones say nothing."""
+    import torch
+
+    if device.type != "cuda":
         return {}
-    values = [value.strip() for value in done.stdout.splitlines()[0].split(",")]
-    return dict(zip(fields, values, strict=False))
+    wait = synchronize(device)
+
+    def work() -> None:
+        step()
+        wait()
+
+    return _nvidia_smi(torch.cuda.get_device_properties(device), _CLOCKS, work)
+
+
+def _nvidia_smi(gpu: Any, fields: str, work: Step = lambda: time.sleep(0.01)) -> dict[str, str]:
+    """What the tool says of a GPU, where it is there and answers; `work` is done meanwhile.
+
+    The GPU is named by its UUID, for its number may be another one than torch's
+    (CUDA_VISIBLE_DEVICES, CUDA_DEVICE_ORDER).
+    """
+    command = ("nvidia-smi", f"--id=GPU-{gpu.uuid}", f"--query-gpu={fields}", _SMI_FORMAT)
+    try:
+        with Popen(command, stdout=PIPE, stderr=DEVNULL, text=True) as process:  # noqa: S603
+            end = time.monotonic() + _SMI_SECONDS
+            while process.poll() is None and time.monotonic() < end:
+                work()
+            process.kill()
+            lines = process.communicate()[0].splitlines()
+    except (OSError, AttributeError):
+        return {}
+    if process.returncode or not lines:
+        return {}
+    values = [value.strip() for value in lines[0].split(",")]
+    pairs = zip(fields.split(","), values, strict=False)
+    return {name: value for name, value in pairs if not value.startswith("[")}  # [N/A]
 
 
 # -------------------------------------------------------------------------- what it has free
@@ -171,6 +205,15 @@ def resident(*, reset: bool = False) -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def waited_ns(root: Path = Path("/proc/self/task")) -> int | None:
+    """How long all threads of this process, ready to run, have waited for a core; Linux tells."""
+    try:
+        found = [(task / "schedstat").read_text().split()[1] for task in root.iterdir()]
+    except (OSError, IndexError):
+        return None
+    return sum(map(int, found))
 
 
 # ----------------------------------------------------------------------- what it reaches
@@ -256,7 +299,7 @@ def _conv_precision(device: torch.device, dtype: str) -> Iterator[str]:
     matmul: Any = torch.backends.cuda.matmul
     before = matmul.fp32_precision
     cudnn: Any = torch.backends.cudnn
-    precision = _fp32(cudnn.conv)
+    precision = _fp32(cudnn.conv, torch.cuda.get_device_properties(device))
     matmul.fp32_precision = precision
     try:
         yield precision

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MOMENTUM = 0.9
 _ONE_VALUE = "Expected more than 1 value per channel"
+_NO_COMPILER = ("InvalidCxxCompiler", "Failed to find C compiler")
 
 
 class OutOfMemory(Exception):  # noqa: N818  not a mistake of anybody's
@@ -259,6 +260,16 @@ def translated(spec: str, settings: BenchSettings) -> Iterator[None]:
         if _ONE_VALUE in text:
             raise RequestError(
                 f"{name}: a batch norm cannot train on one value per channel; use --batch-size 2"
+            ) from error
+        if settings.compile and any(part in text for part in _NO_COMPILER):
+            raise RequestError(
+                f"--compile {settings.compile}: torch.compile finds no C++ compiler that works; "
+                "install g++ or name one in CXX (on CUDA CC as well), or leave --compile out"
+            ) from error
+        if settings.compile and "working triton" in text:
+            raise RequestError(
+                f"--compile {settings.compile}: torch.compile needs Triton on "
+                f"{settings.device}, and finds none that works; install it, or leave --compile out"
             ) from error
         compiled = f" compiled ({settings.compile})" if settings.compile else ""
         raise ModelError(f"{name}{compiled} failed on {settings.device}: {text}") from error

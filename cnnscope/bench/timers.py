@@ -17,8 +17,9 @@ from cnnscope.records import Launch
 
 _now = time.perf_counter_ns
 _PROBES = 5
-_TRIES = 12
-_CYCLES_PER_NS = 2  # no GPU of today clocks its cores much above 2 GHz: the spin is long enough
+_ALONE = 3
+_SPINS = 2  # the second is twice as long
+_CYCLES_PER_NS = 2  # GPUs clock their cores at 1 to 3 GHz
 _LAUNCHES_AHEAD_NS = 1_000_000
 
 
@@ -112,29 +113,38 @@ class CudaTimer:
         The device is kept spinning while the host enqueues, so that all kernels wait in the queue
         and run back to back: the method of nvbench's blocking kernel. A probe counts only if the
         spin had not ended when the host was done.
+
+        None where the host waits for the device within a call, as for a number that it reads or
+        for room in the queue (about a thousand launches): then no spin is long enough.
         """
-        enqueues: list[int] = []
-        devices: list[float] = []
-        spin = _LAUNCHES_AHEAD_NS
-        for _ in range(_TRIES):
-            start, end = self._mark(), self._mark()
-            self.cuda.synchronize()
+        alone = min(self._probe(step, 0)[0] for _ in range(_ALONE))
+        spin = 2 * alone + _LAUNCHES_AHEAD_NS
+        found: list[Launch] = []
+        for _ in range(_SPINS):
+            while len(found) < _PROBES:
+                enqueue, device, spinning = self._probe(step, spin)
+                if not spinning:
+                    break
+                found.append(Launch(enqueue, device))
+            spin *= 2
+        if not found:
+            return None
+        return Launch(median(p.enqueue_ns for p in found), median(p.device_ns for p in found))
+
+    def _probe(self, step: Step, spin: int) -> tuple[int, float, bool]:
+        """Enqueue a call behind a spin: host's and device's ns, and whether it spun throughout."""
+        start, end = self._mark(), self._mark()
+        self.cuda.synchronize()
+        if spin:
             self.cuda._sleep(_CYCLES_PER_NS * spin)  # noqa: SLF001
-            start.record()
-            begin = self.clock()
-            step()
-            enqueue = self.clock() - begin
-            waited = not start.query()
-            end.record()
-            self.cuda.synchronize()
-            if not waited:
-                spin = max(2 * spin, 2 * enqueue)
-                continue
-            enqueues.append(enqueue)
-            devices.append(1e6 * start.elapsed_time(end))
-            if len(enqueues) == _PROBES:
-                break
-        return Launch(median(enqueues), median(devices)) if enqueues else None
+        start.record()
+        begin = self.clock()
+        step()
+        enqueue = self.clock() - begin
+        spinning = not start.query()
+        end.record()
+        self.cuda.synchronize()
+        return enqueue, 1e6 * start.elapsed_time(end), spinning
 
     def _mark(self) -> Any:
         return self.cuda.Event(enable_timing=True)

@@ -7,6 +7,7 @@ runs them: fused code, and what stays in a cache, moves less.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from cnnscope import ops
 from cnnscope.analyses import memory, params
@@ -39,19 +40,40 @@ def needed_bytes(trace: Trace, *, train: bool) -> int:
     the weights, and the inputs of all convolutions and matrix products, which backward multiplies
     with the gradients of their outputs.
     """
-    weights = weight_bytes(trace)
-    peak = memory.peak(trace).nbytes
-    if not train:
-        return weights + peak
-    trainable = sum(
-        tensor_bytes(trace, p.tensor) for p in trace.params if p.trainable and not p.buffer
-    )
-    return weights + (1 + _MOMENTUM) * trainable + max(peak, _product_inputs(trace))
+    return needed_together([trace], 0, train=train)
 
 
-def weight_bytes(trace: Trace) -> int:
-    """Parameters and buffers."""
+def needed_together(traces: Sequence[Trace], built: int, *, train: bool) -> int:
+    """The same for models that are all in memory and run in turns.
+
+    All keep their weights, gradients and momentum, and their input; only one at a time has
+    activations.
+
+    Args:
+        traces: of all of them.
+        built: of how many, from the first on, the weights are in memory already.
+        train: whether a backward pass and a step follow.
+    """
+    weights = sum(map(_weight_bytes, traces[built:]))
+    trained = (1 + _MOMENTUM) * sum(map(_trainable_bytes, traces)) if train else 0
+    inputs = list(map(memory.input_bytes, traces))
+    running = [_running_bytes(trace, train=train) for trace in traces]
+    most = max(n - own for n, own in zip(running, inputs, strict=True))
+    return weights + trained + sum(inputs) + most
+
+
+def _weight_bytes(trace: Trace) -> int:
     return params.nbytes(trace) + params.nbytes(trace, buffers=True)
+
+
+def _trainable_bytes(trace: Trace) -> int:
+    return sum(tensor_bytes(trace, p.tensor) for p in trace.params if p.trainable and not p.buffer)
+
+
+def _running_bytes(trace: Trace, *, train: bool) -> int:
+    """What is alive at once while it runs, its input included."""
+    peak = memory.peak(trace).nbytes
+    return max(peak, _product_inputs(trace)) if train else peak
 
 
 def _product_inputs(trace: Trace) -> int:

@@ -25,6 +25,7 @@ from cnnscope.cli import (
 )
 from cnnscope.cli.cache import cache
 from cnnscope.errors import CnnscopeError
+from cnnscope.parallel import short_lived
 from cnnscope.text import printable, said
 
 INTERNAL = 70  # the exit code of a mistake of ours, as in sysexits.h
@@ -80,6 +81,11 @@ def main(arguments: list[str] | None = None) -> None:
 
     1 is the answer "no" of what was asked, 70 a mistake of this program.
     """
+    short_lived()
+    if os.environ.get("_CNNSCOPE_COMPLETE") == "complete_bash":
+        from cnnscope.cli import completion
+
+        raise SystemExit(completion.with_colons(lambda: run(arguments)))
     raise SystemExit(run(arguments))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -29,10 +30,9 @@ class Command(TyperCommand):
 
 def with_compile_mode(args: list[str]) -> list[str]:
     """`--compile` and no mode after it is `--compile=default`."""
-    following = [*args[1:], ""]
     return [
         "--compile=default" if arg == "--compile" and after not in _COMPILE_MODES else arg
-        for arg, after in zip(args, following, strict=True)
+        for arg, after in pairwise([*args, ""])
     ]
 
 

@@ -27,11 +27,10 @@ class Format(str, Enum):
 
 
 def complete_model(incomplete: str) -> list[str]:
-    """Names that begin so, as far as they are known without importing their library."""
-    from cnnscope import stored
-    from cnnscope.cli.load import any_store
+    """Models that begin so, as far as they are known without importing their library."""
+    from cnnscope.cli import completion
 
-    return stored.complete(incomplete, any_store())
+    return completion.models(incomplete)
 
 
 Model = Annotated[

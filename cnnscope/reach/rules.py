@@ -442,6 +442,24 @@ def _drop(state: State, dim: int) -> State:
     return State((*state.layout[:dim], *state.layout[dim + 1 :]), state.axes)
 
 
+def halved(op: View) -> Seen:
+    """One half of the channels gates the other."""
+    state = op.main
+    return UNKNOWN if state is None or state.layout[op.dim(default=-1)] else state
+
+
+def view_as_real(op: View) -> Seen:
+    """Real and imaginary parts in a new last dimension."""
+    state = op.main
+    return UNKNOWN if state is None else State((*state.layout, ()), state.axes)
+
+
+def view_as_complex(op: View) -> Seen:
+    """The last dimension, of real and imaginary parts, goes."""
+    state = op.main
+    return UNKNOWN if state is None or state.layout[-1] else _drop(state, len(op.out))
+
+
 def split(op: View) -> Seen:
     """Pieces: over channels only."""
     state = op.main
@@ -518,9 +536,12 @@ def flip(op: View) -> Seen:
 
 
 def window_of(op: View) -> Seen:
-    """A view of a storage by bare geometry, where that is a slice."""
+    """A view of a storage by bare geometry, where that is a slice, or all of it in order."""
     state = op.main
-    cuts = _cuts(op.first, op.out, op.get("offset", 0), op.get("stride", ()))
+    offset, strides = op.get("offset", 0), op.get("stride", ())
+    if state is not None and offset == 0 and _is_all(op.first, op.out, strides):
+        return layout.reshape(state, op.first, op.out)
+    cuts = _cuts(op.first, op.out, offset, strides)
     if state is None or cuts is None:
         return UNKNOWN
     for dim, (start, step) in enumerate(cuts):
@@ -556,6 +577,12 @@ def write_window(op: View) -> Seen:
 
 def _only_channels(state: State, dims: Sequence[int]) -> bool:
     return all(not state.layout[d] for d in dims)
+
+
+def _is_all(outer: Shape, inner: Shape, strides: Sequence[int]) -> bool:
+    """Whether a window is the whole of a contiguous tensor, in its order."""
+    dense = [prod(inner[dim + 1 :]) for dim in range(len(inner))]
+    return prod(outer) == prod(inner) and list(strides) == dense
 
 
 def _cuts(

@@ -244,6 +244,15 @@ def _sentences(report: BenchReport) -> list[tuple[str, str]]:
     return lines + [("note", note) for note in report.notes]
 
 
+def _first_of_batch(run: BenchRun, report: BenchReport) -> bool:
+    """Whether what holds for all models of a batch is to be said here."""
+    return run is next(r for r in report.runs if r.batch == run.batch)
+
+
+def _at(run: BenchRun, report: BenchReport) -> str:
+    return f"batch {run.batch}: " if len({r.batch for r in report.runs}) > 1 else ""
+
+
 def _named(run: BenchRun, report: BenchReport) -> str:
     several = len({r.batch for r in report.runs}) > 1
     return f"{run.label} at batch {run.batch}" if several else run.label
@@ -258,6 +267,17 @@ REMEDIES = {
 def warnings(run: BenchRun, report: BenchReport, remedies: Mapping[str, str]) -> Iterator[str]:
     """What was found to be wrong with a run, in words; remedies are the command's options."""
     s, name = run.statistics, _named(run, report)
+    threads = units.plural(run.settings.threads, "thread")
+    if "threads" in run.warnings and run is report.runs[0]:
+        yield (
+            f"{threads} on {_cores(report.environment)}: threads that wait for a core make times "
+            f"long and unsteady; {remedies['threads']}"
+        )
+    if "busy" in run.warnings and run.waited is not None and _first_of_batch(run, report):
+        yield (
+            f"{_at(run, report)}the machine is busy: {threads} waited for a core "
+            f"{units.share(run.waited)} of the time, and times are longer for it"
+        )
     if "drift" in run.warnings:
         yield (
             f"{name} is unstable: its second half is {units.change(s.drift)} beside the first; "
@@ -272,11 +292,6 @@ def warnings(run: BenchRun, report: BenchReport, remedies: Mapping[str, str]) ->
         yield (
             f"{name} is launch-bound: enqueueing takes {units.duration(run.launch.enqueue_ns)}, "
             f"the device needs {units.duration(run.launch.device_ns)}; {remedies['launch-bound']}"
-        )
-    if "threads" in run.warnings and run is report.runs[0]:
-        yield (
-            f"{units.plural(run.settings.threads, 'thread')} on {_cores(report.environment)}: "
-            f"threads that wait for a core make times long and unsteady; {remedies['threads']}"
         )
 
 

@@ -6,14 +6,24 @@ import csv
 import io
 from collections.abc import Iterator
 
-from cnnscope.records import Cause, CheckAllReport, Checked, CheckReport, Reason, Tally, Verdict
-from cnnscope.render import data, facts, units
+from cnnscope.records import (
+    Cause,
+    CheckAllReport,
+    Checked,
+    CheckReport,
+    LayerCheck,
+    Reason,
+    Tally,
+    Verdict,
+)
+from cnnscope.render import data, facts, units, verify
 from cnnscope.render.page import Heading, Page, Table
 
 _COUNTERS = {
     "numel": "sum of numel()",
     "flop counter": "FlopCounterMode",
     "forward": "forward on the CPU",
+    "gradient": "input gradient",
 }
 _STATUSES = {
     "equal": "equal",
@@ -104,6 +114,9 @@ def _cells(one: Verdict) -> tuple[str, ...]:
     status = _STATUSES[one.status]
     if one.status == "absent":
         return (_name(one), one.figure, "", "", status)
+    if one.layer is not None:
+        fields = verify.measured(one.layer), verify.computed(one.layer)
+        return (_name(one), one.figure, *fields, status)
     if one.figure == "shapes":
         return (_name(one), one.figure, _calls(one.theirs), _calls(one.ours), status)
     return (_name(one), one.figure, _figure(one), units.integer(one.ours), status)
@@ -131,7 +144,7 @@ def _why(one: Verdict) -> Iterator[tuple[str, ...]]:
     for reason in one.reasons if one.status in ("explained", "unexplained") else ():
         layers = "" if reason.about in _NAMED else units.integer(reason.count)
         yield (counter, units.signed(reason.amount), _because(reason), layers)
-    if one.status == "unexplained" and one.figure != "shapes":
+    if one.status == "unexplained" and one.figure not in ("shapes", "field"):
         yield (counter, units.signed(one.unexplained), "NO REASON is known for this", "")
 
 
@@ -164,15 +177,25 @@ def _remarks(verdicts: tuple[Verdict, ...]) -> Iterator[tuple[str, str]]:
         what = f"{_name(one)}, {one.figure}"
         if one.status == "unexplained" and one.figure == "shapes":
             yield ("!", f"{what}: {units.plural(one.unexplained, 'call')} differ: {one.note}")
+        elif one.status == "unexplained" and one.layer is not None:
+            yield from (("!", f"{what}: {text}") for text in verify.differences([one.layer]))
         elif one.status == "unexplained":
             yield ("!", f"{what}: {units.signed(one.unexplained)} has no known reason")
         elif one.status == "absent":
             yield ("!", f"{what}, not run: {_absence(one)}")
+        elif one.layer is not None:
+            yield ("field", _which(one.layer))
         elif one.range is not None:
             yield ("data", f"{what}: {_between(one)}")
         elif one.left_out:
             left = units.plural(one.left_out, "call")
             yield ("data", f"{what}: {left} whose sizes depend on data are not compared")
+
+
+def _which(layer: LayerCheck) -> str:
+    text = f"of {layer.path}, the largest that does not depend on the input's size"
+    within = all(axis.how != "interior" for axis in layer.checks)
+    return f"{text}; measured within the input" if within else text
 
 
 def _absence(one: Verdict) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
 import msgspec
@@ -39,20 +39,35 @@ def _cells(check: LayerCheck) -> tuple[str, ...]:
     return (
         path,
         units.field(check.field) if check.field else "?",
-        _measured(check),
+        measured(check),
         units.same([_padding(c) for c in check.checks if c.how == "interior"] or [""]),
         units.same(_once(str(c.canvas) for c in check.checks if c.how != "whole") or [""]),
         verdict,
     )
 
 
-def _measured(check: LayerCheck) -> str:
-    """In the words of the computed column."""
+def measured(check: LayerCheck) -> str:
+    """What was measured, in the words of a computed field."""
+    return _told(check, lambda c: c.measured, lambda c: units.span_of(c.measured[0]))
+
+
+def computed(check: LayerCheck) -> str:
+    """What is computed of the same units, in the same words."""
+    return _told(check, lambda c: c.computed, lambda c: units.span(c.computed[0]))
+
+
+def _told(
+    check: LayerCheck,
+    intervals: Callable[[AxisCheck], Sequence[tuple[int, int]]],
+    extent: Callable[[AxisCheck], str],
+) -> str:
+    """What units see: their `intervals`, and the `extent` of what is of the whole image."""
     local = [c for c in check.checks if c.how != "whole"]
-    text = units.same([_size(c) for c in local]) if local else ""
-    steps = [_stride(c) for c in local]
-    if any(c.how == "whole" for c in check.checks):
-        seen = units.same([units.span_of(c.measured[0]) for c in check.checks if c.how == "whole"])
+    text = units.same([_size(c, intervals(c)) for c in local]) if local else ""
+    steps = [_stride(c, intervals(c)) for c in local]
+    within = bool(local) and all(c.how == "input" for c in local)
+    if any(c.how == "whole" for c in check.checks) and not within:
+        seen = units.same([extent(c) for c in check.checks if c.how == "whole"])
         return f"{seen} px ({text})" if text else f"{seen} px"
     return f"{text} /{units.same(steps)}" if set(steps) - {"1"} and all(steps) else text
 
@@ -61,17 +76,17 @@ def _once(texts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
-def _size(check: AxisCheck) -> str:
-    sizes = [b - a + 1 for a, b in check.measured]
+def _size(check: AxisCheck, intervals: Sequence[tuple[int, int]]) -> str:
+    sizes = [b - a + 1 for a, b in intervals]
     text = units.span((min(sizes), max(sizes)))
     return text if check.how == "interior" else f"{text} of {check.canvas}"
 
 
-def _stride(check: AxisCheck) -> str:
+def _stride(check: AxisCheck, intervals: Sequence[tuple[int, int]]) -> str:
     """How far the middle moves from unit to unit, where it always moves as far."""
     if check.how != "interior":
         return ""
-    steps = {b[0] + b[1] - a[0] - a[1] for a, b in pairwise(check.measured)}
+    steps = {b[0] + b[1] - a[0] - a[1] for a, b in pairwise(intervals)}
     return f"{steps.pop() / 2:.4g}" if len(steps) == 1 else ""
 
 
@@ -87,14 +102,14 @@ def _padding(check: AxisCheck) -> str:
 
 def _sentences(report: VerifyReport) -> list[tuple[str, str]]:
     verdicts = Counter(check.verdict for check in report.layers)
-    measured = verdicts["equal"] + verdicts["differs"]
+    count = verdicts["equal"] + verdicts["differs"]
     lines = [
         (
             "verdict",
-            f"{verdicts['equal']} of {measured} measured fields equal the computed ones",
+            f"{verdicts['equal']} of {count} measured fields equal the computed ones",
         )
     ]
-    lines += [("!", text) for text in _differences(report.layers)]
+    lines += [("!", text) for text in differences(report.layers)]
     if len(report.layers) < report.total:
         lines.append(
             (
@@ -114,7 +129,8 @@ def _sentences(report: VerifyReport) -> list[tuple[str, str]]:
     return lines + [("note", note) for note in report.notes]
 
 
-def _differences(checks: Sequence[LayerCheck]) -> list[str]:
+def differences(checks: Sequence[LayerCheck]) -> list[str]:
+    """The first few: a layer, an axis, a unit of it, and what it sees."""
     found: list[str] = []
     for check in checks:
         for axis in check.checks:

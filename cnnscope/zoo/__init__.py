@@ -116,7 +116,8 @@ def find(spec: ModelSpec) -> Found:
     if spec.source in OWN:
         from cnnscope.zoo.own import Own
 
-        return Found(spec, spec.source, Own(spec))
+        with light():  # it may import torchvision
+            return Found(spec, spec.source, Own(spec))
     source, library = _find(spec)
     return Found(spec, source, library)
 
@@ -200,7 +201,8 @@ def library(source: str) -> Library:
         RequestError: its package is not installed.
     """
     try:
-        return cast("Library", importlib.import_module(f"cnnscope.zoo.{source}"))
+        with light():
+            return cast("Library", importlib.import_module(f"cnnscope.zoo.{source}"))
     except ModuleNotFoundError as error:
         if error.name != source:
             raise
@@ -226,6 +228,14 @@ def _in_file(name: str) -> tuple[str, Library]:
     return "torch.export", exported.Program(name)
 
 
+_NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "status_alloc_failed",  # of cuBLAS and cuDNN
+)
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether a device (or the machine) had no memory left for a tensor."""
     import torch
@@ -233,9 +243,7 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     text = said(error).lower()
-    return isinstance(error, RuntimeError) and (
-        "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text
-    )
+    return isinstance(error, RuntimeError) and any(part in text for part in _NO_MEMORY)
 
 
 def _find(spec: ModelSpec) -> tuple[str, Library]:

@@ -1,0 +1,83 @@
+"""What a shell is told when a model is completed; nothing is imported to know more."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+_FILES = (".py", ".pt2")  # what a model can be in
+_LARGEST = 1 << 20  # bytes of a file that is looked into
+
+
+def models(beginning: str) -> list[str]:
+    """Models that begin so: names, files, and what a file defines."""
+    from cnnscope import stored
+    from cnnscope.cli.load import any_store
+
+    path, colon, name = beginning.rpartition(":")
+    if colon and path.endswith(".py"):
+        return [f"{path}:{found}" for found in _defined(path) if found.startswith(name)]
+    named = stored.complete(beginning, any_store())
+    files = [] if colon else _files(beginning)
+    if not named and not any(file.endswith(_FILES) for file in files):
+        return []  # the shell does folders better
+    if len(files) == 1 and not named and files[0].endswith(".py"):
+        files += [f"{files[0]}:{found}" for found in _defined(files[0])]
+    return named + files
+
+
+def _files(beginning: str) -> list[str]:
+    """Files that models can be in and folders, as they would be typed."""
+    folder, slash, start = beginning.rpartition("/")
+    found = []
+    with contextlib.suppress(OSError, ValueError):
+        for one in Path(folder + slash or ".").iterdir():
+            if one.name.startswith(start) and (start or not one.name.startswith(".")):
+                if one.is_dir():
+                    found.append(f"{folder}{slash}{one.name}/")
+                elif one.name.endswith(_FILES):
+                    found.append(f"{folder}{slash}{one.name}")
+    return sorted(found)
+
+
+def _defined(path: str) -> list[str]:
+    """Classes and functions of a file that are not private; none of a file that is not Python."""
+    try:
+        text = Path(path).read_bytes() if Path(path).stat().st_size < _LARGEST else b""
+        body = ast.parse(text).body
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+    named = [one.name for one in body if isinstance(one, (ast.ClassDef, ast.FunctionDef))]
+    return [name for name in named if not name.startswith("_")]
+
+
+def with_colons(complete: Callable[[], int]) -> int:
+    """Complete for bash, which takes `torchvision:res` for three words and completes the last.
+
+    Only where `:` is among its COMP_WORDBREAKS; elsewhere nothing has to be done.
+    """
+    words = os.environ.get("COMP_WORDS", "").split("\n")
+    cursor = int(os.environ.get("COMP_CWORD", "0"))
+    if cursor >= len(words):  # not as the script that typer installs says it
+        return complete()
+    joined: list[str] = []
+    for before, word in zip(["", *words], words[: cursor + 1], strict=False):
+        if joined and ":" in {before, word}:
+            joined[-1] += word
+        else:
+            joined.append(word)
+    typed = joined[-1]
+    cut = typed.rpartition(":")[0] + ":" if typed != words[cursor] else ""
+    os.environ.update(COMP_WORDS="\n".join(joined), COMP_CWORD=str(len(joined) - 1))
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(told):
+            return complete()
+    finally:
+        for line in told.getvalue().splitlines():
+            sys.stdout.write(line.removeprefix(cut) + "\n")

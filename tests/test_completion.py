@@ -1,0 +1,108 @@
+"""What bash, zsh and fish are told, in the way of the scripts that typer installs for them."""
+
+import os
+import sys
+
+import pytest
+from test_imports import imported_by
+
+from cnnscope import cli
+from cnnscope.zoo import library, registered
+
+NET = "class Net: pass\ndef make(): pass\ndef _private(): pass\n"
+
+
+@pytest.fixture
+def complete(monkeypatch, tmp_path, capsys):
+    """What a shell is told for the words of a line, the last of which is being typed."""
+    monkeypatch.setenv("CNNSCOPE_CACHE_DIR", str(tmp_path / "store"))
+    monkeypatch.setattr(sys, "argv", ["cnnscope"])
+    monkeypatch.setattr(sys.modules["__main__"], "__package__", None)  # not `python -m pytest`
+    monkeypatch.setattr(cli, "short_lived", lambda: None)
+    monkeypatch.chdir(tmp_path)
+
+    def told(shell, *words):
+        monkeypatch.setenv("_CNNSCOPE_COMPLETE", f"complete_{shell}")
+        monkeypatch.setenv("COMP_WORDS", "\n".join(("cnnscope", *words)))
+        monkeypatch.setenv("COMP_CWORD", str(len(words)))
+        monkeypatch.setenv("_TYPER_COMPLETE_ARGS", " ".join(("cnnscope", *words)))
+        monkeypatch.setenv("_TYPER_COMPLETE_FISH_ACTION", "get-args")
+        with pytest.raises(SystemExit):
+            cli.main([])
+        return capsys.readouterr().out.strip()
+
+    return told
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_commands_options_their_values_and_models_are_completed(complete, shell):
+    assert "summary" in complete(shell, "summ")
+    assert "--num-classes" in complete(shell, "summary", "resnet18", "--num-c")
+    assert "markdown" in complete(shell, "summary", "--format", "mark")
+    assert "resnet152" in complete(shell, "summary", "resnet15")
+    assert "lenet1989" in complete(shell, "diff", "alexnet", "lenet")
+
+
+def test_each_shell_is_told_in_its_own_form(complete):
+    zsh = r"""_arguments '*: :(("torchvision\\:resnet152"))'"""
+    assert complete("zsh", "rf", "torchvision:resnet15") == zsh
+    assert complete("fish", "rf", "torchvision:resnet15") == "torchvision:resnet152"
+    assert complete("bash", "rf", "torchvision:resnet15") == "torchvision:resnet152"
+
+
+def test_bash_that_cuts_words_at_colons_is_told_what_follows_them(complete):
+    assert complete("bash", "rf", "torchvision", ":", "resnet15") == "resnet152"
+    assert "lenet5" in complete("bash", "rf", "classic", ":").split()
+    diff = ("diff", "classic", ":", "lenet5", "classic", ":", "lenet19")
+    assert complete("bash", *diff) == "lenet1989"
+    assert complete("bash", "diff", "classic", ":", "lenet5", "lenet19") == "lenet1989"
+
+
+def test_the_name_of_a_library_is_completed_with_its_models(complete):
+    told = complete("bash", "summary", "class").split()
+    assert "classic:lenet5" in told
+    assert all(name.startswith("classic:") for name in told)
+
+
+def test_files_and_what_they_define_are_completed(complete, tmp_path):
+    (tmp_path / "resnet_own.py").write_text("")
+    (tmp_path / "own.py").write_text(NET)
+    (tmp_path / "broken.py").write_text("class (")
+    (tmp_path / "folder").mkdir()
+    assert complete("bash", "summary", "ow").split() == ["own.py", "own.py:Net", "own.py:make"]
+    assert complete("bash", "summary", "own.py", ":", "N") == "Net"
+    assert complete("fish", "summary", "own.py:").split() == ["own.py:Net", "own.py:make"]
+    assert complete("bash", "summary", "broken.py", ":") == ""
+    assert complete("bash", "summary", "nowhere.py", ":") == ""
+    told = complete("bash", "summary", "res").split()
+    assert {"resnet18", "resnet_own.py"} <= set(told)
+    assert complete("zsh", "summary", "fol") == "_files"
+
+
+def test_a_line_that_no_script_sends_is_no_traceback(complete, monkeypatch):
+    assert "summary" in complete("bash", "")
+    monkeypatch.setattr(os.environ, "update", None)  # not reached
+    monkeypatch.setenv("_CNNSCOPE_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "cnnscope summ")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    with pytest.raises(SystemExit):
+        cli.main([])
+
+
+@pytest.mark.parametrize("source", ["torchvision", "classic"])
+def test_names_are_read_in_the_files_of_a_library_as_it_tells_them(source):
+    assert registered.names(source) == sorted(library(source).names())
+
+
+def test_names_of_a_library_that_is_not_there_are_none():
+    assert registered.names("no_such_library") == []
+
+
+def test_completion_imports_no_torch(tmp_path):
+    program = (
+        "from cnnscope.stored import complete; from cnnscope.store import Store; import pathlib\n"
+        f"        store = Store(pathlib.Path({str(tmp_path)!r}))\n"
+        "        assert complete('torchvision:resnet15', store) == ['torchvision:resnet152']\n"
+        "        assert 'lenet5' in complete('lenet', store)"
+    )
+    assert imported_by(program) == []
