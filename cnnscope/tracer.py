@@ -441,12 +441,12 @@ class _Recorder(TorchDispatchMode):
         if now == self.buried:
             return
         self.buried = now
-        asked: Iterable[int] = self.suspects & self.living.keys()
+        asked: Iterable[int] = [a for a in self.suspects if a in self.living]
         if len(self.living) <= _FEW or now - self.searched >= len(self.living):
             asked, self.searched = self.living, now
         for address in [a for a in asked if _expired(a)]:
             self.lives[self.living.pop(address)][2] = now
-        self.suspects &= self.living.keys()
+        self.suspects.clear()  # a tensor that keeps one alive will make it suspect again
 
     @contextmanager
     def recording(self) -> Iterator[None]:
