@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from cnnscope.errors import ModelError, RequestError
@@ -48,8 +50,9 @@ class Summary(ModelReport, frozen=True):
         Raises:
             RequestError: an unknown column or sort key, or a filter that matches nothing.
         """
-        from cnnscope.render import columns as all_columns
-        from cnnscope.render import terminal, view
+        with _not_drawing():
+            from cnnscope.render import columns as all_columns
+            from cnnscope.render import terminal, view
 
         options = view.Options(depth, unfold, everything, sort, filter)
         chosen = all_columns.choose(columns or all_columns.DEFAULT)
@@ -70,10 +73,19 @@ class Summary(ModelReport, frozen=True):
 
     def _repr_html_(self) -> str:
         """For a notebook."""
-        from cnnscope.render import columns, html, view
+        with _not_drawing():
+            from cnnscope.render import columns, html, view
 
         shown = view.view(self, view.Options())
         return html.summary(self, shown, columns.choose(columns.DEFAULT))
+
+
+@contextmanager
+def _not_drawing() -> Iterator[None]:
+    """Leave random numbers as they are: rich draws one when it is imported."""
+    state = random.getstate()
+    yield
+    random.setstate(state)
 
 
 def trace(

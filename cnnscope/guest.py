@@ -152,6 +152,16 @@ def seeded(seed: int = 0) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def same_modes() -> Iterator[None]:
+    """Have the modes of torch afterwards that there were: a guest may set a default device."""
+    before = _modes()
+    try:
+        yield
+    finally:
+        _restore_flag(_modes, _set_modes, before)
+
+
 def keep(undo: ExitStack, of_guest: Callable[[str], bool]) -> None:
     """Have `undo` put back, when it is closed, what a guest may change of this process.
 
@@ -188,7 +198,7 @@ def _flags() -> Iterator[tuple[Callable[[], Any], Callable[[Any], Any]]]:
     cudnn, mha = torch.backends.cudnn, torch.backends.mha
     yield sys.getrecursionlimit, sys.setrecursionlimit
     yield torch.get_default_dtype, torch.set_default_dtype
-    yield _default_device, torch.set_default_device
+    yield _modes, _set_modes
     yield torch.is_grad_enabled, torch.set_grad_enabled
     yield torch.get_num_threads, torch.set_num_threads
     yield torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode
@@ -197,7 +207,7 @@ def _flags() -> Iterator[tuple[Callable[[], Any], Callable[[Any], Any]]]:
         (cudnn, "enabled"),
         (cudnn, "benchmark"),
         (cudnn, "deterministic"),
-        (torch._tensor_str, "PRINT_OPTS"),  # noqa: SLF001  print options are one object
+        (torch._tensor_str, "PRINT_OPTS"),  # print options are one object
     ):
         yield partial(_copied, place, name), partial(setattr, place, name)
 
@@ -266,11 +276,25 @@ def _restore_dict(held: dict[Any, Any], before: dict[Any, Any]) -> None:
     held.update(before)
 
 
-def _default_device() -> Any:
+def _modes() -> Any:
+    """The modes that functions of torch run in; the default device is one of them."""
     import torch
 
-    context = getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)  # noqa: SLF001
-    return getattr(context, "device", None)
+    size = torch._C._len_torch_function_stack()
+    stack = [torch._C._get_function_stack_at(i) for i in range(size)]
+    place = torch._GLOBAL_DEVICE_CONTEXT
+    return tuple(stack), getattr(place, "device_context", None)
+
+
+def _set_modes(before: Any) -> None:
+    import torch
+
+    stack, context = before
+    while torch._C._len_torch_function_stack():
+        torch._C._pop_torch_function_stack()
+    for mode in stack:
+        torch._C._push_on_torch_function_stack(mode)
+    torch._GLOBAL_DEVICE_CONTEXT.device_context = context
 
 
 def _restore_flag(read: Callable[[], Any], write: Callable[[Any], Any], before: Any) -> None:

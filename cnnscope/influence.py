@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from cnnscope import guest
 from cnnscope.errors import ModelError
+from cnnscope.modules import untouched
 from cnnscope.records import Shape
 
 
@@ -39,7 +41,7 @@ def influence(
     Deep Convolutional Neural Networks", 2016, section 3).
 
     Args:
-        model: with weights, on the CPU.
+        model: with weights, on the CPU; it is left as it was.
         shape: of its one input (N, C, then the spatial axes).
         wanted: the units.
         samples: how many inputs are averaged.
@@ -52,8 +54,18 @@ def influence(
     Raises:
         ModelError: the model failed.
     """
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
+    with guest.alone, guest.seeded(seed), untouched(model):
+        return _influence(model, shape, wanted, samples, seed, advance)
+
+
+def _influence(
+    model: nn.Module,
+    shape: Shape,
+    wanted: Sequence[Unit],
+    samples: int,
+    seed: int,
+    advance: Callable[[], None],
+) -> dict[Unit, Tensor | None]:
     watcher = _Watcher(model, wanted)
     generator = torch.Generator().manual_seed(seed)
     sums: dict[Unit, Tensor | None] = dict.fromkeys(wanted)

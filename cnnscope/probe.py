@@ -28,6 +28,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from cnnscope import guest
+from cnnscope.modules import untouched
 from cnnscope.records import Shape
 
 Interval = tuple[int, int]  # first and last pixel; last < first for nothing
@@ -83,20 +85,22 @@ def record(
     """Run a model on the meta device and write down its operations.
 
     Args:
-        model: with its weights on the meta device.
+        model: with its weights on the meta device; it is left as it was.
         shapes: of its inputs.
         axes: how many of their last dimensions are axes; all but batch and channels if left out.
         as_list: whether they are given in a list.
     """
+    with guest.alone, guest.same_random(), untouched(model):
+        return _record(model, shapes)
+
+
+def _record(model: nn.Module, shapes: Sequence[Shape]) -> Tape:
     recorder = _Recorder(model)
     inputs = tuple(torch.empty(shape, device="meta") for shape in shapes)
     numbers = tuple(recorder.number(x) for x in inputs)
     failure = ""
-    was_training = [module for module in model.modules() if module.training]
+    model.eval()
     with ExitStack() as stack:
-        for module in was_training:
-            stack.callback(setattr, module, "training", True)
-            module.training = False
         stack.enter_context(torch.no_grad())
         stack.enter_context(recorder.watching())
         stack.enter_context(recorder)

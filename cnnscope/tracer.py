@@ -38,6 +38,8 @@ from torch.utils._pytree import tree_map
 from cnnscope import guest
 from cnnscope.errors import ModelError
 from cnnscope.light import light
+from cnnscope.modules import modules_of as modules_of  # noqa: PLC0414  to be had from here as well
+from cnnscope.modules import own_state, replaced
 from cnnscope.records import (
     Attribute,
     CallRecord,
@@ -112,14 +114,15 @@ def trace(
     _refuse(model, (args, kwargs), on_meta=on_meta)
     recorder = _Recorder(model, threading.get_ident())
     with guest.alone, ExitStack() as stack:
-        stack.callback(recorder.release)
+        stack.enter_context(torch.inference_mode(mode=False))  # where operations are others
+        stack.enter_context(recorder.recording())
         args, kwargs = _aliases((args, dict(kwargs or {})))
         replacements = recorder.adopt_state(on_meta=on_meta)
         recorder.adopt_inputs((args, kwargs))
         stack.enter_context(_inference(model))
         stack.enter_context(_uncompiled())
         stack.enter_context(light())
-        stack.enter_context(_replaced(model, replacements))
+        stack.enter_context(replaced(model, replacements))
         stack.enter_context(recorder.watching_calls())
         stack.enter_context(recorder)
         try:
@@ -163,6 +166,9 @@ class _Write(NamedTuple):
     window: Window
     value: int
     base: int | None
+
+
+_recording: list[_Recorder] = []  # more than one where a forward traces another model
 
 
 class _Recorder(TorchDispatchMode):
@@ -211,7 +217,7 @@ class _Recorder(TorchDispatchMode):
         found: dict[Any, list[tuple[str, Tensor]]] = {}
         for path, module in modules_of(self.model):
             self._register(path, module)
-            for name, tensor in _own_state(module):
+            for name, tensor in own_state(module):
                 full = visible(f"{path}.{name}" if path else name)
                 found.setdefault(_identity(tensor), []).append((full, tensor))
         replacements: dict[int, Tensor] = {}
@@ -335,8 +341,13 @@ class _Recorder(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
+        if _recording[-1] is not self:  # of a model that the forward has traced itself
+            return func(*args, **(kwargs or {}))
+        return self._run(func, args, kwargs or {})
+
+    def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """An operation, written down."""
         schema = _schema(func)
-        kwargs = kwargs or {}
         inputs: dict[str, Any] = {}
         attributes: dict[str, Any] = {}
         viewable: dict[_Storage, tuple[str, Window]] = {}  # what a result may be a view of
@@ -436,7 +447,17 @@ class _Recorder(TorchDispatchMode):
             self.lives[self.living.pop(address)][2] = now
         self.suspects &= self.living.keys()
 
-    def release(self) -> None:
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Be the one that records, and clean up."""
+        _recording.append(self)
+        try:
+            yield
+        finally:
+            _recording.pop()
+            self._release()
+
+    def _release(self) -> None:
         """Put back what was written to, and let go of the addresses of all storages."""
         for raw, copied in self.kept.values():
             raw.resize_(copied.nbytes())
@@ -467,6 +488,8 @@ class _Recorder(TorchDispatchMode):
         if threading.get_ident() != self.thread:
             self._note_elsewhere(module)
             return
+        if _recording[-1] is not self:
+            return
         parent = self.stack[-1][0] if self.stack else -1
         index = self.module_ids.get(id(module))
         if index is None:  # made inside forward: named after its class, where it ran
@@ -486,7 +509,7 @@ class _Recorder(TorchDispatchMode):
 
     def _leave(self, module: nn.Module, args: Any, *rest: Any) -> None:  # noqa: ARG002
         """After a call: `rest` is (kwargs, output), or one None where an exception passes."""
-        if threading.get_ident() != self.thread:
+        if threading.get_ident() != self.thread or _recording[-1] is not self:
             return
         if not self.stack or self.stack[-1][1] is not module:
             return  # it never began: the stack overflowed in `_enter`
@@ -581,33 +604,10 @@ def module_record(path: str, module: nn.Module) -> ModuleRecord:
     return ModuleRecord(visible(path), visible(kind.__name__), _base(kind), _hyper(module))
 
 
-def modules_of(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Every module once, with its dotted path: `named_modules`, whatever a class makes of that.
-
-    Raises:
-        ModelError: a constructor that never called the one of nn.Module.
-    """
-    seen: set[int] = set()
-    waiting = [("", model)]
-    while waiting:
-        path, module = waiting.pop()
-        if id(module) in seen:
-            continue
-        seen.add(id(module))
-        try:
-            children = list(module._modules.items())
-        except AttributeError:
-            kind = visible(type(module).__name__)
-            raise ModelError(f"{kind} never called super().__init__() of nn.Module") from None
-        yield path, module
-        before = f"{path}." if path else ""
-        waiting += [(f"{before}{k}", child) for k, child in reversed(children) if child is not None]
-
-
 def state_of(model: nn.Module) -> Iterator[Tensor]:
     """Every parameter and buffer; a tied one once for each of its names."""
     for _, module in modules_of(model):
-        for _, tensor in _own_state(module):
+        for _, tensor in own_state(module):
             yield tensor
 
 
@@ -659,79 +659,30 @@ def _aliases(arguments: Any) -> Any:
 
 
 def _alias(tensor: Tensor) -> Tensor:
+    if tensor.is_inference():  # and can be written to in inference mode only
+        return tensor.clone()
     return tensor.data.requires_grad_(tensor.requires_grad)
 
 
 def _stand_in(tensor: Tensor, *, on_meta: bool, buffer: bool) -> Tensor:
-    """What the forward runs with in place of a parameter or buffer."""
-    if on_meta:
-        return tensor if tensor.is_meta else _like(tensor, tensor.detach().to("meta"))
-    if buffer:
+    """What the forward runs with in place of a parameter or buffer.
+
+    It is another tensor even where it lies in the same memory: a forward may give it a gradient,
+    another dtype, another shape.
+    """
+    if on_meta and not tensor.is_meta:
+        return _like(tensor, tensor.detach().to("meta"))
+    if buffer and not tensor.is_meta:
         return tensor.detach().clone()
-    plain = type(tensor) is nn.Parameter
-    return _like(tensor, tensor.data) if plain else tensor  # a gradient stays in the stand-in
+    if type(tensor) not in (Tensor, nn.Parameter) or tensor.is_inference():
+        return tensor
+    return _like(tensor, tensor.data)
 
 
 def _like(original: Tensor, tensor: Tensor) -> Tensor:
     if isinstance(original, nn.Parameter):
         return nn.Parameter(tensor, requires_grad=original.requires_grad)
     return tensor
-
-
-@contextmanager
-def _replaced(model: nn.Module, replacements: dict[int, Tensor]) -> Iterator[None]:
-    """Run with other tensors in the places of parameters and buffers, and put everything back.
-
-    Whatever a forward keeps in its module (a cache, a counter, a normalised weight) is gone
-    afterwards: every attribute, and what lists and dicts among them hold, is as it was.
-    """
-    kept = [
-        (module, dict(vars(module)), list(_containers(module)))
-        for _, module in modules_of(model)
-        if not isinstance(module, torch.jit.ScriptModule)
-    ]
-    try:
-        for module, attributes, _ in kept if replacements else ():
-            for name, value in attributes.items():
-                _replace_in(module, name, value, replacements)
-        yield
-    finally:
-        for module, attributes, containers in kept:
-            vars(module).clear()
-            vars(module).update(attributes)
-            for container, held in containers:
-                if container or held:
-                    container.clear()
-                    (container.extend if isinstance(container, list) else container.update)(held)
-
-
-def _containers(module: nn.Module) -> Iterator[tuple[Any, Any]]:
-    """The lists, sets and dicts that a module holds, its hooks among them, each with a copy."""
-    for value in vars(module).values():
-        if isinstance(value, (dict, list, set)):
-            yield value, value.copy() if value else ()
-
-
-def _replace_in(module: nn.Module, name: str, value: Any, replacements: dict[int, Tensor]) -> None:
-    """Replace a tensor attribute, or the tensors that a list, dict or tuple holds."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if isinstance(item, Tensor):
-                value[key] = replacements.get(id(item), item)
-    elif isinstance(value, list):
-        value[:] = [replacements.get(id(item), item) for item in value]
-    elif type(value) is tuple and any(id(item) in replacements for item in value):
-        vars(module)[name] = tuple(replacements.get(id(item), item) for item in value)
-    elif id(value) in replacements:
-        vars(module)[name] = replacements[id(value)]
-
-
-def _own_state(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The parameters and buffers of a module itself, not those of its children."""
-    for held in (module._parameters, module._buffers):
-        for name, tensor in held.items():
-            if tensor is not None:
-                yield name, tensor
 
 
 def _identity(tensor: Tensor) -> Any:
@@ -757,7 +708,7 @@ def _refuse(model: nn.Module, arguments: Any, *, on_meta: bool) -> None:
                 f"{path or 'the model'} is TorchScript, which does not run on tensors without "
                 "data: use the module that it was made from, or pass real tensors"
             )
-        for name, tensor in _own_state(module):
+        for name, tensor in own_state(module):
             if nn.parameter.is_lazy(tensor):
                 raise ModelError(
                     f"{where} is lazy and has no {name} yet: call the model once on a real input"

@@ -286,6 +286,7 @@ def test_compile_needs_no_mode():
     args = ["--compile", "reduce-overhead", "m"]
     assert command.with_compile_mode(args) == args
     assert command.with_compile_mode([]) == []
+    assert command._COMPILE_MODES == bench.COMPILE_MODES
 
 
 def test_compile_reaches_torch(monkeypatch):

@@ -584,8 +584,8 @@ def test_a_wrong_field_has_no_reason(monkeypatch):
     report = CheckReport(Source("net", "python", "net"), (TensorSpec((1,)),), "meta", (found,))
     assert check.differs(report)
     shown = page.text(renderer.page(report)).plain
-    assert "input gradient  receptive field       7     8  NO REASON" in shown
-    assert "! input gradient, receptive field: 1, axis 0: unit " in shown
+    assert "input gradient  field        7     8  NO REASON" in shown
+    assert "! input gradient, field: 1, axis 0: unit " in shown
 
 
 @pytest.mark.parametrize(
@@ -773,6 +773,22 @@ def test_all_models_are_checked_once_and_summed_up(three):
     assert again.out.startswith("3 models")
     assert "! broken: it does not build" in again.out
     assert run_cli("check", "--all", "--format", "csv").out.count("\n") == 4
+
+
+def test_an_interruption_says_how_to_go_on(three, monkeypatch):
+    each = parallel.each
+
+    def interrupted(work, items, processes, **options):
+        yield from each(work, items[:1], processes, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parallel, "each", interrupted)
+        result = run_cli("check", "--all")
+    assert (result.code, result.out) == (130, "")
+    assert "1 of 3 models are checked and kept; the same command goes on from there" in result.err
+    run_cli("check", "--all")
+    assert sorted(three) == ["broken", "shufflenet_v2_x0_5", "squeezenet1_1"]  # each once
 
 
 def test_a_killed_process_is_told(three, monkeypatch):

@@ -5,10 +5,13 @@ import shlex
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 from conftest import OVERWRITE, run_cli, without_versions
 
 from cnnscope import cli
+from cnnscope.records import CheckAllReport
+from cnnscope.render import check, page
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -39,6 +42,47 @@ def test_write_examples():
     text = README.read_text(encoding="utf-8")
     filled = EXAMPLE.sub(lambda m: f"```console\n$ cnnscope {m[1]}\n{output_of(m[1])}```", text)
     README.write_text(filled, encoding="utf-8")
+
+
+# Made by `cnnscope check --all --format json --output tests/check_all.json`, shown as Markdown.
+CHECKED = re.compile(r"<!-- check --all -->\n(.*?)<!-- end -->", re.DOTALL)
+
+
+def checked() -> CheckAllReport:
+    content = (ROOT / "tests" / "check_all.json").read_bytes()
+    return msgspec.json.decode(content, type=CheckAllReport)
+
+
+def checked_section() -> str:
+    """The report as Markdown, below the README's own headings."""
+    return page.markdown(check.page(checked())).replace("### ", "#### ", 1)
+
+
+@pytest.mark.skipif(not OVERWRITE, reason="only writes")
+def test_write_what_was_checked():
+    text = README.read_text(encoding="utf-8")
+    section = f"<!-- check --all -->\n{checked_section()}<!-- end -->"
+    README.write_text(CHECKED.sub(lambda _: section, text), encoding="utf-8")
+
+
+def test_readme_has_what_was_checked():
+    assert CHECKED.findall(README.read_text(encoding="utf-8")) == [checked_section()]
+
+
+def test_every_model_was_checked_and_nothing_differs_without_a_reason():
+    report = checked()
+    assert len(report.models) == 121
+    assert {tally.unexplained for tally in report.tallies} == {0}
+    assert not [model.name for model in report.models if model.failed or model.unexplained]
+    # every counter has judged every model
+    judged: dict[str, int] = {}
+    for tally in report.tallies:
+        count = tally.equal + tally.explained + tally.incomparable + tally.absent
+        judged[f"{tally.counter} {tally.figure}"] = count
+    published = [judged.pop(f"published {figure}") for figure in ("parameters", "MACs")]
+    assert set(judged.values()) == {121}
+    assert min(published) >= 121  # of several weights, each different figure
+    assert {tally.figure for tally in report.tallies} >= {"parameters", "MACs", "shapes"}
 
 
 def examples():

@@ -73,12 +73,21 @@ def _all(format_: str, output: Path | None) -> int:
     from cnnscope.cli.progress import progress
     from cnnscope.render import check as renderer
 
-    total, made = checking.check_all(_SOURCE, load.store())
-    found = []
-    with progress("checking", total) as step:
-        for one in made:
-            step(one[0])
-            found.append(one)
+    store = load.store()
+    total, made = checking.check_all(_SOURCE, store)
+    found: list[checking.Made] = []
+    try:
+        with progress("checking", total, at_once=True) as step:
+            for one in made:
+                step(one[0])
+                found.append(one)
+    except KeyboardInterrupt:
+        if store:
+            out.note(
+                f"{len(found)} of {total} models are checked and kept; the same command goes on "
+                "from there"
+            )
+        raise
     report = checking.summary(_SOURCE, found)
     out.write_report(report, renderer, format_, output)
     return 1 if any(model.unexplained or model.failed for model in report.models) else 0

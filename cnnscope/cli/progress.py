@@ -18,27 +18,34 @@ _PATIENCE = 0.5  # seconds before there is anything to show
 
 
 @contextmanager
-def progress(title: str, total: int) -> Iterator[Callable[[str], None]]:
+def progress(title: str, total: int, *, at_once: bool = False) -> Iterator[Callable[[str], None]]:
     """Call what is yielded with the name of each step that is done.
 
-    Nothing is shown (nor imported) for work that is done at once, and where nobody looks.
+    Nothing is shown (nor imported) for work that is done at once, and where nobody looks. Where the
+    first step takes long, the bar may be there `at_once`.
     """
     began = time.monotonic()
     shown: list[Callable[[str], None]] = []
     stop: list[Callable[[], None]] = []
     done = 0
 
-    def step(name: str) -> None:
-        nonlocal done
-        done += 1
-        if not shown and watched() and time.monotonic() - began > _PATIENCE:
-            update, end = _bar(title, total, done - 1)
+    def show() -> None:
+        if not shown and watched():
+            update, end = _bar(title, total, done)
             shown.append(update)
             stop.append(end)
+
+    def step(name: str) -> None:
+        nonlocal done
+        if time.monotonic() - began > _PATIENCE:
+            show()
+        done += 1
         for update in shown:
             update(name)
 
     try:
+        if at_once:
+            show()
         yield step
     finally:
         for end in stop:

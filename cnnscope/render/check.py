@@ -6,7 +6,16 @@ import csv
 import io
 from collections.abc import Iterator
 
-from cnnscope.records import Cause, CheckAllReport, Checked, CheckReport, Reason, Tally, Verdict
+from cnnscope.records import (
+    Cause,
+    CheckAllReport,
+    Checked,
+    CheckReport,
+    LayerCheck,
+    Reason,
+    Tally,
+    Verdict,
+)
 from cnnscope.render import data, facts, units, verify
 from cnnscope.render.page import Heading, Page, Table
 
@@ -16,7 +25,6 @@ _COUNTERS = {
     "forward": "forward on the CPU",
     "gradient": "input gradient",
 }
-_FIGURES = {"field": "receptive field"}  # the others are called what they are
 _STATUSES = {
     "equal": "equal",
     "explained": "known reasons",
@@ -105,17 +113,13 @@ def _one(report: CheckReport) -> Page:
 def _cells(one: Verdict) -> tuple[str, ...]:
     status = _STATUSES[one.status]
     if one.status == "absent":
-        return (_name(one), _counts(one), "", "", status)
+        return (_name(one), one.figure, "", "", status)
     if one.layer is not None:
         fields = verify.measured(one.layer), verify.computed(one.layer)
-        return (_name(one), _counts(one), *fields, status)
+        return (_name(one), one.figure, *fields, status)
     if one.figure == "shapes":
-        return (_name(one), _counts(one), _calls(one.theirs), _calls(one.ours), status)
-    return (_name(one), _counts(one), _figure(one), units.integer(one.ours), status)
-
-
-def _counts(one: Verdict | Tally) -> str:
-    return _FIGURES.get(one.figure, one.figure)
+        return (_name(one), one.figure, _calls(one.theirs), _calls(one.ours), status)
+    return (_name(one), one.figure, _figure(one), units.integer(one.ours), status)
 
 
 def _name(one: Verdict) -> str:
@@ -170,7 +174,7 @@ def _sentence(count: dict[str, int], noun: str) -> str:
 
 def _remarks(verdicts: tuple[Verdict, ...]) -> Iterator[tuple[str, str]]:
     for one in verdicts:
-        what = f"{_name(one)}, {_counts(one)}"
+        what = f"{_name(one)}, {one.figure}"
         if one.status == "unexplained" and one.figure == "shapes":
             yield ("!", f"{what}: {units.plural(one.unexplained, 'call')} differ: {one.note}")
         elif one.status == "unexplained" and one.layer is not None:
@@ -180,15 +184,18 @@ def _remarks(verdicts: tuple[Verdict, ...]) -> Iterator[tuple[str, str]]:
         elif one.status == "absent":
             yield ("!", f"{what}, not run: {_absence(one)}")
         elif one.layer is not None:
-            yield (
-                "field",
-                f"of {one.layer.path}, the largest that does not depend on the input's size",
-            )
+            yield ("field", _which(one.layer))
         elif one.range is not None:
             yield ("data", f"{what}: {_between(one)}")
         elif one.left_out:
             left = units.plural(one.left_out, "call")
             yield ("data", f"{what}: {left} whose sizes depend on data are not compared")
+
+
+def _which(layer: LayerCheck) -> str:
+    text = f"of {layer.path}, the largest that does not depend on the input's size"
+    within = all(axis.how != "interior" for axis in layer.checks)
+    return f"{text}; measured within the input" if within else text
 
 
 def _absence(one: Verdict) -> str:
@@ -235,7 +242,7 @@ def _general(cause: Cause) -> str:
 def _tally(tally: Tally) -> tuple[str, ...]:
     counts = (tally.equal, tally.explained, tally.incomparable, tally.unexplained, tally.absent)
     name = _COUNTERS.get(tally.counter, tally.counter)
-    return (name, _counts(tally), *map(units.integer, counts))
+    return (name, tally.figure, *map(units.integer, counts))
 
 
 def _below(report: CheckAllReport) -> Iterator[tuple[str, str]]:

@@ -65,7 +65,8 @@ def _told(
     local = [c for c in check.checks if c.how != "whole"]
     text = units.same([_size(c, intervals(c)) for c in local]) if local else ""
     steps = [_stride(c, intervals(c)) for c in local]
-    if any(c.how == "whole" for c in check.checks):
+    within = bool(local) and all(c.how == "input" for c in local)
+    if any(c.how == "whole" for c in check.checks) and not within:
         seen = units.same([extent(c) for c in check.checks if c.how == "whole"])
         return f"{seen} px ({text})" if text else f"{seen} px"
     return f"{text} /{units.same(steps)}" if set(steps) - {"1"} and all(steps) else text

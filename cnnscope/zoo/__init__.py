@@ -289,7 +289,7 @@ def _ways(
     from cnnscope.values import KnownValues
 
     def made() -> nn.Module:
-        with _quiet(), guest.seeded(seed):
+        with _quiet(), guest.seeded(seed), guest.same_modes():
             return found.library.build(found.spec.name, arguments)
 
     refused: Exception | None = None

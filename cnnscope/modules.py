@@ -1,0 +1,107 @@
+"""The modules of a network: what they hold, and holding it as it was while the network runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cnnscope.errors import ModelError
+from cnnscope.text import visible
+
+
+def modules_of(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Every module once, with its dotted path: `named_modules`, whatever a class makes of that.
+
+    Raises:
+        ModelError: a constructor that never called the one of nn.Module.
+    """
+    seen: set[int] = set()
+    waiting = [("", model)]
+    while waiting:
+        path, module = waiting.pop()
+        if id(module) in seen:
+            continue
+        seen.add(id(module))
+        try:
+            children = list(module._modules.items())
+        except AttributeError:
+            kind = visible(type(module).__name__)
+            raise ModelError(f"{kind} never called super().__init__() of nn.Module") from None
+        yield path, module
+        before = f"{path}." if path else ""
+        waiting += [(f"{before}{k}", child) for k, child in reversed(children) if child is not None]
+
+
+@contextmanager
+def replaced(model: nn.Module, replacements: dict[int, Tensor]) -> Iterator[None]:
+    """Run with other tensors in the places of parameters and buffers, and put everything back.
+
+    Whatever a forward keeps in its module (a cache, a counter, a normalised weight) is gone
+    afterwards: every attribute, and what lists and dicts among them hold, is as it was.
+    """
+    kept = [
+        (module, dict(vars(module)), list(_containers(module)))
+        for _, module in modules_of(model)
+        if not isinstance(module, torch.jit.ScriptModule)
+    ]
+    try:
+        for module, attributes, _ in kept if replacements else ():
+            for name, value in attributes.items():
+                _replace_in(module, name, value, replacements)
+        yield
+    finally:
+        for module, attributes, containers in kept:
+            vars(module).clear()
+            vars(module).update(attributes)
+            for container, held in containers:
+                if container or held:
+                    container.clear()
+                    (container.extend if isinstance(container, list) else container.update)(held)
+
+
+def _containers(module: nn.Module) -> Iterator[tuple[Any, Any]]:
+    """The lists, sets and dicts that a module holds, its hooks among them, each with a copy."""
+    for value in vars(module).values():
+        if isinstance(value, (dict, list, set)):
+            yield value, value.copy() if value else ()
+
+
+def _replace_in(module: nn.Module, name: str, value: Any, replacements: dict[int, Tensor]) -> None:
+    """Replace a tensor attribute, or the tensors that a list, dict or tuple holds."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if isinstance(item, Tensor):
+                value[key] = replacements.get(id(item), item)
+    elif isinstance(value, list):
+        value[:] = [replacements.get(id(item), item) for item in value]
+    elif type(value) is tuple and any(id(item) in replacements for item in value):
+        vars(module)[name] = tuple(replacements.get(id(item), item) for item in value)
+    elif id(value) in replacements:
+        vars(module)[name] = replacements[id(value)]
+
+
+def own_state(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The parameters and buffers of a module itself, not those of its children."""
+    for held in (module._parameters, module._buffers):
+        for name, tensor in held.items():
+            if tensor is not None:
+                yield name, tensor
+
+
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Run with parameters that take no gradients, and with copies of the buffers."""
+    replacements: dict[int, Tensor] = {}
+    for _, module in modules_of(model):
+        for _, tensor in own_state(module):
+            if isinstance(tensor, nn.Parameter):
+                stand_in: Tensor = nn.Parameter(tensor.data, requires_grad=False)
+            else:
+                stand_in = tensor.detach().clone()
+            replacements[id(tensor)] = stand_in
+    with replaced(model, replacements):
+        yield
