@@ -87,7 +87,7 @@ def state(model):
 
 
 def process():
-    """Of the process; a library that is imported for the first time may add to it (torch, sympy)."""
+    """Of the process; what torch imports for the first time may add to it."""
     hooks = {k: copy.copy(v) for k, v in vars(module_internals).items() if k.startswith("_global_")}
     cudnn = torch.backends.cudnn
     return {
