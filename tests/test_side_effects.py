@@ -87,6 +87,7 @@ def state(model):
 
 
 def process():
+    """Of the process; what torch imports for the first time may add to it."""
     hooks = {k: copy.copy(v) for k, v in vars(module_internals).items() if k.startswith("_global_")}
     cudnn = torch.backends.cudnn
     return {
@@ -104,8 +105,8 @@ def process():
         "fast path": torch.backends.mha.get_fastpath_enabled(),
         "print options": copy.copy(torch._tensor_str.PRINT_OPTS),
         "modes": torch.utils._python_dispatch._get_current_dispatch_mode(),
-        "stand-in": type(sys.modules.get("torch._dynamo")).__name__ == "_StandIn",
-        "warnings": list(warnings.filters),
+        "stand-ins": [n for n, m in sys.modules.items() if type(m).__name__ == "_StandIn"],
+        "warnings": [f for f in warnings.filters if not f[2].__module__.startswith("sympy")],
         "directory": os.getcwd(),  # noqa: PTH109
         "environment": {k: v for k, v in os.environ.items() if not k.startswith("TORCH")},
         "path": list(sys.path),
