@@ -91,10 +91,10 @@ def record(
         as_list: whether they are given in a list.
     """
     with guest.alone, guest.same_random(), untouched(model):
-        return _record(model, shapes)
+        return _record(model, shapes, axes, as_list=as_list)
 
 
-def _record(model: nn.Module, shapes: Sequence[Shape]) -> Tape:
+def _record(model: nn.Module, shapes: Sequence[Shape], axes: int | None, *, as_list: bool) -> Tape:
     recorder = _Recorder(model)
     inputs = tuple(torch.empty(shape, device="meta") for shape in shapes)
     numbers = tuple(recorder.number(x) for x in inputs)

@@ -143,6 +143,7 @@ class _Schema(NamedTuple):
     name: str
     names: tuple[str, ...]
     written: tuple[str, ...]
+    lifts: bool  # what it is given was made in Python a moment ago: `torch.tensor(1.0)`
     normalises: bool  # a batch norm: on meta it returns statistics that real kernels leave empty
 
 
@@ -254,12 +255,12 @@ class _Recorder(TorchDispatchMode):
         """The id of the value that `tensor` holds now."""
         return self._current(*self._place(tensor))
 
-    def _place(self, tensor: Tensor) -> tuple[_Storage, Window]:
+    def _place(self, tensor: Tensor, born: int = -1) -> tuple[_Storage, Window]:
         window = (tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype)
         raw = tensor.untyped_storage()
         storage = self.storages.get(raw._cdata)
         if storage is None:
-            storage = self._new_storage(raw, window, born=-1)
+            storage = self._new_storage(raw, window, born)
             whole = tensor.is_contiguous() and tensor.nbytes == raw.nbytes()
             if not whole and not self._covers(storage, window):  # it is a part of a base
                 size = raw.nbytes() // window[3].itemsize
@@ -273,6 +274,7 @@ class _Recorder(TorchDispatchMode):
         storage = self.storages[address] = _Storage(index, window)
         self.lives.append([raw.nbytes(), born, -1])
         if born >= 0:
+            self._bury(born)
             self.living[address] = index
         return storage
 
@@ -351,9 +353,10 @@ class _Recorder(TorchDispatchMode):
         inputs: dict[str, Any] = {}
         attributes: dict[str, Any] = {}
         viewable: dict[_Storage, tuple[str, Window]] = {}  # what a result may be a view of
+        born = len(self.ops) if schema.lifts else -1
         for name, value in (*zip(schema.names, args, strict=False), *kwargs.items()):
             if isinstance(value, Tensor):
-                storage, window = self._place(value)
+                storage, window = self._place(value, born)
                 inputs[name] = self._current(storage, window)
                 viewable[storage] = (name, window)
             elif isinstance(value, (list, tuple)) and any(isinstance(v, Tensor) for v in value):
@@ -399,9 +402,7 @@ class _Recorder(TorchDispatchMode):
         window = (tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype)
         storage = self.storages.get(raw._cdata)
         if storage is None:
-            now = len(self.ops)
-            self._bury(now)
-            storage = self._new_storage(raw, window, born=now)
+            storage = self._new_storage(raw, window, born=len(self.ops))
             self._follow(tensor, raw)
         elif storage in viewable:
             self._follow(tensor, raw)
@@ -440,12 +441,12 @@ class _Recorder(TorchDispatchMode):
         if now == self.buried:
             return
         self.buried = now
-        asked: Iterable[int] = self.suspects & self.living.keys()
+        asked: Iterable[int] = [a for a in self.suspects if a in self.living]
         if len(self.living) <= _FEW or now - self.searched >= len(self.living):
             asked, self.searched = self.living, now
         for address in [a for a in asked if _expired(a)]:
             self.lives[self.living.pop(address)][2] = now
-        self.suspects &= self.living.keys()
+        self.suspects.clear()  # a tensor that keeps one alive will make it suspect again
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -782,11 +783,13 @@ def source_of(model: nn.Module) -> Source:
 def _schema(func: Any) -> _Schema:
     arguments = getattr(getattr(func, "_schema", None), "arguments", None)
     if arguments is None:  # higher-order operators have no schema
-        return _Schema(str(func), tuple(f"arg{i}" for i in range(32)), (), normalises=False)
+        names = tuple(f"arg{i}" for i in range(32))
+        return _Schema(str(func), names, (), lifts=False, normalises=False)
     written = tuple(a.name for a in arguments if a.alias_info is not None and a.alias_info.is_write)
     name = str(func)
     names = tuple(a.name for a in arguments)
-    return _Schema(name, names, written, normalises="native_batch_norm" in name)
+    lifts, normalises = "lift_fresh" in name, "native_batch_norm" in name
+    return _Schema(name, names, written, lifts, normalises)
 
 
 def _argument(schema: _Schema, args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> Any:

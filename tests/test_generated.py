@@ -7,22 +7,32 @@ which `networks.build` takes, and as the module that it makes.
 from __future__ import annotations
 
 import copy
+import math
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import hypothesis
+import msgspec
 import networks
 import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import cnnscope
-from cnnscope.records import ModelReport, Trace
+from cnnscope.analyses import receptive_field
+from cnnscope.analyses import shapes as shapes_by_formula
+from cnnscope.diff import diff
+from cnnscope.records import Field, ModelReport, Trace
+from cnnscope.render import columns, terminal, view
+from cnnscope.render.data import to_json
 from cnnscope.report import report
 
 Shapes = list[tuple[int, ...]]
@@ -56,27 +66,23 @@ def shapes(value: Any) -> Shapes:
 @contextmanager
 def inference() -> Iterator[None]:
     """As models are counted: no gradients, products as products and not in a fused kernel."""
+    unfused = torch.backends.mkldnn.flags(enabled=False)
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with (
-            torch.no_grad(),
-            sdpa_kernel(SDPBackend.MATH),
-            torch.backends.mkldnn.flags(enabled=False),
-        ):
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), unfused:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
-def random_inputs(built: networks.Built, dtype: torch.dtype = torch.float32) -> list[Tensor]:
-    torch.manual_seed(1)
-    return [torch.rand(shape, dtype=dtype) for shape in built.shapes]
+def random_inputs(built: networks.Built) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.rand(shape, generator=generator) for shape in built.shapes]
 
 
 def called(module: nn.Module, inputs: list[Tensor]) -> list[Called]:
     """Every call of every module in a real forward, in the order in which they began."""
-    module = copy.deepcopy(module)
     paths = {part: path for path, part in module.named_modules()}
     calls: list[Called] = []
     running: list[Called] = []
@@ -88,12 +94,19 @@ def called(module: nn.Module, inputs: list[Tensor]) -> list[Called]:
     def end(part: nn.Module, args: Any, output: Any) -> None:
         running.pop().outputs.extend(shapes(output))
 
-    for part in paths:
-        part.register_forward_pre_hook(begin, with_kwargs=True)
-        part.register_forward_hook(end)
-    with inference():
+    with inference(), hooked(module, begin, end, with_kwargs=True):
         module(*inputs)
     return calls
+
+
+@contextmanager
+def hooked(module: nn.Module, begin: Any, end: Any, **how: Any) -> Iterator[None]:
+    """Hooks before and after every call."""
+    handles = [part.register_forward_pre_hook(begin, **how) for part in module.modules()]
+    handles += [part.register_forward_hook(end) for part in module.modules()]
+    yield
+    for handle in handles:
+        handle.remove()
 
 
 # ----------------------------------------------------------------------------------- oracles
@@ -123,10 +136,10 @@ def check_parameters(built: networks.Built, answer: ModelReport) -> None:
 
 def unread(built: networks.Built) -> list[nn.Parameter]:
     """Parameters that a real forward could do without."""
-    module = copy.deepcopy(built.module)
+    module = built.module
     read: set[int] = set()
 
-    class Reads(torch.utils._python_dispatch.TorchDispatchMode):
+    class Reads(TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             read.update(t.untyped_storage().data_ptr() for t in tensors([args, kwargs or {}]))
             return func(*args, **(kwargs or {}))
@@ -138,11 +151,185 @@ def unread(built: networks.Built) -> list[nn.Parameter]:
 
 def check_macs(built: networks.Built, answer: ModelReport) -> None:
     """Half of what torch's own counter counts."""
-    module = copy.deepcopy(built.module)
     with inference(), FlopCounterMode(display=False) as counter:
-        module(*random_inputs(built))
+        built.module(*random_inputs(built))
     assert 2 * answer.totals.macs == counter.get_total_flops()
     assert answer.totals.flops == counter.get_total_flops()
+
+
+class Living(TorchDispatchMode):
+    """The largest sum of storages alive after an operation, told by weak references."""
+
+    def __init__(self, inputs: list[Tensor], state: list[Tensor]) -> None:
+        super().__init__()
+        self.kept = {t.untyped_storage()._cdata: t.untyped_storage() for t in (*inputs, *state)}
+        self.given = sum({t.untyped_storage()._cdata: t.nbytes for t in inputs}.values())
+        self.alive: dict[int, tuple[StorageWeakRef, int]] = {}
+        self.peak = self.given
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        self.alive = {key: item for key, item in self.alive.items() if not item[0].expired()}
+        for storage in (tensor.untyped_storage() for tensor in tensors(result)):
+            reference = StorageWeakRef(storage)
+            if reference.cdata not in self.kept:
+                self.alive[reference.cdata] = reference, storage.nbytes()
+        total = self.given + sum(nbytes for _, nbytes in self.alive.values())
+        self.peak = max(self.peak, total)
+        return result
+
+
+def check_memory(built: networks.Built, answer: ModelReport) -> None:
+    """The peak is what a real forward keeps alive at once."""
+    module, inputs = built.module, random_inputs(built)
+    assert answer.totals.input_bytes == sum(t.nbytes for t in inputs)
+    if any(isinstance(part, (nn.RNNBase, nn.ConvTranspose3d)) for part in module.modules()):
+        # the CPU's kernels multiply the inputs of all time steps at once, or resize their result
+        module, inputs = copy.deepcopy(module).to("meta"), [t.to("meta") for t in inputs]
+    with inference(), Living(inputs, [*module.parameters(), *module.buffers()]) as living:
+        module(*inputs)
+    assert answer.totals.peak_activation_bytes == living.peak
+
+
+def check_floor_formula(trace: Trace, answer: ModelReport) -> None:
+    """Every layer that slides has the shape that its hyper-parameters give, and says why."""
+    assert not answer.mismatches
+    for row in answer.layers:
+        slides = row.kind == "module" and row.operation.startswith(_SLIDING)
+        assert row.expected_output is not None or not slides, row.path
+    for call in trace.calls:
+        slide = shapes_by_formula.of_module(trace.modules[call.module])
+        if slide is None or slide.form == "transposed":
+            continue
+        before, after = (trace.tensors[ids[0]].shape for ids in (call.inputs, call.outputs))
+        for axis, size in enumerate(after[2:]):
+            text = shapes_by_formula.formula(slide, before, axis)
+            sum_, equals, result = text.partition(" = ")
+            assert equals
+            assert int(result) == size
+            if slide.form != "adaptive":
+                assert eval(sum_, {"floor": math.floor, "ceil": math.ceil}) == size
+
+
+_SLIDING = ("Conv", "MaxPool", "AvgPool", "LPPool", "Adaptive")
+
+
+class Poisoned(TorchDispatchMode):
+    """Interpolates by what has a weight: a product of NaN and zero would be NaN as well."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if "upsample" in func.name() and ("linear" in func.name() or "cubic" in func.name()):
+            seen = args[0].isnan().double()
+            weight = func(seen * (0.5 + torch.rand_like(seen)), *args[1:], **(kwargs or {}))
+            result = func(args[0].nan_to_num(), *args[1:], **(kwargs or {}))
+            result[weight.abs() > 1e-9] = torch.nan
+        return result
+
+
+def poisoned(built: networks.Built, axis: int, pixel: int) -> list[Tensor | None]:
+    """Where the first output of every module call is NaN if the input is at `pixel` of `axis`."""
+    module, inputs = built.module, random_inputs(built)
+    sizes = built.shapes[0][2:]
+    for tensor in inputs:
+        if tensor.shape[2:] == sizes:
+            tensor.select(2 + axis, pixel).fill_(torch.nan)
+    places: list[Tensor | None] = []
+    running: list[int] = []
+
+    def begin(part: nn.Module, args: Any) -> None:
+        running.append(len(places))
+        places.append(None)
+
+    def end(part: nn.Module, args: Any, output: Any) -> None:
+        at, first = running.pop(), next(tensors(output))
+        if isinstance(part, _IN_PLACES) and first.dim() == 2 + len(sizes):
+            places[at] = first.isnan()
+
+    plain = torch.backends.nnpack.flags(enabled=False)  # it transforms tiles, where NaN spreads
+    with inference(), plain, hooked(module, begin, end), Poisoned():
+        module(*inputs)
+    return places
+
+
+_IN_PLACES = (  # their outputs are N, C and the axes in order
+    networks.Do, nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.GroupNorm,
+    nn.Upsample, nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AvgPoolNd,
+)  # fmt: skip
+
+COUNTS: Counter[str] = Counter()
+
+
+def check_fields(built: networks.Built, trace: Trace) -> None:
+    """NaN at one place of the input comes out where units see it, and nowhere else."""
+    fields = receptive_field.fields(trace)
+    sizes = built.shapes[0][2:]
+    seen = [fields[call.outputs[0]] if call.outputs else None for call in trace.calls]
+    if all(field is None or field.unknown for field in seen):
+        return
+    exact = not drops_channels(trace)
+    for axis, size in enumerate(sizes):
+        for pixel in {0, size // 3, size - 1}:
+            places = poisoned(built, axis, pixel)
+            for call, field, place in zip(trace.calls, seen, places, strict=True):
+                if place is not None:
+                    path = trace.modules[call.module].path
+                    what = f"{path}: axis {axis}, pixel {pixel}"
+                    check_field(field, place, axis, pixel, what, exact=exact)
+
+
+def drops_channels(trace: Trace) -> bool:
+    """Whether some channels are left out or written: what the others see is claimed of them too."""
+    picks = ("slice", "select", "index", "narrow", "split", "chunk", "write_window", "gather")
+    return any(
+        op.name.split(".")[1].startswith(picks)
+        and (op.attributes.get("dim", 0) == 1 or "dim" not in op.attributes)
+        for op in trace.ops
+    )
+
+
+def check_field(
+    field: Field | None, place: Tensor, axis: int, pixel: int, what: str, *, exact: bool
+) -> None:
+    """One output: `place` is where it is NaN. Not less than is claimed, if `exact`."""
+    if field is None:
+        assert not place.any(), what
+        return
+    COUNTS["unknown" if field.unknown else "known"] += 1
+    if field.unknown or len(field.axes) != place.dim() - 2:
+        return
+    ours, units = field.axes[axis], field.maps[axis]
+    reached = place.movedim(2 + axis, 0).flatten(1).any(1)
+    end = pixel in (0, ours.input_size - 1)
+    if units is None:
+        if ours.clipped[0] == 0:
+            assert not reached.any(), what
+        elif exact and ours.clipped[0] == ours.input_size and end:
+            assert reached.any(), what
+        return
+    if len(units.lo) != len(reached):
+        COUNTS["elsewhere"] += 1
+        return
+    blind = any(m and all(b < a for a, b in zip(m.lo, m.hi, strict=True)) for m in field.maps)
+    exact = exact and not blind  # where one axis sees nothing, neither does another
+    whole = ours.size is None and ours.clipped[0] == ours.input_size
+    assert not (exact and whole and end) or reached.any(), f"{what} is seen by nobody"
+    for unit, (lo, hi) in enumerate(zip(units.lo, units.hi, strict=True)):
+        if reached[unit]:
+            assert lo <= pixel <= hi or ours.size is None, f"{what}: unit {unit} sees more"
+        elif exact and lo <= hi:
+            assert pixel not in (lo, hi), f"{what}: unit {unit} does not see [{lo}, {hi}]"
+
+
+def check_reports(trace: Trace, again: Trace, answer: ModelReport) -> None:
+    """A second trace is the same, a diff with itself is empty, and everything is shown."""
+    assert msgspec.json.encode(trace) == msgspec.json.encode(again)
+    change = diff(trace, again)
+    assert not change.differs
+    assert {row.status for row in change.rows} == {"same"}
+    assert msgspec.json.decode(to_json(answer), type=ModelReport) == answer
+    shown = view.view(answer, view.Options(everything=True, unfold=True, depth=0))
+    assert terminal.summary(answer, shown, columns.choose(columns.DEFAULT), width=None).plain
 
 
 # --------------------------------------------------------------------------------- the tests
@@ -153,12 +340,16 @@ def check(recipe: networks.Recipe) -> None:
     built = networks.build(recipe)
     hypothesis.note(f"{recipe}\n{built.module}\ninputs {built.shapes}")
     inputs = [torch.empty(shape, device="meta") for shape in built.shapes]
-    trace = cnnscope.trace(built.module, inputs)
+    trace, again = (cnnscope.trace(built.module, inputs) for _ in range(2))
     answer = report(trace)
     assert not answer.unknown
     check_shapes(built, trace)
     check_parameters(built, answer)
     check_macs(built, answer)
+    check_memory(built, answer)
+    check_floor_formula(trace, answer)
+    check_fields(built, trace)
+    check_reports(trace, again, answer)
 
 
 def generated(count: int) -> settings:

@@ -70,6 +70,16 @@ def test_a_model_that_failed_is_a_line_with_its_reason():
     assert chosen([Listed("timm", "broken", None, "x"), *MODELS], most={"params": 10}) == ["small"]
 
 
+def test_names_are_whole_where_columns_have_to_go():
+    names = ["fasterrcnn_mobilenet_v3_large_320_fpn", "fasterrcnn_mobilenet_v3_large_fpn"]
+    models = [card(name, 10**7, 10**9) for name in names]
+    report = catalogue.report(models, Wanted(), sort="macs")
+    shown = page.text(renderer.page(report), 80).plain
+    assert all(f"classic:{name} " in shown for name in names)
+    assert "too narrow for" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
 def test_cards_are_read_before_any_is_made(tmp_path, monkeypatch):
     store = Store(tmp_path)
     store.write(stored.card_key("classic", "b"), card("b").card)

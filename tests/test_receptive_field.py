@@ -312,6 +312,25 @@ def test_group_norm_is_a_function_of_the_whole_image():
     assert [(a.size, a.local_size) for a in field_of(model, 1, 4, 9, 9).axes] == [(None, 3)] * 2
 
 
+def test_a_kernel_that_only_meets_padding_sees_nothing():
+    """Taps at -2 and 2 of a map of one position."""
+    model = nn.Sequential(
+        nn.AdaptiveAvgPool2d(1), nn.Conv2d(1, 1, (2, 1), padding=(2, 0), dilation=4)
+    )
+    result = trace(model.to("meta"), (torch.empty(1, 1, 6, 6, device="meta"),))
+    assert fields(result)[result.outputs[0]] is None
+
+
+def test_a_rim_of_zeros_sees_nothing_along_the_other_axis():
+    """Of a map of one row in a frame of zeros, the first row alone is joined with a row of x."""
+
+    def joined(_, x):
+        return x + F.pad(x, (1, 1, 1, 1))[:, :, :1, : x.shape[3]]
+
+    units = field_of(nn.Sequential(nn.Conv2d(1, 1, 1), Lambda(joined)), 1, 1, 1, 4).maps[1]
+    assert lo_hi(units) == [[0, 0], [1, 1], [2, 2], [3, 3]]
+
+
 # --------------------------------------------------------------------- against brute force
 
 

@@ -322,6 +322,30 @@ def test_a_layer_that_is_cut_after_its_convolution_is_a_mismatch():
     assert answer.mismatches == ("0",)
 
 
+def test_what_is_reshaped_after_its_one_convolution_is_no_mismatch():
+    class Flat(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.empty(8, 3, 3, 3))
+
+        def forward(self, data):
+            return nn.functional.conv2d(data, self.weight).flatten(2)
+
+    answer = report(trace(Flat().to("meta"), (torch.empty(1, 3, 10, 10, device="meta"),)))
+    assert answer.layers[0].output_shapes == ((1, 8, 64),)
+    assert answer.mismatches == ()
+
+
+def test_a_pool_that_torch_runs_on_two_axes_is_no_mismatch():
+    class Pool(nn.Module):
+        def forward(self, data):
+            return nn.functional.max_pool1d(data, 2)
+
+    answer = report(trace(nn.Sequential(Pool()), (torch.empty(1, 4, 16, device="meta"),)))
+    assert answer.layers[-1].output_shapes == ((1, 4, 8),)
+    assert answer.mismatches == ()
+
+
 # --------------------------------------------------------------------------- for people
 
 

@@ -821,6 +821,12 @@ def test_numbers_that_are_not_finite_survive_being_stored(encoding: str):
 # The input is 3*8*8*4 = 768 bytes, the first convolution's output 8*8*8*4 = 2048, the ReLU's as
 # much again, the last 4*8*8*4 = 1024. While ReLU runs: 768 + 2048 + 2048 = 4864; while the second
 # convolution runs, the first output is gone: 768 + 2048 + 1024 = 3840.
+def test_a_constant_made_in_forward_is_alive_while_it_is_used():
+    # the input of 4 floats, the index of 8 bytes, the result of 1 float
+    result = of(lambda _, x: x[:, [0]], empty(1, 4))
+    assert memory.peak(result).nbytes == 16 + 8 + 4
+
+
 def test_the_peak_of_a_chain_is_its_two_largest_neighbours():
     net = nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1, device="meta"),

@@ -132,9 +132,10 @@ class _Builder:
         own_ops = self.ops.get(index, [])
         slide = shapes.of_call(trace, module, own_ops) if leaf else None
         inputs = self._shapes(call.inputs)
-        source = inputs
+        outputs = self._shapes(call.outputs)
+        expected = _expected(slide, inputs)
         if slide is not None and not module.library:
-            source = self._slid_shapes(own_ops)
+            expected = self._expected_of_op(own_ops, outputs, module)
         return LayerRow(
             path=module.path,
             name=_local_name(trace, call),
@@ -145,8 +146,8 @@ class _Builder:
             call=self.times[call.module],
             geometry=slide.geometry if slide and slide.geometry.kernel_size else None,
             input_shapes=inputs,
-            output_shapes=self._shapes(call.outputs),
-            expected_output=_expected(slide, source),
+            output_shapes=outputs,
+            expected_output=expected,
             features=_features(module),
             activation_bytes=sum(tensor_bytes(trace, t) for t in call.outputs),
             **self._field(call.outputs),
@@ -265,9 +266,19 @@ class _Builder:
             if name not in ("self", "bias") or "mat1" not in record.inputs
         )
 
-    def _slid_shapes(self, own_ops: list[int]) -> tuple[Shape, ...]:
-        records = (self.trace.ops[i] for i in own_ops)
-        return next(self._op_inputs(r) for r in records if shapes.of_op(self.trace, r))
+    def _expected_of_op(
+        self, own_ops: list[int], outputs: tuple[Shape, ...], module: ModuleRecord
+    ) -> Shape | None:
+        """By the formula of the one operation that slides.
+
+        None where its result is reshaped on the way out, by a module that does not claim to be a
+        convolution or pool.
+        """
+        record = next(r for i in own_ops if shapes.of_op(self.trace, r := self.trace.ops[i]))
+        as_is = self.trace.tensors[record.outputs[0]].shape in outputs
+        if not as_is and shapes.of_module(module) is None:
+            return None
+        return _expected(shapes.of_op(self.trace, record), self._op_inputs(record))
 
     def _op_inputs(self, record: OpRecord) -> tuple[Shape, ...]:
         flat = (

@@ -9,7 +9,7 @@ and merge atoms, permutes move them, and nothing has to be guessed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import prod
+from math import inf, prod
 from typing import NamedTuple
 
 from cnnscope.reach import maps
@@ -324,7 +324,28 @@ def join(a: State, b: State, joined: Join = maps.join) -> State:
             a, b = a.lose(conflict), b.lose(conflict)
         layout = tuple(x or y for x, y in zip(a.layout, b.layout, strict=True))
     axes = tuple(joined(x, y) for x, y in zip(a.axes, b.axes, strict=True))
+    if _blind(a) != _blind(b):
+        seeing = (b if _blind(a) else a).axes
+        axes = tuple(_only_spans(x, y) for x, y in zip(axes, seeing, strict=True))
     return _tidied(State(layout, axes))
+
+
+def _blind(state: State) -> bool:
+    """Whether all units lie in padding along an axis: then they see nothing along the others."""
+    return any(
+        axis.spans is not None and axis.spans.hi[:1] == (-inf,) and max(axis.spans.hi) == -inf
+        for axis in state.axes
+    )
+
+
+def _only_spans(joined: Axis, seeing: Axis) -> Axis:
+    """What is seen at the real size is what one operand sees."""
+    if joined.units != seeing.units:
+        return joined
+    return Axis(
+        joined.lines, seeing.spans, joined.least, whole=joined.whole, lost=joined.lost,
+        together=joined.together,
+    )  # fmt: skip
 
 
 def _placed(state: State) -> State:

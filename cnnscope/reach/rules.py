@@ -245,12 +245,19 @@ def _slide(
     for position, numbers_ in enumerate(geometry):
         dim = first + position
         if not state.layout[dim]:
+            if _only_padding(form(*numbers_), op.shape(name)[dim], out[dim]):
+                return None
             continue
         state = layout.settle(state, dim, channel)
         state = _read(op, state, dim, (form, *numbers_), out[dim])
     if state.layout[channel]:
         state = layout.contract_all(state, [channel])
     return state
+
+
+def _only_padding(reading: maps.Reading, size: int, units: int) -> bool:
+    """Whether no unit reads anything: a large padding around a single position."""
+    return not any(0 <= tap < size for unit in range(units) for tap in reading.of(unit))
 
 
 def _read(op: View, state: State, dim: int, key: tuple[Any, ...], units: int) -> State:

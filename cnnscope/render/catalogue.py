@@ -28,7 +28,7 @@ _BARS: dict[str, Callable[[Card], int]] = {
 def page(report: ListReport) -> Page:
     """Models by family, or in the order they were sorted into, with a bar for that."""
     headings = [
-        Heading("model", left=True, least=18, keep="start"),
+        Heading("model", left=True, least=48, keep="start"),  # which of two is not cut off
         Heading("params"),
         Heading("MACs"),
         Heading("peak act.", drop=2),
