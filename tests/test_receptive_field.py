@@ -331,6 +331,13 @@ def test_a_rim_of_zeros_sees_nothing_along_the_other_axis():
     assert lo_hi(units) == [[0, 0], [1, 1], [2, 2], [3, 3]]
 
 
+@pytest.mark.parametrize(("make", "sizes"), [(nn.Conv1d, (9,)), (nn.Conv2d, (9, 8))])
+def test_a_norm_over_channels_in_front_makes_channels_no_axis(make, sizes):
+    """A local response norm is a pool over (channels, rows) or (channels, rows, columns)."""
+    model = nn.Sequential(nn.LocalResponseNorm(3), make(4, 4, 3))
+    assert [axis.size for axis in field_of(model, 1, 4, *sizes).axes] == [3] * len(sizes)
+
+
 # --------------------------------------------------------------------- against brute force
 
 

@@ -47,9 +47,20 @@ def spatial_axes(trace: Trace) -> int:
         return 0
     for record in trace.ops:
         entry = ops.lookup(record.name)
-        if entry is not None and entry.field in _SLIDES:
+        if (
+            entry is not None
+            and entry.field in _SLIDES
+            and not _over_channels(trace, record, ranks)
+        ):
             return min(_slides_over(trace, record), max(ranks))
     return ranks[0] - 2 if ranks[0] in (4, 5) else 0
+
+
+def _over_channels(trace: Trace, record: OpRecord, ranks: list[int]) -> bool:
+    """Whether a pool is that of a local response norm, which makes channels its first axis."""
+    op = ops.Op(trace, record)
+    kernel = op.get("kernel_size")
+    return isinstance(kernel, tuple) and len(op.first) > max(ranks) and set(kernel[1:]) == {1}
 
 
 def _slides_over(trace: Trace, record: OpRecord) -> int:
