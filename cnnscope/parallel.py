@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import gc
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -25,7 +26,13 @@ def short_lived() -> None:
     same takes a third of that import's time, most of it at exit.
     """
     gc.set_threshold(10_000, 20, 100)
-    atexit.register(gc.freeze)
+    atexit.register(_leave_garbage)
+
+
+def _leave_garbage() -> None:
+    """Take everything for no garbage, unless Triton is there: it would list what it misses."""
+    if "triton" not in sys.modules:
+        gc.freeze()
 
 
 def each(

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import sys
 import time
 
 import pytest
@@ -50,3 +51,14 @@ def test_what_runs_is_not_waited_for_when_nobody_asks_for_more():
 def test_an_exception_of_the_work_is_raised():
     with pytest.raises(TypeError):
         list(parallel.each(square, [("a",)], 1))
+
+
+@pytest.mark.parametrize("triton", [True, False])
+def test_garbage_is_looked_for_at_exit_where_triton_would_list_it(monkeypatch, triton):
+    frozen = []
+    monkeypatch.setattr(parallel.gc, "freeze", lambda: frozen.append(True))
+    monkeypatch.delitem(sys.modules, "triton", raising=False)
+    if triton:
+        monkeypatch.setitem(sys.modules, "triton", object())
+    parallel._leave_garbage()
+    assert bool(frozen) is not triton
