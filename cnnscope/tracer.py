@@ -296,7 +296,7 @@ class _Recorder(TorchDispatchMode):
             base, name, argument, attributes = view
         else:
             base, name, argument = storage.root, "cnnscope.window", "base"
-            attributes = _geometry(window)
+            attributes = _geometry(window, storage.root)
         source = self._current(storage, base)
         tid = self._new_value(storage, window)
         self._note_op(name, {argument: source}, (tid,), attributes)
@@ -324,7 +324,8 @@ class _Recorder(TorchDispatchMode):
         if write.base is not None:
             tid = self._new_value(write.storage, write.storage.root)
             inputs = {"base": write.base, "value": write.value}
-            self._note_op("cnnscope.write_window", inputs, (tid,), _geometry(write.window))
+            geometry = _geometry(write.window, write.storage.root)
+            self._note_op("cnnscope.write_window", inputs, (tid,), geometry)
 
     def _keep(self, written: Iterable[Tensor]) -> None:
         """Copy what is about to be written to, if it is older than the run and has data."""
@@ -817,9 +818,16 @@ def _dtype(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _geometry(window: Window) -> dict[str, Any]:
+def _geometry(window: Window, base: Window) -> dict[str, Any]:
+    """Where a window lies in its storage; `permuted` if its base does not lie there in order."""
     offset, shape, stride, _ = window
-    return {"offset": int(offset), "shape": tuple(shape), "stride": tuple(stride)}
+    geometry = {"offset": int(offset), "shape": tuple(shape), "stride": tuple(stride)}
+    size = math.prod(base[1])
+    for length, step in zip(base[1], base[2], strict=True):
+        size //= max(length, 1)
+        if length > 1 and step != size:
+            return {**geometry, "permuted": True}
+    return geometry
 
 
 def _plain_tuple(values: list[Any] | tuple[Any, ...]) -> Attribute:

@@ -645,7 +645,8 @@ def rearrange(x, choose, _):
         Do(lambda _, x: x.cumsum(1)),
         Do(lambda _, x: x.sort(1)[0]),
         Do(lambda _, x: x.topk(1, 1)[0]),
-        Do(lambda _, x: x.to(memory_format=torch.channels_last) if x.dim() == 4 else x),
+        # and back: whose convolutions keep the order, a device's or meta's, is not the same
+        Do(lambda _, x: x.movedim(1, -1).contiguous().movedim(-1, 1).contiguous()),
         Do(lambda _, x: x.repeat_interleave(2, -1)),
         Do(lambda _, x: torch.gather(x, 1, x.argmax(1, keepdim=True))),
     )  # fmt: skip

@@ -338,6 +338,15 @@ def test_a_norm_over_channels_in_front_makes_channels_no_axis(make, sizes):
     assert [axis.size for axis in field_of(model, 1, 4, *sizes).axes] == [3] * len(sizes)
 
 
+def test_a_write_through_a_transposed_view_is_not_read_in_the_wrong_order():
+    def turned(_, x):
+        y = x.clone()
+        y.transpose(1, 2).add_(1.0)
+        return y
+
+    assert field_of(Lambda(turned), 1, 2, 4, 4).unknown
+
+
 # --------------------------------------------------------------------- against brute force
 
 

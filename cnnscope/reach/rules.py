@@ -545,6 +545,8 @@ def flip(op: View) -> Seen:
 def window_of(op: View) -> Seen:
     """A view of a storage by bare geometry, where that is a slice, or all of it in order."""
     state = op.main
+    if op.get("permuted"):
+        return UNKNOWN
     offset, strides = op.get("offset", 0), op.get("stride", ())
     if state is not None and offset == 0 and _is_all(op.first, op.out, strides):
         return layout.reshape(state, op.first, op.out)
@@ -565,7 +567,7 @@ def write_window(op: View) -> Seen:
     base, value = op.state("base"), op.state("value")
     outer, inner = op.shape("base"), op.shape("value")
     cuts = _cuts(outer, inner, op.get("offset", 0), op.get("stride", ()))
-    if cuts is None:
+    if cuts is None or op.get("permuted"):
         return UNKNOWN
     partial = [d for d, size in enumerate(outer) if size != inner[d]]
     if value is None:
