@@ -145,16 +145,17 @@ def _names_key(source: str) -> dict[str, Any]:
 
 
 def _key(source: str, name: str, request: Request) -> dict[str, Any]:
+    """The key of a trace; what was typed may be no text that can be written, hence `ascii`."""
     return {
         "what": "trace",
         "schema": TRACE_SCHEMA,
         "source": source,
-        "name": name,
-        "inputs": request.inputs,
-        "arguments": {name: repr(value) for name, value in request.arguments.items()},
+        "name": ascii(name),
+        "inputs": ascii(request.inputs),
+        "arguments": {ascii(name): ascii(value) for name, value in request.arguments.items()},
         "num_classes": request.num_classes,
         "batch_size": request.batch_size,
-        "dtype": request.dtype,
+        "dtype": ascii(request.dtype),
         **_versions(source),
     }
 

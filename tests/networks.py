@@ -865,14 +865,15 @@ def _joined(body, x):
 
 
 def _conditioned(body, x):
-    """A vector that scales channels."""
-    style = nn.Linear(3, x.shape[1])
+    """A vector that scales channels; no image is as wide, or it could be one of its rows."""
+    width = 29
+    style = nn.Linear(width, x.shape[1])
     places = (1,) * axes(x)
     both = Do(
         lambda m, x, v: m.body(x * (1 + m.style(v)).view(*x.shape[:2], *places)),
         style=style, body=body,
     )  # fmt: skip
-    return both, (tuple(x.shape), (x.shape[0], 3))
+    return both, (tuple(x.shape), (x.shape[0], width))
 
 
 def _twins(body, x):

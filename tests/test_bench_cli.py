@@ -332,11 +332,11 @@ def test_every_batch_is_compiled(monkeypatch, own):
         return original(model, backend=backend, dynamic=dynamic)
 
     monkeypatch.setattr(torch, "compile", eager)
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 1)
     short = ("--device", "cpu", "--input", "8", "--seconds", "0.001", "--threads", "1")
-    bench_json(f"{own}:Plain", *short, "--compile", "default", "-b", "1,2,3")
+    with torch._dynamo.config.patch(recompile_limit=1):  # monkeypatch would leave it deleted
+        bench_json(f"{own}:Plain", *short, "--compile", "default", "-b", "1,2,3")
+        assert torch._dynamo.config.recompile_limit == 1
     assert len(compiled) == 3  # and none is run as it is, with torch's warning
-    assert torch._dynamo.config.recompile_limit == 1
 
 
 @pytest.mark.slow

@@ -331,6 +331,17 @@ def test_a_rim_of_zeros_sees_nothing_along_the_other_axis():
     assert lo_hi(units) == [[0, 0], [1, 1], [2, 2], [3, 3]]
 
 
+def test_pieces_are_laid_end_to_end_by_their_positions():
+    """Sums of two pixels: a position is two units of the axis."""
+
+    def repeated(_, x):
+        sums = x.unflatten(2, (2, 2)).sum(3)
+        return torch.cat([sums, sums[..., :1]], 2)
+
+    model = nn.Sequential(Lambda(repeated), nn.Conv1d(1, 1, 1))
+    assert lo_hi(field_of(model, 1, 1, 4).maps[0]) == [[0, 1], [2, 3], [0, 1]]
+
+
 @pytest.mark.parametrize(("make", "sizes"), [(nn.Conv1d, (9,)), (nn.Conv2d, (9, 8))])
 def test_a_norm_over_channels_in_front_makes_channels_no_axis(make, sizes):
     """A local response norm is a pool over (channels, rows) or (channels, rows, columns)."""

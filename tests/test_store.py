@@ -280,12 +280,20 @@ def test_without_a_store_nothing_is_kept(made):
     assert len(made) == 2
 
 
-def test_completion_knows_stored_names_only(store, made):
-    assert stored.complete("res", store) == []
+def test_completion_prefers_names_that_are_stored_to_those_in_files(store, made):
+    assert "resnet34" in stored.complete("res", store)
     stored.trace(stored.Request("torchvision:resnet18"), store)
-    assert stored.complete("res", store) == ["resnet18"]
+    assert "resnet18" in stored.complete("res", store)
+    assert "resnet34" not in stored.complete("res", store)
     assert stored.complete("torchvision:res", store) == ["torchvision:resnet18"]
-    assert stored.complete("torchv", store) == ["torchvision_a", "torchvision:"]
+
+
+@pytest.mark.parametrize("where", ["inputs", "dtype"])
+def test_what_cannot_be_written_is_no_mistake_of_the_store(store, made, where):
+    stored.trace(stored.Request("torchvision:resnet18"), store)  # names are known from now on
+    asked = {"inputs": ("\ud800",)} if where == "inputs" else {where: "\ud800"}
+    stored.trace(stored.Request("torchvision:resnet18", **asked), store)
+    assert len(made) == 2
 
 
 # --------------------------------------------------------------------------- command line

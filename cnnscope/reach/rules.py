@@ -691,13 +691,13 @@ def concatenate(op: View) -> Seen:
     if not all(_alone(s, dim) for s, _ in seeing):
         states = [layout.blur(s, dim, op.out[dim]) for s, _ in seeing]
         return op.joined(states)
-    return _end_to_end(op, pairs, dim)
+    return _end_to_end(op, [(s and layout.settle(s, dim), shape) for s, shape in pairs], dim)
 
 
 def _end_to_end(op: View, pairs: list[tuple[State | None, Shape]], dim: int) -> Seen:
     seeing = [s for s, _ in pairs if s is not None]
-    axes = {s.layout[dim][0].axis for s in seeing}
-    if len(axes) != 1:
+    axes = {a.axis for s in seeing for a in s.layout[dim]}
+    if len(axes) != 1 or not all(s.layout[dim] for s in seeing):
         return UNKNOWN
     axis = axes.pop()
     value = maps.concatenate([(s.axes[axis] if s else None, shape[dim]) for s, shape in pairs])
