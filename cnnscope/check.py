@@ -73,12 +73,17 @@ def differs(report: CheckReport) -> bool:
 
 def _field(trace: Trace, build: Callable[[str], zoo.Built]) -> Verdict:
     """The verdict of the gradient on the largest receptive field."""
-    from cnnscope import verify
+    from cnnscope import verify, zoo
 
     try:
         layer = verify.verify_largest(trace, build("meta").model.to("meta"))
     except CnnscopeError as error:
         return Verdict("gradient", "", "field", referee.ABSENT, note=str(error))
+    except (RuntimeError, MemoryError) as error:
+        if not zoo.out_of_memory(error):
+            raise
+        note = "there is not enough memory for it; use a smaller --batch-size"
+        return Verdict("gradient", "", "field", referee.ABSENT, note=note)
     found = [axis for axis in layer.checks if axis.how != "whole"]
     statuses = {"equal": referee.EQUAL, "differs": referee.UNEXPLAINED}
     return Verdict(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import builtins
 import codecs
 import contextlib
+import importlib
 import inspect
 import io
 import os
@@ -143,7 +144,7 @@ def seeded(seed: int = 0) -> Iterator[None]:
     """Random numbers of a fixed seed (torch, random, numpy), and their state as it was after."""
     import torch
 
-    numpy = sys.modules.get("numpy.random")
+    numpy = importlib.import_module("numpy.random") if "numpy" in sys.modules else None
     with same_random():
         if numpy is not None:
             numpy.seed(seed % 2**32)
@@ -203,6 +204,8 @@ def _flags() -> Iterator[tuple[Callable[[], Any], Callable[[Any], Any]]]:
     yield torch.get_num_threads, torch.set_num_threads
     yield torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode
     yield mha.get_fastpath_enabled, mha.set_fastpath_enabled
+    yield torch.is_anomaly_enabled, torch.set_anomaly_enabled
+    yield _matmul_precision, torch.set_float32_matmul_precision
     for place, name in (
         (cudnn, "enabled"),
         (cudnn, "benchmark"),
@@ -210,6 +213,16 @@ def _flags() -> Iterator[tuple[Callable[[], Any], Callable[[Any], Any]]]:
         (torch._tensor_str, "PRINT_OPTS"),  # print options are one object
     ):
         yield partial(_copied, place, name), partial(setattr, place, name)
+
+
+def _matmul_precision() -> str:
+    """What `set_float32_matmul_precision` set, or what is nearest to its default."""
+    import torch
+
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:  # set for one backend, by newer names
+        return "highest"
 
 
 def _copied(place: Any, name: str) -> Any:

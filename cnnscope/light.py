@@ -28,13 +28,24 @@ _SYMPY = "sympy"
 def light() -> Iterator[None]:
     """Stand in for the modules that are not there yet."""
     missing = [name for name in _OFFERS if name not in sys.modules]
-    sys.modules.update({name: _StandIn(name) for name in missing})
+    for name in missing:
+        _enter(name)
     sys.meta_path.insert(0, _FINDER)
     try:
         yield
     finally:
         sys.meta_path.remove(_FINDER)
         _leave(missing)
+
+
+def _enter(name: str) -> None:
+    """Be where an import of the real one would put it: in `sys.modules` and in its package."""
+    module = sys.modules[name] = _StandIn(name)
+    module.__spec__ = ModuleSpec(name, None, is_package=True)
+    parent, _, leaf = name.rpartition(".")
+    package = sys.modules.get(parent)
+    if package is not None and not isinstance(package, _StandIn):
+        setattr(package, leaf, module)
 
 
 class _StandIn(ModuleType):
@@ -47,7 +58,7 @@ class _StandIn(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         own = self.__name__
-        if name.startswith("__"):  # any module is asked for its `__file__` and the like
+        if name.startswith("__") and name != "__version__":  # any module is asked for `__file__`
             raise AttributeError(name)
         if sys.modules.get(own) is self and name in _OFFERS[own]:
             return _OFFERS[own][name]
@@ -94,8 +105,13 @@ def _real(name: str) -> ModuleType:
 
 def _leave(names: list[str]) -> None:
     for name in names:
-        if isinstance(sys.modules.get(name), _StandIn):
+        module = sys.modules.get(name)
+        if isinstance(module, _StandIn):
             del sys.modules[name]
+            parent, _, leaf = name.rpartition(".")
+            package: Any = sys.modules.get(parent)
+            if vars(package or object).get(leaf) is module:
+                delattr(package, leaf)
 
 
 def _there(name: str) -> ModuleType | None:
@@ -146,6 +162,13 @@ class _Basic:
     def __instancecheck__(self, value: Any) -> bool:
         sympy: Any = _there(_SYMPY)
         return sympy is not None and isinstance(value, sympy.Basic)
+
+    def __subclasscheck__(self, kind: type) -> bool:
+        sympy: Any = _there(_SYMPY)
+        return sympy is not None and issubclass(kind, sympy.Basic)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return _real(_SYMPY).Basic(*args, **kwargs)
 
     def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[Any, ...]:
         return (_real(_SYMPY).Basic,)

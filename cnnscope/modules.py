@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
@@ -58,7 +60,7 @@ def replaced(model: nn.Module, replacements: dict[int, Tensor]) -> Iterator[None
             vars(module).clear()
             vars(module).update(attributes)
             for container, held in containers:
-                if container or held:
+                if not _same(container, held):
                     container.clear()
                     (container.extend if isinstance(container, list) else container.update)(held)
 
@@ -68,6 +70,15 @@ def _containers(module: nn.Module) -> Iterator[tuple[Any, Any]]:
     for value in vars(module).values():
         if isinstance(value, (dict, list, set)):
             yield value, value.copy() if value else ()
+
+
+def _same(container: Any, held: Any) -> bool:
+    """Whether it holds the very things that it held; some containers refuse to be written to."""
+    if len(container) != len(held):
+        return False
+    if isinstance(container, dict) and held:
+        container, held = chain(*container.items()), chain(*held.items())
+    return all(map(operator.is_, container, held))
 
 
 def _replace_in(module: nn.Module, name: str, value: Any, replacements: dict[int, Tensor]) -> None:

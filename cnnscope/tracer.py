@@ -59,7 +59,7 @@ Window = tuple[Any, ...]
 _expired: Callable[[int], bool] = cast("Any", torch.UntypedStorage._expired)
 _free: Callable[[int], None] = cast("Any", torch.UntypedStorage._free_weak_ref)
 
-_FEW = 64  # storages that are asked one by one whether they are alive
+_FEW = 512  # storages that are asked one by one whether they are alive
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -462,7 +462,8 @@ class _Recorder(TorchDispatchMode):
     def _release(self) -> None:
         """Put back what was written to, and let go of the addresses of all storages."""
         for raw, copied in self.kept.values():
-            raw.resize_(copied.nbytes())
+            if raw.nbytes() != copied.nbytes():  # memory of numpy cannot even be given its own size
+                raw.resize_(copied.nbytes())
             raw.copy_(copied)
         self.kept.clear()
         self.refs.clear()

@@ -16,7 +16,7 @@ from conftest import run_cli
 from torch import nn
 
 import cnnscope
-from cnnscope import check, counters, ops, parallel, referee, zoo
+from cnnscope import check, counters, ops, parallel, referee, verify, zoo
 from cnnscope.reach import maps
 from cnnscope.records import (
     CheckReport,
@@ -605,6 +605,16 @@ def test_without_a_field_there_is_a_reason(make, shape, reason):
 
 
 # --------------------------------------------------------------------------- what cannot run
+
+
+def test_a_gradient_that_memory_is_too_small_for_is_not_run(monkeypatch):
+    def verify_largest(*_):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9")
+
+    monkeypatch.setattr(verify, "verify_largest", verify_largest)
+    found = field_of(lambda: nn.Conv2d(1, 1, 3), 1, 1, 8, 8)
+    assert found.status == "absent"
+    assert "smaller --batch-size" in found.note
 
 
 def test_a_model_too_large_for_memory_is_not_run(monkeypatch):

@@ -70,6 +70,27 @@ assert len(graphs) == 2 and not any(compiled)
 """)
 
 
+def test_whoever_asks_what_people_ask_of_modules_is_answered():
+    run(
+        """
+import importlib.util, sys
+import torch
+from cnnscope.light import light
+with light():
+    assert importlib.util.find_spec('sympy') is not None
+    import torch.fx.experimental.symbolic_shapes
+    assert torch.fx.experimental.symbolic_shapes.guard_int(3) == 3
+    from sympy import Basic
+    assert 'sympy.core' not in sys.modules
+    import sympy
+    assert sympy.__version__[0].isdigit()
+    assert issubclass(sympy.Symbol, Basic)
+    assert isinstance(Basic(), sympy.Basic)
+assert not hasattr(torch.fx.experimental, 'symbolic_shapes') or SHAPES in sys.modules
+""".replace("SHAPES", repr(SHAPES))
+    )
+
+
 def test_nothing_stands_in_for_what_is_there():
     import torch._dynamo as real
 

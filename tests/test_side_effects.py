@@ -4,6 +4,7 @@ import contextlib
 import copy
 import os
 import random
+import subprocess
 import sys
 import textwrap
 import threading
@@ -102,6 +103,8 @@ def process():
         "inference": torch.is_inference_mode_enabled(),
         "deterministic": torch.get_deterministic_debug_mode(),
         "cudnn": (cudnn.enabled, cudnn.benchmark, cudnn.deterministic),
+        "matmul": torch.get_float32_matmul_precision(),
+        "anomaly": torch.is_anomaly_enabled(),
         "fast path": torch.backends.mha.get_fastpath_enabled(),
         "print options": copy.copy(torch._tensor_str.PRINT_OPTS),
         "modes": torch.utils._python_dispatch._get_current_dispatch_mode(),
@@ -207,6 +210,8 @@ def set_flags(self, x):
     torch.set_grad_enabled(True)
     torch.set_num_threads(7)
     torch.set_printoptions(precision=1)
+    torch.set_float32_matmul_precision("high")
+    torch.autograd.set_detect_anomaly(mode=True)
     torch.backends.cudnn.benchmark = True
     torch.backends.mha.set_fastpath_enabled(value=True)
     return x
@@ -459,3 +464,39 @@ def test_a_forward_that_traces_another_network_is_not_in_its_own_way():
     model = network(lambda self, x: self.conv(x) + len(cnnscope.trace(inner, "3x8x8").calls))
     kinds = [m.kind for m in cnnscope.trace(model, torch.ones(REAL)).modules]
     assert kinds.count("Conv2d") == 2  # conv and frozen: none of the inner network's
+
+
+def test_memory_of_numpy_is_put_back():
+    array = np.ones((1, 1, 4, 4), np.float32)
+
+    class Changes(nn.Module):
+        def forward(self, x):
+            return nn.functional.relu(x.sub_(2), inplace=True)
+
+    cnnscope.trace(Changes(), torch.from_numpy(array))
+    assert (array == 1).all()
+
+
+def test_a_container_that_refuses_to_be_written_to_is_left_alone():
+    class Frozen(dict):
+        def update(self, *_):
+            raise TypeError("frozen")
+
+        clear = update
+
+    model = nn.Sequential(nn.ReLU())
+    model.config = Frozen(a=1)
+    cnnscope.trace(model, torch.empty(1, 3, device="meta"))
+    assert model.config == {"a": 1}
+
+
+def test_numpy_draws_the_same_numbers_each_time(tmp_path):
+    net = tmp_path / "net.py"
+    net.write_text(
+        "import numpy as np\nfrom torch import nn\nclass Net(nn.Sequential):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(nn.Conv2d(3, int(np.random.randint(1, 10**6)), 1))\n"
+    )
+    look = f"cnnscope.summary(r'{net}:Net', '3x8x8').totals.params"
+    code = f"import cnnscope, numpy; assert {look} == {look}"
+    subprocess.run([sys.executable, "-c", code], check=True)
