@@ -220,7 +220,9 @@ def _matmul_precision() -> str:
     import torch
 
     try:
-        return torch.get_float32_matmul_precision()
+        with warnings.catch_warnings():  # torch 2.9 calls it an old setting
+            warnings.simplefilter("ignore")
+            return torch.get_float32_matmul_precision()
     except RuntimeError:  # set for one backend, by newer names
         return "highest"
 
@@ -307,7 +309,11 @@ def _set_modes(before: Any) -> None:
         torch._C._pop_torch_function_stack()
     for mode in stack:
         torch._C._push_on_torch_function_stack(mode)
-    torch._GLOBAL_DEVICE_CONTEXT.device_context = context
+    place = torch._GLOBAL_DEVICE_CONTEXT
+    if context is not None:
+        place.device_context = context
+    elif hasattr(place, "device_context"):  # torch 2.9 takes one of None for one of a device
+        del place.device_context
 
 
 def _restore_flag(read: Callable[[], Any], write: Callable[[Any], Any], before: Any) -> None:

@@ -182,7 +182,7 @@ def test_a_model_of_inference_tensors_is_traced_outside_of_the_mode():
     assert model.conv.weight.is_inference()
     expected = cnnscope.trace(Net(), "3x8x8")
     assert cnnscope.trace(model, "3x8x8") == expected
-    assert len(cnnscope.trace(model, torch.ones(REAL)).ops) == len(expected.ops)
+    assert str(cnnscope.summary(model, torch.ones(REAL))).startswith("Net   python")
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])

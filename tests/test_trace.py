@@ -824,7 +824,9 @@ def test_numbers_that_are_not_finite_survive_being_stored(encoding: str):
 def test_a_constant_made_in_forward_is_alive_while_it_is_used():
     # the input of 4 floats, the index of 8 bytes, the result of 1 float
     result = of(lambda _, x: x[:, [0]], empty(1, 4))
-    assert memory.peak(result).nbytes == 16 + 8 + 4
+    seen = any("lift_fresh" in op.name for op in result.ops)  # torch 2.9 makes it unseen
+    assert memory.peak(result).nbytes == 16 + 4 + 8 * seen
+    assert seen or torch.__version__ < "2.15"
 
 
 def test_the_peak_of_a_chain_is_its_two_largest_neighbours():
