@@ -59,7 +59,7 @@ Window = tuple[Any, ...]
 _expired: Callable[[int], bool] = cast("Any", torch.UntypedStorage._expired)
 _free: Callable[[int], None] = cast("Any", torch.UntypedStorage._free_weak_ref)
 
-_FEW = 512  # storages that are asked one by one whether they are alive
+_FEW = 256  # storages that are asked one by one whether they are alive
 _PLAIN = (bool, int, float, str, type(None))
 
 
