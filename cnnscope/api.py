@@ -84,8 +84,10 @@ class Summary(ModelReport, frozen=True):
 def _not_drawing() -> Iterator[None]:
     """Leave random numbers as they are: rich draws one when it is imported."""
     state = random.getstate()
-    yield
-    random.setstate(state)
+    try:
+        yield
+    finally:
+        random.setstate(state)
 
 
 def trace(

@@ -23,7 +23,7 @@ from copy import copy
 from functools import partial
 from typing import Any
 
-from cnnscope.text import shown
+from cnnscope.text import harmless
 
 # What runs other people's code changes flags, hooks and streams of the whole process for a while:
 # one thread at a time. A forward that traces something itself stays in its thread.
@@ -52,7 +52,7 @@ class _Sink(io.RawIOBase):
         return int(self._stream.fileno())
 
     def write(self, data: Any) -> int:
-        text = shown(self._decoder.decode(bytes(data)))
+        text = harmless(self._decoder.decode(bytes(data)), kept="\n\r\t")
         encoding = getattr(self._stream, "encoding", None) or "ascii"
         with contextlib.suppress(ValueError, OSError):  # nobody listens any more
             self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
@@ -84,8 +84,10 @@ def aside() -> Iterator[None]:
             if not _ours:
                 with contextlib.suppress(Exception):  # whatever the guest left in its place
                     sys.stdout.flush()
-                _descriptors.close()
-                sys.stdout, sys.stderr = streams
+                try:
+                    _descriptors.close()
+                finally:
+                    sys.stdout, sys.stderr = streams
 
 
 def _sink(stream: Any) -> Any:

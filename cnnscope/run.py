@@ -578,7 +578,7 @@ def _is_lazy(model: nn.Module) -> bool:
 def _scripted(model: nn.Module) -> str:
     import torch
 
-    from cnnscope.tracer import modules_of
+    from cnnscope.modules import modules_of
 
     scripted = any(isinstance(module, torch.jit.ScriptModule) for _, module in modules_of(model))
     return "TorchScript does not run without it" if scripted else ""

@@ -16,17 +16,10 @@ def visible(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def harmless(text: str) -> str:
-    """Lines of text, with nothing in them that a terminal would obey but the ends of the lines."""
-    if text.replace("\n", "").isprintable():
-        return text
-    return "\n".join(map(visible, text.split("\n")))
-
-
-def shown(text: str) -> str:
-    """What a program prints: as `harmless`, but tabs and a return to the line's start are kept."""
-    parts = re.split(r"([\n\r\t])", text)
-    return "".join(part if part in "\n\r\t" else visible(part) for part in parts)
+def harmless(text: str, kept: str = "\n") -> str:
+    """Lines of text, with nothing in them that a terminal would obey but the characters `kept`."""
+    parts = re.split(f"([{re.escape(kept)}])", text)
+    return "".join(part if part in kept else visible(part) for part in parts)
 
 
 def said(error: BaseException, limit: int = 300) -> str:

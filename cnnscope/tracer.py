@@ -38,8 +38,7 @@ from torch.utils._pytree import tree_map
 from cnnscope import guest
 from cnnscope.errors import ModelError
 from cnnscope.light import light
-from cnnscope.modules import modules_of as modules_of  # noqa: PLC0414  to be had from here as well
-from cnnscope.modules import own_state, replaced
+from cnnscope.modules import modules_of, own_state, replaced
 from cnnscope.records import (
     Attribute,
     CallRecord,

@@ -4,6 +4,9 @@ import contextlib
 import io
 import os
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +34,17 @@ def run_cli(*arguments: str) -> Result:
     out.seek(0)
     err.seek(0)
     return Result(code, out.read(), err.read())
+
+
+def hears_ctrl_c(*arguments: str) -> subprocess.Popen[bytes]:
+    """Python in a process of its own, its output in pipes, to be sent a SIGINT."""
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # a job in the background of a shell is born deaf to Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    )
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import run_cli
+from conftest import hears_ctrl_c, run_cli
 
 from cnnscope import cli, run
 from cnnscope.errors import ModelError
@@ -276,13 +276,7 @@ cli.main(["summary", "resnet18", "--no-cache"])
 
 
 def test_ctrl_c_in_a_real_process():
-    with subprocess.Popen(
-        [sys.executable, "-c", WAITING],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        # a job in the background of a shell is born deaf to Ctrl-C
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
-    ) as process:
+    with hears_ctrl_c("-c", WAITING) as process:
         assert process.stdout.readline() == b"running\n"
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)

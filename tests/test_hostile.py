@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Result, run_cli
+from conftest import Result, hears_ctrl_c, run_cli
 from torch import nn
 
 import cnnscope
@@ -259,13 +259,7 @@ def test_a_file_that_is_no_python(write, content):
 def test_a_file_that_loops_can_be_interrupted(write):
     """Once while it is loaded, and not with a traceback of its own."""
     net = write("import sys\nprint('looping', flush=True)\nwhile True:\n    pass\n")
-    with subprocess.Popen(
-        [sys.executable, "-m", "cnnscope", "summary", net],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        # a job in the background of a shell is born deaf to Ctrl-C
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
-    ) as process:
+    with hears_ctrl_c("-m", "cnnscope", "summary", net) as process:
         assert process.stderr.readline() == b"looping\n"
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)

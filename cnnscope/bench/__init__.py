@@ -474,12 +474,8 @@ def _compiling(settings: BenchSettings) -> Iterator[None]:
         return
     from torch._dynamo import config
 
-    before = config.recompile_limit
-    config.recompile_limit = max(before, _COMPILED)
-    try:
+    with config.patch(recompile_limit=max(config.recompile_limit, _COMPILED)):
         yield
-    finally:
-        config.recompile_limit = before
 
 
 def _gib(nbytes: int) -> str:

@@ -29,10 +29,10 @@ from torch import nn
 
 from cnnscope import guest
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
+from cnnscope.modules import modules_of
 from cnnscope.records import About, Inputs, Shape, TensorSpec
 from cnnscope.spec import ModelSpec
 from cnnscope.text import printable, said
-from cnnscope.tracer import modules_of
 
 # Sides that published networks take. A guess begins with the first; the others rise.
 _IMAGE_SIDES = (224, 28, 32, 64, 96, 128, 256, 299, 384, 512)
