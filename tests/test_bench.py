@@ -222,11 +222,29 @@ def programs_of(timer, *times):
 
 def test_programs_run_in_turns_and_every_other_round_backwards():
     timer = FakeTimer()
-    programs = programs_of(timer, 25_000_001, 25_000_002)
+    programs = programs_of(timer, 25_000_001, 25_000_002, 25_000_003)
     loop.measure(programs, timer, 0.3, clock=timer.clock)
     order = [took % 10 for took, _, _ in timer.log]
-    assert order[:8] == [1, 2, 2, 1, 1, 2, 2, 1]
+    rounds = [tuple(order[at : at + 3]) for at in range(0, len(order), 3)]
+    assert all(sorted(each) == [1, 2, 3] for each in rounds)
+    assert all(back == there[::-1] for there, back in zip(rounds[::2], rounds[1::2], strict=False))
+    assert len(set(rounds[::2])) > 1  # it is not always the same one that begins
     assert all(prime for _, _, prime in timer.log)
+
+
+def test_a_machine_that_is_slow_at_the_pace_of_the_rounds_makes_no_difference():
+    # every second and third of four blocks: in A B, B A those of B
+    timer, blocks = FakeTimer(), count()
+
+    def block(step, number, *, prime):
+        slow = 1.05 if next(blocks) % 4 in (1, 2) else 1
+        return FakeTimer.block(timer, lambda: round(step() * slow), number, prime=prime)
+
+    timer.block = block
+    programs = [Program(name, lambda: 10_000_000, per_call=10_000_000) for name in "AB"]
+    loop.measure(programs, timer, 1.0, clock=timer.clock)
+    one, other = (program.rounds for program in programs)
+    assert stats.compare_rounds(one, other).verdict == "no difference visible"
 
 
 def test_a_single_program_has_no_uncounted_calls():

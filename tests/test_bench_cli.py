@@ -14,7 +14,6 @@ from conftest import run_cli
 from cnnscope import bench
 from cnnscope.bench import loop, machine, programs, timers
 from cnnscope.cli import bench as command
-from cnnscope.cli.progress import Line
 from cnnscope.errors import RequestError
 from cnnscope.records import BenchReport, Ceilings, TensorSpec
 from cnnscope.render import bench as renderer
@@ -679,27 +678,6 @@ def test_more_threads_than_cores_are_told_in_words(saved):
     warnings, text = with_warnings(saved[0], statistics=QUIET, settings={"threads": cores + 1})
     assert warnings == ("threads",)
     assert f"{cores + 1} threads on {units.plural(cores, 'core')}" in text
-
-
-# ---------------------------------------------------------------------------------- progress
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-def test_progress_is_shown_on_a_terminal_and_leaves_nothing(monkeypatch):
-    terminal, times = Terminal(), iter([1.0, 1.05, 1.2])
-    monkeypatch.setattr(sys, "stderr", terminal)
-    with Line(lambda: next(times)) as line:
-        for samples in (10, 20, 30):
-            line.show(loop.Progress("measuring resnet18, batch 8", samples, 3.2))
-    text = terminal.getvalue()
-    assert "measuring resnet18, batch 8: 10 samples, 3 s left" in text
-    assert "20 samples" not in text  # half a tenth of a second later
-    assert "30 samples" in text
-    assert text.endswith("\r\x1b[K")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ timed on a device (see `timers.py`).
 from __future__ import annotations
 
 import gc
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ _BLOCK_NS = 25_000_000  # long beside a timer's own cost, short beside a slow sp
 _MAX_BLOCK = 1000
 _ROUNDS_WANTED = 40
 _WARMUP_SHARE = 0.2
+_SEED = 20240229
 
 
 class Block(NamedTuple):
@@ -100,8 +102,10 @@ def measure(
 ) -> None:
     """Rounds until `seconds` for each program have passed and there are `MIN_ROUNDS` of them.
 
-    In every round each program runs one block; every other round goes through them backwards
-    (A B, B A, A B, ...), so that what drifts linearly hits all of them alike. With several, the
+    In every round each program runs one block. Of two rounds, the second goes through them
+    backwards (A B, B A), so that what drifts linearly hits all of them alike; with which of them
+    the first begins is drawn by lot, so that what comes and goes at the pace of the rounds does as
+    well (randomised blocks: Fisher 1926, The Arrangement of Field Experiments). With several, the
     first call of a block finds the caches full of another program's data and is not counted. A
     round that is interrupted is left out.
     """
@@ -120,17 +124,21 @@ def rounds(
     budget = int(seconds * 1e9) * len(programs)
     counts = [_count(p, seconds) for p in programs]
     order = list(range(len(programs)))
+    lot = random.Random(_SEED)  # noqa: S311  for chance, not for secrets
     prime = len(programs) > 1
     begin = clock()
     done = 0
     while done < MIN_ROUNDS or clock() - begin < budget:
+        if done % 2:
+            order.reverse()
+        else:
+            lot.shuffle(order)
         blocks: dict[int, Block] = {}
         for i in order:
             blocks[i] = timer.block(programs[i].step, counts[i], prime=prime)
         for i, block in blocks.items():
             programs[i].rounds.append(block.samples)
             programs[i].walls.append(block.wall)
-        order.reverse()
         done += 1
         report(_progress(programs, done, clock() - begin, budget))
 

@@ -77,10 +77,11 @@ def _all(format_: str, output: Path | None) -> int:
     total, made = checking.check_all(_SOURCE, store)
     found: list[checking.Made] = []
     try:
-        with progress("checking", total, at_once=True) as step:
+        with progress("checking") as update:
+            update(0, total)
             for one in made:
-                step(one[0])
                 found.append(one)
+                update(len(found), total, one[0])
     except KeyboardInterrupt:
         if store:
             out.note(

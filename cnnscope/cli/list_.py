@@ -104,14 +104,14 @@ def list_(
 def _listed(wanted: Wanted, store: Store | None) -> list[Listed]:
     """All lines, with a progress bar where they have to be made."""
     from cnnscope import catalogue
-    from cnnscope.cli.progress import progress
+    from cnnscope.cli.progress import PATIENCE, progress
 
     models = catalogue.names(wanted, store)
-    with progress("tracing", len(models)) as step:
-        listed = []
+    listed = []
+    with progress("tracing", PATIENCE) as update:
         for one in catalogue.cards(models, store):
-            step(one.name)
             listed.append(one)
+            update(len(listed), len(models), one.name)
     return listed
 
 

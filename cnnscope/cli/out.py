@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -140,21 +140,6 @@ def note(text: str) -> None:
 def watched() -> bool:
     """Whether a person sees what is written on stderr while it is written."""
     return sys.stderr is not None and sys.stderr.isatty()
-
-
-@contextmanager
-def progress(text: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr for something long, where stderr is a terminal; gone when it is done."""
-    if not watched():
-        yield lambda *_: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(file=sys.stderr)  # as it is now: while a model runs its prints go aside
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task(text, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _print(render: Callable[[int | None, bool], Text]) -> None:

@@ -12,47 +12,38 @@ from cnnscope.cli.out import watched
 from cnnscope.text import printable
 
 if TYPE_CHECKING:
-    from cnnscope.bench.loop import Progress
+    from rich.progress import Progress
 
-_PATIENCE = 0.5  # seconds before there is anything to show
+    from cnnscope.bench.loop import Progress as Standing
+
+PATIENCE = 0.5  # seconds that somebody waits without asking how long it will take
+
+Update = Callable[..., None]  # (done, total, name of what is done)
 
 
 @contextmanager
-def progress(title: str, total: int, *, at_once: bool = False) -> Iterator[Callable[[str], None]]:
-    """Call what is yielded with the name of each step that is done.
+def progress(title: str, patience: float = 0) -> Iterator[Update]:
+    """A bar, moved by calls of `update(done, total, name="")`; gone when all is done.
 
-    Nothing is shown (nor imported) for work that is done at once, and where nobody looks. Where the
-    first step takes long, the bar may be there `at_once`.
+    Nothing is shown (nor imported) where nobody looks, or for what is done before `patience` ends.
     """
     began = time.monotonic()
-    shown: list[Callable[[str], None]] = []
-    stop: list[Callable[[], None]] = []
-    done = 0
+    bars: list[Progress] = []
 
-    def show() -> None:
-        if not shown and watched():
-            update, end = _bar(title, total, done)
-            shown.append(update)
-            stop.append(end)
-
-    def step(name: str) -> None:
-        nonlocal done
-        if time.monotonic() - began > _PATIENCE:
-            show()
-        done += 1
-        for update in shown:
-            update(name)
+    def update(done: int, total: int, name: str = "") -> None:
+        if not bars and watched() and time.monotonic() - began >= patience:
+            bars.append(_bar(title))
+        for bar in bars:
+            bar.update(bar.task_ids[0], completed=done, total=total, name=name)
 
     try:
-        if at_once:
-            show()
-        yield step
+        yield update
     finally:
-        for end in stop:
-            end()
+        for bar in bars:
+            bar.stop()
 
 
-def _bar(title: str, total: int, done: int) -> tuple[Callable[[str], None], Callable[[], None]]:
+def _bar(title: str) -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
@@ -63,21 +54,21 @@ def _bar(title: str, total: int, done: int) -> tuple[Callable[[str], None], Call
         MofNCompleteColumn(),
         Remaining(),
         TextColumn("{task.fields[name]}"),
-        console=Console(file=sys.stderr),
+        console=Console(file=sys.stderr),  # as it is now: while a model runs its prints go aside
         transient=True,
     )
-    task = bar.add_task(title, total=total, completed=done, name="")
+    bar.add_task(title, total=None, name="")
     bar.start()
-    return lambda name: bar.update(task, advance=1, name=name), bar.stop
+    return bar
 
 
 class Line:
-    """How a measurement stands: a line on stderr, overwritten and removed; at a terminal only."""
+    """How a measurement stands: a line on stderr, overwritten and removed."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock, self.next = clock, 0.0
         self.shown = watched()
-        self.stream = sys.stderr  # as it is now: while a model runs its prints go aside
+        self.stream = sys.stderr  # likewise as it is now
 
     def __enter__(self) -> Self:
         return self
@@ -87,7 +78,7 @@ class Line:
             self.stream.write("\r\x1b[K")
             self.stream.flush()
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: Standing) -> None:
         """Write where things stand, ten times a second at most."""
         now = self.clock()
         measuring = progress.seconds_left >= 0

@@ -124,10 +124,11 @@ def rf(
 def _verify(trace: Trace, meta: _Built, asked: _Asked, format_: str, path: Path | None) -> int:
     from cnnscope import verify
     from cnnscope.cli import out
+    from cnnscope.cli.progress import progress
     from cnnscope.render import verify as rendered
 
-    with out.progress("measuring") as progress, meta as module:
-        report = verify.verify(trace, module, asked.layer, every=asked.every, progress=progress)
+    with progress("measuring") as update, meta as module:
+        report = verify.verify(trace, module, asked.layer, every=asked.every, progress=update)
     out.write_report(report, rendered, format_, path)
     return 0 if _holds(report) else 1
 
@@ -141,16 +142,17 @@ def _holds(report: VerifyReport) -> bool:
 def _effective(trace: Trace, real: _Built, asked: _Asked, format_: str, path: Path | None) -> None:
     from cnnscope import effective
     from cnnscope.cli import out
+    from cnnscope.cli.progress import progress
     from cnnscope.render import effective as rendered
     from cnnscope.rf import unit_report
 
     unit = None
     if asked.layer is not None:
         unit = unit_report(trace, asked.layer, asked.unit)
-    with out.progress("measuring") as progress, real as module:
+    with progress("measuring") as update, real as module:
         result = effective.effective(
             trace, module, asked.layer, unit=asked.unit, samples=asked.samples, seed=asked.seed,
-            progress=progress,
+            progress=update,
         )  # fmt: skip
     if asked.picture is not None and unit is not None:
         _draw(unit, asked, asked.picture, result.maps[0], result.report.layers[0].box)

@@ -25,6 +25,7 @@ MODEL, SIDE = "resnet18", 64
 SLOWDOWN = 0.10
 CHANNELS, COLUMNS = 128, 8
 TRIES = 8
+SAME, SLOWER = "no difference visible", "slower"
 
 
 class Longer(nn.Module):
@@ -86,12 +87,20 @@ def calibrated(seconds):
     return best, tried[best]
 
 
-def verdicts(request, runs, rows):
+def verdicts(request, runs, rows, right):
+    """How often each was given; one that is not right is printed with its interval."""
     found = Counter()
-    for _ in range(runs):
+    for run in range(runs):
         programs.RealModel = slower_second(rows)
         (comparison,) = bench.bench(request).comparisons
-        found[comparison.ratio.verdict] += 1
+        r = comparison.ratio
+        found[r.verdict] += 1
+        if r.verdict != right:
+            print(
+                f"  run {run}: {r.verdict}, x {r.ratio:.3f} "
+                f"({r.interval.low:.3f}-{r.interval.high:.3f}), noise floor {r.noise_floor:.3f}",
+                flush=True,
+            )
     return found
 
 
@@ -107,7 +116,7 @@ def main():
     request = bench.Request(
         (MODEL, MODEL), device="cpu", inputs=(str(SIDE),), seconds=options.seconds
     )
-    same = verdicts(request, options.runs, 0)
+    same = verdicts(request, options.runs, 0, SAME)
     print(f"the same model twice: {dict(same)}", flush=True)
     rows, r = calibrated(options.calibrate)
     print(
@@ -115,9 +124,9 @@ def main():
         f"({r.interval.low:.3f}-{r.interval.high:.3f})",
         flush=True,
     )
-    longer = verdicts(request, options.runs, rows)
+    longer = verdicts(request, options.runs, rows, SLOWER)
     print(f"with it and without: {dict(longer)}")
-    right, seen = same["no difference visible"], longer["slower"]
+    right, seen = same[SAME], longer[SLOWER]
     print(f"no difference in {right} of {options.runs} (wanted 95 %), ", end="")
     print(f"seen in {seen} of {options.runs} (wanted 90 %)")
     raise SystemExit(right < 0.95 * options.runs or seen < 0.9 * options.runs)
