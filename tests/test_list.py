@@ -187,3 +187,12 @@ def test_interrupted_filling_is_resumed(tmp_path, monkeypatch):
     left[0] = 1  # one of the two is there already
     assert run_cli(*command).out == both.out
     assert left[0] == 0
+
+
+def test_a_column_that_no_model_fills_is_left_out():
+    def headings(*listed):
+        (table,) = renderer.page(catalogue.report(listed, Wanted(), sort="", pareto=None)).tables
+        return [heading.title for heading in table.headings]
+
+    assert headings(*MODELS)[-1] == "top-1"
+    assert headings(MODELS[-1])[-1] == "input"

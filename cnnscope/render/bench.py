@@ -71,7 +71,7 @@ _SHOWN = 20  # layers; CSV and JSON have all of them
 
 def page(report: BenchReport) -> Page:
     """What a person reads."""
-    tables = [Table(_kept(_LATENCY, report), tuple(_latency(report)))]
+    tables = [Table(_LATENCY, tuple(map(_latency_cells, report.runs))).filled()]
     if report.comparisons:
         tables.append(Table(_COMPARED, tuple(_compared(report))))
     tables.append(_limits(report))
@@ -112,19 +112,6 @@ def _inputs(report: BenchReport) -> str:
 
 
 # --------------------------------------------------------------------------------- tables
-
-
-def _kept(headings: tuple[Heading, ...], report: BenchReport) -> tuple[Heading, ...]:
-    """Without the columns that are empty throughout."""
-    rows = [_latency_cells(run) for run in report.runs]
-    return tuple(h for i, h in enumerate(headings) if any(row[i] for row in rows))
-
-
-def _latency(report: BenchReport) -> Iterator[tuple[str, ...]]:
-    rows = [_latency_cells(run) for run in report.runs]
-    used = [i for i in range(len(_LATENCY)) if any(row[i] for row in rows)]
-    for row in rows:
-        yield tuple(row[i] for i in used)
 
 
 def _latency_cells(run: BenchRun) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ def page(report: ListReport) -> Page:
     count = units.plural(len(report.models), "model")
     order = f"largest {report.sort} first" if report.sort else "by family"
     table = Table(tuple(headings), tuple(_rows(report)), tuple(map(_style, report.models)))
-    return Page(count, order, (table,), tuple(_below(report)))
+    return Page(count, order, (table.filled(),), tuple(_below(report)))
 
 
 def _rows(report: ListReport) -> list[tuple[str, ...]]:

@@ -44,6 +44,14 @@ class Table(NamedTuple):
     repeat: int = 0
     gaps: frozenset[int] = frozenset()
 
+    def filled(self) -> Table:
+        """Without the columns that are empty throughout."""
+        kept = [i for i in range(len(self.headings)) if any(row[i] for row in self.rows)]
+        return self._replace(
+            headings=tuple(self.headings[i] for i in kept),
+            rows=tuple(tuple(row[i] for i in kept) for row in self.rows),
+        )
+
 
 class Page(NamedTuple):
     """What a report looks like: name and header above, tables, and titled sentences below."""
