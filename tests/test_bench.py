@@ -20,7 +20,7 @@ from cnnscope.errors import RequestError
 from cnnscope.records import BenchSettings, Ceilings
 
 SECOND = 1_000_000_000
-SETTINGS = BenchSettings("cpu")
+SETTINGS, TRAINING = BenchSettings("cpu"), BenchSettings("cpu", mode="train")
 
 
 def noise(size, phi, spread, seed):
@@ -84,6 +84,18 @@ def test_too_few_samples_have_no_interval():
     assert stats.describe([5, 4, 3, 2, 1]).interval is None
     assert stats.describe([6, 5, 4, 3, 2, 1]).interval is not None
     assert stats.describe([7]).median_ns == 7
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.9])
+def test_very_many_samples_have_the_interval_that_drawing_gives(monkeypatch, phi):
+    samples = (1e5 * np.exp(noise(30_000, phi, 0.1, seed=6))).astype(int)
+    block = stats.block_length(samples > np.median(samples))
+    told = stats.median_interval(samples, block)
+    monkeypatch.setattr(stats, "_MANY", len(samples))
+    drawn = stats.median_interval(samples, block)
+    assert told.high - told.low == pytest.approx(drawn.high - drawn.low, rel=0.15)
+    assert told.low == pytest.approx(drawn.low, rel=0.001)
+    assert told.high == pytest.approx(drawn.high, rel=0.001)
 
 
 def test_an_interval_of_times_is_never_below_zero():
@@ -406,9 +418,11 @@ def model_on(cuda, kernels, enqueue, duration):
 def test_events_time_the_device_where_it_is_the_slower():
     # 10 kernels of 100 us, enqueued in 10 us each: the device needs 1 ms, the host 0.1 ms
     cuda = FakeCuda()
-    block = CudaTimer(cuda, cuda.clock).block(model_on(cuda, 10, 10_000, 100_000), 20, prime=False)
-    assert block.samples == [1_000_000] * 20
-    assert block.wall / 20 == pytest.approx(1_000_000, rel=0.06)
+    step = model_on(cuda, 10, 10_000, 100_000)
+    for count_ in (1, 2, 20):
+        block = CudaTimer(cuda, cuda.clock).block(step, count_, prime=False)
+        assert block.samples == [1_000_000] * count_
+        assert block.wall / count_ == pytest.approx(1_000_000, rel=0.01)
 
 
 def test_the_first_call_after_a_synchronisation_is_not_charged_for_the_launch():
@@ -538,9 +552,16 @@ def test_bytes_of_fused_code_are_not_known(small):
 def test_memory_needed_for_inference_and_for_training(small):
     weights = (216 + 8 + 5120 + 10) * 4
     # inference: input, the output of conv (relu works in place) and that of head at once
-    assert work.needed_bytes(small, train=False) == weights + (192 + 512 + 10) * 4
+    assert work.needed_bytes(small, SETTINGS) == weights + (192 + 512 + 10) * 4
     # training: weights, gradients and momentum; the peak is more than what backward reads
-    assert work.needed_bytes(small, train=True) == 3 * weights + (192 + 512 + 10) * 4
+    assert work.needed_bytes(small, TRAINING) == 3 * weights + (192 + 512 + 10) * 4
+
+
+def test_autocast_may_halve_activations_and_a_compiler_do_without_them(small):
+    weights, image, rest = (216 + 8 + 5120 + 10) * 4, 192 * 4, (512 + 10) * 4
+    half = BenchSettings("cpu", amp="bfloat16")
+    assert work.needed_bytes(small, half) == weights + image + rest // 2
+    assert work.needed_bytes(small, BenchSettings("cpu", compile="default")) == weights + image
 
 
 def test_training_keeps_what_backward_reads():
@@ -549,8 +570,8 @@ def test_training_keeps_what_backward_reads():
     weights = 4 * 16 * 16 * 4
     # at the peak of inference the input, one layer's input and its output are alive; for backward
     # the inputs of all four layers are kept: 4 * 2 * 16 numbers
-    assert work.needed_bytes(trace, train=False) == weights + 3 * 2 * 16 * 4
-    assert work.needed_bytes(trace, train=True) == 3 * weights + 4 * 2 * 16 * 4
+    assert work.needed_bytes(trace, SETTINGS) == weights + 3 * 2 * 16 * 4
+    assert work.needed_bytes(trace, TRAINING) == 3 * weights + 4 * 2 * 16 * 4
 
 
 def test_models_that_run_in_turns_do_not_need_their_activations_at_once(small):
@@ -560,14 +581,14 @@ def test_models_that_run_in_turns_do_not_need_their_activations_at_once(small):
     inputs = (192 + 2 * 16) * 4
     # beside its input, small holds 512 + 10 numbers at its peak, and the other one 2 * 2 * 16
     both = one_weights + other_weights + inputs + (512 + 10) * 4
-    assert work.needed_together([small, other], 0, train=False) == both
-    assert work.needed_together([other, small], 0, train=False) == both
+    assert work.needed_together([small, other], 0, SETTINGS) == both
+    assert work.needed_together([other, small], 0, SETTINGS) == both
     # built already: the weights of the first, then of both
-    assert work.needed_together([small, other], 1, train=False) == both - one_weights
-    assert work.needed_together([small, other], 2, train=False) == inputs + (512 + 10) * 4
+    assert work.needed_together([small, other], 1, SETTINGS) == both - one_weights
+    assert work.needed_together([small, other], 2, SETTINGS) == inputs + (512 + 10) * 4
     # gradients and momentum of both stay from turn to turn
     trained = both + 2 * (one_weights + other_weights)
-    assert work.needed_together([small, other], 0, train=True) == trained
+    assert work.needed_together([small, other], 0, TRAINING) == trained
 
 
 def test_roofline_takes_the_longer_side():

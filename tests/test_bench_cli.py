@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import sys
+from contextlib import nullcontext
 from itertools import count
 
 import msgspec
@@ -12,7 +13,7 @@ import torch
 from conftest import run_cli
 
 from cnnscope import bench
-from cnnscope.bench import loop, machine, programs, timers
+from cnnscope.bench import compare, layers, loop, machine, programs, timers
 from cnnscope.cli import bench as command
 from cnnscope.errors import RequestError
 from cnnscope.records import BenchReport, Ceilings, TensorSpec
@@ -379,6 +380,78 @@ def test_slower_than_allowed_is_exit_code_1(monkeypatch, saved, before, code, ve
     assert verdict in result.out
 
 
+def beside(saved, label):
+    """The saved run, and as many samples of the same under another name, twice as slow."""
+    report = report_of(saved[0])
+    (run,) = report.runs
+    slow = [[2 * ns for ns in samples] for samples in run.samples_ns]
+    other = msgspec.structs.replace(run, label=label, samples_ns=slow)
+    runs = (run, other)
+    return msgspec.structs.replace(report, runs=runs, comparisons=compare.interleaved(runs))
+
+
+def test_two_models_may_differ_where_a_saved_run_is_the_bar(saved):
+    two = beside(saved, "other")
+    assert bench.too_slow(two, 0.05)  # than the first model, where that is all there is
+    assert not bench.too_slow(bench.with_saved(two, two, "run.json"), 0.05)
+
+
+def test_a_run_that_the_saved_one_lacks_is_named(saved):
+    report = bench.with_saved(beside(saved, "other"), beside(saved, "third"), "run.json")
+    assert [c.other for c in report.comparisons if not c.interleaved] == [MODEL]
+    assert report.notes == ("other at batch 1 is not in run.json: it is not compared with it",)
+
+
+@pytest.mark.parametrize(
+    ("models", "batches", "refused"),
+    [
+        (("alexnet",), (), False),  # one and one: whatever they are
+        (("alexnet",), (1, 2), True),
+        (("alexnet", "vgg11"), (), True),
+        ((MODEL, "vgg11"), (), False),
+        ((MODEL, "vgg11"), (8,), True),
+        ((MODEL,), (8, 1), False),
+    ],
+)
+def test_a_saved_run_of_something_else_is_refused_before_any_work(saved, models, batches, refused):
+    request = bench.Request(models, batches=batches)
+    context = pytest.raises(RequestError, match="none of these") if refused else nullcontext()
+    with context:
+        bench.check_saved(request, report_of(saved[0]), "run.json")
+
+
+def test_what_was_measured_is_kept_even_if_nothing_was_like_it(saved, tmp_path):
+    # the batch follows from the input, and is known when the model is traced
+    kept = tmp_path / "kept.json"
+    arguments = ("--input", "2x3x32x32", "--against", str(saved[0]), "--save", str(kept))
+    message = error_of(MODEL, "squeezenet1_0", *SHORT[:2], *SHORT[4:], *arguments)
+    assert "none of these runs is in it" in message
+    assert [run.batch for run in report_of(kept).runs] == [2, 2]
+
+
+@pytest.mark.parametrize("samples", [[], [[]], [[0]]])
+def test_a_saved_run_without_times_is_refused(saved, samples):
+    data = json.loads(saved[0].read_text())
+    data["runs"][0]["samples_ns"] = samples
+    with pytest.raises(RequestError, match="without samples, or one of 0 ns"):
+        compare.read(json.dumps(data).encode(), "run.json")
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_narrow_terminal_keeps_the_verdict_and_the_names(saved, width):
+    other = beside(saved, "other")
+    report = bench.with_saved(other, other, "run.json")
+    text = page.text(renderer.page(report), width).plain
+    assert text.count("no difference visible") == 2
+    assert text.count(f"\n{MODEL} ") == 3
+    assert ("run.json: squee" in text) == (width == 80)
+
+
+def test_large_ratios_have_four_digits():
+    ratios = (0.3741, 9.9994, 40.1461, 128.54, 40961.879)
+    assert list(map(units.ratio, ratios)) == ["0.374", "9.999", "40.15", "128.5", "40962"]
+
+
 def test_what_is_not_alike_is_named(saved):
     data = json.loads(saved[0].read_text())
     data["runs"][0]["settings"]["dtype"] = "bfloat16"
@@ -463,6 +536,29 @@ def test_a_sweep_stops_where_memory_ends_and_keeps_what_it_has(monkeypatch, erro
     assert note == f"stopped at batch 3: {MODEL}: cpu ran out of memory"
 
 
+@pytest.mark.parametrize(("batches", "at"), [((), ""), (("--batch-size", "1,2"), "batch 1: ")])
+def test_rounds_are_kept_where_memory_ends_after_them(monkeypatch, batches, at):
+    def full(*_):
+        raise CPU_FULL
+
+    monkeypatch.setattr(layers, "time_layers", full)
+    data = bench_json(MODEL, *SHORT, "--per-layer", *batches)
+    assert len(data["runs"]) == 1
+    (note,) = data["notes"]
+    assert note == f"{at}what follows the rounds is left out: {MODEL}: cpu ran out of memory"
+
+
+def test_memory_of_a_model_is_its_own_whatever_is_built_beside_it():
+    def new(run):
+        return run["memory"]["resident"] - run["memory"]["resident_before"]
+
+    # 1.2 million parameters, and 61 million of 233 MiB beside them
+    data = bench_json(MODEL, "alexnet", "--device", "cpu", "--input", "64", "--seconds", "0.05")
+    assert [run["label"] for run in data["runs"]] == [MODEL, "alexnet"]
+    assert new(data["runs"][0]) < 100 * 2**20
+    assert new(data["runs"][1]) > 200 * 2**20
+
+
 def error_of(*arguments, code=2):
     result = run_cli("bench", *arguments)
     assert result.code == code, result
@@ -512,6 +608,7 @@ def test_a_model_larger_than_memory_is_never_allocated(monkeypatch):
         (("--fail-if-slower", "5%"), "slower than what?"),
         (("--against", "no-such-file.json"), "cannot be read"),
         (("--save", "no-such-folder/run.json"), "--save no-such-folder/run.json: there is no"),
+        (("--save", "a.json", "--output", "./a.json"), "--save and --output are one file"),
     ],
 )
 def test_a_wrong_request_is_one_message_before_any_work(monkeypatch, arguments, part):
@@ -568,6 +665,14 @@ class Long(Small):
     def forward(self, x):
         return super().forward(super().forward(x)[:, :3])
 
+class Bare(torch.nn.Module):
+    def forward(self, x):
+        return x + 1
+
+class Frozen(Small):
+    def forward(self, x):
+        return self.conv(x).detach()
+
 class Quits(Small):
     def forward(self, x):
         if not x.is_meta:
@@ -590,6 +695,16 @@ def test_networks_of_a_file_are_compared_and_their_prints_stay_out_of_the_report
     assert all(run["source"]["arguments"] == {"width": "3"} for run in data["runs"])
     assert "neighbour" not in sys.modules
     assert str(own.parent) not in sys.path
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"), [("Bare", "no parameters to train"), ("Frozen", "nothing to train")]
+)
+def test_what_cannot_be_trained_is_one_message(own, kind, part):
+    message = error_of(f"{own}:{kind}", *SHORT, "--mode", "train", code=3)
+    assert message.startswith(f"{own}:{kind}: ")
+    assert part in message
+    assert message.endswith("use --mode forward")
 
 
 def test_a_forward_that_exits_is_one_message(own):

@@ -138,7 +138,26 @@ def with_saved(report: BenchReport, saved: BenchReport, name: str) -> BenchRepor
         RequestError: the two have nothing in common.
     """
     found = compare.against(report, saved, name)
-    return replace(report, comparisons=(*report.comparisons, *found))
+    compared = {c.run for c in found}
+    notes = [
+        f"{run.label} at batch {run.batch} is not in {printable(name)}: it is not compared with it"
+        for index, run in enumerate(report.runs)
+        if index not in compared
+    ]
+    return replace(
+        report,
+        comparisons=(*report.comparisons, *found),
+        notes=(*report.notes, *notes),
+    )
+
+
+def check_saved(request: Request, saved: BenchReport, name: str) -> None:
+    """Refuse a saved run with which nothing will be in common, before anything is measured.
+
+    Raises:
+        RequestError: nothing will be.
+    """
+    compare.expect(_labels(request.models), request.batches, saved, name)
 
 
 def too_slow(report: BenchReport, limit: float) -> bool:
@@ -189,15 +208,22 @@ class _Bench:
         from cnnscope.bench.programs import OutOfMemory
 
         for batch in self.request.batches or (None,):
+            before = len(self.runs)
+            at = f"batch {batch}: " if batch is not None else ""
             try:
                 self._batch(batch)
             except OutOfMemory as error:
                 if not self.runs:
-                    at = f"batch {batch}: " if batch is not None else ""
                     raise RequestError(
                         f"{at}{error}; use a smaller {self.request.smaller}"
                     ) from error
-                self.notes.append(f"stopped at batch {batch}: {error}")
+                measured = len(self.runs) > before
+                what = (
+                    f"{at}what follows the rounds is left out"
+                    if measured
+                    else f"stopped at {at[:-2]}"
+                )
+                self.notes.append(f"{what}: {error}")
                 return
             if self.interrupted:
                 return
@@ -349,7 +375,7 @@ class _Bench:
 
         free = machine.free_memory(self.device)
         built = len(self.models)  # their weights are there already, and not free
-        needed = work.needed_together(traces, built, train=self.settings.mode == "train")
+        needed = work.needed_together(traces, built, self.settings)
         if free is not None and needed > free:
             need = "needs" if len(traces) == 1 else "need"
             raise OutOfMemory(

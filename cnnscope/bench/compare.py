@@ -36,7 +36,7 @@ def interleaved(runs: Sequence[BenchRun]) -> tuple[Comparison, ...]:
 def against(report: BenchReport, saved: BenchReport, name: str) -> tuple[Comparison, ...]:
     """Each run against the saved one of the same model and batch.
 
-    Where either has a single run, that one is compared, whatever it is.
+    Where both have a single run, these are compared, whatever they are.
 
     Raises:
         RequestError: no run has its like.
@@ -50,9 +50,32 @@ def against(report: BenchReport, saved: BenchReport, name: str) -> tuple[Compari
             label = f"{name}: {base.label}"
             found.append(Comparison(label, run.label, index, False, ratio, differences))
     if not found:
-        there = ", ".join(f"{r.label} at batch {r.batch}" for r in saved.runs) or "nothing"
-        raise RequestError(f"--against {name}: none of these runs is in it; it has {there}")
+        raise _strangers(saved, name)
     return tuple(found)
+
+
+def expect(labels: Sequence[str], batches: Sequence[int], saved: BenchReport, name: str) -> None:
+    """Refuse what `against` would, as far as that can be told before anything is measured.
+
+    Args:
+        labels: of the models that are to be measured.
+        batches: at which; none where they follow from the input.
+        saved: with what.
+        name: of its file.
+
+    Raises:
+        RequestError: no run will have its like.
+    """
+    alone = len(labels) == len(saved.runs) == 1 and len(batches) < 2
+    if not alone and not any(
+        run.label in labels and (not batches or run.batch in batches) for run in saved.runs
+    ):
+        raise _strangers(saved, name)
+
+
+def _strangers(saved: BenchReport, name: str) -> RequestError:
+    there = ", ".join(f"{r.label} at batch {r.batch}" for r in saved.runs) or "nothing"
+    return RequestError(f"--against {name}: none of these runs is in it; it has {there}")
 
 
 def read(data: bytes, name: str) -> BenchReport:
@@ -68,6 +91,8 @@ def read(data: bytes, name: str) -> BenchReport:
         raise RequestError(
             f"--against {name}: not a run that cnnscope bench --save wrote ({reason})"
         ) from error
+    if not all(ns > 0 for run in report.runs for ns in _flat(run) or (0,)):
+        raise RequestError(f"--against {name}: has a run without samples, or one of 0 ns")
     if report.schema_version != REPORT_SCHEMA:
         raise RequestError(
             f"--against {name}: written by another version of cnnscope (schema "
@@ -77,8 +102,14 @@ def read(data: bytes, name: str) -> BenchReport:
 
 
 def too_slow(comparisons: Sequence[Comparison], limit: float) -> bool:
-    """Whether any run is slower than its base beyond doubt, and by more than `limit` (0.05)."""
-    return any(c.ratio.verdict == "slower" and c.ratio.ratio > 1 + limit for c in comparisons)
+    """Whether any run is slower than its base beyond doubt, and its ratio above 1 + `limit`.
+
+    Where there are comparisons with a saved run, these alone count: two models differ anyway.
+    """
+    saved = [c for c in comparisons if not c.interleaved]
+    return any(
+        c.ratio.verdict == "slower" and c.ratio.ratio > 1 + limit for c in saved or comparisons
+    )
 
 
 def _like(run: BenchRun, runs: Sequence[BenchRun], saved: Sequence[BenchRun]) -> BenchRun | None:

@@ -42,8 +42,7 @@ class RealModel:
         import torch
 
         self.spec, self.settings, self.device = spec, settings, device
-        self.resident_before = machine.resident(reset=True)
-        before = self._allocated()
+        before = self._held()
         dtype = None if settings.dtype == "float32" else settings.dtype
         self.model: nn.Module
         self.close: Callable[[], None]
@@ -66,7 +65,7 @@ class RealModel:
             self.called: Any = self.model
             if settings.compile:
                 self.called = torch.compile(self.model, mode=settings.compile, dynamic=False)
-        self.weights = self._allocated() - before
+        self.weights = self._held() - before
 
     def program(self, name: str, trace: Trace, timer: Timer, seconds: float) -> Prepared:
         """Inputs for a trace's batch, the first call, and the warm-up.
@@ -76,8 +75,7 @@ class RealModel:
             RequestError: the device or the mode does not suit the model.
             ModelError: the model failed.
         """
-        before = self._allocated(reset=True)
-        machine.resident(reset=True)
+        before = self._held()
         with translated(self.spec, self.settings):
             inputs = self._inputs(trace)
             program = Program(name, self._step(inputs))
@@ -136,7 +134,9 @@ class RealModel:
         """
         import torch
 
-        called, autocast = self.called, self._autocast()
+        called, autocast, name = self.called, self._autocast(), printable(self.spec)
+        if not any(p.requires_grad for p in self.model.parameters()):
+            raise ModelError(f"{name}: no parameters to train; use --mode forward")
         optimizer = torch.optim.SGD(self.model.parameters(), lr=0.0, momentum=MOMENTUM)
         scaler = None
         if self.settings.amp == "float16":
@@ -145,7 +145,7 @@ class RealModel:
         def step() -> None:
             optimizer.zero_grad(set_to_none=True)
             with autocast():
-                loss = _loss(called(*inputs))
+                loss = _loss(called(*inputs), name)
             if scaler is None:
                 loss.backward()
                 optimizer.step()
@@ -167,13 +167,13 @@ class RealModel:
 
     # -- memory
 
-    def _allocated(self, *, reset: bool = False) -> int:
+    def _held(self) -> int:
+        """Bytes that are held now; from here on, the most is looked for anew."""
         import torch
 
         if self.device.type != "cuda":
-            return 0
-        if reset:
-            torch.cuda.reset_peak_memory_stats(self.device)
+            return machine.resident(reset=True)
+        torch.cuda.reset_peak_memory_stats(self.device)
         return torch.cuda.memory_allocated(self.device)
 
     def _memory(self, before: int) -> BenchMemory:
@@ -184,7 +184,8 @@ class RealModel:
                 allocated=torch.cuda.max_memory_allocated(self.device) - before + self.weights,
                 reserved=torch.cuda.max_memory_reserved(self.device),
             )
-        return BenchMemory(resident=machine.resident(), resident_before=self.resident_before)
+        # as if it were alone: without what other models that were built meanwhile hold
+        return BenchMemory(resident=machine.resident(), resident_before=before - self.weights)
 
 
 class Prepared:
@@ -228,13 +229,15 @@ def _to_channels_last(model: nn.Module) -> None:
                 parameter.data = parameter.data.contiguous(memory_format=chosen)
 
 
-def _loss(output: Any) -> Any:
+def _loss(output: Any, name: str) -> Any:
     """The sum of the means of all outputs that have a gradient."""
     from cnnscope.tracer import tensors_in
 
     means = [t.float().mean() for t in tensors_in(output) if t.requires_grad]
     if not means:
-        raise ModelError("no output has a gradient: there is nothing to train; use --mode forward")
+        raise ModelError(
+            f"{name}: no output has a gradient, there is nothing to train; use --mode forward"
+        )
     return sum(means[1:], means[0])
 
 

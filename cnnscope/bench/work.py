@@ -29,21 +29,22 @@ def work(trace: Trace, settings: BenchSettings) -> Work:
         nbytes=None if settings.amp or settings.compile else sum_bytes(trace, trace.ops),
         params=params.total(trace),
         param_bytes=params.nbytes(trace),
-        needed_bytes=needed_bytes(trace, train=settings.mode == "train"),
+        needed_bytes=needed_bytes(trace, settings),
     )
 
 
-def needed_bytes(trace: Trace, *, train: bool) -> int:
+def needed_bytes(trace: Trace, settings: BenchSettings) -> int:
     """Memory that an iteration cannot do without; a lower bound, for it leaves out scratch space.
 
     Inference: weights and the peak of the activations. Training: gradients and momentum beside
     the weights, and the inputs of all convolutions and matrix products, which backward multiplies
-    with the gradients of their outputs.
+    with the gradients of their outputs. Autocast halves activations at the most; a compiler may
+    do without any.
     """
-    return needed_together([trace], 0, train=train)
+    return needed_together([trace], 0, settings)
 
 
-def needed_together(traces: Sequence[Trace], built: int, *, train: bool) -> int:
+def needed_together(traces: Sequence[Trace], built: int, settings: BenchSettings) -> int:
     """The same for models that are all in memory and run in turns.
 
     All keep their weights, gradients and momentum, and their input; only one at a time has
@@ -52,13 +53,18 @@ def needed_together(traces: Sequence[Trace], built: int, *, train: bool) -> int:
     Args:
         traces: of all of them.
         built: of how many, from the first on, the weights are in memory already.
-        train: whether a backward pass and a step follow.
+        settings: whether a backward pass and a step follow, and what changes the operations.
     """
+    train = settings.mode == "train"
     weights = sum(map(_weight_bytes, traces[built:]))
     trained = (1 + _MOMENTUM) * sum(map(_trainable_bytes, traces)) if train else 0
     inputs = list(map(memory.input_bytes, traces))
     running = [_running_bytes(trace, train=train) for trace in traces]
     most = max(n - own for n, own in zip(running, inputs, strict=True))
+    if settings.amp:
+        most //= 2
+    if settings.compile:
+        most = 0
     return weights + trained + sum(inputs) + most
 
 

@@ -98,7 +98,7 @@ def bench(
         typer.Option(
             "--fail-if-slower",
             metavar="P%",
-            help="Exit with 1 if a comparison is slower by more than this, beyond doubt.",
+            help="Exit with 1 if slower by more than this, and beyond doubt slower.",
         ),
     ] = None,
     format_: options.FormatOption = options.Format.TABLE,
@@ -117,6 +117,8 @@ def bench(
     limit = _limit(fail_if_slower, compared=against is not None or len(models) > 1)
     for path, option in ((output, "--output"), (save, "--save")):
         out.check_writable(path, option)
+    if save is not None and output is not None and save.absolute() == output.absolute():
+        raise RequestError("--save and --output are one file; name two")
 
     from cnnscope import bench as question
     from cnnscope.render import bench as renderer
@@ -140,12 +142,16 @@ def bench(
     )
     question.check(request)
     saved = _saved(against)
+    if saved is not None:
+        question.check_saved(request, saved, str(against))
     with Line() as line:
         report = question.bench(request, line.show)
-    if saved is not None and against is not None:
-        report = question.with_saved(report, saved, str(against))
-    if save is not None:
-        out.write(renderer.to_json(report), save, "--save")
+    try:
+        if saved is not None:
+            report = question.with_saved(report, saved, str(against))
+    finally:  # what was measured is kept, even if it has nothing in common with the saved run
+        if save is not None:
+            out.write(renderer.to_json(report), save, "--save")
     out.write_report(report, renderer, format_.value, output)
     if report.interrupted:
         return 130

@@ -20,7 +20,7 @@ from cnnscope.render import data, units
 from cnnscope.render.page import Heading, Page, Table
 
 _LATENCY = (
-    Heading("model", left=True, least=12),
+    Heading("model", left=True, least=16),
     Heading("batch"),
     Heading("median"),
     Heading("95 % interval", drop=1),
@@ -35,16 +35,16 @@ _LATENCY = (
     Heading("fast to slow", left=True, drop=9),
 )
 _COMPARED = (
-    Heading("compared", left=True, least=12),
-    Heading("batch"),
-    Heading("with", left=True, least=12),
+    Heading("compared", left=True, least=16),
+    Heading("batch", drop=3),
+    Heading("with", left=True, least=16, keep="start", drop=1),  # a file's name comes first
     Heading("time"),
-    Heading("95 % interval"),
-    Heading("noise floor", drop=1),
+    Heading("95 % interval", drop=2),
+    Heading("noise floor", drop=4),
     Heading("verdict", left=True),
 )
 _LIMITS = (
-    Heading("model", left=True, least=12),
+    Heading("model", left=True, least=16),
     Heading("batch"),
     Heading("MACs"),
     Heading("arithmetic"),
@@ -227,7 +227,7 @@ def _sentences(report: BenchReport) -> list[tuple[str, str]]:
     lines += [("machine", machine(report.environment, report.runs[0]))]
     lines += [("differs", text) for text in _differences(report.comparisons)]
     if report.runs[0].settings.mode == "train":
-        lines.append(("note", "MACs are the forward's; backward is not counted"))
+        lines.append(("note", "MACs and bytes are the forward's; backward is not counted"))
     return lines + [("note", note) for note in report.notes]
 
 
@@ -247,7 +247,7 @@ def _named(run: BenchRun, report: BenchReport) -> str:
 
 REMEDIES = {
     "launch-bound": "use a larger batch or --compile reduce-overhead",
-    "threads": "use --threads",
+    "threads": "use --threads {cores}",
 }
 
 
@@ -258,7 +258,7 @@ def warnings(run: BenchRun, report: BenchReport, remedies: Mapping[str, str]) ->
     if "threads" in run.warnings and run is report.runs[0]:
         yield (
             f"{threads} on {_cores(report.environment)}: threads that wait for a core make times "
-            f"long and unsteady; {remedies['threads']}"
+            f"long and unsteady; {remedies['threads'].format(cores=report.environment.cores)}"
         )
     if "busy" in run.warnings and run.waited is not None and _first_of_batch(run, report):
         yield (
@@ -273,7 +273,8 @@ def warnings(run: BenchRun, report: BenchReport, remedies: Mapping[str, str]) ->
     if "outliers" in run.warnings:
         yield (
             f"{name} is unstable: {units.integer(s.outliers)} of {units.integer(s.count)} samples "
-            "are far slower than the rest; something else is running"
+            f"{'is' if s.outliers == 1 else 'are'} far slower than the rest; something else is "
+            "running"
         )
     if "launch-bound" in run.warnings and run.launch:
         yield (

@@ -83,7 +83,9 @@ def text(page: Page, width: int | None = None, *, ascii_only: bool = False) -> T
         shown.append("\n")
     sentences(shown, page.below, width)
     if dropped:
-        shown.append(f"{cut('too narrow for ' + ', '.join(dropped), width)}\n", "dim")
+        shown.append(
+            f"{cut('too narrow for ' + ', '.join(dict.fromkeys(dropped)), width)}\n", "dim"
+        )
     return plain(shown) if ascii_only else shown
 
 

@@ -235,8 +235,9 @@ def change(fraction: float) -> str:
 
 
 def ratio(value: float) -> str:
-    """1.103."""
-    return f"{value:.3f}"
+    """1.103; from 10 on four digits: 40.15."""
+    whole = len(str(int(value)))
+    return f"{value:.{max(4 - whole, 0)}f}"
 
 
 def sparkline(counts: Sequence[int]) -> str:
