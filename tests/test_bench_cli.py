@@ -16,7 +16,7 @@ from cnnscope import bench
 from cnnscope.bench import compare, layers, loop, machine, programs, timers
 from cnnscope.cli import bench as command
 from cnnscope.errors import RequestError
-from cnnscope.records import BenchReport, Ceilings, TensorSpec
+from cnnscope.records import BenchReport, Ceilings, Comparison, Interval, Ratio, TensorSpec
 from cnnscope.render import bench as renderer
 from cnnscope.render import page, units
 
@@ -445,6 +445,22 @@ def test_a_narrow_terminal_keeps_the_verdict_and_the_names(saved, width):
     assert text.count("no difference visible") == 2
     assert text.count(f"\n{MODEL} ") == 3
     assert ("run.json: squee" in text) == (width == 80)
+
+
+def test_a_difference_that_the_noise_hides_is_told_in_words(saved):
+    def told(low, high, floor, verdict):
+        ratio = Ratio((low + high) / 2, Interval(low, high, 0.95), floor, verdict)
+        comparison = Comparison("run.json: a", "a", 0, False, ratio)
+        report = msgspec.structs.replace(report_of(saved[0]), comparisons=(comparison,))
+        return [text for kind, text in renderer.page(report).below if "noise" in text]
+
+    (text,) = told(0.67, 0.84, 0.386, "no difference visible")
+    assert text == (
+        "a with run.json: a: differences of less than 38.6 %, the noise floor, cannot be told from "
+        "noise here"
+    )
+    assert not told(0.97, 1.02, 0.386, "no difference visible")
+    assert not told(0.67, 0.84, 0.01, "faster")
 
 
 def test_large_ratios_have_four_digits():

@@ -220,6 +220,7 @@ def _layer_cells(layer: LayerTime, total: float) -> tuple[str, ...]:
 def _sentences(report: BenchReport) -> list[tuple[str, str]]:
     lines = [("!", "interrupted: this is what had been measured")] if report.interrupted else []
     lines += [("!", warning) for run in report.runs for warning in warnings(run, report, REMEDIES)]
+    lines += [("!", text) for text in _hidden(report.comparisons)]
     lines += [("first call", ", ".join(_first_call(run, report) for run in report.runs))]
     lines += [("layers", _sum_of_layers(run, report)) for run in report.runs if run.layers]
     lines += [("ceilings", text) for text in _ceilings(report)]
@@ -229,6 +230,18 @@ def _sentences(report: BenchReport) -> list[tuple[str, str]]:
     if report.runs[0].settings.mode == "train":
         lines.append(("note", "MACs and bytes are the forward's; backward is not counted"))
     return lines + [("note", note) for note in report.notes]
+
+
+def _hidden(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """Where an interval shows a difference, and the noise floor is why the verdict does not."""
+    for c in comparisons:
+        r = c.ratio
+        apart = not r.interval.low <= 1 <= r.interval.high
+        if apart and r.verdict == "no difference visible":
+            yield (
+                f"{c.other} with {c.base}: differences of less than "
+                f"{units.share(r.noise_floor)}, the noise floor, cannot be told from noise here"
+            )
 
 
 def _first_of_batch(run: BenchRun, report: BenchReport) -> bool:
