@@ -844,6 +844,11 @@ class Environment(msgspec.Struct, frozen=True):
     cudnn_deterministic: bool
     mkldnn: bool
 
+    @property
+    def capacity(self) -> float:
+        """Cores' worth of time that the process can have."""
+        return min(self.cores, self.quota or self.cores)
+
 
 class Ceilings(msgspec.Struct, frozen=True):
     """What this machine reached in this run: a large matrix product, a large copy."""
@@ -872,7 +877,7 @@ class BenchMemory(msgspec.Struct, frozen=True):
     allocated: int | None = None  # CUDA: by tensors of this model
     reserved: int | None = None  # CUDA: by torch from the driver, for all models
     resident: int | None = None  # otherwise: the whole process
-    resident_before: int | None = None
+    resident_before: int | None = None  # what of it this model had no part in
 
 
 class Launch(msgspec.Struct, frozen=True):

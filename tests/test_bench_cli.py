@@ -381,12 +381,13 @@ def test_slower_than_allowed_is_exit_code_1(monkeypatch, saved, before, code, ve
 
 
 def beside(saved, label):
-    """The saved run, and as many samples of the same under another name, twice as slow."""
+    """The saved run as a steady one, and the same under another name, twice as slow."""
     report = report_of(saved[0])
     (run,) = report.runs
-    slow = [[2 * ns for ns in samples] for samples in run.samples_ns]
-    other = msgspec.structs.replace(run, label=label, samples_ns=slow)
-    runs = (run, other)
+    runs = tuple(
+        msgspec.structs.replace(run, label=name, samples_ns=((ns,),) * 20)
+        for name, ns in ((run.label, STEADY), (label, 2 * STEADY))
+    )
     return msgspec.structs.replace(report, runs=runs, comparisons=compare.interleaved(runs))
 
 
@@ -809,6 +810,15 @@ def test_more_threads_than_cores_are_told_in_words(saved):
     warnings, text = with_warnings(saved[0], statistics=QUIET, settings={"threads": cores + 1})
     assert warnings == ("threads",)
     assert f"{cores + 1} threads on {units.plural(cores, 'core')}" in text
+    assert f"use --threads {cores}" in text
+
+
+def test_the_remedy_for_threads_knows_of_a_limit_of_time(saved):
+    report = report_of(saved[0])
+    limited = msgspec.structs.replace(report.environment, cores=4, quota=1.5)
+    run = msgspec.structs.replace(report.runs[0], warnings=("threads",))
+    report = msgspec.structs.replace(report, runs=(run,), environment=limited)
+    assert "use --threads 1" in " ".join(text for _, text in renderer.page(report).below)
 
 
 @pytest.mark.parametrize(

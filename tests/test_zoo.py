@@ -90,9 +90,13 @@ def counted(name: str) -> Counted:
     if kind(name) == "detection":
         return Counted(params, None)
     # it is given no fused attention, for which it has no formula on the meta device
+    fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        built.model(*run.make_inputs(built.inputs))
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            built.model(*run.make_inputs(built.inputs))
+    finally:  # the next model of this process is traced as it is by default
+        torch.backends.mha.set_fastpath_enabled(fast_path)
     return Counted(params, counter.get_total_flops())
 
 

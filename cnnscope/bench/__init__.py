@@ -217,12 +217,9 @@ class _Bench:
                     raise RequestError(
                         f"{at}{error}; use a smaller {self.request.smaller}"
                     ) from error
-                measured = len(self.runs) > before
-                what = (
-                    f"{at}what follows the rounds is left out"
-                    if measured
-                    else f"stopped at {at[:-2]}"
-                )
+                what = f"stopped at batch {batch}"
+                if len(self.runs) > before:
+                    what = f"{at}what follows the rounds is left out"
                 self.notes.append(f"{what}: {error}")
                 return
             if self.interrupted:
@@ -449,8 +446,7 @@ def _batch_of(trace: Trace, *, as_list: bool) -> int:
 def _with_warnings(run: BenchRun, environment: Environment) -> BenchRun:
     found = []
     s = run.statistics
-    cores = min(environment.cores, environment.quota or environment.cores)
-    if run.settings.device == "cpu" and run.settings.threads > cores:
+    if run.settings.device == "cpu" and run.settings.threads > environment.capacity:
         found.append("threads")
     elif run.waited is not None and run.waited > BUSY:
         found.append("busy")

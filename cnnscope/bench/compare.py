@@ -91,13 +91,13 @@ def read(data: bytes, name: str) -> BenchReport:
         raise RequestError(
             f"--against {name}: not a run that cnnscope bench --save wrote ({reason})"
         ) from error
-    if not all(ns > 0 for run in report.runs for ns in _flat(run) or (0,)):
-        raise RequestError(f"--against {name}: has a run without samples, or one of 0 ns")
     if report.schema_version != REPORT_SCHEMA:
         raise RequestError(
             f"--against {name}: written by another version of cnnscope (schema "
             f"{report.schema_version}, not {REPORT_SCHEMA}); save it anew"
         )
+    if not all(ns > 0 for run in report.runs for ns in _flat(run) or (0,)):
+        raise RequestError(f"--against {name}: has a run without samples, or one of 0 ns")
     return report
 
 

@@ -3,8 +3,9 @@
 Times of one program on one machine are neither normal nor independent: a neighbour that wakes up
 slows twenty iterations in a row. So everything here is made of medians, and every interval is a
 circular block bootstrap (Künsch 1989; Politis and Romano 1992), which draws whole stretches of
-successive samples. Of few samples that all lie in one spell of the machine no method can tell; so
-a difference is claimed only beyond a noise floor, which the run itself raises where it is unsteady.
+successive samples, or what that tends to where they are very many. Of few samples that all lie in
+one spell of the machine no method can tell; so a difference is claimed only beyond a noise floor,
+which the run itself raises where it is unsteady.
 All functions are pure; times are nanoseconds, ratios plain numbers; random draws are seeded, so
 that one set of samples always gives one answer.
 """

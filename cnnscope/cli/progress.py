@@ -68,7 +68,7 @@ class Line:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock, self.next = clock, 0.0
         self.shown = watched()
-        self.stream = sys.stderr  # likewise as it is now
+        self.stream = sys.stderr  # as it is now: while a model runs its prints go aside
 
     def __enter__(self) -> Self:
         return self

@@ -269,9 +269,10 @@ def warnings(run: BenchRun, report: BenchReport, remedies: Mapping[str, str]) ->
     s, name = run.statistics, _named(run, report)
     threads = units.plural(run.settings.threads, "thread")
     if "threads" in run.warnings and run is report.runs[0]:
+        e = report.environment
         yield (
-            f"{threads} on {_cores(report.environment)}: threads that wait for a core make times "
-            f"long and unsteady; {remedies['threads'].format(cores=report.environment.cores)}"
+            f"{threads} on {_cores(e)}: threads that wait for a core make times long and unsteady; "
+            f"{remedies['threads'].format(cores=max(int(e.capacity), 1))}"
         )
     if "busy" in run.warnings and run.waited is not None and _first_of_batch(run, report):
         yield (
