@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from cnnscope import guest
 from cnnscope.bench import loop
 from cnnscope.cli.progress import Line, progress
 
@@ -61,6 +62,20 @@ def test_a_bar_is_gone_after_an_error(monkeypatch):
     with pytest.raises(KeyboardInterrupt), progress("tracing") as update:
         interrupted(update)
     assert "tracing" in terminal.getvalue()
+    assert terminal.getvalue().endswith("\x1b[2K")
+
+
+def test_a_bar_that_begins_while_a_model_runs_is_drawn_and_leaves_stdout_alone(monkeypatch):
+    terminal, out = at_a_terminal(monkeypatch), io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    with progress("measuring") as update, guest.aside():
+        sys.stdout.write("the model's own word\n")
+        work(update)
+    sys.stdout.write("the report\n")
+    assert out.getvalue() == "the report\n"
+    assert "the model's own word" in terminal.getvalue()
+    assert "2/2" in terminal.getvalue()
+    assert "\\x1b" not in terminal.getvalue()  # written out, as a model's would be
     assert terminal.getvalue().endswith("\x1b[2K")
 
 

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TextIO
 
 from cnnscope.cli.out import watched
 from cnnscope.text import printable
@@ -26,13 +26,14 @@ def progress(title: str, patience: float = 0) -> Iterator[Update]:
     """A bar, moved by calls of `update(done, total, name="")`; gone when all is done.
 
     Nothing is shown (nor imported) where nobody looks, or for what is done before `patience` ends.
+    The bar goes where stderr goes now: while a model runs its prints go aside, and so would a bar.
     """
-    began = time.monotonic()
+    began, shown, stream = time.monotonic(), watched(), sys.stderr
     bars: list[Progress] = []
 
     def update(done: int, total: int, name: str = "") -> None:
-        if not bars and watched() and time.monotonic() - began >= patience:
-            bars.append(_bar(title))
+        if not bars and shown and time.monotonic() - began >= patience:
+            bars.append(_bar(title, stream))
         for bar in bars:
             bar.update(bar.task_ids[0], completed=done, total=total, name=name)
 
@@ -43,7 +44,7 @@ def progress(title: str, patience: float = 0) -> Iterator[Update]:
             bar.stop()
 
 
-def _bar(title: str) -> Progress:
+def _bar(title: str, stream: TextIO) -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
@@ -54,8 +55,10 @@ def _bar(title: str) -> Progress:
         MofNCompleteColumn(),
         Remaining(),
         TextColumn("{task.fields[name]}"),
-        console=Console(file=sys.stderr),  # as it is now: while a model runs its prints go aside
+        console=Console(file=stream),
         transient=True,
+        redirect_stdout=False,  # it would put back, after a model's run, what it found during it
+        redirect_stderr=False,
     )
     bar.add_task(title, total=None, name="")
     bar.start()
