@@ -16,6 +16,7 @@ from cnnscope.errors import RequestError
 if TYPE_CHECKING:
     from cnnscope.records import BenchReport
 
+_LARGEST_RUN = 256 * 2**20  # bytes of a saved run
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?) ?%?")
 _COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
@@ -186,11 +187,11 @@ def _saved(path: Path | None) -> BenchReport | None:
     if path is None:
         return None
     from cnnscope.bench import compare
+    from cnnscope.files import read_regular
 
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise RequestError(
-            f"--against {path}: cannot be read ({error.strerror or error})"
-        ) from error
+        data = read_regular(path, _LARGEST_RUN)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RequestError(f"--against {path}: cannot be read ({reason})") from error
     return compare.read(data, str(path))

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from cnnscope.files import read_regular
+
 _FILES = (".py", ".pt2")  # what a model can be in
 _LARGEST = 1 << 20  # bytes of a file that is looked into
 
@@ -48,8 +50,7 @@ def _files(beginning: str) -> list[str]:
 def _defined(path: str) -> list[str]:
     """Classes and functions of a file that are not private; none of a file that is not Python."""
     try:
-        text = Path(path).read_bytes() if Path(path).stat().st_size < _LARGEST else b""
-        body = ast.parse(text).body
+        body = ast.parse(read_regular(path, _LARGEST)).body
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return []
     named = [one.name for one in body if isinstance(one, (ast.ClassDef, ast.FunctionDef))]

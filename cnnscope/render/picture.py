@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont
 
 from cnnscope.errors import RequestError
+from cnnscope.files import open_regular
 from cnnscope.records import UnitAxis, UnitReport
 from cnnscope.render import units
+from cnnscope.text import printable
 
+# What is decoded here; for some others (EPS) Pillow would start a program.
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+_MOST = 2**26  # pixels of the picture that is drawn
 _LEAST = 448  # pixels that the input's longer side is drawn with
 _MOST_ROOM = 1.0  # of the input's size, shown on each side for a field that is larger
 _OUTSIDE = (32, 34, 38)
@@ -40,7 +46,7 @@ def draw(
         box: the extent of the effective field, per axis.
 
     Raises:
-        RequestError: the input has not two axes.
+        RequestError: the input has not two axes, or the picture would be too large.
     """
     if len(report.axes) != 2:
         raise RequestError("a picture needs an input with two axes")
@@ -49,6 +55,11 @@ def draw(
     top, below = _room(rows)
     left, right = _room(columns)
     size = (left + columns.input_size + right, top + rows.input_size + below)
+    if scale * scale * size[0] * size[1] > _MOST:
+        raise RequestError(
+            f"a picture of {scale * size[0]:,} x {scale * size[1]:,} pixels is too large to draw: "
+            "give a smaller --input"
+        )
     canvas = Image.new("RGB", _times(scale, size), _OUTSIDE)
     shown = _heated(image, heat) if heat is not None else _dimmed(image, report)
     shown = shown.resize(_times(scale, shown.size), Image.Resampling.NEAREST)
@@ -88,21 +99,48 @@ def fitted(path: Path, height: int, width: int) -> tuple[Image.Image, str]:
     Raises:
         RequestError: there is no such picture, or it cannot be read.
     """
-    try:
-        with Image.open(path) as opened:
-            image = opened.convert("RGB")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is no picture that can be read"
-        raise RequestError(f"--image {path}: {reason}") from error
-    before = f"{image.width}x{image.height}"
-    ratio = max(width / image.width, height / image.height)
-    size = max(width, round(image.width * ratio)), max(height, round(image.height * ratio))
-    image = image.resize(size, Image.Resampling.BICUBIC)
-    x, y = (size[0] - width) // 2, (size[1] - height) // 2
-    said = f"{path.name} scaled from {before} (width x height) to {size[0]}x{size[1]}"
+    image, (columns, rows) = _opened(path, height, width)
+    ratio = max(width / columns, height / rows)
+    size = max(width, round(columns * ratio)), max(height, round(rows * ratio))
+    said = f"{path.name} scaled from {columns}x{rows} (width x height) to {size[0]}x{size[1]}"
     if size != (width, height):
         said += f", its middle {width}x{height} shown"
-    return image.crop((x, y, x + width, y + height)), said
+    return image, said
+
+
+def _opened(path: Path, height: int, width: int) -> tuple[Image.Image, tuple[int, int]]:
+    """The middle of a picture at the size asked for, and the size that the whole picture has.
+
+    It is cut before it is scaled: a picture of one row would be scaled to gigabytes otherwise.
+    """
+    try:
+        with open_regular(path) as file, warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file, formats=_FORMATS) as opened:
+                return _middle(opened, height, width), opened.size
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        reason = f"it has more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels"
+        raise RequestError(f"--image {printable(str(path))}: {reason}") from error
+    except Exception as error:  # decoders meet broken files with exceptions of every kind
+        reason = getattr(error, "strerror", None) or "it is no picture that can be read"
+        raise RequestError(f"--image {printable(str(path))}: {reason}") from error
+
+
+def _middle(opened: Image.Image, height: int, width: int) -> Image.Image:
+    """The largest centred part of the same proportions as `height` x `width`, scaled to that."""
+    ratio = max(width / opened.width, height / opened.height)
+    half = width / ratio / 2, height / ratio / 2
+    centre = opened.width / 2, opened.height / 2
+    left, top = (max(int(c - h), 0) for c, h in zip(centre, half, strict=True))
+    right, bottom = (min(ceil(c + h), n) for c, h, n in zip(centre, half, opened.size, strict=True))
+    cut = opened.crop((left, top, right, bottom)).convert("RGB")
+    box = (
+        max(centre[0] - half[0] - left, 0),
+        max(centre[1] - half[1] - top, 0),
+        min(centre[0] + half[0] - left, cut.width),
+        min(centre[1] + half[1] - top, cut.height),
+    )
+    return cut.resize((width, height), Image.Resampling.BICUBIC, box)
 
 
 def _room(axis: UnitAxis) -> tuple[int, int]:

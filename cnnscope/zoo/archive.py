@@ -13,6 +13,7 @@ from enum import Enum
 from pathlib import Path
 
 from cnnscope.errors import RequestError
+from cnnscope.files import open_regular
 from cnnscope.spec import printable
 
 EXTENSIONS = frozenset(
@@ -36,7 +37,8 @@ def is_file(name: str) -> bool:
     if Path(name).suffix.lower() in EXTENSIONS:
         return True
     try:
-        return "/" in name and Path(name).suffix != ".py" and Path(name).is_file()
+        path = Path(name)
+        return "/" in name and path.suffix != ".py" and path.exists() and not path.is_dir()
     except OSError:  # a name that is too long
         return False
 
@@ -58,9 +60,7 @@ def recognise(name: str) -> Kind:
     """
     path = Path(name)
     try:
-        if path.is_dir():
-            raise RequestError(f"{printable(name)} is a folder; name a file")
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start = file.read(64)
     except FileNotFoundError:
         raise RequestError(f"{printable(name)}: there is no such file") from None
@@ -94,7 +94,7 @@ def entries(name: str) -> dict[str, zipfile.ZipInfo]:
 
 def _listed(name: str) -> list[zipfile.ZipInfo]:
     try:
-        with zipfile.ZipFile(name) as archive:
+        with open_regular(name) as file, zipfile.ZipFile(file) as archive:
             return archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise damaged(name, "its table of contents cannot be read (cut off?)") from error
@@ -111,7 +111,7 @@ def read(name: str, entry: zipfile.ZipInfo) -> bytes:
         RequestError: its checksum is wrong.
     """
     try:
-        with zipfile.ZipFile(name) as archive:
+        with open_regular(name) as file, zipfile.ZipFile(file) as archive:
             return archive.read(entry)
     except (zipfile.BadZipFile, OSError, ValueError, EOFError, zlib.error) as error:
         raise damaged(name, f"{printable(entry.filename)} cannot be read: {error}") from error

@@ -29,6 +29,7 @@ from torch import nn
 
 from cnnscope import guest
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
+from cnnscope.files import open_regular, read_regular
 from cnnscope.modules import modules_of
 from cnnscope.records import About, Inputs, Shape, TensorSpec
 from cnnscope.spec import ModelSpec
@@ -43,6 +44,7 @@ _OFFERED = ("example_input_array", "example_inputs", "example_input", "input_siz
 _CONFIGS = ("default_cfg", "pretrained_cfg")  # timm's convention: a dict with an input_size
 _LIBRARY_FOLDERS = frozenset(("site-packages", "dist-packages"))
 _MANY = 12
+_LONGEST_FILE = 64 * 2**20  # bytes of Python
 
 
 class Guess(NamedTuple):
@@ -229,15 +231,18 @@ def required_inputs(model: nn.Module) -> list[str] | None:
 def _existing(spec: ModelSpec) -> Path:
     try:
         path = Path(spec.place).expanduser()
-        folder, exists = path.is_dir(), path.is_file()
-    except (OSError, RuntimeError, ValueError) as error:  # a name too long, or ~nobody
-        raise RequestError(f"{printable(spec.place)}: {said(error)}") from None
-    if folder:
-        raise RequestError(f"{printable(spec.place)}: is a folder; name a Python file in it")
-    if not exists:
+        open_regular(path).close()
+    except FileNotFoundError:
         near = difflib.get_close_matches(path.name, _python_files(path.parent), n=3)
         hint = f"; did you mean {', '.join(map(printable, near))}?" if near else ""
-        raise RequestError(f"{printable(spec.place)}: there is no such file{hint}")
+        raise RequestError(f"{printable(spec.place)}: there is no such file{hint}") from None
+    except IsADirectoryError:
+        raise RequestError(
+            f"{printable(spec.place)}: is a folder; name a Python file in it"
+        ) from None
+    except (OSError, RuntimeError, ValueError) as error:  # a name too long, or ~nobody
+        reason = getattr(error, "strerror", None) or said(error)
+        raise RequestError(f"{printable(spec.place)}: {reason}") from None
     return path.resolve()
 
 
@@ -247,7 +252,7 @@ def _python_files(folder: Path) -> list[str]:
 
 def _load(path: Path, undo: ExitStack) -> ModuleType:
     """Execute a file as a module of its own folder; `undo` takes back what that changed."""
-    source = importlib.util.decode_source(path.read_bytes())
+    source = importlib.util.decode_source(read_regular(path, _LONGEST_FILE))
     code = compile(source, str(path), "exec", dont_inherit=True)
     before = set(sys.modules)
     undo.callback(_forget_neighbours, before, path.parent)

@@ -9,6 +9,10 @@ import importlib.util
 import re
 from pathlib import Path
 
+from cnnscope.files import read_regular
+
+_LARGEST = 16 * 2**20  # bytes of a file that is looked into
+
 # `@register_model()` or `@register_model(name="...")`, as a line of its own somewhere above a def.
 _BUILDER = re.compile(
     r"""^@register_model(?:\((?:name=["'](\w+)["'])?\))?$.*?^def (\w+)""", re.MULTILINE | re.DOTALL
@@ -26,7 +30,11 @@ def names(source: str) -> list[str]:
         if package is None or package.origin is None:
             return []
         files = Path(package.origin).parent.joinpath("models").rglob("*.py")
-        found = [one for file in files for one in _BUILDER.findall(file.read_text("utf-8"))]
+        found = [one for file in files for one in _BUILDER.findall(_text(file))]
     except (OSError, ValueError):
         return []
     return sorted({name or function for name, function in found})
+
+
+def _text(file: Path) -> str:
+    return read_regular(file, _LARGEST).decode()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cnnscope.errors import RequestError
+from cnnscope.files import open_regular
 from cnnscope.records import StoredOther
 from cnnscope.text import printable, said, visible
 from cnnscope.zoo import archive
@@ -207,7 +208,7 @@ def _safetensors(name: str) -> Contents:
     """The header of a safetensors file: a length, then JSON, then the bytes of the tensors."""
     path = Path(name)
     size = path.stat().st_size
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= min(_HEADER_LIMIT, size - 8):
             raise archive.damaged(name, f"its header declares {length:,} bytes of {size:,}")

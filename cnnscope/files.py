@@ -1,0 +1,69 @@
+"""Open files that others name: regular files only, and no more of them than was asked for."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+_KINDS = (
+    (stat.S_ISDIR, "is a folder; name a file"),
+    (stat.S_ISFIFO, "is a pipe, not a file"),
+    (stat.S_ISSOCK, "is a socket, not a file"),
+    (stat.S_ISCHR, "is a device, not a file"),
+    (stat.S_ISBLK, "is a device, not a file"),
+)
+# Without blocking: opening a pipe waits for a writer, and some files of /proc for an event.
+_FLAGS = os.O_RDONLY
+for _flag in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"):
+    _FLAGS |= getattr(os, _flag, 0)
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a regular file for reading, or a link to one.
+
+    A pipe, socket or device may never end, and to open it may already wait or do something: it is
+    refused before it is opened, and again by its descriptor, in case it was exchanged meanwhile.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        OSError: it cannot be opened, or is not a regular file; `strerror` says which.
+        ValueError: `path` holds a null byte.
+    """
+    _check(Path(path).stat().st_mode, path)
+    descriptor = os.open(path, _FLAGS)
+    try:
+        _check(os.fstat(descriptor).st_mode, path)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular(path: str | Path, most: int) -> bytes:
+    """Read a whole regular file.
+
+    Args:
+        path: of the file.
+        most: bytes that it may have; a sparse file of a terabyte costs its owner nothing.
+
+    Raises:
+        OSError: see `open_regular`; or it is larger than `most`, or has nothing to read yet.
+        ValueError: `path` holds a null byte.
+    """
+    with open_regular(path) as file:
+        content: bytes | None = file.read(most + 1)
+    if content is None:
+        raise OSError(errno.EAGAIN, "has nothing to read yet", str(path))
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"is larger than {most:,} bytes", str(path))
+    return content
+
+
+def _check(mode: int, path: str | Path) -> None:
+    for is_kind, said in _KINDS:
+        if is_kind(mode):
+            number = errno.EISDIR if is_kind is stat.S_ISDIR else errno.EINVAL
+            raise OSError(number, said, str(path))
