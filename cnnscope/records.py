@@ -978,6 +978,11 @@ class LayerCheck(msgspec.Struct, frozen=True):
     reason: str = ""
 
     @property
+    def unknown(self) -> bool:
+        """Whether there was nothing to compare with."""
+        return not self.field
+
+    @property
     def verdict(self) -> str:
         """What came of it: "equal", "differs" or "not measured"."""
         if any(not check.equal for check in self.checks):

@@ -69,7 +69,7 @@ def verify(
         progress: told what is done.
 
     Raises:
-        RequestError: there is no such layer, or nothing has a field.
+        RequestError: there is no such layer, or it sees nothing of the input.
     """
     fields = receptive_field.fields(trace)
     rows = layers.rows(trace, fields)
@@ -121,7 +121,7 @@ def _measured(
         else:
             target = _target(row, targets)
             tasks.append(_Task(row, field, target))
-    measured = _Session(trace, model, progress).run(tasks)
+    measured = _Session(trace, model, progress).run(tasks) if tasks else []
     found = {(c.path, c.call): c for c in (*refused, *measured)}
     return tuple(found[row.path, row.call] for row in rows)
 
@@ -136,8 +136,10 @@ def choose(
 ) -> Chosen:
     """The layers to be measured: one, every one, or the last of every different field.
 
+    There are none where no layer has a field.
+
     Raises:
-        RequestError: there is no such layer, it sees no input, or nothing has a field.
+        RequestError: there is no such layer, or it sees nothing of the input.
     """
     if layer is not None:
         row = layers.find(rows, layer)
@@ -146,8 +148,6 @@ def choose(
         return Chosen([row], 1, 1)
     leaves = [row for row in rows if row.leaf and not row.minor
               and (row.field or row.field_unknown)]  # fmt: skip
-    if not leaves:
-        raise RequestError("no layer of this model has a receptive field")
     count = len({growth.seen(row) for row in leaves})
     chosen = leaves if every else growth.different(leaves, most)
     return Chosen(chosen, len(leaves), count)
@@ -184,14 +184,13 @@ def _targets(trace: Trace) -> dict[int, probe.Target]:
 
 
 _Result = list[list[tuple[int, int]]] | str  # as `probe.measure` gives it
-_Grows = Mapping[int, Mapping[int, int]]  # tensor -> dimensions that grow with an axis: by how much
 
 
 class _Canvas(NamedTuple):
     """A recorded forward, and which dimensions of its tensors grow with each axis."""
 
     tape: probe.Tape
-    grows: tuple[_Grows, ...]
+    grows: tuple[probe.Growth, ...]
     step: int  # by which the axis was grown
     size: Shape  # of the axes
 
@@ -201,9 +200,11 @@ class _Session:
 
     def __init__(self, trace: Trace, model: Any, progress: Progress) -> None:
         self.model, self.progress, self.as_list = model, progress, trace.as_list
-        self.shapes = [trace.tensors[t].shape for t in trace.inputs]
-        self.count = receptive_field.spatial_axes(trace)
-        self.size = self.shapes[0][-self.count :]
+        self.inputs = _given(trace)
+        self.size = next(
+            (tuple(one.shape[d] for d in one.axes) for one in self.inputs if one.axes), ()
+        )
+        self.count = len(self.size)
         self.checks: dict[probe.Target, list[AxisCheck]] = {}
         self.reasons: dict[probe.Target, str] = {}
         self.done = self.total = 0
@@ -291,13 +292,11 @@ class _Session:
         if any(t.target not in tape.targets for t in tasks):
             return None
         grows = self._growing(tape, size, axis, step)
-        if any(tape.targets[t.target][0] not in grows for t in tasks):
+        if any(tape.targets[t.target][0] not in grows.dims for t in tasks):
             return None
-        return _Canvas(
-            tape, tuple(grows if a == axis else {} for a in range(self.count)), step, size
-        )
+        return _Canvas(tape, (grows,) * self.count, step, size)  # only this axis is asked for
 
-    def _growing(self, tape: probe.Tape, size: Shape, axis: int, step: int) -> _Grows:
+    def _growing(self, tape: probe.Tape, size: Shape, axis: int, step: int) -> probe.Growth:
         """Which dimensions grow with an axis, as far as the model runs alike on a longer one."""
         from cnnscope import probe
 
@@ -308,8 +307,12 @@ class _Session:
         """Record a forward on inputs of another size."""
         from cnnscope import probe
 
-        shapes = [(*shape[: len(shape) - self.count], *size) for shape in self.shapes]
-        return probe.record(self.model, shapes, axes=self.count, as_list=self.as_list)
+        resized = []
+        for one in self.inputs:
+            at = dict(zip(one.axes, size, strict=False))  # none of an input without positions
+            shape = tuple(at.get(d, n) for d, n in enumerate(one.shape))
+            resized.append(one._replace(shape=shape))
+        return probe.record(self.model, resized, as_list=self.as_list)
 
     def _compare(
         self, canvas: _Canvas, axis: int, tasks: Sequence[_Task], *, final: bool = False
@@ -320,7 +323,7 @@ class _Session:
         grows = canvas.grows[axis]
         roots = {}
         for task in tasks:
-            root = _middle(canvas, grows, task, axis)
+            root = _middle(canvas, task, axis)
             if root is not None and self._alone(task, axis, root.dim or 0):
                 roots[task.target] = root
         found = probe.measure(canvas.tape, list(roots.values()), grows, self._advance)
@@ -406,7 +409,7 @@ class _Session:
             grows = []
             for axis in range(self.count):
                 some = [self._growing(tape, self.size, axis, n) for n in (32, self.size[axis])]
-                grows.append(max(some, key=len))
+                grows.append(max(some, key=lambda growth: growth.steps))
             self.own = _Canvas(tape, tuple(grows), 0, self.size)
         return self.own
 
@@ -443,6 +446,20 @@ class _Session:
                     self._note(task, _whole_check(field, axis, root, result[0][axis]))
 
 
+def _given(trace: Trace) -> list[probe.Given]:
+    """The inputs as the probe is given them: those of the image's size have its axes."""
+    from cnnscope.probe import Given
+
+    count = receptive_field.spatial_axes(trace)
+    specs = trace.input_specs
+    size = next((one.shape[-count:] for one in specs if len(one.shape) >= count > 0), ())
+
+    def axes(shape: Shape) -> tuple[int, ...]:
+        return tuple(range(len(shape) - count, len(shape))) if shape[-count:] == size else ()
+
+    return [Given(one.shape, axes(one.shape), one.dtype) for one in specs]
+
+
 def _regular(field: Field, axis: int) -> bool:
     units = field.maps[axis]
     return units is not None and bool(units.first)
@@ -461,14 +478,14 @@ def _needed(task: _Task, axis: int) -> int:
     return max(extent, 1) + (_units(units) + 1) * stride + 2 * (2 * stride + 8)
 
 
-def _middle(canvas: _Canvas, grows: _Grows, task: _Task, axis: int) -> probe.Root | None:
+def _middle(canvas: _Canvas, task: _Task, axis: int) -> probe.Root | None:
     """Neighbouring units in the middle of the canvas; None where the layer does not grow."""
     from cnnscope.probe import Root
 
     if task.target not in canvas.tape.targets:
         return None
     tensor, _ = canvas.tape.targets[task.target]
-    dims = grows.get(tensor, {})
+    dims = canvas.grows[axis].dims.get(tensor, {})
     units = task.field.maps[axis]
     if len(dims) != 1 or units is None:
         return None
@@ -495,7 +512,7 @@ def _dimensions(canvas: _Canvas, task: _Task, axis: int) -> list[int] | str:
     if task.target not in canvas.tape.targets:
         return f"not reached: {canvas.tape.failure or 'it runs otherwise'}"
     tensor, _ = canvas.tape.targets[task.target]
-    known = canvas.grows[axis].get(tensor)
+    known = canvas.grows[axis].dims.get(tensor)
     shape, units = canvas.tape.shapes[tensor], task.axes[axis].units
     if known is None and task.axes[axis].size is None:
         return "it runs otherwise at other input sizes: what is of the whole image is not known"
@@ -512,7 +529,7 @@ def _anywhere(canvas: _Canvas, task: _Task) -> probe.Root:
     axis = next(i for i, a in enumerate(task.axes) if a.size is None)
     if task.target in canvas.tape.targets:
         tensor, _ = canvas.tape.targets[task.target]
-        dims = tuple(canvas.grows[axis].get(tensor, ()))
+        dims = tuple(canvas.grows[axis].dims.get(tensor, ()))
         if len(dims) == 1:
             return Root(task.target, dims[0], (canvas.tape.shapes[tensor][dims[0]] // 2,))
     return Root(task.target, None, ())

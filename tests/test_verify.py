@@ -28,7 +28,7 @@ WHOLE = Target("")
 
 def sees(model, *shape, units=None, dim=2):
     """What units of a model's output see along the first axis, by the referee alone."""
-    tape = probe.record(model.to("meta"), [shape])
+    tape = probe.record(model.to("meta"), [probe.image(shape)])
     size = tape.shapes[tape.targets[WHOLE][0]][dim]
     root = Root(WHOLE, dim, tuple(range(size)) if units is None else units)
     found = probe.measure(tape, [root])[WHOLE]
@@ -119,7 +119,7 @@ def nan_interval(model, layer, unit, size, axis=2):
 )
 def test_the_referee_agrees_with_nan_through_the_unmodified_model(name, layer, size, unit):
     with run.module(name) as without_weights:
-        tape = probe.record(without_weights, [(1, 3, *size)])
+        tape = probe.record(without_weights, [probe.image((1, 3, *size))])
     found = probe.measure(tape, [Root(Target(layer), 2, (unit,))])[Target(layer)]
     with run.module(name, seed=0) as model:
         assert found[0][0] == nan_interval(model, layer, unit, size)
@@ -187,7 +187,7 @@ def test_filling_a_buffer_piece_by_piece():
     [
         (lambda _, x: x.gather(2, x.argsort(2)), "aten.sort"),
         (lambda _, x: x[:, :, x[0, 0].argmax().view(1)], "aten.argmax"),
-        (lambda _, x: F.grid_sample(x[None], torch.zeros(1, 1, 4, 2, device="meta")), "grid"),
+        (lambda _, x: F.grid_sample(x[None], x.view(1, 1, 2, 2), align_corners=False), "grid"),
     ],
 )
 def test_what_depends_on_data_is_not_measured(function, reason):
@@ -195,6 +195,13 @@ def test_what_depends_on_data_is_not_measured(function, reason):
     found = sees(front, 1, 1, 6)
     assert isinstance(found, str)
     assert reason in found
+
+
+def test_a_constant_grid_reads_where_it_says():
+    # the middle of four units is between the second and the third, which see pixels 1 to 4
+    grid = torch.zeros(1, 1, 1, 2)
+    model = Lambda(lambda _, x: F.grid_sample(x[None], grid, align_corners=False)[0])
+    assert sees(nn.Sequential(nn.Conv1d(1, 1, 3), model), 1, 1, 6) == [[1, 4]]
 
 
 # ------------------------------------------------------------------------------- verdicts
@@ -321,6 +328,84 @@ def test_images_in_a_list_are_measured():
     assert [check.how for check in row.checks] == ["interior", "interior"]
 
 
+class Conditioned(nn.Module):
+    """An image, and beside it a vector (in either order) that has no positions."""
+
+    def __init__(self, labels):
+        super().__init__()
+        self.labels = labels
+        self.a, self.b = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, 2, 1)
+        self.table, self.mix = nn.Embedding(10, 8), nn.Linear(1, 8)
+
+    def forward(self, *inputs):
+        t, x = inputs if self.labels else inputs[::-1]
+        style = self.table(t) if self.labels else self.mix(t[:, None])
+        return self.b(self.a(x)), style
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_only_inputs_with_positions_grow_with_the_canvas(labels):
+    model = Conditioned(labels).to("meta")
+    t = torch.empty(2, device="meta", dtype=torch.long if labels else torch.float32)
+    x = torch.empty(2, 3, 24, 36, device="meta")
+    made = trace(model, (t, x) if labels else (x, t))
+    (row,) = verify(made, model, "b").layers
+    assert row.verdict == "equal"
+    assert [check.how for check in row.checks] == ["interior", "interior"]
+    assert [b - a + 1 for check in row.checks for a, b in check.measured[:1]] == [5, 5]
+
+
+def test_a_map_divided_by_its_own_statistics_keeps_its_local_field():
+    model = Lambda(
+        lambda m, x: m.a(x / x.flatten(1).std(1)[:, None, None, None]),
+        a=nn.Conv2d(1, 8, 3, padding=1),
+    )
+    report = verdict(model, 1, 1, 32, 32)
+    assert {c.verdict for c in report.layers} == {"equal"}
+    interior = [c for c in report.layers[-1].checks if c.how == "interior"]
+    assert {b - a + 1 for c in interior for a, b in c.measured} == {3}
+
+
+def test_a_linear_layer_on_the_last_position_sees_what_that_sees():
+    # 7x7 of stride 4, then eight positions in one: 7 + 7*4 = 35 pixels, of which 32 are there
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 2, 1), nn.AvgPool2d(8), nn.Flatten(),
+        nn.Linear(4, 2),
+    )  # fmt: skip
+    report = verdict(model, 1, 3, 32, 32)
+    assert {c.verdict for c in report.layers} == {"equal"}
+    assert [check.measured for check in report.layers[-1].checks] == [((0, 31),)] * 2
+
+
+class Axial(nn.Module):
+    """Attention over the columns of every row, written in one of three ways."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.way, self.a = way, nn.Conv2d(3, 8, 3, padding=1)
+        self.m = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x):
+        y = self.a(x)
+        n, c, h, w = y.shape
+        z = y.permute(0, 2, 3, 1).reshape(n * h, w, c)
+        if self.way == "module":
+            z = self.m(z, z, z)[0]
+        elif self.way == "fused":
+            z = F.scaled_dot_product_attention(z, z, z)
+        else:
+            z = (z @ z.mT).softmax(-1) @ z
+        return z.view(n, h, w, c).permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("way", ["module", "fused", "by hand"])
+def test_a_query_of_axial_attention_sees_itself_and_all_columns(way):
+    last = verdict(Axial(way), 1, 3, 48, 48).layers[-1]
+    assert last.verdict == "equal"
+    assert {b - a + 1 for c in last.checks if c.how == "interior" for a, b in c.measured} == {3}
+    assert [(c.axis, c.measured) for c in last.checks if c.how == "whole"] == [(1, ((0, 47),))]
+
+
 def test_a_model_of_one_size_is_measured_at_that_size():
     # 32 channels, 32 rows and 32 columns: which is which is told by what moves
     report = verdict(Fixed(), 1, 3, 32, 32)
@@ -364,10 +449,19 @@ def test_verify_fails_where_something_differs(monkeypatch):
     assert "computed [" in result.out
 
 
-def test_verify_fails_where_nothing_could_be_measured():
+def test_a_field_that_is_not_known_is_no_difference():
     result = run_cli("rf", "vit_b_16", "encoder.layers.encoder_layer_0.ln_1", "--verify")
-    assert result.code == 1
-    assert "not measured" in result.out
+    assert result.code == 0
+    assert "nothing to measure: no field is known" in result.out
+
+
+@pytest.mark.parametrize("format_", ["table", "json", "csv", "markdown"])
+def test_a_network_without_positions_has_nothing_to_measure(format_, tmp_path):
+    path = tmp_path / "net.py"
+    path.write_text("from torch import nn\nnet = nn.Sequential(nn.Linear(4, 2), nn.ReLU())\n")
+    result = run_cli("rf", f"{path}:net", "-i", "1x4", "--verify", "-f", format_)
+    assert result.code == 0
+    assert ("nothing to measure" in result.out) == (format_ in ("table", "markdown"))
 
 
 @pytest.mark.parametrize("format_", ["json", "csv", "markdown"])

@@ -29,8 +29,8 @@ def page(report: VerifyReport) -> Page:
     """Computed beside measured, and what came of it."""
     rows = tuple(map(_cells, report.layers))
     styles = tuple("bold" if check.verdict == "differs" else "" for check in report.layers)
-    table = Table(_COLUMNS, rows, styles if any(styles) else ())
-    return Page(report.source.name, facts.header(report), (table,), tuple(_sentences(report)))
+    tables = (Table(_COLUMNS, rows, styles if any(styles) else ()),) if rows else ()
+    return Page(report.source.name, facts.header(report), tables, tuple(_sentences(report)))
 
 
 def _cells(check: LayerCheck) -> tuple[str, ...]:
@@ -103,12 +103,7 @@ def _padding(check: AxisCheck) -> str:
 def _sentences(report: VerifyReport) -> list[tuple[str, str]]:
     verdicts = Counter(check.verdict for check in report.layers)
     count = verdicts["equal"] + verdicts["differs"]
-    lines = [
-        (
-            "verdict",
-            f"{verdicts['equal']} of {count} measured fields equal the computed ones",
-        )
-    ]
+    lines = [("verdict", _verdict(report, verdicts["equal"], count))]
     lines += [("!", text) for text in differences(report.layers)]
     if len(report.layers) < report.total:
         lines.append(
@@ -125,8 +120,19 @@ def _sentences(report: VerifyReport) -> list[tuple[str, str]]:
     for reason, paths in reasons.items():
         more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
         lines.append(("not measured", f"{paths[0]}{more}: {reason}"))
-    lines.append(("how", "gradient of a positive linear stand-in in float64"))
+    if count:
+        lines.append(("how", "gradient of a positive linear stand-in in float64"))
     return lines + [("note", note) for note in report.notes]
+
+
+def _verdict(report: VerifyReport, equal: int, count: int) -> str:
+    if count:
+        return f"{equal} of {count} measured fields equal the computed ones"
+    if not report.layers:
+        return "nothing to measure: no layer of this model has a receptive field"
+    if all(check.unknown for check in report.layers):
+        return "nothing to measure: no field is known"
+    return "nothing could be measured"
 
 
 def differences(checks: Sequence[LayerCheck]) -> list[str]:
