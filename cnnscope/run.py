@@ -277,6 +277,8 @@ class _Run:
         if not isinstance(error, ForwardError):
             return error
         name = specs.printable(self.spec.text)
+        if isinstance(error.cause, RequestError):  # of a program in a file, which was refused
+            return RequestError(f"{name}: {error.cause}")
         if not self.asked and self.batch_size is None and self.dtype is None:
             return ModelError(f"{name}: {error}")
         given = ", ".join("x".join(map(str, t.shape)) for t in inputs.tensors[:3])

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SOURCES = ("torchvision", "classic", "timm")
 # What a spec itself says is the user's own code.
 OWN = ("file", "import")
+PROGRAM = "torch.export"  # a program in a file: its graph runs on meta alone, whoever asks
 SEED = 0  # of real weights and inputs, where there is no way without
 
 
@@ -176,16 +177,22 @@ def build_real(found: Found, arguments: Mapping[str, Any], device: str, seed: in
     """
     import torch
 
+    if found.source == PROGRAM:
+        raise _without_weights(found)
     where = torch.device(device)
     with torch.random.fork_rng([where] if where.type == "cuda" else []), where:
         torch.manual_seed(seed)  # of that device as well
         built = build_found(found, arguments, way="real", seed=seed)
     if any(t.is_meta for t in (*built.model.parameters(), *built.model.buffers())):
-        raise RequestError(
-            f"{printable(found.spec.text)}: its weights are not read from the file, so it cannot "
-            "run; time the model that it was made from"
-        )
+        raise _without_weights(found)
     return built
+
+
+def _without_weights(found: Found) -> RequestError:
+    return RequestError(
+        f"{printable(found.spec.text)}: its weights are not read from the file, so it cannot "
+        "run; time the model that it was made from"
+    )
 
 
 def _is_module(name: str) -> bool:
@@ -225,7 +232,7 @@ def _in_file(name: str) -> tuple[str, Library]:
         raise archive.no_forward(name)
     from cnnscope.zoo import exported
 
-    return "torch.export", exported.Program(name)
+    return PROGRAM, exported.Program(name)
 
 
 _NO_MEMORY = (

@@ -5,8 +5,8 @@
 fallback), evaluates symbolic shapes as Python expressions and opens compiled libraries: a program
 from a stranger could do anything. The graph itself is JSON (torch/_export/serde/schema.py), and
 holds the shape of every weight. So the JSON is read, the weights stay in the file, and each
-operation is run by its registered name on the meta device: aten's, and those of libraries that are
-loaded already.
+operation is run on the meta device, if `permitted.py` lists it. All of the graph is read and
+checked before the first operation runs.
 
 The modules that a program was exported from are known by the stack of every operation, so the
 program is rebuilt as a tree of modules that are called as the original ones were.
@@ -14,12 +14,9 @@ program is rebuilt as a tree of modules that are called as the original ones wer
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import itertools
-import json
 import math
-import operator
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,14 +26,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cnnscope import ops
-from cnnscope.errors import RequestError
+from cnnscope.errors import CnnscopeError, RequestError
 from cnnscope.records import About, Inputs, Shape, TensorSpec
 from cnnscope.spec import printable
-from cnnscope.zoo import archive
+from cnnscope.zoo import archive, permitted
 
 SCHEMA = 8  # the major version of the JSON that this file reads
-_META = torch.device("meta")
+MAX_NODES = 10_000  # operations of a graph; the largest networks of timm have some 5,000
+MAX_DEPTH = 64  # modules inside modules
+_META = permitted.META
 _LAYERS = "torch.nn.modules."
 _CLASS = re.compile(r"[\w.<>]+\w")
 _SYMBOL = re.compile(r"Symbol\('(\w+)'[^()]*\)")
@@ -53,18 +51,6 @@ _MEMORY_FORMATS = {
     2: torch.channels_last,
     3: torch.channels_last_3d,
     4: torch.preserve_format,
-}
-# Arithmetic on sizes; nothing else of Python is reachable from a program.
-_OPERATORS = frozenset(
-    "add sub mul truediv floordiv mod pow neg pos abs and_ or_ not_ lt le eq ne ge gt getitem "
-    "is_ is_not lshift rshift xor".split()
-)
-_SYM = frozenset("sym_max sym_min sym_int sym_float sym_not sym_ite sym_sqrt sym_sum".split())
-_MATH = frozenset("ceil floor sqrt trunc log2 pow".split())
-_ARITHMETIC: dict[str, tuple[frozenset[str], Any]] = {
-    "_operator": (_OPERATORS, operator),
-    "math": (_MATH, math),
-    "torch": (_SYM, torch),
 }
 _ASSERTIONS = frozenset(  # about shapes that are numbers here, and devices that are not used
     "aten._assert_tensor_metadata.default aten.sym_constrain_range.default "
@@ -100,29 +86,52 @@ class Call(NamedTuple):
     steps: tuple[Step | Call, ...]
     outputs: tuple[str, ...]
     dead: tuple[str, ...] = ()
+    root: bool = False
 
 
 class Part(nn.Module):
     """A module of the original model. It has weights and children, and does as `call` says."""
 
     exported_call: Call
+    exported_run: permitted.Limits  # of the run that is going on
 
     def forward(self, *values: Any) -> Any:
         """Run the steps of the call that this is."""
-        call = self.exported_call
+        if not self.exported_call.root:
+            return self._steps(values)
+        self.exported_run = _limits(values)
+        with self.exported_run:
+            return self._steps(values)
+
+    def _steps(self, values: tuple[Any, ...]) -> Any:
+        call, run = self.exported_call, self.exported_run
         known: dict[str, Any] = dict(zip(call.inputs, values, strict=True))
         for step in call.steps:
             if isinstance(step, Call):
-                step.module.exported_call = step
+                step.module.exported_call, step.module.exported_run = step, run
                 result = step.module(*[known[name] for name in step.inputs])
+            elif isinstance(step.function, torch._ops.OpOverload):
+                named = sum(1 for _ in _results(step))
+                result = run.run(step.function, _resolve(step.kwargs, known), named)
             else:
-                result = step.function(*_resolve(step.args, known), **_resolve(step.kwargs, known))
+                result = step.function(*_resolve(step.args, known))
             _bind(step.outputs, result, known)
             del result
             for name in step.dead:
                 known.pop(name, None)
         results = tuple(known[name] for name in call.outputs)
         return results[0] if len(results) == 1 else results
+
+
+def _limits(values: tuple[Any, ...]) -> permitted.Limits:
+    """The limits of a run that begins.
+
+    Raises:
+        RequestError: it was given tensors with data.
+    """
+    if any(isinstance(value, Tensor) and not value.is_meta for value in values):
+        raise RequestError("an exported program runs on tensors without data alone")
+    return permitted.Limits()
 
 
 class State(NamedTuple):
@@ -265,7 +274,9 @@ class Program:
         """Whatever is missing in the graph, or of another kind, is damage."""
         try:
             yield
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        except CnnscopeError:
+            raise
+        except Exception as error:
             text = f"its graph cannot be understood ({type(error).__name__}: {error})"
             raise archive.damaged(self.file, printable(text, 200)) from error
 
@@ -283,10 +294,7 @@ class Program:
         return configs
 
     def _json(self, name: str) -> Any:
-        try:
-            return json.loads(archive.read(self.file, self._found[name]))
-        except (ValueError, RecursionError) as error:
-            raise archive.damaged(self.file, f"{printable(name)} is not JSON") from error
+        return archive.parsed(self.file, archive.read(self.file, self._found[name]), name)
 
     def _torch(self) -> str:
         return printable(str(self._document.get("torch_version", "?")), 30)
@@ -316,7 +324,7 @@ class _Builder:
 
     def build(self) -> Part:
         """The root, ready to be called with the tensors of the program's inputs."""
-        nodes = _stacked(list(self._nodes(self.graph, {})))
+        nodes = _stacked(self._limited(self._nodes(self.graph, {})))
         for node in nodes:
             for _, path, kind in node.stack:
                 self._add_part(path, kind)
@@ -327,8 +335,21 @@ class _Builder:
         for node in nodes:
             if node.stack:
                 _describe(self.parts[node.stack[-1][1]], node.step)
-        self.root.exported_call = self._call(self.root, nodes, 1, tuple(inputs), outputs)
+        _require_order(inputs, [node.step for node in nodes], outputs)
+        call = self._call(self.root, nodes, 1, tuple(inputs), outputs)
+        self.root.exported_call = call._replace(root=True)
         return self.root
+
+    def _limited(self, nodes: Iterator[_Node]) -> list[_Node]:
+        """All operations.
+
+        Raises:
+            RequestError: there are more than of any network.
+        """
+        found = list(itertools.islice(nodes, MAX_NODES + 1))
+        if len(found) > MAX_NODES:
+            raise RequestError(f"the program has more than {MAX_NODES:,} operations: refused")
+        return found
 
     # -- modules and what they hold
 
@@ -356,7 +377,7 @@ class _Builder:
                 return ""
         if "constant_input" in spec:
             given = spec["constant_input"]
-            self.constants[given["name"]] = next(iter(given["value"].values()), None)
+            self.constants[given["name"]] = _constant(next(iter(given["value"].values()), None))
             return ""
         raise ValueError(f"an input of a kind that is not known: {', '.join(spec)}")
 
@@ -364,7 +385,9 @@ class _Builder:
         value, path = spec["arg"]["name"], _printable(spec[f"{kind}_name"])
         outer, _, name = path.rpartition(".")
         tensor = self._tensor(path, value, parameter=kind == "parameter")
-        part = self._add_part(outer, "")
+        part = self._add_part(_not_deep(outer), "")
+        if hasattr(part, name):
+            raise ValueError(f"a {kind} of a name that is taken: {path}")
         if kind == "parameter":
             part.register_parameter(name, tensor)  # type: ignore[arg-type]
         elif kind == "buffer":
@@ -390,6 +413,8 @@ class _Builder:
     def _window(self, stored: Mapping[str, Any], window: tuple[Any, ...]) -> Tensor:
         """A tensor in the memory of its entry of the archive, which other weights may share."""
         offset, sizes, strides, number = window
+        if min((offset, *sizes, *strides)) < 0 or len(sizes) > permitted.MAX_RANK:
+            raise ValueError("a weight whose sizes are none")
         dtype = getattr(torch, _DTYPES[number])
         extent = offset + 1 + sum((n - 1) * s for n, s in zip(sizes, strides, strict=True))
         needed = extent * dtype.itemsize if math.prod(sizes) else 0
@@ -466,8 +491,8 @@ class _Builder:
         steps: list[Step | Call] = []
         later = set(outputs)
         for key, group in reversed(groups):
-            read = list(dict.fromkeys(n for node in group for n in _reads(node.step)))
-            made = list(dict.fromkeys(n for node in group for n in _results(node.step)))
+            read = dict.fromkeys(n for node in group for n in _reads(node.step))
+            made = dict.fromkeys(n for node in group for n in _results(node.step))
             dead = tuple(n for n in (*read, *made) if n not in later)
             if key is None:
                 steps.append(group[0].step._replace(dead=dead))
@@ -477,7 +502,8 @@ class _Builder:
                 comes_out = tuple(n for n in made if n in later)
                 inner = self._call(part, group, depth + 1, goes_in, comes_out)
                 steps.append(inner._replace(dead=dead))
-            later = (later - set(made)) | set(read)
+            later.difference_update(made)
+            later.update(read)
         return Call(module, inputs, tuple(reversed(steps)), outputs)
 
 
@@ -508,6 +534,34 @@ def _groups(nodes: Sequence[_Node], depth: int) -> Iterator[tuple[str | None, Se
         begin = end
 
 
+def _require_order(inputs: Sequence[str], steps: Sequence[Step], outputs: Sequence[str]) -> None:
+    """Every value is made once, before it is read.
+
+    Raises:
+        ValueError: one is not.
+    """
+    known = set(inputs)
+    if len(known) < len(inputs):
+        raise ValueError("an input twice")
+    for step in steps:
+        for name in _reads(step):
+            if name not in known:
+                raise ValueError(f"{name} is read before it is made")
+        for name in _results(step):
+            if name in known:
+                raise ValueError(f"{name} is made twice")
+            known.add(name)
+    for name in outputs:
+        if name not in known:
+            raise ValueError(f"{name} is returned and never made")
+
+
+def _not_deep(path: str) -> str:
+    if path.count(".") >= MAX_DEPTH:
+        raise ValueError(f"modules that lie more than {MAX_DEPTH} deep")
+    return path
+
+
 def _stack(text: str) -> tuple[tuple[str, str, str], ...]:
     """key,path,class;key,path,class from the outermost module to the innermost."""
     found: list[tuple[str, str, str]] = []
@@ -515,8 +569,9 @@ def _stack(text: str) -> tuple[tuple[str, str, str], ...]:
         key, _, rest = item.partition(",")
         path, _, kind = rest.rpartition(",")
         plain = _path(path.partition("@")[0])
-        if plain is None:
+        if plain is None or len(found) > MAX_DEPTH:
             break  # what is inside is told as the outer module's own
+        _not_deep(plain)
         if not found or plain != found[-1][1]:
             found.append((key, plain, kind if _CLASS.fullmatch(kind) else ""))
     return tuple(found)
@@ -533,10 +588,14 @@ def _path(text: str) -> str | None:
 
 def _stacked(nodes: list[_Node]) -> list[_Node]:
     """Operations without a stack (sizes that are read) lie where both neighbours are."""
+    following: list[tuple[Any, ...]] = []
+    after: tuple[Any, ...] = ()
+    for node in reversed(nodes):
+        after = node.stack or after
+        following.append(after)
     before: tuple[Any, ...] = ()
-    for index, node in enumerate(nodes):
+    for index, (node, after) in enumerate(zip(nodes, reversed(following), strict=True)):
         if not node.stack:
-            after = next((other.stack for other in nodes[index:] if other.stack), ())
             nodes[index] = node._replace(stack=_common(before, after))
         before = nodes[index].stack
     return nodes
@@ -631,57 +690,25 @@ def _from_weights(part: Part, step: Step, wanted: Mapping[str, Any]) -> dict[str
 
 
 def _step(target: str, node: Mapping[str, Any], renamed: dict[str, Any]) -> Step:
-    function = _function(target)
+    """One operation with its arguments, checked.
+
+    Raises:
+        RequestError: it is not one that a program may use.
+        ValueError: its arguments are not of its kind.
+    """
+    function = permitted.function(target)
     outputs = tuple(_made(argument, renamed) for argument in node["outputs"])
     given = [(argument["name"], _value(argument["arg"], renamed)) for argument in node["inputs"]]
     if not isinstance(function, torch._ops.OpOverload):
         return Step(function, [value for _, value in given], {}, outputs)
-    keywords = dict(given)
-    names = {argument.name for argument in function._schema.arguments}
-    if "device" in names and not _takes_tensors(function):
-        keywords["device"] = _META
-    return Step(function, [], keywords, outputs)
+    if len(dict(given)) < len(given):
+        raise ValueError(f"{target} is given an argument twice")
+    return Step(function, [], permitted.arguments(function, dict(given)), outputs)
 
 
 def _trains(argument: Mapping[str, Any]) -> bool:
     """Whether an operation is told that it trains: a batch norm or dropout."""
     return argument["name"] in ("training", "train") and argument["arg"] == {"as_bool": True}
-
-
-def _function(target: str) -> Callable[..., Any]:
-    """The operation of a name: a registered one, or arithmetic on sizes, and nothing else.
-
-    Raises:
-        RequestError: there is none of that name, or not one that a network needs.
-    """
-    owner, _, name = target.rpartition(".")
-    known, library = _ARITHMETIC.get(owner, (frozenset(), None))
-    if name in known:
-        return getattr(library, name)  # type: ignore[no-any-return]
-    found: Any = None
-    if target.startswith("torch.ops.") and target.count(".") == 4:
-        found = _registered(*target.split(".")[2:])
-    if not isinstance(found, torch._ops.OpOverload):
-        raise RequestError(
-            f"the program uses {printable(target)}, which is no operation of torch "
-            f"{torch.__version__} or of a library that is loaded: export it again with this torch"
-        )
-    entry = ops.lookup(target.removeprefix("torch.ops."))
-    creates = entry is not None and entry.kind is ops.Kind.CREATE
-    if not creates and not _takes_tensors(found):
-        raise RequestError(f"the program uses {printable(target)}, which works on no tensor")
-    return found
-
-
-def _registered(namespace: str, name: str, overload: str) -> Any:
-    if namespace == "torchvision":
-        importlib.import_module("torchvision")  # registers its operations
-    packet = getattr(getattr(torch.ops, namespace), name, None)
-    return getattr(packet, overload, None)
-
-
-def _takes_tensors(function: Any) -> bool:
-    return any("Tensor" in str(argument.type) for argument in function._schema.arguments)
 
 
 def _value(argument: Mapping[str, Any], renamed: dict[str, Any]) -> Any:
@@ -709,13 +736,39 @@ def _single(held: Any, renamed: dict[str, Any]) -> Any:
         return _named(inner["name"], renamed)
     if tag == "as_name":
         return _named(inner, renamed)
-    return None if tag == "as_none" else inner
+    return None if tag == "as_none" else _constant(inner)
+
+
+def _constant(value: Any) -> Any:
+    """A number, a word or nothing.
+
+    Raises:
+        ValueError: it is something else, or an integer of more than 64 bits.
+    """
+    if type(value) is int:
+        return _int(value)
+    if value is None or type(value) in (bool, float, str):
+        return value
+    raise ValueError(f"a constant that is a {type(value).__name__}")
 
 
 def _named(name: str, renamed: dict[str, Any]) -> Any:
+    if type(name) is not str:
+        raise ValueError(f"a name that is a {type(name).__name__}")
     if isinstance(renamed, _Prefixed):
         return renamed[name]
     return renamed.get(name, Name(name))
+
+
+def _int(value: Any) -> int:
+    """A size as torch has it.
+
+    Raises:
+        ValueError: it is no integer, or one of more than 64 bits.
+    """
+    if type(value) is not int or not -(2**63) <= value < 2**63:
+        raise ValueError(f"no size: {str(value)[:40]}")
+    return value
 
 
 def _float(held: Any) -> float:
@@ -724,14 +777,14 @@ def _float(held: Any) -> float:
 
 _PLAIN: dict[str, Callable[[Any], Any]] = {
     "as_none": lambda _: None,
-    "as_int": int,
+    "as_int": _int,
     "as_bool": bool,
     "as_string": str,
     "as_float": _float,
-    "as_ints": list,
+    "as_ints": lambda held: [*map(_int, held)],
     "as_bools": list,
     "as_strings": list,
-    "as_int_lists": list,
+    "as_int_lists": lambda held: [[*map(_int, items)] for items in held],
     "as_floats": lambda held: [*map(_float, held)],
     "as_float_lists": lambda held: [[*map(_float, items)] for items in held],
     "as_complex": lambda held: complex(held["real"], held["imag"]),
@@ -812,12 +865,12 @@ def _results(step: Step) -> Iterator[str]:
 
 def _size(size: Mapping[str, Any]) -> int | str:
     """A fixed size, or the expression of one that is not."""
-    return int(size["as_int"]) if "as_int" in size else str(size["as_expr"]["expr_str"])
+    return _int(size["as_int"]) if "as_int" in size else str(size["as_expr"]["expr_str"])
 
 
 def _hint(size: Mapping[str, Any]) -> int:
     """A size as it was when the program was exported."""
-    return int(size["as_int"] if "as_int" in size else size["as_expr"]["hint"]["as_int"])
+    return _int(size["as_int"] if "as_int" in size else size["as_expr"]["hint"]["as_int"])
 
 
 def _printable(text: str) -> str:
