@@ -6,9 +6,12 @@
 11689512
 """
 
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
+TYPE_CHECKING = False  # as in `typing`, whose import takes longer than all that is done here
 if TYPE_CHECKING:
+    from typing import Any
+
     from cnnscope.api import summary as summary
     from cnnscope.api import trace as trace
 

@@ -78,7 +78,19 @@ def cards(
         yield from (_make(source, name, root) for source, name in missing)
     else:
         items = [(*model, root) for model in missing]
-        yield from parallel.each(_make, items, processes or parallel.cores())
+        yield from _in_processes(items, processes or parallel.cores())
+
+
+def _in_processes(items: Sequence[tuple[object, ...]], processes: int) -> Iterator[Listed]:
+    from concurrent.futures.process import BrokenProcessPool
+
+    try:
+        yield from parallel.each(_make, items, processes)
+    except BrokenProcessPool:
+        raise RequestError(
+            "list: a process was killed, perhaps for lack of memory; what was read is kept, and "
+            "the same command goes on from there"
+        ) from None
 
 
 def report(

@@ -6,12 +6,22 @@ import atexit
 import contextlib
 import gc
 import os
+import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from types import ModuleType
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
 
 T = TypeVar("T")
+
+_PATIENCE = 2.0  # seconds that a worker has for its end
+_TERMINATED = 128 + signal.SIGTERM
+_PR_SET_PDEATHSIG = 1
 
 
 def cores() -> int:
@@ -64,28 +74,120 @@ def _batch(
     from concurrent.futures import ProcessPoolExecutor, as_completed
     from multiprocessing import active_children, get_context
 
-    pool = ProcessPoolExecutor(
-        min(processes, len(items)), get_context("spawn"), initializer=_begin, initargs=(threads,)
-    )
+    size, spawn = min(processes, len(items)), get_context("spawn")
+    with _deaf("SIGHUP"):  # as is the process that the pool starts to look after semaphores
+        pool = ProcessPoolExecutor(size, spawn, initializer=_begin, initargs=(threads,))
     try:
-        waiting = [pool.submit(work, *item) for item in items]
+        with _deaf("SIGHUP", "SIGINT"), _without_main():
+            waiting = [pool.submit(_one, work, item) for item in items]
         for done in as_completed(waiting):
             yield done.result()
     except BaseException:  # interrupted, or nobody asks for more: what runs is not waited for
-        for child in active_children():
-            child.terminate()
+        _end(active_children())
         raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _begin(threads: int) -> None:
-    """Ctrl-C is the parent's; and the cores are shared."""
-    import signal
+@contextlib.contextmanager
+def _deaf(*names: str) -> Iterator[None]:
+    """Hold signals back; a process that is started meanwhile never hears them.
 
+    A terminal sends them to all processes, and Python shows a traceback while it starts.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.Signals[name] for name in names})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Keep new processes from running the main script: work is a function of a module.
+
+    A script that does not ask for its `__name__` would begin its own work again in each of them.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _end(children: Sequence[BaseProcess]) -> None:
+    """End processes: each may remove what it was writing, in a time that nobody notices."""
+    for child in children:
+        child.terminate()
+    latest = time.monotonic() + _PATIENCE
+    for child in children:
+        child.join(max(latest - time.monotonic(), 0))
+        if child.is_alive():
+            child.kill()
+
+
+# ------------------------------------------------------------------------------ in a worker
+
+_working = False
+
+
+def _begin(threads: int) -> None:
+    """Ctrl-C is the parent's, whose end is the worker's as well; and the cores are shared."""
     short_lived()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _leave)
+    _die_with_parent()
     os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+def _one(work: Callable[..., T], item: tuple[object, ...]) -> T:
+    """One piece of work, in whose middle the worker may be ended."""
+    global _working  # noqa: PLW0603
+    _working = True
+    try:
+        return work(*item)
+    except KeyboardInterrupt:
+        os._exit(_TERMINATED)
+    finally:
+        _working = False
+
+
+def _leave(*_: object) -> None:
+    """Unwind, so that half a file is removed; the pool would take SystemExit for an answer."""
+    if not _working:
+        os._exit(_TERMINATED)
+    raise KeyboardInterrupt
+
+
+def _die_with_parent() -> None:
+    """A parent that is killed cannot end its workers, which hold gigabytes and its stdout.
+
+    Linux kills them (`PR_SET_PDEATHSIG`, prctl(2)); elsewhere, and if the parent was quicker, a
+    thread waits for its end.
+    """
+    import ctypes
+    from multiprocessing import connection, parent_process
+    from threading import Thread
+
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def watch(sentinel: int) -> None:
+        connection.wait([sentinel])
+        os._exit(_TERMINATED)
+
+    Thread(target=watch, args=(parent.sentinel,), daemon=True).start()
+
+
+# ------------------------------------------------------------------------------ the machine
 
 
 def free_memory() -> int | None:

@@ -18,7 +18,7 @@ def complete(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("CNNSCOPE_CACHE_DIR", str(tmp_path / "store"))
     monkeypatch.setattr(sys, "argv", ["cnnscope"])
     monkeypatch.setattr(sys.modules["__main__"], "__package__", None)  # not `python -m pytest`
-    monkeypatch.setattr(cli, "short_lived", lambda: None)
+    monkeypatch.setattr("cnnscope.parallel.short_lived", lambda: None)
     monkeypatch.chdir(tmp_path)
 
     def told(shell, *words):

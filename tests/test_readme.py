@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from conftest import OVERWRITE, run_cli, without_versions
 
-from cnnscope import cli
+from cnnscope.cli import commands
 from cnnscope.records import CheckAllReport
 from cnnscope.render import check, page
 
@@ -113,6 +113,8 @@ def test_links_lead_somewhere(page):
 
 def test_options_in_the_readme_exist():
     named = set(re.findall(r"(--[a-z][a-z-]+)", README.read_text(encoding="utf-8")))
-    names = [command.name or command.callback.__name__ for command in cli.app.registered_commands]
+    names = [
+        command.name or command.callback.__name__ for command in commands.app.registered_commands
+    ]
     known = run_cli("--help").out + "".join(run_cli(name, "--help").out for name in names)
     assert {option for option in named if option not in known} == set()

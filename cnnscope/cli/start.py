@@ -1,0 +1,140 @@
+"""From the process to a command and back: signals, exit codes, one message for all that goes wrong.
+
+Nothing is imported here before somebody hears Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False  # as in `typing`, which has not been imported
+if TYPE_CHECKING:
+    from typing import Any
+
+INTERNAL = 70  # the exit code of a mistake of ours, as in sysexits.h
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command line and exit.
+
+    0 good, 1 the answer is "no", 2 wrong request, 3 model failed, 70 a mistake of this program;
+    128 + n where signal n ended it, so 130 for Ctrl-C.
+    """
+    try:
+        from cnnscope.cli import signals
+
+        with signals.heard(to_the_end=arguments is None):
+            code = _main(arguments)
+    except KeyboardInterrupt:  # before anybody heard it, or again while the first was told
+        os._exit(130)
+    raise SystemExit(code)
+
+
+def _main(arguments: list[str] | None) -> int:
+    from cnnscope.parallel import short_lived
+
+    short_lived()
+    if os.environ.get("_CNNSCOPE_COMPLETE") == "complete_bash":
+        from cnnscope.cli import completion
+
+        return completion.with_colons(lambda: run(arguments))
+    return run(arguments)
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run a command line; the exit code."""
+    from cnnscope.cli import signals
+
+    signals.forget()
+    try:
+        code = _run(arguments)
+    except KeyboardInterrupt:
+        return _interrupted()
+    except Exception as error:  # noqa: BLE001  a person is not shown a traceback
+        # Libraries turn an interrupt of their import into whatever they like.
+        return _interrupted() if signals.received() else _failed(error)
+    return _interrupted() if code == 130 else code  # of a command that kept what it had
+
+
+def _run(arguments: list[str] | None) -> int:
+    from typer import Abort
+
+    from cnnscope.cli import commands
+
+    try:
+        result: Any = commands.app(arguments, standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except Abort as error:
+        raise (error.__cause__ or KeyboardInterrupt) from None
+    except SystemExit as error:
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise  # completion
+        return 141  # typer has caught it
+    return result if isinstance(result, int) else 0
+
+
+def _interrupted() -> int:
+    from cnnscope.cli import signals
+
+    return _fail(*signals.ended_by())
+
+
+def _failed(error: Exception) -> int:
+    """A failure that says what it is, a mistake on the command line, or a mistake of ours."""
+    from cnnscope.errors import CnnscopeError
+    from cnnscope.text import said
+
+    if isinstance(error, CnnscopeError):
+        return _fail(str(error), error.exit_code)
+    if isinstance(error, BrokenPipeError):  # the reader has seen enough
+        _silence(sys.stdout)
+        return 141
+    if hasattr(error, "show") and hasattr(error, "exit_code"):  # of the argument parser
+        return _misused(error)
+    if isinstance(error, OSError) and error.filename is None:
+        _silence(sys.stdout)
+        return _fail(f"stdout cannot be written ({error.strerror or error})", 2)
+    if isinstance(error, MemoryError):
+        return _fail("there is not enough memory", 3)
+    remedy = "" if _debugging() else "; cnnscope --debug shows where, please report it"
+    return _fail(f"internal error: {said(error)}{remedy}", INTERNAL)
+
+
+def _fail(message: str, code: int) -> int:
+    from cnnscope.cli import out
+
+    if _debugging() and sys.exc_info()[1] is not None:
+        import traceback
+
+        traceback.print_exc()
+    out.note(message)
+    return code
+
+
+def _debugging() -> bool:
+    """Whether --debug was given, as far as the command line has been read."""
+    commands = sys.modules.get("cnnscope.cli.commands")
+    return bool(getattr(commands, "debugging", False))
+
+
+def _misused(error: Any) -> int:
+    """What the argument parser has to say, in one line; nothing asked for is a page of help."""
+    from cnnscope.text import printable
+
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return 2
+    context = getattr(error, "ctx", None)
+    message = " ".join(error.format_message().split())
+    hint = f" ({context.command_path} --help)" if context is not None else ""
+    return _fail(f"{printable(message, 300).rstrip('.')}{hint}", 2)
+
+
+def _silence(stream: Any) -> None:
+    """Keep the interpreter from complaining again when it flushes at exit."""
+    import contextlib
+
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
