@@ -16,6 +16,7 @@ from typing import NamedTuple
 from cnnscope import ops
 from cnnscope.analyses import layers, params, receptive_field, shapes
 from cnnscope.analyses.cost import item_size, op_path
+from cnnscope.analyses.cost import notes as notes_of
 from cnnscope.analyses.smallest import smallest_input
 from cnnscope.reach import rules
 from cnnscope.records import (
@@ -722,7 +723,7 @@ def explain_model(trace: Trace, totals: Totals) -> ModelExplanation:
         macs=_dearest(view, single, "macs", "MACs"),
         resolution=_resolution(view, [view.rows[i] for i in single]),
         smallest=smallest_input(trace),
-        notes=trace.notes,
+        notes=notes_of(trace),
     )
 
 

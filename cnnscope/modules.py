@@ -95,6 +95,32 @@ def _replace_in(module: nn.Module, name: str, value: Any, replacements: dict[int
         vars(module)[name] = replacements[id(value)]
 
 
+@contextmanager
+def orthogonal_without_data() -> Iterator[None]:
+    """Let `torch.nn.utils.parametrizations.orthogonal` take weights that have no data.
+
+    It asks whether a weight is orthogonal already, and makes it so; what a tensor without data
+    raises then is taken for a parametrization that cannot be inverted, and its base is missing.
+    """
+    from torch.nn.utils import parametrizations
+
+    asks: Any = parametrizations._is_orthogonal
+    makes: Any = parametrizations._make_orthogonal
+
+    def is_orthogonal(matrix: Tensor, eps: float | None = None) -> bool:
+        return not matrix.is_meta and bool(asks(matrix, eps))
+
+    def make_orthogonal(matrix: Tensor) -> Tensor:
+        made: Tensor = torch.empty_like(matrix) if matrix.is_meta else makes(matrix)
+        return made
+
+    vars(parametrizations).update(_is_orthogonal=is_orthogonal, _make_orthogonal=make_orthogonal)
+    try:
+        yield
+    finally:
+        vars(parametrizations).update(_is_orthogonal=asks, _make_orthogonal=makes)
+
+
 def own_state(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """The parameters and buffers of a module itself, not those of its children."""
     for held in (module._parameters, module._buffers):

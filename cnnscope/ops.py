@@ -21,7 +21,7 @@ Formulas read shapes and attributes only. Shapes are N, C, then the spatial axes
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from functools import cache
+from functools import cache, wraps
 from math import ceil, log2, prod
 
 from cnnscope.op import Op as Op  # noqa: PLC0414  formulas know it from here
@@ -93,6 +93,42 @@ def product(factors: Factors) -> int:
     return prod(prod(f) if isinstance(f, tuple) else f for f in factors.values())
 
 
+# ------------------------------------------------------------------------- complex numbers
+
+# Of the last of the three real convolutions that torch computes a complex one by: the places of
+# the other two (aten/src/ATen/native/Convolution.cpp, `complex_convolution`).
+COMPLEX_PARTS = "complex_parts"
+_NO_FACTORS = frozenset("bias attn_bias attn_mask".split())  # they are added
+
+
+def _real(op: Op) -> Factors:
+    """The real multiply-accumulates of one complex one: 4, or 2 with a real number.
+
+    (a + bi)(c + di) = ac - bd + (ad + bc)i. torch adds numbers first and needs three products; the
+    third of these convolutions stands for two, so that all three count four.
+    """
+    if op.get(COMPLEX_PARTS):
+        return {"real products": 2}
+    added = _NO_FACTORS | ({"self"} if op.has("mat1") or op.has("batch1") else set())
+    dtypes = [
+        op.trace.tensors[tensor].dtype
+        for name, value in op.record.inputs.items()
+        if name not in added
+        for tensor in (value if isinstance(value, tuple) else (value,))
+        if tensor is not None
+    ]
+    complex_ = sum("complex" in dtype for dtype in dtypes)
+    if not complex_:
+        return {}
+    return {"real MACs of a complex one": 4 if complex_ == len(dtypes) else 2}
+
+
+def is_complex(trace: Trace, record: OpRecord) -> bool:
+    """Whether an operation multiplies complex numbers."""
+    entry = lookup(record.name)
+    return entry is not None and entry.kind is Kind.PRODUCT and bool(_real(Op(trace, record)))
+
+
 # ---------------------------------------------------------------------------- registration
 
 
@@ -116,8 +152,13 @@ def _product(
     """Register a multiply-accumulate formula."""
 
     def register(formula: Formula) -> Formula:
-        _enter(names, Entry(label, Kind.PRODUCT, formula, steps, field, how))
-        return formula
+        @wraps(formula)
+        def counted(op: Op) -> tuple[Factors, ...]:
+            real = _real(op)
+            return tuple({**one, **real} for one in formula(op)) if real else formula(op)
+
+        _enter(names, Entry(label, Kind.PRODUCT, counted, steps, field, how))
+        return counted
 
     return register
 

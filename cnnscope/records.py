@@ -51,12 +51,15 @@ class ModuleRecord(msgspec.Struct, frozen=True):
 
     `base` is the nearest class of `torch.nn` that it is made from ("" for a plain `Module`): a
     module whose base is its own class is the library's, and nobody wants to see inside.
+    `registered` is False for one that ran and is no part of the model: held in a plain list or in
+    a closure, or made by the forward.
     """
 
     path: str
     kind: str
     base: str = ""
     hyper: dict[str, Attribute] = {}
+    registered: bool = True
 
     @property
     def library(self) -> bool:
@@ -130,6 +133,8 @@ class Trace(msgspec.Struct, frozen=True):
     """Everything that one forward of a model did, and nothing of torch.
 
     `as_list`: forward was given its inputs in a list, as torchvision's detectors want their images.
+    `strays` are weights that were read and are no parameters of the model. `decided_by` has "data"
+    and "random" where Python has looked at either, so that another run may take another path.
     """
 
     source: Source
@@ -144,6 +149,8 @@ class Trace(msgspec.Struct, frozen=True):
     device: str = "meta"
     notes: tuple[str, ...] = ()
     as_list: bool = False
+    strays: tuple[ParamRecord, ...] = ()
+    decided_by: tuple[str, ...] = ()
     schema_version: int = TRACE_SCHEMA
 
     @property
@@ -283,6 +290,7 @@ class Totals(msgspec.Struct, frozen=True):
     conv_layers: int
     linear_layers: int
     operations: int
+    recurrent_layers: int = 0  # one for each layer and direction
 
 
 class UnknownOp(msgspec.Struct, frozen=True):
@@ -306,6 +314,8 @@ class ModelReport(msgspec.Struct, frozen=True):
     unknown: tuple[UnknownOp, ...] = ()
     mismatches: tuple[str, ...] = ()  # layers whose shape the floor formula does not give
     notes: tuple[str, ...] = ()
+    unregistered: dict[str, int] = {}  # weight that is no parameter of the model -> its elements
+    decided_by: tuple[str, ...] = ()  # "data", "random": another run may take another path
     schema_version: int = REPORT_SCHEMA
 
 
@@ -558,6 +568,8 @@ class ModelStages(msgspec.Struct, frozen=True):
     resized: int  # resamplings to further sizes (of detections, one by one), not listed
     unknown_ops: int
     notes: tuple[str, ...] = ()
+    recurrent_layers: int = 0
+    decided_by: tuple[str, ...] = ()
 
 
 class StagesReport(msgspec.Struct, frozen=True):

@@ -1,6 +1,6 @@
 """From a trace to the report of `cnnscope summary`: the analyses, joined."""
 
-from cnnscope.analyses import cost, growth, layers, memory, params, receptive_field
+from cnnscope.analyses import cost, growth, layers, memory, params, receptive_field, weights
 from cnnscope.records import About, Card, LayerRow, ModelReport, Totals, Trace
 
 
@@ -17,7 +17,9 @@ def report(trace: Trace) -> ModelReport:
         shared={p.path: p.aliases for p in trace.params if p.aliases and not p.buffer},
         unknown=cost.unknown_ops(trace),
         mismatches=tuple(row.path for row in rows if _disagrees(row)),
-        notes=trace.notes,
+        notes=cost.notes(trace),
+        unregistered={p.path: params.numel(trace, p) for p in trace.strays},
+        decided_by=trace.decided_by,
     )
 
 
@@ -34,7 +36,7 @@ def card(trace: Trace, about: About) -> Card:
         element_ops=totals.element_ops,
         peak_activation_bytes=totals.peak_activation_bytes,
         field=tuple(axis.local_size or 0 for axis in totals.field or ()) or None,
-        weight_layers=totals.conv_layers + totals.linear_layers,
+        weight_layers=totals.conv_layers + totals.linear_layers + totals.recurrent_layers,
     )
 
 
@@ -43,7 +45,7 @@ def _totals(trace: Trace, rows: tuple[LayerRow, ...]) -> Totals:
     every = params.total(trace)
     trainable = sum(params.numel(trace, p) for p in trace.params if p.trainable and not p.buffer)
     peak = memory.peak(trace)
-    convolutions, linear = cost.weight_layers(trace)
+    depth = weights.weight_layers(trace)
     return Totals(
         params=every,
         trainable_params=trainable,
@@ -65,8 +67,9 @@ def _totals(trace: Trace, rows: tuple[LayerRow, ...]) -> Totals:
         field=growth.largest(rows),
         field_exceeds_input_at=growth.exceeds_input_at(rows),
         field_covers_input_at=growth.covers_input_at(rows),
-        conv_layers=convolutions,
-        linear_layers=linear,
+        conv_layers=depth.convolutions,
+        linear_layers=depth.linear,
+        recurrent_layers=depth.recurrent,
         operations=len(trace.ops),
     )
 

@@ -427,6 +427,7 @@ class _OwnRun:
                 "ran on real tensors, with random weights and inputs of a fixed seed, because it "
                 f"looks at its data ({self.reason}); with other data it may come out otherwise"
             )
+            trace = _decided_by_data(trace)
         return _with_notes(trace, tuple(notes))
 
     @contextmanager
@@ -743,11 +744,19 @@ def _with_notes(trace: Trace, notes: tuple[str, ...]) -> Trace:
     return msgspec.structs.replace(trace, notes=trace.notes + notes)
 
 
+def _decided_by_data(trace: Trace) -> Trace:
+    import msgspec
+
+    return msgspec.structs.replace(trace, decided_by=tuple(sorted({*trace.decided_by, "data"})))
+
+
 def _notes(values: Any, who: str) -> tuple[str, ...]:
     """What a model was told that looked at its values."""
     if values is None:
         return ()
     answered: Counter[str] = values.answered
+    if not answered:  # it was looked at without an operation, as `tolist` does
+        return ()
     asked = ", ".join(f"{name} x{n}" if n > 1 else name for name, n in answered.most_common())
     if who == "constructor":
         return (f"its constructor computes with small tensors ({asked}): those had values",)

@@ -14,7 +14,7 @@ from math import prod
 
 import msgspec
 
-from cnnscope.analyses import cost, layers, memory, params, receptive_field
+from cnnscope.analyses import layers, memory, params, receptive_field, weights
 from cnnscope.errors import RequestError
 from cnnscope.records import (
     Geometry,
@@ -288,7 +288,7 @@ def _counted(
         activation_bytes=memory.allocated(trace),
         peak_activation_bytes=memory.peak(trace).nbytes,
         nonlinearities=sum(row.operation == "ReLU" for row in rows),
-        convolutions=cost.weight_layers(trace)[0],
+        convolutions=weights.weight_layers(trace).convolutions,
     )
 
 

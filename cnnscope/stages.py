@@ -10,7 +10,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from cnnscope import ops
-from cnnscope.analyses import blocks, cost, params
+from cnnscope.analyses import blocks, cost, params, weights
 from cnnscope.analyses.blocks import Unit, flat
 from cnnscope.records import (
     ModelStages,
@@ -43,7 +43,7 @@ def layers_of(item: StageItem) -> int:
 
 def _model(trace: Trace) -> ModelStages:
     found = blocks.find(trace)
-    convolutions, linear = cost.weight_layers(trace)
+    depth = weights.weight_layers(trace)
     macs = sum(ops.macs(trace, record) for record in trace.ops)
     stages = _stages(found.units)
     items = [item for stage in stages for item in stage.items]
@@ -56,8 +56,9 @@ def _model(trace: Trace) -> ModelStages:
         unused_params=sum(params.unused(trace).values()),
         macs=macs,
         flops=2 * macs,
-        conv_layers=convolutions,
-        linear_layers=linear,
+        conv_layers=depth.convolutions,
+        linear_layers=depth.linear,
+        recurrent_layers=depth.recurrent,
         shortcut_layers=sum(x.weights for item in items for x in item.shortcuts),
         side_layers=sum(
             item.times * x.weights for item in items for x in flat(item.parts) if x.role == "side"
@@ -65,7 +66,8 @@ def _model(trace: Trace) -> ModelStages:
         reruns=found.reruns,
         resized=found.resized,
         unknown_ops=sum(op.count for op in cost.unknown_ops(trace)),
-        notes=trace.notes,
+        notes=cost.notes(trace),
+        decided_by=trace.decided_by,
     )
 
 

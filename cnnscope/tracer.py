@@ -35,7 +35,7 @@ from torch.nn.modules.module import (
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
 from torch.utils._pytree import tree_map
 
-from cnnscope import guest
+from cnnscope import chance, guest
 from cnnscope.errors import ModelError
 from cnnscope.light import light
 from cnnscope.modules import modules_of, own_state, replaced
@@ -50,6 +50,7 @@ from cnnscope.records import (
     TensorRecord,
     Trace,
 )
+from cnnscope.strays import Names
 from cnnscope.text import said, visible
 
 Window = tuple[Any, ...]
@@ -120,9 +121,12 @@ def trace(
         recorder.adopt_inputs((args, kwargs))
         stack.enter_context(_inference(model))
         stack.enter_context(_uncompiled())
+        if on_meta:
+            stack.enter_context(_states_on_meta())
         stack.enter_context(light())
         stack.enter_context(replaced(model, replacements))
         stack.enter_context(recorder.watching_calls())
+        generators = chance.Generators(module for _, module in modules_of(model))
         stack.enter_context(recorder)
         try:
             result = model(*args, **kwargs)
@@ -130,7 +134,21 @@ def trace(
             raise recorder.forward_error(error) from error
         device = "meta" if on_meta else _device_of((args, kwargs), model)
         made = recorder.finish(result, source or source_of(model), device, notes)
+        made = _with_chance(made, generators.drawn())
     return structs.replace(made, as_list=len(args) == 1 and isinstance(args[0], list))
+
+
+def _with_chance(made: Trace, drawn: tuple[str, ...]) -> Trace:
+    """The trace with a note where random numbers may have decided what ran."""
+    if not drawn and chance.RANDOM not in made.decided_by:
+        return made
+    decided = tuple(sorted({*made.decided_by, chance.RANDOM}))
+    sources = ", ".join(drawn) or "torch"
+    note = (
+        f"its forward draws random numbers ({sources}) and looks at them: this is the path of one "
+        "seed, another run may take another"
+    )
+    return structs.replace(made, decided_by=decided, notes=(*made.notes, note))
 
 
 # ----------------------------------------------------------------------------- recording
@@ -185,7 +203,11 @@ class _Recorder(TorchDispatchMode):
         self.thread = thread
         self.modules: list[ModuleRecord] = []
         self.module_ids: dict[int, int] = {}
-        self.strays: list[nn.Module] = []  # modules made inside forward, kept so ids stay unique
+        self.strays: list[nn.Module] = []  # modules not registered, kept so that ids stay unique
+        self.stray_weights: dict[int, ParamRecord] = {}  # read and not registered, by storage
+        self.registered: set[int] = set()  # storages of parameters, buffers and inputs
+        self.hidden: set[int] = set()  # modules that only make a weight of the one around them
+        self.hooked: dict[int, Any] = {}  # handles of the last hook of modules with hooks
         self.calls: list[tuple[int, int, int, tuple[int, ...]]] = []
         self.call_outputs: dict[int, tuple[int, ...]] = {}
         self.stack: list[tuple[int, nn.Module]] = []
@@ -215,38 +237,74 @@ class _Recorder(TorchDispatchMode):
             on meta, and copies of buffers, which a forward may write to.
         """
         found: dict[Any, list[tuple[str, Tensor]]] = {}
+        weighty: list[str] = []  # where what lies below makes the weights of a layer of torch.nn
         for path, module in modules_of(self.model):
-            self._register(path, module)
+            record = self.modules[self._register(path, module)]
+            if record.library and "parametrizations" in module._modules:
+                weighty.append(f"{path}.parametrizations.".lstrip("."))
+            if path.startswith(tuple(weighty)):
+                self.hidden.add(id(module))
             for name, tensor in own_state(module):
                 full = visible(f"{path}.{name}" if path else name)
                 found.setdefault(_identity(tensor), []).append((full, tensor))
         replacements: dict[int, Tensor] = {}
         for group in found.values():
-            path, tensor = group[0]
-            buffer = not any(isinstance(t, nn.Parameter) for _, t in group)
-            run_with = _stand_in(tensor, on_meta=on_meta, buffer=buffer)
+            weights = [one for one in group if isinstance(one[1], nn.Parameter)]
+            run_with = _stand_in((weights or group)[0][1], on_meta=on_meta, buffer=not weights)
             for _, original in group:
                 if original is not run_with:
                     replacements[id(original)] = run_with
-            self.params.append(
-                ParamRecord(
-                    path,
-                    self.read(run_with),
-                    aliases=tuple(name for name, _ in group[1:]),
-                    trainable=any(t.requires_grad for _, t in group),
-                    buffer=buffer,
-                )
-            )
+            buffers = [one for one in group if not isinstance(one[1], nn.Parameter)]
+            for held in filter(None, (weights, buffers)):
+                self._adopt(held, self.read(run_with), buffer=held is buffers)
+        self.registered.update(self.tensors[p.tensor].storage for p in self.params)
         return replacements
+
+    def _adopt(self, names: list[tuple[str, Tensor]], tensor: int, *, buffer: bool) -> None:
+        """Write down one parameter, or one buffer, with all its names."""
+        record = ParamRecord(
+            names[0][0],
+            tensor,
+            aliases=tuple(name for name, _ in names[1:]),
+            trainable=any(t.requires_grad for _, t in names),
+            buffer=buffer,
+        )
+        self.params.append(record)
 
     def adopt_inputs(self, arguments: Any) -> None:
         """Register the tensors that forward is called with."""
         self.inputs = tuple(self.read(tensor) for tensor in tensors_in(arguments))
+        self.registered.update(self.tensors[t].storage for t in self.inputs)
 
     def _register(self, path: str, module: nn.Module) -> int:
         self.module_ids[id(module)] = len(self.modules)
         self.modules.append(module_record(path, module))
         return len(self.modules) - 1
+
+    @functools.cached_property
+    def names(self) -> Names:
+        """Where the model holds what it does not register."""
+        return Names(modules_of(self.model))
+
+    def _register_stray(self, parent: int, module: nn.Module) -> int:
+        """A module that is not registered, or was made by the forward, with its weights."""
+        outer = self.modules[self.calls[parent][0]].path if parent >= 0 else ""
+        path = self.names.of(module) or f"{outer}.{type(module).__name__}".lstrip(".")
+        taken = {record.path for record in self.modules}
+        path = next(p for p in (path, *(f"{path}_{n}" for n in range(1, 10**6))) if p not in taken)
+        index = self._register(path, module)
+        self.modules[index] = structs.replace(self.modules[index], registered=False)
+        self.strays.append(module)
+        for name, tensor in own_state(module):
+            if isinstance(tensor, nn.Parameter):
+                self._note_stray(f"{path}.{name}", tensor, self.read(tensor))
+        return index
+
+    def _note_stray(self, path: str, tensor: Tensor, tid: int) -> None:
+        storage = self.tensors[tid].storage
+        if storage not in self.registered:
+            record = ParamRecord(visible(path), tid, trainable=tensor.requires_grad)
+            self.stray_weights.setdefault(storage, record)
 
     # -- values
 
@@ -359,6 +417,7 @@ class _Recorder(TorchDispatchMode):
                 storage, window = self._place(value, born)
                 inputs[name] = self._current(storage, window)
                 viewable[storage] = (name, window)
+                self._read_stray(schema, name, value, inputs[name])
             elif isinstance(value, (list, tuple)) and any(isinstance(v, Tensor) for v in value):
                 inputs[name] = tuple(self.read(v) if isinstance(v, Tensor) else None for v in value)
             else:
@@ -369,6 +428,7 @@ class _Recorder(TorchDispatchMode):
             for tensor in tensors_in(_argument(schema, args, kwargs, name))
         ]
         self._keep(written)
+        self._note_complex(schema, inputs, attributes)
         try:
             result = func(*args, **kwargs)
         except RuntimeError:  # or NotImplementedError, its child
@@ -388,6 +448,40 @@ class _Recorder(TorchDispatchMode):
             for tid in outputs[1:]:
                 self.lives[self.tensors[tid].storage][0] = 0
         return result
+
+    def _read_stray(self, schema: _Schema, name: str, tensor: Tensor, tid: int) -> None:
+        """Remember a weight that is older than the run and no parameter of the model."""
+        storage = self.tensors[tid].storage
+        if self.lives[storage][1] >= 0 or storage in self.registered:
+            return
+        weight = isinstance(tensor, nn.Parameter) or tensor.requires_grad
+        if weight or name == "weight" or (name == "mat2" and schema.name.startswith("aten.")):
+            self._note_stray(self.names.of(tensor) or "a tensor", tensor, tid)
+
+    def _note_complex(
+        self, schema: _Schema, inputs: dict[str, Any], attributes: dict[str, Any]
+    ) -> None:
+        """Mark the last of the three convolutions that a complex one is computed by.
+
+        Its weight is the sum of the weights of the other two, which are a complex one's parts.
+        """
+        if schema.name != "aten.convolution.default":
+            return
+        recent = {op.outputs[0]: op for op in self.ops[-24:] if op.outputs}
+        added = recent.get(inputs.get("weight", -1))
+        if added is None or added.name != "aten.add.Tensor":
+            return
+        parts = [
+            len(self.ops) - n
+            for n, op in enumerate(reversed(self.ops[-24:]), 1)
+            if op.name == "aten.convolution.default"
+            and op.inputs["weight"] in (added.inputs.get("self"), added.inputs.get("other"))
+        ]
+        halves = [recent.get(t) for t in added.inputs.values() if isinstance(t, int)]
+        wholes = [recent.get(cast("Any", half.inputs.get("self"))) for half in halves if half]
+        names = {op.name for op in wholes if op is not None}
+        if len(parts) == 2 and names == {"aten.view_as_real.default"}:
+            attributes["complex_parts"] = tuple(sorted(parts))
 
     def _note_result(
         self,
@@ -482,7 +576,7 @@ class _Recorder(TorchDispatchMode):
         try:
             yield
         finally:
-            for handle in handles:
+            for handle in (*handles, *self.hooked.values()):
                 handle.remove()
                 _global_forward_hooks_with_kwargs.pop(handle.id, None)  # torch forgets to
 
@@ -490,15 +584,16 @@ class _Recorder(TorchDispatchMode):
         if threading.get_ident() != self.thread:
             self._note_elsewhere(module)
             return
-        if _recording[-1] is not self:
+        if _recording[-1] is not self or id(module) in self.hidden:
             return
         parent = self.stack[-1][0] if self.stack else -1
         index = self.module_ids.get(id(module))
-        if index is None:  # made inside forward: named after its class, where it ran
-            outer = self.modules[self.calls[parent][0]].path if parent >= 0 else ""
-            path = f"{outer}.{type(module).__name__}".lstrip(".")
-            index = self._register(path, module)
-            self.strays.append(module)
+        if index is None:
+            index = self._register_stray(parent, module)
+        if module._forward_hooks and id(module) not in self.hooked:
+            self.hooked[id(module)] = module.register_forward_hook(
+                self._leave_hooked, with_kwargs=True, always_call=True
+            )
         inputs = tuple(map(self.read, tensors_in(args)))
         self.calls.append((index, parent, len(self.ops), inputs))
         self.stack.append((len(self.calls) - 1, module))
@@ -509,7 +604,12 @@ class _Recorder(TorchDispatchMode):
         if index is not None and _get_current_dispatch_mode() is None:
             self.elsewhere[self.modules[index].path or "the model"] = None
 
-    def _leave(self, module: nn.Module, args: Any, *rest: Any) -> None:  # noqa: ARG002
+    def _leave(self, module: nn.Module, args: Any, *rest: Any) -> None:
+        """After a call: what hooks of the module's own make of the output is awaited."""
+        if len(rest) == 1 or id(module) not in self.hooked:
+            self._leave_hooked(module, args, *rest)
+
+    def _leave_hooked(self, module: nn.Module, args: Any, *rest: Any) -> None:  # noqa: ARG002
         """After a call: `rest` is (kwargs, output), or one None where an exception passes."""
         if threading.get_ident() != self.thread or _recording[-1] is not self:
             return
@@ -584,11 +684,38 @@ class _Recorder(TorchDispatchMode):
             ),
             ops=tuple(self.ops),
             device=device,
-            notes=notes + missing,
+            notes=notes + missing + self._unregistered(),
+            strays=tuple(self.stray_weights.values()),
+            decided_by=self._decided_by(outputs),
+        )
+
+    def _decided_by(self, outputs: tuple[int, ...]) -> tuple[str, ...]:
+        bools = {i for i, tensor in enumerate(self.tensors) if tensor.dtype == "bool"}
+        given = (*outputs, *(t for made in self.call_outputs.values() for t in made))
+        return chance.decided_by(self.ops, self.inputs, given, bools)
+
+    def _unregistered(self) -> tuple[str, ...]:
+        """The sentence about what ran and is not registered."""
+        held: dict[str, int] = {}
+        for weight in self.stray_weights.values():
+            module = next((m for m in self.modules if _holds(m, weight.path)), None)
+            where = f"{module.path} ({module.kind})" if module else weight.path
+            size = math.prod(self.tensors[weight.tensor].shape)
+            held[where] = held.get(where, 0) + size
+        if not held:
+            return ()
+        each = ", ".join(f"{where} {size:,}" for where, size in held.items())
+        return (
+            f"weights that run and are not registered, with their elements: {each}: they are no "
+            "parameters of the model, so that no total has them, no optimizer and no state_dict",
         )
 
 
 # -------------------------------------------------------------------------------- helpers
+
+
+def _holds(module: ModuleRecord, weight: str) -> bool:
+    return not module.registered and weight.rpartition(".")[0] == module.path
 
 
 def as_written(model: nn.Module) -> nn.Module:
@@ -603,7 +730,14 @@ def _is_compiled(model: nn.Module) -> bool:
 def module_record(path: str, module: nn.Module) -> ModuleRecord:
     """A module's class and documented hyper-parameters, without its weights."""
     kind: Any = type(module)
-    return ModuleRecord(visible(path), visible(kind.__name__), _base(kind), _hyper(module))
+    hyper = _hyper(module)
+    made = module._modules.get("parametrizations")
+    if isinstance(made, nn.ModuleDict) and kind.__name__ == f"Parametrized{kind.__base__.__name__}":
+        kind = kind.__base__  # the class is made for the one module
+        by = {name: [type(m).__name__ for m in each.children()] for name, each in made.items()}
+        named = (f"{name} by {', '.join(kinds)}" for name, kinds in by.items())
+        hyper["parametrized"] = visible("; ".join(named))
+    return ModuleRecord(visible(path), visible(kind.__name__), _base(kind), hyper)
 
 
 def state_of(model: nn.Module) -> Iterator[Tensor]:
@@ -744,6 +878,36 @@ def _uncompiled() -> Iterator[None]:
         yield
 
 
+_RECURRENT = (
+    *("lstm", "gru", "rnn_tanh", "rnn_relu"),
+    *("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"),
+)
+
+
+@contextmanager
+def _states_on_meta() -> Iterator[None]:
+    """Let recurrent layers take a state that the forward makes on the CPU.
+
+    torch compares the devices before any operation that could be seen.
+    """
+    functions = vars(torch._VF)
+    before = {name: functions[name] for name in _RECURRENT if name in functions}
+
+    def moved(function: Callable[..., Any], *args: Any) -> Any:
+        meta = torch.device("meta")
+        there = tree_map(lambda v: v.to(meta) if isinstance(v, Tensor) else v, args)
+        return function(*(there if _on_meta(args) else args))
+
+    for name in _RECURRENT:
+        functions[name] = functools.partial(moved, getattr(torch._VF, name))
+    try:
+        yield
+    finally:
+        for name in _RECURRENT:
+            functions.pop(name)
+        functions.update(before)
+
+
 def _on_one_device(
     func: Any, schema: _Schema, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
@@ -837,13 +1001,16 @@ def _plain_tuple(values: list[Any] | tuple[Any, ...]) -> Attribute:
 @functools.cache
 def _constructor_names(kind: Any) -> tuple[str, ...]:
     try:
-        parameters = inspect.signature(kind.__init__).parameters.values()
+        parameters = list(inspect.signature(kind.__init__).parameters.values())
     except (TypeError, ValueError):
         return ()
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     own = tuple(p.name for p in parameters if p.name != "self" and p.kind not in variadic)
     inherited: Any = _library_ancestor(kind)
-    if inherited is None or inherited is kind:
+    if inherited is kind:  # recurrent layers hand all that they are given to their base
+        passes = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
+        inherited = kind.__base__ if passes and kind.__base__ is not nn.Module else None
+    if inherited is None:
         return own
     return tuple(dict.fromkeys((*own, *_constructor_names(inherited))))
 

@@ -26,6 +26,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
@@ -104,7 +105,9 @@ class KnownValues(TorchDispatchMode):
         super().__init__()
         self.constants_only = constants_only
         self.answered: Counter[str] = Counter()
-        self._doubtful: set[int] = set()  # storages that were written with what is not known
+        # Storages that were written with what is not known, by address. They are held by weak
+        # references, without which the address of a dead one may be another's.
+        self._doubtful: dict[int, StorageWeakRef] = {}
         self._values = WeakTensorKeyDictionary()
         self._constants = _Constants()
 
@@ -163,7 +166,9 @@ class KnownValues(TorchDispatchMode):
             info = argument.alias_info
             if info is not None and info.is_write:
                 written = _tensors(given.get(argument.name))
-                self._doubtful |= {t.untyped_storage()._cdata for t in written}
+                for tensor in written:
+                    storage = tensor.untyped_storage()
+                    self._doubtful[storage._cdata] = StorageWeakRef(storage)
 
     def _asked(self, tensor: Tensor, name: str) -> _Value:
         """The value of a tensor that code wants to see.

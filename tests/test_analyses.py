@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from cnnscope.analyses import cost, layers, memory, params
+from cnnscope.analyses import cost, layers, memory, params, weights
 from cnnscope.records import (
     CallRecord,
     Geometry,
@@ -215,17 +215,17 @@ LINEAR = OpRecord("aten.addmm.default", {"self": 3, "mat1": 5, "mat2": 6}, (5,),
 
 
 def test_weight_layers_are_convolutions_and_linear_layers():
-    assert cost.weight_layers(written(**WEIGHTS, ops=[convolution(1), LINEAR])) == (1, 1)
+    assert weights.weight_layers(written(**WEIGHTS, ops=[convolution(1), LINEAR])) == (1, 1, 0)
 
 
 def test_weight_that_is_used_twice_is_one_layer():
     ops = [convolution(1), convolution(1), LINEAR, LINEAR]
-    assert cost.weight_layers(written(**WEIGHTS, ops=ops)) == (1, 1)
+    assert weights.weight_layers(written(**WEIGHTS, ops=ops)) == (1, 1, 0)
 
 
 def test_product_of_two_activations_is_no_weight_layer():
     scores = OpRecord("aten.bmm.default", {"self": 4, "mat2": 4}, (4,), call=0)
-    assert cost.weight_layers(written(**WEIGHTS, ops=[scores, relu(4, 4)])) == (0, 0)
+    assert weights.weight_layers(written(**WEIGHTS, ops=[scores, relu(4, 4)])) == (0, 0, 0)
 
 
 # ------------------------------------------------------------------------------------ memory

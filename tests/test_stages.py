@@ -17,7 +17,7 @@ from torch import nn
 
 import cnnscope
 from cnnscope import run, stages
-from cnnscope.analyses import blocks, cost
+from cnnscope.analyses import blocks, weights
 from cnnscope.records import StageFork, StagesReport
 from cnnscope.render import page
 from cnnscope.render.page import Heading, Page, Table
@@ -441,7 +441,7 @@ def weight_layers(model):
 
 @pytest.mark.parametrize("name", ["alexnet", "resnet50", "shufflenet_v2_x0_5", "swin_v2_t"])
 def test_no_layer_is_lost(name):
-    assert weight_layers(table(name)) == sum(cost.weight_layers(traced(name)))
+    assert weight_layers(table(name)) == sum(weights.weight_layers(traced(name)))
 
 
 @pytest.mark.slow
@@ -451,7 +451,7 @@ def test_no_layer_of_any_model_is_lost(name):
     trace = run.trace_spec(name)
     report = stages.stages_report([trace])
     model = report.models[0]
-    assert weight_layers(model) == sum(cost.weight_layers(trace))
+    assert weight_layers(model) == sum(weights.weight_layers(trace))
     assert model.conv_layers + model.linear_layers == weight_layers(model)
     assert 2 <= len(model.stages) <= 17
     for renderer in (Renderer(), Renderer(projections=True)):

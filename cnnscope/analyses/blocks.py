@@ -20,7 +20,8 @@ from msgspec.structs import replace
 
 from cnnscope import ops
 from cnnscope.analyses import shapes
-from cnnscope.analyses.cost import op_path, weight_ops
+from cnnscope.analyses.cost import op_path
+from cnnscope.analyses.weights import Layer, WeightOp, of_data, weight_ops
 from cnnscope.records import Geometry, OpRecord, Shape, StageFork, StageLayer, StagePart, Trace
 
 _CONTAINERS = ("Sequential", "ModuleList", "ModuleDict")
@@ -78,7 +79,14 @@ def flat(parts: Iterable[StagePart]) -> Iterator[StageLayer]:
             yield part
 
 
-_WEIGHTED = ("conv", "transposed conv", "deformable conv", "linear")
+_RECURRENT = {
+    "LSTM": "lstm", "GRU": "gru", "RNN": "rnn",
+    "LSTMCell": "lstm", "GRUCell": "gru", "RNNCell": "rnn",
+}  # fmt: skip
+_WEIGHTED = (
+    "conv", "transposed conv", "deformable conv", "linear", "recurrent layer",
+    *dict.fromkeys(_RECURRENT.values()),
+)  # fmt: skip
 
 
 # ------------------------------------------------------------------------------ the layers
@@ -88,15 +96,16 @@ def _layers(trace: Trace) -> dict[int, StageLayer]:
     """Every operation that a table shows, by its place in the trace."""
     found: dict[int, StageLayer] = {}
     weighted = {op.op: op for op in weight_ops(trace)}
-    data, multiplied = _data(trace), _multiplied(trace, weighted)
+    within = {place for op in weighted.values() for place in op.others}
+    data, multiplied = of_data(trace), _multiplied(trace, within | weighted.keys())
     seen: set[object] = set()
     for index, record in enumerate(trace.ops):
         weights = weighted.get(index)
         if weights is not None:
             new = set(weights.weights) - seen
             seen |= new
-            make = _convolution if weights.convolution else _linear
-            found[index] = replace(make(trace, record), weights=len(new))
+            if new or weights.kind is not Layer.RECURRENT:  # which runs at every time step
+                found[index] = replace(_weighted_layer(trace, weights), weights=len(new))
         elif any(t in data for t in record.outputs) and (layer := _other(trace, record)):
             if layer.kind == "softmax" and record.outputs[0] in multiplied:
                 layer = _attention(trace, record)
@@ -119,20 +128,37 @@ def _multiplied(trace: Trace, weighted: Container[int]) -> set[int]:
     return found
 
 
-def _data(trace: Trace) -> set[int]:
-    """The tensors that depend on the input."""
-    found = set(trace.inputs)
-    for record in trace.ops:
-        if any(t in found for t in _inputs(record)):
-            found.update(record.outputs)
-    return found
-
-
 def _inputs(record: OpRecord) -> Iterator[int]:
     for value in record.inputs.values():
         for tensor in value if isinstance(value, tuple) else (value,):
             if tensor is not None:
                 yield tensor
+
+
+def _weighted_layer(trace: Trace, weights: WeightOp) -> StageLayer:
+    record = trace.ops[weights.op]
+    if weights.kind is Layer.RECURRENT:
+        return _recurrent(trace, record)
+    if weights.kind is Layer.LINEAR:
+        return _linear(trace, record)
+    layer = _convolution(trace, record)
+    if weights.channels is None:
+        return layer
+    given, made = weights.channels
+    return replace(layer, in_channels=given, out_channels=made)
+
+
+def _recurrent(trace: Trace, record: OpRecord) -> StageLayer:
+    """A recurrent layer of torch.nn; its width is that of the hidden state."""
+    module = trace.modules[trace.calls[record.call].module] if record.call >= 0 else None
+    hidden = module.hyper.get("hidden_size") if module else None
+    given = module.hyper.get("input_size") if module else None
+    return StageLayer(
+        path=op_path(trace, record),
+        kind=_RECURRENT.get(module.base if module else "", "recurrent layer"),
+        in_channels=given if isinstance(given, int) else None,
+        out_channels=hidden if isinstance(hidden, int) else None,
+    )
 
 
 def _convolution(trace: Trace, record: OpRecord) -> StageLayer:
@@ -244,7 +270,7 @@ class _Walk:
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
         self.layers = _layers(trace)
-        self.data = _data(trace)
+        self.data = of_data(trace)
         self.children: dict[int, list[int]] = {}
         self.own: dict[int, list[int]] = {}
         for index, call in enumerate(trace.calls):

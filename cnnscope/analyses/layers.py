@@ -9,7 +9,7 @@ from math import prod
 from typing import Any, NamedTuple
 
 from cnnscope import ops
-from cnnscope.analyses import growth, shapes
+from cnnscope.analyses import growth, shapes, weights
 from cnnscope.analyses import params as parameters
 from cnnscope.analyses.cost import tensor_bytes
 from cnnscope.errors import RequestError
@@ -66,7 +66,8 @@ class _Builder:
         self.ops: dict[int, list[int]] = {}
         self.owned = parameters.owners(trace)
         self.times: Counter[int] = Counter()
-        self.weights = {trace.tensors[p.tensor].storage for p in trace.params if not p.buffer}
+        found = weights.weight_ops(trace)
+        self.linear = {op.op for op in found if op.kind is not weights.Layer.CONVOLUTION}
         self.read: set[int | None] = set(trace.outputs)
         for call in trace.calls:
             self.read.update(call.inputs, call.outputs)
@@ -90,6 +91,7 @@ class _Builder:
         call = self.trace.calls[index]
         module = self.trace.modules[call.module]
         self.times[call.module] += 1
+        number = self.times[call.module]  # before those inside, which may be of the same module
         at = len(self.rows)
         self.rows.append(None)  # known when everything inside is
         owned, own_ops = self.owned.get(index, []), self.ops.get(index, [])
@@ -98,7 +100,8 @@ class _Builder:
         else:
             inside = [self._parameter(param, module, at, depth + 1) for param in owned]
             cost = _sum(inside).plus(self._inside(index, at, depth + 1))
-        self.rows[at] = self._module_row(index, parent, depth, cost, leaf=len(self.rows) == at + 1)
+        leaf = len(self.rows) == at + 1
+        self.rows[at] = self._module_row(index, number, parent, depth, cost, leaf=leaf)
         return cost
 
     def _inside(self, index: int, at: int, depth: int) -> Cost:
@@ -121,10 +124,13 @@ class _Builder:
         """A module of torch.nn without children, or one that does a single thing."""
         if index in self.children:
             return False
-        return module.library or sum(map(self._computes, self.ops.get(index, ()))) <= 1
+        if module.library:
+            return True
+        own = shapes.without_weights(self.trace, self.ops.get(index, ()))
+        return sum(map(self._computes, own)) <= 1
 
     def _module_row(
-        self, index: int, parent: int, depth: int, cost: Cost, *, leaf: bool
+        self, index: int, number: int, parent: int, depth: int, cost: Cost, *, leaf: bool
     ) -> LayerRow:
         trace = self.trace
         call = trace.calls[index]
@@ -134,6 +140,8 @@ class _Builder:
         inputs = self._shapes(call.inputs)
         outputs = self._shapes(call.outputs)
         expected = _expected(slide, inputs)
+        if expected not in (None, *outputs) and self._hooked(own_ops):
+            expected = None
         if slide is not None and not module.library:
             expected = self._expected_of_op(own_ops, outputs, module)
         return LayerRow(
@@ -143,7 +151,7 @@ class _Builder:
             kind="module",
             operation=module.kind,
             parent=parent,
-            call=self.times[call.module],
+            call=number,
             geometry=slide.geometry if slide and slide.geometry.kernel_size else None,
             input_shapes=inputs,
             output_shapes=outputs,
@@ -162,7 +170,7 @@ class _Builder:
     ) -> Cost:
         trace, record = self.trace, self.trace.ops[index]
         entry = ops.lookup(record.name)
-        label = self._label(record, entry)
+        label = self._label(index, record, entry)
         name = label.replace(" ", "_")
         names[name] += 1
         if names[name] > 1:
@@ -252,19 +260,10 @@ class _Builder:
         single = all(prod(t.shape) <= 1 for t in (*outputs, *read))
         return single or not any("float" in t.dtype or "complex" in t.dtype for t in outputs)
 
-    def _label(self, record: OpRecord, entry: ops.Entry | None) -> str:
+    def _label(self, index: int, record: OpRecord, entry: ops.Entry | None) -> str:
         if entry is None:
             return ops.base_name(record.name)
-        if entry.label == "matmul" and self._reads_weight(record):
-            return "linear"
-        return entry.label
-
-    def _reads_weight(self, record: OpRecord) -> bool:
-        return any(
-            isinstance(tensor, int) and self.trace.tensors[tensor].storage in self.weights
-            for name, tensor in record.inputs.items()
-            if name not in ("self", "bias") or "mat1" not in record.inputs
-        )
+        return "linear" if entry.label == "matmul" and index in self.linear else entry.label
 
     def _expected_of_op(
         self, own_ops: list[int], outputs: tuple[Shape, ...], module: ModuleRecord
@@ -279,6 +278,15 @@ class _Builder:
         if not as_is and shapes.of_module(module) is None:
             return None
         return _expected(shapes.of_op(self.trace, record), self._op_inputs(record))
+
+    def _hooked(self, own_ops: list[int]) -> bool:
+        """Whether a hook changed what a layer was given or gave: its formula holds inside."""
+        for record in (self.trace.ops[i] for i in own_ops):
+            slide = shapes.of_op(self.trace, record)
+            if slide is not None:
+                made = self.trace.tensors[record.outputs[0]].shape
+                return _expected(slide, self._op_inputs(record)) == made
+        return False
 
     def _op_inputs(self, record: OpRecord) -> tuple[Shape, ...]:
         flat = (
@@ -336,6 +344,8 @@ def _local_name(trace: Trace, call: CallRecord) -> str:
     if call.parent < 0:
         return path
     outer = trace.modules[trace.calls[call.parent].module].path
+    if not path:  # the model, called by itself
+        return trace.modules[call.module].kind
     return path.removeprefix(f"{outer}.") if outer else path
 
 

@@ -170,7 +170,7 @@ def _unused(trace: Trace, unused: Mapping[str, int]) -> list[LayerRow]:
             name=path,
             depth=1,
             kind="unused",
-            operation="never used",
+            operation="not used in this run" if trace.decided_by else "never used",
             parent=0,
             params=count,
             trainable_params=sum(

@@ -160,10 +160,28 @@ def of_call(trace: Trace, module: ModuleRecord, own_ops: Sequence[int]) -> Slide
     slide = of_module(module) if module.library else None
     if slide is not None and slide.form != "transposed":
         return slide
+    own_ops = without_weights(trace, own_ops)
     if sum(ops.computes(trace.ops[i].name) for i in own_ops) > 1:
         return slide
     slides = (of_op(trace, trace.ops[i]) for i in own_ops)
     return next((s for s in slides if s), slide)
+
+
+def without_weights(trace: Trace, own_ops: Sequence[int]) -> list[int]:
+    """The operations of a layer without those that make its weight, as a standardised one is."""
+    wanted: set[int] = set()
+    left: list[int] = []
+    for index in reversed(own_ops):
+        record = trace.ops[index]
+        entry = ops.lookup(record.name)
+        if not wanted.isdisjoint(record.outputs):
+            wanted.update(t for t in record.inputs.values() if isinstance(t, int))
+            continue
+        left.append(index)
+        if entry is not None and entry.kind is ops.Kind.PRODUCT:
+            weight = record.inputs.get("weight", record.inputs.get("mat2"))
+            wanted.update((weight,) if isinstance(weight, int) else ())
+    return left[::-1]
 
 
 def regrouped(old: Shape, new: Shape) -> list[tuple[list[int], list[int]]]:

@@ -63,7 +63,7 @@ COLUMNS = {
     column.key: column
     for column in (
         Column("layer", "layer", lambda line, _: "  " * line.indent + line.name, number=False),
-        Column("path", "path", lambda line, _: line.row.path, number=False),
+        Column("path", "path", lambda line, _: line.row.path or line.row.name, number=False),
         Column("operation", "operation", _operation, number=False),
         Column(
             "input",

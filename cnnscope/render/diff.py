@@ -460,7 +460,7 @@ def _compared(title: str, before: int, after: int, written: units.Writer) -> tup
 
 
 def _weight_layers(totals: Totals) -> int:
-    return totals.conv_layers + totals.linear_layers
+    return totals.conv_layers + totals.linear_layers + totals.recurrent_layers
 
 
 def _field(a: Totals, b: Totals) -> tuple[str, ...]:

@@ -69,9 +69,13 @@ def totals(report: ModelReport) -> list[tuple[str, str]]:
 
 
 def weight_layers(t: Totals) -> str:
-    """8 conv + 3 linear = 11 weight layers."""
-    count = units.plural(t.conv_layers + t.linear_layers, "weight layer")
-    return f"{t.conv_layers} conv + {t.linear_layers} linear = {count}"
+    """8 conv + 3 linear = 11 weight layers; recurrent ones are named where there are any."""
+    parts = [f"{t.conv_layers} conv"]
+    if t.recurrent_layers:
+        parts.append(f"{t.recurrent_layers} recurrent")
+    parts.append(f"{t.linear_layers} linear")
+    every = t.conv_layers + t.recurrent_layers + t.linear_layers
+    return f"{' + '.join(parts)} = {units.plural(every, 'weight layer')}"
 
 
 def macs(t: Totals) -> str:
@@ -84,8 +88,9 @@ def macs(t: Totals) -> str:
 
 def findings(report: ModelReport) -> list[str]:
     """What a person should know before trusting or training the model."""
+    unused = "not used in this run" if report.decided_by else "defined but never used"
     found = [
-        f"defined but never used: {path}, {units.plural(count, 'parameter')}"
+        f"{unused}: {path}, {units.plural(count, 'parameter')}"
         for path, count in report.unused.items()
     ]
     found += [
@@ -171,7 +176,8 @@ def _parameters(report: ModelReport) -> str:
     elif t.params:
         parts.append("all trainable")
     if t.unused_params:
-        parts.append(f"{units.integer(t.unused_params)} never used")
+        when = "not used in this run" if report.decided_by else "never used"
+        parts.append(f"{units.integer(t.unused_params)} {when}")
     if t.shared_params:
         parts.append(f"{units.integer(t.shared_params)} more if tied weights were counted twice")
     return f"{units.integer(t.params)} ({', '.join(parts)})"

@@ -300,7 +300,7 @@ def _totals(report: StagesReport) -> Iterator[tuple[str, list[str]]]:
 def _depth(model: ModelStages) -> str:
     """18 + 3: weight layers in the cells, and projections."""
     beside = model.shortcut_layers + model.side_layers
-    every = model.conv_layers + model.linear_layers
+    every = model.conv_layers + model.linear_layers + model.recurrent_layers
     return f"{every - beside} + {beside}" if beside else str(every)
 
 
@@ -357,7 +357,8 @@ def _findings(report: StagesReport) -> Iterator[tuple[str, str]]:
         if several:
             yield name, facts.header(model)
         if model.unused_params:
-            yield "!", f"{name}: {units.integer(model.unused_params)} parameters are never used"
+            when = "not used in this run" if model.decided_by else "never used"
+            yield "!", f"{name}: {units.integer(model.unused_params)} parameters are {when}"
         if model.reruns:
             yield (
                 "!",

@@ -111,7 +111,7 @@ class _Tree:
                 )
             attribute = SORT_KEYS[options.sort]
             leaves = sorted(leaves, key=lambda row: -getattr(row, attribute))
-        lines = tuple(_line(row, 0, _named(row, row.path)) for row in leaves)
+        lines = tuple(_line(row, 0, _named(row, row.path or row.name)) for row in leaves)
         return View(lines, self.depth, self.depth, 0, folded=False)
 
     def nested(self, depth: int, *, fold: bool) -> View:

@@ -293,10 +293,11 @@ def _ways(
     import torch
 
     from cnnscope import guest
+    from cnnscope.modules import orthogonal_without_data
     from cnnscope.values import KnownValues
 
     def made() -> nn.Module:
-        with _quiet(), guest.seeded(seed), guest.same_modes():
+        with _quiet(), guest.seeded(seed), guest.same_modes(), orthogonal_without_data():
             return found.library.build(found.spec.name, arguments)
 
     refused: Exception | None = None
