@@ -25,7 +25,7 @@ from functools import cache, wraps
 from math import ceil, log2, prod
 
 from cnnscope.op import Op as Op  # noqa: PLC0414  formulas know it from here
-from cnnscope.reach import rules
+from cnnscope.reach import indexing, rules, sequences
 from cnnscope.records import OpRecord, Shape, Trace
 
 Factors = Mapping[str, int | Shape]  # a shape stands for the product of its sizes
@@ -235,7 +235,7 @@ def convolution(op: Op) -> tuple[Factors, ...]:
     )
 
 
-@_product("deformable conv", "torchvision.deform_conv2d")
+@_product("deformable conv", "torchvision.deform_conv2d", field=rules.deformable)
 def deformable_convolution(op: Op) -> tuple[Factors, ...]:
     """A convolution at sampled positions (Dai et al. 2017, section 2.1)."""
     weight, out = op.shape("weight"), op.out
@@ -333,7 +333,11 @@ def _recurrent_steps(op: Op) -> tuple[Factors, ...]:
 
 
 @_product(
-    "recurrent layer", "mkldnn_rnn_layer", steps=_recurrent_steps, how="bias and gates of each unit"
+    "recurrent layer",
+    "mkldnn_rnn_layer",
+    steps=_recurrent_steps,
+    field=sequences.recurrent,
+    how="bias and gates of each unit",
 )
 def fused_recurrent_layer(op: Op) -> tuple[Factors, ...]:
     """One layer of a recurrent network: both products of every gate, at every time step.
@@ -373,6 +377,8 @@ for _name in (
     _per_output(_name.replace("_", " "), 1, _name)
 _per_output("cumsum", 1, "cumsum", rules.cumulative)
 _per_output("cumprod", 1, "cumprod", rules.cumulative)
+_per_output("cumulative maximum", 1, "cummax cummin", rules.cumulative)
+_per_output("cumulative logsumexp", 3, "logcumsumexp", rules.cumulative)
 _per_output("clamp", 2, "clamp hardtanh", how="two comparisons")
 _per_output("relu6", 2, "relu6")
 _per_output("leaky relu", 2, "leaky_relu", how="compare, multiply")
@@ -523,10 +529,10 @@ _per_input("adaptive max pool", 1, "adaptive_max_pool2d adaptive_max_pool3d", ru
 # Interpolation: a multiplication and an addition for each tap.
 _per_output("upsample linear", 4, "upsample_linear1d", rules.linear)
 _per_output("upsample bilinear", 8, "upsample_bilinear2d", rules.linear)
-_per_output("upsample bilinear", 8, "_upsample_bilinear2d_aa", None)
+_per_output("upsample bilinear", 8, "_upsample_bilinear2d_aa", rules.antialiased)
 _per_output("upsample trilinear", 16, "upsample_trilinear3d", rules.linear)
 _per_output("upsample bicubic", 32, "upsample_bicubic2d", rules.cubic)
-_per_output("upsample bicubic", 32, "_upsample_bicubic2d_aa", None)
+_per_output("upsample bicubic", 32, "_upsample_bicubic2d_aa", rules.antialiased_cubic)
 _per_output("grid sample", 8, "grid_sampler_2d cudnn_grid_sampler", None)
 _per_output("grid sample", 16, "grid_sampler_3d", None)
 _each(
@@ -574,8 +580,38 @@ _enter(
     Entry("nms", Kind.ELEMENT, steps=_nms_steps, how="bounds, sides, areas and ratio, at most"),
 )
 _enter(
-    "sort argsort msort topk _unique2 unique_dim",
+    "_unique2 unique_dim",
     Entry("sort", Kind.ELEMENT, steps=_sort_steps, how="merge sort, n log2 n"),
+)
+_enter(
+    "sort argsort topk kthvalue mode",
+    Entry(
+        "sort", Kind.ELEMENT, steps=_sort_steps, field=sequences.ordered, how="merge sort, n log2 n"
+    ),
+)
+_enter(
+    "msort",
+    Entry("sort", Kind.ELEMENT, steps=_sort_steps, how="merge sort, n log2 n"),
+)
+
+
+def _transform_steps(op: Op) -> tuple[Factors, ...]:
+    """5 n log2 n real operations for n complex numbers (Cooley and Tukey 1965)."""
+    size = max(prod(op.first), prod(op.out))
+    dims = op.get("dim", ())
+    length = prod(max(op.first[d], op.out[d]) for d in dims)
+    return ({"numbers": size, "steps of each": 5 * ceil(log2(max(length, 2)))},)
+
+
+_enter(
+    "_fft_r2c _fft_c2c _fft_c2r",
+    Entry(
+        "fourier transform",
+        Kind.ELEMENT,
+        steps=_transform_steps,
+        field=sequences.transform,
+        how="5 n log2 n for n complex numbers",
+    ),
 )
 
 
@@ -619,21 +655,30 @@ for _names, _rule in (
     ("flip", rules.flip),
     ("pixel_shuffle", rules.pixel_shuffle),
     ("pixel_unshuffle", rules.pixel_unshuffle),
-    ("channel_shuffle native_channel_shuffle", rules.same),
-    ("index", rules.index),
-    ("index_select", rules.index_select),
-    ("cnnscope.window", rules.window_of),
-    ("cnnscope.write_window", rules.write_window),
+    ("channel_shuffle native_channel_shuffle", rules.channel_shuffle),
+    ("index _unsafe_index", indexing.index),
+    ("index_select", indexing.index_select),
+    ("gather", indexing.gather),
+    ("index_put _index_put_impl", indexing.index_put),
+    ("slice_scatter", indexing.slice_scatter),
+    ("select_scatter", indexing.select_scatter),
+    ("max_unpool2d max_unpool3d", indexing.unpooled),
+    ("rot90", rules.rotated),
+    ("im2col", indexing.unfold_windows),
+    ("col2im", indexing.fold_windows),
+    ("unfold unfold_copy", indexing.unfold_dim),
+    ("cnnscope.window", indexing.window_of),
+    ("cnnscope.write_window", indexing.write_window),
 ):
     _each(Kind.REARRANGE, _names, _rule)
 _each(  # without a rule: where their results come from is not followed
     Kind.REARRANGE,
     "numpy_T mT adjoint movedim as_strided_scatter diagonal hstack vstack pad tile "
-    "repeat_interleave rot90 im2col col2im unfold unfold_copy "
-    "gather take take_along_dim embedding masked_select nonzero nonzero_numpy index_put "
-    "_index_put_impl scatter index_copy index_fill select_scatter "
-    "slice_scatter masked_scatter diag diag_embed "
-    "_local_scalar_dense item is_nonzero equal resize set max_unpool2d max_unpool3d "
+    "repeat_interleave "
+    "take take_along_dim embedding masked_select nonzero nonzero_numpy "
+    "scatter index_copy index_fill "
+    "masked_scatter diag diag_embed "
+    "_local_scalar_dense item is_nonzero equal resize set "
     "profiler._record_function_enter_new profiler._record_function_exit",
 )
 _each(

@@ -296,10 +296,12 @@ def test_a_crop_has_its_stride_where_one_unit_is_left():
     assert numbers(field.axes) == [[3], [2], [0]]
 
 
-def test_roll_is_explicit():
+def test_roll_is_a_shift_but_where_it_wraps():
     field = field_of(Lambda(lambda m, x: m.a(x).roll(1, 2), a=nn.Conv2d(1, 1, 1)), 1, 1, 4, 4)
-    assert field.axes[0].explicit
+    assert (field.axes[0].size, field.axes[0].stride, field.axes[0].padding) == (1, 1, 1)
     assert lo_hi(field.maps[0]) == [[3, 3], [0, 0], [1, 1], [2, 2]]
+    half = field_of(Lambda(lambda m, x: m.a(x).roll(2, 2), a=nn.Conv2d(1, 1, 1)), 1, 1, 4, 4)
+    assert half.axes[0].explicit  # as many units wrap as are moved
 
 
 def test_one_and_three_axes():
@@ -633,11 +635,11 @@ def test_small_inputs_have_unproductive_layers():
 
 
 def test_totals_do_not_claim_a_field_that_was_lost_on_the_way():
-    class Folded(nn.Module):
+    class Mirrored(nn.Module):  # a unit sees its own place and that across the diagonal
         def forward(self, x):
-            return F.fold(F.unfold(x, 3, padding=1), x.shape[-2:], 3, padding=1)
+            return x + x.mT
 
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), Folded(), nn.Conv2d(4, 4, 3))
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), Mirrored(), nn.Conv2d(4, 4, 3))
     given = report(trace(model, (torch.empty(1, 3, 16, 16, device="meta"),)))
     line = dict(facts.totals(given))["field"]
     assert line.startswith("not followed through 1")

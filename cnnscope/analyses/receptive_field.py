@@ -5,95 +5,44 @@ from __future__ import annotations
 from math import inf, isinf
 from typing import Any
 
-from cnnscope import ops
-from cnnscope.analyses import cancel
+from cnnscope.analyses import cancel, follow, positions
 from cnnscope.reach import layout, maps, rules
 from cnnscope.reach.layout import State
-from cnnscope.records import AxisField, Field, OpRecord, Shape, Trace, UnitMap
+from cnnscope.records import AxisField, Field, Trace, UnitMap
 
 _UNKNOWN_FIELD = Field(unknown=True)
-_SLIDES = (
-    rules.convolution,
-    rules.pool,
-    rules.adaptive_pool,
-    rules.nearest,
-    rules.nearest_exact,
-    rules.linear,
-    rules.cubic,
-)
+_CHANNELS_AND_AXIS = 2  # dimensions: with more, the second is channels
 
 
 def fields(trace: Trace) -> tuple[Field | None, ...]:
     """The receptive field of every tensor, by tensor id; None for what sees no input.
 
     Sizes are unclipped: what an interior unit of an arbitrarily large image sees. An operation
-    without a rule makes everything that is computed from it unknown.
+    without a rule makes everything that is computed from it unknown. Of several inputs they are
+    those of the first that a layer slides over (see `positions.py`).
     """
-    count = spatial_axes(trace)
-    if not count:
+    found = positions.positions(trace)
+    if found is None:
         return (None,) * len(trace.tensors)
-    reader = _Reader(_input_size(trace, count))
-    states = _states(trace, count)
-    return tuple(map(reader.field, states))
+    reader = _Reader(found.size(trace.tensors[trace.inputs[found.input]].shape))
+    return tuple(map(reader.field, _states(trace, found)))
 
 
 def spatial_axes(trace: Trace) -> int:
-    """How many axes the input has: as many as its first convolution, pool or upsampling has.
-
-    Without one, an image of rank 4 has two and one of rank 5 three; there are none otherwise.
-    """
-    ranks = [len(trace.tensors[t].shape) for t in trace.inputs]
-    if not ranks:
-        return 0
-    for record in trace.ops:
-        entry = ops.lookup(record.name)
-        if (
-            entry is not None
-            and entry.field in _SLIDES
-            and not _over_channels(trace, record, ranks)
-        ):
-            return min(_slides_over(trace, record), max(ranks))
-    return ranks[0] - 2 if ranks[0] in (4, 5) else 0
+    """How many axes the input has; 0 where nothing slides over it."""
+    found = positions.positions(trace)
+    return len(found.dims) if found is not None else 0
 
 
-def _over_channels(trace: Trace, record: OpRecord, ranks: list[int]) -> bool:
-    """Whether a pool is that of a local response norm, which makes channels its first axis."""
-    op = ops.Op(trace, record)
-    kernel = op.get("kernel_size")
-    return isinstance(kernel, tuple) and len(op.first) > max(ranks) and set(kernel[1:]) == {1}
-
-
-def _slides_over(trace: Trace, record: OpRecord) -> int:
-    """Axes that an operation slides over; one where torch lends a 1d operation a second of one."""
-    op = ops.Op(trace, record)
-    if op.has("weight"):
-        return len(op.shape("weight")) - 2
-    named = next((n for tag, n in (("1d", 1), ("2d", 2), ("3d", 3)) if tag in record.name), 2)
-    return 1 if named == 2 and op.first[-2:-1] == op.out[-2:-1] == (1,) else named
-
-
-def _input_size(trace: Trace, count: int) -> tuple[int, ...]:
-    shapes = [trace.tensors[t].shape for t in trace.inputs]
-    return next((s[-count:] for s in shapes if len(s) >= count), (0,) * count)
-
-
-def _states(trace: Trace, count: int) -> list[rules.Seen]:
+def _states(trace: Trace, found: positions.Positions) -> list[rules.Seen]:
     """Forward through the operations."""
     states: list[rules.Seen] = [None] * len(trace.tensors)
-    size = _input_size(trace, count)
-    starts: dict[tuple[int, ...], State] = {}
-    for tensor in trace.inputs:
-        shape = trace.tensors[tensor].shape
-        if shape[-count:] != size:
-            states[tensor] = rules.UNKNOWN
-            continue
-        start = starts.setdefault(shape, layout.of_input(shape, count))
-        first = next(iter(starts.values()))
-        states[tensor] = State(start.layout, first.axes)
+    tensor = trace.inputs[found.input]
+    states[tensor] = layout.of_input(trace.tensors[tensor].shape, found.dims)
     memo: dict[Any, Any] = {}
     cancelled = cancel.cancelled(trace)
     for record in trace.ops:
-        _step(trace, record, states, memo)
+        follow.step(trace, record, states, memo)
         if cancelled and record.outputs and record.outputs[0] in cancelled:
             left = [states[tensor] for tensor in cancelled[record.outputs[0]]]
             states[record.outputs[0]] = _hull(left)
@@ -111,42 +60,6 @@ def _hull(states: list[rules.Seen]) -> rules.Seen:
     return hull
 
 
-def _step(trace: Trace, record: OpRecord, states: list[rules.Seen], memo: dict[Any, Any]) -> None:
-    seen = 0
-    unknown = False
-    last = -1
-    for value in record.inputs.values():
-        for tensor in value if isinstance(value, tuple) else (value,):
-            if tensor is not None and (state := states[tensor]) is not None:
-                seen += 1
-                last = tensor
-                unknown = unknown or isinstance(state, rules.Unknown)
-    if not seen:
-        return
-    entry = ops.lookup(record.name)
-    rule = entry.field if entry is not None else None
-    if rule is rules.elementwise and seen == 1 and len(record.outputs) == 1:
-        out = record.outputs[0]
-        if trace.tensors[out].shape == trace.tensors[last].shape:  # the most frequent case
-            states[out] = states[last]
-            return
-    result: rules.Result = rules.UNKNOWN
-    if rule is not None and (not unknown or rule is rules.constant):
-        result = rule(rules.View(trace, record, states, memo))
-    results = result if isinstance(result, list) else [result] * len(record.outputs)
-    for tensor, state in zip(record.outputs, results, strict=False):
-        fits = not isinstance(state, State) or _fits(state, trace.tensors[tensor].shape, memo)
-        states[tensor] = state if fits else rules.UNKNOWN
-
-
-def _fits(state: State, shape: Shape, memo: dict[Any, Any]) -> bool:
-    """Whether the state describes such a tensor; what was found to is remembered."""
-    key = (id(state), shape)
-    if key not in memo:
-        memo[key] = layout.fits(state, shape), state  # kept, so that its id stays its own
-    return bool(memo[key][0])
-
-
 class _Reader:
     """States to records; equal states share them."""
 
@@ -154,6 +67,7 @@ class _Reader:
         self.size = size
         self.known: dict[int, Field] = {}  # by id: the states outlive this
         self.equal: dict[State, Field] = {}
+        self.places: dict[Any, Any] = {}
         self.shared: dict[tuple[maps.Axis, int], tuple[AxisField | None, UnitMap | None]] = {}
 
     def field(self, state: rules.Seen) -> Field | None:
@@ -170,7 +84,9 @@ class _Reader:
         return found
 
     def _field(self, state: State) -> Field:
-        read = [self._axis(_placed(state, i), size) for i, size in enumerate(self.size)]
+        read = [
+            self._axis(_placed(state, i, self.places), size) for i, size in enumerate(self.size)
+        ]
         axes = tuple(axis for axis, _ in read if axis is not None)
         if len(axes) < len(read):
             return _UNKNOWN_FIELD
@@ -184,19 +100,31 @@ class _Reader:
         return self.shared[key]
 
 
-def _placed(state: State, axis: int) -> maps.Axis:
-    """An axis by the units of the tensor: coarse where the tensor holds its coarse digits only."""
+def _placed(state: State, axis: int, memo: dict[Any, Any]) -> maps.Axis:
+    """An axis by the units of the tensor.
+
+    Digits in the channels are joined: a unit sees what its channels see. Where an axis is coarse,
+    or repeated, its units are those of the dimension that they lie in.
+    """
     value = state.axes[axis]
-    units = value.units
     for dim in state.layout:  # the most frequent case
-        if len(dim) == 1 and dim[0].axis == axis and dim[0].size == units:
+        if len(dim) == 1 and dim[0].axis == axis and dim[0].size == value.units:
             return value
     dims = state.dims_of(axis)
-    if len(dims) == 1:
-        atoms = [a for a in state.layout[dims[0]] if a.axis == axis]
-        if len(atoms) == 1 and atoms[0].size != value.units:
-            return maps.compose(value, maps.pick(0, atoms[0].weight), atoms[0].size)
-    return value
+    if len(dims) > 1 and dims[0] == 1 and len(state.layout) > _CHANNELS_AND_AXIS:
+        state = layout.contract(state, 1, among=axis)
+        dims = state.dims_of(axis)
+    if len(dims) != 1 or value.spans is None:
+        return state.axes[axis]
+    atoms = state.layout[dims[0]]
+    others = {a.axis for a in atoms} - {axis, -1}
+    own = tuple(a for a in atoms if a.axis == axis or (a.axis == -1 and not others))
+    key = (state.axes[axis], own)
+    if key not in memo:
+        places = layout.units_of(own)
+        memo[key] = maps.rearranged(state.axes[axis], places)
+    placed: maps.Axis = memo[key]
+    return placed
 
 
 def _axis_field(axis: maps.Axis, size: int) -> AxisField | None:
@@ -209,6 +137,13 @@ def _axis_field(axis: maps.Axis, size: int) -> AxisField | None:
     if spans is None:
         return AxisField(None, None, None, input_size=size, clipped=(whole, whole))
     extents = {int(b - a) + 1 for a, b in zip(*spans, strict=True) if a <= b} or {0}
+    within = extents
+    if whole:
+        within = {int(max(b, last) - min(a, first)) + 1 for a, b in zip(*spans, strict=True)}
+    clipped = (min(within), max(within))
+    if axis.endless:
+        return AxisField(None, None, None, aligned=False, explicit=True, input_size=size,
+                         units=axis.units, clipped=clipped)  # fmt: skip
     sizes = (lines.sizes() if lines else tuple(sorted(extents))) or (0,)
     stride = padding = None
     aligned = len(sizes) == 1
@@ -227,7 +162,7 @@ def _axis_field(axis: maps.Axis, size: int) -> AxisField | None:
         explicit=lines is None,
         input_size=size,
         units=axis.units,
-        clipped=(max(whole, min(extents)), max(whole, *extents)),
+        clipped=clipped,
     )
 
 

@@ -96,14 +96,13 @@ def blur(state: State, dim: int, size: int) -> State:
     return State((*state.layout[:dim], atoms, *state.layout[dim + 1 :]), state.axes)
 
 
-def of_input(shape: Shape, count: int) -> State:
-    """The input: its last `count` dimensions are its axes."""
-    first = len(shape) - count
+def of_input(shape: Shape, dims: Sequence[int]) -> State:
+    """The input: `dims` are its axes, in this order."""
     layout = tuple(
-        (Atom(size, d - first, 1),) if d >= first else () for d, size in enumerate(shape)
+        (Atom(size, dims.index(d), 1),) if d in dims else () for d, size in enumerate(shape)
     )
-    axes = {size: maps.identity(size) for size in shape[first:]}  # equal axes share their work
-    return State(layout, tuple(axes[size] for size in shape[first:]))
+    axes = {shape[d]: maps.identity(shape[d]) for d in dims}  # equal axes share their work
+    return State(layout, tuple(axes[shape[d]] for d in dims))
 
 
 def fits(state: State, shape: Shape) -> bool:
@@ -172,18 +171,55 @@ def _merged(atoms: list[Atom]) -> Dim:
 
 
 def read(state: State, dim: int, reading: maps.Reading, units: int) -> State:
-    """One dimension read through taps: an axis that lies there alone follows them."""
-    atoms = state.layout[dim]
-    if not atoms:
+    """One dimension read through taps: the axis that lies there follows them.
+
+    Where other dimensions hold digits of the axis too (windows in the batch), each of their
+    positions has a stretch of its own, and nothing is read across its ends.
+    """
+    if not state.layout[dim]:
         return state
+    if (axis := alone(state, dim)) is None:
+        return state.lose([dim])
+    if state.dims_of(axis) != [dim]:
+        return _read_apart(state, dim, axis, reading, units)
     state = settle(state, dim)
-    atoms = state.layout[dim]
-    if not atoms:
+    if not state.layout[dim]:
         return state
-    axis = atoms[0].axis
     value = maps.compose(state.axes[axis], reading, units)
     layout = (*state.layout[:dim], (Atom(units, axis, 1),), *state.layout[dim + 1 :])
     return State(layout, (*state.axes[:axis], value, *state.axes[axis + 1 :]))
+
+
+def alone(state: State, dim: int) -> int | None:
+    """The axis whose positions, and no other's, lie in a dimension; None where that is not so."""
+    axes = {a.axis for a in state.layout[dim]} - {-1}
+    axis = axes.pop() if len(axes) == 1 else -1
+    return axis if axis >= 0 else None
+
+
+def _read_apart(state: State, dim: int, axis: int, reading: maps.Reading, units: int) -> State:
+    """Taps along one dimension of an axis whose other digits lie in other dimensions."""
+    value, own = state.axes[axis], units_of(state.layout[dim])
+    others = [(d, i, a) for d, atoms in enumerate(state.layout) if d != dim
+              for i, a in enumerate(atoms) if a.axis == axis]  # fmt: skip
+    outer = units_of([a for _, _, a in others])
+    if value.spans is None or units * len(outer) > maps.MAX_UNITS:
+        return state.lose([dim])
+    taps = [[own[t] for t in (reading.real or reading.of)(u) if 0 <= t < len(own)]
+            for u in range(units)]  # fmt: skip
+    inside = all(a.weight > own[-1] for _, _, a in others)  # the digits of this dimension are finer
+    pairs = (
+        [(o, u) for o in outer for u in taps] if inside else [(o, u) for u in taps for o in outer]
+    )
+    read_ = [[o + t for t in u] for o, u in pairs]
+    layout = [list(atoms) for atoms in state.layout]
+    weight = units if inside else 1
+    for d, i, atom in reversed(others):
+        layout[d][i] = Atom(atom.size, axis, weight)
+        weight *= atom.size
+    layout[dim] = [Atom(units, axis, 1 if inside else len(outer))]
+    value = maps.compose(value, maps.listed(read_), len(read_))
+    return State(tuple(map(tuple, layout)), state.axes).with_axis(axis, value)
 
 
 def settle(state: State, dim: int, channel: int | None = None) -> State:
@@ -206,18 +242,12 @@ def settle(state: State, dim: int, channel: int | None = None) -> State:
     if value.spans is None:
         return state.without([dim])
     size = prod(a.size for a in atoms)
-    if len(atoms) == 1:
-        value = maps.compose(value, maps.pick(0, atoms[0].weight), size)
-    elif len(atoms) == 2 and atoms[1].axis == -1:
-        value = maps.compose(value, maps.pick(0, atoms[0].weight), atoms[0].size)
-        value = maps.compose(value, maps.repeat(atoms[1].size), size)
-    else:
-        value = maps.compose(value, maps.explicit(_units(atoms)), size)
+    value = maps.rearranged(value, units_of(atoms))
     layout = (*state.layout[:dim], (Atom(size, axis, 1),), *state.layout[dim + 1 :])
     return State(layout, state.axes).with_axis(axis, value)
 
 
-def _units(atoms: Dim) -> list[int]:
+def units_of(atoms: Sequence[Atom]) -> list[int]:
     """The axis's unit at every index of a dimension."""
     units = [0]
     for atom in atoms:
@@ -264,8 +294,7 @@ def _spread(state: State, atom: Atom, *, entirely: bool) -> State:
         return state.with_axis(atom.axis, axis.summed())
     if atom.size == 1:
         return state
-    reading = maps.smear(atom.size, atom.weight, axis.units)
-    return state.with_axis(atom.axis, maps.compose(axis, reading, axis.units))
+    return state.with_axis(atom.axis, maps.smeared(axis, atom.size, atom.weight))
 
 
 def contract_all(state: State, dims: Sequence[int], *, entirely: bool = False) -> State:
@@ -316,18 +345,111 @@ def join(a: State, b: State, joined: Join = maps.join) -> State:
             return a
         layout = a.layout
     else:
-        a, b = _placed(a), _placed(b)
-        conflict = [
-            d for d, (x, y) in enumerate(zip(a.layout, b.layout, strict=True)) if x and y and x != y
-        ]
-        if conflict:
-            a, b = a.lose(conflict), b.lose(conflict)
+        a, b = _aligned(_placed(a), _placed(b))
         layout = tuple(x or y for x, y in zip(a.layout, b.layout, strict=True))
     axes = tuple(joined(x, y) for x, y in zip(a.axes, b.axes, strict=True))
     if _blind(a) != _blind(b):
         seeing = (b if _blind(a) else a).axes
         axes = tuple(_only_spans(x, y) for x, y in zip(axes, seeing, strict=True))
     return _tidied(State(layout, axes))
+
+
+def _aligned(a: State, b: State) -> tuple[State, State]:
+    """The same positions in the same layout; what has no common one is lost."""
+    conflict = [
+        d for d, (x, y) in enumerate(zip(a.layout, b.layout, strict=True)) if x and y and x != y
+    ]
+    shared = {axis for axis in range(len(a.axes)) if _apart(a, b, axis)}
+    if not conflict and not shared:
+        return a, b
+    slots = _slots(a, b)
+    if slots is None:
+        return a.lose(conflict), b.lose(conflict)
+    for axis in range(len(a.axes)):
+        a, b, slots = _one_layout(a, b, slots, axis)
+    conflict = [
+        d for d, (x, y) in enumerate(zip(a.layout, b.layout, strict=True)) if x and y and x != y
+    ]
+    return a.lose(conflict), b.lose(conflict)
+
+
+def _apart(a: State, b: State, axis: int) -> bool:
+    """Whether both hold positions of an axis, and not in the same dimensions."""
+    first, second = a.dims_of(axis), b.dims_of(axis)
+    return bool(first and second) and first != second
+
+
+class _Slot(NamedTuple):
+    """A piece of a dimension that is one atom in either operand."""
+
+    dim: int
+    size: int
+    a: Atom
+    b: Atom
+
+
+def _slots(a: State, b: State) -> list[_Slot] | None:
+    """Dimensions split where either operand splits them; None where they cannot be."""
+    slots: list[_Slot] = []
+    for dim, (x, y) in enumerate(zip(a.layout, b.layout, strict=True)):
+        left, right = list(reversed(x)), list(reversed(y))
+        if not x and not y:
+            continue
+        size = prod(p.size for p in x or y)
+        left, right = left or [Atom(size, -1, 0)], right or [Atom(size, -1, 0)]
+        while left and right:
+            p, q = left.pop(), right.pop()
+            if min(p.axis, q.axis) < -1 or max(p.size, q.size) % min(p.size, q.size):
+                return None
+            if p.axis >= 0 and q.axis >= 0 and p.axis != q.axis:
+                return None
+            part = min(p.size, q.size)
+            for atom, rest in ((p, left), (q, right)):
+                if atom.size > part:
+                    rest.append(Atom(atom.size // part, atom.axis, atom.weight))
+            p, q = (Atom(part, t.axis, t.weight * (t.size // part)) for t in (p, q))
+            slots.append(_Slot(dim, part, p, q))
+    return slots
+
+
+def _one_layout(
+    a: State, b: State, slots: list[_Slot], axis: int
+) -> tuple[State, State, list[_Slot]]:
+    """Number the positions of one axis anew, so that both operands have the same units."""
+    own = [s for s in slots if axis in (s.a.axis, s.b.axis)]
+    known = [x.axes[axis].spans is not None for x in (a, b)]
+    if not own or not all(known) or prod(s.size for s in own) > maps.MAX_UNITS:
+        return a, b, slots
+    own.sort(key=lambda s: -max(s.a.weight if s.a.axis == axis else 0,
+                                s.b.weight if s.b.axis == axis else 0))  # fmt: skip
+    for name in ("a", "b"):
+        state = a if name == "a" else b
+        pieces = [getattr(s, name) for s in own]
+        if all(p.axis != axis for p in pieces):
+            continue  # one unit, broadcast
+        places = units_of([p if p.axis == axis else p._replace(axis=-1) for p in pieces])
+        state = state.with_axis(axis, maps.rearranged(state.axes[axis], places))
+        a, b = (state, b) if name == "a" else (a, state)
+    weights, weight = {}, 1
+    for slot in reversed(own):
+        weights[id(slot)] = Atom(slot.size, axis, weight)
+        weight *= slot.size
+    first, second = (any(getattr(s, n).axis == axis for s in own) for n in ("a", "b"))
+    slots = [
+        _Slot(s.dim, s.size, new if first else s.a, new if second else s.b)
+        if (new := weights.get(id(s))) is not None
+        else s
+        for s in slots
+    ]
+    return _laid_out(a, slots, "a"), _laid_out(b, slots, "b"), slots
+
+
+def _laid_out(state: State, slots: list[_Slot], name: str) -> State:
+    layout: list[Dim] = []
+    for dim in range(len(state.layout)):
+        atoms = [getattr(s, name) for s in slots if s.dim == dim]
+        layout.append(_merged(atoms) if atoms else ())
+    return State(tuple(layout), state.axes)
 
 
 def _blind(state: State) -> bool:
@@ -344,7 +466,7 @@ def _only_spans(joined: Axis, seeing: Axis) -> Axis:
         return joined
     return Axis(
         joined.lines, seeing.spans, joined.least, whole=joined.whole, lost=joined.lost,
-        together=joined.together,
+        together=joined.together, endless=joined.endless,
     )  # fmt: skip
 
 

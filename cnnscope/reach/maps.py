@@ -13,7 +13,9 @@ that fall in padding are left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from functools import reduce
+from itertools import accumulate, pairwise
 from math import gcd, inf, lcm
 from typing import NamedTuple
 
@@ -60,10 +62,11 @@ class Axis:
     `lines` is None where the map has no regular form, `spans` is None where only the whole is
     seen. `least` is the map of the shortest path. `whole`: something in it depends on the whole
     image, in fact on this interval of it (a crop or a stride may leave a rim unseen). `lost`:
-    positions are no longer told apart; together they see the interval `together`.
+    positions are no longer told apart; together they see the interval `together`. `endless`: the
+    units see all that lies on one side of them (a running sum), however large the image.
     """
 
-    __slots__ = ("least", "lines", "lost", "spans", "together", "whole")
+    __slots__ = ("derived", "endless", "least", "lines", "lost", "spans", "together", "whole")
 
     def __init__(
         self,
@@ -74,9 +77,12 @@ class Axis:
         whole: Interval | None = None,
         lost: bool = False,
         together: Interval | None = None,
+        endless: bool = False,
     ) -> None:
         self.lines, self.spans, self.least = lines, spans, least
         self.whole, self.lost, self.together = whole, lost, together
+        self.endless = endless
+        self.derived: dict[Hashable, Axis] = {}  # what was read from it before
 
     @property
     def units(self) -> int:
@@ -140,7 +146,7 @@ def compose(axis: Axis, reading: Reading, units: int) -> Axis:
     else:
         least = _compose_lines(axis.least, reading) or axis.least
     spans = _compose_spans(axis.spans, reading, units)
-    return Axis(lines, spans, least, whole=axis.whole, lost=axis.lost)
+    return Axis(lines, spans, least, whole=axis.whole, lost=axis.lost, endless=axis.endless)
 
 
 def _compose_lines(lines: Lines | None, reading: Reading) -> Lines | None:
@@ -222,14 +228,14 @@ def join(a: Axis, b: Axis) -> Axis:
     """Both together: the hull of what either sees."""
     if a is b:
         return a
-    whole, lost = _outer(a.whole, b.whole), a.lost or b.lost
+    whole, lost, endless = _outer(a.whole, b.whole), a.lost or b.lost, a.endless or b.endless
     if a.spans is None or b.spans is None:
         local = a if b.spans is None else b
         if local.whole == whole and local.lost == lost:
             return local
         together = _outer(a.together, b.together)
         return Axis(local.lines, local.spans, local.least, whole=whole, lost=lost,
-                    together=together)  # fmt: skip
+                    together=together, endless=local.endless)  # fmt: skip
     if a.units != b.units:
         if 1 not in (a.units, b.units):
             return join(a.forgotten(), b.forgotten())
@@ -238,7 +244,8 @@ def join(a: Axis, b: Axis) -> Axis:
     assert b.spans is not None  # noqa: S101
     lines = a.lines if a.lines == b.lines else _join_lines(a.lines, b.lines)
     spans = a.spans if a.spans == b.spans else _hull(a.spans, b.spans)
-    return Axis(lines, spans, _smaller(a.least, b.least), whole=whole, lost=lost)
+    least = _smaller(a.least, b.least)
+    return Axis(lines, spans, least, whole=whole, lost=lost, endless=endless)
 
 
 def _join_lines(a: Lines | None, b: Lines | None) -> Lines | None:
@@ -264,36 +271,113 @@ def _smaller(a: Lines | None, b: Lines | None) -> Lines | None:
     return a if max(a.sizes(), default=0) <= max(b.sizes(), default=0) else b
 
 
-def concatenate(parts: Sequence[tuple[Axis | None, int]]) -> Axis:
+Part = tuple[Axis | None, int]  # a piece and its units; None sees nothing
+
+
+def concatenate(parts: Sequence[Part]) -> Axis:
     """Pieces laid end to end along the axis; None for a piece that sees nothing, with its size.
 
-    One piece among constants is padding and stays regular; more are explicit intervals.
+    The regular form is that of most of the units: what a seam or a wrapped border sees stands in
+    the spans alone. Where no form holds for most, there is none.
     """
     seeing = [(axis, size) for axis, size in parts if axis is not None]
-    if any(axis.spans is None for axis, _ in seeing):
-        forgotten = [axis.forgotten() for axis, _ in seeing]
-        known = all(axis.whole for axis in forgotten)
-        joined = forgotten[0]
-        for other in forgotten[1:]:
-            joined = join(joined, other)
-        return joined if known else Axis(lost=True, together=joined.all_seen())
-    if len(seeing) == 1:
+    if any(axis.lost for axis, _ in seeing):
+        joined = seeing[0][0].forgotten()
+        for other, _ in seeing[1:]:
+            joined = join(joined, other.forgotten())
+        return Axis(lost=True, together=joined.all_seen())
+    if all(axis.spans is None for axis, _ in seeing):
+        return reduce(join, (axis for axis, _ in seeing))
+    if len(seeing) == 1 and seeing[0][0].spans is not None:
         before = 0
         for axis, size in parts:
             if axis is not None:
                 return compose(axis, shift(before), sum(s for _, s in parts))
             before += size
-    lo: list[Number] = []
-    hi: list[Number] = []
-    for axis, size in parts:
-        spans = axis.spans if axis is not None else None
-        lo += spans.lo if spans else [inf] * size
-        hi += spans.hi if spans else [-inf] * size
+    spans = _laid(parts)
     least, whole = None, None
     for axis, _ in seeing:
         least = _smaller(least, axis.least)
-        whole = _outer(whole, axis.whole)
-    return Axis(None, Spans(tuple(lo), tuple(hi)), least, whole=whole)
+        whole = _outer(whole, axis.whole) if axis.spans is not None else whole
+    endless = any(axis.endless for axis, _ in seeing) or _one_sided(spans, len(seeing))
+    lines = None if endless else _main_lines(parts, spans)
+    return Axis(lines, spans, least, whole=whole, endless=endless)
+
+
+def _laid(parts: Sequence[Part]) -> Spans:
+    lo: list[Number] = []
+    hi: list[Number] = []
+    for axis, size in parts:
+        if axis is None:
+            first, last = inf, -inf
+        elif axis.spans is not None:
+            lo += axis.spans.lo
+            hi += axis.spans.hi
+            continue
+        else:
+            first, last = axis.whole or (inf, -inf)
+        lo += [first] * size
+        hi += [last] * size
+    return Spans(tuple(lo), tuple(hi))
+
+
+def _main_lines(parts: Sequence[Part], spans: Spans) -> Lines | None:
+    """The regular form that most of the units that see something have, None if there is none."""
+    count: dict[Lines, int] = {}
+    start = total = 0
+    for axis, size in parts:
+        if axis is not None:
+            total += size
+            lines = _compose_lines(axis.lines, shift(start)) if axis.spans is not None else None
+            if lines is not None:
+                count[lines] = count.get(lines, 0) + size
+        start += size
+    main = max(count, key=lambda lines: count[lines], default=None)
+    if main is None or 2 * count[main] <= total or not _holds(main, spans):
+        return None
+    return main
+
+
+def _holds(lines: Lines, spans: Spans) -> bool:
+    """Whether most units that could have the regular form have it."""
+    first, last = min(spans.lo), max(spans.hi)
+    inside = agree = 0
+    for unit, pair in enumerate(zip(*spans, strict=True)):
+        seen = lines.at(unit)
+        if first <= seen[0] and seen[1] <= last:
+            inside += 1
+            agree += seen == pair
+    return 2 * agree > inside or not inside
+
+
+def _one_sided(spans: Spans, pieces: int) -> bool:
+    """Whether every unit of several pieces sees all that lies on one side of it: a recurrence."""
+    if pieces < 3 or len(spans.lo) != pieces:  # two may be so by chance
+        return False
+    (lo, hi), first, last = spans, min(spans.lo), max(spans.hi)
+    left = all(a == first for a in lo) and all(a < b for a, b in pairwise(hi))
+    right = all(b == last for b in hi) and all(a < b for a, b in pairwise(lo))
+    return (
+        left
+        or right
+        or (first < last and all(s == (first, last) for s in zip(lo, hi, strict=True)))
+    )
+
+
+def running(axis: Axis) -> Axis:
+    """Every unit sees all units before it, and itself."""
+    if axis.spans is None:
+        return axis
+    lo, hi = accumulate(axis.spans.lo, min), accumulate(axis.spans.hi, max)
+    endless = axis.units > 1
+    return Axis(None, Spans(tuple(lo), tuple(hi)), axis.least, whole=axis.whole, endless=endless)
+
+
+def cut(axis: Axis, start: int, stop: int) -> Part | None:
+    """A piece for `concatenate`, None where it is empty."""
+    if stop <= start:
+        return None
+    return compose(axis, pick(start, 1), stop - start), stop - start
 
 
 # ---------------------------------------------------------------------- how operations read
@@ -335,7 +419,7 @@ def repeat(times: int) -> Reading:
     return Reading(lambda unit: (unit // times,), times, 1)
 
 
-def smear(count: int, weight: int, units: int) -> Reading:
+def _smear(count: int, weight: int, units: int) -> Reading:
     """Every unit reads all of its block: `count` units that lie `weight` apart."""
     block = count * weight
 
@@ -346,14 +430,101 @@ def smear(count: int, weight: int, units: int) -> Reading:
     return Reading(taps, 0 if block == units else block, block)
 
 
-def explicit(units: Sequence[int | Iterable[int]]) -> Reading:
+def explicit(units: Sequence[int | Sequence[int]]) -> Reading:
     """What each unit of this very size reads: a map that does not repeat."""
+    read = [(u,) if isinstance(u, int) else u for u in units]
+    return Reading(lambda unit: read[unit], 0, 0)
 
-    def taps(unit: int) -> Iterable[int]:
-        read = units[unit]
-        return (read,) if isinstance(read, int) else read
 
-    return Reading(taps, 0, 0)
+def listed(units: Sequence[int | Sequence[int]]) -> Reading:
+    """What each unit reads: with a regular form where the list repeats itself, moved on."""
+    read = [(u,) if isinstance(u, int) else tuple(u) for u in units]
+    found = _repetition(read)
+    if found is None:
+        return Reading(lambda unit: read[unit], 0, 0)
+    turn, move = found
+
+    def taps(unit: int) -> Sequence[int]:
+        turns, phase = divmod(unit, turn)
+        return [tap + turns * move for tap in read[phase]]
+
+    return Reading(taps, turn, move, real=lambda unit: read[unit])
+
+
+def rearranged(axis: Axis, places: Sequence[int]) -> Axis:
+    """The axis with the units at these places."""
+    if axis.units == len(places) and places[0] == 0 and list(places) == list(range(len(places))):
+        return axis
+    key = tuple(places)
+    if key not in axis.derived:
+        axis.derived[key] = compose(axis, listed(places), len(places))
+    return axis.derived[key]
+
+
+def smeared(axis: Axis, count: int, weight: int) -> Axis:
+    """Every unit sees all of its block: `count` units that lie `weight` apart."""
+    key = (count, weight, "block")
+    if key not in axis.derived:
+        axis.derived[key] = compose(axis, _smear(count, weight, axis.units), axis.units)
+    return axis.derived[key]
+
+
+def _repetition(read: Sequence[Sequence[int]]) -> tuple[int, int] | None:
+    """(turn, move): `turn` units on the same is read, moved by `move`; seen at least twice."""
+    size = len(read)
+    for turn in range(1, min(size // 2, MAX_PERIOD) + 1):
+        if not read[0] or len(read[turn]) != len(read[0]):
+            continue
+        move = read[turn][0] - read[0][0]
+        if move > 0 and all(
+            len(read[u]) == len(read[u - turn])
+            and all(a - b == move for a, b in zip(read[u], read[u - turn], strict=True))
+            for u in range(turn, size)
+        ):
+            return turn, move
+    return None
+
+
+def rolled(by: int, size: int) -> Reading:
+    """Units moved on by `by`, the last ones to the front: regular but where they wrap around."""
+    by = by % size if by % size <= size // 2 else by % size - size
+    places = [(unit - by) % size for unit in range(size)]
+    return bordered(by, places) if 2 * abs(by) < size else explicit(places)
+
+
+def scattered(start: int, step: int) -> Reading:
+    """Unit start + k*step reads k, the units between read nothing: a write into a slice."""
+
+    def taps(unit: int) -> Sequence[int]:
+        place, rest = divmod(unit - start, step)
+        return () if rest else (place,)
+
+    return Reading(taps, step, 1)
+
+
+def besides(start: int, step: int) -> Reading:
+    """Every unit but start + k*step reads itself: what such a write leaves."""
+    return Reading(lambda unit: () if (unit - start) % step == 0 else (unit,), step, step)
+
+
+def windows(kernel: int, stride: int, padding: int, dilation: int) -> Reading:
+    """Unit l*kernel + k reads l*stride - padding + k*dilation: windows written out (unfold)."""
+
+    def taps(unit: int) -> tuple[int]:
+        window, tap = divmod(unit, kernel)
+        return (window * stride - padding + tap * dilation,)
+
+    return Reading(taps, kernel, stride)
+
+
+def overlapped(kernel: int, stride: int, padding: int, dilation: int) -> Reading:
+    """Windows that were written out, added up in their places again (fold)."""
+
+    def taps(unit: int) -> list[int]:
+        places = ((unit + padding - k * dilation, k) for k in range(kernel))
+        return [p // stride * kernel + k for p, k in places if p % stride == 0]
+
+    return Reading(taps, stride, kernel)
 
 
 def bordered(before: int, places: Sequence[int]) -> Reading:

@@ -10,17 +10,24 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from itertools import accumulate
 from math import floor, prod
 from typing import Any
 
 from cnnscope.op import Op
 from cnnscope.reach import layout, maps
+from cnnscope.reach.constants import Constants
 from cnnscope.reach.layout import Atom, State
 from cnnscope.records import OpRecord, Shape, Trace
 
 
 class Unknown:
-    """Not known: neither is anything computed from it."""
+    """Not known: neither is anything computed from it. `where` names the operation."""
+
+    __slots__ = ("where",)
+
+    def __init__(self, where: str = "") -> None:
+        self.where = where
 
 
 UNKNOWN = Unknown()
@@ -85,6 +92,17 @@ class View(Op):
                 found = self.memo[key] = (layout.join(hull, state, self.join), hull, state)
             hull = found[0]
         return hull
+
+    def constant(self, tensor: int) -> Any:
+        """The values of a tensor made from nothing, None where they are not known."""
+        if "constants" not in self.memo:
+            self.memo["constants"] = Constants(self.trace)
+        return self.memo["constants"].value(tensor)
+
+    def hull(self, states: Sequence[State | None]) -> State | None:
+        """The hull of those that see something."""
+        seeing = [s for s in states if s is not None]
+        return self.joined(seeing) if seeing else None
 
     def dim(self, name: str = "dim", default: int = 0, rank: int | None = None) -> int:
         """A dimension, counted from the left."""
@@ -176,9 +194,16 @@ def along(op: View) -> Seen:
 
 
 def cumulative(op: View) -> Seen:
-    """A running sum is followed over channels only."""
-    state = op.main
-    return UNKNOWN if state is None or state.layout[op.dim()] else state
+    """A running sum: every unit sees all before it."""
+    state, dim = op.main, op.dim()
+    if state is None or not state.layout[dim]:
+        return UNKNOWN if state is None else state
+    axis = layout.alone(state, dim)
+    if axis is not None and state.dims_of(axis) == [dim]:
+        state = layout.settle(state, dim)
+        return state.with_axis(axis, maps.running(state.axes[axis]))
+    before = [range(unit + 1) for unit in range(op.first[dim])]
+    return layout.read(state, dim, maps.explicit(before), op.first[dim])
 
 
 def _but(op: View, kept: int) -> list[int]:
@@ -189,7 +214,7 @@ def _but(op: View, kept: int) -> list[int]:
 
 
 def convolution(op: View) -> Seen:
-    """A convolution's taps, or those of a transposed one."""
+    """A convolution's taps, or those of a transposed one; all that computed weights see."""
     axes = len(op.shape("weight")) - 2
     stride, padding, dilation = (
         numbers(op.get(name, default), axes)
@@ -198,7 +223,61 @@ def convolution(op: View) -> Seen:
     form = maps.transposed if op.get("transposed") else maps.window
     kernel = op.shape("weight")[-axes:]
     readings = zip(kernel, stride, padding, dilation, strict=True)
-    return _slide(op, "input", axes, form, list(readings))
+    slid = None
+    state = op.state("input")
+    if state is not None:
+        channel = len(op.first) - axes - 1
+        state = _channels(op, state, channel)
+        slid = _slide(op, state, axes, form, list(readings))
+    return op.hull([slid, *_computed(op, ("weight", "bias"))])
+
+
+def deformable(op: View) -> Seen:
+    """The regular grid, which offsets of zero sample, and all that offsets and masks see.
+
+    Where the offsets lead is not known (Dai et al. 2017, section 2.1).
+    """
+    state = op.state("input")
+    if state is None:
+        return UNKNOWN
+    kernel = op.shape("weight")[-2:]
+    given = [[op.get(f"{name}_{d}", least) for d in "hw"]
+             for name, least in (("stride", 1), ("pad", 0), ("dilation", 1))]  # fmt: skip
+    readings = zip(kernel, *given, strict=True)
+    slid = _slide(op, _channels(op, state, 1), 2, maps.window, list(readings))
+    where = [layout.contract(s, 1) for n in ("offset", "mask")
+             if (s := op.state(n)) and len(op.shape(n)) == len(op.out)]  # fmt: skip
+    return op.hull([slid, *where, *_computed(op, ("weight", "bias"))])
+
+
+def _computed(op: View, names: Sequence[str]) -> list[State]:
+    """What weights see that are computed from the input: the same for every unit."""
+    found = []
+    for name in names:
+        if (state := op.state(name)) is not None:
+            state = layout.contract_all(state, range(len(state.layout)))
+            found.append(State(((),) * len(op.out), state.axes))
+    return found
+
+
+def _channels(op: View, state: State, channel: int) -> State:
+    """Channels as they are summed up, over each group; positions among them stay by group."""
+    atoms = state.layout[channel]
+    groups = op.get("groups", 1)
+    if not atoms:
+        return state
+    if groups == 1:
+        return layout.contract_all(state, [channel])
+    size = op.first[channel]
+    split = layout.reshape(
+        state, op.first, (*op.first[:channel], groups, size // groups, *op.first[channel + 1 :])
+    )
+    split = layout.contract_all(split, [channel + 1])
+    each = op.out[channel] // groups
+    atoms = split.layout[channel]
+    if atoms and each > 1:
+        atoms = (*atoms, Atom(each, -1, 0))
+    return State((*split.layout[:channel], atoms, *split.layout[channel + 2 :]), split.axes)
 
 
 def pool(op: View) -> Seen:
@@ -207,8 +286,11 @@ def pool(op: View) -> Seen:
     kernel = numbers(op.get("kernel_size"), axes)
     stride = numbers(op.get("stride") or kernel, axes)
     padding, dilation = numbers(op.get("padding", 0), axes), numbers(op.get("dilation", 1), axes)
+    state = op.main
+    if state is None:
+        return UNKNOWN
     readings = zip(kernel, stride, padding, dilation, strict=True)
-    return _slide(op, "self", axes, maps.window, list(readings))
+    return _slide(op, state, axes, maps.window, list(readings))
 
 
 def adaptive_pool(op: View) -> Seen:
@@ -231,27 +313,19 @@ def _bins(size: int, units: int, _: float | None) -> maps.Reading | None:
 
 def _slide(
     op: View,
-    name: str,
+    state: State,
     count: int,
     form: Callable[..., maps.Reading],
     geometry: list[tuple[int, ...]],
-) -> Seen:
-    state = op.state(name)
-    if state is None or any(s for n in ("weight", "bias") if n in op.record.inputs
-                            if (s := op.state(n))):  # fmt: skip
-        return UNKNOWN
-    out, first = op.out, len(op.shape(name)) - count
-    channel = first - 1
+) -> State | None:
+    out = op.out
+    first = len(out) - count
     for position, numbers_ in enumerate(geometry):
         dim = first + position
-        if not state.layout[dim]:
-            if _only_padding(form(*numbers_), op.shape(name)[dim], out[dim]):
-                return None
-            continue
-        state = layout.settle(state, dim, channel)
-        state = _read(op, state, dim, (form, *numbers_), out[dim])
-    if state.layout[channel]:
-        state = layout.contract_all(state, [channel])
+        if state.layout[dim]:
+            state = _read(op, state, dim, (form, *numbers_), out[dim])
+        elif _only_padding(form(*numbers_), op.first[dim], out[dim]):
+            return None
     return state
 
 
@@ -263,12 +337,12 @@ def _only_padding(reading: maps.Reading, size: int, units: int) -> bool:
 def _read(op: View, state: State, dim: int, key: tuple[Any, ...], units: int) -> State:
     """A dimension read through taps, remembered: both axes of a square image share the work."""
     atoms = state.layout[dim]
-    if not atoms:
-        return state
-    axis = atoms[0].axis
-    value, form, numbers_ = state.axes[axis], key[0], key[1:]
+    axis, form, numbers_ = atoms[0].axis, key[0], key[1:]
     if form is maps.window and numbers_[:3] == (1, 1, 0):
         return state
+    value = state.axes[axis]
+    if len(atoms) > 1 or atoms[0].size != value.units or axis < 0:
+        return layout.read(state, dim, form(*numbers_), units)
     remembered = (value, key, units)
     found = op.memo.get(remembered)
     if found is None:
@@ -327,6 +401,43 @@ def _interpolate(op: View, first: int, last: int) -> Seen:
     return _resample(op, _axes(op), reading)
 
 
+def antialiased(op: View) -> Seen:
+    """A triangle as wide as the pixels of the smaller image (Pillow's filters)."""
+    return _filtered(op, 1)
+
+
+def antialiased_cubic(op: View) -> Seen:
+    """A cubic that is as many pixels wider as the smaller image's are."""
+    return _filtered(op, 2)
+
+
+def _filtered(op: View, support: int) -> Seen:
+    corners = bool(op.get("align_corners"))
+
+    def reading(size: int, units: int, scale: float | None) -> maps.Reading:
+        ratio = _ratio(size, units, scale)
+        if corners:
+            ratio = Fraction(max(size - 1, 0), max(units - 1, 1))
+        wide = max(ratio, Fraction(1))
+
+        def taps(unit: int) -> list[int]:
+            centre = ratio * (unit + Fraction(1, 2))
+            first, last = (
+                floor(centre - support * wide + Fraction(1, 2)),
+                floor(centre + support * wide + Fraction(1, 2)),
+            )
+            places = [
+                (tap, abs((tap + Fraction(1, 2) - centre) / wide)) for tap in range(first, last)
+            ]
+            return [t for t, x in places if x < support and not (x == 1 and support > 1)]
+
+        if (corners and size not in (1, units)) or not _repeats(size, units, scale):
+            return maps.explicit([[t for t in taps(u) if 0 <= t < size] for u in range(units)])
+        return maps.Reading(taps, ratio.denominator, ratio.numerator)
+
+    return _resample(op, _axes(op), reading)
+
+
 def _nearest(size: int, units: int, scale: float | None, half: Fraction) -> maps.Reading:
     ratio = _ratio(size, units, scale)
     exact = [floor((u + half) * ratio) for u in range(ratio.denominator)]
@@ -373,7 +484,6 @@ def _resample(
         dim = first + position
         if not state.layout[dim]:
             continue
-        state = layout.settle(state, dim, first - 1)
         how = reading(shape[dim], out[dim], _scale(op, position, axes))
         if how is None:
             state = layout.contract_all(state, [dim], entirely=True)
@@ -419,15 +529,7 @@ def _pick(op: View, state: State | None, dim: int, start: int, step: int) -> See
 
 
 def _cut(state: State, dim: int, start: int, step: int, units: int) -> State:
-    if state.layout[dim] and not _alone(state, dim):
-        return state.lose([dim])
     return layout.read(state, dim, maps.pick(start, step), units)
-
-
-def _alone(state: State, dim: int) -> bool:
-    """Whether a dimension holds one axis and nothing else does."""
-    axes = {a.axis for a in state.layout[dim]}
-    return len(axes) == 1 and state.dims_of(next(iter(axes))) == [dim]
 
 
 def select(op: View) -> Seen:
@@ -439,10 +541,16 @@ def select(op: View) -> Seen:
     return _drop(_cut(state, dim, index % max(op.first[dim], 1), 1, 1), dim)
 
 
-def unbind(op: View) -> Seen:
-    """Every unit apart: over channels only."""
+def unbind(op: View) -> Result:
+    """Every unit apart."""
     state, dim = op.main, op.dim()
-    return UNKNOWN if state is None or state.layout[dim] else _drop(state, dim)
+    if state is None:
+        return UNKNOWN
+    if not state.layout[dim]:
+        return _drop(state, dim)
+    wanted = op.get("output")
+    which = range(op.first[dim]) if wanted is None else [wanted]
+    return [_drop(_cut(state, dim, unit, 1, 1), dim) for unit in which]
 
 
 def _drop(state: State, dim: int) -> State:
@@ -451,8 +559,11 @@ def _drop(state: State, dim: int) -> State:
 
 def halved(op: View) -> Seen:
     """One half of the channels gates the other."""
-    state = op.main
-    return UNKNOWN if state is None or state.layout[op.dim(default=-1)] else state
+    state, dim = op.main, op.dim(default=-1)
+    if state is None or not state.layout[dim]:
+        return UNKNOWN if state is None else state
+    half = op.out[dim]
+    return op.joined([_cut(state, dim, start, 1, half) for start in (0, half)])
 
 
 def view_as_real(op: View) -> Seen:
@@ -467,10 +578,32 @@ def view_as_complex(op: View) -> Seen:
     return UNKNOWN if state is None or state.layout[-1] else _drop(state, len(op.out))
 
 
-def split(op: View) -> Seen:
-    """Pieces: over channels only."""
-    state = op.main
-    return UNKNOWN if state is None or state.layout[op.dim()] else state
+def split(op: View) -> Result:
+    """Pieces, one after the other."""
+    state, dim = op.main, op.dim()
+    if state is None:
+        return UNKNOWN
+    if not state.layout[dim]:
+        return state
+    sizes, wanted = _pieces(op, dim), op.get("output")
+    if sizes is None:
+        return UNKNOWN
+    pieces = list(zip(accumulate((0, *sizes[:-1])), sizes, strict=True))
+    chosen = pieces if wanted is None else [pieces[wanted]]
+    return [_cut(state, dim, start, 1, size) for start, size in chosen]
+
+
+def _pieces(op: View, dim: int) -> list[int] | None:
+    """Units of every piece; None where they are not known."""
+    size = op.first[dim]
+    sizes = op.get("split_sizes") or op.get("split_size")
+    if isinstance(sizes, int):
+        return [min(sizes, size - at) for at in range(0, size, sizes)]
+    if sizes:
+        return list(sizes)
+    if op.get("output") is not None:
+        return None
+    return [op.trace.tensors[t].shape[dim] for t in op.record.outputs]
 
 
 def pad(op: View) -> Seen:
@@ -482,8 +615,6 @@ def pad(op: View) -> Seen:
         before, after = widths[2 * position : 2 * position + 2]
         dim = len(op.first) - 1 - position
         if (before or after) and state.layout[dim]:
-            if not _alone(state, dim):
-                return UNKNOWN
             state = layout.read(state, dim, maps.shift(before), op.out[dim])
     return state
 
@@ -498,8 +629,6 @@ def border(op: View) -> Seen:
         dim = len(op.first) - 1 - position
         size = op.first[dim]
         if state.layout[dim]:
-            if not _alone(state, dim):
-                return UNKNOWN
             places = [_place(op, u - before, size) for u in range(op.out[dim])]
             state = layout.read(state, dim, maps.bordered(before, places), op.out[dim])
     return state
@@ -514,102 +643,50 @@ def _place(op: View, unit: int, size: int) -> int:
 
 
 def roll(op: View) -> Seen:
-    """Units moved around the end: explicit intervals."""
-    state, dims = op.main, op.get("dims", ())
-    if state is None or not dims:
+    """Units moved around the end."""
+    state, dims, shifts = op.main, op.get("dims", ()), op.get("shifts")
+    if state is None:
         return UNKNOWN
-    for dim, by in zip(dims, op.get("shifts"), strict=True):
-        at, size = dim % len(op.first), op.first[dim]
+    if not dims:  # of all elements in a row
+        many = [d for d, size in enumerate(op.first) if size > 1]
+        dims, shifts = (many, shifts) if len(many) == 1 else ((), ())
+        if len(many) > 1 and any(state.layout):
+            return UNKNOWN
+    for dim, by in zip(dims, shifts, strict=True):
+        at = dim % len(op.first)
+        size = op.first[at]
         if state.layout[at] and by % size:
-            if not _alone(state, at):
-                return UNKNOWN
-            units = [(u - by) % size for u in range(size)]
-            state = layout.read(state, at, maps.explicit(units), size)
+            state = layout.read(state, at, maps.rolled(by, size), size)
     return state
 
 
 def flip(op: View) -> Seen:
     """Units in reverse order: explicit intervals."""
     state = op.main
-    if state is None:
-        return UNKNOWN
-    for dim in op.dims("dims"):
+    return UNKNOWN if state is None else _flipped(state, op.dims("dims"), op.first)
+
+
+def _flipped(state: State, dims: Sequence[int], shape: Shape) -> State:
+    for dim in dims:
         if state.layout[dim]:
-            if not _alone(state, dim):
-                return UNKNOWN
-            units = list(range(op.first[dim] - 1, -1, -1))
+            units = list(range(shape[dim] - 1, -1, -1))
             state = layout.read(state, dim, maps.explicit(units), len(units))
     return state
 
 
-def window_of(op: View) -> Seen:
-    """A view of a storage by bare geometry, where that is a slice, or all of it in order."""
+def rotated(op: View) -> Seen:
+    """A quarter turn is a flip and two dimensions exchanged."""
     state = op.main
-    if op.get("permuted"):
+    if state is None:
         return UNKNOWN
-    offset, strides = op.get("offset", 0), op.get("stride", ())
-    if state is not None and offset == 0 and _is_all(op.first, op.out, strides):
-        return layout.reshape(state, op.first, op.out)
-    cuts = _cuts(op.first, op.out, offset, strides)
-    if state is None or cuts is None:
-        return UNKNOWN
-    for dim, (start, step) in enumerate(cuts):
-        if (start, step) != (0, 1) or op.first[dim] != op.out[dim]:
-            state = _cut(state, dim, start, step, op.out[dim])
-    return state
-
-
-def write_window(op: View) -> Seen:
-    """A write into a slice: the base where it was not written, the value where it was.
-
-    Where only some channels were written a unit sees both.
-    """
-    base, value = op.state("base"), op.state("value")
-    outer, inner = op.shape("base"), op.shape("value")
-    cuts = _cuts(outer, inner, op.get("offset", 0), op.get("stride", ()))
-    if cuts is None or op.get("permuted"):
-        return UNKNOWN
-    partial = [d for d, size in enumerate(outer) if size != inner[d]]
-    if value is None:
-        written = base if base is not None and _only_channels(base, partial) else None
-        return written if written is not None or base is None else UNKNOWN
-    for dim in partial:
-        if value.layout[dim]:
-            start, step = cuts[dim]
-            if step != 1 or not _alone(value, dim):
-                return UNKNOWN
-            value = layout.read(value, dim, maps.shift(start), outer[dim])
-    if base is None:
-        return value
-    return op.joined([base, value]) if _only_channels(value, partial) else UNKNOWN
-
-
-def _only_channels(state: State, dims: Sequence[int]) -> bool:
-    return all(not state.layout[d] for d in dims)
-
-
-def _is_all(outer: Shape, inner: Shape, strides: Sequence[int]) -> bool:
-    """Whether a window is the whole of a contiguous tensor, in its order."""
-    dense = [prod(inner[dim + 1 :]) for dim in range(len(inner))]
-    return prod(outer) == prod(inner) and list(strides) == dense
-
-
-def _cuts(
-    outer: Shape, inner: Shape, offset: int, strides: Sequence[int]
-) -> list[tuple[int, int]] | None:
-    """(start, step) for each dimension of a contiguous tensor, None if it is no such slice."""
-    if len(outer) != len(inner) or len(strides) != len(inner):
-        return None
-    cuts = []
-    rest = prod(outer)
-    for size, kept, stride in zip(outer, inner, strides, strict=True):
-        rest //= max(size, 1)
-        start, offset = divmod(offset, rest)
-        step = stride // rest if kept > 1 else 1
-        if (kept > 1 and stride % rest) or step < 1 or start + (kept - 1) * step >= size:
-            return None
-        cuts.append((start, step))
-    return None if offset else cuts
+    a, b = (d % len(op.first) for d in op.get("dims", (0, 1)))
+    turns = op.get("k", 1) % 4
+    if turns % 2 == 0:
+        return _flipped(state, [a, b] if turns else [], op.first)
+    state = _flipped(state, [b if turns == 1 else a], op.first)
+    order = list(range(len(op.first)))
+    order[a], order[b] = b, a
+    return _ordered(state, order)
 
 
 # ------------------------------------------------------------------------------ rearranging
@@ -670,14 +747,17 @@ def expand(op: View) -> Seen:
 
 
 def repeat(op: View) -> Seen:
-    """Copies laid beside each other: of channels, or of a single unit."""
+    """Copies laid beside each other."""
     state = op.main
     if state is None:
         return UNKNOWN
     state = layout.broadcast(state, op.first, op.out)
     shape = (1,) * (len(op.out) - len(op.first)) + op.first
-    grown = [d for d, (a, b) in enumerate(zip(shape, op.out, strict=True)) if a != b]
-    return state if _only_channels(state, grown) else UNKNOWN
+    dims = [
+        (Atom(b // a, -1, 0), *atoms) if atoms and a != b else atoms
+        for atoms, a, b in zip(state.layout, shape, op.out, strict=True)
+    ]
+    return State(tuple(dims), state.axes)
 
 
 def concatenate(op: View) -> Seen:
@@ -685,77 +765,112 @@ def concatenate(op: View) -> Seen:
     pairs = [(s, shape) for s, shape in op.all() if shape != (0,)]
     dim = op.dim(rank=len(op.out))
     seeing = [(s, shape) for s, shape in pairs if s is not None]
-    along_axis = any(s.layout[dim] for s, _ in seeing)
-    if not along_axis:
-        return op.joined([s for s, _ in seeing])
-    if not all(_alone(s, dim) for s, _ in seeing):
-        states = [layout.blur(s, dim, op.out[dim]) for s, _ in seeing]
-        return op.joined(states)
-    return _end_to_end(op, [(s and layout.settle(s, dim), shape) for s, shape in pairs], dim)
+    if not any(s.layout[dim] for s, _ in seeing):
+        states = [s for s, _ in seeing]
+        ones = len(states) > 1 and all(shape[dim] == 1 for _, shape in seeing)
+        if not ones or all(s.axes == states[0].axes for s in states):
+            return op.joined(states)
+        return rows(op, [(s, 1) for s, _ in pairs], dim)
+    if not all(layout.alone(s, dim) is not None for s, _ in seeing if s.layout[dim]):
+        return op.joined([layout.blur(s, dim, op.out[dim]) for s, _ in seeing])
+    return end_to_end(op, [(s, shape[dim]) for s, shape in pairs], dim)
 
 
-def _end_to_end(op: View, pairs: list[tuple[State | None, Shape]], dim: int) -> Seen:
-    seeing = [s for s, _ in pairs if s is not None]
-    axes = {a.axis for s in seeing for a in s.layout[dim]}
-    if len(axes) != 1 or not all(s.layout[dim] for s in seeing):
+Pieces = Sequence[tuple[State | None, int]]  # and the units of each
+
+
+def rows(op: View, pieces: Pieces, dim: int) -> Seen:
+    """Single units side by side: positions again if they differ along one axis, else channels."""
+    seeing = [s for s, _ in pieces if s is not None]
+    count = len(seeing[0].axes)
+    apart = [
+        i for i in range(count)
+        if len({s.axes[i].spans for s in seeing}) > 1
+        and all(s.axes[i].units == 1 for s in seeing) and not any(s.dims_of(i) for s in seeing)
+    ]  # fmt: skip
+    if len(apart) > 1:
         return UNKNOWN
+    return end_to_end(op, pieces, dim, apart[0]) if apart else op.joined(seeing)
+
+
+def end_to_end(op: View, pieces: Pieces, dim: int, axis: int | None = None) -> Seen:
+    """Pieces laid one after the other along an axis: that of their positions if it is not given."""
+    seeing = [s for s, _ in pieces if s is not None]
+    axes = {layout.alone(s, dim) for s in seeing if s.layout[dim]} or {axis}
     axis = axes.pop()
-    value = maps.concatenate([(s.axes[axis] if s else None, shape[dim]) for s, shape in pairs])
+    if axes or axis is None:
+        return op.joined([layout.blur(s, dim, op.out[dim]) for s in seeing])
+    parts: list[maps.Part] = []
+    for state, size in pieces:
+        part = _part(state, dim, axis, size)
+        if isinstance(part, Unknown):
+            return part
+        parts.append(part)
+    value = maps.concatenate(parts)
     others = [s.without([dim]).with_axis(axis, value) for s in seeing]
     joined = op.joined(others).with_axis(axis, value)
     atoms = (Atom(op.out[dim], axis, 1),) if value.spans else ()
     return State((*joined.layout[:dim], atoms, *joined.layout[dim + 1 :]), joined.axes)
 
 
+def _part(state: State | None, dim: int, axis: int, size: int) -> maps.Part | Unknown:
+    if state is None:
+        return None, size
+    if state.layout[dim]:
+        settled = layout.settle(state, dim)
+        return settled.axes[axis], size
+    value = state.axes[axis]
+    if value.units == 1 and not state.dims_of(axis):
+        return maps.held(value, size), size
+    return UNKNOWN if value.spans is not None else (value, size)
+
+
 def stack(op: View) -> Seen:
-    """A new dimension of channels."""
+    """A new dimension: of channels, or of positions where every tensor is one of them."""
     dim = op.dim(rank=len(op.out))
     states = [
-        State((*s.layout[:dim], (), *s.layout[dim:]), s.axes) for s, _ in op.all() if s is not None
+        State((*s.layout[:dim], (), *s.layout[dim:]), s.axes) if s is not None else None
+        for s, _ in op.all()
     ]
-    return op.joined(states)
-
-
-def index(op: View) -> Seen:
-    """Advanced indexing by one list of constants, over channels only."""
-    state = op.main
-    indices = op.record.inputs.get("indices", ())
-    if state is None or not isinstance(indices, tuple):
-        return UNKNOWN
-    used = [d for d, tid in enumerate(indices) if tid is not None]
-    if len(used) != 1 or state.layout[used[0]]:
-        return UNKNOWN
-    tid = indices[used[0]]
-    plain = tid is not None and len(op.trace.tensors[tid].shape) == 1 and not op.states[tid]
-    return state if plain and len(op.out) == len(op.first) else UNKNOWN
-
-
-def index_select(op: View) -> Seen:
-    """Some channels."""
-    state, chosen = op.main, op.state("index")
-    return UNKNOWN if state is None or chosen or state.layout[op.dim()] else state
+    seeing = [s for s in states if s is not None]
+    if len(seeing) == 1 or all(s.axes == seeing[0].axes for s in seeing):
+        return op.joined(seeing)
+    return rows(op, [(s, 1) for s in states], dim)
 
 
 def pixel_shuffle(op: View) -> Seen:
     """Blocks of r x r channels become r x r pixels (Shi et al. 2016, section 3.2)."""
-    state, factor = op.main, op.get("upscale_factor", 1)
-    return _blocks(op, state, maps.repeat(factor))
+    state, r = op.main, op.get("upscale_factor", 1)
+    if state is None:
+        return UNKNOWN
+    *batch, c, h, w = op.first
+    n = len(batch)
+    state = layout.reshape(state, op.first, (*batch, c // (r * r), r, r, h, w))
+    state = _ordered(state, [*range(n), *(n + d for d in (0, 3, 1, 4, 2))])
+    return layout.reshape(state, (*batch, c // (r * r), h, r, w, r), op.out)
 
 
 def pixel_unshuffle(op: View) -> Seen:
     """Blocks of r x r pixels become channels."""
-    state, factor = op.main, op.get("downscale_factor", 1)
-    return _blocks(op, state, maps.window(factor, factor, 0))
-
-
-def _blocks(op: View, state: State | None, reading: maps.Reading) -> Seen:
+    state, r = op.main, op.get("downscale_factor", 1)
     if state is None:
         return UNKNOWN
-    for dim in (len(op.first) - 2, len(op.first) - 1):
-        if state.layout[dim]:
-            state = layout.settle(state, dim, dim - 1 if dim < len(op.first) - 1 else dim - 2)
-            state = layout.read(state, dim, reading, op.out[dim])
-    return state
+    *batch, c, h, w = op.first
+    n = len(batch)
+    state = layout.reshape(state, op.first, (*batch, c, h // r, r, w // r, r))
+    state = _ordered(state, [*range(n), *(n + d for d in (0, 2, 4, 1, 3))])
+    return layout.reshape(state, (*batch, c, r, r, h // r, w // r), op.out)
+
+
+def channel_shuffle(op: View) -> Seen:
+    """Groups of channels interleaved (Zhang et al. 2018, section 3.1)."""
+    state, groups = op.main, op.get("groups", 1)
+    if state is None:
+        return UNKNOWN
+    n, c, *rest = op.first
+    state = layout.reshape(state, op.first, (n, groups, c // groups, *rest))
+    state = _ordered(state, [0, 2, 1, *range(3, len(op.first) + 1)])
+    return layout.reshape(state, (n, c // groups, groups, *rest), op.out)
 
 
 # ------------------------------------------------------------------------------- contracting
