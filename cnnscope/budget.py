@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 
 import msgspec
 
@@ -32,7 +33,7 @@ def broken(report: ModelReport, limits: Mapping[str, float]) -> tuple[Excess, ..
         if name == "min_rf":
             field = _field(report)
             if field is None or field < limit:
-                found.append(Excess(name, limit, field))
+                found.append(Excess(name, limit, None if field is None else int(field)))
         elif (excess := checks[name](report, name, limit)).value is None or excess.value > limit:
             found.append(excess)
     return tuple(found)
@@ -56,11 +57,14 @@ def _activation(report: ModelReport, name: str, limit: float) -> Excess:
     return Excess(name, limit, peak, totals.peak_layer, peak)
 
 
-def _field(report: ModelReport) -> int | None:
-    """The smallest axis of the model's field; None where the output's is not known."""
+def _field(report: ModelReport) -> float | None:
+    """The smallest axis of the model's field; None where the output's is not known.
+
+    All of an axis is enough for any limit.
+    """
     if report.layers[0].field_unknown or not report.totals.field:
         return None
-    return min(axis.local_size or 0 for axis in report.totals.field)
+    return min(inf if a.local_size is None else a.local_size for a in report.totals.field)
 
 
 def _parts(report: ModelReport) -> list[LayerRow]:

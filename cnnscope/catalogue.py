@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
+from math import inf
 from typing import Any
 
 import msgspec
@@ -13,12 +14,18 @@ from cnnscope.errors import CnnscopeError, RequestError
 from cnnscope.records import Card, Listed, ListReport
 from cnnscope.store import Store
 
+
+def _field(axes: Sequence[int | None]) -> float:
+    """The largest axis, in pixels; all of every axis is more than any."""
+    return max((size for size in axes if size is not None), default=inf)
+
+
 # What models can be sorted and compared by, and whether less of it is better.
 KEYS: dict[str, Callable[[Card], float | None]] = {
     "params": lambda card: card.params,
     "macs": lambda card: card.macs,
     "activations": lambda card: card.peak_activation_bytes,
-    "field": lambda card: max(card.field, default=None) if card.field else None,
+    "field": lambda card: _field(card.field) if card.field else None,
     "layers": lambda card: card.weight_layers,
     "acc": lambda card: card.about.top1,
 }

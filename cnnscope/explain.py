@@ -532,6 +532,9 @@ def _names(parts: Sequence[tuple[str, int]]) -> str:
 # --------------------------------------------------------------------------- receptive field
 
 
+_ALL = "all of the input: a function of every position"
+
+
 def _field_steps(view: _View, row: LayerRow, part: _Part) -> Iterable[Step]:
     """The recurrence where it holds, the hull where paths join; else what is done instead."""
     field = view.fields[row.tensor] if row.tensor >= 0 else None
@@ -540,8 +543,8 @@ def _field_steps(view: _View, row: LayerRow, part: _Part) -> Iterable[Step]:
     if field.unknown:
         yield Step("receptive field", note="not known: an operation before it is not followed")
         return
-    if any(axis.local_size is None for axis in field.axes):
-        yield Step("receptive field", note="all of the input: a function of every position")
+    if all(axis.local_size is None for axis in field.axes):
+        yield Step("receptive field", note=_ALL)
         return
     sources = _sources(view, part)
     names = _AXIS_NAMES[len(field.axes)]
@@ -553,7 +556,12 @@ def _field_steps(view: _View, row: LayerRow, part: _Part) -> Iterable[Step]:
             yield Step(
                 f"{step.topic}{suffix}", step.formula, step.arithmetic, step.value, step.note
             )
-    if field.global_context:
+    whole = [n for n, a in zip(names, field.axes, strict=True)
+             if a.size is None and a.local_size is not None]  # fmt: skip
+    if whole and len(whole) < len(names):
+        note = f"along {' and '.join(whole)} it also depends on every position"
+        yield Step("context", note=note)
+    elif field.global_context:
         yield Step("context", note="it also depends on a function of the whole image")
 
 
@@ -577,6 +585,8 @@ def _sources(view: _View, part: _Part) -> list[Field]:
 def _axis_steps(
     view: _View, row: LayerRow, part: _Part, sources: list[Field], index: int, after: AxisField
 ) -> tuple[Step, ...]:
+    if after.local_size is None:
+        return (Step("receptive field", note=_ALL),)
     before = [f.axes[index] for f in sources]
     local = [a for a in before if a.local_size is not None]
     slid = _slide(view, row, part) if row.leaf else None
@@ -761,6 +771,8 @@ def _resolution(view: _View, rows: Sequence[LayerRow]) -> tuple[ResolutionChange
         before = max(sizes, key=prod)
         now = tuple(a.units for a in after.axes)
         if before != now and any(before):
+            if any(now):  # an axis whose positions are not told apart has one
+                before, now = (tuple(n or 1 for n in sizes) for sizes in (before, now))
             found.setdefault((before, now), []).append(row)
     return tuple(
         ResolutionChange(before, now if any(now) else (), tuple(same))

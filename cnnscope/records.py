@@ -284,7 +284,7 @@ class Totals(msgspec.Struct, frozen=True):
     activation_bytes: int  # everything that the forward allocates, freed or not
     peak_activation_bytes: int
     peak_layer: str
-    field: tuple[AxisField, ...] | None  # the largest that is not of the whole image
+    field: tuple[AxisField, ...] | None  # the largest; all of an axis only where no layer sees less
     field_exceeds_input_at: str  # first layer whose field is larger than the input
     field_covers_input_at: str  # first layer every unit of which sees the whole input
     conv_layers: int
@@ -353,6 +353,7 @@ class UnitReport(msgspec.Struct, frozen=True):
     layer: LayerRow
     axes: tuple[UnitAxis, ...]
     global_context: bool  # it depends on the whole image as well
+    notes: tuple[str, ...] = ()
     schema_version: int = REPORT_SCHEMA
 
 
@@ -369,7 +370,7 @@ class About(msgspec.Struct, frozen=True):
 
 
 class Card(msgspec.Struct, frozen=True):
-    """A model in one line. `field` is the largest that is not of the whole image, one per axis."""
+    """A model in one line. `field` is the largest, one per axis, None for all of an axis."""
 
     name: str
     source: str
@@ -379,7 +380,7 @@ class Card(msgspec.Struct, frozen=True):
     macs: int
     element_ops: int
     peak_activation_bytes: int
-    field: tuple[int, ...] | None
+    field: tuple[int | None, ...] | None
     weight_layers: int
 
 

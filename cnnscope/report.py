@@ -17,7 +17,7 @@ def report(trace: Trace) -> ModelReport:
         shared={p.path: p.aliases for p in trace.params if p.aliases and not p.buffer},
         unknown=cost.unknown_ops(trace),
         mismatches=tuple(row.path for row in rows if _disagrees(row)),
-        notes=cost.notes(trace),
+        notes=(*cost.notes(trace), *receptive_field.notes(trace)),
         unregistered={p.path: params.numel(trace, p) for p in trace.strays},
         decided_by=trace.decided_by,
     )
@@ -35,7 +35,7 @@ def card(trace: Trace, about: About) -> Card:
         macs=totals.macs,
         element_ops=totals.element_ops,
         peak_activation_bytes=totals.peak_activation_bytes,
-        field=tuple(axis.local_size or 0 for axis in totals.field or ()) or None,
+        field=tuple(axis.local_size for axis in totals.field or ()) or None,
         weight_layers=totals.conv_layers + totals.linear_layers + totals.recurrent_layers,
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from cnnscope.analyses import growth, layers, receptive_field
 from cnnscope.errors import RequestError
 from cnnscope.records import (
+    AxisField,
     Field,
     FieldReport,
     Trace,
@@ -37,7 +38,7 @@ def field_report(trace: Trace) -> FieldReport:
         covers_input_at=growth.covers_input_at(rows),
         unproductive=tuple(row.path for row in shown if row.unproductive),
         unknown=tuple(row.path for row in shown if row.field_unknown),
-        notes=trace.notes,
+        notes=(*trace.notes, *receptive_field.notes(trace)),
     )
 
 
@@ -61,10 +62,11 @@ def unit_report(trace: Trace, layer: str, unit: Sequence[int] | None = None) -> 
     counts = [axis.units or 1 for axis in field.axes]
     chosen = [count // 2 for count in counts] if unit is None else list(unit)
     _check(layer, chosen, counts)
-    context = field.global_context or any(m is None for m in field.maps)
     return UnitReport(
-        trace.source, trace.input_specs, trace.device, row, _axes(field, chosen), context
-    )
+        trace.source, trace.input_specs, trace.device, row, _axes(field, chosen),
+        field.global_context or any(m is None for m in field.maps),
+        notes=receptive_field.notes(trace),
+    )  # fmt: skip
 
 
 def _check(layer: str, unit: Sequence[int], counts: Sequence[int]) -> None:
@@ -77,13 +79,16 @@ def _check(layer: str, unit: Sequence[int], counts: Sequence[int]) -> None:
 
 
 def _axes(field: Field, unit: Sequence[int]) -> tuple[UnitAxis, ...]:
+    """Each axis; where only some see all of the image, that is what is shown of these."""
+    some = any(axis.size is not None for axis in field.axes)
     return tuple(
-        _axis(units, index, axis.input_size)
+        _axis(None if some and axis.size is None and not axis.explicit else units, index, axis)
         for units, index, axis in zip(field.maps, unit, field.axes, strict=True)
     )
 
 
-def _axis(units: UnitMap | None, index: int, size: int) -> UnitAxis:
+def _axis(units: UnitMap | None, index: int, axis: AxisField) -> UnitAxis:
+    size = axis.input_size
     if units is None:
         return UnitAxis(index, (0, size - 1), (0, size - 1), (size - 1) / 2, size)
     first, last = units.unclipped(index)

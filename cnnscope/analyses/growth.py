@@ -13,9 +13,27 @@ Axes = tuple[AxisField, ...]
 
 
 def largest(rows: tuple[LayerRow, ...]) -> Axes | None:
-    """The largest field of positions, what only depends on the whole image left out."""
-    local = [row.field for row in rows if row.field and None not in _local(row.field)]
-    return max(local, key=_extent, default=None)
+    """The largest field, each axis by itself.
+
+    A layer that sees all along every axis is left out while others see less: a mean of everything
+    says nothing of the layers before it. Along one axis, all of it is as much as the image is
+    large, or the largest field there if that is larger.
+    """
+    fields = [row.field for row in rows if row.field]
+    local = [axes for axes in fields if any(size is not None for size in _local(axes))]
+    if not local:
+        return fields[-1] if fields else None
+    most = [
+        max(max(a.local_size or 0, a.input_size) for a in column)
+        for column in zip(*local, strict=True)
+    ]
+
+    def extent(axes: Axes) -> tuple[int, int]:
+        sizes = _local(axes)
+        known = (m if size is None else size for size, m in zip(sizes, most, strict=True))
+        return sum(known), sizes.count(None)
+
+    return max(local, key=extent)
 
 
 def largest_regular(rows: Sequence[LayerRow]) -> LayerRow | None:
@@ -40,19 +58,14 @@ def _regular(row: LayerRow) -> bool:
 def exceeds_input_at(rows: tuple[LayerRow, ...]) -> str:
     """The first layer whose units see more than the input along every axis, "" if none does.
 
-    A mean of everything is left out: every network ends in one.
+    All of an axis counts as more, but a mean of everything is left out: every network ends in one.
     """
-    return next(
-        (
-            row.path
-            for row in rows
-            if row.leaf
-            and row.field
-            and all(size is not None for size in _local(row.field))
-            and all((a.local_size or 0) > a.input_size for a in row.field)
-        ),
-        "",
-    )
+    return next((row.path for row in rows if row.leaf and row.field and _exceeds(row.field)), "")
+
+
+def _exceeds(axes: Axes) -> bool:
+    known = [a for a in axes if a.local_size is not None]
+    return bool(known) and all((a.local_size or 0) > a.input_size for a in known)
 
 
 def covers_input_at(rows: tuple[LayerRow, ...]) -> str:
@@ -76,11 +89,11 @@ def unproductive(read: Axes | None) -> bool:
     """Whether a layer that reads such fields gains nothing from sliding.
 
     True where the image is not larger than what the shortest path has seen already, along every
-    axis (Richter et al., "Should You Go Deeper?", 2021, section 3).
+    axis (Richter et al., "Should You Go Deeper?", 2021, section 3). An axis all of which is seen
+    anyway has nothing to gain.
     """
-    return bool(read) and all(
-        a.min_size is not None and a.input_size <= a.min_size for a in read or ()
-    )
+    known = [a for a in read or () if a.local_size is not None]
+    return bool(known) and all(a.input_size <= (a.min_size or 0) for a in known)
 
 
 def different(rows: Sequence[LayerRow], most: int) -> list[LayerRow]:

@@ -34,6 +34,11 @@ def spatial_axes(trace: Trace) -> int:
     return len(found.dims) if found is not None else 0
 
 
+def notes(trace: Trace) -> tuple[str, ...]:
+    """What a reader of the fields has to know of how they were found."""
+    return positions.notes(trace, positions.positions(trace))
+
+
 def _states(trace: Trace, found: positions.Positions) -> list[rules.Seen]:
     """Forward through the operations."""
     states: list[rules.Seen] = [None] * len(trace.tensors)
@@ -119,6 +124,8 @@ def _placed(state: State, axis: int, memo: dict[Any, Any]) -> maps.Axis:
     atoms = state.layout[dims[0]]
     others = {a.axis for a in atoms} - {axis, -1}
     own = tuple(a for a in atoms if a.axis == axis or (a.axis == -1 and not others))
+    if dims[0] == 1 and own[0].axis == -1:  # rows of channels, side by side
+        own = own[1:]
     key = (state.axes[axis], own)
     if key not in memo:
         places = layout.units_of(own)

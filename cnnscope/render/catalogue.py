@@ -19,7 +19,7 @@ _BARS: dict[str, Callable[[Card], int]] = {
     "params": lambda card: card.params,
     "macs": lambda card: card.macs,
     "activations": lambda card: card.peak_activation_bytes,
-    "field": lambda card: max(card.field, default=0) if card.field else 0,
+    "field": lambda card: max((size or 0 for size in card.field or ()), default=0),
     "layers": lambda card: card.weight_layers,
     "acc": lambda card: round(1000 * (card.about.top1 or 0)),
 }
@@ -62,6 +62,11 @@ def _rows(report: ListReport) -> list[tuple[str, ...]]:
     return rows
 
 
+def _sizes(card: Card) -> list[str]:
+    """Pixels along each axis of the field."""
+    return ["all" if size is None else str(size) for size in card.field or ()]
+
+
 def _cells(one: Listed) -> tuple[str, ...]:
     name = one.name if one.source == "torchvision" else f"{one.source}:{one.name}"
     name += " *" if one.best else ""
@@ -73,7 +78,7 @@ def _cells(one: Listed) -> tuple[str, ...]:
         units.si_short(card.params),
         units.si_short(card.macs),
         units.nbytes(card.peak_activation_bytes),
-        units.same([str(size) for size in card.field]) if card.field else "",
+        units.same(_sizes(card)) if card.field else "",
         str(card.weight_layers),
         _input(card),
         "" if card.about.top1 is None else f"{card.about.top1:.1f}",
@@ -128,7 +133,7 @@ def _raw(one: Listed) -> tuple[str | int | float | None, ...]:
         2 * card.macs,
         card.element_ops,
         card.peak_activation_bytes,
-        "x".join(map(str, card.field or ())),
+        "x".join(_sizes(card)),
         card.weight_layers,
         ";".join(units.shape(spec.shape) for spec in card.inputs),
         card.about.top1,

@@ -64,9 +64,11 @@ _FIELD = {
 def _field_cells(row: LayerRow, name: str) -> list[str]:
     """One number per axis; `all` for the whole, nothing where there is none."""
     values = [getattr(axis, _FIELD[name]) for axis in row.field or ()]
-    if name == "field":
+    if name in ("field", "field_local") and set(values) != {None}:
         return ["all" if v is None else str(v) for v in values]
-    return [] if None in values else [str(v) for v in values]
+    if name == "field":
+        return ["all" for _ in values]
+    return [] if set(values) == {None} else ["" if v is None else str(v) for v in values]
 
 
 def _joined(sizes: Shape) -> str:

@@ -466,18 +466,25 @@ def _weight_layers(totals: Totals) -> int:
 def _field(a: Totals, b: Totals) -> tuple[str, ...]:
     """The largest receptive field of positions, in pixels."""
     texts = [units.field(t.field) if t.field else "none" for t in (a, b)]
-    sizes = [[axis.local_size or 0 for axis in t.field or ()] for t in (a, b)]
+    sizes = [[axis.local_size for axis in t.field or ()] for t in (a, b)]
     change = "=" if texts[0] == texts[1] else ""
     if len(sizes[0]) == len(sizes[1]) and sizes[0] != sizes[1]:
-        parts = [units.signed(y - x) or "0" for x, y in zip(*sizes, strict=True)]
-        change = f"{units.same(parts)} px"
-    one = len(set(sizes[0])) == len(set(sizes[1])) == 1
+        change = f"{units.same([_wider(x, y) for x, y in zip(*sizes, strict=True)])} px"
+    x, y = (set(s) for s in sizes)
+    one = len(x) == len(y) == 1 and None not in x | y
     return (
         "receptive field",
         *texts,
         change,
-        units.relative(sizes[0][0], sizes[1][0]) if one else "",
+        units.relative(sizes[0][0] or 0, sizes[1][0] or 0) if one else "",
     )
+
+
+def _wider(before: int | None, after: int | None) -> str:
+    """+4 along one axis, 0, or `?` where either is all of it and the other is not."""
+    if before is None or after is None:
+        return "0" if before is after else "?"
+    return units.signed(after - before) or "0"
 
 
 def _below(report: DiffReport, view: _View) -> Iterator[tuple[str, str]]:

@@ -155,9 +155,12 @@ def _field(t: Totals) -> str:
     Or 16 px of the 224 px input; all of it from encoder.layers.encoder_layer_0.self_attention on.
     """
     axes = t.field or ()
-    sizes = units.same([str(a.local_size) for a in axes])
+    if all(a.local_size is None for a in axes):
+        return f"all of the input, from {t.field_covers_input_at or 'its first layer'} on"
+    sizes = units.same(["all" if a.local_size is None else str(a.local_size) for a in axes])
     given = units.same([str(a.input_size) for a in axes])
-    context = " beside a function of the whole image" if any(a.size is None for a in axes) else ""
+    beside = any(a.size is None and a.local_size is not None for a in axes)
+    context = " beside a function of the whole image" if beside else ""
     if not t.field_exceeds_input_at:
         text = f"{sizes} px of the {given} px input{context}"
         whole = t.field_covers_input_at

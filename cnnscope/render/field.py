@@ -58,15 +58,18 @@ def _cells(row: LayerRow) -> tuple[str, ...]:
 
 
 def _each(axes: Sequence[AxisField], name: str) -> str:
+    """A number for each axis, `-` for one that has none."""
     values = [getattr(axis, name) for axis in axes]
-    return "" if None in values else units.same([f"{v:g}" for v in values])
+    if set(values) == {None}:
+        return ""
+    return units.same(["-" if v is None else f"{v:g}" for v in values])
 
 
 def _centre(axes: Sequence[AxisField]) -> str:
     """Where the middle of unit 0 lies, in pixels."""
     known = [(a.local_size, a.padding) for a in axes]
-    texts = [f"{(s - 1) / 2 - p:g}" for s, p in known if s is not None and p is not None]
-    return units.same(texts) if len(texts) == len(axes) else ""
+    texts = ["-" if s is None or p is None else f"{(s - 1) / 2 - p:g}" for s, p in known]
+    return "" if set(texts) == {"-"} else units.same(texts)
 
 
 def _sentences(report: FieldReport) -> list[tuple[str, str]]:
@@ -80,9 +83,12 @@ def _sentences(report: FieldReport) -> list[tuple[str, str]]:
     if report.unknown:
         count = units.plural(len(report.unknown), "layer")
         lines.append(("unknown", f"{count}, from {report.unknown[0]} on"))
-    if any(a.explicit for row in report.layers for a in row.field or ()):
+    axes = [a for row in report.layers for a in row.field or ()]
+    if any(a.explicit for a in axes):
         lines.append(("note", "fields without a stride are true of this input size only"))
-    return lines
+    if any(a.size is not None and a.stride and a.clipped[1] > a.size for a in axes):
+        lines.append(("note", "units at a border that wraps around see more (in input)"))
+    return lines + [("note", note) for note in report.notes]
 
 
 def _unit(report: UnitReport) -> Page:
@@ -100,8 +106,14 @@ def _unit(report: UnitReport) -> Page:
     )
     field = units.field(report.layer.field or ())
     below = [("layer", f"{report.layer.path} ({units.operation(report.layer)})"), ("field", field)]
-    if report.global_context:
+    whole = [n for n, axis in zip(names, report.layer.field or (), strict=False)
+             if axis.size is None and axis.local_size is not None]  # fmt: skip
+    if whole and len(whole) < len(names):
+        text = f"along {' and '.join(whole)} it depends on every position"
+        below.append(("context", text))
+    elif report.global_context:
         below.append(("context", "it also depends on a function of the whole image"))
+    below += [("note", note) for note in report.notes]
     return Page(report.source.name, facts.header(report), (Table(_UNIT, cells),), tuple(below))
 
 

@@ -127,12 +127,13 @@ def operation(row: LayerRow) -> str:
 
 
 def field(axes: Sequence[AxisField]) -> str:
-    """43 /4, 7x15 /2x1, 3-5 (units differ), all, all (851): extent and effective stride."""
+    """43 /4, 7x15 /2x1, 3-5 (units differ), all, all (851), 3xall (3): extent, effective stride."""
     if all(a.size is None and a.local_size is None for a in axes):
         return "all"
     local = same(["all" if a.local_size is None else _extent(a) for a in axes])
     if any(a.size is None and a.local_size is not None for a in axes):
-        return f"all ({local})"  # the local field beside the whole image's context
+        strict = same(["all" if a.size is None else _extent(a) for a in axes])
+        return f"{strict} ({local})"  # the local field beside the whole image's context
     steps = ["1" if a.stride is None else f"{a.stride:.4g}" for a in axes]
     return f"{local} /{same(steps)}" if set(steps) != {"1"} else local
 
@@ -179,7 +180,7 @@ def _extent(axis: AxisField) -> str:
 
 
 def same(texts: list[str]) -> str:
-    """One text where all axes have the same."""
+    """One text where all axes have the same, else one each."""
     return texts[0] if len(set(texts)) == 1 else "x".join(texts)
 
 
