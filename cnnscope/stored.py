@@ -6,6 +6,7 @@ user's own file may change between two calls, and what it imports may as well.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -67,6 +68,8 @@ def trace(request: Request, store: Store | None) -> Trace:
     if made.source.source in LIBRARIES and made.device == "meta":
         store.write(_key(made.source.source, made.source.name, request), made)
         keep_names(made.source.source, store)
+        if not spec.source:
+            _keep_listed(made.source.source, store)
     return made
 
 
@@ -84,24 +87,49 @@ def keep_names(source: str, store: Store) -> tuple[str, ...]:
     return known
 
 
-def complete(beginning: str, store: Store) -> list[str]:
+def listed(source: str, store: Store | None) -> tuple[str, ...]:
+    """Every name that a library offers, from the store or its files; () where neither tells.
+
+    Nothing is imported: that takes seconds.
+    """
+    from cnnscope.zoo import registered
+
+    if store is not None:
+        known = names(source, store)
+        known = store.read(_listed_key(source), tuple[str, ...]) if known is None else known
+        if known is not None:
+            return known
+    return tuple(registered.names(source))
+
+
+def _keep_listed(source: str, store: Store) -> None:
+    """Keep the names of libraries in which a bare name is looked for before this one.
+
+    Whether the name means a model of this one depends on them.
+    """
+    for earlier in itertools.takewhile(lambda one: one != source, LIBRARIES):
+        if version(LIBRARIES[earlier]) is not None and names(earlier, store) is None:
+            store.write(_listed_key(earlier), listed(earlier, store))
+
+
+def complete(beginning: str, store: Store | None) -> list[str]:
     """Names that begin so: `resn`, `torchvision:resn`. No library is imported to know them.
 
     Those of timm, which has more files than are read in no time, only if it is named.
     """
-    from cnnscope.zoo import registered
-
     source, colon, start = beginning.rpartition(":")
     found: list[str] = []
     for one, package in LIBRARIES.items():
         if source not in ("", one) or version(package) is None:
             continue
-        listed = names(one, store)
-        if listed is None and (source or one != "timm"):
-            listed = tuple(registered.names(one))
-        found += [f"{source}{colon}{name}" for name in listed or () if name.startswith(start)]
+        known: tuple[str, ...] | None
+        if source or one != "timm":
+            known = listed(one, store)
+        else:
+            known = names(one, store) if store is not None else None
+        found += [f"{source}{colon}{name}" for name in known or () if name.startswith(start)]
         if start and not source and one.startswith(start):
-            found += [f"{one}:{name}" for name in listed or ("",)]
+            found += [f"{one}:{name}" for name in known or ("",)]
     return list(dict.fromkeys(found))
 
 
@@ -132,16 +160,20 @@ def _library(spec: specs.ModelSpec, store: Store) -> str:
     for source, package in LIBRARIES.items():
         if version(package) is None:
             continue
-        known = names(source, store)
-        if known is None:
-            return ""
+        known = listed(source, store)
         if spec.name in known:
             return source
+        if not known:
+            return ""
     return ""
 
 
 def _names_key(source: str) -> dict[str, Any]:
     return {"what": "names", "source": source, **_versions(source)}
+
+
+def _listed_key(source: str) -> dict[str, Any]:
+    return {"what": "listed", "source": source, **_versions(source)}
 
 
 def _key(source: str, name: str, request: Request) -> dict[str, Any]:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from cnnscope.store import Store
 
 
+_opened: list[Store] = []
+
+
 def load(
     model: str,
     input_: Sequence[str] | None = None,
@@ -41,11 +44,26 @@ def store() -> Store | None:
     return None if options.cache_refused() else any_store()
 
 
-def any_store() -> Store:
-    """The user's store, which tells of damage on stderr."""
+def any_store() -> Store | None:
+    """The user's store, which tells of damage on stderr; None for a user without a home."""
     from cnnscope.store import Store, default_root
 
-    return Store(default_root(), note)
+    root = default_root()
+    if root is None:
+        return None
+    _opened.append(Store(root, note))
+    return _opened[-1]
+
+
+def forget() -> None:
+    """Begin anew: no store has been opened."""
+    _opened.clear()
+
+
+def distrust() -> bool:
+    """Remove what was read from stores, because what uses it failed; whether anything was read."""
+    given = [one.distrust() for one in _opened]
+    return any(given)
 
 
 def module(
