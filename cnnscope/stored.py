@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from cnnscope import spec as specs
-from cnnscope.records import TRACE_SCHEMA, About, Trace
+from cnnscope.records import TRACE_SCHEMA, About, SmallestInput, Trace
 from cnnscope.store import Store, code, version
 
 # Sources whose models depend on nothing but their name, arguments and installed versions, and the
@@ -39,14 +39,45 @@ class Request(msgspec.Struct, frozen=True):
         """
         from cnnscope.run import trace_spec
 
-        return trace_spec(
-            self.model,
-            inputs=self.inputs,
-            arguments=self.arguments,
-            num_classes=self.num_classes,
-            batch_size=self.batch_size,
-            dtype=self.dtype,
-        )
+        return trace_spec(self.model, **self._options())
+
+    def examine(self) -> tuple[Trace, tuple[SmallestInput, ...]]:
+        """Build and run the model, and try which sizes of its input it works on.
+
+        Raises:
+            RequestError, ModelError: see `cnnscope.run.examine_spec`.
+        """
+        from cnnscope.run import examine_spec
+
+        return examine_spec(self.model, **self._options())
+
+    def _options(self) -> dict[str, Any]:
+        """All but the model, as keyword arguments of `cnnscope.run`."""
+        return {
+            "inputs": self.inputs,
+            "arguments": self.arguments,
+            "num_classes": self.num_classes,
+            "batch_size": self.batch_size,
+            "dtype": self.dtype,
+        }
+
+
+def examined(request: Request, store: Store | None) -> tuple[Trace, tuple[SmallestInput, ...]]:
+    """The trace that was asked for, and the sizes that the model works on.
+
+    Raises:
+        RequestError, ModelError: it could not be made; nothing is kept then.
+    """
+    source = _library(specs.parse_model(request.model), store) if store is not None else ""
+    if source and store is not None:
+        name = specs.parse_model(request.model).name
+        sizes = store.read(_key(source, name, request, "sizes"), tuple[SmallestInput, ...])
+        if sizes is not None:
+            return trace(request, store), sizes
+    made, sizes = request.examine()
+    if store is not None:
+        _keep(made, request, store, sizes)
+    return made, sizes
 
 
 def trace(request: Request, store: Store | None) -> Trace:
@@ -65,12 +96,22 @@ def trace(request: Request, store: Store | None) -> Trace:
             origin = msgspec.structs.replace(found.source, spec=spec.text)
             return msgspec.structs.replace(found, source=origin)
     made = request.trace()
-    if made.source.source in LIBRARIES and made.device == "meta":
-        store.write(_key(made.source.source, made.source.name, request), made)
-        keep_names(made.source.source, store)
-        if not spec.source:
-            _keep_listed(made.source.source, store)
+    _keep(made, request, store)
     return made
+
+
+def _keep(
+    made: Trace, request: Request, store: Store, sizes: tuple[SmallestInput, ...] | None = None
+) -> None:
+    """Keep a trace of a library's model, and the sizes that it works on."""
+    source = made.source.source
+    if source in LIBRARIES and made.device == "meta":
+        store.write(_key(source, made.source.name, request), made)
+        if sizes is not None:
+            store.write(_key(source, made.source.name, request, "sizes"), sizes)
+        keep_names(source, store)
+        if not specs.parse_model(request.model).source:
+            _keep_listed(source, store)
 
 
 def names(source: str, store: Store) -> tuple[str, ...] | None:
@@ -176,10 +217,13 @@ def _listed_key(source: str) -> dict[str, Any]:
     return {"what": "listed", "source": source, **_versions(source)}
 
 
-def _key(source: str, name: str, request: Request) -> dict[str, Any]:
-    """The key of a trace; what was typed may be no text that can be written, hence `ascii`."""
+def _key(source: str, name: str, request: Request, what: str = "trace") -> dict[str, Any]:
+    """The key of a trace, or of "sizes".
+
+    What was typed may be no text that can be written, hence `ascii`.
+    """
     return {
-        "what": "trace",
+        "what": what,
         "schema": TRACE_SCHEMA,
         "source": source,
         "name": ascii(name),
