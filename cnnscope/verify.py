@@ -9,7 +9,7 @@ from math import inf, lcm, prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnnscope import parallel
-from cnnscope.analyses import growth, layers, receptive_field
+from cnnscope.analyses import growth, layers, positions, receptive_field
 from cnnscope.errors import RequestError
 from cnnscope.records import (
     AxisCheck,
@@ -256,7 +256,7 @@ class _Session:
         self.limits = limits
         self.inputs = _given(trace)
         self.size = next(
-            (tuple(one.shape[d] for d in one.axes) for one in self.inputs if one.axes), ()
+            (tuple(one.shape[d] for d in one.axes) for one in self.inputs if one.watched), ()
         )
         self.count = len(self.size)
         self.checks: dict[probe.Target, list[AxisCheck]] = {}
@@ -531,17 +531,27 @@ class _Session:
 
 
 def _given(trace: Trace) -> list[probe.Given]:
-    """The inputs as the probe is given them: those of the image's size have its axes."""
+    """The inputs as the probe is given them.
+
+    Fields are about the positions of one of them; others of its size grow as it does.
+    """
     from cnnscope.probe import Given
 
-    count = receptive_field.spatial_axes(trace)
-    specs = trace.input_specs
-    size = next((one.shape[-count:] for one in specs if len(one.shape) >= count > 0), ())
+    specs, found = trace.input_specs, positions.positions(trace)
+    if found is None:
+        return [Given(one.shape, (), one.dtype) for one in specs]
+    size = found.size(specs[found.input].shape)
 
-    def axes(shape: Shape) -> tuple[int, ...]:
-        return tuple(range(len(shape) - count, len(shape))) if shape[-count:] == size else ()
+    def axes(number: int, shape: Shape) -> tuple[int, ...]:
+        rank = len(shape)
+        alike = (found.dims, tuple(range(rank - len(size), rank)))
+        fitting = (d for d in alike if max(d) < rank and tuple(shape[i] for i in d) == size)
+        return found.dims if number == found.input else next(fitting, ())
 
-    return [Given(one.shape, axes(one.shape), one.dtype) for one in specs]
+    return [
+        Given(one.shape, axes(n, one.shape), one.dtype, watched=n == found.input)
+        for n, one in enumerate(specs)
+    ]
 
 
 def _regular(field: Field, axis: int) -> bool:

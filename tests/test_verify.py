@@ -436,7 +436,9 @@ def test_what_there_was_no_time_for_is_said():
     model = nn.Sequential(nn.Conv1d(1, 1, 3), nn.Conv1d(1, 1, 5)).to("meta")
     made = trace(model, (torch.empty(1, 1, 40, device="meta"),))
     report = verify(made, model, seconds=1e-9)
-    assert {(c.verdict, c.reason) for c in report.layers} == {("not measured", "not within 1e-09 s")}
+    assert {(c.verdict, c.reason) for c in report.layers} == {
+        ("not measured", "not within 1e-09 s")
+    }
 
 
 def test_what_takes_long_is_announced_beforehand(monkeypatch):
@@ -587,6 +589,14 @@ def test_effective_leaves_torch_s_random_state_alone():
     before = torch.get_rng_state()
     run_cli("rf", "squeezenet1_1", "features.0", "--effective", "--samples", "1")
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_effective_asks_for_memory_beforehand(monkeypatch):
+    # 61,100,840 weights of 4 bytes are 0.23 GiB
+    monkeypatch.setattr("cnnscope.parallel.free_memory", lambda: 2**27)
+    result = run_cli("rf", "alexnet", "features.0", "--effective")
+    assert (result.code, result.out) == (2, "")
+    assert "alexnet needs at least 0.2 GiB by the trace, and 0.1 GiB are free" in result.err
 
 
 def test_effective_table_grows_layer_by_layer():

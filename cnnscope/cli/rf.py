@@ -149,6 +149,7 @@ def _effective(trace: Trace, real: _Built, asked: _Asked, format_: str, path: Pa
     from cnnscope.render import effective as rendered
     from cnnscope.rf import unit_report
 
+    effective.check_memory(trace)
     unit = None
     if asked.layer is not None:
         unit = unit_report(trace, asked.layer, asked.unit)

@@ -65,7 +65,7 @@ class Replay:
         self.leaves = {
             number: torch.zeros(given.shape, dtype=torch.float64, requires_grad=True)
             for number, given in tape.inputs.items()
-            if given.axes
+            if given.axes and given.watched
         }
         self.values |= {number: leaf.clone() for number, leaf in self.leaves.items()}
         self.last_use = {n: i for i, s in enumerate(tape.steps) for n in (*refs_of(s), *s.outputs)}

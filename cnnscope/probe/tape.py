@@ -28,11 +28,15 @@ class Target(NamedTuple):
 
 
 class Given(NamedTuple):
-    """An input: which of its dimensions are the image's axes, in their order; none of a vector."""
+    """An input: which of its dimensions are the image's axes, in their order; none of a vector.
+
+    What is seen of it is measured if it is `watched`.
+    """
 
     shape: Shape
     axes: tuple[int, ...] = ()
     dtype: str = "float32"
+    watched: bool = True
 
 
 def image(shape: Shape, axes: int | None = None) -> Given:
@@ -73,7 +77,7 @@ class Tape(NamedTuple):
     @property
     def axes(self) -> int:
         """How many axes the image has."""
-        return max(len(given.axes) for given in self.inputs.values())
+        return max(len(given.axes) for given in self.inputs.values() if given.watched)
 
 
 def record(model: nn.Module, inputs: Sequence[Given], *, as_list: bool = False) -> Tape:
