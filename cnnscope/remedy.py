@@ -14,6 +14,8 @@ from torch import nn
 from cnnscope import diagnose, sizes, zoo
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
 from cnnscope.records import Inputs, SmallestInput, TensorSpec
+from cnnscope.refusals import LayerError, about_dtypes
+from cnnscope.spec import DTYPES, FLOATS
 from cnnscope.tracer import ForwardError, state_of
 from cnnscope.trials import Trials, Way, positions_of, smallest_inputs
 
@@ -55,6 +57,10 @@ def explained(failure: Failure) -> CnnscopeError:
     A RequestError where another input runs, or may: else a ModelError.
     """
     error = failure.error
+    if isinstance(error.cause, LayerError):
+        return ModelError(f"{failure.name}: {failure.line}{error}; no input fits this layer")
+    if about_dtypes(error.cause) and not failure.guessed:
+        return _of_dtypes(failure)
     given = shown(failure.inputs) or "no input"
     reason = diagnose.layer_reason(error) or str(error).rstrip(".")
     if isinstance(error.cause, AssertionError) and not str(error.cause):
@@ -67,6 +73,20 @@ def explained(failure: Failure) -> CnnscopeError:
         )
     kind = RequestError if remedy.input_is_wrong else ModelError
     return kind(f"{failure.name} at {given}: {failure.line}{reason}{remedy.text}")
+
+
+def _of_dtypes(failure: Failure) -> ModelError:
+    """The message for dtypes that a layer does not take, and which would do."""
+    given = ", ".join(f"{shown(Inputs((t,)))} {t.dtype}" for t in failure.inputs.tensors[:3])
+    dtypes = (str(t.dtype).removeprefix("torch.") for t in state_of(failure.built.model))
+    weights = next((dtype for dtype in dtypes if dtype in FLOATS), "float32")
+    typed = (DTYPES.get(text.partition(":")[2]) for text in failure.typed)
+    other = next((dtype for dtype in typed if dtype not in (None, weights)), None)
+    remedy = "convert one to the dtype of the other, as x.to(weight.dtype) does"
+    if other is not None:
+        remedy = f"its weights are {weights}: leave :{other} out of --input"
+        remedy += f", or give --dtype {other}" if other in FLOATS else ""
+    return ModelError(f"{failure.name} at {given}: {failure.line}{failure.error}; {remedy}")
 
 
 def find(failure: Failure) -> Remedy:

@@ -35,7 +35,7 @@ from torch.nn.modules.module import (
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
 from torch.utils._pytree import tree_map
 
-from cnnscope import chance, guest
+from cnnscope import chance, guest, refusals
 from cnnscope.errors import ModelError
 from cnnscope.light import light
 from cnnscope.modules import modules_of, own_state, replaced
@@ -487,10 +487,7 @@ class _Recorder(TorchDispatchMode):
         ]
         self._keep(written)
         self._note_complex(schema, inputs, attributes)
-        try:
-            result = func(*args, **kwargs)
-        except RuntimeError:  # or NotImplementedError, its child
-            result = _on_one_device(func, schema, args, kwargs)
+        result = _answer(func, schema, args, kwargs, written)
         outputs: list[int] = []
         writes = [self._overwrite(*self._place(tensor)) for tensor in written]
         outputs += [write.value for write in writes]
@@ -967,6 +964,21 @@ def _states_on_meta() -> Iterator[None]:
         for name in _RECURRENT:
             functions.pop(name)
         functions.update(before)
+
+
+def _answer(
+    func: Any, schema: _Schema, args: tuple[Any, ...], kwargs: dict[str, Any], written: list[Tensor]
+) -> Any:
+    """Run an operation, and refuse what a real kernel refuses where it ran on meta."""
+    refusals.check_sizes(schema.name, schema.names, args, kwargs)
+    try:
+        result = func(*refusals.without_bytes(schema.name, schema.names, args), **kwargs)
+    except RuntimeError:  # or NotImplementedError, its child
+        result = _on_one_device(func, schema, args, kwargs)
+    refusals.check_dtypes(func, args, kwargs, result)
+    if written:
+        refusals.check_overlap(func, written, args, kwargs)
+    return result
 
 
 def _on_one_device(
