@@ -95,6 +95,16 @@ def test_the_table_tells_latency_limits_and_machine(saved):
     assert "machine " in below
 
 
+def test_control_characters_of_a_saved_run_are_written_out(saved):
+    data = json.loads(saved[0].read_text())
+    data["notes"] = ["a\nb\x1b[31m\u202e"]
+    data["runs"][0]["label"] = "x\n# y"
+    read = compare.read(json.dumps(data).encode(), "run.json")
+    assert read.notes == ("a\\nb\\x1b[31m\\u202e",)
+    assert read.runs[0].label == "x\\n# y"
+    assert compare.read(saved[0].read_bytes(), "run.json") == report_of(saved[0])
+
+
 def test_json_has_every_sample_and_the_environment(saved):
     data = json.loads(saved[0].read_text())
     (run,) = data["runs"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -16,6 +17,7 @@ from cnnscope.records import (
     Comparison,
     Environment,
 )
+from cnnscope.text import printable, visible
 
 _SETTINGS = ("device", "mode", "dtype", "amp", "channels_last", "compile", "threads")
 _MACHINE = ("cpu", "cores", "quota", "gpu", "driver", "torch", "torch_cuda", "cudnn")
@@ -85,9 +87,9 @@ def read(data: bytes, name: str) -> BenchReport:
         RequestError: it is none.
     """
     try:
-        report = msgspec.json.decode(data, type=BenchReport)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        reason = str(error)[:120]
+        report = msgspec.convert(_without_control(msgspec.json.decode(data)), BenchReport)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        reason = printable(str(error), 120)
         raise RequestError(
             f"--against {name}: not a run that cnnscope bench --save wrote ({reason})"
         ) from error
@@ -99,6 +101,17 @@ def read(data: bytes, name: str) -> BenchReport:
     if not all(ns > 0 for run in report.runs for ns in _flat(run) or (0,)):
         raise RequestError(f"--against {name}: has a run without samples, or one of 0 ns")
     return report
+
+
+def _without_control(value: Any) -> Any:
+    """Decoded JSON with the control characters in its text written out, line feeds as well."""
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, list):
+        return list(map(_without_control, value))
+    if isinstance(value, dict):
+        return {key: _without_control(one) for key, one in value.items()}
+    return value
 
 
 def too_slow(comparisons: Sequence[Comparison], limit: float) -> bool:

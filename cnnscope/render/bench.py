@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -17,6 +16,7 @@ from cnnscope.records import (
     Ratio,
 )
 from cnnscope.render import data, units
+from cnnscope.render.escaping import CsvWriter
 from cnnscope.render.page import Heading, Page, Table
 
 _LATENCY = (
@@ -404,7 +404,7 @@ _CSV = (
 def to_csv(report: BenchReport) -> str:
     """One line per run, raw numbers; with `--per-layer` one line per call of a layer instead."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = CsvWriter(out)
     if any(run.layers for run in report.runs):
         fields = LayerTime.__struct_fields__
         writer.writerow(("model", "batch", *fields))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Callable
 
 from cnnscope.records import Card, Listed, ListReport
 from cnnscope.render import data, units
+from cnnscope.render.escaping import CsvWriter
 from cnnscope.render.page import Heading, Page, Table
 
 _BAR = 8
@@ -112,7 +112,7 @@ def _below(report: ListReport) -> list[tuple[str, str]]:
 def to_csv(report: ListReport) -> str:
     """One line per model, raw numbers."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = CsvWriter(out)
     writer.writerow(_CSV)
     for one in report.models:
         writer.writerow(_raw(one))

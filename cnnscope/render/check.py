@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Iterator
 
@@ -17,6 +16,7 @@ from cnnscope.records import (
     Verdict,
 )
 from cnnscope.render import data, facts, units, verify
+from cnnscope.render.escaping import CsvWriter
 from cnnscope.render.page import Heading, Page, Table
 
 _COUNTERS = {
@@ -272,7 +272,7 @@ _CSV_ALL = (
 def to_csv(report: CheckReport | CheckAllReport) -> str:
     """One line per verdict and one for each of its reasons; or one per model."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = CsvWriter(out)
     if isinstance(report, CheckAllReport):
         writer.writerow(_CSV_ALL)
         writer.writerows(map(_model, report.models))

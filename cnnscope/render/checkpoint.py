@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from cnnscope.records import CheckpointReport, StoredModule, StoredOther, StoredTensor
 from cnnscope.render import data, units
+from cnnscope.render.escaping import CsvWriter
 from cnnscope.render.page import Heading, Page, Table
 from cnnscope.spec import printable
 
@@ -50,7 +50,7 @@ class Renderer(NamedTuple):
     def to_csv(self, report: CheckpointReport) -> str:
         """One line per key; `same_as` names the first key of the same memory."""
         out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
+        writer = CsvWriter(out)
         writer.writerow(_TENSOR)
         for t in report.tensors:
             shape = "x".join(map(str, t.shape))

@@ -1,11 +1,11 @@
 """Reports as JSON, the summary as CSV: raw integers in base units (elements, bytes, operations)."""
 
-import csv
 import io
 
 import msgspec
 
 from cnnscope.records import LayerRow, ModelReport, Shape
+from cnnscope.render.escaping import CsvWriter
 
 CSV_COLUMNS = (
     "path", "depth", "kind", "operation", "call", "input_shapes", "output_shapes",
@@ -31,7 +31,7 @@ def schema() -> bytes:
 def to_csv(report: ModelReport) -> str:
     """One line per row of the report, blocks and what is inside them alike (see `depth`)."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = CsvWriter(out)
     writer.writerow(CSV_COLUMNS)
     for row in report.layers:
         writer.writerow([_csv_cell(row, name) for name in CSV_COLUMNS])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from typing import NamedTuple
 from cnnscope.analyses.findings import CONSEQUENCES, CONTAINERS
 from cnnscope.records import Attribute, Change, DiffReport, DiffRow, Finding, LayerRow, Totals
 from cnnscope.render import data, facts, units
+from cnnscope.render.escaping import CsvWriter
 from cnnscope.render.page import Heading, Page, Table
 
 AUTO_ROWS = 60  # without a depth, the deepest level whose table has at most so many rows
@@ -516,7 +516,7 @@ _CSV_COSTS = ("params", "macs", "element_ops", "activation_bytes")
 def to_csv(report: DiffReport) -> str:
     """One line per pair of rows, blocks and what is inside them alike (see `depth`)."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = CsvWriter(out)
     sides = [f"{side}_{name}" for side in ("before", "after") for name in _CSV_SIDES]
     changes = [f"{name}_change" for name in _CSV_COSTS]
     writer.writerow(("status", "depth", "kind", "leaf", "minor", *sides, "changes", *changes))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import io
 
 from cnnscope.records import EffectiveField, EffectiveReport
 from cnnscope.render import data, facts, units
+from cnnscope.render.escaping import CsvWriter
 from cnnscope.render.page import Heading, Page, Table
 
 _COLUMNS = (
@@ -73,7 +73,7 @@ def _sentences(report: EffectiveReport) -> list[tuple[str, str]]:
 def to_csv(report: EffectiveReport) -> str:
     """One line per layer and axis, raw numbers."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = CsvWriter(out)
     writer.writerow(
         ("path", "call", "axis", "unit", "field", "first", "last", "effective_first",
          "effective_last", "pixels", "effective_size", "reason")

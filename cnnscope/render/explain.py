@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Iterable
 
@@ -17,6 +16,7 @@ from cnnscope.records import (
     Step,
 )
 from cnnscope.render import data, facts, units
+from cnnscope.render.escaping import CsvWriter
 from cnnscope.render.page import Heading, Page, Table
 
 _STEPS = (Heading("number", left=True), Heading("how", left=True, least=30, wrap=True))
@@ -165,7 +165,7 @@ def _sentences(report: ModelExplanation) -> list[tuple[str, str]]:
 def to_csv(report: ExplainReport | ModelExplanation) -> str:
     """One line per step; of a model, one per kind, layer and change of resolution."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = CsvWriter(out)
     if isinstance(report, ModelExplanation):
         writer.writerow(("topic", "name", "layers", "params", "macs", "before", "after"))
         writer.writerows(_model_lines(report))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Sequence
 
 from cnnscope.records import AxisField, FieldReport, LayerRow, UnitReport
 from cnnscope.render import data, facts, units
+from cnnscope.render.escaping import CsvWriter
 from cnnscope.render.page import Heading, Page, Table
 
 _AXES = {1: ("L",), 2: ("H", "W"), 3: ("D", "H", "W")}
@@ -120,7 +120,7 @@ def _unit(report: UnitReport) -> Page:
 def to_csv(report: FieldReport | UnitReport) -> str:
     """One line per layer and axis, raw numbers; nothing for `all` and for what is not known."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = CsvWriter(out)
     if isinstance(report, UnitReport):
         writer.writerow(("path", "axis", "unit", "first", "last", "clipped_first", "clipped_last"))
         for i, axis in enumerate(report.axes):

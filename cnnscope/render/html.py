@@ -1,11 +1,11 @@
 """The summary as HTML for a notebook: one table that brings its style along, everything escaped."""
 
 from collections.abc import Sequence
-from html import escape
 
 from cnnscope.records import ModelReport
 from cnnscope.render import facts
 from cnnscope.render.columns import Column
+from cnnscope.render.escaping import html as escape
 from cnnscope.render.page import LONGEST_CELL, cut, indented
 from cnnscope.render.view import Line, View
 

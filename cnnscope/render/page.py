@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 from rich.text import Text
 
+from cnnscope.render.escaping import markdown as escape
+from cnnscope.render.escaping import markdown_block
+
 _GAP = 2
 LONGEST_CELL = 1000  # characters, wherever it is written
 LONGEST_SENTENCE = 20_000
@@ -286,12 +289,12 @@ def markdown(page: Page) -> str:
     """The page as GitHub-flavoured Markdown."""
     lines = [f"### {escape(page.name)}", ""]
     if page.header:
-        lines += [escape(page.header), ""]
+        lines += [markdown_block(page.header), ""]
     lines += [*_items(page.above), *[""] * bool(page.above)]
     for table in page.tables:
         if table.caption:
             lines += [f"**{escape(table.caption)}**", ""]
-        lines.append(line([h.title for h in table.headings]))
+        lines.append(line([escape(h.title) for h in table.headings]))
         lines.append(line([":---" if h.left else "---:" for h in table.headings]))
         for row in table.rows:
             cells = [(bounded(_covering(row, i)) or "").split("\n") for i in range(len(row))]
@@ -304,7 +307,9 @@ def markdown(page: Page) -> str:
 def _items(pairs: Sequence[tuple[str, str]]) -> list[str]:
     """Titled sentences as a list."""
     return [
-        f"- **{title}**: {escape(sentence)}" if title not in ("", "!") else f"- {escape(sentence)}"
+        f"- **{escape(title)}**: {escape(sentence)}"
+        if title not in ("", "!")
+        else f"- {markdown_block(sentence)}"
         for title, sentence in ((title, cut(whole, LONGEST_SENTENCE)) for title, whole in pairs)
     ]
 
@@ -318,10 +323,3 @@ def indented(cell: str) -> str:
     """Leading spaces that Markdown keeps."""
     bare = cell.lstrip(" ")
     return "&nbsp;" * (len(cell) - len(bare)) + bare
-
-
-def escape(value: str) -> str:
-    """Text in which nothing is markup."""
-    for character in "\\|*_<>`[]":
-        value = value.replace(character, f"\\{character}")
-    return value

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from math import prod
 
 from cnnscope.records import Ratio, StackReport, StackRow
 from cnnscope.render import bench, data, units
+from cnnscope.render.escaping import CsvWriter
 from cnnscope.render.page import Heading, Page, Table
 
 _VGG = "(Simonyan and Zisserman 2014, section 2.3)"
@@ -217,7 +217,7 @@ _CSV = (
 def to_csv(report: StackReport) -> str:
     """One line per stack, raw numbers."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = CsvWriter(out)
     writer.writerow((*_CSV, "output", "field", "stride", "read", *_time_names(report)))
     for row, times in zip(report.rows, _times(report), strict=True):
         writer.writerow(

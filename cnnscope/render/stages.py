@@ -7,7 +7,6 @@ et al. 2017.
 
 from __future__ import annotations
 
-import csv
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,6 +26,7 @@ from cnnscope.records import (
     StagesReport,
 )
 from cnnscope.render import data, facts, units
+from cnnscope.render.escaping import CsvWriter, latex
 from cnnscope.render.page import Heading, Page, Table
 from cnnscope.stages import depthwise, reduction
 
@@ -377,26 +377,11 @@ def _findings(report: StagesReport) -> Iterator[tuple[str, str]]:
 # --------------------------------------------------------------------------------- LaTeX
 
 _NEXT = " \\\\ "  # the next line of an array
-_ESCAPED = {
-    "\\": r"\textbackslash{}",
-    "|": "$|$",
-    "<": "$<$",
-    ">": r"$\to$",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    **{c: f"\\{c}" for c in "&%$#_{}"},
-}
-
-
-def _tex(text: str) -> str:
-    """Text in which nothing is markup, and 3x3 has a times sign."""
-    escaped = "".join(_ESCAPED.get(c, c) for c in text)
-    return re.sub(r"(?<=\d)x(?=\d)", r"$\\times$", escaped)
 
 
 def _latex(report: StagesReport, rows: Sequence[Row]) -> str:
     count = len(report.models)
-    titles = " & ".join(["output", *(_tex(m.source.name) for m in report.models)])
+    titles = " & ".join(["output", *(latex(m.source.name) for m in report.models)])
     lines = [
         "% needs \\usepackage{booktabs}",
         f"\\begin{{tabular}}{{l{'c' * count}}}",
@@ -408,10 +393,10 @@ def _latex(report: StagesReport, rows: Sequence[Row]) -> str:
         cells = [_tex_cell(cell) for cell in row.cells]
         if len(cells) < count:
             cells = [f"\\multicolumn{{{count}}}{{c}}{{{cells[0]}}}"]
-        lines.append(" & ".join([_tex(row.label), *cells]) + " \\\\")
+        lines.append(" & ".join([latex(row.label), *cells]) + " \\\\")
     lines.append("\\midrule")
     for title, texts in _totals(report):
-        lines.append(" & ".join(map(_tex, (title, *texts))) + " \\\\")
+        lines.append(" & ".join(map(latex, (title, *texts))) + " \\\\")
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
 
 
@@ -424,8 +409,8 @@ def _tex_cell(cell: Cell) -> str:
 
 def _tex_box(box: Box) -> str:
     if not box.bracket:
-        return _NEXT.join(map(_tex, box.lines))
-    inside = _NEXT.join(f"\\mbox{{{_tex(text)}}}" for text in box.lines)
+        return _NEXT.join(map(latex, box.lines))
+    inside = _NEXT.join(f"\\mbox{{{latex(text)}}}" for text in box.lines)
     times = f" \\times {box.times}" if box.times > 1 else ""
     array = f"\\begin{{array}}{{@{{}}l@{{}}}}{inside}\\end{{array}}"
     return f"$\\left[{array}\\right]{times}$"
@@ -442,7 +427,7 @@ _CSV = (
 
 def _csv(report: StagesReport) -> str:
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = CsvWriter(out)
     writer.writerow(_CSV)
     for model in report.models:
         for number, stage in enumerate(model.stages):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -12,6 +11,7 @@ import msgspec
 
 from cnnscope.records import AxisCheck, LayerCheck, VerifyReport
 from cnnscope.render import data, facts, units
+from cnnscope.render.escaping import CsvWriter
 from cnnscope.render.page import Heading, Page, Table
 
 _COLUMNS = (
@@ -160,7 +160,7 @@ def _difference(check: AxisCheck) -> str:
 def to_csv(report: VerifyReport) -> str:
     """One line per layer, axis and unit, raw numbers."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = CsvWriter(out)
     writer.writerow(
         ("path", "call", "verdict", "axis", "how", "canvas", "unit", "computed_first",
          "computed_last", "measured_first", "measured_last", "reason")

@@ -1,0 +1,83 @@
+"""Escape text for Markdown, LaTeX, HTML and spreadsheets: names come from other people's files."""
+
+from __future__ import annotations
+
+import csv
+import html as standard
+import re
+from collections.abc import Iterable
+from typing import Protocol
+
+from cnnscope.text import visible
+
+_MARKDOWN = re.compile(r"[\\|*_<>`\[\]~$]|&(?=#?\w+;)")
+_MARKDOWN_BLOCK = re.compile(r"^(\s*)(?:([#+=-])|(\d{1,9})([.)]))")  # a heading, a list, a rule
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "|": "$|$",
+    "<": "$<$",
+    ">": "$>$",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "->": r"$\to$",
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+}
+_LATEX_ARGUMENT = re.compile(r"^(\s*)([\[*])")  # of the end of the row before
+_LATEX_PART = re.compile(r"->|.", re.DOTALL)
+# What begins a formula: OWASP, "CSV Injection"; the wide forms are taken for the narrow ones.
+_FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)")
+
+
+def one_line(text: str) -> str:
+    """Text on one line, with its control characters written out."""
+    return visible(" ".join(text.splitlines()))
+
+
+def markdown(text: str) -> str:
+    """Text in a line or a cell of GitHub-flavoured Markdown in which nothing is markup."""
+    return _MARKDOWN.sub(r"\\\g<0>", one_line(text))
+
+
+def markdown_block(text: str) -> str:
+    """Text that begins a line of Markdown, and neither a heading nor a list."""
+    return _MARKDOWN_BLOCK.sub(r"\1\3\\\2\4", markdown(text))
+
+
+def latex(text: str) -> str:
+    """Text in which nothing is a command, and 3x3 has a times sign."""
+    escaped = _LATEX_PART.sub(lambda part: _LATEX.get(part[0], part[0]), one_line(text))
+    escaped = _LATEX_ARGUMENT.sub(r"\1{\2}", escaped)
+    return re.sub(r"(?<=\d)x(?=\d)", r"$\\times$", escaped)
+
+
+def html(text: str) -> str:
+    """Text or the value of an attribute in which nothing is markup."""
+    return standard.escape(one_line(text))
+
+
+def spreadsheet(cell: object) -> object:
+    """A cell that no spreadsheet takes for a formula: text gets an apostrophe, numbers stay."""
+    if isinstance(cell, str) and cell.startswith(_FORMULA) and not _NUMBER.fullmatch(cell):
+        return f"'{cell}"
+    return cell
+
+
+class _Stream(Protocol):
+    def write(self, text: str, /) -> object: ...
+
+
+class CsvWriter:
+    """Rows of CSV (RFC 4180, lines end with a line feed) that a spreadsheet opens without harm."""
+
+    def __init__(self, stream: _Stream) -> None:
+        self._writer = csv.writer(stream, lineterminator="\n")
+
+    def writerow(self, row: Iterable[object]) -> None:
+        """Write one row; None is an empty cell."""
+        self._writer.writerow([spreadsheet(cell) for cell in row])
+
+    def writerows(self, rows: Iterable[Iterable[object]]) -> None:
+        """Write several rows."""
+        for row in rows:
+            self.writerow(row)
