@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from cnnscope import parallel, referee
+from cnnscope import ops, parallel, referee
 from cnnscope.errors import CnnscopeError, RequestError
 from cnnscope.records import (
     Cause,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from cnnscope import zoo
 
 _ROOM = 8 * 2**30  # bytes for each process: enough for most models, which look for themselves
+_LONG = 2 * 10**10  # MACs of a forward that are announced
 _MOST = 12  # models that a process checks before another takes its place
 _FIGURES = ("parameters", "MACs", "shapes", "field")  # in the order of a report
 _PACKAGES = ("torch", "torchinfo", "fvcore")
@@ -36,12 +38,19 @@ _PACKAGES = ("torch", "torchinfo", "fvcore")
 Made = tuple[str, CheckReport | str]  # a model's name, and its report or why there is none
 
 
-def check(request: Request, memory_share: float = 1.0) -> CheckReport:
+def check(
+    request: Request,
+    memory_share: float = 1.0,
+    seconds: float | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> CheckReport:
     """Trace a model, run all counters, and judge what they say.
 
     Args:
         request: which model, on which input.
         memory_share: how much of the free memory may be used.
+        seconds: after which no further counter is begun.
+        tell: is given a sentence beforehand about what may take long.
 
     Raises:
         RequestError, ModelError: see `cnnscope.run.trace_spec`.
@@ -49,18 +58,44 @@ def check(request: Request, memory_share: float = 1.0) -> CheckReport:
     from cnnscope import counters, run
 
     trace = request.trace()
+    deadline = _Deadline(seconds)
+    if expected := _expected(trace):
+        tell(expected + ("" if seconds else "; --seconds N begins nothing after N seconds"))
     with run.building(
         request.model,
         arguments=request.arguments,
         num_classes=request.num_classes,
         dtype=request.dtype,
     ) as build:
-        counts = list(counters.Subject(trace, build, memory_share).counts())
-        field = _field(trace, build)
+        counts = list(counters.Subject(trace, build, memory_share).counts(deadline.over))
+        field = _field(trace, build, deadline.over)
     verdicts = [referee.verdict(trace, count) for count in counts]
     verdicts += [*_published(trace, request), field]
     verdicts.sort(key=lambda one: _FIGURES.index(one.figure))
     return CheckReport(trace.source, trace.input_specs, trace.device, tuple(verdicts), trace.notes)
+
+
+class _Deadline:
+    """When no further counter is begun."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._end = None if seconds is None else time.monotonic() + seconds
+        self._why = "" if seconds is None else f"not begun within {seconds:g} s (--seconds)"
+
+    def over(self) -> str:
+        """Why nothing more is begun; "" while there is time."""
+        return self._why if self._end is not None and time.monotonic() > self._end else ""
+
+
+def _expected(trace: Trace) -> str:
+    """What is to come where it may take a minute, "" elsewhere."""
+    macs = sum(ops.macs(trace, record) for record in trace.ops)
+    if macs < _LONG:
+        return ""
+    return (
+        f"check: a real forward of {macs / 1e9:,.0f} GMACs for fvcore and for the shapes, and the "
+        "gradient of the largest field: this may take minutes"
+    )
 
 
 def differs(report: CheckReport) -> bool:
@@ -71,10 +106,17 @@ def differs(report: CheckReport) -> bool:
 # ---------------------------------------------------------------------- the receptive field
 
 
-def _field(trace: Trace, build: Callable[[str], zoo.Built]) -> Verdict:
+def _field(
+    trace: Trace, build: Callable[[str], zoo.Built], late: Callable[[], str] = str
+) -> Verdict:
     """The verdict of the gradient on the largest receptive field."""
     from cnnscope import verify, zoo
 
+    if note := late():
+        return Verdict("gradient", "", "field", referee.ABSENT, note=note)
+    if "random" in trace.decided_by:
+        note = "random numbers decide what runs: its forward would take another path"
+        return Verdict("gradient", "", "field", referee.ABSENT, note=note)
     try:
         layer = verify.verify_largest(trace, build("meta").model.to("meta"))
     except CnnscopeError as error:

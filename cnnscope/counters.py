@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from cnnscope import zoo
 
+PRUNED = "pruned: "  # of evidence: before the name of a weight
 _BASE = 0.5 * 2**30  # bytes that a forward needs beside its tensors: kernels and their workspaces
 
 
@@ -47,15 +48,32 @@ class Subject:
         """
         self.trace, self.build, self.memory_share = trace, build, memory_share
 
-    def counts(self) -> Iterator[Count]:
-        """The answers of all counters."""
-        yield from _asked([Count("numel", "parameters", _version("torch"))], self._numel)
-        asked = [Count("torchinfo", what, _version("torchinfo")) for what in ("parameters", "MACs")]
-        yield from _asked(asked, self._torchinfo)
-        asked = [Count("fvcore", "parameters", _version("fvcore"))]
-        yield from _asked(asked, self._fvcore_parameters)
-        yield from self._fvcore_and_forward()
-        yield from _asked([Count("flop counter", "MACs", _version("torch"))], self._flop_counter)
+    def counts(self, late: Callable[[], str] = str) -> Iterator[Count]:
+        """The answers of all counters.
+
+        Args:
+            late: why no further counter is to be asked, "" while there is time.
+        """
+        figures = ("parameters", "MACs")
+        each: tuple[tuple[list[Count], Callable[..., Iterator[Count]]], ...] = (
+            ([Count("numel", "parameters", _version("torch"))], self._numel),
+            (
+                [Count("torchinfo", what, _version("torchinfo")) for what in figures],
+                self._torchinfo,
+            ),
+            ([Count("fvcore", "parameters", _version("fvcore"))], self._fvcore_parameters),
+            (
+                [
+                    Count("fvcore", "MACs", _version("fvcore")),
+                    Count("forward", "shapes", _version("torch")),
+                ],
+                self._fvcore_and_forward,
+            ),
+            ([Count("flop counter", "MACs", _version("torch"))], self._flop_counter),
+        )
+        for asked, ask in each:
+            over = late()
+            yield from [replace(c, failed=over) for c in asked] if over else _asked(asked, ask)
 
     # -- as it was traced
 
@@ -66,9 +84,11 @@ class Subject:
             with _inference():
                 yield self._real.model, self._inputs(self._real)
             return
+        from cnnscope.tracer import states_on_meta
+
         built = self.build(self._way)
         values = run.following(built) if self._way == "values" else nullcontext()
-        with values, _inference():
+        with values, _inference(), states_on_meta():
             yield built.model, run.make_inputs(self._given(built))
 
     def _given(self, built: zoo.Built) -> Inputs:
@@ -91,24 +111,47 @@ class Subject:
             raise
         return "meta"
 
+    def _on_either(self, ask: Callable[[nn.Module, tuple[Any, ...]], Any]) -> Any:
+        """The answer to a question to the model as it was traced.
+
+        Where that fails, as for a model that makes constants on the CPU, it is asked on real
+        tensors.
+        """
+        try:
+            with self._as_traced() as (model, inputs), run.seeded():
+                return ask(model, inputs)
+        except Exception:
+            if self.trace.device != "meta":
+                raise
+        with _inference(), run.seeded():
+            return ask(self._real.model, self._inputs(self._real))
+
     def _torchinfo(self, elements: Count, macs: Count) -> Iterator[Count]:
         import torchinfo
 
-        with self._as_traced() as (model, inputs):
-            found = torchinfo.summary(
-                model, input_data=list(inputs), verbose=0, device=self.trace.device
-            )
-        yield replace(elements, value=found.total_params)
-        yield replace(macs, value=found.total_mult_adds)
+        def ask(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, Any]:
+            names = {**dict(_named(model)), **_pruned(model)}
+            return torchinfo.summary(model, input_data=list(inputs), verbose=0), names
+
+        found, names = self._on_either(ask)
+        yield replace(elements, value=found.total_params, evidence=names)
+        yield replace(macs, value=found.total_mult_adds, evidence=names)
 
     def _flop_counter(self, macs: Count) -> Iterator[Count]:
         """FlopCounterMode counts two FLOPs for each multiply-accumulate."""
         from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-        with self._as_traced() as (model, inputs), FlopCounterMode(display=False) as counter:
-            model(*inputs)
+        from cnnscope.tracer import tensors_in
+
+        def ask(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, bool]:
+            with FlopCounterMode(display=False) as counter:
+                model(*inputs)
+            return counter, any(tensor.is_meta for tensor in tensors_in(inputs))
+
+        counter, on_meta = self._on_either(ask)
         known = {str(op).removeprefix("aten."): 1 for op in flop_registry}
-        yield replace(macs, value=counter.get_total_flops() // 2, evidence=known)
+        real = {} if on_meta else {"on real tensors": 1}
+        yield replace(macs, value=counter.get_total_flops() // 2, evidence={**known, **real})
 
     # -- on real tensors
 
@@ -132,28 +175,30 @@ class Subject:
             return run.real_inputs(self._given(built))
 
     def _numel(self, count: Count) -> Iterator[Count]:
-        yield replace(count, value=sum(p.numel() for p in self._real.model.parameters()))
+        model = self._real.model
+        numel = sum(p.numel() for p in model.parameters())
+        yield replace(count, value=numel, evidence=_again(model))
 
     def _fvcore_parameters(self, count: Count) -> Iterator[Count]:
         with _inference():  # it warns when it is imported
             from fvcore.nn import parameter_count
 
-        yield replace(count, value=int(parameter_count(self._real.model)[""]))
+        model = self._real.model
+        yield replace(count, value=int(parameter_count(model)[""]), evidence=_again(model))
 
-    def _fvcore_and_forward(self) -> Iterator[Count]:
+    def _fvcore_and_forward(self, macs: Count, shapes: Count) -> Iterator[Count]:
         """One forward for both: it takes long. Where fvcore cannot trace it, it runs again."""
         calls = _Calls()
-        shapes = Count("forward", "shapes", _version("torch"))
-        macs = Count("fvcore", "MACs", _version("fvcore"))
 
         def traced(macs: Count) -> Iterator[Count]:
-            with calls.of(self._real.model), _inference():
+            with calls.of(self._real.model), _inference(), run.seeded():
                 yield self._fvcore_macs(macs)
 
         def ran(shapes: Count) -> Iterator[Count]:
             calls.clear()
-            with calls.of(self._real.model), _inference():
-                self._real.model(*self._inputs(self._real))
+            inputs = self._inputs(self._real)
+            with calls.of(self._real.model), _inference(), run.seeded():
+                self._real.model(*inputs)
             yield replace(shapes, calls=calls.made())
 
         (counted,) = _asked([macs], traced)
@@ -285,6 +330,8 @@ class _Calls:
 
     def _enter(self, path: str) -> Callable[..., None]:
         def begin(*_: Any) -> None:
+            if path and not self._running:  # torch.jit looks at parametrized weights beforehand
+                return
             self._running.append(len(self._made))
             self._made.append((path, ()))
 
@@ -294,6 +341,8 @@ class _Calls:
         from cnnscope.tracer import tensors_in
 
         def end(_module: Any, _args: Any, output: Any) -> None:
+            if not self._running:
+                return
             shapes = tuple(tuple(map(int, t.shape)) for t in tensors_in(output))
             self._made[self._running.pop()] = (path, shapes)
 
@@ -301,6 +350,53 @@ class _Calls:
 
 
 # -------------------------------------------------------------------------------- helpers
+
+
+def _named(model: nn.Module) -> Iterator[tuple[str, int]]:
+    """Every name of every module, depth first, and which of the trace's modules it names.
+
+    Raises:
+        _CircleError: a module holds one that it lies in, of which there is no list.
+    """
+    from cnnscope.modules import children_of, modules_of
+
+    index = {id(module): i for i, (_, module) in enumerate(modules_of(model))}
+    waiting: list[tuple[str, nn.Module, tuple[int, ...]]] = [("", model, ())]
+    while waiting:
+        path, module, around = waiting.pop()
+        if id(module) in around:
+            raise _CircleError(f"{path} holds the module that it lies in")
+        yield path, index[id(module)]
+        waiting += [
+            (f"{path}.{name}".lstrip("."), child, (*around, id(module)))
+            for name, child in reversed(list(children_of(module)))
+        ]
+
+
+def _again(model: nn.Module) -> dict[str, int]:
+    """The parameters that are the memory of another: objects of their own, to count them by."""
+    seen: set[object] = set()
+    found: dict[str, int] = {}
+    for name, param in model.named_parameters():
+        window = (param.data_ptr(), param.shape, param.stride())
+        if window in seen and param.numel():
+            found[name] = 1
+        seen.add(window)
+    return found
+
+
+def _pruned(model: nn.Module) -> dict[str, int]:
+    """How many elements of each pruned weight are masked (torch.nn.utils.prune)."""
+    masks = {n: m for n, m in model.named_buffers() if n.endswith("_mask")}
+    return {
+        f"{PRUNED}{name}": int((masks[f"{name}_mask"] == 0).sum())
+        for name in (n.removesuffix("_orig") for n, _ in model.named_parameters())
+        if f"{name}_mask" in masks
+    }
+
+
+class _CircleError(Exception):
+    """Modules that hold each other: torchinfo would list them for ever."""
 
 
 @contextmanager

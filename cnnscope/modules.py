@@ -95,6 +95,11 @@ def _replace_in(module: nn.Module, name: str, value: Any, replacements: dict[int
         vars(module)[name] = replacements[id(value)]
 
 
+def children_of(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The modules that a module itself holds, under every name that they have in it."""
+    yield from ((name, child) for name, child in module._modules.items() if child is not None)
+
+
 @contextmanager
 def orthogonal_without_data() -> Iterator[None]:
     """Let `torch.nn.utils.parametrizations.orthogonal` take weights that have no data.

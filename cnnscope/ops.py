@@ -123,6 +123,11 @@ def _real(op: Op) -> Factors:
     return {"real MACs of a complex one": 4 if complex_ == len(dtypes) else 2}
 
 
+def real_products(trace: Trace, record: OpRecord) -> int:
+    """How many real products each multiply-accumulate of an operation stands for."""
+    return product(_real(Op(trace, record)))
+
+
 def is_complex(trace: Trace, record: OpRecord) -> bool:
     """Whether an operation multiplies complex numbers."""
     entry = lookup(record.name)

@@ -12,7 +12,6 @@ TRACE_SCHEMA = 1
 REPORT_SCHEMA = 1
 
 Shape = tuple[int, ...]
-Run = tuple[int, int]  # the first and last of consecutive numbers
 Plain = bool | int | float | str | None
 Attribute = Plain | tuple[Plain, ...]
 
@@ -136,6 +135,8 @@ class Trace(msgspec.Struct, frozen=True):
     `as_list`: forward was given its inputs in a list, as torchvision's detectors want their images.
     `strays` are weights that were read and are no parameters of the model. `decided_by` has "data"
     and "random" where Python has looked at either, so that another run may take another path.
+    `within` are the calls of parametrizations, whose operations and parameters are those of the
+    layer around them (`parent`); their `start` is the number of `calls` that began before.
     """
 
     source: Source
@@ -152,6 +153,7 @@ class Trace(msgspec.Struct, frozen=True):
     as_list: bool = False
     strays: tuple[ParamRecord, ...] = ()
     decided_by: tuple[str, ...] = ()
+    within: tuple[CallRecord, ...] = ()
     schema_version: int = TRACE_SCHEMA
 
     @property
@@ -634,25 +636,11 @@ class ResolutionChange(msgspec.Struct, frozen=True):
     layers: tuple[LayerRow, ...]
 
 
-class SizeFailure(msgspec.Struct, frozen=True):
-    """A size at which a forward raised: the layer (or operation) that refused it, and why."""
-
-    size: int
-    layer: str
-    reason: str
-
-
 class SmallestInput(msgspec.Struct, frozen=True):
-    """Which sizes of the input work, by a forward at each of the sizes in `works` and `fails`.
+    """The smallest square input that works, told from the trace alone.
 
-    `axes` are varied together (("height", "width"): squares) or alone (("samples",)), other
-    dimensions are kept. `side` is the smallest size tried that works, None where none does; every
-    size below `at_least` was tried and fails. `layer` and `reason` are what breaks at `side` - 1,
-    `above` is the first size tried above `side` that fails.
-
-    From `start` on, all sizes tried follow a rule: n works if n = `offset` (mod `step`). A step of
-    1 is every size, 0 is none; None where no rule was found. `works` and `fails` hold the first
-    and last of consecutive sizes. `unclear` says why nothing was tried.
+    `side` is None where that cannot be told: `unclear` says why, and every side below `at_least`
+    is ruled out. `layer` and `reason` are what breaks one pixel below, or what is unclear.
     """
 
     side: int | None
@@ -660,13 +648,6 @@ class SmallestInput(msgspec.Struct, frozen=True):
     layer: str = ""
     reason: str = ""
     unclear: str = ""
-    axes: tuple[str, ...] = ("height", "width")
-    start: int = 1
-    step: int | None = None
-    offset: int = 0
-    above: SizeFailure | None = None
-    works: tuple[Run, ...] = ()
-    fails: tuple[Run, ...] = ()
 
 
 class ModelExplanation(msgspec.Struct, frozen=True):
@@ -684,7 +665,6 @@ class ModelExplanation(msgspec.Struct, frozen=True):
     macs: tuple[Explanation, ...]
     resolution: tuple[ResolutionChange, ...]
     smallest: SmallestInput | None
-    along: tuple[SmallestInput, ...] = ()  # single axes, where they need different sizes
     notes: tuple[str, ...] = ()
     schema_version: int = REPORT_SCHEMA
 
@@ -1121,7 +1101,10 @@ class Reason(msgspec.Struct, frozen=True):
     once for each sample; "positions": a weight counts once for each sample and not for each
     position; "transposed": a transposed convolution counts from its output; "no layer": products
     that no layer of their own runs; "own layer": a module of one's own counts its weights and not
-    its products; "tied": a weight counts in each module that holds it.
+    its products; "tied": a weight counts in each module that holds it; "containers": one that no
+    forward calls counts beside what it holds; "computed weights": a normalised weight counts by
+    what it is made of; "pruned": without masked elements. Of all three: "complex" products count
+    as real ones, or as three of them.
     Of fvcore: "norm flops", "pools", "upsampling", "grid sampling" are added; "attention" and
     "no formula" left out; "einsum" is rounded, and "matmul" lacks a broadcast batch. Of torch: "no
     formula".

@@ -19,7 +19,7 @@ from functools import cached_property
 from math import prod
 from typing import NamedTuple
 
-from cnnscope import ops
+from cnnscope import listing, ops
 from cnnscope.analyses import cost, params
 from cnnscope.op import Op
 from cnnscope.records import (
@@ -62,6 +62,7 @@ _RESAMPLING = {  # fvcore's flops per element of the output
 }
 
 
+_PRUNED = "pruned: "  # of torchinfo's evidence: before the name of a weight, its masked elements
 _PLACES = 4  # of a reason, named in its record
 
 
@@ -162,7 +163,14 @@ def _reasons(terms: Iterable[Term]) -> Iterator[Reason]:
 
 def _parameter_terms(trace: Trace, count: Count) -> list[Term]:
     if count.counter == "torchinfo":
-        return _Torchinfo(Known(trace)).parameter_terms()
+        return _Torchinfo(Known(trace), count.evidence).parameter_terms()
+    if count.counter in ("numel", "fvcore"):
+        return [
+            Term("tied", params.numel(trace, param), name)
+            for param in trace.params
+            for name in param.aliases
+            if name in count.evidence
+        ]
     unused = params.unused(trace)
     if count.counter == "published" and count.value == params.total(trace) - sum(unused.values()):
         return [Term("unused", -size, path) for path, size in unused.items()]
@@ -171,7 +179,7 @@ def _parameter_terms(trace: Trace, count: Count) -> list[Term]:
 
 def _mac_terms(known: Known, count: Count) -> list[Term]:
     if count.counter == "torchinfo":
-        return _Torchinfo(known).mac_terms()
+        return _Torchinfo(known, count.evidence).mac_terms()
     if count.counter == "fvcore":
         return _Fvcore(known, count).terms()
     if count.counter == "flop counter":
@@ -199,10 +207,24 @@ def _not_selected(known: Known, count: Count) -> list[Term]:
 
 def _without_formula(known: Known, formulas: Collection[str]) -> Iterator[Term]:
     """Torch's counter passes over what it has no formula for."""
+    real = "on real tensors" in formulas  # where an LSTM is one operation
     for index, macs in known.products.items():
         name = ops.base_name(known.trace.ops[index].name)
-        if name not in formulas:
+        module = known.module(known.trace.ops[index])
+        if real and module is not None and module.base == "LSTM":
+            yield Term("no formula", -macs, "mkldnn_rnn_layer", known.depends(index))
+        elif name not in formulas:
             yield Term("no formula", -macs, name, known.depends(index))
+        else:
+            yield from _of_complex(known, index)
+
+
+def _of_complex(known: Known, index: int) -> Iterator[Term]:
+    """What a complex product is short of where it is counted as if it were real."""
+    record, macs = known.trace.ops[index], known.products[index]
+    if ops.is_complex(known.trace, record):
+        plain = macs // ops.real_products(known.trace, record)
+        yield Term("complex", plain - macs, known.path(index), known.depends(index))
 
 
 # --------------------------------------------------------------------- what the trace holds
@@ -299,8 +321,8 @@ class Known:
 
 
 def made_inside(module: ModuleRecord) -> bool:
-    """Whether a module was made by a forward: the tracer names it after its class."""
-    return bool(module.path) and module.path.rpartition(".")[2] == module.kind
+    """Whether a module is no part of the model: made by a forward, or held in a plain list."""
+    return not module.registered
 
 
 def _read(record: OpRecord) -> Iterator[int]:
@@ -324,16 +346,33 @@ class _Torchinfo:
     Nothing else is counted, so a product counts where it belongs to a parameter of such a module.
     """
 
-    def __init__(self, known: Known) -> None:
+    def __init__(self, known: Known, evidence: Mapping[str, int]) -> None:
         self.known, self.trace = known, known.trace
+        self.names = {k: v for k, v in evidence.items() if not k.startswith(_PRUNED)}
+        self.pruned = {
+            k.removeprefix(_PRUNED): v for k, v in evidence.items() if k.startswith(_PRUNED)
+        }
+
+    def _weights(self, path: str) -> dict[str, int]:
+        """Elements of a module's own parameters by their name, without those that are masked."""
+        found: dict[str, int] = {}
+        for name, size in self.known.weights.get(path, {}).items():
+            bare = name.removesuffix("_orig")
+            masked = self.pruned.get(f"{path}.{bare}".lstrip("."))
+            found[name if masked is None else bare] = size - (masked or 0)
+        return found
 
     def mac_terms(self) -> list[Term]:
         """What it adds to the MACs of the operations, and what it leaves out."""
         terms: list[Term] = []
         covered: set[int] = set()
-        for index, call in enumerate(self.trace.calls):
+        for index, call in (*enumerate(self.trace.calls), *((-1, c) for c in self.trace.within)):
             if call.module in self.known.leaves and call.outputs:
-                own = [i for i in self.known.run_by.get(index, ()) if i in self.known.products]
+                own = (
+                    []
+                    if index < 0
+                    else [i for i in self.known.run_by.get(index, ()) if i in self.known.products]
+                )
                 found = list(self._of_call(call, own))
                 terms += found
                 if any(self._counts_products(call)) and own:
@@ -355,13 +394,20 @@ class _Torchinfo:
         module = self.trace.modules[call.module]
         out = self.trace.tensors[call.outputs[0]].shape
         dependent = call.outputs[0] in self.known.dependent
-        weights = self.known.weights.get(module.path, {})
+        weights = self._weights(module.path)
         if own and not module.base:  # not a layer of torch.nn: only its operations tell
             counted = sum(_times(module, name, out) * size for name, size in weights.items())
             if any(self._counts_products(call)):
                 counted -= sum(self.known.products[i] for i in own)
             yield Term("own layer", counted, module.path, dependent)
             return
+        computed = self._computed(module, own)
+        if computed and own:
+            products = sum(self.known.products[i] for i in own)
+            named = {n: size for n, size in weights.items() if "weight" in n}
+            whole = sum(_times(module, name, out) * size for name, size in named.items())
+            yield Term(computed, whole - products, module.path, dependent)
+            weights = {n: size for n, size in weights.items() if "weight" not in n}
         for name, size in weights.items():
             times = _times(module, name, out)
             if own and "weight" in name:
@@ -370,6 +416,18 @@ class _Torchinfo:
                            dependent)  # fmt: skip
             else:
                 yield Term(self._about(call, name, own), times * size, module.path, dependent)
+
+    def _computed(self, module: ModuleRecord, own: Sequence[int]) -> str:
+        """Why the weights of a layer do not stand for its products one by one, "" if they do.
+
+        They are complex, or others stand in their place: `weight_orig`, `weight_g`, `weight_v`.
+        """
+        names = [n for n in self.known.weights.get(module.path, ()) if "weight" in n]
+        if not names or module.base in _RECURRENT:
+            return ""
+        if any(ops.is_complex(self.trace, self.trace.ops[i]) for i in own):
+            return "complex"
+        return "" if names == ["weight"] and len(own) < 2 else "computed weights"
 
     def _positions(self, index: int, out: Shape) -> int:
         """How often each element of a layer's weight is multiplied.
@@ -396,42 +454,24 @@ class _Torchinfo:
         return "lookups" if "Embedding" in base else "other weights"
 
     def parameter_terms(self) -> list[Term]:
-        """What it counts twice: weights that several modules without modules inside share.
+        """What it counts more than once, in lines of its list (see `listing`)."""
+        ours = params.total(self.trace)
+        if self.pruned:
+            return [Term("pruned", -masked, name) for name, masked in self.pruned.items()]
+        listed = listing.lines(self.trace, self.names)
+        more = sum(line.counted for line in listed) - ours
+        left = ours
+        for line in listed:  # the first at which there is more than there can be
+            left -= line.counted
+            if left < 0:
+                about = "tied" if self._tied() else "containers"
+                return [Term(about, more, line.name.path or "the model")]
+        return []
 
-        A module counts what its own modules do not (`leftover_params`), never less than nothing
-        (model_statistics.py).
-        """
-        held = self._held()
-        inside: dict[str, int] = {}  # what a module and those inside it come to
-        terms = []
-        for path in sorted(held, key=lambda p: (-p.count(".") - bool(p), p)):
-            numel, leaf = held[path]
-            children = sum(
-                inside.pop(p) for p in list(inside) if not path or p.startswith(f"{path}.")
-            )
-            inside[path] = numel if leaf else children + max(numel - children, 0)
-            if not leaf and children > numel:
-                terms.append(Term("tied", children - numel, path or "the model"))
-        return terms
-
-    def _held(self) -> dict[str, tuple[int, bool]]:
-        """Elements of the distinct parameters in each module that ran, and in those around it."""
-        leaves = {self.trace.modules[i].path for i in self.known.leaves}
-        called = {self.trace.modules[call.module].path for call in self.trace.calls}
-        listed = {outer for path in called for outer in ("", path, *_around(path))}
-        found = dict.fromkeys(listed, 0)
-        for param in self.trace.params:
-            if not param.buffer:
-                holders = {p for n in (param.path, *param.aliases) for p in ("", *_around(n))}
-                for path in holders & listed:
-                    found[path] += params.numel(self.trace, param)
-        return {path: (size, path in leaves) for path, size in found.items()}
-
-
-def _around(name: str) -> list[str]:
-    """The modules around a name, outermost first."""
-    parts = name.split(".")[:-1]
-    return [".".join(parts[: n + 1]) for n in range(len(parts))]
+    def _tied(self) -> bool:
+        """Whether a weight, or a module, has several names."""
+        weights = any(p.aliases for p in self.trace.params if not p.buffer)
+        return weights or len(set(self.names.values())) < len(self.names)
 
 
 def _times(module: ModuleRecord, name: str, out: Shape) -> int:
@@ -477,6 +517,8 @@ class _Fvcore:
                 yield Term("no formula", -macs, name, dependent)
             elif module is not None and module.base in _RECURRENT:
                 yield Term("no formula", -macs, module.base, dependent)
+            else:
+                yield from _of_complex(self.known, index)
 
     def _padded_by_name(self) -> set[int]:
         """Convolutions with padding="same" or "valid", another function to torch.jit.
@@ -566,7 +608,8 @@ def _shapes(trace: Trace, count: Count) -> Verdict:
 
     Calls whose output has a size that depends on data are left out on both sides, wherever they
     ran: the real forward has other weights than the trace assumes. So are single numbers: to
-    torch.jit, the sizes of a tensor are tensors.
+    torch.jit, the sizes of a tensor are tensors. Parametrizations run whenever somebody looks at a
+    weight.
     """
     dependent = Known(trace).dependent
     skipped: set[str] = set()
@@ -578,6 +621,7 @@ def _shapes(trace: Trace, count: Count) -> Verdict:
         if not made_inside(module):
             traced.append((module.path, tuple(trace.tensors[t].shape for t in call.outputs)))
     left_out = sum(path in skipped for path, _ in traced)
+    skipped.update(m.path for m in trace.modules if "parametrizations" in m.path.split("."))
     expected = [_sized(one) for one in traced if one[0] not in skipped]
     real = [_sized(one) for one in count.calls if one[0] not in skipped]
     return Verdict(

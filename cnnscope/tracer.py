@@ -35,7 +35,7 @@ from torch.nn.modules.module import (
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
 from torch.utils._pytree import tree_map
 
-from cnnscope import chance, guest, refusals
+from cnnscope import chance, guest
 from cnnscope.errors import ModelError
 from cnnscope.light import light
 from cnnscope.modules import modules_of, own_state, replaced
@@ -71,19 +71,12 @@ class ForwardError(ModelError):
         module: that module.
         shapes: shapes of the tensors it was called with.
         cause: what was raised.
-        operation: the operation that raised it ("aten.add.Tensor"), "" where it was other code.
     """
 
     def __init__(
-        self,
-        path: str,
-        module: nn.Module,
-        shapes: tuple[tuple[int, ...], ...],
-        cause: Exception,
-        operation: str = "",
+        self, path: str, module: nn.Module, shapes: tuple[tuple[int, ...], ...], cause: Exception
     ) -> None:
         self.path, self.module, self.shapes, self.cause = path, module, shapes, cause
-        self.operation = operation
         kind = visible(type(module).__name__)
         where = f"{path} ({kind})" if path else kind
         given = ", ".join("x".join(map(str, shape)) for shape in shapes) or "no tensors"
@@ -129,7 +122,7 @@ def trace(
         stack.enter_context(_inference(model))
         stack.enter_context(_uncompiled())
         if on_meta:
-            stack.enter_context(_states_on_meta())
+            stack.enter_context(states_on_meta())
         stack.enter_context(light())
         stack.enter_context(replaced(model, replacements))
         stack.enter_context(recorder.watching_calls())
@@ -156,52 +149,6 @@ def _with_chance(made: Trace, drawn: tuple[str, ...]) -> Trace:
         "seed, another run may take another"
     )
     return structs.replace(made, decided_by=decided, notes=(*made.notes, note))
-
-
-class Rehearsal:
-    """Forwards that nobody records: whether a model runs, again and again.
-
-    Attributes:
-        calls: module calls so far, which is what forwards without data cost.
-    """
-
-    def __init__(self, model: nn.Module, replacements: dict[int, Tensor]) -> None:
-        self._model, self._replacements = model, replacements
-        self.calls = 0
-
-    def run(self, args: tuple[Any, ...]) -> None:
-        """One forward; whatever it raises is raised, and the model is as it was."""
-        with replaced(self._model, self._replacements):
-            self._model(*args)
-
-    def count(self, *_: Any) -> None:
-        """Count a module call."""
-        self.calls += 1
-
-
-@contextmanager
-def rehearsing(model: nn.Module, *, on_meta: bool) -> Iterator[Rehearsal]:
-    """Run forwards as `trace` runs them, without writing anything down, several times faster.
-
-    Unlike `trace`, constants on the CPU are not brought to the meta device.
-
-    Args:
-        model: left as it was.
-        on_meta: with meta tensors for parameters and buffers.
-    """
-    recorder = _Recorder(model, threading.get_ident())
-    with guest.alone, ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(mode=False))
-        stack.enter_context(recorder.recording())
-        rehearsal = Rehearsal(model, recorder.adopt_state(on_meta=on_meta))
-        stack.enter_context(_inference(model))
-        stack.enter_context(_uncompiled())
-        if on_meta:
-            stack.enter_context(_states_on_meta())
-        stack.enter_context(light())
-        handle = register_module_forward_pre_hook(rehearsal.count)
-        stack.callback(handle.remove)
-        yield rehearsal
 
 
 # ----------------------------------------------------------------------------- recording
@@ -264,10 +211,11 @@ class _Recorder(TorchDispatchMode):
         self.calls: list[tuple[int, int, int, tuple[int, ...]]] = []
         self.call_outputs: dict[int, tuple[int, ...]] = {}
         self.stack: list[tuple[int, nn.Module]] = []
+        self.within: list[CallRecord] = []  # calls of what is hidden
+        self.open_within: list[int] = []  # those that have not ended
         self.elsewhere: dict[str, None] = {}  # paths of what ran in another thread
         self.passing: BaseException | None = None  # an exception on its way out
         self.failed: tuple[int, nn.Module] | None = None  # where it began
-        self.refused: tuple[Exception | None, str] = (None, "")  # by an operation, and which
         self.params: list[ParamRecord] = []
         self.inputs: tuple[int, ...] = ()
         self.tensors: list[TensorRecord] = []
@@ -457,11 +405,7 @@ class _Recorder(TorchDispatchMode):
     ) -> Any:
         if _recording[-1] is not self:  # of a model that the forward has traced itself
             return func(*args, **(kwargs or {}))
-        try:
-            return self._run(func, args, kwargs or {})
-        except Exception as error:
-            self.refused = error, str(func)
-            raise
+        return self._run(func, args, kwargs or {})
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """An operation, written down."""
@@ -487,7 +431,10 @@ class _Recorder(TorchDispatchMode):
         ]
         self._keep(written)
         self._note_complex(schema, inputs, attributes)
-        result = _answer(func, schema, args, kwargs, written)
+        try:
+            result = func(*args, **kwargs)
+        except RuntimeError:  # or NotImplementedError, its child
+            result = _on_one_device(func, schema, args, kwargs)
         outputs: list[int] = []
         writes = [self._overwrite(*self._place(tensor)) for tensor in written]
         outputs += [write.value for write in writes]
@@ -639,7 +586,10 @@ class _Recorder(TorchDispatchMode):
         if threading.get_ident() != self.thread:
             self._note_elsewhere(module)
             return
-        if _recording[-1] is not self or id(module) in self.hidden:
+        if _recording[-1] is not self:
+            return
+        if id(module) in self.hidden:
+            self._enter_hidden(module)
             return
         parent = self.stack[-1][0] if self.stack else -1
         index = self.module_ids.get(id(module))
@@ -652,6 +602,17 @@ class _Recorder(TorchDispatchMode):
         inputs = tuple(map(self.read, tensors_in(args)))
         self.calls.append((index, parent, len(self.ops), inputs))
         self.stack.append((len(self.calls) - 1, module))
+
+    def _enter_hidden(self, module: nn.Module) -> None:
+        """A call that only makes a weight of the layer around it, whose operations its are."""
+        parent = self.stack[-1][0] if self.stack else -1
+        self.open_within.append(len(self.within))
+        self.within.append(CallRecord(self.module_ids[id(module)], parent, len(self.calls)))
+
+    def _leave_hidden(self, output: Any) -> None:
+        index = self.open_within.pop()
+        outputs = tuple(map(self.read, tensors_in(output)))
+        self.within[index] = structs.replace(self.within[index], outputs=outputs)
 
     def _note_elsewhere(self, module: nn.Module) -> None:
         """Remember a part of this model that runs in a thread that nobody watches."""
@@ -667,6 +628,9 @@ class _Recorder(TorchDispatchMode):
     def _leave_hooked(self, module: nn.Module, args: Any, *rest: Any) -> None:  # noqa: ARG002
         """After a call: `rest` is (kwargs, output), or one None where an exception passes."""
         if threading.get_ident() != self.thread or _recording[-1] is not self:
+            return
+        if id(module) in self.hidden and self.open_within:
+            self._leave_hidden(rest[-1])
             return
         if not self.stack or self.stack[-1][1] is not module:
             return  # it never began: the stack overflowed in `_enter`
@@ -688,14 +652,11 @@ class _Recorder(TorchDispatchMode):
         cause = error
         if "SparseTensorImpl" in str(error):
             cause = ModelError("it makes a sparse tensor, which is not followed")
-        refused, name = self.refused
-        operation = name if refused is error else ""
         if self.failed is None or error is not self.passing:
-            return ForwardError("", self.model, self._shapes(self.inputs), cause, operation)
+            return ForwardError("", self.model, self._shapes(self.inputs), cause)
         call, module = self.failed
         index, *_, inputs = self.calls[call]
-        path = self.modules[index].path
-        return ForwardError(path, module, self._shapes(inputs), cause, operation)
+        return ForwardError(self.modules[index].path, module, self._shapes(inputs), cause)
 
     def _shapes(self, ids: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
         return tuple(self.tensors[i].shape for i in ids)
@@ -745,6 +706,7 @@ class _Recorder(TorchDispatchMode):
             notes=notes + missing + self._unregistered(),
             strays=tuple(self.stray_weights.values()),
             decided_by=self._decided_by(outputs),
+            within=tuple(self.within),
         )
 
     def _decided_by(self, outputs: tuple[int, ...]) -> tuple[str, ...]:
@@ -943,7 +905,7 @@ _RECURRENT = (
 
 
 @contextmanager
-def _states_on_meta() -> Iterator[None]:
+def states_on_meta() -> Iterator[None]:
     """Let recurrent layers take a state that the forward makes on the CPU.
 
     torch compares the devices before any operation that could be seen.
@@ -952,9 +914,11 @@ def _states_on_meta() -> Iterator[None]:
     before = {name: functions[name] for name in _RECURRENT if name in functions}
 
     def moved(function: Callable[..., Any], *args: Any) -> Any:
-        meta = torch.device("meta")
-        there = tree_map(lambda v: v.to(meta) if isinstance(v, Tensor) else v, args)
-        return function(*(there if _on_meta(args) else args))
+        def there(value: Any) -> Any:
+            state = isinstance(value, Tensor) and value.is_floating_point()  # and no batch sizes
+            return value.to("meta") if state else value
+
+        return function(*(tree_map(there, args) if _on_meta(args) else args))
 
     for name in _RECURRENT:
         functions[name] = functools.partial(moved, getattr(torch._VF, name))
@@ -964,21 +928,6 @@ def _states_on_meta() -> Iterator[None]:
         for name in _RECURRENT:
             functions.pop(name)
         functions.update(before)
-
-
-def _answer(
-    func: Any, schema: _Schema, args: tuple[Any, ...], kwargs: dict[str, Any], written: list[Tensor]
-) -> Any:
-    """Run an operation, and refuse what a real kernel refuses where it ran on meta."""
-    refusals.check_sizes(schema.name, schema.names, args, kwargs)
-    try:
-        result = func(*refusals.without_bytes(schema.name, schema.names, args), **kwargs)
-    except RuntimeError:  # or NotImplementedError, its child
-        result = _on_one_device(func, schema, args, kwargs)
-    refusals.check_dtypes(func, args, kwargs, result)
-    if written:
-        refusals.check_overlap(func, written, args, kwargs)
-    return result
 
 
 def _on_one_device(

@@ -6,17 +6,20 @@ import csv
 import dataclasses
 import io
 import json
+import random
 import sys
 
 import msgspec
 import pytest
 import torch
 import torch.nn.functional as F
+import torchinfo
 from conftest import run_cli
 from torch import nn
+from torch.nn.utils import prune
 
 import cnnscope
-from cnnscope import check, counters, ops, parallel, referee, verify, zoo
+from cnnscope import check, counters, listing, ops, parallel, referee, run, verify, zoo
 from cnnscope.reach import maps
 from cnnscope.records import (
     CheckReport,
@@ -697,7 +700,7 @@ def test_formats_hold_the_same_numbers():
 
 
 def test_a_difference_without_a_reason_exits_with_1(monkeypatch):
-    def wrong(*_):
+    def wrong(*_, **_kwargs):
         return CheckReport(
             Source("net", "torchvision", "net"),
             (TensorSpec((1, 3)),),
@@ -724,7 +727,8 @@ def test_a_difference_without_a_reason_exits_with_1(monkeypatch):
         (("check",), "name a model"),
         (("check", "resnet18", "--all"), "MODEL has no effect here"),
         (("check", "--all", "--input", "64"), "--input has no effect here"),
-        (("check", "resnet18", "--no-cache"), "--no-cache has no effect here"),
+        (("check", "--all", "--seconds", "5"), "--seconds has no effect here"),
+        (("check", "resnet18", "--seconds", "0"), "must be above 0"),
         (("check", "resnet19"), "no model called"),
     ],
 )
@@ -828,3 +832,220 @@ def test_processes_share_the_memory(three, monkeypatch):
         run_cli("check", "--all")
     # 3 models, 4 cores: memory for all; for two of 8 GiB; for one; not known
     assert seen == [(3, 1, {1 / 3}), (2, 2, {1 / 2}), (1, 4, {1.0}), (3, 1, {1 / 3})]
+
+
+# ------------------------------------------------------- what torchinfo makes of unusual models
+
+
+def explained(make, *shapes):
+    """The reasons of every counter; nothing may be without one, and nothing may fail to run."""
+    verdicts = judged(make, *shapes)
+    assert {one.status for one in verdicts.values()} <= {"equal", "explained"}, verdicts
+    return {key: reasons(one) for key, one in verdicts.items() if one.status == "explained"}
+
+
+class Aliased(nn.Module):
+    """One convolution under three names; two of them run."""
+
+    def __init__(self):
+        super().__init__()
+        conv = nn.Conv2d(8, 8, 3, padding=1)
+        self.enc, self.dec = nn.Sequential(conv, nn.ReLU()), nn.Sequential(conv)
+        self.third = conv
+
+    def forward(self, x):
+        return self.dec(self.enc(x))
+
+
+def test_a_module_under_several_names_is_counted_by_torchinfo_in_each():
+    # 8*8*9 + 8 = 584, listed at the depth of `third`, and left over in `enc` and in `dec`
+    found = explained(Aliased, (1, 8, 16, 16))
+    assert found["torchinfo", "parameters"] == {"tied": 2 * 584}
+
+
+def random_tree(rng: random.Random, depth: int = 3) -> nn.Module:
+    """Modules in modules, some under several names, called or walked."""
+    pool = [nn.Conv2d(2, 2, 1) for _ in range(4)]
+
+    def made(level: int) -> nn.Module:
+        if level == 0 or rng.random() < 0.3:
+            return rng.choice(pool) if rng.random() < 0.4 else nn.Conv2d(2, 2, 1)
+        inside = [made(level - 1) for _ in range(rng.randint(1, 3))]
+        return rng.choice((nn.Sequential, lambda *x: nn.ModuleList(x)))(*inside)
+
+    return nn.Sequential(*(made(depth) for _ in range(rng.randint(1, 3))))
+
+
+class Walked(nn.Module):
+    """Calls some of the containers of a tree, and walks through the others."""
+
+    def __init__(self, seed: int):
+        super().__init__()
+        self.seed, self.tree = seed, random_tree(random.Random(seed))
+
+    def forward(self, x):
+        rng = random.Random(self.seed)
+
+        def through(module, x):
+            walks = isinstance(module, nn.ModuleList) or rng.random() < 0.5
+            if not list(module.children()) or not walks:
+                return module(x) if plain(module) else x
+            for child in module:
+                if rng.random() < 0.9:
+                    x = through(child, x)
+            return x
+
+        def plain(module):
+            return not any(isinstance(m, nn.ModuleList) for m in module.modules())
+
+        for _ in range(rng.randint(1, 2)):
+            x = through(self.tree, x)
+        return x
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_what_torchinfo_lists_of_random_trees(seed):
+    model = Walked(seed)
+    trace = cnnscope.trace(model, [torch.empty(1, 2, 4, 4, device="meta")])
+    found = torchinfo.summary(model, input_data=[torch.empty(1, 2, 4, 4)], verbose=0)
+    listed = listing.lines(trace, dict(counters._named(model)))
+    assert sum(line.counted for line in listed) == found.total_params
+    assert [(x.name.module, x.recursive) for x in listed] == [
+        (index_of(model, x.module), x.is_recursive) for x in found.summary_list
+    ]
+
+
+def index_of(model, module):
+    return [id(m) for m in model.modules()].index(id(module))
+
+
+def test_modules_in_a_circle_are_not_listed_for_ever():
+    class Circle(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.child = nn.Conv2d(3, 4, 1), nn.Module()
+            self.child.parent = self
+
+        def forward(self, x):
+            return self.conv(x)
+
+    with pytest.raises(counters._CircleError, match=r"child\.parent holds the module"):
+        dict(counters._named(Circle()))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize(
+    "norm",
+    [
+        nn.utils.spectral_norm,
+        nn.utils.weight_norm,
+        nn.utils.parametrizations.spectral_norm,
+        nn.utils.parametrizations.weight_norm,
+        nn.utils.parametrizations.orthogonal,
+    ],
+)
+def test_normalised_weights_are_explained(norm):
+    explained(
+        lambda: nn.Sequential(norm(nn.Conv2d(3, 8, 3)), norm(nn.Conv2d(8, 4, 1))), (2, 3, 8, 8)
+    )
+
+
+def test_old_weight_norm_counts_by_names():
+    # weight_v 2*3 and weight_g 2, each times 2*2 (the first two sizes of the output): 32; the
+    # product has 2 samples x 6 = 12; the bias 2 samples x 2
+    found = explained(lambda: nn.utils.weight_norm(nn.Linear(3, 2)), (2, 3))
+    assert found["torchinfo", "MACs"] == {"computed weights": 32 - 12, "biases": 4}
+
+
+def test_pruned_weights_are_counted_without_what_is_masked():
+    # half of 4*3 weights are masked
+    def make():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False))
+        with torch.device("cpu"):
+            model.to_empty(device="cpu")
+            nn.init.normal_(model[0].weight)
+            prune.l1_unstructured(model[0], "weight", 0.5)
+        return model
+
+    found = explained(make, (1, 3, 2, 2))
+    assert found["torchinfo", "parameters"] == {"pruned": -6}
+    assert found["torchinfo", "MACs"] == {"computed weights": 6 * 4 - 12 * 4}
+
+
+def test_two_parameters_on_one_memory_are_one_weight():
+    def make():
+        model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
+        model[1].weight = nn.Parameter(model[0].weight)
+        return model
+
+    found = explained(make, (1, 4))
+    assert found["numel", "parameters"] == found["fvcore", "parameters"] == {"tied": 16}
+
+
+def test_complex_products_are_counted_as_real_ones_by_others():
+    # 1*4*9 weights x 64 positions = 2304 complex MACs: 4 of each are 9216, 3 are 6912
+    def make():
+        return Of(
+            lambda self, x: self.conv(x.to(torch.complex64)).abs(),
+            conv=nn.Conv2d(1, 4, 3, padding=1, bias=False, dtype=torch.complex64),
+        )
+
+    found = explained(make, (1, 1, 8, 8))
+    assert found["fvcore", "MACs"] == found["flop counter", "MACs"] == {"complex": 6912 - 9216}
+    assert found["torchinfo", "MACs"] == {"complex": 2304 - 9216}
+
+
+def test_constants_on_the_cpu_are_counted_on_real_tensors():
+    def make():
+        return Of(
+            lambda self, x: self.rnn((self.conv(x) + torch.ones(4, 1, 1)).flatten(2).mT)[0],
+            conv=nn.Conv2d(3, 4, 1),
+            rnn=nn.LSTM(4, 4, batch_first=True),
+        )
+
+    with torch.device("cpu"):  # constants are made where the model runs, and it runs on meta
+        found = explained(make, (1, 3, 2, 2))
+    assert set(found) <= {(c, "MACs") for c in ("torchinfo", "fvcore", "flop counter")}
+
+
+def test_what_is_not_registered_is_no_call_of_the_model():
+    class Hidden(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.ls, self.conv = [nn.ReLU()], nn.Conv2d(3, 4, 1)
+
+        def forward(self, x):
+            return self.conv(self.ls[0](x))
+
+    explained(Hidden, (1, 3, 4, 4))
+
+
+def test_a_random_path_is_run_with_the_same_seed_by_all():
+    class Chooses(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.ls = nn.ModuleList(nn.Conv2d(3, 3, 3, padding=1) for _ in range(8))
+
+        def forward(self, x):
+            for conv in self.ls:
+                if torch.rand(1, device="cpu").item() < 0.5:
+                    x = conv(x)
+            return x
+
+    model = Chooses()
+    with run.seeded():
+        trace = cnnscope.trace(model, [torch.empty(1, 3, 8, 8, device="meta")])
+    subject = subject_of(Chooses, (1, 3, 8, 8))
+    subject.trace = trace
+    assert {referee.verdict(trace, c).status for c in subject.counts()} == {"equal", "explained"}
+    field = check._field(trace, subject.build)
+    assert (field.status, field.note.partition(":")[0]) == (
+        "absent", "random numbers decide what runs",
+    )  # fmt: skip
+
+
+def test_nothing_is_begun_when_the_time_is_over():
+    subject = subject_of(lambda: nn.Conv2d(3, 4, 1), (1, 3, 4, 4))
+    assert {count.failed for count in subject.counts(lambda: "late")} == {"late"}
+    assert check._field(subject.trace, subject.build, lambda: "late").note == "late"

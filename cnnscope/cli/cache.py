@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import typer
 
 from cnnscope.errors import RequestError
-
-if TYPE_CHECKING:
-    from cnnscope.store import Store
 
 cache = typer.Typer(
     name="cache",
@@ -26,9 +21,10 @@ def info() -> None:
 
     Example: cnnscope cache info
     """
+    from cnnscope.cli import load
     from cnnscope.render import units
 
-    found = _store().info()
+    found = load.any_store().info()
     typer.echo(
         f"{found.path}\n{units.plural(found.entries, 'entry', 'entries')}, "
         f"{units.nbytes(found.nbytes)} of at most {units.nbytes(found.limit)}"
@@ -41,9 +37,10 @@ def clear() -> None:
 
     Example: cnnscope cache clear
     """
+    from cnnscope.cli import load
     from cnnscope.render import units
 
-    store = _store()
+    store = load.any_store()
     try:
         removed = store.clear()
     except OSError as error:
@@ -58,20 +55,6 @@ def path() -> None:
 
     Example: cnnscope cache path
     """
-    typer.echo(str(_store().root))
-
-
-def _store() -> Store:
-    """The user's store.
-
-    Raises:
-        RequestError: there is none.
-    """
     from cnnscope.cli import load
 
-    found = load.any_store()
-    if found is None:
-        raise RequestError(
-            "there is no store, because this user has no home folder; CNNSCOPE_CACHE_DIR names one"
-        )
-    return found
+    typer.echo(str(load.any_store().root))

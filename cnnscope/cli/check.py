@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -31,6 +32,10 @@ def check(
     num_classes: options.NumClasses = None,
     arg: options.Arg = None,
     dtype: options.Dtype = None,
+    seconds: Annotated[
+        Optional[float],
+        typer.Option("--seconds", metavar="S", help="Begin no further counter after this."),
+    ] = None,
     format_: options.FormatOption = options.Format.TABLE,
     output: options.Output = None,
 ) -> int:
@@ -38,7 +43,8 @@ def check(
 
     Example: cnnscope check resnet18
 
-    Every counter runs on the spot, on random weights where it needs some. A difference is explained
+    Every counter runs on the spot, on random weights where it needs some: large models take
+    minutes, unless --seconds ends it. A difference is explained
     if what the counter adds and leaves out, by its own rule, is the whole of it; the exit code is 1
     if one is not. The largest receptive field is measured by gradient, as by `rf --verify`.
     """
@@ -47,12 +53,14 @@ def check(
     if everything:
         given = {"MODEL": model, "--input": input_, "--batch-size": batch_size}
         given |= {"--num-classes": num_classes, "--arg": arg, "--dtype": dtype}
+        given |= {"--seconds": seconds is not None}
         options.refuse(given, "--all checks every model as it is published")
         out.check_writable(output)
         return _all(format_.value, output)
     if model is None:
         raise RequestError("check: name a model, as in: cnnscope check resnet18; or give --all")
-    options.refuse({"--no-cache": options.cache_refused()}, "every counter runs anew")
+    if seconds is not None and not 0 < seconds < inf:
+        raise RequestError(f"--seconds {seconds:g}: must be above 0")
     out.check_writable(output)
 
     from cnnscope import check as checking
@@ -62,7 +70,7 @@ def check(
 
     arguments = parse_arguments(arg or ())
     request = Request(model, tuple(input_ or ()), arguments, num_classes, batch_size, dtype)
-    report = checking.check(request)
+    report = checking.check(request, seconds=seconds, tell=out.note)
     out.write_report(report, renderer, format_.value, output)
     return 1 if checking.differs(report) else 0
 
