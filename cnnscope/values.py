@@ -17,6 +17,10 @@ Nothing of the size of the weights is ever allocated, and of feature maps only t
 A detector wants to be traced at full capacity; code that nobody knows wants the truth. With
 `constants_only` nothing is assumed about the network: only what follows from constants has a
 value, and whoever asks for another gets `UnknownValueError`.
+
+A program in a file names its operations and their arguments itself, and what runs on the CPU has
+memory. There only operations that are listed (`computes`) run on values, on few elements, and no
+more of them in all than `SPENT_LIMIT`.
 """
 
 from __future__ import annotations
@@ -39,6 +43,9 @@ LIMIT = 2**23
 # A network's answer with more elements than this is a feature map and not boxes or scores: what
 # constants do to it (a frozen batch norm, say) is not followed.
 ANSWER_LIMIT = 2**20
+# Bytes of all values that are made for a program in a file, those that have died included.
+SPENT_LIMIT = 2**28
+_PAIRS_LIMIT = 2**25  # of boxes with boxes, and of indices with what they select from
 
 _FACTORIES = frozenset(
     "arange linspace logspace zeros ones full eye scalar_tensor tril_indices triu_indices "
@@ -92,6 +99,7 @@ class KnownValues(TorchDispatchMode):
 
     Args:
         constants_only: take nothing for granted about what a network answers.
+        computes: names of the operations that may run on values, within bounds; left out, all may.
 
     Attributes:
         answered: how often each operation was answered that the meta device cannot answer.
@@ -101,9 +109,13 @@ class KnownValues(TorchDispatchMode):
     def _should_skip_dynamo(cls) -> bool:
         return False
 
-    def __init__(self, *, constants_only: bool = False) -> None:
+    def __init__(
+        self, *, constants_only: bool = False, computes: frozenset[str] | None = None
+    ) -> None:
         super().__init__()
         self.constants_only = constants_only
+        self.computes = computes
+        self.spent = 0  # bytes
         self.answered: Counter[str] = Counter()
         # Storages that were written with what is not known, by address. They are held by weak
         # references, without which the address of a dead one may be another's.
@@ -199,11 +211,41 @@ class KnownValues(TorchDispatchMode):
     ) -> Any:
         """Run an operation on the known values alone, and give a meta tensor of its shape."""
         self.answered[name] += 1
+        if not self._may_answer(name, tensors):
+            raise UnknownValueError(
+                f"{name} asks for values, which are not computed with so much from a file"
+            )
         assumed = any(self._asked(t, name).assumed for t in tensors)
         result = self._compute(func, name, args, kwargs)
         flat, spec = tree_flatten(result)
         answers = [self._as_meta(v, assumed) if isinstance(v, Tensor) else v for v in flat]
         return spec.unflatten(answers)
+
+    def _may_answer(self, name: str, tensors: list[Tensor]) -> bool:
+        """Whether an operation whose result has a size that only values tell may run."""
+        if self.computes is None:
+            return True
+        sizes = [t.numel() for t in tensors]
+        pairs = {
+            "index": max(sizes[1:], default=0) * sizes[0],
+            "nms": sizes[0] ** 2,
+            "nonzero": sizes[0] * max(tensors[0].dim(), 1),
+        }
+        return pairs.get(name, _PAIRS_LIMIT) < _PAIRS_LIMIT and self._may_compute(name, tensors)
+
+    def _may_compute(self, name: str, tensors: list[Tensor]) -> bool:
+        """Whether an operation may run on values, given all tensors that it reads and makes."""
+        if self.computes is None:
+            return True
+        if name not in self.computes or max((t.numel() for t in tensors), default=0) > ANSWER_LIMIT:
+            return False
+        return self._spend(*tensors)
+
+    def _spend(self, *tensors: Tensor) -> bool:
+        """Count the bytes of values; whether there are any left."""
+        if self.computes is not None:
+            self.spent += sum(t.numel() * t.element_size() for t in tensors)
+        return self.spent <= SPENT_LIMIT
 
     def _copied(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         """A copy on a real device; what has no value stays on meta, as a look at it will tell."""
@@ -242,11 +284,7 @@ class KnownValues(TorchDispatchMode):
         self, func: Any, name: str, args: Any, kwargs: Any, tensors: list[Tensor], result: Any
     ) -> None:
         outputs = [t for t in tree_flatten(result)[0] if isinstance(t, Tensor)]
-        if not outputs or not all(t.is_meta for t in outputs) or name in _LAYERS:
-            return
-        if torch.Tag.nondeterministic_seeded in func.tags or name.startswith("empty"):
-            return
-        if not tensors and name not in _FACTORIES and name != "lift_fresh":
+        if not self._can_follow(func, name, tensors, outputs):
             return
         if (
             name in _FACTORIES
@@ -269,8 +307,22 @@ class KnownValues(TorchDispatchMode):
             v.assumed and _uniform(v.data) and v.data.numel() > ANSWER_LIMIT for v in values
         ):
             return  # still nothing but the network's answer
-        elif _is_view(func) or max(t.numel() for t in (*tensors, *outputs)) <= LIMIT:
+        elif (
+            _is_view(func) or max(t.numel() for t in (*tensors, *outputs)) <= LIMIT
+        ) and self._may_compute(name, [*tensors, *outputs]):
             self._follow_dense(func, name, args, kwargs, outputs, assumed=assumed)
+
+    def _can_follow(
+        self, func: Any, name: str, tensors: list[Tensor], outputs: list[Tensor]
+    ) -> bool:
+        """Whether the results of an operation follow from what it was given."""
+        if not outputs or not all(t.is_meta for t in outputs) or name in _LAYERS:
+            return False
+        if torch.Tag.nondeterministic_seeded in func.tags or name.startswith("empty"):
+            return False
+        if self.computes is not None and name not in self.computes:
+            return False
+        return bool(tensors) or name in _FACTORIES or name == "lift_fresh"
 
     def _make_writable(self, base: Tensor) -> None:
         """Give a base that is one number a value of its own, before a view of it is written to.
@@ -280,7 +332,7 @@ class KnownValues(TorchDispatchMode):
         known = self._of(base)
         if not base.is_meta or not known.data.numel() or not _uniform(known.data):
             return
-        if base.numel() <= ANSWER_LIMIT:
+        if base.numel() <= ANSWER_LIMIT and self._spend(base):
             own = known.data.clone()
         else:
             own = known.data.flatten()[0].clone().expand(base.shape)

@@ -68,6 +68,8 @@ class Tape(NamedTuple):
     strays: frozenset[int]  # memory of an operation's result, reached without an operation
     targets: dict[Target, tuple[int, int]]  # tensor, and the number of steps that had run
     failure: str  # what ended the forward early, or nothing
+    # of a program from a file: the operations that may run with values; None where all may
+    computes: frozenset[str] | None = None
 
     @property
     def axes(self) -> int:
@@ -104,6 +106,7 @@ class _Recorder(TorchDispatchMode):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
+        self.computes = getattr(model, "exported_computes", None)
         self.paths = {module: path for path, module in modules_of(model)}
         self.state = {id(t) for t in (*model.parameters(), *model.buffers())}
         self.kept: list[Tensor] = []
@@ -180,6 +183,7 @@ class _Recorder(TorchDispatchMode):
             frozenset(self.strays),
             self.targets,
             failure,
+            self.computes,
         )
 
 

@@ -310,7 +310,7 @@ def _ways(
                 raise
             refused = error
     if way != "real":
-        values = KnownValues(constants_only=found.own is not None)
+        values = KnownValues(constants_only=found.own is not None, computes=_computes(found))
         try:
             with torch.device("meta"), values:
                 return made(), values, ""
@@ -319,6 +319,15 @@ def _ways(
                 raise
             refused = refused or error
     return made(), None, found.own.reason(refused) if found.own and refused else "asked"
+
+
+def _computes(found: Found) -> frozenset[str] | None:
+    """Which operations may run on values: all that a library or the user's own code names."""
+    if found.source != PROGRAM:
+        return None
+    from cnnscope.zoo.permitted import COMPUTES
+
+    return COMPUTES
 
 
 def _asks_for_data(found: Found, error: Exception) -> bool:

@@ -238,6 +238,22 @@ _TORCHVISION = (
     "deform_conv2d.default"
 )
 
+# Of those, the ones that may run on the CPU with values, where a program looks at its data (see
+# `values.py`): arithmetic per element, views, selections and small reductions. What they make is no
+# larger than what meta told, or bounded there, and their kernels check every index.
+COMPUTES = frozenset(
+    "_local_scalar_dense _to_copy _unsafe_view abs add alias all amax amin any arange argmax "
+    "argmin argsort bitwise_and bitwise_not bitwise_or bitwise_xor cat ceil clamp clamp_max "
+    "clamp_min clone copy cumsum detach detach_ div eq exp expand eye fill flip floor "
+    "floor_divide full full_like gather ge gt index index_select isfinite isnan le lift_fresh "
+    "lift_fresh_copy linspace log logical_and logical_not logical_or lt masked_fill max maximum "
+    "mean min minimum mul ne neg new_full new_ones new_zeros nms nonzero ones ones_like permute "
+    "pow reciprocal relu remainder repeat round rsqrt rsub scalar_tensor select sigmoid sign slice "
+    "sort split split_with_sizes sqrt squeeze stack sub sum t tanh topk transpose tril triu trunc "
+    "unbind unsqueeze view where zeros zeros_like __and__ __or__ __xor__ "
+    "add_ sub_ mul_ div_ fill_ copy_ zero_ clamp_ masked_fill_ index_put index_put_".split()
+)
+
 
 def _listed() -> frozenset[str]:
     found = {f"torchvision.{name}" for name in _TORCHVISION.split()}
@@ -426,7 +442,12 @@ class Limits(TorchDispatchMode):
         del types
         self.operations += 1
         _require(func, self.operations, MAX_RUN, "operations")
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, (list, tuple)) else (result,):
+            # numbers that an operation was given are made into tensors of the CPU
+            if isinstance(tensor, Tensor) and not tensor.is_meta and tensor.numel() > 1:
+                raise RequestError(f"{func} made a tensor that is not on the meta device: refused")
+        return result
 
     def run(self, operation: Any, given: Mapping[str, Any], results: int) -> Any:
         """Run a listed operation that has a name for so many results.
