@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from cnnscope.analyses import growth, layers, receptive_field
+from cnnscope import parallel
+from cnnscope.analyses import growth, layers, memory, params, receptive_field
 from cnnscope.errors import RequestError
 from cnnscope.records import EffectiveField, EffectiveReport, Field, LayerRow, Trace
 
@@ -83,6 +84,23 @@ def effective(
         total=total,
     )
     return Effective(report, tuple(maps))
+
+
+def check_memory(trace: Trace) -> None:
+    """Do not even build what cannot fit: weights, and what goes back through them.
+
+    Raises:
+        RequestError: by the trace, it is more than what is free.
+    """
+    weights = params.nbytes(trace) + params.nbytes(trace, buffers=True)
+    running = max(memory.peak(trace).nbytes, memory.product_inputs(trace))
+    needed, free = weights + running, parallel.free_memory()
+    if free is not None and needed > free:
+        sizes = [f"{n / 2**30:.1f} GiB" for n in (needed, free)]
+        raise RequestError(
+            f"--effective: {trace.source.name} needs at least {sizes[0]} by the trace, and "
+            f"{sizes[1]} are free; lower --batch-size or --input"
+        )
 
 
 def _rows(every: Sequence[LayerRow], layer: str | None) -> tuple[list[LayerRow], int]:

@@ -17,7 +17,6 @@ from cnnscope import ops
 from cnnscope.analyses import layers, params, receptive_field, shapes
 from cnnscope.analyses.cost import item_size, op_path
 from cnnscope.analyses.cost import notes as notes_of
-from cnnscope.analyses.smallest import smallest_input
 from cnnscope.reach import rules
 from cnnscope.records import (
     AxisField,
@@ -31,6 +30,7 @@ from cnnscope.records import (
     ParamRecord,
     ResolutionChange,
     Shape,
+    SmallestInput,
     Step,
     Totals,
     Trace,
@@ -718,8 +718,16 @@ def _named(view: _View, op: int) -> str:
 # -------------------------------------------------------------------------- the whole model
 
 
-def explain_model(trace: Trace, totals: Totals) -> ModelExplanation:
-    """A model in words and numbers: where its weights, its work and its resolution are."""
+def explain_model(
+    trace: Trace, totals: Totals, sizes: Sequence[SmallestInput] = ()
+) -> ModelExplanation:
+    """A model in words and numbers: where its weights, its work and its resolution are.
+
+    Args:
+        trace: of the model.
+        totals: of its report.
+        sizes: which sizes of its input work, as `cnnscope.run.examine_spec` tells.
+    """
     view = _View(trace)
     single = [i for i, row in enumerate(view.rows) if row.leaf and row.kind != "parameter"]
     bare = [i for i, row in enumerate(view.rows) if row.kind == "parameter"]
@@ -732,7 +740,8 @@ def explain_model(trace: Trace, totals: Totals) -> ModelExplanation:
         params=_dearest(view, [*single, *bare], "params", "parameters"),
         macs=_dearest(view, single, "macs", "MACs"),
         resolution=_resolution(view, [view.rows[i] for i in single]),
-        smallest=smallest_input(trace),
+        smallest=sizes[0] if sizes else None,
+        along=tuple(sizes[1:]),
         notes=notes_of(trace),
     )
 

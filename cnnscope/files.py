@@ -13,6 +13,7 @@ _KINDS = (
     (stat.S_ISCHR, "is a device, not a file"),
     (stat.S_ISBLK, "is a device, not a file"),
 )
+_PART = 2**20
 # Without blocking: opening a pipe waits for a writer, and some files of /proc for an event.
 _FLAGS = os.O_RDONLY
 for _flag in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"):
@@ -53,13 +54,15 @@ def read_regular(path: str | Path, most: int) -> bytes:
         OSError: see `open_regular`; or it is larger than `most`, or has nothing to read yet.
         ValueError: `path` holds a null byte.
     """
+    content = bytearray()
     with open_regular(path) as file:
-        content: bytes | None = file.read(most + 1)
-    if content is None:
+        while part := file.read(_PART):  # not `most` at once: that much would be allocated
+            content += part
+            if len(content) > most:
+                raise OSError(errno.EFBIG, f"is larger than {most:,} bytes", str(path))
+    if part is None:
         raise OSError(errno.EAGAIN, "has nothing to read yet", str(path))
-    if len(content) > most:
-        raise OSError(errno.EFBIG, f"is larger than {most:,} bytes", str(path))
-    return content
+    return bytes(content)
 
 
 def _check(mode: int, path: str | Path) -> None:

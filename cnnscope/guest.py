@@ -90,6 +90,26 @@ def aside() -> Iterator[None]:
                     sys.stdout, sys.stderr = streams
 
 
+@contextmanager
+def warning_once() -> Iterator[None]:
+    """Show each warning once, however often a model is built and run."""
+    seen: set[str] = set()
+    show = warnings.showwarning
+
+    def show_new(message: Any, category: Any, filename: str, lineno: int, *rest: Any) -> None:
+        text = warnings.formatwarning(message, category, filename, lineno)
+        if text not in seen:
+            seen.add(text)
+            show(message, category, filename, lineno, *rest)
+
+    warnings.showwarning = show_new  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if warnings.showwarning is show_new:
+            warnings.showwarning = show
+
+
 def _sink(stream: Any) -> Any:
     if stream is None:  # it was closed before we were started
         return io.StringIO()

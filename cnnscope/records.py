@@ -12,6 +12,7 @@ TRACE_SCHEMA = 1
 REPORT_SCHEMA = 1
 
 Shape = tuple[int, ...]
+Run = tuple[int, int]  # the first and last of consecutive numbers
 Plain = bool | int | float | str | None
 Attribute = Plain | tuple[Plain, ...]
 
@@ -636,11 +637,25 @@ class ResolutionChange(msgspec.Struct, frozen=True):
     layers: tuple[LayerRow, ...]
 
 
-class SmallestInput(msgspec.Struct, frozen=True):
-    """The smallest square input that works, told from the trace alone.
+class SizeFailure(msgspec.Struct, frozen=True):
+    """A size at which a forward raised: the layer (or operation) that refused it, and why."""
 
-    `side` is None where that cannot be told: `unclear` says why, and every side below `at_least`
-    is ruled out. `layer` and `reason` are what breaks one pixel below, or what is unclear.
+    size: int
+    layer: str
+    reason: str
+
+
+class SmallestInput(msgspec.Struct, frozen=True):
+    """Which sizes of the input work, by a forward at each of the sizes in `works` and `fails`.
+
+    `axes` are varied together (("height", "width"): squares) or alone (("samples",)), other
+    dimensions are kept. `side` is the smallest size tried that works, None where none does; every
+    size below `at_least` was tried and fails. `layer` and `reason` are what breaks at `side` - 1,
+    `above` is the first size tried above `side` that fails.
+
+    From `start` on, all sizes tried follow a rule: n works if n = `offset` (mod `step`). A step of
+    1 is every size, 0 is none; None where no rule was found. `works` and `fails` hold the first
+    and last of consecutive sizes. `unclear` says why nothing was tried.
     """
 
     side: int | None
@@ -648,6 +663,13 @@ class SmallestInput(msgspec.Struct, frozen=True):
     layer: str = ""
     reason: str = ""
     unclear: str = ""
+    axes: tuple[str, ...] = ("height", "width")
+    start: int = 1
+    step: int | None = None
+    offset: int = 0
+    above: SizeFailure | None = None
+    works: tuple[Run, ...] = ()
+    fails: tuple[Run, ...] = ()
 
 
 class ModelExplanation(msgspec.Struct, frozen=True):
@@ -665,6 +687,7 @@ class ModelExplanation(msgspec.Struct, frozen=True):
     macs: tuple[Explanation, ...]
     resolution: tuple[ResolutionChange, ...]
     smallest: SmallestInput | None
+    along: tuple[SmallestInput, ...] = ()  # single axes, where they need different sizes
     notes: tuple[str, ...] = ()
     schema_version: int = REPORT_SCHEMA
 

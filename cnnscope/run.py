@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnnscope import spec as specs
 from cnnscope import zoo
-from cnnscope.analyses import shapes
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
-from cnnscope.records import Inputs, ModuleRecord, Shape, TensorSpec, Trace
+from cnnscope.records import Inputs, SmallestInput, TensorSpec, Trace
 from cnnscope.text import said
 
 _PACKAGE = str(Path(__file__).parent)
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from cnnscope.tracer import ForwardError
+    from cnnscope.trials import Way
     from cnnscope.zoo.own import Guess
 
 
@@ -49,6 +49,22 @@ def trace_spec(
         ModelError: the model failed to build or to run on its own default input.
     """
     return _request(model, inputs, arguments, num_classes, batch_size, dtype).trace()
+
+
+def examine_spec(
+    model: str,
+    *,
+    inputs: Sequence[str] = (),
+    arguments: Mapping[str, Any] | None = None,
+    num_classes: int | None = None,
+    batch_size: int | None = None,
+    dtype: str | None = None,
+) -> Examined:
+    """Trace a named model, and try which sizes of its input it works on.
+
+    Arguments and errors are those of `trace_spec`.
+    """
+    return _request(model, inputs, arguments, num_classes, batch_size, dtype).examine()
 
 
 @contextmanager
@@ -171,15 +187,24 @@ class _Run:
     def trace(self) -> Trace:
         """Find the model, run it, and forget what was loaded for it."""
         with self.found() as found:
-            if found.own is None:
-                return self._trace(found)
-            network = _Network(
-                name=specs.printable(self.spec.text),
-                build=lambda way: zoo.build_found(found, self.arguments, way=way),
-                guesses=found.own.guesses,
-                line=found.own.line,
-            )
-            return _OwnRun(network, self.asked, self.batch_size, self.dtype).trace()
+            return self._ran(found).trace
+
+    def examine(self) -> Examined:
+        """The same, and the sizes that it works on."""
+        with self.found() as found:
+            ran = self._ran(found)
+            return Examined(ran.trace, ran.sizes())
+
+    def _ran(self, found: zoo.Found) -> _Ran:
+        if found.own is None:
+            return self._trace(found)
+        network = _Network(
+            name=specs.printable(self.spec.text),
+            build=lambda way: zoo.build_found(found, self.arguments, way=way),
+            guesses=found.own.guesses,
+            line=found.own.line,
+        )
+        return _OwnRun(network, self.asked, self.batch_size, self.dtype).run()
 
     @contextmanager
     def found(self) -> Iterator[zoo.Found]:
@@ -189,7 +214,7 @@ class _Run:
         """
         from cnnscope import guest
 
-        with guest.alone:
+        with guest.alone, guest.warning_once():
             found = zoo.find(self.spec)
             try:
                 yield found
@@ -203,25 +228,30 @@ class _Run:
             finally:
                 found.close()
 
-    def _trace(self, found: zoo.Found) -> Trace:
+    def _trace(self, found: zoo.Found) -> _Ran:
         """Run on tensors without data, and again with values if the model asks for them."""
         built = self.build(found, "meta")
         inputs = self._inputs(built.inputs)
         built.accept(inputs)
         notes = built.notes + _notes(built.values, "constructor")
+        way = _way("meta")
         try:
-            return _forward(built, inputs, notes)
+            return _Ran(_forward(built, inputs, notes), built, way, inputs)
         except CnnscopeError as error:
             if not _needs_values(error):
-                raise self._explained(error, built, inputs) from error
+                raise self._explained(error, built, way, inputs) from error
         built = self.build(found, "values")
         built.values.answered.clear()
+        way = _way("values", lambda: built.values)
         with built.values:
             try:
                 trace = _forward(built, inputs, ())
             except CnnscopeError as error:
-                raise self._explained(error, built, inputs) from error
-        return _with_notes(trace, built.notes + _notes(built.values, "forward"))
+                failed = error
+            else:
+                trace = _with_notes(trace, built.notes + _notes(built.values, "forward"))
+                return _Ran(trace, built, way, inputs)
+        raise self._explained(failed, built, way, inputs) from failed
 
     def _failure(self, found: zoo.Found, error: BaseException) -> ModelError | None:
         """What has failed, where that is not this program."""
@@ -268,10 +298,11 @@ class _Run:
     def _inputs(self, default: Inputs) -> Inputs:
         return _of_dtype(specs.fit_inputs(self.asked, default, self.batch_size), self.dtype)
 
-    # -- why it failed
-
-    def _explained(self, error: CnnscopeError, built: zoo.Built, inputs: Inputs) -> CnnscopeError:
+    def _explained(
+        self, error: CnnscopeError, built: zoo.Built, way: Way, inputs: Inputs
+    ) -> CnnscopeError:
         """The message for a forward that raised: what the layer expects, and what would work."""
+        from cnnscope import remedy
         from cnnscope.tracer import ForwardError
 
         if not isinstance(error, ForwardError):
@@ -281,24 +312,41 @@ class _Run:
             return RequestError(f"{name}: {error.cause}")
         if not self.asked and self.batch_size is None and self.dtype is None:
             return ModelError(f"{name}: {error}")
-        given = ", ".join("x".join(map(str, t.shape)) for t in inputs.tensors[:3])
-        reason = _layer_reason(error) or str(error).rstrip(".")
-        remedy = self._remedy(error, built, inputs)
-        return RequestError(f"{name} at {given}: {reason}{remedy}")
+        typed = tuple(asked.text for asked in self.asked)
+        return remedy.explained(
+            remedy.Failure(name, error, built, way, inputs, typed, (built.inputs,))
+        )
 
-    def _remedy(self, error: ForwardError, built: zoo.Built, inputs: Inputs) -> str:
-        default = built.inputs
-        shown = "x".join(map(str, default.tensors[0].shape[-3:]))
-        channels = _channels(error)
-        if (
-            channels is not None
-            and inputs.tensors[0].shape[-3:-2] != default.tensors[0].shape[-3:-2]
-        ):
-            return f"; use --input {shown}"
-        side = _smallest_side(built, inputs)
-        if side is None:
-            return f"; its default is --input {shown}"
-        return f"; the smallest square input that works is {side}x{side}"
+
+class Examined(NamedTuple):
+    """A trace, and which sizes of the input work: squares or the one axis first, single axes."""
+
+    trace: Trace
+    sizes: tuple[SmallestInput, ...]
+
+
+class _Ran(NamedTuple):
+    """A trace, and the model that it was made with, to be run again."""
+
+    trace: Trace
+    built: zoo.Built
+    way: Way
+    inputs: Inputs
+
+    def sizes(self) -> tuple[SmallestInput, ...]:
+        """Which sizes of the input work."""
+        from cnnscope import guest
+        from cnnscope.trials import sizes_of
+
+        with guest.aside(), seeded():
+            return sizes_of(self.built, self.way, self.inputs, self.trace)
+
+
+def _way(name: str, values: Callable[[], Any] = contextlib.nullcontext) -> Way:
+    """How forwards are run: on "meta", with "values", or for "real"."""
+    from cnnscope.trials import Way
+
+    return Way(real_inputs if name == "real" else make_inputs, values, on_meta=name != "real")
 
 
 class _Network(NamedTuple):
@@ -334,7 +382,7 @@ class _OwnRun:
         self.network, self.asked, self.batch_size, self.dtype = network, asked, batch_size, dtype
         self.reason = ""  # why it has to run for real
 
-    def trace(self) -> Trace:
+    def run(self) -> _Ran:
         """On tensors without data; if it asks for data, with constants known; else for real."""
         built = self.network.build("meta")
         choices = self._choices(built)
@@ -381,29 +429,34 @@ class _OwnRun:
             )
         return choices or [_Choice(Inputs(()))]
 
-    def _try_each(self, built: zoo.Built, way: str, choices: Sequence[_Choice]) -> Trace:
+    def _try_each(self, built: zoo.Built, way: str, choices: Sequence[_Choice]) -> _Ran:
         """The trace of the first choice that runs.
 
         Raises:
             ForwardError: it asks for data.
             CnnscopeError: no choice runs; of the first one, explained.
         """
-        failed: CnnscopeError | None = None
+        from cnnscope.tracer import ForwardError
+
+        failed: list[tuple[ForwardError, _Choice]] = []
         for choice in choices:
-            if failed is not None and _is_lazy(built.model):
+            if failed and _is_lazy(built.model):
                 built = self.network.build(way)  # a forward that fails may have given it shapes
             try:
-                return self._forward(built, way, choice)
-            except CnnscopeError as error:
+                trace = self._forward(built, way, choice)
+            except ForwardError as error:
                 if way != "real" and _asks_for_data(error):
                     raise
-                explained = self._explained(error, built, choice.inputs)
-                if isinstance(explained, ModelError):
-                    raise explained from error
-                failed = failed or explained
-        if failed is None:
+                failed.append((error, choice))
+            else:
+                return _Ran(trace, built, self._as_run(built, way), choice.inputs)
+        if not failed:
             raise ModelError(f"{self.network.name}: there is nothing to run it on")
-        raise failed
+        first, choice = failed[0]
+        raise self._explained(first, built, way, choice.inputs) from first
+
+    def _as_run(self, built: zoo.Built, way: str) -> Way:
+        return _way(way, lambda: following(built)) if way == "values" else _way(way)
 
     def _forward(self, built: zoo.Built, way: str, choice: _Choice) -> Trace:
         inputs, model = choice.inputs, built.model
@@ -453,48 +506,30 @@ class _OwnRun:
         cause = getattr(error, "cause", error)
         return f"{self.network.line(cause)}{said(cause, 120)}"
 
-    def _explained(self, error: CnnscopeError, built: zoo.Built, inputs: Inputs) -> CnnscopeError:
-        """Whose fault it is: the input's where its shape does not fit, else the network's."""
-        from cnnscope.tracer import ForwardError
+    def _explained(
+        self, error: ForwardError, built: zoo.Built, way: str, inputs: Inputs
+    ) -> CnnscopeError:
+        """Whose fault it is: the input's where another one runs, else the network's."""
+        from cnnscope import remedy
 
-        if not isinstance(error, ForwardError):
-            return error
-        given = ", ".join("x".join(map(str, t.shape)) for t in inputs.tensors[:3]) or "no input"
-        line = self.network.line(error.cause)
-        reason = f"{line}{_layer_reason(error) or error}"
-        of_shape = isinstance(error.cause, _OF_SHAPE) and not isinstance(
-            error.cause, RecursionError
+        known = tuple(
+            _of_dtype(guess.inputs, self.dtype) for guess in self.network.guesses(built.model)
         )
-        if not of_shape or (not self.asked and _channels(error) is not None):
-            return ModelError(f"{self.network.name} at {given}: {reason}")
-        if not self.asked:
-            return RequestError(
-                f"{self.network.name}: no --input was given, and {given} does not run: {reason}; "
-                "give --input"
-            )
-        return RequestError(
-            f"{self.network.name} at {given}: {reason}{self._remedy(error, built, inputs)}"
+        failure = remedy.Failure(
+            self.network.name,
+            error,
+            built,
+            self._as_run(built, way),
+            inputs,
+            tuple(asked.text for asked in self.asked),
+            known if self.asked else (),
+            self.network.line(error.cause),
+            guessed=not self.asked,
         )
-
-    def _remedy(self, error: ForwardError, built: zoo.Built, inputs: Inputs) -> str:
-        shape = inputs.tensors[0].shape if inputs.tensors else ()
-        channels = _channels(error)
-        if channels is not None and error.shapes[0] == shape:
-            return f"; use --input {'x'.join(map(str, (channels[0], *shape[2:])))}"
-        if channels is not None or built.real or not built.inputs.tensors or len(shape) != 4:
-            return ""
-        with self._quiet():
-            side = _smallest_side(built, inputs)
-            if side is not None:
-                return f"; the smallest square input that works is {side}x{side}"
-            for guess in self.network.guesses(built.model):
-                if _runs(built, guess.inputs):
-                    return f"; --input {'x'.join(map(str, guess.inputs.tensors[0].shape[1:]))} runs"
-        return ""
+        with self._quiet(), seeded():
+            return remedy.explained(failure)
 
 
-# What torch, and people, raise where a shape does not fit.
-_OF_SHAPE = (RuntimeError, ValueError, IndexError, AssertionError)
 _UNTOUCHED = Inputs(())  # of a module that is the caller's and must not be changed
 
 
@@ -525,8 +560,8 @@ def trace_module(model: nn.Module, inputs: Sequence[str] = ()) -> Trace:
         return zoo.Built(model, _UNTOUCHED, source, None, zoo.anything, ())
 
     network = _Network(source.name, build, guesses, lambda _: "")
-    with guest.alone:
-        return _OwnRun(network, tuple(map(specs.parse_input, inputs))).trace()
+    with guest.alone, guest.warning_once():
+        return _OwnRun(network, tuple(map(specs.parse_input, inputs))).run().trace
 
 
 def following(built: zoo.Built) -> Any:
@@ -672,29 +707,6 @@ def _asks_for_data(error: CnnscopeError) -> bool:
     return isinstance(error, ForwardError) and needs_data(error.cause, own=True)
 
 
-def _smallest_side(built: zoo.Built, inputs: Inputs) -> int | None:
-    """The smallest square input that the model runs on, above the size that failed."""
-    if len(inputs.tensors[0].shape) < 3:
-        return None
-
-    def works(side: int) -> bool:
-        tensors = tuple(TensorSpec((*t.shape[:-2], side, side), t.dtype) for t in inputs.tensors)
-        return _runs(built, Inputs(tensors, inputs.as_list))
-
-    low = min(inputs.tensors[0].shape[-2:])
-    high = max(built.inputs.tensors[0].shape[-2:])
-    if low >= high:
-        return None
-    if works(low):
-        return None  # it is not the size
-    if not works(high):
-        return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if works(middle) else (middle, high)
-    return high
-
-
 def make_inputs(inputs: Inputs, device: str = "meta") -> tuple[Any, ...]:
     """Arguments for forward: tensors without data.
 
@@ -718,17 +730,6 @@ def _forward(built: zoo.Built, inputs: Inputs, notes: tuple[str, ...]) -> Trace:
     from cnnscope.tracer import trace
 
     return trace(built.model, make_inputs(inputs), source=built.source, notes=notes)
-
-
-def _runs(built: zoo.Built, inputs: Inputs) -> bool:
-    import torch
-
-    try:
-        with torch.no_grad():
-            built.model(*make_inputs(inputs))
-    except Exception:  # noqa: BLE001  whatever it raises, it does not run
-        return False
-    return True
 
 
 def _needs_values(error: CnnscopeError) -> bool:
@@ -767,52 +768,3 @@ def _notes(values: Any, who: str) -> tuple[str, ...]:
         "network outputs taken as 0 and every score as passing, so detections are counted at the "
         "model's own limits",
     )
-
-
-# ------------------------------------------------------------------- what a layer expected
-
-
-def _record(error: ForwardError) -> ModuleRecord:
-    from cnnscope.tracer import module_record
-
-    return module_record(error.path, error.module)
-
-
-def _channels(error: ForwardError) -> tuple[int, int] | None:
-    """(expected, given) channels, where a convolution was given the wrong number."""
-    slide = shapes.of_module(_record(error))
-    expected = getattr(error.module, "in_channels", None)
-    if slide is None or expected is None or not error.shapes:
-        return None
-    shape = error.shapes[0]
-    given = shape[-slide.axes - 1] if len(shape) > slide.axes else None
-    return (expected, given) if given is not None and given != expected else None
-
-
-def _layer_reason(error: ForwardError) -> str | None:
-    """Why the layer refused, in its own terms: channels, window, features."""
-    record = _record(error)
-    where = f"{error.path} ({record.kind})"
-    channels = _channels(error)
-    if channels is not None:
-        return f"{where} takes {channels[0]} channels and was given {channels[1]}"
-    slide = shapes.of_module(record)
-    stepping = slide is not None and min(slide.geometry.stride, default=1) > 0
-    if slide is not None and stepping and error.shapes and len(error.shapes[0]) > slide.axes:
-        return _window_reason(where, slide, error.shapes[0])
-    if record.base == "Linear" and error.shapes:
-        expected, given = record.hyper.get("in_features"), error.shapes[0][-1]
-        if expected != given:
-            return f"{where} takes {expected} features and was given {given}"
-    return None
-
-
-def _window_reason(where: str, slide: shapes.Slide, shape: Shape) -> str | None:
-    """The first axis on which the window does not fit, with its formula."""
-    if slide.form not in ("convolution", "pool"):
-        return None
-    predicted = slide.predict(shape)[-slide.axes :]
-    for axis, size in enumerate(predicted):
-        if size < 1:
-            return f"the input is too small for {where}: {shapes.formula(slide, shape, axis)}"
-    return None

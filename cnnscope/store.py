@@ -26,6 +26,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from cnnscope.files import open_regular
+
 T = TypeVar("T")
 
 LIMIT = 256 * 2**20  # bytes; the least recently used entries beyond it are evicted
@@ -54,21 +56,24 @@ class Store:
         self, root: Path, warn: Callable[[str], None] = lambda _: None, limit: int = LIMIT
     ) -> None:
         self.root, self.warn, self.limit = root, warn, limit
-        # A user without a home: "~" is then a folder here, and nobody wants one of that name.
-        self.homeless = str(root).startswith("~")
+        self._given: set[Path] = set()
 
     def read(self, key: Mapping[str, Any], kind: type[T]) -> T | None:
-        """The record under a key, or None; a damaged file is reported and counts as none."""
+        """The record under a key, or None; a damaged file is reported, removed and counts as none.
+
+        Whatever decoding raises, memory that is not enough included, is damage: a file that cannot
+        be read must not cost more than the time to make its content again.
+        """
         path = self._path(key)
         try:
-            content = path.read_bytes()
-        except OSError:
+            value = _decode(_content(path), key, kind)
+        except PermissionError:  # somebody else's
             return None
-        try:
-            value = _decode(content, key, kind)
-        except (ValueError, zlib.error, msgspec.MsgspecError, RecursionError):
-            self.warn(f"a damaged file in the store is ignored, and replaced: {path}")
+        except Exception:  # noqa: BLE001  nobody knows what a file may hold
+            if os.path.lexists(path):
+                self._remove(path, "a damaged")
             return None
+        self._given.add(path)
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > _FRESH:
                 os.utime(path)
@@ -77,8 +82,6 @@ class Store:
     def write(self, key: Mapping[str, Any], value: object) -> None:
         """Keep a record; silently not, where the disk does not want it."""
         path = self._path(key)
-        if self.homeless:
-            return
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._replace(path, _encode(key, value))
@@ -100,7 +103,26 @@ class Store:
             path.unlink(missing_ok=True)
         return before
 
+    def distrust(self) -> bool:
+        """Remove what was read so far, because what uses it failed; whether there was anything.
+
+        An entry may be whole, of the right type, and nonsense.
+        """
+        given, self._given = self._given, set()
+        for path in given:
+            self._remove(path, "an unusable")
+        return bool(given)
+
     # -- files
+
+    def _remove(self, path: Path, how: str) -> None:
+        """Remove an entry, or what lies in its place; a folder that is not empty stays."""
+        self.warn(f"{how} file in the store is ignored, and replaced: {path}")
+        with contextlib.suppress(OSError):
+            if path.is_dir() and not path.is_symlink():
+                path.rmdir()
+            else:
+                path.unlink(missing_ok=True)
 
     def _path(self, key: Mapping[str, Any]) -> Path:
         """A name that a person can read, and that no name of a model leads out of the folder."""
@@ -151,6 +173,17 @@ class Store:
 # ------------------------------------------------------------------------------ what is in it
 
 
+def _content(path: Path) -> bytes:
+    """A file's content; of a file that does not begin as an entry does, no more than that."""
+    with open_regular(path) as file:
+        start = file.read(len(_MAGIC))
+        if start != _MAGIC:
+            raise ValueError("not an entry")
+        if os.fstat(file.fileno()).st_size > LIMIT:
+            raise ValueError("larger than all entries may be together")
+        return start + file.read()
+
+
 def _bytes(key: Mapping[str, Any]) -> bytes:
     return msgspec.json.encode(key, order="deterministic")
 
@@ -197,14 +230,22 @@ def _no_collection() -> Iterator[None]:
 # -------------------------------------------------------------------- what an answer depends on
 
 
-def default_root() -> Path:
-    """Where entries live: `CNNSCOPE_CACHE_DIR`, or the user's cache folder."""
-    named = os.environ.get("CNNSCOPE_CACHE_DIR")
-    if named:
-        return Path(os.path.expanduser(named))  # noqa: PTH111  Path's raises where there is no home
-    from platformdirs import user_cache_path
+def default_root() -> Path | None:
+    """Where entries live: `CNNSCOPE_CACHE_DIR`, or the user's cache folder.
 
-    return user_cache_path("cnnscope", appauthor=False)
+    None for a user without a home (as containers have): a folder called "~" would be made in the
+    working folder otherwise.
+    """
+    named = os.environ.get("CNNSCOPE_CACHE_DIR")
+    try:
+        if named:
+            return Path(named).expanduser()
+        from platformdirs import user_cache_path
+
+        found = user_cache_path("cnnscope", appauthor=False)
+    except (RuntimeError, KeyError):
+        return None
+    return None if str(found).startswith("~") else found
 
 
 @cache

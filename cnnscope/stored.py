@@ -6,13 +6,14 @@ user's own file may change between two calls, and what it imports may as well.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from cnnscope import spec as specs
-from cnnscope.records import TRACE_SCHEMA, About, Trace
+from cnnscope.records import TRACE_SCHEMA, About, SmallestInput, Trace
 from cnnscope.store import Store, code, version
 
 # Sources whose models depend on nothing but their name, arguments and installed versions, and the
@@ -38,14 +39,45 @@ class Request(msgspec.Struct, frozen=True):
         """
         from cnnscope.run import trace_spec
 
-        return trace_spec(
-            self.model,
-            inputs=self.inputs,
-            arguments=self.arguments,
-            num_classes=self.num_classes,
-            batch_size=self.batch_size,
-            dtype=self.dtype,
-        )
+        return trace_spec(self.model, **self._options())
+
+    def examine(self) -> tuple[Trace, tuple[SmallestInput, ...]]:
+        """Build and run the model, and try which sizes of its input it works on.
+
+        Raises:
+            RequestError, ModelError: see `cnnscope.run.examine_spec`.
+        """
+        from cnnscope.run import examine_spec
+
+        return examine_spec(self.model, **self._options())
+
+    def _options(self) -> dict[str, Any]:
+        """All but the model, as keyword arguments of `cnnscope.run`."""
+        return {
+            "inputs": self.inputs,
+            "arguments": self.arguments,
+            "num_classes": self.num_classes,
+            "batch_size": self.batch_size,
+            "dtype": self.dtype,
+        }
+
+
+def examined(request: Request, store: Store | None) -> tuple[Trace, tuple[SmallestInput, ...]]:
+    """The trace that was asked for, and the sizes that the model works on.
+
+    Raises:
+        RequestError, ModelError: it could not be made; nothing is kept then.
+    """
+    source = _library(specs.parse_model(request.model), store) if store is not None else ""
+    if source and store is not None:
+        name = specs.parse_model(request.model).name
+        sizes = store.read(_key(source, name, request, "sizes"), tuple[SmallestInput, ...])
+        if sizes is not None:
+            return trace(request, store), sizes
+    made, sizes = request.examine()
+    if store is not None:
+        _keep(made, request, store, sizes)
+    return made, sizes
 
 
 def trace(request: Request, store: Store | None) -> Trace:
@@ -64,10 +96,22 @@ def trace(request: Request, store: Store | None) -> Trace:
             origin = msgspec.structs.replace(found.source, spec=spec.text)
             return msgspec.structs.replace(found, source=origin)
     made = request.trace()
-    if made.source.source in LIBRARIES and made.device == "meta":
-        store.write(_key(made.source.source, made.source.name, request), made)
-        keep_names(made.source.source, store)
+    _keep(made, request, store)
     return made
+
+
+def _keep(
+    made: Trace, request: Request, store: Store, sizes: tuple[SmallestInput, ...] | None = None
+) -> None:
+    """Keep a trace of a library's model, and the sizes that it works on."""
+    source = made.source.source
+    if source in LIBRARIES and made.device == "meta":
+        store.write(_key(source, made.source.name, request), made)
+        if sizes is not None:
+            store.write(_key(source, made.source.name, request, "sizes"), sizes)
+        keep_names(source, store)
+        if not specs.parse_model(request.model).source:
+            _keep_listed(source, store)
 
 
 def names(source: str, store: Store) -> tuple[str, ...] | None:
@@ -84,24 +128,49 @@ def keep_names(source: str, store: Store) -> tuple[str, ...]:
     return known
 
 
-def complete(beginning: str, store: Store) -> list[str]:
+def listed(source: str, store: Store | None) -> tuple[str, ...]:
+    """Every name that a library offers, from the store or its files; () where neither tells.
+
+    Nothing is imported: that takes seconds.
+    """
+    from cnnscope.zoo import registered
+
+    if store is not None:
+        known = names(source, store)
+        known = store.read(_listed_key(source), tuple[str, ...]) if known is None else known
+        if known is not None:
+            return known
+    return tuple(registered.names(source))
+
+
+def _keep_listed(source: str, store: Store) -> None:
+    """Keep the names of libraries in which a bare name is looked for before this one.
+
+    Whether the name means a model of this one depends on them.
+    """
+    for earlier in itertools.takewhile(lambda one: one != source, LIBRARIES):
+        if version(LIBRARIES[earlier]) is not None and names(earlier, store) is None:
+            store.write(_listed_key(earlier), listed(earlier, store))
+
+
+def complete(beginning: str, store: Store | None) -> list[str]:
     """Names that begin so: `resn`, `torchvision:resn`. No library is imported to know them.
 
     Those of timm, which has more files than are read in no time, only if it is named.
     """
-    from cnnscope.zoo import registered
-
     source, colon, start = beginning.rpartition(":")
     found: list[str] = []
     for one, package in LIBRARIES.items():
         if source not in ("", one) or version(package) is None:
             continue
-        listed = names(one, store)
-        if listed is None and (source or one != "timm"):
-            listed = tuple(registered.names(one))
-        found += [f"{source}{colon}{name}" for name in listed or () if name.startswith(start)]
+        known: tuple[str, ...] | None
+        if source or one != "timm":
+            known = listed(one, store)
+        else:
+            known = names(one, store) if store is not None else None
+        found += [f"{source}{colon}{name}" for name in known or () if name.startswith(start)]
         if start and not source and one.startswith(start):
-            found += [f"{one}:{name}" for name in listed or ("",)]
+            found += [f"{one}:{name}" for name in known or ("",)]
     return list(dict.fromkeys(found))
 
 
@@ -132,11 +201,11 @@ def _library(spec: specs.ModelSpec, store: Store) -> str:
     for source, package in LIBRARIES.items():
         if version(package) is None:
             continue
-        known = names(source, store)
-        if known is None:
-            return ""
+        known = listed(source, store)
         if spec.name in known:
             return source
+        if not known:
+            return ""
     return ""
 
 
@@ -144,10 +213,17 @@ def _names_key(source: str) -> dict[str, Any]:
     return {"what": "names", "source": source, **_versions(source)}
 
 
-def _key(source: str, name: str, request: Request) -> dict[str, Any]:
-    """The key of a trace; what was typed may be no text that can be written, hence `ascii`."""
+def _listed_key(source: str) -> dict[str, Any]:
+    return {"what": "listed", "source": source, **_versions(source)}
+
+
+def _key(source: str, name: str, request: Request, what: str = "trace") -> dict[str, Any]:
+    """The key of a trace, or of "sizes".
+
+    What was typed may be no text that can be written, hence `ascii`.
+    """
     return {
-        "what": "trace",
+        "what": what,
         "schema": TRACE_SCHEMA,
         "source": source,
         "name": ascii(name),

@@ -25,7 +25,12 @@ more of them in all than `SPENT_LIMIT`.
 
 from __future__ import annotations
 
+import linecache
+import traceback
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -92,6 +97,25 @@ class _Constants(TorchFunctionMode):
             if device.type == "meta":
                 return func(*args, **{**kwargs, "device": "cpu"}).to(device)
         return func(*args, **kwargs)
+
+
+@contextmanager
+def same_device() -> Iterator[None]:
+    """Let `parameter.data = tensor` take a tensor from the CPU where the parameter is on meta.
+
+    `torch.Tensor([...])` is on the CPU whatever the default device is, and what is made from it is.
+    """
+    inherited: Any = torch.Tensor.data
+
+    def set_data(tensor: Tensor, value: Tensor) -> None:
+        moved = tensor.is_meta and isinstance(value, Tensor) and not value.is_meta
+        inherited.__set__(tensor, value.to("meta") if moved else value)
+
+    torch.Tensor.data = property(inherited.__get__, set_data)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del torch.Tensor.data
 
 
 class KnownValues(TorchDispatchMode):
@@ -410,7 +434,8 @@ def _is_meta_device(item: Any) -> bool:
 def needs_data(error: Exception, *, own: bool = False) -> bool:
     """Whether the meta device refused because the answer depends on data.
 
-    Code of one's own (`own`) may also have checked a device, or asserted something of values.
+    Code of one's own (`own`) may also have checked a device. An assertion about shapes, and what
+    code raises by itself, ask for no data.
     """
     text = said(error, 4000)
     signs: tuple[str, ...] = (
@@ -418,5 +443,34 @@ def needs_data(error: Exception, *, own: bool = False) -> bool:
     )  # fmt: skip
     if own:
         signs += ("device", "numpy", "unallocated storage")
-    kinds = (NotImplementedError, AssertionError) if own else NotImplementedError
-    return isinstance(error, kinds) or any(sign in text for sign in signs)
+    if any(sign in text for sign in signs):
+        return True
+    if isinstance(error, AssertionError):
+        return own and any(sign in _line(error) for sign in _DEVICE_SIGNS)
+    if not isinstance(error, NotImplementedError):
+        return False
+    return isinstance(error, UnknownValueError) or not _by_itself(error)
+
+
+_TORCH = str(Path(torch.__file__).parent)
+_DEVICE_SIGNS = ("device", "cuda", "cpu", "is_meta", "data_ptr", "storage")
+
+
+def _by_itself(error: Exception) -> bool:
+    """Whether code that is not torch's has raised an error with a statement of its own."""
+    frames = traceback.extract_tb(error.__traceback__)
+    torchs = not frames or frames[-1].filename.startswith(_TORCH)
+    missing = "is missing the required" in str(error)  # a forward
+    return missing or (not torchs and _line(error).startswith("raise"))
+
+
+def _line(error: Exception) -> str:
+    """The line (or lines) of code that an exception was raised in."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return ""
+    last = frames[-1]
+    first = last.lineno or 0
+    ends = max(last.end_lineno or first, first)
+    lines = [linecache.getline(last.filename, n).strip() for n in range(first, ends + 1)]
+    return " ".join(lines)

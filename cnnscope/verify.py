@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from math import lcm
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from math import inf, lcm, prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cnnscope.analyses import growth, layers, receptive_field
+from cnnscope import parallel
+from cnnscope.analyses import growth, layers, positions, receptive_field
 from cnnscope.errors import RequestError
 from cnnscope.records import (
     AxisCheck,
@@ -28,6 +30,13 @@ CHOSEN = 30  # layers measured where nothing else is asked
 Progress = Callable[[int, int], None]  # done, of how many
 _UNITS = 3  # neighbouring units measured, at the least
 _MOST_UNITS = 17
+_SHORT = 32  # pixels of the axes that are not measured, where the model allows it
+_LONG = 20  # seconds that are announced
+_FORWARD, _BACK = (
+    3,
+    0.5,
+)  # the pace of replaying, and of going back to it: half the way, as layers are
+_COPIES = 3  # of what is alive at once: made anew, kept for gradients, gradients
 
 
 class _Task(NamedTuple):
@@ -56,7 +65,9 @@ def verify(
     layer: str | None = None,
     *,
     every: bool = False,
+    seconds: float | None = None,
     progress: Progress = lambda *_: None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> VerifyReport:
     """Measure receptive fields by the gradient of a linear stand-in, beside those computed.
 
@@ -66,7 +77,9 @@ def verify(
         layer: dotted path of the only layer; left out, the last layer of every different field,
             at most `CHOSEN` of them.
         every: each layer that has a field.
+        seconds: after which nothing more is measured.
         progress: told what is done.
+        tell: told beforehand what is coming, where that takes long.
 
     Raises:
         RequestError: there is no such layer, or it sees nothing of the input.
@@ -79,19 +92,20 @@ def verify(
         source=trace.source,
         inputs=trace.input_specs,
         device=trace.device,
-        layers=_measured(trace, model, chosen.rows, fields, progress),
+        layers=_measured(trace, model, chosen.rows, fields, progress, _Limits(seconds, tell)),
         total=chosen.total,
         fields=chosen.fields,
         notes=notes,
     )
 
 
-def verify_largest(trace: Trace, model: Any) -> LayerCheck:
+def verify_largest(trace: Trace, model: Any, seconds: float | None = None) -> LayerCheck:
     """Measure the layer of `growth.largest_regular`: what the network sees at most of any image.
 
     Args:
         trace: of the model.
         model: the module, on the meta device.
+        seconds: after which it is given up.
 
     Raises:
         RequestError: no layer has such a field.
@@ -100,7 +114,7 @@ def verify_largest(trace: Trace, model: Any) -> LayerCheck:
     row = growth.largest_regular(layers.rows(trace, fields))
     if row is None:
         raise RequestError("no layer has a receptive field that is alike for images of any size")
-    (check,) = _measured(trace, model, [row], fields, lambda *_: None)
+    (check,) = _measured(trace, model, [row], fields, lambda *_: None, _Limits(seconds))
     return check
 
 
@@ -110,6 +124,7 @@ def _measured(
     rows: Sequence[LayerRow],
     fields: Sequence[Field | None],
     progress: Progress,
+    limits: _Limits,
 ) -> tuple[LayerCheck, ...]:
     """Each row's field, computed and measured."""
     targets = _targets(trace)
@@ -121,7 +136,7 @@ def _measured(
         else:
             target = _target(row, targets)
             tasks.append(_Task(row, field, target))
-    measured = _Session(trace, model, progress).run(tasks) if tasks else []
+    measured = _Session(trace, model, progress, limits).run(tasks) if tasks else []
     found = {(c.path, c.call): c for c in (*refused, *measured)}
     return tuple(found[row.path, row.call] for row in rows)
 
@@ -186,6 +201,44 @@ def _targets(trace: Trace) -> dict[int, probe.Target]:
 _Result = list[list[tuple[int, int]]] | str  # as `probe.measure` gives it
 
 
+class _Limits:
+    """How long measuring may take, and how much memory; what is coming is told beforehand."""
+
+    def __init__(
+        self, seconds: float | None = None, tell: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self.seconds, self.tell = seconds, tell
+        self.deadline = inf if seconds is None else time.monotonic() + seconds
+        self.late = f"not within {seconds:g} s" if seconds is not None else ""
+
+    @property
+    def over(self) -> bool:
+        """Whether there is no time left."""
+        return time.monotonic() > self.deadline
+
+    def announce(self, tasks: int, elements: float) -> None:
+        """Say what it will take, where that is long."""
+        expected = elements * _pace()
+        if expected > _LONG and (self.seconds is None or expected > self.seconds):
+            duration = f"{expected:.0f} s" if expected < 100 else f"{expected / 60:.0f} min"
+            stops = (
+                f"stops after {self.seconds:g} s" if self.seconds else "--seconds N stops earlier"
+            )
+            self.tell(f"measuring {tasks} fields takes about {duration}; {stops}")
+
+
+def _pace() -> float:
+    """Seconds that this machine needs for an element of a tensor, read, changed and written."""
+    import torch
+
+    block = torch.zeros(1 << 18, dtype=torch.float64)
+    block + block  # the first is slow
+    began = time.perf_counter()
+    for _ in range(8):
+        block + block
+    return (time.perf_counter() - began) / 8 / block.numel()
+
+
 class _Canvas(NamedTuple):
     """A recorded forward, and which dimensions of its tensors grow with each axis."""
 
@@ -198,11 +251,12 @@ class _Canvas(NamedTuple):
 class _Session:
     """Canvases for one model, and what was measured on them."""
 
-    def __init__(self, trace: Trace, model: Any, progress: Progress) -> None:
+    def __init__(self, trace: Trace, model: Any, progress: Progress, limits: _Limits) -> None:
         self.model, self.progress, self.as_list = model, progress, trace.as_list
+        self.limits = limits
         self.inputs = _given(trace)
         self.size = next(
-            (tuple(one.shape[d] for d in one.axes) for one in self.inputs if one.axes), ()
+            (tuple(one.shape[d] for d in one.axes) for one in self.inputs if one.watched), ()
         )
         self.count = len(self.size)
         self.checks: dict[probe.Target, list[AxisCheck]] = {}
@@ -212,15 +266,50 @@ class _Session:
         self.given: probe.Tape | None = None
 
     def run(self, tasks: Sequence[_Task]) -> list[LayerCheck]:
+        """Small canvases first, every axis of one before the next: the time may not suffice."""
         self.total = len(tasks) * self.count
+        self._announce(tasks)
         self.progress(0, self.total)
+        left: list[list[_Task]] = [[] for _ in range(self.count)]
+        for group in _groups(tasks, range(self.count)):
+            for axis in range(self.count):
+                regular = [t for t in group if _regular(t.field, axis)]
+                left[axis] += [t for t in group if not _regular(t.field, axis)]
+                left[axis] += self._interior(regular, axis)
         for axis in range(self.count):
-            regular = [t for t in tasks if _regular(t.field, axis)]
-            left = self._interior(regular, axis)
-            other = [t for t in tasks if not _regular(t.field, axis)]
-            self._at_input([*left, *other], axis)
+            self._at_input(left[axis], axis)
         self._whole([t for t in tasks if any(a.size is None for a in t.axes)])
         return [self._check(task) for task in tasks]
+
+    def _announce(self, tasks: Sequence[_Task]) -> None:
+        from cnnscope import probe
+
+        elements = probe.size(self._tape()).elements / prod(self.size)  # for each pixel
+        work = 0.0
+        for group in _groups(tasks, range(self.count)):
+            for axis in range(self.count):
+                regular = [t for t in group if _regular(t.field, axis)]
+                if regular:
+                    length = max(_needed(t, axis) for t in regular)
+                    others = (min(n, _SHORT) for a, n in enumerate(self.size) if a != axis)
+                    work += length * prod(others) * (1 + _BACK * _UNITS * len(regular))
+        self.limits.announce(len(tasks), work * elements * _FORWARD)
+
+    def _give_up(self, tasks: Sequence[_Task], reason: str) -> None:
+        for task in tasks:
+            self.reasons.setdefault(task.target, reason)
+
+    def _measure(
+        self, canvas: _Canvas, roots: Sequence[probe.Root], grows: probe.Growth | None
+    ) -> dict[probe.Target, _Result]:
+        """Measure as far as time and memory suffice; the reason is given where they do not."""
+        from cnnscope import probe
+
+        short = _short_of_memory(canvas.tape, canvas.size)
+        if short or self.limits.over:
+            return {root.target: short or self.limits.late for root in roots}
+        found = probe.measure(canvas.tape, roots, grows, self._advance, self.limits.deadline)
+        return {t: self.limits.late if r == probe.LATE else r for t, r in found.items()}
 
     def _check(self, task: _Task) -> LayerCheck:
         checks = sorted(self.checks.get(task.target, ()), key=lambda c: (c.axis, c.how == "whole"))
@@ -235,13 +324,12 @@ class _Session:
 
     def _interior(self, tasks: Sequence[_Task], axis: int) -> list[_Task]:
         """Measure on canvases that suffice; the tasks that could not be are returned."""
-        queue = sorted(tasks, key=lambda t: _needed(t, axis))
         left: list[_Task] = []
-        while queue:
-            least = _needed(queue[0], axis)
-            group = [t for t in queue if _needed(t, axis) <= 1.5 * least]
-            queue = queue[len(group) :]
-            canvas = self._larger(axis, _needed(group[-1], axis), group)
+        for group in _groups(tasks, (axis,)):
+            if self.limits.over:
+                self._give_up(group, self.limits.late)
+                continue
+            canvas = self._larger(axis, max(_needed(t, axis) for t in group), group)
             if canvas is None:
                 left += group
                 continue
@@ -277,7 +365,7 @@ class _Session:
     def _others(self, axis: int, step: int, length: int, *, roomy: bool) -> Iterable[Shape]:
         """Sizes for the other axes, ascending."""
         if not roomy:
-            for short in (32, 64, 128, length):
+            for short in (_SHORT, 64, 128, length):
                 yield tuple(
                     n
                     if a == axis or n <= short
@@ -318,15 +406,13 @@ class _Session:
         self, canvas: _Canvas, axis: int, tasks: Sequence[_Task], *, final: bool = False
     ) -> list[_Task]:
         """Measure units in the middle of a canvas; the tasks that differ or could not be."""
-        from cnnscope import probe
-
         grows = canvas.grows[axis]
         roots = {}
         for task in tasks:
             root = _middle(canvas, task, axis)
             if root is not None and self._alone(task, axis, root.dim or 0):
                 roots[task.target] = root
-        found = probe.measure(canvas.tape, list(roots.values()), grows, self._advance)
+        found = self._measure(canvas, list(roots.values()), grows)
         left = []
         for task in tasks:
             result = found.get(task.target)
@@ -384,7 +470,7 @@ class _Session:
                 for t in tasks
                 if turn < len(dims[t.target])
             ]
-            measured = probe.measure(canvas.tape, roots, canvas.grows[axis], self._advance)
+            measured = self._measure(canvas, roots, canvas.grows[axis])
             for root in roots:
                 found.setdefault(root.target, []).append((root, measured[root.target]))
         return found
@@ -427,15 +513,13 @@ class _Session:
 
     def _whole(self, tasks: Sequence[_Task]) -> None:
         """Compare how much of the input a function of the whole image sees."""
-        from cnnscope import probe
-
         tasks = [t for t in tasks if t.target not in self.reasons]
         if not tasks:
             return
         self.total += len(tasks)
         canvas = self._given()
         roots = [_anywhere(canvas, task) for task in tasks]
-        found = probe.measure(canvas.tape, roots, None, self._advance)
+        found = self._measure(canvas, roots, None)
         for task, root in zip(tasks, roots, strict=True):
             result = found[task.target]
             if isinstance(result, str):
@@ -447,22 +531,56 @@ class _Session:
 
 
 def _given(trace: Trace) -> list[probe.Given]:
-    """The inputs as the probe is given them: those of the image's size have its axes."""
+    """The inputs as the probe is given them.
+
+    Fields are about the positions of one of them; others of its size grow as it does.
+    """
     from cnnscope.probe import Given
 
-    count = receptive_field.spatial_axes(trace)
-    specs = trace.input_specs
-    size = next((one.shape[-count:] for one in specs if len(one.shape) >= count > 0), ())
+    specs, found = trace.input_specs, positions.positions(trace)
+    if found is None:
+        return [Given(one.shape, (), one.dtype) for one in specs]
+    size = found.size(specs[found.input].shape)
 
-    def axes(shape: Shape) -> tuple[int, ...]:
-        return tuple(range(len(shape) - count, len(shape))) if shape[-count:] == size else ()
+    def axes(number: int, shape: Shape) -> tuple[int, ...]:
+        rank = len(shape)
+        alike = (found.dims, tuple(range(rank - len(size), rank)))
+        fitting = (d for d in alike if max(d) < rank and tuple(shape[i] for i in d) == size)
+        return found.dims if number == found.input else next(fitting, ())
 
-    return [Given(one.shape, axes(one.shape), one.dtype) for one in specs]
+    return [
+        Given(one.shape, axes(n, one.shape), one.dtype, watched=n == found.input)
+        for n, one in enumerate(specs)
+    ]
 
 
 def _regular(field: Field, axis: int) -> bool:
     units = field.maps[axis]
     return units is not None and bool(units.first)
+
+
+def _groups(tasks: Sequence[_Task], axes: Iterable[int]) -> Iterator[list[_Task]]:
+    """Tasks that share a canvas, small ones first."""
+
+    def needed(task: _Task) -> int:
+        return max((_needed(task, a) for a in axes if _regular(task.field, a)), default=0)
+
+    queue = sorted(tasks, key=needed)
+    while queue:
+        group = [t for t in queue if needed(t) <= 1.5 * needed(queue[0])]
+        queue = queue[len(group) :]
+        yield group
+
+
+def _short_of_memory(tape: probe.Tape, size: Shape) -> str:
+    """What a canvas needs beyond what is free, or nothing."""
+    from cnnscope import probe
+
+    needed, free = _COPIES * 8 * probe.size(tape).peak, parallel.free_memory()
+    if free is None or needed <= free:
+        return ""
+    gib = [f"{n / 2**30:.1f} GiB" for n in (needed, free)]
+    return f"a canvas of {'x'.join(map(str, size))} px needs about {gib[0]}, and {gib[1]} are free"
 
 
 def _units(units: UnitMap) -> int:

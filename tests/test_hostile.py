@@ -214,7 +214,7 @@ def test_a_name_of_a_megabyte_is_one_message_or_one_row():
 
 def test_exceptions_and_prints_with_escape_sequences_are_written_out(write):
     raising = write(forward(f"raise ValueError({ESCAPES!r} + 'x' * {MEGABYTE})"), "raising.py")
-    assert "\\x1b[31mred" in refused("summary", raising, "-i", "3x8x8")
+    assert "\\x1b[31mred" in refused("summary", raising, "-i", "3x8x8", code=3)
     building = write(forward("pass", f"raise KeyError({ESCAPES!r})"), "building.py")
     assert "\\x1b[31mred" in refused("summary", building, "-i", "3x8x8", code=3)
     printing = write(forward(f"print({ESCAPES!r}, 'größe')\nreturn self.conv(x)"), "printing.py")
@@ -309,7 +309,7 @@ FORWARDS = {
     "draws": ("return self.conv(x + torch.rand_like(x)) * random.random()", 0, "conv"),
     "needs training": (
         "if not self.training:\n    raise RuntimeError('train me')\nreturn self.conv(x)",
-        2,
+        3,
         "train me",
     ),
     "yields": ("yield self.conv(x)", 0, "returned a generator: nothing ran"),

@@ -4,6 +4,7 @@ import json
 import pickle
 import sys
 import textwrap
+import warnings
 
 import pytest
 import torch
@@ -299,7 +300,9 @@ def test_the_smallest_image_that_runs_is_guessed_where_the_first_does_not(write)
     layers = ("c = nn.Conv2d(1, 2, 5)", "f = nn.Linear(1152, 10)")
     path = write(module("return self.f(self.c(x).flatten(1))", *layers))
     assert report_of(path)["inputs"][0]["shape"] == [1, 1, 28, 28]
-    assert error_of(path, "-i", "30").endswith("and was given 1352; --input 1x28x28 runs")
+    assert error_of(path, "-i", "30").endswith(
+        "and was given 1352; in_features must be 1352 for this input, or use --input 1x28x28"
+    )
 
 
 @pytest.mark.parametrize(
@@ -541,3 +544,126 @@ def test_a_compiled_module_is_the_one_it_was_made_from():
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))
     report = cnnscope.summary(torch.compile(model), "3x8x8")
     assert [row.path for row in report.layers] == ["", "0"]
+
+
+# ------------------------------------------------------------------------- whose fault it is
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        "RuntimeError('no')",
+        "AttributeError('no')",
+        "ValueError('no')",
+        "AssertionError('no')",
+        "KeyError('no')",
+        "NotImplementedError('no')",
+        "type('Own', (Exception,), {})('no')",
+    ],
+)
+@pytest.mark.parametrize("given", [("-i", "3x8x8"), ()])
+def test_whatever_a_forward_raises_at_every_input_is_the_models_failure(write, raised, given):
+    path = write(module(f"raise {raised}", CONV))
+    message = error_of(path, *given, code=3)
+    assert "no" in message
+    assert "real" not in message
+
+
+def test_a_forward_that_is_missing_does_not_look_at_data(write):
+    path = write("from torch import nn\nclass M(nn.Module):\n    pass\n")
+    assert "missing the required" in error_of(path, "-i", "3x8x8", code=3)
+
+
+# of 3x8x8: 8*6*6 = 288 features, of 3x4x4 8*2*2 = 32
+def test_the_input_is_to_blame_where_another_one_runs(write):
+    path = write(
+        module(
+            "return self.f(self.c(x).flatten(1))", "c = nn.Conv2d(3, 8, 3)", "f = nn.Linear(32, 9)"
+        )
+    )
+    assert error_of(path, "-i", "3x8x8").endswith(
+        "f (Linear) takes 32 features and was given 288; in_features must be 288 for this input, "
+        "or use --input 3x4x4"
+    )
+    refuses = module("assert x.shape[-1] >= 20, 'too small'; return self.c(x)", CONV)
+    message = error_of(write(refuses), "-i", "3x8x8")
+    assert message.endswith("too small; the smallest square input that works is 20x20")
+
+
+def test_a_network_that_never_fits_has_failed_and_one_that_may_fit_has_not(write):
+    never = module("return torch.cat([x, x[..., 1:]], 1)", CONV)
+    assert "Sizes of tensors must match" in error_of(write(never), "-i", "3x8x8", code=3)
+    # 4 * 998 * 698 features: no square has as many, but they follow the size
+    large = module("return self.f(self.c(x).flatten(1))", CONV, "f = nn.Linear(2_786_416, 2)")
+    assert error_of(write(large), "-i", "3x8x8").endswith("must be 144 for this input")
+
+
+def test_an_assertion_about_shapes_builds_no_weights(write):
+    path = write(
+        module(
+            "assert x.shape[-1] % 8 == 1; return self.c(x)", CONV, "big = nn.Linear(10**6, 10**6)"
+        )
+    )  # 4 TB, which no machine has
+    assert "sides must be 8k + 1" in error_of(path, "-i", "3x64x64")
+    assert report_of(path, "-i", "3x65x65")["device"] == "meta"
+
+
+@pytest.mark.parametrize(
+    ("code", "shape", "note"),
+    [
+        # of an offer that is height, width, channels
+        (module("return self.c(x)", CONV, "input_size = (40, 48, 3)"), [1, 3, 40, 48], "turned"),
+        # an offer that does not run is passed over
+        (module("return self.c(x)", CONV, "input_size = (7, 40, 48)"), [1, 3, 224, 224], "guess"),
+        # 3*2*2 = 12 channels come from a picture of three
+        (
+            module("return self.c(F.pixel_unshuffle(x, 2))", "c = nn.Conv2d(12, 4, 3)"),
+            [1, 3, 224, 224],
+            "images have 3",
+        ),
+        # 28 and 32 both leave one place after three strides and a pool of 4
+        (
+            module(
+                "return self.f(F.avg_pool2d(self.c(x), 24).flatten(1))",
+                CONV,
+                "f = nn.Linear(4, 2)",
+            ),
+            [1, 3, 32, 32],
+            "guess",
+        ),
+        (
+            module(
+                "return self.f(F.avg_pool2d(self.c(x), 24).flatten(1))",
+                "c = nn.Conv2d(1, 4, 3)",
+                "f = nn.Linear(4, 2)",
+            ),
+            [1, 1, 28, 28],
+            "guess",
+        ),
+    ],
+)
+def test_a_guess_goes_on_until_one_runs(write, code, shape, note):
+    report = report_of(write(code))
+    assert report["inputs"][0]["shape"] == shape
+    assert note in report["notes"][0]
+
+
+def test_data_of_a_parameter_may_come_from_the_cpu(write):
+    layers = (
+        "c = nn.Conv2d(3, 3, 1)",
+        "c.weight.data = torch.eye(3).view(3, 3, 1, 1)",
+        "c.bias.data = -255 * torch.Tensor([0.4, 0.4, 0.4]) / torch.Tensor([1.0, 1.0, 1.0])",
+    )
+    report = report_of(write(module("return self.c(x)", *layers)), "-i", "3x48x48")
+    # 3*3 + 3 parameters; 3 * 3 * 48 * 48 multiplications
+    assert (report["device"], report["totals"]["params"]) == ("meta", 12)
+    assert report["totals"]["macs"] == 20736
+    assert "data" not in vars(torch.Tensor)
+
+
+def test_a_warning_is_shown_once_however_often_it_runs(write):
+    code = "import warnings; warnings.warn('think again'); return self.c(x) * float(x.sum())"
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        assert report_of(write(module(code, CONV)), "-i", "3x8x8")["device"] == "cpu"
+    assert [str(w.message) for w in shown if "again" in str(w.message)] == ["think again"]

@@ -1,10 +1,12 @@
 """The store: right answers or none, whatever happens to its files and its processes."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import msgspec
@@ -12,6 +14,7 @@ import pytest
 from conftest import run_cli
 
 from cnnscope import cli, stored
+from cnnscope import store as store_file
 from cnnscope.records import CallRecord, ModuleRecord, Source, Trace
 from cnnscope.store import Store, default_root, version
 
@@ -108,7 +111,85 @@ def test_content_that_swells_is_not_decompressed(store, monkeypatch):
     assert store.read(KEY, Note) is None
 
 
+def _sparse(path, start=b""):
+    with path.open("wb") as file:
+        file.write(start)
+        file.truncate(2**40)
+
+
+IN_ITS_PLACE = {
+    "pipe": os.mkfifo,
+    "device": lambda path: path.symlink_to("/dev/zero"),
+    "folder": lambda path: path.mkdir(),
+    "loop": lambda path: path.symlink_to(path.name),
+    "sparse": _sparse,
+    "sparse entry": lambda path: _sparse(path, b"cnnscope\x01"),
+}
+
+
+@pytest.mark.parametrize("what", IN_ITS_PLACE)
+def test_what_lies_in_an_entrys_place_is_removed(store, what):
+    """A pipe would be waited for at every run, a device read for ever."""
+    store.write(KEY, Note("a"))
+    path = only_file(store)
+    path.unlink()
+    IN_ITS_PLACE[what](path)
+    assert store.read(KEY, Note) is None
+    assert len(store.warnings) == 1
+    assert list(store.root.iterdir()) == []
+    store.write(KEY, Note("b"))
+    assert store.read(KEY, Note) == Note("b")
+
+
+def test_a_folder_with_something_in_it_is_left_alone(store):
+    store.write(KEY, Note("a"))
+    path = only_file(store)
+    path.unlink()
+    path.mkdir()
+    (path / "thesis.txt").touch()
+    assert store.read(KEY, Note) is None
+    store.write(KEY, Note("b"))
+    assert (path / "thesis.txt").exists()
+
+
+@pytest.mark.parametrize("error", [MemoryError, RecursionError, AttributeError, OverflowError])
+def test_whatever_decoding_raises_is_damage(store, monkeypatch, error):
+    store.write(KEY, Note("a"))
+
+    def fails(*_):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cnnscope.store._decode", fails)
+        assert store.read(KEY, Note) is None
+    assert list(store.root.iterdir()) == []
+
+
 # ------------------------------------------------------------------------- disk and limits
+
+
+def test_a_store_that_is_a_loop_of_links_costs_only_the_speed(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    warnings = []
+    store = Store(tmp_path / "loop", warnings.append)
+    store.write(KEY, Note("a"))
+    assert store.read(KEY, Note) is None
+    assert (store.info().entries, warnings) == (0, [])
+
+
+@pytest.mark.parametrize("limit", [0, 100])
+def test_a_file_that_may_not_grow_costs_only_the_speed(store, limit):
+    """As on a full disk, or with a quota; SIGXFSZ is ignored by Python."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        store.write(KEY, Note(os.urandom(4000).hex()))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert store.read(KEY, Note) is None
+    assert list(store.root.iterdir()) == []
 
 
 @pytest.mark.parametrize("place", ["/proc/nothing", "/dev/null/store"])
@@ -184,6 +265,27 @@ def test_folder_comes_from_the_environment(monkeypatch, tmp_path):
     assert default_root() == tmp_path / "here"
     monkeypatch.delenv("CNNSCOPE_CACHE_DIR")
     assert default_root().name == "cnnscope"
+
+
+@pytest.mark.parametrize("named", [None, "~nobody_of_this_name/store"])
+def test_a_user_without_a_home_has_no_store(monkeypatch, named):
+    import pwd
+
+    def unknown(*_):
+        raise KeyError
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("CNNSCOPE_CACHE_DIR")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    if named:
+        monkeypatch.setenv("CNNSCOPE_CACHE_DIR", named)
+    assert default_root() is None
+    assert run_cli("summary", "lenet5").code == 0
+    for command in ("info", "path", "clear"):
+        result = run_cli("cache", command)
+        assert (result.code, result.out) == (2, "")
+        assert "no home folder; CNNSCOPE_CACHE_DIR names one" in result.err
 
 
 def test_version_is_that_of_the_metadata():
@@ -280,6 +382,45 @@ def test_without_a_store_nothing_is_kept(made):
     assert len(made) == 2
 
 
+@pytest.fixture
+def libraries(monkeypatch, made):
+    """What each library offers, as it says and as its files tell."""
+    found = {"torchvision": ["a", "both"], "classic": ["b", "both"], "timm": ["c"]}
+    monkeypatch.setattr("cnnscope.zoo.registered.names", lambda source: found[source])
+    monkeypatch.setattr(stored, "ask_names", lambda source: tuple(found[source]))
+    return found
+
+
+@pytest.mark.parametrize("name", ["torchvision:a", "classic:b", "timm:c"])
+def test_a_bare_name_is_found_though_no_library_was_asked(
+    store, made, libraries, name, monkeypatch
+):
+    def trace(request):
+        made.append(request)
+        source = Source(request.model, *name.split(":"))
+        return msgspec.structs.replace(small_trace(name), source=source)
+
+    monkeypatch.setattr(stored.Request, "trace", trace)
+    bare = name.partition(":")[2]
+    stored.trace(stored.Request(bare), store)
+    monkeypatch.setattr("cnnscope.zoo.registered.names", None)  # nor are its files read again
+    assert stored.trace(stored.Request(bare), store).source.spec == bare
+    assert len(made) == 1
+
+
+def test_a_bare_name_means_the_first_library_that_has_it(store, made, libraries):
+    stored.trace(stored.Request("torchvision:both"), store)
+    assert stored.trace(stored.Request("both"), store).source.source == "torchvision"
+    assert len(made) == 1
+
+
+def test_a_library_whose_names_cannot_be_read_leaves_it_open(store, made, libraries):
+    libraries["torchvision"] = []
+    stored.trace(stored.Request("classic:b"), store)
+    stored.trace(stored.Request("b"), store)
+    assert len(made) == 2
+
+
 def test_completion_prefers_names_that_are_stored_to_those_in_files(store, made):
     assert "resnet34" in stored.complete("res", store)
     stored.trace(stored.Request("torchvision:resnet18"), store)
@@ -324,6 +465,99 @@ def test_damage_is_told_on_stderr_once(tmp_path, monkeypatch):
     assert hurt.err.startswith("cnnscope: a damaged file in the store is ignored")
     assert hurt.err.count("\n") == 1
     assert run_cli("summary", "alexnet").err == ""
+
+
+def _forged(path, change):
+    """An entry with a valid checksum and a record of the right type, whose content is nonsense."""
+    content = path.read_bytes()
+    length = int.from_bytes(content[store_file._HEADER - 4 : store_file._HEADER], "big")
+    key = content[store_file._HEADER : store_file._HEADER + length]
+    record = msgspec.msgpack.decode(zlib.decompress(content[store_file._HEADER + length :]))
+    raw = msgspec.msgpack.encode(change(record))
+    packed = zlib.compress(raw)
+    path.write_bytes(store_file._header(packed, len(raw), key) + packed)
+
+
+def _leaves(value, path=()):
+    """Paths of all that can be changed in nested lists and dicts."""
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, item in items:
+        yield (*path, key)
+        if isinstance(item, (dict, list)):
+            yield from _leaves(item, (*path, key))
+
+
+def _nonsense(chance):
+    """Change one to three values of a record to others of the same type."""
+
+    def change(record):
+        for _ in range(chance.choice([1, 1, 3])):
+            *way, last = chance.choice(list(_leaves(record)))
+            at = record
+            for key in way:
+                at = at[key]
+            old = at[last]
+            choices = {int: [0, -1, 10**4, 2**62, -old if isinstance(old, int) else 0],
+                       float: [float("nan"), -1.0], str: ["", "\x1b[31m", "aten.nope", "a\nb"],
+                       bool: [True, False]}  # fmt: skip
+            if isinstance(old, list):
+                at[last] = chance.choice([[], old[:-1], old[1:], old + old[:1], old[::-1]])
+            elif type(old) in choices:
+                at[last] = chance.choice(choices[type(old)])
+        return record
+
+    return change
+
+
+@pytest.mark.parametrize("count", [40, pytest.param(2000, marks=pytest.mark.slow)])
+def test_entries_that_are_whole_and_nonsense_are_no_internal_error(tmp_path, monkeypatch, count):
+    """They are removed, and the answer is computed afresh; where nothing fails, it may be wrong."""
+    monkeypatch.setenv("CNNSCOPE_CACHE_DIR", str(tmp_path))
+    commands = [
+        [*command.split(), *more]
+        for command in ("summary {}", "rf {}", "explain {}", "stages {}", "explain {} c3")
+        for more in ([], ["-f", "json"])
+    ]
+    commands = [[part.format("classic:lenet5") for part in command] for command in commands]
+    right = {tuple(command): run_cli(*command) for command in commands}
+    (path,) = tmp_path.glob("trace-*")
+    whole = path.read_bytes()
+    chance = random.Random(0)
+    removed = 0
+    for _ in range(count):
+        path.write_bytes(whole)
+        _forged(path, _nonsense(chance))
+        command = tuple(chance.choice(commands))
+        result = run_cli(*command)
+        assert result.code != cli.INTERNAL, (command, result.err)
+        if result.err.startswith("cnnscope: a"):
+            removed += 1
+            assert result.out == right[command].out
+    assert removed
+
+
+def test_an_entry_that_later_code_trips_over_is_made_anew(tmp_path, monkeypatch):
+    monkeypatch.setenv("CNNSCOPE_CACHE_DIR", str(tmp_path))
+    cold = run_cli("summary", "classic:lenet5")
+    (path,) = tmp_path.glob("trace-*")
+    _forged(path, lambda record: {**record, "calls": record["calls"][::-1], "tensors": []})
+    result = run_cli("summary", "classic:lenet5")
+    assert (result.code, result.out) == (0, cold.out)
+    assert result.err.startswith("cnnscope: an unusable file in the store is ignored")
+    assert run_cli("summary", "classic:lenet5") == cold
+
+
+def test_a_mistake_of_ours_is_told_after_one_more_try(tmp_path, monkeypatch):
+    monkeypatch.setenv("CNNSCOPE_CACHE_DIR", str(tmp_path))
+    run_cli("summary", "classic:lenet5")
+
+    def fails(*_, **__):
+        raise LookupError("ours")
+
+    monkeypatch.setattr("cnnscope.cli.out.write_summary", fails)
+    result = run_cli("summary", "classic:lenet5")
+    assert result.code == cli.INTERNAL
+    assert "LookupError: ours" in result.err
 
 
 def test_cache_commands(tmp_path, monkeypatch):

@@ -429,6 +429,42 @@ def test_a_wrong_context_is_caught(monkeypatch):
     assert [c.verdict for c in verdict(model, 1, 1, 40).layers] == ["equal", "differs"]
 
 
+# ------------------------------------------------------------------------- time and memory
+
+
+def test_what_there_was_no_time_for_is_said():
+    model = nn.Sequential(nn.Conv1d(1, 1, 3), nn.Conv1d(1, 1, 5)).to("meta")
+    made = trace(model, (torch.empty(1, 1, 40, device="meta"),))
+    report = verify(made, model, seconds=1e-9)
+    assert {(c.verdict, c.reason) for c in report.layers} == {
+        ("not measured", "not within 1e-09 s")
+    }
+
+
+def test_what_takes_long_is_announced_beforehand(monkeypatch):
+    monkeypatch.setattr("cnnscope.verify._pace", lambda: 1.0)  # seconds for every element
+    model = nn.Sequential(nn.Conv1d(1, 1, 3), nn.Conv1d(1, 1, 5)).to("meta")
+    made = trace(model, (torch.empty(1, 1, 40, device="meta"),))
+    said = []
+    assert verify(made, model, tell=said.append).layers[0].verdict == "equal"
+    assert len(said) == 1
+    assert said[0].startswith("measuring 2 fields takes about ")
+    assert said[0].endswith("--seconds N stops earlier")
+
+
+def test_a_canvas_that_does_not_fit_into_memory_is_not_tried(monkeypatch):
+    monkeypatch.setattr("cnnscope.parallel.free_memory", lambda: 100)
+    report = verdict(nn.Conv1d(1, 1, 3), 1, 1, 40)
+    assert [c.verdict for c in report.layers] == ["not measured"]
+    assert "needs about 0.0 GiB, and 0.0 GiB are free" in report.layers[0].reason
+
+
+def test_a_replay_s_size_is_what_is_made_and_what_is_alive_at_once():
+    # 8 pixels, a view of them, 2*6 units of a convolution, written over: 12 made, 12 at once
+    model = Lambda(lambda m, x: F.relu_(m.a(x.view(1, 1, 8))), a=nn.Conv1d(1, 2, 3)).to("meta")
+    assert probe.size(probe.record(model, [probe.image((1, 1, 8))])) == (12, 12)
+
+
 # ----------------------------------------------------------------------- the command line
 
 
@@ -483,6 +519,8 @@ def test_verify_formats(format_):
         (("--verify", "--effective"), "one at a time"),
         (("--all",), "only with --verify"),
         (("features.0", "--verify", "--all"), "not with a layer"),
+        (("--seconds", "3"), "only with --verify"),
+        (("--verify", "--seconds", "0"), "above 0"),
         (("--samples", "3"), "only with --effective"),
         (("--effective", "--samples", "0"), "at least 1"),
         (("features.0", "--verify", "--unit", "1,1"), "several units"),
@@ -551,6 +589,14 @@ def test_effective_leaves_torch_s_random_state_alone():
     before = torch.get_rng_state()
     run_cli("rf", "squeezenet1_1", "features.0", "--effective", "--samples", "1")
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_effective_asks_for_memory_beforehand(monkeypatch):
+    # 61,100,840 weights of 4 bytes are 0.23 GiB
+    monkeypatch.setattr("cnnscope.parallel.free_memory", lambda: 2**27)
+    result = run_cli("rf", "alexnet", "features.0", "--effective")
+    assert (result.code, result.out) == (2, "")
+    assert "alexnet needs at least 0.2 GiB by the trace, and 0.1 GiB are free" in result.err
 
 
 def test_effective_table_grows_layer_by_layer():

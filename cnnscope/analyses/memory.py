@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from cnnscope import ops
 from cnnscope.analyses.cost import op_path
 from cnnscope.records import Trace
 
@@ -41,6 +42,22 @@ def peak(trace: Trace) -> Peak:
         if alive > best:
             best, where = alive, index
     return Peak(best, op_path(trace, trace.ops[where]) if where >= 0 else "")
+
+
+def product_inputs(trace: Trace) -> int:
+    """Bytes of the storages, weights left out, that multiply-accumulates read.
+
+    A backward pass multiplies them with the gradients of the products, so it keeps them all.
+    """
+    weights = {trace.tensors[p.tensor].storage for p in trace.params}
+    read: set[int] = set()
+    for record in trace.ops:
+        entry = ops.lookup(record.name)
+        if entry is not None and entry.kind is ops.Kind.PRODUCT:
+            for value in record.inputs.values():
+                tensors = value if isinstance(value, tuple) else (value,)
+                read.update(trace.tensors[t].storage for t in tensors if t is not None)
+    return sum(trace.storages[s].nbytes for s in read - weights)
 
 
 def _input_storages(trace: Trace) -> set[int]:

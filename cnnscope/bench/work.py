@@ -79,18 +79,7 @@ def _trainable_bytes(trace: Trace) -> int:
 def _running_bytes(trace: Trace, *, train: bool) -> int:
     """What is alive at once while it runs, its input included."""
     peak = memory.peak(trace).nbytes
-    return max(peak, _product_inputs(trace)) if train else peak
-
-
-def _product_inputs(trace: Trace) -> int:
-    """Bytes of the storages, weights left out, that multiply-accumulates read."""
-    weights = {trace.tensors[p.tensor].storage for p in trace.params}
-    read: set[int] = set()
-    for record in trace.ops:
-        entry = ops.lookup(record.name)
-        if entry is not None and entry.kind is ops.Kind.PRODUCT:
-            read.update(trace.tensors[t].storage for t in _inputs(record))
-    return sum(trace.storages[s].nbytes for s in read - weights)
+    return max(peak, memory.product_inputs(trace)) if train else peak
 
 
 def sum_bytes(trace: Trace, records: tuple[OpRecord, ...] | list[OpRecord]) -> int:

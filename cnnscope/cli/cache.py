@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from cnnscope.errors import RequestError
+
+if TYPE_CHECKING:
+    from cnnscope.store import Store
 
 cache = typer.Typer(
     name="cache",
@@ -21,10 +26,9 @@ def info() -> None:
 
     Example: cnnscope cache info
     """
-    from cnnscope.cli import load
     from cnnscope.render import units
 
-    found = load.any_store().info()
+    found = _store().info()
     typer.echo(
         f"{found.path}\n{units.plural(found.entries, 'entry', 'entries')}, "
         f"{units.nbytes(found.nbytes)} of at most {units.nbytes(found.limit)}"
@@ -37,10 +41,9 @@ def clear() -> None:
 
     Example: cnnscope cache clear
     """
-    from cnnscope.cli import load
     from cnnscope.render import units
 
-    store = load.any_store()
+    store = _store()
     try:
         removed = store.clear()
     except OSError as error:
@@ -55,6 +58,20 @@ def path() -> None:
 
     Example: cnnscope cache path
     """
+    typer.echo(str(_store().root))
+
+
+def _store() -> Store:
+    """The user's store.
+
+    Raises:
+        RequestError: there is none.
+    """
     from cnnscope.cli import load
 
-    typer.echo(str(load.any_store().root))
+    found = load.any_store()
+    if found is None:
+        raise RequestError(
+            "there is no store, because this user has no home folder; CNNSCOPE_CACHE_DIR names one"
+        )
+    return found

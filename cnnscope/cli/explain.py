@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 import typer
 
 from cnnscope.cli import options
-from cnnscope.cli.load import load
+from cnnscope.cli.load import examined, load
 
 
 def explain(
@@ -43,8 +43,10 @@ def explain(
     from cnnscope.render import explain as render
     from cnnscope.report import report
 
-    trace = load(model, input_, batch_size, num_classes, arg, dtype)
     if layer is None:
-        out.write_report(explain_model(trace, report(trace).totals), render, format_.value, output)
+        trace, sizes = examined(model, input_, batch_size, num_classes, arg, dtype)
+        found = explain_model(trace, report(trace).totals, sizes)
+        out.write_report(found, render, format_.value, output)
     else:
+        trace = load(model, input_, batch_size, num_classes, arg, dtype)
         out.write_report(explain_layers(trace, layer), render, format_.value, output)

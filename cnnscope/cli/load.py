@@ -10,8 +10,12 @@ from cnnscope.cli import options
 from cnnscope.cli.out import note
 
 if TYPE_CHECKING:
-    from cnnscope.records import Trace
+    from cnnscope import stored
+    from cnnscope.records import SmallestInput, Trace
     from cnnscope.store import Store
+
+
+_opened: list[Store] = []
 
 
 def load(
@@ -29,11 +33,42 @@ def load(
         ModelError: the model failed.
     """
     from cnnscope import stored
+
+    return stored.trace(_request(model, input_, batch_size, num_classes, arg, dtype), store())
+
+
+def examined(
+    model: str,
+    input_: Sequence[str] | None = None,
+    batch_size: int | None = None,
+    num_classes: int | None = None,
+    arg: Sequence[str] | None = None,
+    dtype: str | None = None,
+) -> tuple[Trace, tuple[SmallestInput, ...]]:
+    """What `load` gives, and the sizes that the model works on.
+
+    Raises:
+        RequestError: an option cannot be understood or carried out.
+        ModelError: the model failed.
+    """
+    from cnnscope import stored
+
+    return stored.examined(_request(model, input_, batch_size, num_classes, arg, dtype), store())
+
+
+def _request(
+    model: str,
+    input_: Sequence[str] | None,
+    batch_size: int | None,
+    num_classes: int | None,
+    arg: Sequence[str] | None,
+    dtype: str | None,
+) -> stored.Request:
+    from cnnscope import stored
     from cnnscope.spec import parse_arguments
 
     arguments = parse_arguments(arg or ())
-    request = stored.Request(model, tuple(input_ or ()), arguments, num_classes, batch_size, dtype)
-    return stored.trace(request, store())
+    return stored.Request(model, tuple(input_ or ()), arguments, num_classes, batch_size, dtype)
 
 
 def store() -> Store | None:
@@ -41,11 +76,26 @@ def store() -> Store | None:
     return None if options.cache_refused() else any_store()
 
 
-def any_store() -> Store:
-    """The user's store, which tells of damage on stderr."""
+def any_store() -> Store | None:
+    """The user's store, which tells of damage on stderr; None for a user without a home."""
     from cnnscope.store import Store, default_root
 
-    return Store(default_root(), note)
+    root = default_root()
+    if root is None:
+        return None
+    _opened.append(Store(root, note))
+    return _opened[-1]
+
+
+def forget() -> None:
+    """Begin anew: no store has been opened."""
+    _opened.clear()
+
+
+def distrust() -> bool:
+    """Remove what was read from stores, because what uses it failed; whether anything was read."""
+    given = [one.distrust() for one in _opened]
+    return any(given)
 
 
 def module(

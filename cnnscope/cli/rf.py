@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Optional
 
@@ -28,6 +29,7 @@ class _Asked(NamedTuple):
     verify: bool
     every: bool
     effective: bool
+    seconds: float | None  # that measuring may take
     samples: int
     seed: int
     image: Path | None
@@ -55,6 +57,10 @@ def rf(
     every: Annotated[
         bool, typer.Option("--all", help="With --verify: every layer, which takes longer.")
     ] = False,
+    seconds: Annotated[
+        Optional[float],
+        typer.Option("--seconds", metavar="S", help="With --verify: measure no longer than this."),
+    ] = None,
     effective: Annotated[
         bool,
         typer.Option("--effective", help="Measure the effective field of the centre unit."),
@@ -92,7 +98,7 @@ def rf(
 
     picture = output if output is not None and output.suffix.lower() == ".png" else None
     asked = _Asked(
-        layer, _unit(unit, layer), verify, every, effective,
+        layer, _unit(unit, layer), verify, every, effective, seconds,
         _SAMPLES if samples is None else samples, 0 if seed is None else seed, image, picture,
     )  # fmt: skip
     _refuse(asked, given=samples is not None or seed is not None)
@@ -128,7 +134,10 @@ def _verify(trace: Trace, meta: _Built, asked: _Asked, format_: str, path: Path 
     from cnnscope.render import verify as rendered
 
     with progress("measuring") as update, meta as module:
-        report = verify.verify(trace, module, asked.layer, every=asked.every, progress=update)
+        report = verify.verify(
+            trace, module, asked.layer, every=asked.every, seconds=asked.seconds,
+            progress=update, tell=out.note,
+        )  # fmt: skip
     out.write_report(report, rendered, format_, path)
     return 1 if any(check.verdict == "differs" for check in report.layers) else 0
 
@@ -140,6 +149,7 @@ def _effective(trace: Trace, real: _Built, asked: _Asked, format_: str, path: Pa
     from cnnscope.render import effective as rendered
     from cnnscope.rf import unit_report
 
+    effective.check_memory(trace)
     unit = None
     if asked.layer is not None:
         unit = unit_report(trace, asked.layer, asked.unit)
@@ -171,20 +181,7 @@ def _draw(report: UnitReport, asked: _Asked, path: Path, heat: Any = None, box: 
 
 def _refuse(asked: _Asked, *, given: bool) -> None:
     """Options that would do nothing, or not together."""
-    if asked.verify and asked.effective:
-        raise RequestError("--verify and --effective: one at a time")
-    if asked.every and not asked.verify:
-        raise RequestError("--all: only with --verify")
-    if asked.every and asked.layer is not None:
-        raise RequestError("--all: not with a layer")
-    if given and not asked.effective:
-        raise RequestError("--samples and --seed: only with --effective")
-    if asked.samples < 1 or not 0 <= asked.seed < 2**63:
-        raise RequestError("--samples must be at least 1, --seed at least 0 and below 2**63")
-    if asked.verify and asked.unit is not None:
-        raise RequestError("--unit: not with --verify, which measures several units")
-    if asked.verify and (asked.picture or asked.image):
-        raise RequestError("--verify draws no picture")
+    _refuse_measuring(asked, given=given)
     if asked.image is not None and asked.picture is None:
         raise RequestError("--image: say where to draw to, as in --output out.png")
     if asked.picture is not None and asked.layer is None:
@@ -192,6 +189,28 @@ def _refuse(asked: _Asked, *, given: bool) -> None:
             f"--output {asked.picture}: a picture shows one layer; name it, as in: "
             "cnnscope rf resnet18 layer2.0 --output out.png"
         )
+
+
+def _refuse_measuring(asked: _Asked, *, given: bool) -> None:
+    verify, seconds = asked.verify, asked.seconds
+    refused = {
+        "--verify and --effective: one at a time": verify and asked.effective,
+        "--seconds: only with --verify": seconds is not None and not verify,
+        "--seconds: must be above 0": seconds is not None and not 0 < seconds < inf,
+        "--all: only with --verify": asked.every and not verify,
+        "--all: not with a layer": asked.every and asked.layer is not None,
+        "--samples and --seed: only with --effective": given and not asked.effective,
+        "--samples must be at least 1, --seed at least 0 and below 2**63": (
+            asked.samples < 1 or not 0 <= asked.seed < 2**63
+        ),
+        "--unit: not with --verify, which measures several units": (
+            verify and asked.unit is not None
+        ),
+        "--verify draws no picture": verify and bool(asked.picture or asked.image),
+    }
+    for message, wrong in refused.items():
+        if wrong:
+            raise RequestError(message)
 
 
 def _unit(text: str | None, layer: str | None) -> tuple[int, ...] | None:

@@ -44,11 +44,17 @@ def _main(arguments: list[str] | None) -> int:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run a command line; the exit code."""
-    from cnnscope.cli import signals
+    from cnnscope.cli import load, signals
 
     signals.forget()
+    load.forget()
     try:
-        code = _run(arguments)
+        try:
+            code = _run(arguments)
+        except Exception as error:
+            if signals.received() or not _unexpected(error) or not load.distrust():
+                raise
+            code = _run(arguments)  # what was read from the store is not there any more
     except KeyboardInterrupt:
         return _interrupted()
     except Exception as error:  # noqa: BLE001  a person is not shown a traceback
@@ -75,6 +81,18 @@ def _run(arguments: list[str] | None) -> int:
     return result if isinstance(result, int) else 0
 
 
+def _unexpected(error: Exception) -> bool:
+    """Whether this program should not have raised an exception, whatever was asked of it."""
+    from cnnscope.errors import CnnscopeError
+
+    known = isinstance(error, (CnnscopeError, BrokenPipeError)) or _of_parser(error)
+    return not known and not (isinstance(error, OSError) and error.filename is None)
+
+
+def _of_parser(error: Exception) -> bool:
+    return hasattr(error, "show") and hasattr(error, "exit_code")
+
+
 def _interrupted() -> int:
     from cnnscope.cli import signals
 
@@ -91,7 +109,7 @@ def _failed(error: Exception) -> int:
     if isinstance(error, BrokenPipeError):  # the reader has seen enough
         _silence(sys.stdout)
         return 141
-    if hasattr(error, "show") and hasattr(error, "exit_code"):  # of the argument parser
+    if _of_parser(error):
         return _misused(error)
     if isinstance(error, OSError) and error.filename is None:
         _silence(sys.stdout)

@@ -15,10 +15,10 @@ larger one: it is what grows. What has no stand-in (operations that look at thei
 passed: everything after it is not measurable, and names it.
 """
 
-from cnnscope.probe.replay import NOTHING, Interval, Root, Stopped, measure
-from cnnscope.probe.tape import Given, Growth, Tape, Target, cost, growing, image, record
+from cnnscope.probe.replay import LATE, NOTHING, Interval, Root, measure
+from cnnscope.probe.tape import Given, Growth, Size, Tape, Target, growing, image, record, size
 
 __all__ = [
-    "NOTHING", "Given", "Growth", "Interval", "Root", "Stopped", "Tape", "Target", "cost",
-    "growing", "image", "measure", "record",
+    "LATE", "NOTHING", "Given", "Growth", "Interval", "Root", "Size", "Tape", "Target", "growing",
+    "image", "measure", "record", "size",
 ]  # fmt: skip

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from cnnscope.probe.standins import AS_IT_IS, STAND_INS, Op, Poison, batch_norm, identity, restrided
-from cnnscope.probe.tape import Growth, Ref, Step, Tape, Target, cost, in_place, name_of, refs_of
+from cnnscope.probe.tape import Growth, Ref, Step, Tape, Target, in_place, name_of, refs_of, size
 
 Interval = tuple[int, int]  # first and last pixel; last < first for nothing
 NOTHING: Interval = (0, -1)
+LATE = "the time was over"  # why there is no result
 
 
 class Root(NamedTuple):
@@ -26,15 +29,12 @@ class Root(NamedTuple):
 MOST_FROM_FILES = 2**27  # elements of all tensors of a replay, 8 bytes each
 
 
-class Stopped(Exception):  # noqa: N818  no error: somebody's patience has ended
-    """Raised by the caller's `advance` to end a measurement early."""
-
-
 def measure(
     tape: Tape,
     roots: Sequence[Root],
     cut: Growth | None = None,
     advance: Callable[[], None] = lambda: None,
+    deadline: float = inf,
 ) -> dict[Target, list[list[Interval]] | str]:
     """What the units of each target see: for each unit one interval per axis of the input.
 
@@ -44,17 +44,18 @@ def measure(
         cut: what grows with the canvas: a sum over that is a function of the whole image and is
             left out; nothing is left out without it.
         advance: called after each target.
+        deadline: when to stop, by `time.monotonic`.
 
     Returns:
-        The intervals, or why there are none.
+        The intervals, or why there are none: `LATE` where there was no time left.
     """
-    if tape.computes is not None and cost(tape) > MOST_FROM_FILES:
+    if tape.computes is not None and size(tape).elements > MOST_FROM_FILES:
         reason = "too large to be measured in a program from a file"
         return {root.target: reason for root in roots}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the tensors are small: more threads wait for each other
     try:
-        return Replay(tape, cut).run(roots, advance)
+        return Replay(tape, cut, deadline).run(roots, advance)
     finally:
         torch.set_num_threads(threads)
 
@@ -62,15 +63,15 @@ def measure(
 class Replay:
     """The recorded forward with linear stand-ins, in float64."""
 
-    def __init__(self, tape: Tape, cut: Growth | None) -> None:
-        self.tape, self.cut = tape, cut or Growth({}, 0)
+    def __init__(self, tape: Tape, cut: Growth | None, deadline: float = inf) -> None:
+        self.tape, self.cut, self.deadline = tape, cut or Growth({}, 0), deadline
         self.at = 0  # the number of the operation that is replaced
         self.values: dict[int, Any] = {}
         self.unreal: set[int] = set()  # of these only the shape is known, and not the numbers
         self.leaves = {
             number: torch.zeros(given.shape, dtype=torch.float64, requires_grad=True)
             for number, given in tape.inputs.items()
-            if given.axes
+            if given.axes and given.watched
         }
         self.values |= {number: leaf.clone() for number, leaf in self.leaves.items()}
         self.last_use = {n: i for i, s in enumerate(tape.steps) for n in (*refs_of(s), *s.outputs)}
@@ -83,8 +84,8 @@ class Replay:
         self, roots: Sequence[Root], advance: Callable[[], None]
     ) -> dict[Target, list[list[Interval]] | str]:
         """Forward once, then back from every unit that is asked."""
-        wanted: dict[int, list[tuple[int, Root]]] = {}
         sums: dict[Target, list[Tensor] | str] = {}
+        wanted: dict[int, list[tuple[int, Root]]] = {}
         for root in roots:
             if root.target not in self.tape.targets:
                 failure = self.tape.failure or "it did not run on this canvas"
@@ -93,23 +94,45 @@ class Replay:
             tensor, after = self.tape.targets[root.target]
             wanted.setdefault(after, []).append((tensor, root))
             self.last_use[tensor] = max(self.last_use.get(tensor, 0), after)
+        self._forward(wanted, sums)
+        self.values.clear()
+        result: dict[Target, list[list[Interval]] | str] = {}
+        for root in roots:
+            result[root.target] = self._back(sums.get(root.target, LATE))
+            advance()
+        return result
+
+    @property
+    def late(self) -> bool:
+        """Whether there is no time left."""
+        return time.monotonic() > self.deadline
+
+    def _forward(
+        self,
+        wanted: Mapping[int, Sequence[tuple[int, Root]]],
+        sums: dict[Target, list[Tensor] | str],
+    ) -> None:
+        """All operations up to the last target; what is asked of each when it is made."""
         end = max(wanted, default=0)
         with torch.enable_grad():
             for done in range(end + 1):
                 for tensor, root in wanted.get(done, ()):
                     sums[root.target] = self._sums(tensor, root)
+                if self.late:
+                    return
                 if done < end:
                     self._step(done)
-        self.values.clear()
-        result: dict[Target, list[list[Interval]] | str] = {}
-        for root in roots:
-            found = sums[root.target]
-            if isinstance(found, str):
-                result[root.target] = found
-            else:
-                result[root.target] = [self._seen(total) for total in found]
-            advance()
-        return result
+
+    def _back(self, sums: list[Tensor] | str) -> list[list[Interval]] | str:
+        """What each unit sees."""
+        if isinstance(sums, str):
+            return sums
+        seen = []
+        for total in sums:
+            if self.late:
+                return LATE
+            seen.append(self._seen(total))
+        return seen
 
     def _sums(self, number: int, root: Root) -> list[Tensor] | str:
         """For each unit the sum of its channels, weighted so that they cannot cancel."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import accumulate
 from math import prod
 from typing import Any, NamedTuple
 
@@ -27,11 +28,15 @@ class Target(NamedTuple):
 
 
 class Given(NamedTuple):
-    """An input: which of its dimensions are the image's axes, in their order; none of a vector."""
+    """An input: which of its dimensions are the image's axes, in their order; none of a vector.
+
+    What is seen of it is measured if it is `watched`.
+    """
 
     shape: Shape
     axes: tuple[int, ...] = ()
     dtype: str = "float32"
+    watched: bool = True
 
 
 def image(shape: Shape, axes: int | None = None) -> Given:
@@ -74,7 +79,7 @@ class Tape(NamedTuple):
     @property
     def axes(self) -> int:
         """How many axes the image has."""
-        return max(len(given.axes) for given in self.inputs.values())
+        return max(len(given.axes) for given in self.inputs.values() if given.watched)
 
 
 def record(model: nn.Module, inputs: Sequence[Given], *, as_list: bool = False) -> Tape:
@@ -264,6 +269,28 @@ def _increases(small: Shape, large: Shape) -> dict[int, int]:
     return {d: b - a for d, (a, b) in pairs if a != b}
 
 
-def cost(tape: Tape) -> int:
-    """Elements that a replay of a recording makes: what its time and memory grow with."""
-    return sum(prod(tape.shapes[n]) for step in tape.steps for n in step.outputs)
+class Size(NamedTuple):
+    """What a replay of a recording has to do."""
+
+    elements: int  # of all tensors that operations make
+    peak: int  # of those that are needed at once
+
+
+def size(tape: Tape) -> Size:
+    """How many elements a replay of a recording makes, and how many it keeps at once."""
+    given = {tape.memory[n] for n in (*tape.inputs, *tape.known)}
+    lives: dict[int, tuple[int, int, int]] = {}  # of each memory: birth, last use, elements
+    for index, step in enumerate(tape.steps):
+        for number in step.outputs:  # the first that lies in a memory is all of it
+            born = index, index, prod(tape.shapes[number])
+            lives.setdefault(tape.memory[number], born)
+        for number in (*refs_of(step), *step.outputs):
+            if tape.memory[number] in lives:
+                born_at, _, elements = lives[tape.memory[number]]
+                lives[tape.memory[number]] = born_at, index, elements
+    changes = [0] * (len(tape.steps) + 1)
+    made = [life for memory, life in lives.items() if memory not in given]
+    for born_at, died, elements in made:
+        changes[born_at] += elements
+        changes[died + 1] -= elements
+    return Size(sum(n for _, _, n in made), max(accumulate(changes), default=0))

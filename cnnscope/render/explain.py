@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable
 
+from cnnscope import sizes
 from cnnscope.records import (
     ExplainReport,
     Explanation,
@@ -12,7 +13,6 @@ from cnnscope.records import (
     ModelExplanation,
     ResolutionChange,
     Shape,
-    SmallestInput,
     Step,
 )
 from cnnscope.render import data, facts, units
@@ -154,27 +154,9 @@ def _sentences(report: ModelExplanation) -> list[tuple[str, str]]:
         ("MACs", facts.macs(t)),
     ]
     if report.smallest is not None:
-        lines.append(("smallest", _smallest(report.smallest)))
+        lines.append(("smallest", sizes.sentence(report.smallest)))
+    lines += [("", sizes.sentence(one)) for one in report.along]
     return [*lines, *(("!", note) for note in report.notes)]
-
-
-def _smallest(found: SmallestInput) -> str:
-    """32x32; at 31x31 features.20 breaks: floor(...) = 0."""
-    if found.side is None:
-        least = (
-            f"; larger than {_square(found.at_least - 1)} in any case" if found.at_least > 1 else ""
-        )
-        return f"cannot be told from the trace: {found.unclear} ({found.layer}){least}"
-    if found.side == 1:
-        return "any input works, down to 1x1 (told from the trace)"
-    return (
-        f"{_square(found.side)}; at {_square(found.side - 1)} {found.layer} breaks: "
-        f"{found.reason} (told from the trace)"
-    )
-
-
-def _square(side: int) -> str:
-    return units.shape((side, side))
 
 
 # ----------------------------------------------------------------------------------- data
@@ -207,9 +189,10 @@ def _model_lines(report: ModelExplanation) -> Iterable[tuple[object, ...]]:
         names = " ".join(row.path for row in change.layers)
         sizes = (units.shape(change.before), units.shape(change.after) if change.after else "")
         yield "resolution", names, len(change.layers), "", "", *sizes
-    if report.smallest is not None:
-        side = report.smallest.side
-        yield "smallest input", report.smallest.layer, "", "", "", "", side or ""
+    for found in (report.smallest, *report.along):
+        if found is not None:
+            along = " and ".join(found.axes)
+            yield "smallest input", found.layer, "", "", "", along, found.side or ""
 
 
 def to_json(report: ExplainReport | ModelExplanation) -> str:

@@ -294,7 +294,7 @@ def _ways(
 
     from cnnscope import guest
     from cnnscope.modules import orthogonal_without_data
-    from cnnscope.values import KnownValues
+    from cnnscope.values import KnownValues, same_device
 
     def made() -> nn.Module:
         with _quiet(), guest.seeded(seed), guest.same_modes(), orthogonal_without_data():
@@ -303,7 +303,7 @@ def _ways(
     refused: Exception | None = None
     if way == "meta":
         try:
-            with torch.device("meta"):
+            with torch.device("meta"), same_device():
                 return made(), None, ""
         except Exception as error:
             if not _asks_for_data(found, error):
@@ -312,7 +312,7 @@ def _ways(
     if way != "real":
         values = KnownValues(constants_only=found.own is not None, computes=_computes(found))
         try:
-            with torch.device("meta"), values:
+            with torch.device("meta"), values, same_device():
                 return made(), values, ""
         except Exception as error:
             if found.own is None or not _asks_for_data(found, error):

@@ -35,8 +35,11 @@ from cnnscope.records import About, Inputs, Shape, TensorSpec
 from cnnscope.spec import ModelSpec
 from cnnscope.text import printable, said
 
-# Sides that published networks take. A guess begins with the first; the others rise.
-_IMAGE_SIDES = (224, 28, 32, 64, 96, 128, 256, 299, 384, 512)
+# Sides that published networks take. A guess begins with the first; the others rise, but that
+# MNIST's 28 comes after CIFAR's 32 where images have colours.
+_IMAGE_SIDES = (224, 28, 32, 64, 96, 128, 256, 299, 331, 384, 480, 512, 513)
+_COLOUR_SIDES = (224, 32, 28, *_IMAGE_SIDES[3:])
+_COLOURS = 3
 _SEED_SIDES = (1, 4, 7, 8, 16, 32)  # of what a decoder begins with
 _CLIP = (16, 112, 112)
 # What Lightning, timm and people call it, on the network or beside it in its file.
@@ -481,6 +484,10 @@ def _offers(place: Any) -> Iterator[Guess]:
             continue
         if tensors:
             yield Guess(Inputs(tensors), f"{name} of {where}", offered=True)
+        turned = _channels_first(value)
+        if turned:
+            why = f"{name} of {where}, turned: it is height, width, channels"
+            yield Guess(Inputs((_sized(turned),)), why, offered=True)
 
 
 def _as_specs(value: Any) -> tuple[TensorSpec, ...]:
@@ -499,6 +506,14 @@ def _is_size(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and all(type(n) is int and n > 0 for n in value)
 
 
+def _channels_first(value: Any) -> Shape:
+    """C, H, W of a size of three that looks like height, width and channels; () of any other."""
+    if not _is_size(value) or len(value) != _COLOURS:
+        return ()
+    height, width, channels = value
+    return (channels, height, width) if channels <= _COLOURS < min(height, width) else ()
+
+
 def _sized(size: Sequence[int]) -> TensorSpec:
     """A size of three is C, H, W and gets a batch of one."""
     return TensorSpec((1, *size) if len(size) == 3 else tuple(size))
@@ -513,6 +528,10 @@ def _by_first_layer(model: nn.Module) -> Iterator[Guess]:
             because = f"{path or 'it'} takes {channels} {word}"
             for sizes in _sizes(layer):
                 yield Guess(Inputs((TensorSpec((1, channels, *sizes)),)), because)
+            for other in {_COLOURS, 1} - {channels}:  # what comes before it may make channels
+                why = f"{because}, which do not fit; images have {other}"
+                for sizes in _sizes(layer):
+                    yield Guess(Inputs((TensorSpec((1, other, *sizes)),)), why)
             return
         if isinstance(layer, nn.Linear):
             if layer.in_features:
@@ -527,6 +546,7 @@ def _sizes(layer: nn.Module) -> Iterator[tuple[int, ...]]:
     if isinstance(layer, nn.ConvTranspose2d):
         yield from ((side, side) for side in _SEED_SIDES)
     elif isinstance(layer, nn.Conv2d):
-        yield from ((side, side) for side in _IMAGE_SIDES)
+        usual = _IMAGE_SIDES if layer.in_channels == 1 else _COLOUR_SIDES
+        yield from ((side, side) for side in usual)
     elif isinstance(layer, nn.Conv3d):
         yield _CLIP
