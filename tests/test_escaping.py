@@ -81,13 +81,20 @@ def test_latex_shows_text_as_it_is(text, tex):
 
 
 @pytest.mark.parametrize(
-    "text", ["=1+1", "@sum(a1)", "+cmd|' /C calc'!A0", "-2+3", "\tx", "\r=1", "\n=1", "\uff1d1"]
+    "text", ["=1+1", "@sum(a1)", "+cmd|' /C calc'!A0", "-2+3", "\n=1", "\uff1d1"]
 )
 def test_text_that_a_spreadsheet_would_compute_is_text(text):
     out = io.StringIO()
     escaping.CsvWriter(out).writerow(["a", text])
     (row,) = csv.reader(io.StringIO(out.getvalue(), newline=""))
     assert row == ["a", f"'{text}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"), [("\tx", "\\tx"), ("\r=1", "\\r=1"), ("\x1b[", "\\x1b[")]
+)
+def test_control_characters_in_csv_are_written_out(text, shown):
+    assert escaping.spreadsheet(text) == shown
 
 
 @pytest.mark.parametrize("cell", [-1, -1.5, "-1", "+2.5", "-1e-05", "-inf", "", None, "a=b", "3x3"])

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from typing import Protocol
 
-from cnnscope.text import visible
+from cnnscope.text import harmless, visible
 
 _MARKDOWN = re.compile(r"[\\|*_<>`\[\]~$]|&(?=#?\w+;)")
 _MARKDOWN_BLOCK = re.compile(r"^(\s*)(?:([#+=-])|(\d{1,9})([.)]))")  # a heading, a list, a rule
@@ -25,7 +25,7 @@ _LATEX = {
 _LATEX_ARGUMENT = re.compile(r"^(\s*)([\[*])")  # of the end of the row before
 _LATEX_PART = re.compile(r"->|.", re.DOTALL)
 # What begins a formula: OWASP, "CSV Injection"; the wide forms are taken for the narrow ones.
-_FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+_FORMULA = tuple("=+-@\n\uff1d\uff0b\uff0d\uff20")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)")
 
 
@@ -58,9 +58,11 @@ def html(text: str) -> str:
 
 def spreadsheet(cell: object) -> object:
     """A cell that no spreadsheet takes for a formula: text gets an apostrophe, numbers stay."""
-    if isinstance(cell, str) and cell.startswith(_FORMULA) and not _NUMBER.fullmatch(cell):
-        return f"'{cell}"
-    return cell
+    if not isinstance(cell, str):
+        return cell
+    shown = harmless(cell)  # a carriage return ends the row for some readers
+    formula = shown.startswith(_FORMULA) and not _NUMBER.fullmatch(shown)
+    return f"'{shown}" if formula else shown
 
 
 class _Stream(Protocol):
