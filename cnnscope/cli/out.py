@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
+import stat
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -11,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from cnnscope.errors import RequestError
 from cnnscope.text import harmless, printable
 
+_DESCRIPTOR = re.compile(r"/dev/(?P<name>std(in|out|err))|/(dev|proc/self)/fd/(?P<number>\d{1,9})")
 _LONGEST = 1000  # characters of a message
 
 if TYPE_CHECKING:
@@ -92,41 +97,105 @@ def write(text: str, path: Path | None, option: str = "--output") -> None:
     if path is None:
         _to_stdout(text)
         return
-    try:
-        path.write_text(harmless(text), encoding="utf-8", errors="backslashreplace")
-    except (OSError, ValueError) as error:
-        raise _unwritable(path, error, option) from error
+    write_bytes(harmless(text).encode("utf-8", "backslashreplace"), path, option)
 
 
 def check_writable(path: Path | None, option: str = "--output") -> None:
     """Fail before the work and not after it.
 
     Raises:
-        RequestError: the file's folder is missing, or it is a folder itself.
+        RequestError: the file's folder is missing, or it is a folder itself, or may not be written.
     """
     if path is None:
         return
     try:
         folder, parent = path.is_dir(), path.parent.is_dir()
-    except OSError as error:  # a name that is too long
+        allowed = os.access(path if path.exists() else path.parent, os.W_OK)
+    except (OSError, ValueError) as error:  # a name that is too long, or has a null byte
         raise _unwritable(path, error, option) from error
     shown = printable(str(path))
     if folder:
         raise RequestError(f"{option} {shown}: is a folder; name a file")
     if not parent:
         raise RequestError(f"{option} {shown}: there is no folder {printable(str(path.parent))}")
+    if not allowed:
+        raise _unwritable(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)), option)
 
 
-def write_bytes(content: bytes, path: Path) -> None:
-    """Write a picture to a file.
+def write_bytes(content: bytes, path: Path, option: str = "--output") -> None:
+    """Write a file, whole or not at all.
+
+    It is written beside its place and renamed into it, where that leaves everything else as it is
+    (see `_replaceable`): a disk that is full, or an interruption, costs nothing that was there.
 
     Raises:
         RequestError: the file cannot be written.
     """
     try:
-        path.write_bytes(content)
-    except (OSError, ValueError) as error:
-        raise _unwritable(path, error, "--output") from error
+        descriptor = _descriptor(path)
+        if descriptor is not None:
+            with os.fdopen(os.dup(descriptor), "wb") as file:
+                file.write(content)
+            return
+        target = path.resolve()  # what a link points to; the link stays
+        before = target.stat() if target.exists() else None
+        if before is not None and not _replaceable(target, before):
+            target.write_bytes(content)
+        else:
+            _replace(target, content, before)
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+    ) as error:  # RuntimeError: links that lead in a circle
+        raise _unwritable(path, error, option) from error
+
+
+def _descriptor(path: Path) -> int | None:
+    """The open file that /dev/stdout, /dev/fd/3 or a link to one of them means.
+
+    To open it by that name would begin at its start again, and to rename would replace it.
+    """
+    for _ in range(40):  # links, as many as Linux follows
+        found = _DESCRIPTOR.fullmatch(str(path.absolute()))
+        if found:
+            name = found["name"] or found["number"]
+            return int({"stdin": "0", "stdout": "1", "stderr": "2"}.get(name, name))
+        if not path.is_symlink():
+            return None
+        path = path.parent / path.readlink()
+    return None
+
+
+def _replaceable(path: Path, before: os.stat_result) -> bool:
+    """Whether a new file of this name would be no other than the old one with another content.
+
+    Not for devices, pipes, files with several names or of another user, or where no file can be
+    made beside it.
+    """
+    return (
+        stat.S_ISREG(before.st_mode)
+        and before.st_nlink == 1
+        and (not hasattr(os, "getuid") or before.st_uid == os.getuid())
+        and os.access(path, os.W_OK)  # else opening it says what is wrong
+        and os.access(path.parent, os.W_OK)
+    )
+
+
+def _replace(path: Path, content: bytes, before: os.stat_result | None) -> None:
+    beside = path.with_name(f".{path.name[:100]}.{os.getpid()}.part")
+    # As any new file: what the umask takes away is not known without setting it.
+    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        if before is not None:
+            beside.chmod(stat.S_IMODE(before.st_mode))
+        beside.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            beside.unlink()
+        raise
 
 
 def note(text: str) -> None:
