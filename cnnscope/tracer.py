@@ -1085,7 +1085,7 @@ def _geometry(window: Window, base: Window) -> dict[str, Any]:
     for length, step in zip(base[1], base[2], strict=True):
         size //= max(length, 1)
         if length > 1 and step != size:
-            return {**geometry, "permuted": True}
+            return {**geometry, "permuted": True, "base_stride": tuple(base[2])}
     return geometry
 
 

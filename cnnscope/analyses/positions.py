@@ -58,13 +58,13 @@ def positions(trace: Trace) -> Positions | None:
     lost = False
     for number, tensor in enumerate(trace.inputs):
         shape = trace.tensors[tensor].shape
+        if first is None and len(shape) in (_IMAGE, _VIDEO):
+            return Positions(number, tuple(range(2, len(shape))))
         found = _Search(trace, tensor).dims(first)
         if found:
             return Positions(number, found)
         if found is None:
             lost = True
-        if first is None and len(shape) in (_IMAGE, _VIDEO):
-            return Positions(number, tuple(range(2, len(shape))))
     return _by_rank(trace, first) if first is not None and lost else None
 
 
@@ -112,7 +112,9 @@ class _Search:
         """The axes that a sliding operation slides over."""
         count = _slides_over(self.trace, record)
         dims = state.layout[len(state.layout) - count :]
-        axes = {a.axis for dim in dims for a in dim}
+        axes = {a.axis for dim in dims for a in dim} - {-1}
+        if len(axes) > count:  # digits of channels among them (pixel shuffle): the outer ones
+            axes = {dim[0].axis for dim in dims if dim}
         return tuple(sorted(axes)) if axes and min(axes) >= 0 else ()
 
     def _moved(self, record: OpRecord, state: State) -> set[int]:

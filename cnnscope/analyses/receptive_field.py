@@ -141,7 +141,7 @@ def _axis_field(axis: maps.Axis, size: int) -> AxisField | None:
         return None
     first, last = axis.whole or (0, -1)
     whole = int(last - first) + 1 if first < inf else 0
-    if spans is None:
+    if spans is None or (axis.endless and whole):
         return AxisField(None, None, None, input_size=size, clipped=(whole, whole))
     extents = {int(b - a) + 1 for a, b in zip(*spans, strict=True) if a <= b} or {0}
     within = extents
@@ -178,7 +178,7 @@ def _number(step: int, period: int) -> int | float:
 
 
 def _unit_map(axis: maps.Axis) -> UnitMap | None:
-    if axis.spans is None:
+    if axis.spans is None or (axis.endless and axis.whole):
         return None
     lo, hi = axis.spans
     lines = axis.lines

@@ -17,12 +17,12 @@ Cut = tuple[int, int, int]  # start, step and number of the units of a slice
 def window_of(op: View) -> Seen:
     """A view of a storage by bare geometry, where that is a slice, or all of it in order."""
     state = op.main
-    if state is None or op.get("permuted"):
+    if state is None:
         return UNKNOWN
     offset, strides = op.get("offset", 0), op.get("stride", ())
-    if offset == 0 and _is_all(op.first, op.out, strides):
+    if offset == 0 and not op.get("permuted") and _is_all(op.first, op.out, strides):
         return layout.reshape(state, op.first, op.out)
-    cuts = _cuts(op.first, op.out, offset, strides)
+    cuts = _slices(op, op.first, op.out)
     if cuts is None:
         return UNKNOWN
     for dim, (start, step, count) in enumerate(cuts):
@@ -39,8 +39,8 @@ def write_window(op: View) -> Seen:
     Where only some channels were written a unit sees both.
     """
     inner = op.shape("value")
-    cuts = _cuts(op.shape("base"), inner, op.get("offset", 0), op.get("stride", ()))
-    if cuts is None or op.get("permuted"):
+    cuts = _slices(op, op.shape("base"), inner)
+    if cuts is None:
         return UNKNOWN
     value = op.state("value")
     for dim in _dropped(cuts, op.shape("base"), inner):
@@ -75,9 +75,11 @@ def _into(op: View, base: State | None, value: State | None, dim: int, cut: Cut)
         after = base and _cut(base, dim, start + count, 1, size - start - count)
         pieces = [(before, start), (value, count), (after, size - start - count)]
         pieces = [(s, n) for s, n in pieces if n]
-        if not any(s.layout[dim] for s in (base, value) if s is not None):
-            return _into_channels(op, base, value, dim, pieces)
-        return end_to_end(op, pieces, dim)
+        if any(s.layout[dim] for s in (base, value) if s is not None):
+            return end_to_end(op, pieces, dim)
+        if base is None and count == 1 and (axis := _single(value)) is not None:
+            return end_to_end(op, pieces, dim, axis)  # a map built unit by unit
+        return op.hull([base, value])
     if base is not None and base.layout[dim]:
         left = [() if (u - start) % step == 0 and start <= u < start + count * step else (u,)
                 for u in range(size)]  # fmt: skip
@@ -89,23 +91,12 @@ def _into(op: View, base: State | None, value: State | None, dim: int, cut: Cut)
     return op.hull([base, value])
 
 
-def _into_channels(
-    op: View,
-    base: State | None,
-    value: State | None,
-    dim: int,
-    pieces: list[tuple[State | None, int]],
-) -> Seen:
-    """A write into a dimension without positions: of channels, or of a single unit into a map."""
-    seeing = [s for s in (base, value) if s is not None]
-    single = [
-        i for i in range(len(seeing[0].axes))
-        if all(s.axes[i].units == 1 and not s.dims_of(i) for s in seeing)
-        and seeing[0].axes[i].spans != seeing[-1].axes[i].spans
-    ]  # fmt: skip
-    if single and len(seeing) > 1:
-        return UNKNOWN if len(single) > 1 else end_to_end(op, pieces, dim, single[0])
-    return op.hull([base, value])
+def _single(value: State | None) -> int | None:
+    """The one axis of which a value is a single unit, taken out of its map."""
+    if value is None:
+        return None
+    axes = [i for i, a in enumerate(value.axes) if a.units == 1 and not value.dims_of(i)]
+    return axes[0] if len(axes) == 1 else None
 
 
 def _scattered(start: int, step: int, count: int, size: int) -> maps.Reading:
@@ -125,6 +116,23 @@ def _is_all(outer: Shape, inner: Shape, strides: Sequence[int]) -> bool:
     return prod(outer) == prod(inner) and all(
         size == 1 or a == b for size, a, b in zip(inner, strides, dense, strict=True)
     )
+
+
+def _slices(op: View, outer: Shape, inner: Shape) -> list[Cut] | None:
+    """A slice for each dimension of the base, None where the window is none of it."""
+    offset, strides = op.get("offset", 0), op.get("stride", ())
+    if not op.get("permuted"):
+        return _cuts(outer, inner, offset, strides)
+    steps = op.get("base_stride", ())
+    if not len(outer) == len(inner) == len(steps) == len(strides):
+        return None
+    order = sorted(range(len(outer)), key=lambda d: (-steps[d], outer[d] > 1))
+    shape = tuple(outer[d] for d in order)
+    dense = [prod(shape[i + 1 :]) for i in range(len(shape))]
+    if any(outer[d] > 1 and steps[d] != n for d, n in zip(order, dense, strict=True)):
+        return None
+    found = _cuts(shape, tuple(inner[d] for d in order), offset, [strides[d] for d in order])
+    return found and [found[order.index(d)] for d in range(len(outer))]
 
 
 def _cuts(outer: Shape, inner: Shape, offset: int, strides: Sequence[int]) -> list[Cut] | None:

@@ -179,7 +179,7 @@ def read(state: State, dim: int, reading: maps.Reading, units: int) -> State:
     if not state.layout[dim]:
         return state
     if (axis := alone(state, dim)) is None:
-        return state.lose([dim])
+        return _read_digits(state, dim, reading, units)
     if state.dims_of(axis) != [dim]:
         return _read_apart(state, dim, axis, reading, units)
     state = settle(state, dim)
@@ -195,6 +195,51 @@ def alone(state: State, dim: int) -> int | None:
     axes = {a.axis for a in state.layout[dim]} - {-1}
     axis = axes.pop() if len(axes) == 1 else -1
     return axis if axis >= 0 else None
+
+
+def _read_digits(state: State, dim: int, reading: maps.Reading, units: int) -> State:
+    """A dimension of several axes' digits, where the units that are read pick some of each.
+
+    Every sixteenth channel after space-to-depth is the first pixel of each block.
+    """
+    atoms = state.layout[dim]
+    if any(a.axis < -1 for a in atoms):
+        return state.lose([dim])
+    size, sizes = prod(a.size for a in atoms), [a.size for a in atoms]
+    read_ = [[t for t in (reading.real or reading.of)(u) if 0 <= t < size] for u in range(units)]
+    if any(len(taps) != 1 for taps in read_):
+        return state.lose([dim])
+    chosen = _digits([taps[0] for taps in read_], sizes)
+    if chosen is None:
+        return state.lose([dim])
+    apart = State((*state.layout[:dim], *((a,) for a in atoms), *state.layout[dim + 1 :]),
+                  state.axes)  # fmt: skip
+    for place, (digits, atom) in enumerate(zip(chosen, atoms, strict=True)):
+        if len(digits) == atom.size and digits == list(range(atom.size)):
+            continue
+        if atom.axis == -1:
+            layout = list(apart.layout)
+            layout[dim + place] = (Atom(len(digits), -1, 0),)
+            apart = State(tuple(layout), apart.axes)
+        else:
+            apart = read(apart, dim + place, maps.listed(digits), len(digits))
+    last = dim + len(atoms)
+    joined = _merged([a for d in apart.layout[dim:last] for a in d])
+    return State((*apart.layout[:dim], joined, *apart.layout[last:]), apart.axes)
+
+
+def _digits(units: list[int], sizes: list[int]) -> list[list[int]] | None:
+    """The digits of a list of units that is all combinations of some of each, else None."""
+    rest = prod(sizes)
+    chosen = []
+    for size in sizes:
+        rest //= size
+        chosen.append(sorted({unit // rest % size for unit in units}))
+    combined, rest = [0], prod(sizes)
+    for digits, size in zip(chosen, sizes, strict=True):
+        rest //= size
+        combined = [unit + digit * rest for unit in combined for digit in digits]
+    return chosen if combined == units else None
 
 
 def _read_apart(state: State, dim: int, axis: int, reading: maps.Reading, units: int) -> State:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import reduce
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from math import gcd, inf, lcm
 from typing import NamedTuple
 
@@ -140,6 +140,8 @@ def compose(axis: Axis, reading: Reading, units: int) -> Axis:
         return axis
     if units > MAX_UNITS:
         return axis.forgotten()
+    if not units:
+        return Axis(None, Spans((), ()), axis.least)
     lines = _compose_lines(axis.lines, reading)
     if axis.least is axis.lines:
         least = lines or axis.least
@@ -299,8 +301,9 @@ def concatenate(parts: Sequence[Part]) -> Axis:
     for axis, _ in seeing:
         least = _smaller(least, axis.least)
         whole = _outer(whole, axis.whole) if axis.spans is not None else whole
-    endless = any(axis.endless for axis, _ in seeing) or _one_sided(spans, len(seeing))
+    endless = any(axis.endless for axis, _ in seeing)
     lines = None if endless else _main_lines(parts, spans)
+    endless = endless or (lines is None and _one_sided(spans))
     return Axis(lines, spans, least, whole=whole, endless=endless)
 
 
@@ -350,18 +353,20 @@ def _holds(lines: Lines, spans: Spans) -> bool:
     return 2 * agree > inside or not inside
 
 
-def _one_sided(spans: Spans, pieces: int) -> bool:
-    """Whether every unit of several pieces sees all that lies on one side of it: a recurrence."""
-    if pieces < 3 or len(spans.lo) != pieces:  # two may be so by chance
-        return False
+def _one_sided(spans: Spans) -> bool:
+    """Whether every unit of a map without a regular form sees all that lies on one side of it.
+
+    That is what a recurrence leaves that was written out, step by step. Near the other side some
+    see no more than their neighbours.
+    """
     (lo, hi), first, last = spans, min(spans.lo), max(spans.hi)
-    left = all(a == first for a in lo) and all(a < b for a, b in pairwise(hi))
-    right = all(b == last for b in hi) and all(a < b for a, b in pairwise(lo))
-    return (
-        left
-        or right
-        or (first < last and all(s == (first, last) for s in zip(lo, hi, strict=True)))
-    )
+    units = len(lo)
+    if units < 3 or not first < last:
+        return False
+    left = all(a == first for a in lo) and list(hi) == sorted(hi)
+    right = all(b == last for b in hi) and list(lo) == sorted(lo)
+    distinct = max(len(set(lo)), len(set(hi)))
+    return (left or right) and (4 * distinct >= 3 * units or distinct == 1)
 
 
 def running(axis: Axis) -> Axis:
@@ -505,6 +510,16 @@ def scattered(start: int, step: int) -> Reading:
 def besides(start: int, step: int) -> Reading:
     """Every unit but start + k*step reads itself: what such a write leaves."""
     return Reading(lambda unit: () if (unit - start) % step == 0 else (unit,), step, step)
+
+
+def every(count: int, place: int) -> Reading:
+    """Unit u*count + place reads u, the others nothing: one of `count` maps, interleaved."""
+
+    def taps(unit: int) -> Sequence[int]:
+        turn, rest = divmod(unit, count)
+        return (turn,) if rest == place else ()
+
+    return Reading(taps, count, 1)
 
 
 def windows(kernel: int, stride: int, padding: int, dilation: int) -> Reading:

@@ -821,21 +821,62 @@ def _part(state: State | None, dim: int, axis: int, size: int) -> maps.Part | Un
         return settled.axes[axis], size
     value = state.axes[axis]
     if value.units == 1 and not state.dims_of(axis):
-        return maps.held(value, size), size
+        return value if size == 1 else maps.held(value, size), size
     return UNKNOWN if value.spans is not None else (value, size)
 
 
 def stack(op: View) -> Seen:
-    """A new dimension: of channels, or of positions where every tensor is one of them."""
+    """A new dimension: of channels, or of positions where every tensor is one of them.
+
+    Tensors that differ along one axis are digits of it: laid side by side afterwards, they are
+    told apart.
+    """
     dim = op.dim(rank=len(op.out))
     states = [
         State((*s.layout[:dim], (), *s.layout[dim:]), s.axes) if s is not None else None
         for s, _ in op.all()
     ]
     seeing = [s for s in states if s is not None]
-    if len(seeing) == 1 or all(s.axes == seeing[0].axes for s in seeing):
+    if all(s.axes == seeing[0].axes for s in seeing) and len(seeing) in (1, len(states)):
         return op.joined(seeing)
-    return rows(op, [(s, 1) for s in states], dim)
+    return _interleaved(states, dim) or rows(op, [(s, 1) for s in states], dim)
+
+
+def _interleaved(states: Sequence[State | None], dim: int) -> State | None:
+    """Maps of one layout that differ along one axis, each a digit of it; None if they do not."""
+    states = [s and _settled(s) for s in states]
+    seeing = [s for s in states if s is not None]
+    first = seeing[0]
+    apart = [i for i in range(len(first.axes)) if len({s.axes[i] for s in seeing}) > 1]
+    if len(apart) != 1 or any(s.layout != first.layout for s in seeing):
+        return None
+    axis, count = apart[0], len(states)
+    units = first.axes[axis].units
+    if units < 2 or any(s.axes[axis].units != units for s in seeing):
+        return None
+    value = None
+    for place, state in enumerate(states):
+        if state is not None:
+            how = maps.every(count, place)
+            part = maps.compose(state.axes[axis], how, units * count)
+            value = part if value is None else maps.join(value, part)
+    if value is None:
+        return None
+    layout_ = [
+        tuple(a._replace(weight=a.weight * count) if a.axis == axis else a for a in atoms)
+        for atoms in first.layout
+    ]
+    layout_[dim] = (Atom(count, axis, 1),)
+    return State(tuple(layout_), first.axes).with_axis(axis, value)
+
+
+def _settled(state: State) -> State:
+    """Every dimension that is all there is of one axis counts as that axis's units."""
+    for dim in range(len(state.layout)):
+        axis = layout.alone(state, dim)
+        if axis is not None and state.dims_of(axis) == [dim]:
+            state = layout.settle(state, dim)
+    return state
 
 
 def pixel_shuffle(op: View) -> Seen:
