@@ -35,7 +35,7 @@ from torch.nn.modules.module import (
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
 from torch.utils._pytree import tree_map
 
-from cnnscope import chance, guest, refusals
+from cnnscope import chance, guest, kernels, refusals
 from cnnscope.errors import ModelError
 from cnnscope.light import light
 from cnnscope.modules import modules_of, own_state, replaced
@@ -133,6 +133,7 @@ def trace(
         stack.enter_context(light())
         stack.enter_context(replaced(model, replacements))
         stack.enter_context(recorder.watching_calls())
+        stack.enter_context(recorder.watching_kernels())
         generators = chance.Generators(module for _, module in modules_of(model))
         stack.enter_context(recorder)
         try:
@@ -215,6 +216,7 @@ class _Schema(NamedTuple):
     written: tuple[str, ...]
     lifts: bool  # what it is given was made in Python a moment ago: `torch.tensor(1.0)`
     normalises: bool  # a batch norm: on meta it returns statistics that real kernels leave empty
+    layout: Callable[..., torch.memory_format] | None = None  # on a CPU, where it differs from meta
 
 
 class _Storage:
@@ -263,7 +265,10 @@ class _Recorder(TorchDispatchMode):
         self.hooked: dict[int, Any] = {}  # handles of the last hook of modules with hooks
         self.calls: list[tuple[int, int, int, tuple[int, ...]]] = []
         self.call_outputs: dict[int, tuple[int, ...]] = {}
-        self.stack: list[tuple[int, nn.Module]] = []
+        self.stack: list[tuple[int, nn.Module, int]] = []  # calls; storages that were before
+        # whether the model may take torch's fast path when it is not traced
+        enabled: bool = torch.backends.mha.get_fastpath_enabled()
+        self.fast: bool = _recording[-1].fast if _recording else enabled
         self.within: list[CallRecord] = []  # calls of what is hidden
         self.open_within: list[int] = []  # those that have not ended
         self.elsewhere: dict[str, None] = {}  # paths of what ran in another thread
@@ -573,6 +578,54 @@ class _Recorder(TorchDispatchMode):
         call = self.stack[-1][0] if self.stack else -1
         self.ops.append(OpRecord(name, inputs, outputs, attributes, call))
 
+    # -- memory of the kernels that a CPU runs in place of meta's
+
+    @contextmanager
+    def watching_kernels(self) -> Iterator[None]:
+        """Follow functions that are made of others, unless a recorder around this one does."""
+        if len(_recording) > 1:
+            yield
+            return
+        with kernels.watching(_current):
+            yield
+
+    def life(self, tensor: int) -> list[int]:
+        """Bytes, birth and death of the storage of a tensor, by its id."""
+        return self.lives[self.tensors[tensor].storage]
+
+    def replace(self, tensor: Tensor, other: Tensor) -> Tensor:
+        """Let a new tensor stand for the value that the last operation has made."""
+        tid = self.read(tensor)
+        raw = other.untyped_storage()
+        window = (other.storage_offset(), other.shape, other.stride(), other.dtype)
+        storage = self._new_storage(raw, window, born=len(self.ops) - 1)
+        storage.windows[window] = (tid, 0)
+        self.tensors[tid] = structs.replace(self.tensors[tid], storage=storage.index)
+        self._follow(other, raw)
+        return other
+
+    def put_in_place(self, index: int) -> None:
+        """Let an operation write its result over its first input: they are one storage.
+
+        Either must have been the only one to lie in its own.
+        """
+        operation = self.ops[index]
+        before = self.tensors[cast("int", operation.inputs["self"])].storage
+        tid = operation.outputs[0]
+        after = self.tensors[tid].storage
+        if self.lives[before][0] != self.lives[after][0]:
+            return  # it is broadcast, and has no place there
+        for address in [a for a, i in self.living.items() if i == before]:
+            del self.living[address]
+        self.lives[before][2] = self.lives[after][2]
+        self.lives[after][0] = 0
+        for address, storage in self.storages.items():
+            if storage.index == after:
+                storage.index = before
+                if address in self.living:
+                    self.living[address] = before
+        self.tensors[tid] = structs.replace(self.tensors[tid], storage=before)
+
     def _follow(self, tensor: Tensor, raw: torch.UntypedStorage) -> None:
         """Suspect a storage of being dead when a tensor in it dies."""
         number, address, refs, suspects = len(self.tensors), raw._cdata, self.refs, self.suspects
@@ -656,7 +709,7 @@ class _Recorder(TorchDispatchMode):
             )
         inputs = tuple(map(self.read, tensors_in(args)))
         self.calls.append((index, parent, len(self.ops), inputs))
-        self.stack.append((len(self.calls) - 1, module))
+        self.stack.append((len(self.calls) - 1, module, len(self.lives)))
 
     def _enter_hidden(self, module: nn.Module) -> None:
         """A call that only makes a weight of the layer around it, whose operations its are."""
@@ -675,10 +728,30 @@ class _Recorder(TorchDispatchMode):
         if index is not None and _get_current_dispatch_mode() is None:
             self.elsewhere[self.modules[index].path or "the model"] = None
 
-    def _leave(self, module: nn.Module, args: Any, *rest: Any) -> None:
-        """After a call: what hooks of the module's own make of the output is awaited."""
+    def _leave(self, module: nn.Module, args: Any, *rest: Any) -> Any:
+        """After a call: what hooks of the module's own make of the output is awaited.
+
+        Returns:
+            What the call is to return instead, None if what it did.
+        """
+        replaced = self._in_one_kernel(module, args, *rest) if len(rest) > 1 else None
+        if replaced is not None:
+            rest = rest[0], replaced
         if len(rest) == 1 or id(module) not in self.hooked:
             self._leave_hooked(module, args, *rest)
+        return replaced
+
+    def _in_one_kernel(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+        """The output of a module that torch runs as one operation, None where it does not."""
+        if threading.get_ident() != self.thread or _recording[-1] is not self:
+            return None
+        if not self.fast or not self.stack or self.stack[-1][1] is not module:
+            return None
+        call, _, first = self.stack[-1]
+        masks = kernels.one_kernel(module, args, kwargs)
+        if masks is None or len(self.ops) == self.calls[call][2]:
+            return None
+        return kernels.in_one_kernel(self, first, masks, output)
 
     def _leave_hooked(self, module: nn.Module, args: Any, *rest: Any) -> None:  # noqa: ARG002
         """After a call: `rest` is (kwargs, output), or one None where an exception passes."""
@@ -689,7 +762,7 @@ class _Recorder(TorchDispatchMode):
             return
         if not self.stack or self.stack[-1][1] is not module:
             return  # it never began: the stack overflowed in `_enter`
-        call, _ = self.stack.pop()
+        call, *_ = self.stack.pop()
         if len(rest) == 1:
             error = sys.exc_info()[1]
             if error is not self.passing:  # the innermost call that it passes
@@ -790,6 +863,13 @@ class _Recorder(TorchDispatchMode):
 
 
 # -------------------------------------------------------------------------------- helpers
+
+
+def _current() -> _Recorder | None:
+    """Who records in this thread, if anybody does and is not busy with an operation."""
+    if not _recording or _get_current_dispatch_mode() is None:
+        return None
+    return _recording[-1] if threading.get_ident() == _recording[-1].thread else None
 
 
 def _holds(module: ModuleRecord, weight: str) -> bool:
@@ -991,7 +1071,7 @@ def states_on_meta() -> Iterator[None]:
 def _answer(
     func: Any, schema: _Schema, args: tuple[Any, ...], kwargs: dict[str, Any], written: list[Tensor]
 ) -> Any:
-    """Run an operation, and refuse what a real kernel refuses where it ran on meta."""
+    """Run an operation; on meta refuse what a real kernel refuses, and lay it out as a CPU's."""
     refusals.check_sizes(schema.name, schema.names, args, kwargs)
     try:
         result = func(*refusals.without_bytes(schema.name, schema.names, args), **kwargs)
@@ -1000,6 +1080,8 @@ def _answer(
     refusals.check_dtypes(func, args, kwargs, result)
     if written:
         refusals.check_overlap(func, written, args, kwargs)
+    if schema.layout is not None and _on_meta(result):
+        return kernels.laid_out(schema.layout, args, result)
     return result
 
 
@@ -1049,7 +1131,8 @@ def _schema(func: Any) -> _Schema:
     name = str(func)
     names = tuple(a.name for a in arguments)
     lifts, normalises = "lift_fresh" in name, "native_batch_norm" in name
-    return _Schema(name, names, written, lifts, normalises)
+    layout = kernels.LAYOUTS.get(name.rpartition(".")[0])
+    return _Schema(name, names, written, lifts, normalises, layout)
 
 
 def _argument(schema: _Schema, args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> Any:

@@ -6,7 +6,6 @@ which `networks.build` takes, and as the module that it makes.
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
 from collections import Counter
@@ -20,8 +19,8 @@ import networks
 import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
+from live_memory import live
 from torch import Tensor, nn
-from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -157,60 +156,20 @@ def check_macs(built: networks.Built, answer: ModelReport) -> None:
     assert answer.totals.flops == counter.get_total_flops()
 
 
-class Living(TorchDispatchMode):
-    """The largest sum of storages alive after an operation, told by weak references."""
-
-    def __init__(self, inputs: list[Tensor], state: list[Tensor]) -> None:
-        super().__init__()
-        self.kept = {t.untyped_storage()._cdata: t.untyped_storage() for t in (*inputs, *state)}
-        self.given = sum({t.untyped_storage()._cdata: t.nbytes for t in inputs}.values())
-        self.alive: dict[int, tuple[StorageWeakRef, int]] = {}
-        self.peak = self.given
-        self.strided = False  # whether a convolution has met memory that is not in order
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.strided |= func.name() == "aten::convolution" and not args[0].is_contiguous()
-        result = func(*args, **(kwargs or {}))
-        self.alive = {key: item for key, item in self.alive.items() if not item[0].expired()}
-        constants = func.name() == "aten::native_batch_norm" and not args[5]
-        made = result[0] if constants else result  # its statistics are empty but on meta
-        for storage in (tensor.untyped_storage() for tensor in tensors(made)):
-            reference = StorageWeakRef(storage)
-            if reference.cdata not in self.kept:
-                self.alive[reference.cdata] = reference, storage.nbytes()
-        total = self.given + sum(nbytes for _, nbytes in self.alive.values())
-        self.peak = max(self.peak, total)
-        return result
-
-
 def check_memory(built: networks.Built, answer: ModelReport) -> None:
     """The peak is what a real forward keeps alive at once."""
     inputs = random_inputs(built)
     assert answer.totals.input_bytes == sum(t.nbytes for t in inputs)
-    living = run(built.module, inputs)
-    on_cpu = living.peak
-    with inference():
-        real = report(cnnscope.trace(built.module, random_inputs(built)))
-    assert real.totals.peak_activation_bytes == on_cpu
+    real = report(cnnscope.trace(built.module, random_inputs(built)))
     assert real.totals.macs == answer.totals.macs
     assert [r.output_shapes for r in real.layers if r.kind == "module"] == [
         r.output_shapes for r in answer.layers if r.kind == "module"
     ]
-    kinds = (nn.RNNBase, nn.ConvTranspose3d)
-    if living.strided or any(isinstance(part, kinds) for part in built.module.modules()):
-        # the CPU's kernels multiply the inputs of all time steps at once, or resize their result,
-        # or keep another order of memory, and what follows copies or not
-        on_meta = run(copy.deepcopy(built.module).to("meta"), [t.to("meta") for t in inputs])
-        assert answer.totals.peak_activation_bytes == on_meta.peak
-    else:
+    if not any(isinstance(part, nn.RNNBase) for part in built.module.modules()):
+        # a recurrent layer multiplies the inputs of all time steps at once, or is one kernel
+        on_cpu = live(built.module, *inputs).peak
         assert answer.totals.peak_activation_bytes == on_cpu
-
-
-def run(module: nn.Module, inputs: list[Tensor]) -> Living:
-    state = [*module.parameters(), *module.buffers()]
-    with inference(), Living(inputs, state) as living:
-        module(*inputs)
-    return living
+        assert real.totals.peak_activation_bytes == on_cpu
 
 
 def check_floor_formula(trace: Trace, answer: ModelReport) -> None:

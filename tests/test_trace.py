@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 import torch
+from live_memory import live
 from torch import Tensor, nn
-from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional as F
 from torch.nn.modules import module as module_internals
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -884,40 +884,6 @@ def test_a_slice_keeps_its_whole_storage_alive():
     assert memory.peak(result).nbytes == 40 + 400 + 40
 
 
-class LiveBytes(TorchDispatchMode):
-    """The largest sum of real storages alive after any operation, without cnnscope."""
-
-    def __init__(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        super().__init__()
-        state = (*model.parameters(), *model.buffers())
-        self.known = {t.untyped_storage().data_ptr() for t in state}
-        self.inputs = sum(t.untyped_storage().nbytes() for t in inputs)
-        self.known |= {t.untyped_storage().data_ptr() for t in inputs}
-        self.alive: list[tuple[StorageWeakRef, int]] = []
-        self.peak = self.inputs
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        self.alive = [(ref, size) for ref, size in self.alive if not ref.expired()]
-        seen = {ref.cdata for ref, _ in self.alive}
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, Tensor):
-                storage = tensor.untyped_storage()
-                ref = StorageWeakRef(storage)
-                if storage.data_ptr() not in self.known and ref.cdata not in seen:
-                    self.alive.append((ref, storage.nbytes()))
-                    seen.add(ref.cdata)
-        self.peak = max(self.peak, self.inputs + sum(size for _, size in self.alive))
-        return result
-
-
-def real_peak(model: nn.Module, *inputs: Tensor) -> int:
-    mode = LiveBytes(model, inputs)
-    with torch.no_grad(), mode:
-        model.eval()(*inputs)
-    return mode.peak
-
-
 def residual_net() -> nn.Module:
     def block(channels: int) -> nn.Module:
         body = nn.Sequential(
@@ -968,11 +934,11 @@ def attention_net() -> nn.Module:
 def test_the_peak_is_that_of_a_real_forward(net: Callable[[], nn.Module], device: str):
     model = net()
     result = trace(model, (empty(2, 3, 12, 12, device=device),))
-    assert memory.peak(result).nbytes == real_peak(model, torch.rand(2, 3, 12, 12))
+    assert memory.peak(result).nbytes == live(model, torch.rand(2, 3, 12, 12)).peak
 
 
 def test_the_nets_of_the_peak_differ_so_that_a_constant_would_not_pass():
-    peaks = {real_peak(net(), torch.rand(2, 3, 12, 12)) for net in (residual_net, dense_net)}
+    peaks = {live(net(), torch.rand(2, 3, 12, 12)).peak for net in (residual_net, dense_net)}
     assert len(peaks) == 2
     assert min(peaks) > 2 * 3 * 12 * 12 * 4
 

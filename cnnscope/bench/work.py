@@ -99,11 +99,17 @@ def op_bytes(trace: Trace, record: OpRecord) -> int:
             return 0
         if ops.base_name(record.name) in _ROWS:
             return 2 * _written(trace, record)
-    return _written(trace, record) + sum(tensor_bytes(trace, t) for t in set(read))
+    return _written(trace, record) + sum(_moved(trace, t) for t in set(read))
 
 
 def _written(trace: Trace, record: OpRecord) -> int:
-    return sum(tensor_bytes(trace, t) for t in record.outputs)
+    return sum(_moved(trace, t) for t in record.outputs)
+
+
+def _moved(trace: Trace, tensor: int) -> int:
+    """Bytes of a tensor, none where it is inside a kernel and never in memory."""
+    kept = trace.storages[trace.tensors[tensor].storage].nbytes
+    return tensor_bytes(trace, tensor) if kept else 0
 
 
 def _inputs(record: OpRecord) -> list[int]:

@@ -1,0 +1,371 @@
+"""What the CPU's kernels do with memory where the meta device's do otherwise.
+
+The trace is made on tensors without data, and the memory that it tells of is that of the kernels
+which really run on a CPU. They differ from what a dispatch mode sees on meta in three ways.
+
+*Functions that are made of others.* Scaled dot product attention is decomposed on meta into two
+matrix products around a softmax; on the CPU it mostly is one kernel, which goes through the keys in
+blocks and never holds the scores of all queries and keys (Dao et al. 2022, FlashAttention). And
+some functions allocate more where a mode watches than where none does: they add out of place. The
+operations stay in the trace, for they are computed; their memory is that of the kernel.
+
+*Modules that are one kernel.* In inference `nn.MultiheadAttention` and
+`nn.TransformerEncoderLayer` take torch's fast path, one opaque operation, which a trace does not:
+their parts would be unseen.
+
+*Where results lie.* Some kernels of meta return their result in another order of memory, after
+which a `reshape` copies or does not.
+
+The first and the last are tables, `FUNCTIONS` and `LAYOUTS`. Which attention a CPU selects depends
+on shapes, strides, dtypes, masks and dropout and on no hardware (`sdp_utils_cpp.cpp` of PyTorch),
+so torch is asked, with small tensors that differ in nothing that matters.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from cnnscope.records import OpRecord
+
+_FLASH = 1  # of torch.nn.attention.SDPBackend: on the CPU the only one that is fused
+# What a boolean mask passes through before any kernel, to be added to the scores
+_MASKING = ("scalar_tensor", "where", "zeros_like", "logical_not", "masked_fill")
+
+
+class Recording(Protocol):
+    """What a function of `FUNCTIONS` may do to what was written down."""
+
+    ops: list[OpRecord]
+    lives: list[list[int]]  # per storage: bytes, born, died (-1 while alive)
+
+    def life(self, tensor: int) -> list[int]:
+        """Bytes, birth and death of the storage of a tensor, by its id."""
+
+    def replace(self, tensor: Tensor, other: Tensor) -> Tensor:
+        """Let a new tensor stand for the value that the last operation has made."""
+
+    def put_in_place(self, index: int) -> None:
+        """Let an operation write its result over its first input."""
+
+
+# ------------------------------------------------------------------ functions made of others
+
+
+class Attention(NamedTuple):
+    """The arguments of `scaled_dot_product_attention`: (..., L, E), (..., S, E), (..., S, Ev)."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    attn_mask: Tensor | None = None
+    dropout_p: float = 0.0
+    is_causal: bool = False
+    scale: float | None = None
+    enable_gqa: bool = False
+
+    @property
+    def fused(self) -> bool:
+        """Whether a CPU computes it without keeping the scores, (..., L, S).
+
+        Decided as torch's flags are at the moment (`torch.nn.attention.sdpa_kernel`). Where they
+        leave only kernels that a CPU lacks, which all are fused, it is.
+        """
+        flags, select = torch.backends.cuda, cast("Any", torch._fused_sdp_choice)
+        if not flags.flash_sdp_enabled() and not flags.math_sdp_enabled():
+            return True
+        small = _small([self.query, self.key, self.value, self.attn_mask])
+        options = {"scale": self.scale, "enable_gqa": self.enable_gqa}
+        with torch._C._DisableTorchDispatch():
+            choice = select(*small, self.dropout_p, self.is_causal, **options)
+        return bool(choice == _FLASH)
+
+    def result(self) -> Tensor:
+        """What the fused kernel returns, on meta: it lies in memory as the query does."""
+        with torch._C._DisableTorchDispatch():
+            return torch.empty_like(self.query, requires_grad=False)
+
+    @property
+    def statistics_bytes(self) -> int:
+        """Bytes of the log-sum-exp of each query's scores, which the kernel returns as well."""
+        queries = math.prod(self.query.shape[:-1])
+        return queries * (8 if self.query.dtype is torch.float64 else 4)
+
+    def keeps(self, operation: str) -> bool:
+        """Whether a storage that an operation of the decomposition made is real all the same."""
+        converted = self.attn_mask is not None and self.attn_mask.dtype is torch.bool
+        return converted and operation.split(".")[1].rstrip("_") in _MASKING
+
+
+def _small(tensors: list[Tensor | None]) -> list[Tensor | None]:
+    """CPU tensors of few elements, of which the same sizes are equal.
+
+    Numbers of heads are kept, because one may have to divide another.
+    """
+    given = [tensor for tensor in tensors if tensor is not None]
+    sizes = {n for t in given for axis, n in enumerate(t.shape) if axis != t.dim() - 3}
+    ranks = {0: 0, 1: 1} | {n: 2 + rank for rank, n in enumerate(sorted(sizes - {0, 1}))}
+
+    def small(tensor: Tensor | None) -> Tensor | None:
+        if tensor is None:
+            return None
+        heads = tensor.dim() - 3
+        shape = [n if axis == heads else ranks[n] for axis, n in enumerate(tensor.shape)]
+        gap = 1 if not shape or tensor.stride(-1) == 1 else 2
+        strides = [gap * math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+        made = torch.empty_strided(shape, strides, dtype=tensor.dtype, device="cpu")
+        return made.requires_grad_(tensor.requires_grad)
+
+    with torch._C._DisableTorchDispatch():
+        return [small(tensor) for tensor in tensors]
+
+
+def _attention(seen: Recording, decompose: Callable[[], Tensor], *args: Any, **kwargs: Any) -> Any:
+    """Keep the mask, the result and its statistics alone, where the kernel is a fused one."""
+    call = Attention(*args, **kwargs)
+    fused = call.query.is_meta and call.fused
+    first, begin = len(seen.lives), len(seen.ops)
+    result = decompose()
+    if not fused:
+        _add_in_place(seen, begin)
+    elif len(seen.ops) > begin:
+        replaced = seen.replace(result, call.result())
+        end = len(seen.ops)
+        for life in seen.lives[first:-1]:
+            if not call.keeps(seen.ops[life[1]].name):
+                life[0] = 0
+            if life[2] == end - 1:  # what is alive in the kernel is alive in its last operation
+                life[2] = end
+        seen.lives.append([call.statistics_bytes, end - 1, end])
+        return replaced
+    return result
+
+
+def _linear(seen: Recording, decompose: Callable[[], Tensor], *_: Any) -> Any:
+    """Add the bias in place, as it is done where no mode watches."""
+    begin = len(seen.ops)
+    result = decompose()
+    _add_in_place(seen, begin)
+    return result
+
+
+def _add_in_place(seen: Recording, begin: int) -> None:
+    for index in range(begin, len(seen.ops)):
+        if seen.ops[index].name == "aten.add.Tensor":
+            seen.put_in_place(index)
+
+
+def _max_pool1d(seen: Recording, decompose: Callable[[], Tensor], *args: Any, **_: Any) -> Any:
+    """Make no indices, and copy an input that does not lie in order, as the CPU's own kernel."""
+    begin = len(seen.ops)
+    result = decompose()
+    for index in range(begin, len(seen.ops)):
+        operation = seen.ops[index]
+        if len(operation.outputs) == 2:
+            indices = seen.life(operation.outputs[1])
+            indices[0] = 0 if args[0].is_contiguous() else args[0].nbytes
+    return result
+
+
+FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+    "scaled_dot_product_attention": _attention,
+    "linear": _linear,
+    "max_pool1d": _max_pool1d,
+}
+
+
+@contextmanager
+def watching(current: Callable[[], Recording | None]) -> Iterator[None]:
+    """Watch the calls of `FUNCTIONS` with tensors on the meta device or the CPU.
+
+    A dispatch mode does not see them: they are decomposed before. While this lasts, a kernel of the
+    dispatcher's stands in the place of the decomposition, and runs it.
+
+    Args:
+        current: who records in this thread, if anybody does.
+    """
+    library = torch.library.Library("aten", "IMPL")
+    try:
+        for name, function in FUNCTIONS.items():
+            for key in ("AutogradMeta", "AutogradCPU"):
+                library.impl(name, _watched(name, function, current), key)
+        yield
+    finally:
+        library._destroy()
+
+
+def _watched(
+    name: str, function: Callable[..., Any], current: Callable[[], Recording | None]
+) -> Callable[..., Any]:
+    overload = getattr(torch.ops.aten, name).default
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        seen = current()
+        if seen is None:
+            return overload.decompose(*args, **kwargs)
+        return function(seen, lambda: overload.decompose(*args, **kwargs), *args, **kwargs)
+
+    return call
+
+
+# ---------------------------------------------------------------- modules that are one kernel
+
+
+def one_kernel(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | None:
+    """Whether a call of a module is one kernel where torch's fast path is on, as it is by default.
+
+    The conditions are those of `forward` of `nn.MultiheadAttention` and of
+    `nn.TransformerEncoderLayer`, without what holds in every trace (eval mode, no gradients).
+
+    Returns:
+        None, or the bytes of the sum of its two masks, (B, H, L, L): 0 where it has not both.
+    """
+    kind = _kind(module)
+    if kind is None or torch.is_autocast_enabled():
+        return None
+    call = inspect.signature(kind.forward).bind(module, *args, **kwargs).arguments
+    masks = [m for name, m in call.items() if "mask" in name and isinstance(m, Tensor)]
+    layer: Any = module
+    if kind is nn.MultiheadAttention:
+        attention, x = layer, call["query"]
+        numbers = any(mask.is_floating_point() for mask in masks)
+        usual = x is call["key"] and x is call["value"] and not numbers
+    else:
+        attention, x = layer.self_attn, call["src"]
+        hooked = any(part._forward_hooks or part._forward_pre_hooks for part in layer.modules())
+        same = layer.norm1.eps == layer.norm2.eps
+        usual = same and bool(layer.activation_relu_or_gelu) and not hooked
+    if not usual or not _attends_fast(attention, x):
+        return None
+    batch, length, _ = x.shape
+    both = len(masks) > 1
+    return batch * attention.num_heads * length * length * x.element_size() if both else 0
+
+
+def _kind(module: nn.Module) -> Any:
+    """The class that a module's forward is of, if it has a fast path."""
+    for kind in (nn.MultiheadAttention, nn.TransformerEncoderLayer):
+        if isinstance(module, kind) and type(module).forward is kind.forward:
+            return kind
+    return None
+
+
+def _attends_fast(attention: Any, query: Tensor) -> bool:
+    weight, bias = attention.in_proj_weight, attention.in_proj_bias
+    return (
+        query.dim() == 3
+        and attention.batch_first
+        and attention.num_heads % 2 == 0
+        and attention.bias_k is None
+        and attention.bias_v is None
+        and not attention.add_zero_attn
+        and weight is not None
+        and bias is not None
+        and query.dtype == weight.dtype == bias.dtype
+    )
+
+
+def in_one_kernel(seen: Recording, first: int, mask_bytes: int, output: Any) -> Any:
+    """What such a module returns, with the memory of nothing but that and its masks as numbers.
+
+    Args:
+        seen: the recording, in which its operations are the last.
+        first: of the storages that it made.
+        mask_bytes: of the sum of its masks.
+        output: what it has returned, a tensor or a tuple of one and None or the weights.
+    """
+    made = seen.lives[first:]
+    results = output if isinstance(output, tuple) else (output,)
+    kept = [seen.replace(t, _in_order_of(t)) if t is not None else None for t in results]
+    end = len(seen.ops)
+    for life in made:
+        name = seen.ops[life[1]].name.split(".")[1] if life[1] >= 0 else ""
+        if name not in ("zeros_like", "masked_fill_"):
+            life[0] = 0
+        elif life[2] == end - 1:
+            life[2] = end
+    seen.lives.append([mask_bytes, end - 1, end])
+    return tuple(kept) if isinstance(output, tuple) else kept[0]
+
+
+def _in_order_of(tensor: Tensor) -> Tensor:
+    with torch._C._DisableTorchDispatch():
+        return tensor.clone(memory_format=torch.contiguous_format)
+
+
+# --------------------------------------------------------------------- where results lie
+
+
+def _of_input(args: tuple[Any, ...]) -> torch.memory_format:
+    return _suggested(args[0])
+
+
+def _of_convolution(args: tuple[Any, ...]) -> torch.memory_format:
+    """Channels last where the input or the weight is, in 3-D by oneDNN's kernels alone.
+
+    `mkldnn_conv_use_channels_last` and `ConvParams::use_mkldnn` of PyTorch, with several threads.
+    """
+    x, weight, *_ = args
+    formats = [_suggested(x), _suggested(weight)]
+    small = x.shape[0] == 1 and args[8] == 1 and math.prod(x.shape[:4]) <= 20480
+    narrow = weight.shape[-1] <= 3 or weight.shape[-2] <= 3
+    if x.dim() == 5 and (x.dtype is torch.float64 or (small and narrow)):
+        return torch.contiguous_format
+    return next((f for f in formats if f is not torch.contiguous_format), formats[0])
+
+
+def _in_order(_: tuple[Any, ...]) -> torch.memory_format:
+    return torch.contiguous_format
+
+
+# The memory format of every result, by the name of the operation without its overload
+LAYOUTS: Mapping[str, Callable[[tuple[Any, ...]], torch.memory_format]] = {
+    "aten.convolution": _of_convolution,
+    "aten.native_batch_norm": _of_input,
+    "aten.reflection_pad2d": _of_input,
+    "aten.reflection_pad3d": _of_input,
+    "aten.replication_pad2d": _of_input,
+    "aten.replication_pad3d": _of_input,
+    "aten.max_unpool2d": _of_input,
+    "aten.channel_shuffle": _of_input,
+    "aten.roll": _of_input,
+    "aten.rrelu_with_noise": _in_order,
+    "aten.log_sigmoid_forward": _in_order,
+}
+
+
+def laid_out(layout: Callable[..., torch.memory_format], args: tuple[Any, ...], result: Any) -> Any:
+    """The result of an operation on meta, in memory as a CPU's kernel leaves it."""
+    wanted = layout(args)
+    if isinstance(result, Tensor):
+        return _as(wanted, result)
+    return type(result)(_as(wanted, tensor) for tensor in result)
+
+
+def _as(wanted: torch.memory_format, tensor: Tensor) -> Tensor:
+    rank = {torch.channels_last: 4, torch.channels_last_3d: 5}.get(wanted, tensor.dim())
+    if rank != tensor.dim() or tensor.is_contiguous(memory_format=wanted):
+        return tensor
+    with torch._C._DisableTorchDispatch():
+        return torch.empty_like(tensor, memory_format=wanted)
+
+
+def _suggested(tensor: Tensor) -> torch.memory_format:
+    """Channels last where the strides say so, else in order (`suggest_memory_format`)."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    shape, strides = tensor.shape, tensor.stride()
+    if tensor.dim() not in formats:
+        return torch.contiguous_format
+    least = 0
+    for axis in (1, *range(tensor.dim() - 1, 1, -1), 0):
+        alone = axis == 0 and least == strides[1]  # N x 1 x 1 x 1, which lies either way
+        if shape[axis] == 0 or strides[axis] < least or alone:
+            return torch.contiguous_format
+        least = strides[axis] * max(shape[axis], 1)
+    return formats[tensor.dim()]
