@@ -12,6 +12,7 @@ import msgspec
 
 from cnnscope import ops, parallel, referee
 from cnnscope.errors import CnnscopeError, RequestError
+from cnnscope.installed import version
 from cnnscope.records import (
     Cause,
     CheckAllReport,
@@ -23,7 +24,7 @@ from cnnscope.records import (
     Trace,
     Verdict,
 )
-from cnnscope.store import Store, version
+from cnnscope.store import Store
 from cnnscope.stored import LIBRARIES, Request, ask_names, card_key, keep_names
 
 if TYPE_CHECKING:

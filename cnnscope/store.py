@@ -16,7 +16,6 @@ import contextlib
 import gc
 import os
 import re
-import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -246,31 +245,6 @@ def default_root() -> Path | None:
     except (RuntimeError, KeyError):
         return None
     return None if str(found).startswith("~") else found
-
-
-@cache
-def version(package: str) -> str | None:
-    """The version of an installed package, without importing it; None where there is none.
-
-    Read from the name of its metadata's folder, and from the metadata where that does not tell.
-    """
-    name = package.replace("-", "_")
-    found: list[str] = []
-    for folder in sys.path:
-        with contextlib.suppress(OSError), os.scandir(folder or ".") as entries:
-            found += [
-                entry.name[len(name) + 1 : -len(".dist-info")]
-                for entry in entries
-                if entry.name.startswith(f"{name}-") and entry.name.endswith(".dist-info")
-            ]
-    if len(found) == 1:
-        return found[0]
-    from importlib import metadata
-
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 @cache

@@ -13,8 +13,9 @@ from typing import Any
 import msgspec
 
 from cnnscope import spec as specs
+from cnnscope.installed import version
 from cnnscope.records import TRACE_SCHEMA, About, SmallestInput, Trace
-from cnnscope.store import Store, code, version
+from cnnscope.store import Store, code
 
 # Sources whose models depend on nothing but their name, arguments and installed versions, and the
 # packages whose versions those are; in the order in which a bare name is looked for.

@@ -15,8 +15,9 @@ from conftest import run_cli
 
 from cnnscope import cli, stored
 from cnnscope import store as store_file
+from cnnscope.installed import version
 from cnnscope.records import CallRecord, ModuleRecord, Source, Trace
-from cnnscope.store import Store, default_root, version
+from cnnscope.store import Store, default_root
 
 KEY = {"what": "trace", "source": "torchvision", "name": "resnet18"}
 

@@ -44,23 +44,30 @@ def _main(arguments: list[str] | None) -> int:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run a command line; the exit code."""
-    from cnnscope.cli import load, signals
+    from cnnscope.cli import signals
 
     signals.forget()
-    load.forget()
     try:
-        try:
-            code = _run(arguments)
-        except Exception as error:
-            if signals.received() or not _unexpected(error) or not load.distrust():
-                raise
-            code = _run(arguments)  # what was read from the store is not there any more
+        code = _twice(arguments)
     except KeyboardInterrupt:
         return _interrupted()
     except Exception as error:  # noqa: BLE001  a person is not shown a traceback
         # Libraries turn an interrupt of their import into whatever they like.
         return _interrupted() if signals.received() else _failed(error)
     return _interrupted() if code == 130 else code  # of a command that kept what it had
+
+
+def _twice(arguments: list[str] | None) -> int:
+    """Run once, and once more without what was read from the store, where that was its fault."""
+    from cnnscope.cli import load, signals
+
+    load.forget()
+    try:
+        return _run(arguments)
+    except Exception as error:
+        if signals.received() or not _unexpected(error) or not load.distrust():
+            raise
+        return _run(arguments)
 
 
 def _run(arguments: list[str] | None) -> int:
@@ -83,8 +90,11 @@ def _run(arguments: list[str] | None) -> int:
 
 def _unexpected(error: Exception) -> bool:
     """Whether this program should not have raised an exception, whatever was asked of it."""
+    from cnnscope import installed
     from cnnscope.errors import CnnscopeError
 
+    if installed.broken(error):
+        return False
     known = isinstance(error, (CnnscopeError, BrokenPipeError)) or _of_parser(error)
     return not known and not (isinstance(error, OSError) and error.filename is None)
 
@@ -102,7 +112,6 @@ def _interrupted() -> int:
 def _failed(error: Exception) -> int:
     """A failure that says what it is, a mistake on the command line, or a mistake of ours."""
     from cnnscope.errors import CnnscopeError
-    from cnnscope.text import said
 
     if isinstance(error, CnnscopeError):
         return _fail(str(error), error.exit_code)
@@ -111,13 +120,24 @@ def _failed(error: Exception) -> int:
         return 141
     if _of_parser(error):
         return _misused(error)
+    return _fail(*_unforeseen(error))
+
+
+def _unforeseen(error: Exception) -> tuple[str, int]:
+    """What to say of an exception that was not made to be shown, and the exit code."""
+    from cnnscope import installed
+    from cnnscope.text import said
+
+    sentence = installed.broken(error)
+    if sentence:
+        return sentence, 2
     if isinstance(error, OSError) and error.filename is None:
         _silence(sys.stdout)
-        return _fail(f"stdout cannot be written ({error.strerror or error})", 2)
+        return f"stdout cannot be written ({error.strerror or error})", 2
     if isinstance(error, MemoryError):
-        return _fail("there is not enough memory", 3)
+        return "there is not enough memory", 3
     remedy = "" if _debugging() else "; cnnscope --debug shows where, please report it"
-    return _fail(f"internal error: {said(error)}{remedy}", INTERNAL)
+    return f"internal error: {said(error)}{remedy}", INTERNAL
 
 
 def _fail(message: str, code: int) -> int:

@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, runtime_checkable
 
+from cnnscope import installed
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
 from cnnscope.light import light
 from cnnscope.records import About, Inputs, Published, Shape, Source
 from cnnscope.spec import ModelSpec
 from cnnscope.text import printable, said
-from cnnscope.zoo import archive
+from cnnscope.zoo import archive, registered
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 # In the order in which a name without a source is looked for.
 SOURCES = ("torchvision", "classic", "timm")
+REQUIRED = ("torchvision", "classic")  # timm is an extra
 # What a spec itself says is the user's own code.
 OWN = ("file", "import")
 PROGRAM = "torch.export"  # a program in a file: its graph runs on meta alone, whoever asks
@@ -112,6 +114,7 @@ def find(spec: ModelSpec) -> Found:
         RequestError: no such source, file, module or model.
         ModelError: the user's file failed.
     """
+    installed.refuse_old()
     if spec.source and spec.source not in (*SOURCES, *OWN) and _is_module(spec.source):
         spec = ModelSpec("import", spec.name, spec.text, place=spec.source)
     if spec.source in OWN:
@@ -205,15 +208,16 @@ def library(source: str) -> Library:
     """The module of a source.
 
     Raises:
-        RequestError: its package is not installed.
+        RequestError: its package is not installed, or broken.
     """
     try:
         with light():
             return cast("Library", importlib.import_module(f"cnnscope.zoo.{source}"))
-    except ModuleNotFoundError as error:
-        if error.name != source:
+    except Exception as error:
+        sentence = installed.broken(error)
+        if not sentence:
             raise
-        raise RequestError(f"{source} is not installed: pip install 'cnnscope[{source}]'") from None
+        raise RequestError(sentence) from error
 
 
 def published(source: Source) -> tuple[Published, ...]:
@@ -263,23 +267,33 @@ def _find(spec: ModelSpec) -> tuple[str, Library]:
             "or package.module:name"
         )
     known: dict[str, None] = {}  # each name once, in the order of the sources
+    refused: list[RequestError] = []
     for source in (spec.source,) if spec.source else SOURCES:
         try:
             known_library = library(source)
-        except RequestError:
-            if spec.source:
+        except RequestError as error:
+            if spec.source or spec.name in registered.names(source):
                 raise
-            continue  # an extra that is not installed
+            if source in REQUIRED:
+                refused.append(error)
+            continue  # an extra that is not installed, or the model is another library's
         names = known_library.names()
         if spec.name in names:
+            if refused and source not in REQUIRED:
+                raise refused[0]  # whose model of that name would have been meant
             return source, known_library
         known |= dict.fromkeys(names)
+    raise refused[0] if refused else _unknown(spec, known)
+
+
+def _unknown(spec: ModelSpec, known: Mapping[str, None]) -> RequestError:
+    """The error of a name that is no model's, with the names that are nearest to it."""
     nearest = difflib.get_close_matches(spec.name[:80].lower(), known, n=4, cutoff=0.5)
     nearest = nearest or [name for name in known if spec.name[:80].lower() in name][:4]
     hint = f"did you mean {', '.join(nearest)}?" if nearest else f"there are {len(known)} models"
     if not nearest and set(spec.text) & set("./\\"):
         hint += "; your own is named as path/net.py:Net or package.module:Net"
-    raise RequestError(f"no model called {printable(spec.text)!r}; {hint}")
+    return RequestError(f"no model called {printable(spec.text)!r}; {hint}")
 
 
 def _ways(
