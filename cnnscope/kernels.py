@@ -14,9 +14,9 @@ operations stay in the trace, for they are computed; their memory is that of the
 their parts would be unseen.
 
 *Where results lie.* Some kernels of meta return their result in another order of memory, after
-which a `reshape` copies or does not.
+which a `reshape` copies or does not, or in less memory.
 
-The first and the last are tables, `FUNCTIONS` and `LAYOUTS`. Which attention a CPU selects depends
+The first and the last are tables, `FUNCTIONS` and `RESULTS`. Which attention a CPU selects depends
 on shapes, strides, dtypes, masks and dropout and on no hardware (`sdp_utils_cpp.cpp` of PyTorch),
 so torch is asked, with small tensors that differ in nothing that matters.
 """
@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -302,50 +302,80 @@ def _in_order_of(tensor: Tensor) -> Tensor:
 # --------------------------------------------------------------------- where results lie
 
 
-def _of_input(args: tuple[Any, ...]) -> torch.memory_format:
-    return _suggested(args[0])
+def _as_input(args: Sequence[Any], result: Tensor) -> Tensor:
+    return _as(_suggested(args[0]), result)
 
 
-def _of_convolution(args: tuple[Any, ...]) -> torch.memory_format:
-    """Channels last where the input or the weight is, in 3-D by oneDNN's kernels alone.
+def _in_order(_: Sequence[Any], result: Tensor) -> Tensor:
+    return _as(torch.contiguous_format, result)
 
-    `mkldnn_conv_use_channels_last` and `ConvParams::use_mkldnn` of PyTorch, with several threads.
+
+def _shrunk(args: Sequence[Any], result: Tensor) -> Tensor:
+    """A result that was made as large as the input, and keeps that memory if it is smaller."""
+    elements = args[0].numel()
+    if result.numel() >= elements:
+        return result
+    with torch._C._DisableTorchDispatch():
+        made = torch.empty(elements, dtype=result.dtype, device=result.device)
+        return made.as_strided(result.shape, result.stride())
+
+
+def _convolved(args: Sequence[Any], result: Tensor) -> Tensor:
+    """Channels last where the input or the weight is (`mkldnn_conv_use_channels_last`).
+
+    In 3-D by oneDNN's kernels alone; those of PyTorch's own that transpose resize their result.
     """
-    x, weight, *_ = args
+    x, weight, transposed, groups = args[0], args[1], args[6], args[8]
+    if x.dim() == 5 and not _by_onednn(args):
+        ordered = _as(torch.contiguous_format, result)
+        return _shrunk(args, ordered) if transposed and groups == 1 else ordered
     formats = [_suggested(x), _suggested(weight)]
-    small = x.shape[0] == 1 and args[8] == 1 and math.prod(x.shape[:4]) <= 20480
-    narrow = weight.shape[-1] <= 3 or weight.shape[-2] <= 3
-    if x.dim() == 5 and (x.dtype is torch.float64 or (small and narrow)):
-        return torch.contiguous_format
-    return next((f for f in formats if f is not torch.contiguous_format), formats[0])
+    last = next((f for f in formats if f is not torch.contiguous_format), formats[0])
+    return _as(last, result)
 
 
-def _in_order(_: tuple[Any, ...]) -> torch.memory_format:
-    return torch.contiguous_format
+def _by_onednn(args: Sequence[Any]) -> bool:
+    """Whether oneDNN runs a convolution (`ConvParams::use_mkldnn`), with several threads."""
+    x, weight, _, stride, _, _, transposed, output_padding, groups = args[:9]
+    if transposed:
+        padded = any(extra >= step for extra, step in zip(output_padding, stride, strict=False))
+        if padded or (groups > 1 and groups == x.shape[1]):
+            return False
+    if x.dtype in (torch.bfloat16, torch.float16):
+        return True
+    wide = weight.shape[-1] > 3 and weight.shape[-2] > 3
+    large = x.shape[0] > 1 or math.prod(x.shape[:4]) > 20480
+    return x.dtype is torch.float32 and (groups > 1 or wide or large)
 
 
-# The memory format of every result, by the name of the operation without its overload
-LAYOUTS: Mapping[str, Callable[[tuple[Any, ...]], torch.memory_format]] = {
-    "aten.convolution": _of_convolution,
-    "aten.native_batch_norm": _of_input,
-    "aten.reflection_pad2d": _of_input,
-    "aten.reflection_pad3d": _of_input,
-    "aten.replication_pad2d": _of_input,
-    "aten.replication_pad3d": _of_input,
-    "aten.max_unpool2d": _of_input,
-    "aten.channel_shuffle": _of_input,
-    "aten.roll": _of_input,
+# What a CPU makes of every result of an operation, by its name without the overload
+RESULTS: Mapping[str, Callable[[Sequence[Any], Tensor], Tensor]] = {
+    "aten.convolution": _convolved,
+    "aten.col2im": _shrunk,
+    "aten.native_batch_norm": _as_input,
+    "aten.reflection_pad2d": _as_input,
+    "aten.reflection_pad3d": _as_input,
+    "aten.replication_pad2d": _as_input,
+    "aten.replication_pad3d": _as_input,
+    "aten.max_unpool2d": _as_input,
+    "aten.channel_shuffle": _as_input,
+    "aten.roll": _as_input,
     "aten.rrelu_with_noise": _in_order,
     "aten.log_sigmoid_forward": _in_order,
 }
 
 
-def laid_out(layout: Callable[..., torch.memory_format], args: tuple[Any, ...], result: Any) -> Any:
-    """The result of an operation on meta, in memory as a CPU's kernel leaves it."""
-    wanted = layout(args)
+def laid_out(rule: Callable[..., Tensor], args: Sequence[Any], result: Any) -> Any:
+    """The result of an operation on meta, in memory as a CPU's kernel leaves it.
+
+    Args:
+        rule: of `RESULTS`.
+        args: of the operation, in the order of its schema.
+        result: on meta, a tensor or a tuple of them.
+    """
     if isinstance(result, Tensor):
-        return _as(wanted, result)
-    return type(result)(_as(wanted, tensor) for tensor in result)
+        return rule(args, result)
+    return tuple(rule(args, tensor) for tensor in result)
 
 
 def _as(wanted: torch.memory_format, tensor: Tensor) -> Tensor:

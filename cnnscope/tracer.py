@@ -216,7 +216,7 @@ class _Schema(NamedTuple):
     written: tuple[str, ...]
     lifts: bool  # what it is given was made in Python a moment ago: `torch.tensor(1.0)`
     normalises: bool  # a batch norm: on meta it returns statistics that real kernels leave empty
-    layout: Callable[..., torch.memory_format] | None = None  # on a CPU, where it differs from meta
+    layout: Callable[..., Tensor] | None = None  # what a CPU makes of a result of meta's
 
 
 class _Storage:
@@ -1081,7 +1081,8 @@ def _answer(
     if written:
         refusals.check_overlap(func, written, args, kwargs)
     if schema.layout is not None and _on_meta(result):
-        return kernels.laid_out(schema.layout, args, result)
+        given = [_argument(schema, args, kwargs, name) for name in schema.names]
+        return kernels.laid_out(schema.layout, given, result)
     return result
 
 
@@ -1131,7 +1132,8 @@ def _schema(func: Any) -> _Schema:
     name = str(func)
     names = tuple(a.name for a in arguments)
     lifts, normalises = "lift_fresh" in name, "native_batch_norm" in name
-    layout = kernels.LAYOUTS.get(name.rpartition(".")[0])
+    base, _, overload = name.rpartition(".")
+    layout = None if "out" in overload else kernels.RESULTS.get(base)
     return _Schema(name, names, written, lifts, normalises, layout)
 
 

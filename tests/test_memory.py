@@ -348,6 +348,9 @@ LAYERS: dict[str, tuple[int, Any]] = {
     "1-D convolution": (1, nn.Conv1d(4, 6, 3)),
     "3-D convolution": (3, nn.Conv3d(4, 6, 3)),
     "3-D transposed": (3, nn.ConvTranspose3d(4, 6, 2, 2)),
+    "3-D transposed, depthwise, smaller": (3, nn.ConvTranspose3d(4, 4, 1, groups=4, padding=2)),
+    "3-D transposed to fewer channels": (3, nn.ConvTranspose3d(4, 1, 3, padding=1)),
+    "folded": (2, lambda x: F.fold(F.unfold(x, 3), (8, 8), 3)),
     "batch norm": (2, nn.BatchNorm2d(4)),
     "batch norm, 3-D": (3, nn.BatchNorm3d(4)),
     "instance norm": (2, nn.InstanceNorm2d(4)),
@@ -383,9 +386,15 @@ def test_layers_leave_their_results_as_on_a_cpu(name: str):
         hold(then_reshaped(layer), x)
 
 
-def test_a_small_convolution_of_one_sample_in_3d_leaves_its_result_in_order():
-    x = rand(1, 3, 4, 5, 4).contiguous(memory_format=torch.channels_last_3d)
-    hold(then_reshaped(nn.Conv3d(3, 9, 1)), x)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "layer",
+    [nn.Conv3d(3, 9, 1), nn.ConvTranspose3d(3, 1, 3), nn.ConvTranspose3d(3, 1, 3, padding=1)],
+)
+def test_a_small_convolution_of_one_sample_in_3d_is_by_other_kernels(layer, dtype: torch.dtype):
+    x = rand(1, 3, 4, 5, 4, dtype=dtype)
+    hold(then_reshaped(layer.to(dtype)), x)
+    hold(then_reshaped(layer.to(dtype)), x.contiguous(memory_format=torch.channels_last_3d))
 
 
 # ------------------------------------------------------------------------------- the models
