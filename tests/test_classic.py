@@ -583,6 +583,23 @@ def test_resnet_for_cifar_has_a_small_stem_and_head(depth, published, features):
     assert params(f"resnet{depth}_cifar") == published - stem - head
 
 
+# weiaicunzai/pytorch-cifar100, models/resnet.py, with 100 classes. The field of 50 layers, whose
+# bottlenecks stride in the 3x3: 1 + 2, then 3 blocks of 2, 2 + 3 * 4, 4 + 5 * 8 and 8 + 2 * 16; of
+# 101 and 152 layers, 17 more blocks of 8, and 4 of 4 and 30 of 8.
+@pytest.mark.parametrize(
+    ("depth", "weights", "millions", "field"),
+    [
+        (50, 23_705_252, 1298, 107),
+        (101, 42_697_380, 2510, 107 + 17 * 8),
+        (152, 58_341_028, 3722, 107 + 4 * 4 + 30 * 8),
+    ],
+)
+def test_bottlenecks_for_cifar_stride_in_the_3x3(depth, weights, millions, field):
+    totals = summary(f"resnet{depth}_cifar", num_classes=100).totals
+    assert (totals.params, round(totals.macs / 1e6)) == (weights, millions)
+    assert {axis.local_size for axis in totals.field} == {field}
+
+
 # He et al. 2016, table 4, prints 10.2 million: without the norms, two numbers for each channel
 @pytest.mark.slow
 def test_preact_resnet1001_has_the_printed_weights():

@@ -613,3 +613,61 @@ def test_columns_are_shared_out_evenly():
     # 1 + 4*(2 + 5) = 29 would hold four and one: three and two are easier to read
     heads = [line for line in lines_of(many, 29) if "12345" in line]
     assert [head.count("12345") for head in heads] == [3, 2]
+
+
+class Ghost(nn.Module):
+    """A convolution, and a cheap depthwise one of what it gives (Han et al. 2020, figure 1b)."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        half = outputs // 2
+        self.primary = nn.Conv2d(inputs, half, 1)
+        self.cheap = nn.Conv2d(half, half, 3, padding=1, groups=half)
+
+    def forward(self, x):
+        x = self.primary(x).relu()
+        return torch.cat((x, self.cheap(x)), 1)
+
+
+class GhostBottleneck(nn.Module):
+    """Figure 3 of the paper; its shortcut is a depthwise convolution and a 1x1."""
+
+    def __init__(self, inputs, inside, outputs, stride):
+        super().__init__()
+        self.first, self.last = Ghost(inputs, inside), Ghost(inside, outputs)
+        self.down = nn.Conv2d(inside, inside, 3, stride, 1, groups=inside)
+        self.shortcut = nn.Sequential(
+            nn.Conv2d(inputs, inputs, 3, stride, 1, groups=inputs), nn.Conv2d(inputs, outputs, 1)
+        )
+
+    def forward(self, x):
+        return self.last(self.down(self.first(x))) + self.shortcut(x)
+
+
+def test_a_separable_shortcut_is_a_projection():
+    model = nn.Sequential(GhostBottleneck(8, 16, 24, 2), GhostBottleneck(24, 48, 32, 2))
+    (one,) = stages.stages_report([cnnscope.trace(model, [torch.empty(1, 8, 32, 32)])]).models
+    assert [stage.output for stage in one.stages] == [(16, 16), (8, 8)]
+    for item, width in zip((s.items[0] for s in one.stages), (24, 32), strict=True):
+        assert item.block
+        assert [(x.geometry.kernel_size, x.out_channels) for x in item.shortcuts] == [
+            ((3, 3), 8 if width == 24 else 24), ((1, 1), width),
+        ]  # fmt: skip
+        assert len(list(blocks.flat(item.parts))) == 5
+    assert (one.shortcut_layers, one.conv_layers) == (4, 14)
+
+
+def test_upsamplings_with_layers_between_them_are_all_listed():
+    class Grows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 4, 3, 1, 1), nn.Conv2d(4, 4, 3, 1, 1)
+
+        def forward(self, x):
+            x = self.a(nn.functional.interpolate(x, scale_factor=2))
+            return self.b(nn.functional.interpolate(x, scale_factor=2))
+
+    (one,) = stages.stages_report([cnnscope.trace(Grows(), [torch.empty(1, 3, 8, 8)])]).models
+    kinds = [[x.kind for item in s.items for x in item.parts] for s in one.stages]
+    assert kinds == [["upsample nearest", "conv"]] * 2
+    assert one.resized == 0

@@ -327,8 +327,11 @@ class _Walk:
             return False
         if self.trace.calls[call].parent < 0:
             return self._is_one_block(call)
-        inner = Counter(map(self._kind, self._joined_inside(call)))
         repeated = self.kinds[self._kind(call)] > 1
+        joining = list(self._joined_inside(call))
+        if repeated and self._joined(call, "add") and not self._any_adds(joining):
+            joining = []  # a residual block of layers that concatenate: GhostNet's
+        inner = Counter(map(self._kind, joining))
         if any(times > 1 or self._more(kind, call) for kind, times in inner.items()):
             mixed = len(inner) > 1 and min(inner.values()) == 1
             return repeated and mixed  # a stage repeats what it is made of
@@ -338,6 +341,9 @@ class _Walk:
         if any(self._more(kind, call) for kind in kinds):
             return False
         return repeated and not self._pools(call)
+
+    def _any_adds(self, calls: Iterable[int]) -> bool:
+        return any("add" in self.joins[call] for call in calls)
 
     def _is_one_block(self, call: int) -> bool:
         """Whether a model is no more than a block: branches at one resolution, joined once."""
@@ -385,6 +391,7 @@ class _Walk:
         for _, is_op, item in sorted(events):
             if not is_op:
                 yield from self._unit(item)
+                last = None if self.weights.get(item) else last
                 continue
             layer = self.layers[item]
             resized = last is not None and _is_resized(last, layer)
@@ -533,6 +540,8 @@ class _Flow:
             short, long = sorted(layered, key=_weights)
             if _weights(short) < 2 <= _weights(long) and _is_row(short):
                 return (*common, *_marked(short, "shortcut"), *long)
+            if _is_separable(short) and _weights(long) > 2:
+                return (*common, *_marked(short, "shortcut"), *long)
         return _fork(came)
 
 
@@ -590,6 +599,17 @@ def _is_product(record: OpRecord) -> bool:
 def _attends(path: _Path) -> bool:
     """Whether it ends in the weights of an attention, which come behind queries, keys, values."""
     return isinstance(path[-1], _Step) and path[-1].layer.kind == "attention"
+
+
+def _is_separable(path: _Path) -> bool:
+    """Whether it is a depthwise convolution and a 1x1, GhostNet's projection (Han et al. 2019)."""
+    layers = [x.layer for x in path if isinstance(x, _Step)]
+    if not _is_row(path) or len(layers) != 2 or not all(x.kind == "conv" for x in layers):
+        return False
+    first, second = (x.geometry for x in layers)
+    if first is None or second is None:
+        return False
+    return 1 < first.groups == layers[0].in_channels and set(second.kernel_size) == {1}
 
 
 def _is_row(path: _Path) -> bool:
