@@ -89,6 +89,7 @@ class _Reader:
         return found
 
     def _field(self, state: State) -> Field:
+        state = layout.revealed(state)
         read = [
             self._axis(_placed(state, i, self.places), size) for i, size in enumerate(self.size)
         ]

@@ -27,9 +27,31 @@ class Atom(NamedTuple):
     size: int
     axis: int
     weight: int
+    inner: Segments | None = None  # of blurred positions: what was laid side by side
 
 
 Dim = tuple[Atom, ...]
+
+
+class Segment(NamedTuple):
+    """One of several pieces along a dimension; `axes` is empty where it sees nothing."""
+
+    dim: tuple[Atom, ...]
+    axes: tuple[Axis, ...]
+    units: int
+
+
+class Segments(NamedTuple):
+    """Pieces of different positions in one dimension, and the axes of the whole as they were then.
+
+    As long as these are the same, nothing but what acts on each position by itself came between,
+    and a slice of the whole is a piece again.
+    """
+
+    parts: tuple[Segment, ...]
+    axes: tuple[Axis, ...]
+
+
 Layout = tuple[Dim, ...]
 
 
@@ -91,9 +113,57 @@ def blur(state: State, dim: int, size: int) -> State:
         return state.lose([dim])
     for axis in axes:
         state = state.with_axis(axis, state.axes[axis].forgotten())
-    bits = sum(1 << a for a in axes if state.axes[a].lost)
-    atoms = (Atom(size, -2 - bits, 0),) if bits else ()
+    return _blurred(state, dim, size, None)
+
+
+def _blurred(state: State, dim: int, size: int, inner: Segments | None) -> State:
+    bits = sum(1 << i for i, a in enumerate(state.axes) if a.lost)
+    atoms = (Atom(size, -2 - bits, 0, inner),) if bits else ()
     return State((*state.layout[:dim], atoms, *state.layout[dim + 1 :]), state.axes)
+
+
+def segmented(pieces: Sequence[tuple[State | None, int]], dim: int) -> State:
+    """Pieces of different positions along a dimension: a class token, rows beside columns."""
+    size = sum(units for _, units in pieces)
+    blurred = [blur(state, dim, size).without([dim]) for state, _ in pieces if state is not None]
+    joined = blurred[0]
+    for other in blurred[1:]:
+        joined = join(joined, other)
+    parts = tuple(
+        Segment(s.layout[dim], s.axes, n) if s is not None else Segment((), (), n)
+        for s, n in pieces
+    )
+    return _blurred(joined, dim, size, Segments(parts, joined.axes))
+
+
+def _piece(state: State, dim: int, units: Sequence[int]) -> State | None:
+    """The piece in which all of these units lie, and they of it; None where there is none."""
+    inner = state.layout[dim][0].inner
+    if inner is None or not _same(state.axes, inner.axes):
+        return None
+    start = 0
+    for part in inner.parts:
+        if part.axes and all(start <= unit < start + part.units for unit in units):
+            found = State((*state.layout[:dim], part.dim, *state.layout[dim + 1 :]), part.axes)
+            return read(found, dim, maps.listed([u - start for u in units]), len(units))
+        start += part.units
+    return None
+
+
+def revealed(state: State) -> State:
+    """What stands for a tensor in which one piece alone sees something: tokens behind a class."""
+    for dim, atoms in enumerate(state.layout):
+        inner = atoms[0].inner if atoms else None
+        if inner is not None and _same(state.axes, inner.axes):
+            seeing = [part for part in inner.parts if part.axes]
+            if len(seeing) == 1:
+                layout = (*state.layout[:dim], seeing[0].dim, *state.layout[dim + 1 :])
+                return State(layout, seeing[0].axes)
+    return state
+
+
+def _same(a: Sequence[Axis], b: Sequence[Axis]) -> bool:
+    return all(x is y for x, y in zip(a, b, strict=True))
 
 
 def of_input(shape: Shape, dims: Sequence[int]) -> State:
@@ -203,12 +273,12 @@ def _read_digits(state: State, dim: int, reading: maps.Reading, units: int) -> S
     Every sixteenth channel after space-to-depth is the first pixel of each block.
     """
     atoms = state.layout[dim]
-    if any(a.axis < -1 for a in atoms):
-        return state.lose([dim])
     size, sizes = prod(a.size for a in atoms), [a.size for a in atoms]
     read_ = [[t for t in (reading.real or reading.of)(u) if 0 <= t < size] for u in range(units)]
     if any(len(taps) != 1 for taps in read_):
         return state.lose([dim])
+    if any(a.axis < -1 for a in atoms):
+        return _piece(state, dim, [taps[0] for taps in read_]) or state.lose([dim])
     chosen = _digits([taps[0] for taps in read_], sizes)
     if chosen is None:
         return state.lose([dim])
@@ -392,11 +462,19 @@ def join(a: State, b: State, joined: Join = maps.join) -> State:
     else:
         a, b = _aligned(_placed(a), _placed(b))
         layout = tuple(x or y for x, y in zip(a.layout, b.layout, strict=True))
+    if not _same(a.axes, b.axes):
+        layout = tuple(map(_without_pieces, layout))
     axes = tuple(joined(x, y) for x, y in zip(a.axes, b.axes, strict=True))
     if _blind(a) != _blind(b):
         seeing = (b if _blind(a) else a).axes
         axes = tuple(_only_spans(x, y) for x, y in zip(axes, seeing, strict=True))
     return _tidied(State(layout, axes))
+
+
+def _without_pieces(dim: Dim) -> Dim:
+    if len(dim) == 1 and dim[0].inner is not None:
+        return (dim[0]._replace(inner=None),)
+    return dim
 
 
 def _aligned(a: State, b: State) -> tuple[State, State]:

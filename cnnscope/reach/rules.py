@@ -772,7 +772,7 @@ def concatenate(op: View) -> Seen:
             return op.joined(states)
         return rows(op, [(s, 1) for s, _ in pairs], dim)
     if not all(layout.alone(s, dim) is not None for s, _ in seeing if s.layout[dim]):
-        return op.joined([layout.blur(s, dim, op.out[dim]) for s, _ in seeing])
+        return layout.segmented([(s, shape[dim]) for s, shape in pairs], dim)
     return end_to_end(op, [(s, shape[dim]) for s, shape in pairs], dim)
 
 
@@ -799,7 +799,7 @@ def end_to_end(op: View, pieces: Pieces, dim: int, axis: int | None = None) -> S
     axes = {layout.alone(s, dim) for s in seeing if s.layout[dim]} or {axis}
     axis = axes.pop()
     if axes or axis is None:
-        return op.joined([layout.blur(s, dim, op.out[dim]) for s in seeing])
+        return layout.segmented(pieces, dim)
     parts: list[maps.Part] = []
     for state, size in pieces:
         part = _part(state, dim, axis, size)
