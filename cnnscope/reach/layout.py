@@ -250,6 +250,7 @@ def read(state: State, dim: int, reading: maps.Reading, units: int) -> State:
         return state
     if (axis := alone(state, dim)) is None:
         return _read_digits(state, dim, reading, units)
+    state = _whole_lines(state, dim, axis, reading, units)
     if state.dims_of(axis) != [dim]:
         return _read_apart(state, dim, axis, reading, units)
     state = settle(state, dim)
@@ -258,6 +259,18 @@ def read(state: State, dim: int, reading: maps.Reading, units: int) -> State:
     value = maps.compose(state.axes[axis], reading, units)
     layout = (*state.layout[:dim], (Atom(units, axis, 1),), *state.layout[dim + 1 :])
     return State(layout, (*state.axes[:axis], value, *state.axes[axis + 1 :]))
+
+
+def _whole_lines(state: State, dim: int, axis: int, reading: maps.Reading, units: int) -> State:
+    """Without the axes whose hulls are over units that are not read any more."""
+    mixed = [i for i, a in enumerate(state.axes) if a.mixed >> axis & 1]
+    if mixed:
+        size = prod(a.size for a in state.layout[dim])
+        read_ = {t for u in range(units) for t in (reading.real or reading.of)(u)}
+        if 2 * sum(0 <= t < size for t in read_) <= size + 1:
+            for other in mixed:
+                state = state.lose_axis(other)
+    return state
 
 
 def alone(state: State, dim: int) -> int | None:
@@ -465,10 +478,32 @@ def join(a: State, b: State, joined: Join = maps.join) -> State:
     if not _same(a.axes, b.axes):
         layout = tuple(map(_without_pieces, layout))
     axes = tuple(joined(x, y) for x, y in zip(a.axes, b.axes, strict=True))
+    if len(axes) > 1:
+        axes = _mixed(a, b, axes)
     if _blind(a) != _blind(b):
         seeing = (b if _blind(a) else a).axes
         axes = tuple(_only_spans(x, y) for x, y in zip(axes, seeing, strict=True))
     return _tidied(State(layout, axes))
+
+
+def _mixed(a: State, b: State, axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+    """Marked where half of the units see what one operand sees, and that is less along others."""
+    for axis, (x, y) in enumerate(zip(a.axes, b.axes, strict=True)):
+        if x is y or x.spans is None or y.spans is None or _gaps(x) == _gaps(y):
+            continue
+        axes = tuple(
+            value.but_mixed(axis) if other != axis and not p.alike(q) else value
+            for other, (value, p, q) in enumerate(zip(axes, a.axes, b.axes, strict=True))
+        )
+    return axes
+
+
+def _gaps(axis: Axis) -> bool:
+    """Whether half of the units, not all, see nothing: rows that were not written."""
+    if axis.spans is None or inf not in axis.spans.lo:
+        return False
+    none = axis.spans.lo.count(inf)
+    return axis.units <= 2 * none < 2 * axis.units
 
 
 def _without_pieces(dim: Dim) -> Dim:

@@ -63,10 +63,22 @@ class Axis:
     seen. `least` is the map of the shortest path. `whole`: something in it depends on the whole
     image, in fact on this interval of it (a crop or a stride may leave a rim unseen). `lost`:
     positions are no longer told apart; together they see the interval `together`. `endless`: the
-    units see all that lies on one side of them (a running sum), however large the image.
+    units see all that lies on one side of them (a running sum), however large the image. `mixed`:
+    bit i says that units in different places of axis i see differently along this one, which is
+    the hull of them.
     """
 
-    __slots__ = ("derived", "endless", "least", "lines", "lost", "spans", "together", "whole")
+    __slots__ = (
+        "derived",
+        "endless",
+        "least",
+        "lines",
+        "lost",
+        "mixed",
+        "spans",
+        "together",
+        "whole",
+    )
 
     def __init__(
         self,
@@ -78,16 +90,29 @@ class Axis:
         lost: bool = False,
         together: Interval | None = None,
         endless: bool = False,
+        mixed: int = 0,
     ) -> None:
         self.lines, self.spans, self.least = lines, spans, least
         self.whole, self.lost, self.together = whole, lost, together
-        self.endless = endless
+        self.endless, self.mixed = endless, mixed
         self.derived: dict[Hashable, Axis] = {}  # what was read from it before
 
     @property
     def units(self) -> int:
         """Units along the axis (0 where they are not told apart)."""
         return len(self.spans.lo) if self.spans else 0
+
+    def but_mixed(self, axis: int) -> Axis:
+        """The same, as a hull over the places of another axis."""
+        if self.mixed >> axis & 1:
+            return self
+        return Axis(self.lines, self.spans, self.least, whole=self.whole, lost=self.lost,
+                    together=self.together, endless=self.endless,
+                    mixed=self.mixed | 1 << axis)  # fmt: skip
+
+    def alike(self, other: Axis) -> bool:
+        """Whether units see the same."""
+        return self is other or (self.spans == other.spans and self.whole == other.whole)
 
     def all_seen(self) -> Interval | None:
         """What all units see together."""
@@ -148,7 +173,8 @@ def compose(axis: Axis, reading: Reading, units: int) -> Axis:
     else:
         least = _compose_lines(axis.least, reading) or axis.least
     spans = _compose_spans(axis.spans, reading, units)
-    return Axis(lines, spans, least, whole=axis.whole, lost=axis.lost, endless=axis.endless)
+    return Axis(lines, spans, least, whole=axis.whole, lost=axis.lost, endless=axis.endless,
+                mixed=axis.mixed)  # fmt: skip
 
 
 def _compose_lines(lines: Lines | None, reading: Reading) -> Lines | None:
@@ -237,7 +263,7 @@ def join(a: Axis, b: Axis) -> Axis:
             return local
         together = _outer(a.together, b.together)
         return Axis(local.lines, local.spans, local.least, whole=whole, lost=lost,
-                    together=together, endless=local.endless)  # fmt: skip
+                    together=together, endless=local.endless, mixed=local.mixed)  # fmt: skip
     if a.units != b.units:
         if 1 not in (a.units, b.units):
             return join(a.forgotten(), b.forgotten())
@@ -247,7 +273,8 @@ def join(a: Axis, b: Axis) -> Axis:
     lines = a.lines if a.lines == b.lines else _join_lines(a.lines, b.lines)
     spans = a.spans if a.spans == b.spans else _hull(a.spans, b.spans)
     least = _smaller(a.least, b.least)
-    return Axis(lines, spans, least, whole=whole, lost=lost, endless=endless)
+    return Axis(lines, spans, least, whole=whole, lost=lost, endless=endless,
+                mixed=a.mixed | b.mixed)  # fmt: skip
 
 
 def _join_lines(a: Lines | None, b: Lines | None) -> Lines | None:

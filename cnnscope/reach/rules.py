@@ -341,7 +341,8 @@ def _read(op: View, state: State, dim: int, key: tuple[Any, ...], units: int) ->
     if form is maps.window and numbers_[:3] == (1, 1, 0):
         return state
     value = state.axes[axis]
-    if len(atoms) > 1 or atoms[0].size != value.units or axis < 0:
+    mixed = any(a.mixed for a in state.axes)
+    if len(atoms) > 1 or atoms[0].size != value.units or axis < 0 or mixed:
         return layout.read(state, dim, form(*numbers_), units)
     remembered = (value, key, units)
     found = op.memo.get(remembered)
@@ -809,6 +810,9 @@ def end_to_end(op: View, pieces: Pieces, dim: int, axis: int | None = None) -> S
     value = maps.concatenate(parts)
     others = [s.without([dim]).with_axis(axis, value) for s in seeing]
     joined = op.joined(others).with_axis(axis, value)
+    for other in range(len(joined.axes)):
+        if other != axis and not all(s.axes[other].alike(seeing[0].axes[other]) for s in seeing):
+            joined = joined.with_axis(other, joined.axes[other].but_mixed(axis))
     atoms = (Atom(op.out[dim], axis, 1),) if value.spans else ()
     return State((*joined.layout[:dim], atoms, *joined.layout[dim + 1 :]), joined.axes)
 
