@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Self, TextIO
 
 from cnnscope.cli.out import watched
+from cnnscope.cli.signals import before_exit
 from cnnscope.text import printable
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
     from cnnscope.bench.loop import Progress as Standing
 
+_CLEAR, _SHOW_CURSOR = b"\r\x1b[2K", b"\x1b[?25h"
+_UNKNOWN_WIDTH = 80
 PATIENCE = 0.5  # seconds that somebody waits without asking how long it will take
 
 Update = Callable[..., None]  # (done, total, name of what is done)
@@ -38,10 +42,15 @@ def progress(title: str, patience: float = 0) -> Iterator[Update]:
             bar.update(bar.task_ids[0], completed=done, total=total, name=name)
 
     try:
-        yield update
+        with before_exit(lambda: _restore(stream, _CLEAR + _SHOW_CURSOR if bars else b"")):
+            yield update
     finally:
         for bar in bars:
             bar.stop()
+
+
+def _restore(stream: TextIO, written: bytes) -> None:
+    os.write(stream.fileno(), written)
 
 
 def _bar(title: str, stream: TextIO) -> Progress:
@@ -71,15 +80,22 @@ class Line:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock, self.next = clock, 0.0
         self.shown = watched()
+        self._stack = ExitStack()
         self.stream = sys.stderr  # as it is now: while a model runs its prints go aside
 
     def __enter__(self) -> Self:
+        self._stack.enter_context(before_exit(self._clear))
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._stack.close()
         if self.shown:
             self.stream.write("\r\x1b[K")
             self.stream.flush()
+
+    def _clear(self) -> None:
+        if self.shown:
+            _restore(self.stream, _CLEAR)
 
     def show(self, progress: Standing) -> None:
         """Write where things stand, ten times a second at most."""
@@ -91,11 +107,13 @@ class Line:
         text = progress.what
         if measuring:
             text += f": {progress.samples:,} samples, {progress.seconds_left:.0f} s left"
-        self.stream.write(f"\r\x1b[K{printable(text, _width() - 1)}")
+        self.stream.write(f"\r\x1b[K{printable(text, max(_width(self.stream) - 1, 4))}")
         self.stream.flush()
 
 
-def _width() -> int:
-    import shutil
-
-    return shutil.get_terminal_size().columns
+def _width(stream: TextIO) -> int:
+    """Columns of the terminal that is written to: stdout may be another, or a file."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or _UNKNOWN_WIDTH
+    except (OSError, ValueError):
+        return _UNKNOWN_WIDTH
