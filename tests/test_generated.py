@@ -26,7 +26,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import cnnscope
-from cnnscope.analyses import receptive_field
+from cnnscope import ops
+from cnnscope.analyses import positions, receptive_field
 from cnnscope.analyses import shapes as shapes_by_formula
 from cnnscope.diff import diff
 from cnnscope.records import Field, ModelReport, Trace
@@ -100,9 +101,10 @@ def called(module: nn.Module, inputs: list[Tensor]) -> list[Called]:
 
 @contextmanager
 def hooked(module: nn.Module, begin: Any, end: Any, **how: Any) -> Iterator[None]:
-    """Hooks before and after every call."""
-    handles = [part.register_forward_pre_hook(begin, **how) for part in module.modules()]
-    handles += [part.register_forward_hook(end) for part in module.modules()]
+    """Hooks before and after every call; what computes a weight is a part of its layer."""
+    parts = [m for path, m in module.named_modules() if ".parametrizations." not in f".{path}."]
+    handles = [part.register_forward_pre_hook(begin, **how) for part in parts]
+    handles += [part.register_forward_hook(end) for part in parts]
     yield
     for handle in handles:
         handle.remove()
@@ -148,12 +150,21 @@ def unread(built: networks.Built) -> list[nn.Parameter]:
     return [p for p in module.parameters() if p.untyped_storage().data_ptr() not in read]
 
 
-def check_macs(built: networks.Built, answer: ModelReport) -> None:
-    """Half of what torch's own counter counts."""
-    with inference(), FlopCounterMode(display=False) as counter:
+def check_macs(built: networks.Built, trace: Trace, answer: ModelReport) -> None:
+    """Half of what torch's own counter counts, which leaves out functions of a matrix."""
+    with inference(), FlopCounterMode(display=False, custom_mapping=_VECTORS) as counter:
         built.module(*random_inputs(built))
-    assert 2 * answer.totals.macs == counter.get_total_flops()
-    assert answer.totals.flops == counter.get_total_flops()
+    alone = sum(ops.macs(trace, op) for op in trace.ops if "linalg" in op.name)
+    assert 2 * (answer.totals.macs - alone) == counter.get_total_flops()
+    assert answer.totals.flops == 2 * answer.totals.macs
+
+
+# a product with a vector, which torch's counter leaves out: two for each of the matrix's elements
+_VECTORS = {
+    torch.ops.aten.mv: lambda matrix, *_, **__: 2 * math.prod(matrix),
+    torch.ops.aten.dot: lambda vector, *_, **__: 2 * math.prod(vector),
+    torch.ops.aten.vdot: lambda vector, *_, **__: 2 * math.prod(vector),
+}
 
 
 def check_memory(built: networks.Built, answer: ModelReport) -> None:
@@ -211,13 +222,14 @@ class Poisoned(TorchDispatchMode):
 def poisoned(built: networks.Built, axis: int, pixel: int | None) -> list[Tensor | None]:
     """Where the first output of every module call is NaN if the input is at `pixel` of `axis`.
 
-    None stands for no pixel: a maximum over padding alone is infinite, and soon NaN by itself.
+    It is the first image, of several: fields are about one of them. None stands for no pixel: a
+    maximum over padding alone is infinite, and soon NaN by itself.
     """
     module, inputs = built.module, random_inputs(built)
-    sizes = built.shapes[0][2:]
-    for tensor in inputs:
-        if tensor.shape[2:] == sizes and pixel is not None:
-            tensor.select(2 + axis, pixel).fill_(torch.nan)
+    image = next(tensor for tensor in inputs if tensor.dim() > 2)
+    sizes = image.shape[2:]
+    if pixel is not None:
+        image.select(2 + axis, pixel).fill_(torch.nan)
     places: list[Tensor | None] = []
     running: list[int] = []
 
@@ -247,17 +259,25 @@ COUNTS: Counter[str] = Counter()
 def check_fields(built: networks.Built, trace: Trace) -> None:
     """NaN at one place of the input comes out where units see it, and nowhere else."""
     fields = receptive_field.fields(trace)
-    sizes = built.shapes[0][2:]
+    sizes = next(shape for shape in built.shapes if len(shape) > 2)[2:]
     seen = [fields[call.outputs[0]] if call.outputs else None for call in trace.calls]
-    if all(field is None or field.unknown for field in seen):
-        return
     if any(place is not None and place.any() for place in poisoned(built, 0, None)):
         COUNTS["not finite"] += 1
         return
-    exact = not drops_channels(trace) and not pads_one_position(trace)
+    reached = poisoned(built, 0, 0)
+    for field, place in zip(seen, reached, strict=True):
+        if place is not None and field is not None:
+            COUNTS["unknown" if field.unknown else "known"] += 1
+    if all(field is None or field.unknown for field in seen):
+        return
+    found = positions.positions(trace)
+    if found is None or found.dims != tuple(range(2, 2 + len(sizes))):
+        COUNTS["elsewhere"] += 1  # they are about channels, over which a layer slides first
+        return
+    exact = not drops_channels(trace) and not masks(trace) and not pads_one_position(trace)
     for axis, size in enumerate(sizes):
         for pixel in {0, size // 3, size - 1}:
-            places = poisoned(built, axis, pixel)
+            places = reached if (axis, pixel) == (0, 0) else poisoned(built, axis, pixel)
             for call, field, place in zip(trace.calls, seen, places, strict=True):
                 if place is not None:
                     path = trace.modules[call.module].path
@@ -273,6 +293,14 @@ def drops_channels(trace: Trace) -> bool:
         and (op.attributes.get("dim", 0) == 1 or "dim" not in op.attributes)
         for op in trace.ops
     )
+
+
+def masks(trace: Trace) -> bool:
+    """Whether some elements are written over, and which is told by numbers that no trace holds."""
+    return any(op.name.split(".")[1] in _MASKS for op in trace.ops)
+
+
+_MASKS = ("where", "masked_fill", "masked_fill_", "index_fill", "index_fill_")
 
 
 def pads_one_position(trace: Trace) -> bool:
@@ -293,7 +321,6 @@ def check_field(
     if field is None:
         assert not place.any(), what
         return
-    COUNTS["unknown" if field.unknown else "known"] += 1
     if field.unknown or len(field.axes) != place.dim() - 2:
         return
     ours, units = field.axes[axis], field.maps[axis]
@@ -333,18 +360,18 @@ def check_reports(trace: Trace, again: Trace, answer: ModelReport) -> None:
 # --------------------------------------------------------------------------------- the tests
 
 
-def check(recipe: networks.Recipe) -> None:
-    """Hold one network against all oracles."""
+def check(recipe: networks.Recipe, *, memory: bool = True) -> None:
+    """Hold one network against all oracles, or all but that of memory, which is slow."""
     built = networks.build(recipe)
-    hypothesis.note(f"{recipe}\n{built.module}\ninputs {built.shapes}")
     inputs = [torch.empty(shape, device="meta") for shape in built.shapes]
     trace, again = (cnnscope.trace(built.module, inputs) for _ in range(2))
     answer = report(trace)
-    assert not answer.unknown
+    assert all("linalg" in op.name for op in answer.unknown), answer.unknown
     check_shapes(built, trace)
     check_parameters(built, answer)
-    check_macs(built, answer)
-    check_memory(built, answer)
+    check_macs(built, trace, answer)
+    if memory:
+        check_memory(built, answer)
     check_floor_formula(trace, answer)
     check_fields(built, trace)
     check_reports(trace, again, answer)
@@ -375,6 +402,13 @@ def _quiet():
 @generated(200)
 @given(networks.recipes)
 def test_generated_networks_are_counted_as_they_run(recipe):
+    told(recipe)
+
+
+def told(recipe: networks.Recipe) -> None:
+    """A check whose failure shows the network."""
+    built = networks.build(recipe)
+    hypothesis.note(f"{recipe}\n{built.module}\ninputs {built.shapes}")
     check(recipe)
 
 
@@ -385,6 +419,6 @@ def test_twenty_thousand_generated_networks_are_counted_as_they_run(seed):
     @settings(generated(500), derandomize=False)
     @given(networks.recipes)
     def each(recipe):
-        check(recipe)
+        told(recipe)
 
     each()

@@ -667,15 +667,3 @@ def test_a_warning_is_shown_once_however_often_it_runs(write):
         warnings.simplefilter("always")
         assert report_of(write(module(code, CONV)), "-i", "3x8x8")["device"] == "cpu"
     assert [str(w.message) for w in shown if "again" in str(w.message)] == ["think again"]
-
-
-def test_a_package_that_lacks_a_module_says_which(write, tmp_path, monkeypatch):
-    write("import not_installed_here", "broken_package/__init__.py")
-    write("from torch import nn\nNet = nn.ReLU", "broken_package/small.py")
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match="No module named 'not_installed_here'") as caught:
-        cnnscope.trace("broken_package.small:Net", ["3x8x8"])
-    assert "broken_package/__init__.py:1" in str(caught.value)
-    for name in ("broken_package_2.small:Net", "json.small:Net"):
-        with pytest.raises(RequestError, match="no module"):
-            cnnscope.trace(name, ["3x8x8"])

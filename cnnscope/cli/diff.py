@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Optional
 
 import typer
@@ -48,7 +47,7 @@ def diff(
     ] = None,
     arg_b: Annotated[
         Optional[list[str]],
-        typer.Option("--arg-b", metavar="NAME=VALUE", help="In place of that --arg."),
+        typer.Option("--arg-b", metavar="NAME=VALUE", help="Arguments of B, in place of --arg."),
     ] = None,
     dtype_b: Annotated[Optional[str], typer.Option("--dtype-b", help="Likewise for B.")] = None,
     depth: options.Depth = None,
@@ -94,16 +93,10 @@ def diff(
         input_b or input_,
         batch_size if batch_size_b is None else batch_size_b,
         num_classes if num_classes_b is None else num_classes_b,
-        _instead(arg or (), arg_b or ()),
+        arg_b or arg,
         dtype_b or dtype,
     )
     report = compare(first, second)
     renderer = Renderer(Options(levels, unfold, everything))
     out.write_report(report, renderer, format_.value, output)
     return int(exit_code and report.differs)
-
-
-def _instead(arguments: Sequence[str], others: Sequence[str]) -> list[str]:
-    """Arguments, those that others name replaced by them."""
-    named = {text.partition("=")[0] for text in others}
-    return [*(text for text in arguments if text.partition("=")[0] not in named), *others]
