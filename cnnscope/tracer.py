@@ -130,6 +130,7 @@ def trace(
         stack.enter_context(_uncompiled())
         if on_meta:
             stack.enter_context(states_on_meta())
+            stack.enter_context(_unchecked_distributions())
         stack.enter_context(light())
         stack.enter_context(replaced(model, replacements))
         stack.enter_context(recorder.watching_calls())
@@ -1040,6 +1041,22 @@ _RECURRENT = (
     *("lstm", "gru", "rnn_tanh", "rnn_relu"),
     *("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"),
 )
+
+
+@contextmanager
+def _unchecked_distributions() -> Iterator[None]:
+    """Let distributions take parameters without data: a check of values changes no shape."""
+    distributions = sys.modules.get("torch.distributions.distribution")
+    if distributions is None:
+        yield
+        return
+    kind: Any = distributions.Distribution
+    before = kind._validate_args
+    kind._validate_args = False
+    try:
+        yield
+    finally:
+        kind._validate_args = before
 
 
 @contextmanager

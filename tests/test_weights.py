@@ -619,3 +619,45 @@ def test_a_buffer_that_shares_a_weight_leaves_it_a_parameter():
     made = summary(Shares(), IMAGE)
     assert (made.totals.params, made.totals.buffers) == (16, 12 + 6)
     assert (made.layers[-1].path, made.layers[-1].params, made.shared) == ("c", 16, {})
+
+
+# --------------------------------------------------------------------------------- on meta
+
+
+class Variational(nn.Module):
+    """A latent of a normal distribution (Kingma and Welling 2014)."""
+
+    def __init__(self):
+        super().__init__()
+        self.encode, self.decode = nn.Linear(6, 4), nn.Linear(2, 6)
+
+    def forward(self, x):
+        mean, spread = self.encode(x).chunk(2, -1)
+        latent = torch.distributions.Normal(mean, spread.exp())
+        return self.decode(latent.rsample()), torch.distributions.Categorical(logits=mean)
+
+
+def test_distributions_of_what_a_network_answers_stay_on_meta():
+    checks = torch.distributions.Distribution._validate_args
+    trace = traced(Variational(), (3, 6))
+    made = report.report(trace)
+    assert (trace.device, made.totals.macs) == ("meta", 3 * (6 * 4 + 2 * 6))
+    assert made.unknown == ()
+    assert torch.distributions.Distribution._validate_args == checks
+
+
+class Packed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(16, 32, batch_first=True, bidirectional=True)
+
+    def forward(self, x):
+        lengths = torch.tensor([7, 5, 2])
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True)
+        return nn.utils.rnn.pad_packed_sequence(self.rnn(packed)[0], batch_first=True)[0]
+
+
+def test_packed_sequences_stay_on_meta_and_count_the_steps_that_there_are():
+    trace = traced(Packed(), (3, 7, 16))
+    # 14 steps in all, 4 gates of 32 units on 16 inputs and 32 states, in 2 directions
+    assert (trace.device, report.report(trace).totals.macs) == ("meta", 14 * 4 * 32 * 48 * 2)
