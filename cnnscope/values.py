@@ -41,6 +41,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from cnnscope.errors import RequestError
 from cnnscope.text import said
 
 # The most elements that a followed value may have. RetinaNet ranks 8.2 million scores.
@@ -236,8 +237,9 @@ class KnownValues(TorchDispatchMode):
         """Run an operation on the known values alone, and give a meta tensor of its shape."""
         self.answered[name] += 1
         if not self._may_answer(name, tensors):
-            raise UnknownValueError(
-                f"{name} asks for values, which are not computed with so much from a file"
+            raise RequestError(
+                f"the program looks at its data with {name}, which is not done with so many values "
+                "from a file: refused"
             )
         assumed = any(self._asked(t, name).assumed for t in tensors)
         result = self._compute(func, name, args, kwargs)

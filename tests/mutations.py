@@ -214,11 +214,11 @@ def attacks(x):
             node(aten + "nonzero.default", ["b2"], self=tensor("b1")),
         ],
         [
-            node(aten + "new_ones.default", ["b1"], self=tensor(x), size={"as_ints": [10**8]}),
+            node(aten + "new_ones.default", ["b1"], self=tensor(x), size={"as_ints": [10**7]}),
             node(aten + "unbind.int", ["b2"], self=tensor("b1")),
         ],
         [
-            node(aten + "new_ones.default", ["b1"], self=tensor(x), size={"as_ints": [10**8]}),
+            node(aten + "new_ones.default", ["b1"], self=tensor(x), size={"as_ints": [10**7]}),
             {
                 **node(
                     aten + "split.Tensor", [], self=tensor("b1"), split_size={"as_int": 1}
@@ -235,7 +235,6 @@ def attacks(x):
         [node(aten + "diff.default", ["b1"], self=tensor(x), n={"as_int": 10**9})],
         [
             node(aten + "new_ones.default", ["b1"], self=tensor(x), size={"as_ints": [10**7]}),
-            node(aten + "new_ones.default", ["b2"], self=tensor(x), size={"as_ints": [10**7]}),
             node(
                 aten + "repeat_interleave.Tensor", ["b3"], repeats=tensor("b1"),
             ),

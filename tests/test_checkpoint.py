@@ -5,6 +5,7 @@ import pickle
 import struct
 import subprocess
 import sys
+import time
 import zipfile
 
 import pytest
@@ -16,6 +17,7 @@ from cnnscope import run
 from cnnscope.checkpoint import checkpoint_report
 from cnnscope.errors import RequestError
 from cnnscope.render.checkpoint import Renderer
+from cnnscope.zoo import unpickle, weights
 
 
 class Net(nn.Module):
@@ -399,3 +401,173 @@ def test_archives_of_other_kinds(tmp_path, member, words):
     with zipfile.ZipFile(tmp_path / "net.pt2", "w") as archive:
         archive.writestr(member, b"")
     assert words in refusal(tmp_path / "net.pt2")
+
+
+# ------------------------------------------------------------------------------- hostile files
+
+
+def with_pickle(path, data):
+    """A checkpoint of one tensor, with another pickle in it."""
+    torch.save({"w": torch.zeros(4)}, path.with_suffix(".old"))
+    with zipfile.ZipFile(path.with_suffix(".old")) as old, zipfile.ZipFile(path, "w") as new:
+        for entry in old.infolist():
+            is_pickle = entry.filename.endswith("data.pkl")
+            new.writestr(entry.filename, data if is_pickle else old.read(entry))
+    return path
+
+
+DOUBLED = b"h\x00\x86q\x00" * 60  # a pair of the last value with itself: 2**60 to hash or to walk
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"\x80\x02})q\x00" + DOUBLED + b"K\x01s.", "a key of its dictionaries is a tuple"),
+        (b"\x80\x02ccollections\nOrderedDict\n]q\x00(h\x00K\x01ta\x85R.", "is a list"),
+        (b"\x80\x02}q\x00" + DOUBLED + b".", "holds no tensors"),
+        (b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".", "64 deep"),
+        (b"\x80\x02X\xff\xff\xff\xffw.", "cut off"),
+        (b"\x80\x02\x8b\xff\xff\xff\x7f1.", "torch.save does not write"),
+        (b"\x80\x04\x95" + b"\xff" * 8 + b".", "torch.save does not write"),
+        (b"\x80\x02h\x07.", "what is not there"),
+        (b"\x80\x02}(K\x01u.", "a key without a value"),
+        (b"\x80\x02NN.", "leaves something behind"),
+        (b"\x80\x02}X\x01\x00\x00\x00kctorch\nSize\n)Rs.", "holds no tensors"),
+        (b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n)R.", "with others"),
+        (b"\x80\x02NN\x86Q.", "no storage"),
+        (b"\x80\x02" + b"N" * unpickle.MAX_OPERATIONS + b".", "2,000,000 operations"),
+    ],
+    ids=range(14),
+)
+def test_pickles_that_are_made_to_hang_or_to_mislead(tmp_path, data, words):
+    begin = time.process_time()
+    text = refusal(with_pickle(tmp_path / "bomb.pth", data))
+    assert words in text
+    assert time.process_time() - begin < 10
+
+
+def test_a_storage_that_is_not_in_the_file(tmp_path):
+    torch.save({"w": torch.zeros(4)}, tmp_path / "w.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "w.pth") as old,
+        zipfile.ZipFile(tmp_path / "x.pth", "w") as new,
+    ):
+        for entry in old.infolist():
+            if not entry.filename.endswith("data/0"):
+                new.writestr(entry.filename, old.read(entry))
+    assert "of which the file has 0" in refusal(tmp_path / "x.pth")
+
+
+def test_checkpoints_of_every_kind_are_read_as_torch_reads_them(tmp_path):
+    """The oracle is torch.load: the same keys, shapes and dtypes."""
+    model = Net()
+    optimizer = torch.optim.Adam(model.parameters())
+    sum(p.sum() for p in model.parameters()).backward()
+    optimizer.step()
+    whole = torch.rand(4, 6, dtype=torch.complex64)
+    contents = [
+        model.state_dict(),
+        {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 3},
+        list(model.parameters()),
+        nn.Parameter(torch.rand(3)),
+        {"a": whole, "b": whole.t(), "c": whole[1:, ::2], "d": whole.conj()},
+        {str(d): torch.zeros(2, 3).to(d) for d in (torch.uint16, torch.float8_e4m3fn, torch.bool)},
+        {"meta": torch.empty(3, 4, device="meta"), "none": torch.zeros(0, 3), 3: torch.tensor(1)},
+        {"size": torch.Size([1, 2]), "set": {1}, "bytes": b"x", "dtype": torch.float32,
+         "device": torch.device("cpu"), "large": 2**100, None: torch.zeros(1)},
+    ]  # fmt: skip
+    for content in contents:
+        path = saved(content, tmp_path / "any.pth")
+        contained = weights.read(path)
+        loaded = torch.load(path, weights_only=True)
+        for part in contained.root.split(".") if contained.root else ():
+            loaded = loaded[part]
+        found = [(t.key, t.shape, f"torch.{t.dtype}") for t in contained.tensors]
+        assert found == [(k, tuple(t.shape), str(t.dtype)) for k, t in leaves(loaded)]
+
+
+def leaves(value, prefix=""):
+    if isinstance(value, torch.Tensor):
+        yield prefix or "tensor", value
+    elif isinstance(value, (dict, list, tuple)):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, item in items:
+            yield from leaves(item, f"{prefix}.{key}" if prefix else str(key))
+
+
+def test_a_checkpoint_is_read_without_torch(state, tmp_path):
+    path = saved(state, tmp_path / "net.pth")
+    script = (
+        "import sys\nfrom cnnscope.checkpoint import checkpoint_report\n"
+        f"assert checkpoint_report({path!r}).tensors\nassert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def of(**entry):
+    return {"w": {"dtype": "U8", "shape": [8], "data_offsets": [0, 8]} | entry}
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        (of(shape=[10**4500]), "is not JSON"),  # more digits than Python reads
+        (of(shape=[2**62] * 60), "bytes, not those of its shape"),
+        (of(shape=[2**63]), "a shape that is none"),
+        (of(shape=["8"]), "a shape that is none"),
+        (of(shape=[8.0]), "a shape that is none"),
+        (of(shape=[True] * 3), "a shape that is none"),
+        (of(shape=[-8]), "a shape that is none"),
+        (of(shape="8"), "a shape that is none"),
+        (of(shape=[1] * 65), "a shape that is none"),
+        (of(data_offsets=[0, 8, 8]), "data_offsets that are none"),
+        (of(data_offsets=["0", "8"]), "data_offsets that are none"),
+        (of(data_offsets=[False, 8]), "data_offsets that are none"),
+        (of(data_offsets=[-8, 0]), "data_offsets that are none"),
+        (of(dtype=["U8"]), "dtype"),
+        (of(more=1), "or more"),
+        (of(shape=[4], data_offsets=[4, 8]), "leaves 4 bytes before it"),
+        (of(shape=[4], data_offsets=[0, 4]), "need 4 bytes, the file has 8"),
+        (of(shape=[16], data_offsets=[0, 16]), "need 16 bytes, the file has 8"),
+        (of() | {"v": of()["w"]}, "overlaps another"),
+        (of() | {"v": {**of(shape=[4], data_offsets=[4, 8])["w"]}}, "overlaps another"),
+        (of() | {"__metadata__": [1]}, "__metadata__"),
+        (of() | {"__metadata__": {"a": 1}}, "__metadata__"),
+        ([], "no object"),
+        ({"w": 3}, "no dtype"),
+        ({"w": None}, "no dtype"),
+    ],
+)
+def test_safetensors_that_break_their_specification(tmp_path, header, words):
+    path = tmp_path / "net.safetensors"
+    if header == of(shape=[10**4500]):
+        text = b'{"w":{"dtype":"U8","shape":[1' + b"0" * 4500 + b'],"data_offsets":[0,8]}}'
+    else:
+        text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(8))
+    result = run_cli("summary", str(path))
+    assert (result.code, result.out) == (2, "")
+    assert words in result.err
+    assert result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b'{"w":{},"w":{}}', "w twice"),
+        (b'{"w":{"dtype":"U8","dtype":"F32","shape":[],"data_offsets":[0,1]}}', "dtype twice"),
+        (b'{"w":' + b"[" * 20_000 + b"]" * 20_000 + b"}", "nested too deeply"),
+        (b'{"w":\xff}', "is not JSON"),
+        (b"{" * 50, "is not JSON"),
+    ],
+)
+def test_safetensors_whose_header_is_no_header(tmp_path, text, words):
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(8))
+    assert words in refusal(path)
+
+
+def test_safetensors_header_longer_than_the_file(tmp_path):
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(struct.pack("<Q", 2**63) + b"{}")
+    assert "declares" in refusal(path)

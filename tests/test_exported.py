@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import run_cli
+from mutations import MARK, attacks, node, tensor
 from torch import nn
 from torch.export import Dim
 
 from cnnscope import api, report, run
 from cnnscope.errors import RequestError
-from cnnscope.zoo import archive
+from cnnscope.zoo import archive, exported, permitted
 
 
 class Block(nn.Module):
@@ -393,3 +394,206 @@ def test_graph_that_is_no_json(fixed, tmp_path):
         fixed, tmp_path / "odd.pt2", lambda n, d: b"{" if n.endswith("model.json") else d
     )
     assert "is not JSON" in message(path)
+
+
+# ------------------------------------------------------------------------------ hostile programs
+
+
+@pytest.fixture(scope="module")
+def small(folder):
+    return save(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), (torch.zeros(1, 3, 8, 8),), folder / "s.pt2"
+    )
+
+
+def attacked(path, target, nodes):
+    """A copy of a program that begins with other operations."""
+    return with_graph(
+        path, target, lambda d: d["graph_module"]["graph"]["nodes"].__setitem__(slice(0, 0), nodes)
+    )
+
+
+ATTACKS = attacks("input")
+REFUSED = [
+    "image.write_file.default", "aten.from_file.out", "aten.from_file.default", "_reshape_alias",
+    "beyond the memory", "units along", "units along", "units along", "nonzero", "pieces", "pieces",
+    "_operator.pow", "_operator.lshift", "on a str", "on a list", "on a list", "on a str", "",
+    "repeat_interleave",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("nodes", "words"), list(zip(ATTACKS, REFUSED, strict=True)))
+def test_attacks_are_answered_with_one_message_and_nothing_else(
+    small, tmp_path, monkeypatch, nodes, words
+):
+    path = attacked(small, tmp_path / "attack.pt2", nodes)
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    result = run_cli("summary", path)
+    assert result.code == (2 if words else 0), result.err
+    assert words in result.err
+    assert result.err.count("\n") == (1 if words else 0)
+    assert not list(work.iterdir())
+    assert MARK not in {p.name for p in tmp_path.iterdir()}
+
+
+def test_refused_operations_are_refused_before_any_runs(small, tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr(permitted.Limits, "run", lambda *given: ran.append(given))
+    path = attacked(small, tmp_path / "attack.pt2", ATTACKS[0])
+    assert "image.write_file" in message(path)
+    assert not ran
+
+
+def test_no_listed_operation_writes_elsewhere():
+    """No `out` argument, no storage, no file; and each is one that this torch has."""
+    for name in permitted.OPERATIONS:
+        operation = permitted.function(f"torch.ops.{name}")
+        assert name.partition(".")[0] in ("aten", "torchvision")
+        for argument in operation._schema.arguments:
+            assert not argument.is_out, name
+            assert argument.name != "filename", name
+            assert "Storage" not in str(argument.type), name
+        assert operation._schema.name not in ("aten::set_", "aten::resize_", "aten::from_file")
+
+
+def test_values_are_computed_by_listed_operations_alone():
+    listed = {name.split(".")[1].rstrip("_") for name in permitted.OPERATIONS}
+    made_of_them = {"_unsafe_view", "lift_fresh"}  # what listed ones are made of
+    assert {name.rstrip("_") for name in permitted.COMPUTES} - listed <= made_of_them
+    for name in ("rand", "bernoulli", "normal", "as_strided", "roi_align", "repeat_interleave"):
+        assert name not in permitted.COMPUTES
+
+
+@pytest.mark.parametrize("name", ["as_device", "as_string"])
+def test_devices_of_a_program_are_not_used(small, tmp_path, name):
+    device = {"type": "cpu", "index": None} if name == "as_device" else "cpu"
+    nodes = [
+        node("torch.ops.aten.new_ones.default", ["b0"], self=tensor("input"),
+             size={"as_ints": [3]}, device={name: device}),
+        node("torch.ops.aten.to.device", ["b1"], self=tensor("input"), device={name: device},
+             dtype={"as_scalar_type": 7}),
+    ]  # fmt: skip
+    trace = run.trace_spec(attacked(small, tmp_path / "devices.pt2", nodes))
+    assert trace.device == "meta"
+    assert not trace.notes
+
+
+def test_a_program_without_weights_does_not_run_on_real_tensors(folder):
+    path = save(
+        nn.Sequential(nn.ReLU(), nn.MaxPool2d(2)), (torch.zeros(1, 3, 8, 8),), folder / "bare.pt2"
+    )
+    result = run_cli("bench", path)
+    assert result.code == 2
+    assert "weights are not read from the file" in result.err
+    with run.module(path) as model, pytest.raises(RequestError, match="without data alone"):
+        model(torch.zeros(1, 3, 8, 8))
+
+
+def test_time_steps_are_bounded(folder):
+    class Steps(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm = nn.LSTM(2, 2)
+
+        def forward(self, x):
+            return self.lstm(x)[0]
+
+    path = save(Steps(), (torch.zeros(20, 1, 2),), folder / "steps.pt2")
+    assert run.trace_spec(path).ops
+
+    def longer(document):
+        for value in document["graph_module"]["graph"]["tensor_values"].values():
+            value["sizes"] = [
+                {"as_int": 10**9} if s == {"as_int": 20} else s for s in value["sizes"]
+            ]
+
+    text = message(with_graph(path, folder / "long.pt2", longer))
+    assert "too large for a file" in text or "too large to be" in text
+
+
+def test_many_operations_are_refused(small, tmp_path):
+    nodes = [
+        node("torch.ops.aten.relu.default", [f"r{i}"], self=tensor("input"))
+        for i in range(exported.MAX_NODES)
+    ]
+    assert "more than 10,000 operations" in message(attacked(small, tmp_path / "m.pt2", nodes))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "words"),
+    [
+        ([node("torch.ops.aten.relu.default", ["r"], self=tensor("later"))], "before it is made"),
+        ([node("torch.ops.aten.relu.default", ["input"], self=tensor("input"))], "made twice"),
+        ([node("torch.ops.aten.relu.default", ["r"], other=tensor("input"))], "no argument other"),
+        ([node("torch.ops.aten.zeros.default", ["r"], size={"as_ints": [2]},
+               dtype={"as_int": 12})], "takes a ScalarType"),
+        ([node("torch.ops.aten.zeros.default", ["r"], size={"as_ints": [2**64]})], "no size"),
+        ([node("torch.ops.aten.zeros.default", ["r"], size={"as_ints": [True]})], "no size"),
+    ],
+)  # fmt: skip
+def test_graph_that_is_not_one(small, tmp_path, nodes, words):
+    text = message(attacked(small, tmp_path / "odd.pt2", nodes))
+    assert "damaged" in text
+    assert words in text
+
+
+def test_json_has_bounds(small, tmp_path):
+    def change(data):
+        return lambda n, d: data if n.endswith("model.json") else d
+
+    deep = b'{"a":' * 5000 + b"1" + b"}" * 5000
+    assert "nested too deeply" in message(rewritten(small, tmp_path / "a.pt2", change(deep)))
+    wide = b"[" + b"[]," * archive.MAX_VALUES + b"[]]"
+    assert "values; at most" in message(rewritten(small, tmp_path / "b.pt2", change(wide)))
+    twice = b'{"graph_module": 1, "graph_module": 2}'
+    assert "graph_module twice" in message(rewritten(small, tmp_path / "c.pt2", change(twice)))
+
+
+# --------------------------------------------------------------------------------- zip archives
+
+
+def end_record(data):
+    return data.rindex(b"PK\x05\x06")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: b"prefix" + d,
+        lambda d: d + b"behind",
+        lambda d: d[: end_record(d)] + b"between" + d[end_record(d) :],
+        lambda d: d[:-2] + b"\x04\x00abcd",  # a comment
+        lambda d: d[: end_record(d)] + d[end_record(d) :].replace(b"PK\x05\x06", b"PK\x05\x07"),
+        lambda d: d[:-10] + (5).to_bytes(4, "little") + d[-6:],  # the size of the table
+        lambda d: d + d[end_record(d) :],  # a second end record
+    ],
+)
+def test_archives_that_readers_may_read_in_different_ways(small, tmp_path, change):
+    path = tmp_path / "odd.pt2"
+    path.write_bytes(change(Path(small).read_bytes()))
+    assert "damaged" in message(str(path)) or "not a file that torch writes" in message(str(path))
+
+
+def test_an_end_record_of_64_bits_that_says_something_else(tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save({"w": torch.zeros(4)}, path)
+    data = bytearray(path.read_bytes())
+    at = data.find(b"PK\x06\x06")
+    if at < 0:  # this torch writes none for small files
+        pytest.skip("no end record of 64 bits")
+    run_cli("summary", str(path))
+    data[at + 48] ^= 1  # the offset of the table
+    path.write_bytes(data)
+    assert "end records disagree" in run_cli("summary", str(path)).err
+
+
+def test_two_entries_of_one_name(small, tmp_path):
+    path = tmp_path / "twice.pt2"
+    with zipfile.ZipFile(small) as old, zipfile.ZipFile(path, "w") as new:
+        for entry in old.infolist():
+            new.writestr(entry.filename, old.read(entry))
+            if entry.filename.endswith("model.json"):
+                new.writestr("other/" + entry.filename.partition("/")[2], b"{}")
+    assert "one name" in message(str(path))

@@ -34,7 +34,7 @@ META = torch.device("meta")
 MAX_RANK = 64  # torch's own limit for most operations
 MAX_RUN = 2**15  # operations of one run, with those that others are made of: 5 s of tracing
 LONG = 2**12  # an axis from this length on counts against ...
-MAX_LONG = 2**23  # ... this many units of all results: a receptive field is kept for each one
+MAX_LONG = 2**24  # ... this many units of all results: a receptive field is kept for each one
 MAX_ELEMENTS = 2**48  # of one tensor: more than any memory, and products of two stay in 128 bits
 _BITS = 64  # numbers of a program are sizes
 
@@ -441,6 +441,11 @@ class Limits(TorchDispatchMode):
     ) -> Any:
         del types
         self.operations += 1
+        name = func._schema.name.partition("::")[2]
+        if name in _PIECES:  # time steps are made by one of these
+            names = (argument.name for argument in func._schema.arguments)
+            given = dict(zip(names, args, strict=False)) | (kwargs or {})
+            _require(func, _PIECES[name](given), MAX_RUN, "pieces of one tensor")
         _require(func, self.operations, MAX_RUN, "operations")
         result = func(*args, **(kwargs or {}))
         for tensor in result if isinstance(result, (list, tuple)) else (result,):

@@ -219,9 +219,8 @@ class _Reader:
         size = storage.elements * unpickle.SIZES[storage.dtype]
         file = self.held.get(f"data/{storage.key}", 0)
         if size > file:
-            raise ValueError(
-                f"{printable(key)} lies in a memory of {_digits(size)} bytes of {file:,}"
-            )
+            held = f"{_digits(size)} bytes, of which the file has {file:,}"
+            raise ValueError(f"{printable(key)} lies in a memory of {held}")
         last = tensor.offset + sum(
             (n - 1) * step for n, step in zip(tensor.shape, tensor.stride, strict=True)
         )
