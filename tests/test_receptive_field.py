@@ -643,3 +643,28 @@ def test_totals_do_not_claim_a_field_that_was_lost_on_the_way():
     given = report(trace(model, (torch.empty(1, 3, 16, 16, device="meta"),)))
     line = dict(facts.totals(given))["field"]
     assert line.startswith("not followed through 1")
+
+
+# ------------------------------------------------------------- what the generated networks met
+
+
+def overwritten(m, x):
+    y = m.a(x)
+    y[..., :1] = 0
+    return y
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_what_is_written_over_sees_nothing(size):
+    model = Lambda(overwritten, a=nn.Conv1d(1, 1, 1)).to("meta")
+    result = trace(model, (torch.empty(1, 1, size, device="meta"),))
+    found = fields(result)[result.outputs[0]]
+    # of one position nothing is left; of two the second sees itself
+    assert (found is None) == (size == 1)
+    assert found is None or found.maps[0].hi == (-1, 1)
+
+
+def test_an_empty_piece_is_no_piece():
+    model = Lambda(lambda m, x: torch.cat([(y := m.a(x))[..., 2:], y[..., :2]], -1),
+                   a=nn.Conv1d(1, 1, 1))  # fmt: skip
+    assert field_of(model, 1, 1, 2).maps[0].lo == (0, 1)

@@ -75,6 +75,8 @@ def _into(op: View, base: State | None, value: State | None, dim: int, cut: Cut)
         after = base and _cut(base, dim, start + count, 1, size - start - count)
         pieces = [(before, start), (value, count), (after, size - start - count)]
         pieces = [(s, n) for s, n in pieces if n]
+        if all(s is None for s, _ in pieces):
+            return None  # all of it is written over
         if any(s.layout[dim] for s in (base, value) if s is not None):
             return end_to_end(op, pieces, dim)
         if base is None and count == 1 and (axis := _single(value)) is not None:

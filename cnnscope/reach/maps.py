@@ -116,7 +116,7 @@ class Axis:
 
     def all_seen(self) -> Interval | None:
         """What all units see together."""
-        if self.spans is None:
+        if self.spans is None or not self.spans.lo:
             return _outer(self.whole, self.together)
         return _outer(self.whole, (min(self.spans.lo), max(self.spans.hi)))
 

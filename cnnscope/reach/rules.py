@@ -763,9 +763,11 @@ def repeat(op: View) -> Seen:
 
 def concatenate(op: View) -> Seen:
     """Over channels the hull; along an axis one after the other."""
-    pairs = [(s, shape) for s, shape in op.all() if shape != (0,)]
+    pairs = [(s, shape) for s, shape in op.all() if 0 not in shape]
     dim = op.dim(rank=len(op.out))
     seeing = [(s, shape) for s, shape in pairs if s is not None]
+    if not seeing:
+        return None  # an empty piece saw it, if any
     if not any(s.layout[dim] for s, _ in seeing):
         states = [s for s, _ in seeing]
         ones = len(states) > 1 and all(shape[dim] == 1 for _, shape in seeing)
