@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 from torch import Tensor, nn
@@ -21,16 +23,28 @@ class Names:
     def __init__(self, modules: Iterable[tuple[str, nn.Module]]) -> None:
         self._found: dict[int, str] = {}
         self._left = _MOST
+        self._files: set[int] = set()
         for path, module in modules:
             for name, value in vars(module).items():
                 if name not in ("_parameters", "_buffers", "_modules"):
                     self._look(value, f"{path}.{name}".lstrip("."), _DEPTH)
             forward = getattr(module.forward, "__func__", module.forward)
             self._look(forward, path, 1)
+            self._look_around(forward)
 
     def of(self, thing: Any) -> str:
         """The path of a module or tensor, "" where nothing that was looked into holds it."""
         return self._found.get(id(thing), "")
+
+    def _look_around(self, forward: Any) -> None:
+        """At what the file of a forward holds under a name of its own."""
+        around = getattr(forward, "__globals__", {})
+        if id(around) in self._files:
+            return
+        self._files.add(id(around))
+        for name, value in around.items():
+            if isinstance(value, (nn.Module, Tensor, list, dict)) and not name.startswith("__"):
+                self._look(value, name, 2)
 
     def _look(self, value: Any, path: str, depth: int) -> None:
         self._left -= 1
@@ -52,15 +66,27 @@ def _held(value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((str(i), item) for i, item in enumerate(value))
     elif isinstance(value, Mapping):
         yield from ((str(key), item) for key, item in value.items())
-    elif getattr(value, "__closure__", None):
-        names = value.__code__.co_freevars
-        for name, cell in zip(names, value.__closure__, strict=True):
-            try:
-                yield name, cell.cell_contents
-            except ValueError:  # not yet filled
-                continue
-    elif hasattr(value, "__wrapped__"):
-        yield "", value.__wrapped__
-    elif hasattr(value, "func") and hasattr(value, "args"):  # a partial
+    elif isinstance(value, FunctionType):
+        yield from _remembered(value)
+    elif isinstance(value, partial):
         yield "", value.func
         yield from ((str(i), item) for i, item in enumerate(value.args))
+        yield from value.keywords.items()
+    elif isinstance(value, MethodType):
+        yield "", value.__self__
+    elif not isinstance(value, (type, ModuleType)):
+        yield from getattr(value, "__dict__", {}).items()
+
+
+def _remembered(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    """What a function has in its closure and as defaults, and what it was wrapped around."""
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
+        try:
+            yield name, cell.cell_contents
+        except ValueError:  # not yet filled
+            continue
+    defaults = function.__defaults__ or ()
+    names = function.__code__.co_varnames[: function.__code__.co_argcount]
+    yield from zip(names[len(names) - len(defaults) :], defaults, strict=True)
+    if hasattr(function, "__wrapped__"):
+        yield "", function.__wrapped__

@@ -5,6 +5,7 @@ Depths are counted by hand, as papers count them; MACs carry their arithmetic.
 
 from __future__ import annotations
 
+import functools
 import random
 
 import numpy as np
@@ -443,6 +444,41 @@ def test_what_runs_and_is_not_registered_is_named_with_its_elements():
     assert "d.h.0.1 (BatchNorm2d) 16" in note
     assert [row.path for row in made.layers if row.operation == "Conv2d"] == [
         "ls.0", "d.h.0.0", "fn.inner", "f",
+    ]  # fmt: skip
+
+
+class Helper:
+    """No module, and holds layers all the same."""
+
+    def __init__(self):
+        self.conv, self.more = nn.Conv2d(3, 4, 1), {"w": nn.Parameter(torch.randn(2, 4, 1, 1))}
+
+    def __call__(self, x):
+        return F.conv2d(self.conv(x), self.more["w"])
+
+
+GLOBAL = nn.Conv2d(2, 2, 1)
+
+
+class HeldElsewhere(nn.Module):
+    """Layers in an object, as a default, in a partial and in the file."""
+
+    def __init__(self):
+        super().__init__()
+        self.helper = Helper()
+        conv = nn.Conv2d(2, 2, 1)
+        self.default = lambda x, conv=conv: conv(x)
+        self.part = functools.partial(lambda conv, x: conv(x), nn.Conv2d(2, 2, 1))
+
+    def forward(self, x):
+        return GLOBAL(self.part(self.default(self.helper(x))))
+
+
+def test_names_of_what_objects_functions_and_files_hold():
+    made = summary(HeldElsewhere(), IMAGE)
+    assert [name for name in made.unregistered if not name.endswith("bias")] == [
+        "helper.conv.weight", "helper.more.w", "default.conv.weight", "part.0.weight",
+        "GLOBAL.weight",
     ]  # fmt: skip
 
 

@@ -26,7 +26,8 @@ RECURRENT = frozenset(("LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"))
 _OF_RECURRENT = re.compile(r"weight_(?:ih|hh|hr)(?:_(l\d+(?:_reverse)?))?")
 _LAYERS = ("Linear", "Conv", "Bilinear", "NonDynamicallyQuantizableLinear")
 _SELECTS = frozenset(
-    "slice select narrow split split_with_sizes chunk unbind index index_select cat".split()
+    "slice select narrow split split_with_sizes chunk unbind index index_select cat stack "
+    "unsqueeze squeeze clone contiguous".split()
 )
 _LOOKS_UP = frozenset("index index_select embedding gather take".split())
 # Operands that are added to a product.
