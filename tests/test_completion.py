@@ -1,6 +1,7 @@
 """What bash, zsh and fish are told, in the way of the scripts that typer installs for them."""
 
 import os
+import re
 import sys
 
 import pytest
@@ -87,6 +88,43 @@ def test_a_line_that_no_script_sends_is_no_traceback(complete, monkeypatch):
     monkeypatch.setenv("COMP_CWORD", "1")
     with pytest.raises(SystemExit):
         cli.main([])
+
+
+@pytest.mark.parametrize("place", ["abc", "-5", "1.5", "", "9" * 40, "\u0661", None])
+@pytest.mark.parametrize("words", ["cnnscope su", None])
+def test_a_cursor_that_is_nowhere_is_told_nothing(complete, monkeypatch, capsys, place, words):
+    monkeypatch.setenv("_CNNSCOPE_COMPLETE", "complete_bash")
+    for name, value in (("COMP_WORDS", words), ("COMP_CWORD", place)):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit):
+        cli.main([])
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "")
+
+
+EVALUATED = ["$(id).py", "`id`.py", "a b.py", "a;b.py", "'q'.py", '"q".py', "a\nb.py", "(x).py",
+             "=ls.py", "-rf.py", "a\\b.py", "${x}.py", "a|b.py", "<x.py", "*x.py", "~x.py", "!x.py",
+             "\u202ex.py"]  # fmt: skip
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_no_shell_is_offered_what_it_would_evaluate(complete, tmp_path, shell):
+    for name in (*EVALUATED, "plain-1.2_b.py", "größe.py"):
+        (tmp_path / name).write_text("class Net: ...")
+    offered = set()
+    for start in ("", *{name[0] for name in EVALUATED}, "plain", "gr", "a"):
+        offered |= set(re.findall(r"\S*\.py\b", complete(shell, "summary", start)))
+    assert {name for name in offered if name.strip('"') in EVALUATED} == set()
+    assert "plain-1.2_b.py" in {name.strip('(")') for name in offered}
+
+
+def test_names_in_files_that_a_shell_would_evaluate_are_not_offered(complete, tmp_path):
+    (tmp_path / "$(id).py").write_text("class Net: ...")
+    from cnnscope.cli import completion
+
+    assert completion.models("$(id).py:N") == []
 
 
 @pytest.mark.parametrize("source", ["torchvision", "classic"])

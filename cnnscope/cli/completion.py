@@ -6,6 +6,7 @@ import ast
 import contextlib
 import io
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +14,19 @@ from pathlib import Path
 from cnnscope.files import read_regular
 
 _FILES = (".py", ".pt2")  # what a model can be in
+_PLAIN = re.compile(r"[\w./][\w./:+@%,-]*")
 _LARGEST = 1 << 20  # bytes of a file that is looked into
 
 
 def models(beginning: str) -> list[str]:
-    """Models that begin so: names, files, and what a file defines."""
+    """Models that begin so: names, files, and what a file defines.
+
+    Only what no shell evaluates: zsh runs `$(...)` in what it is offered.
+    """
+    return [one for one in _models(beginning) if _PLAIN.fullmatch(one)]
+
+
+def _models(beginning: str) -> list[str]:
     from cnnscope import stored
     from cnnscope.cli.load import any_store
 
@@ -62,8 +71,10 @@ def with_colons(complete: Callable[[], int]) -> int:
 
     Only where `:` is among its COMP_WORDBREAKS; elsewhere nothing has to be done.
     """
-    words = os.environ.get("COMP_WORDS", "").split("\n")
-    cursor = int(os.environ.get("COMP_CWORD", "0"))
+    typed_words, place = os.environ.get("COMP_WORDS"), os.environ.get("COMP_CWORD", "")
+    if typed_words is None or not re.fullmatch(r"[0-9]{1,9}", place):
+        return 1  # nobody to tell: what is printed is taken for an answer
+    words, cursor = typed_words.split("\n"), int(place)
     if cursor >= len(words):  # not as the script that typer installs says it
         return complete()
     joined: list[str] = []

@@ -7,6 +7,7 @@ import importlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, runtime_checkable
 
 from cnnscope import installed
@@ -115,6 +116,7 @@ def find(spec: ModelSpec) -> Found:
         ModelError: the user's file failed.
     """
     installed.refuse_old()
+    _stand_somewhere()
     if spec.source and spec.source not in (*SOURCES, *OWN) and _is_module(spec.source):
         spec = ModelSpec("import", spec.name, spec.text, place=spec.source)
     if spec.source in OWN:
@@ -124,6 +126,20 @@ def find(spec: ModelSpec) -> Found:
             return Found(spec, spec.source, Own(spec))
     source, library = _find(spec)
     return Found(spec, source, library)
+
+
+def _stand_somewhere() -> None:
+    """Refuse a working folder that has been removed: torch's libraries end the process there.
+
+    Raises:
+        RequestError: it has.
+    """
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise RequestError(
+            f"the working folder cannot be found ({error.strerror}): change to another"
+        ) from None
 
 
 def build(spec: ModelSpec, arguments: Mapping[str, Any], *, with_values: bool = False) -> Built:
