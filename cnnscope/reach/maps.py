@@ -65,7 +65,8 @@ class Axis:
     positions are no longer told apart; together they see the interval `together`. `endless`: the
     units see all that lies on one side of them (a running sum), however large the image. `mixed`:
     bit i says that units in different places of axis i see differently along this one, which is
-    the hull of them.
+    the hull of them. `wraps`: units were rolled round the end, so that blocks of them are others
+    in an image of another size.
     """
 
     __slots__ = (
@@ -78,6 +79,7 @@ class Axis:
         "spans",
         "together",
         "whole",
+        "wraps",
     )
 
     def __init__(
@@ -91,10 +93,11 @@ class Axis:
         together: Interval | None = None,
         endless: bool = False,
         mixed: int = 0,
+        wraps: bool = False,
     ) -> None:
         self.lines, self.spans, self.least = lines, spans, least
         self.whole, self.lost, self.together = whole, lost, together
-        self.endless, self.mixed = endless, mixed
+        self.endless, self.mixed, self.wraps = endless, mixed, wraps
         self.derived: dict[Hashable, Axis] = {}  # what was read from it before
 
     @property
@@ -108,7 +111,7 @@ class Axis:
             return self
         return Axis(self.lines, self.spans, self.least, whole=self.whole, lost=self.lost,
                     together=self.together, endless=self.endless,
-                    mixed=self.mixed | 1 << axis)  # fmt: skip
+                    mixed=self.mixed | 1 << axis, wraps=self.wraps)  # fmt: skip
 
     def alike(self, other: Axis) -> bool:
         """Whether units see the same."""
@@ -150,13 +153,14 @@ class Reading(NamedTuple):
     """Which units of the input an output unit reads: `of(u + turn)` is `of(u)` moved by `move`.
 
     `turn` 0 says that it does not repeat; `real` is what is read of a tensor with borders, where
-    that is more than leaving out what does not exist.
+    that is more than leaving out what does not exist. `wraps`: units come round from the end.
     """
 
     of: Taps
     turn: int
     move: int
     real: Taps | None = None
+    wraps: bool = False
 
 
 def compose(axis: Axis, reading: Reading, units: int) -> Axis:
@@ -174,7 +178,7 @@ def compose(axis: Axis, reading: Reading, units: int) -> Axis:
         least = _compose_lines(axis.least, reading) or axis.least
     spans = _compose_spans(axis.spans, reading, units)
     return Axis(lines, spans, least, whole=axis.whole, lost=axis.lost, endless=axis.endless,
-                mixed=axis.mixed)  # fmt: skip
+                mixed=axis.mixed, wraps=axis.wraps or reading.wraps)  # fmt: skip
 
 
 def _compose_lines(lines: Lines | None, reading: Reading) -> Lines | None:
@@ -263,7 +267,8 @@ def join(a: Axis, b: Axis) -> Axis:
             return local
         together = _outer(a.together, b.together)
         return Axis(local.lines, local.spans, local.least, whole=whole, lost=lost,
-                    together=together, endless=local.endless, mixed=local.mixed)  # fmt: skip
+                    together=together, endless=local.endless, mixed=local.mixed,
+                    wraps=local.wraps)  # fmt: skip
     if a.units != b.units:
         if 1 not in (a.units, b.units):
             return join(a.forgotten(), b.forgotten())
@@ -274,7 +279,7 @@ def join(a: Axis, b: Axis) -> Axis:
     spans = a.spans if a.spans == b.spans else _hull(a.spans, b.spans)
     least = _smaller(a.least, b.least)
     return Axis(lines, spans, least, whole=whole, lost=lost, endless=endless,
-                mixed=a.mixed | b.mixed)  # fmt: skip
+                mixed=a.mixed | b.mixed, wraps=a.wraps or b.wraps)  # fmt: skip
 
 
 def _join_lines(a: Lines | None, b: Lines | None) -> Lines | None:
@@ -497,7 +502,8 @@ def smeared(axis: Axis, count: int, weight: int) -> Axis:
     """Every unit sees all of its block: `count` units that lie `weight` apart."""
     key = (count, weight, "block")
     if key not in axis.derived:
-        axis.derived[key] = compose(axis, _smear(count, weight, axis.units), axis.units)
+        how = _smear(count, weight, axis.units)
+        axis.derived[key] = compose(axis, how._replace(turn=0) if axis.wraps else how, axis.units)
     return axis.derived[key]
 
 
@@ -521,7 +527,9 @@ def rolled(by: int, size: int) -> Reading:
     """Units moved on by `by`, the last ones to the front: regular but where they wrap around."""
     by = by % size if by % size <= size // 2 else by % size - size
     places = [(unit - by) % size for unit in range(size)]
-    return bordered(by, places) if 2 * abs(by) < size else explicit(places)
+    if 2 * abs(by) >= size:
+        return explicit(places)
+    return bordered(by, places)._replace(wraps=True)
 
 
 def scattered(start: int, step: int) -> Reading:
