@@ -529,7 +529,7 @@ def _stand_ins(func: Any, args: Any, kwargs: Any, tensors: Sequence[Tensor]) -> 
     given = [v for v in tree_flatten((args, kwargs))[0] if isinstance(v, Tensor)]
     shapes = [tuple(v.shape) for v in given]
     if sum(v.numel() for v in tensors) <= _SMALL:
-        yield _Call(func, args, kwargs, shapes)
+        yield _Call(func, *tree_map(_bounded, (args, kwargs)), shapes)
         return
     reduced = _reduced_convolution if "conv" in str(func) else _reduced_call
     small = reduced(func, args, kwargs, shapes)
@@ -538,12 +538,17 @@ def _stand_ins(func: Any, args: Any, kwargs: Any, tensors: Sequence[Tensor]) -> 
             yield call
 
 
+def _bounded(value: Any) -> Any:
+    """No number of steps, terms or bins that would take long: kernels loop over some of them."""
+    return min(value, _SMALL) if type(value) is int else value
+
+
 def _on_cpu(value: Any) -> Any:
     return torch.device("cpu") if isinstance(value, torch.device) else value
 
 
 def _reduced_call(func: Any, args: Any, kwargs: Any, shapes: Sequence[tuple[int, ...]]) -> _Call:
-    """The call with every size that is larger than `_SIDE` reduced to it: equal ones stay equal."""
+    """The call with every size above `_SIDE` reduced to it: equal ones stay equal."""
 
     def reduced(value: Any) -> Any:
         return min(value, _SIDE) if type(value) is int else value

@@ -680,8 +680,10 @@ def real_inputs(inputs: Inputs) -> tuple[Any, ...]:
     import torch
 
     def filled(tensor: Any) -> Any:
-        if tensor.is_floating_point():
+        if tensor.is_floating_point() and tensor.element_size() > 1:
             return tensor.uniform_()
+        if tensor.is_floating_point() or tensor.is_complex():  # kernels may not fill these
+            return torch.rand(tensor.shape).to(tensor.dtype)
         return tensor.fill_(1 if tensor.dtype is torch.bool else 0)
 
     made = make_inputs(inputs, "cpu")

@@ -11,20 +11,19 @@ from cnnscope.errors import RequestError
 from cnnscope.records import Inputs, Shape, TensorSpec
 from cnnscope.text import printable as printable  # noqa: PLC0414  to be had from here as well
 
-DTYPES = {
-    "float16": "float16",
-    "half": "float16",
-    "bfloat16": "bfloat16",
-    "float32": "float32",
-    "float": "float32",
-    "float64": "float64",
-    "double": "float64",
-    "int64": "int64",
-    "long": "int64",
-    "int32": "int32",
-    "uint8": "uint8",
-    "bool": "bool",
-}
+_DTYPES = (
+    "float16 bfloat16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool "
+    "complex32 complex64 complex128 float8_e4m3fn float8_e5m2 float8_e4m3fnuz float8_e5m2fnuz"
+)
+_SHORT = (
+    "half float16 fp16 float16 bf16 bfloat16 float float32 fp32 float32 double float64 "
+    "fp64 float64 char int8 short int16 int int32 long int64 byte uint8 "
+    "chalf complex32 cfloat complex64 cdouble complex128"
+).split()
+# What may be written for each dtype: torch's name, and the short ones of torch and of people.
+DTYPES = {name: name for name in _DTYPES.split()} | dict(
+    zip(_SHORT[::2], _SHORT[1::2], strict=True)
+)
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 MAX_SIDE = 2**31 - 1
 _ARGUMENT = re.compile(r"[A-Za-z_]\w*")

@@ -781,6 +781,8 @@ class _Recorder(TorchDispatchMode):
         cause = error
         if "SparseTensorImpl" in str(error):
             cause = ModelError("it makes a sparse tensor, which is not followed")
+        if "NestedTensorImpl" in str(error):
+            cause = ModelError("it makes a nested tensor, which is not followed")
         refused, name = self.refused
         operation = name if refused is error else ""
         if self.failed is None or error is not self.passing:
@@ -938,9 +940,19 @@ def _inference(model: nn.Module) -> Iterator[None]:
         for module, training in modes:
             undo.callback(setattr, module, "training", training)
             module.training = False
+        _unvalidated(undo)
         torch.backends.mha.set_fastpath_enabled(False)
         with torch.no_grad():
             yield
+
+
+def _unvalidated(undo: ExitStack) -> None:
+    """Let distributions take their parameters as valid, which they do not check without data."""
+    module = sys.modules.get("torch.distributions.distribution")
+    if module is not None:
+        kind = module.Distribution
+        undo.callback(kind.set_default_validate_args, kind._validate_args)
+        kind.set_default_validate_args(value=False)
 
 
 def _aliases(arguments: Any) -> Any:
@@ -1009,7 +1021,9 @@ def _refuse(model: nn.Module, arguments: Any, *, on_meta: bool) -> None:
                     f"{where} is lazy and has no {name} yet: call the model once on a real input"
                 )
             if not _has_storage(tensor):
-                raise ModelError(f"{where}: {name} is {_layout(tensor)}, which is not followed")
+                raise ModelError(
+                    f"{where}: {name} is {_layout(tensor)}, which is not followed: hold it dense"
+                )
     for index, tensor in enumerate(tensors_in(arguments)):
         if not _has_storage(tensor):
             raise ModelError(

@@ -842,3 +842,17 @@ def test_durations_have_four_digits(ns, text):
 def test_whatever_is_not_empty_can_be_seen_in_a_sparkline():
     # of 70: 1 is a seventieth of the height, 10 a seventh
     assert units.sparkline([0, 1, 70, 10, 0]) == " ▂█▂"
+
+
+def test_the_header_shows_the_dtype_of_the_input_beside_that_of_the_weights(tmp_path):
+    path = tmp_path / "words.py"
+    path.write_text(
+        "from torch import nn\n"
+        "class Words(nn.Sequential):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(nn.Embedding(10, 4), nn.Linear(4, 2))\n"
+    )
+    result = run_cli("bench", f"{path}:Words", *SHORT[:2], "--input", "2x7:int64", *SHORT[4:])
+    assert result.code == 0
+    assert " · input 2x7 int64 · weights float32 · forward · " in result.out
+    assert " · float32 · forward · " in run_cli("bench", MODEL, *SHORT).out

@@ -7,7 +7,9 @@ import torchvision
 from conftest import run_cli
 from torch import nn
 
-from cnnscope import api
+from cnnscope import api, run
+from cnnscope.errors import ModelError
+from cnnscope.report import report
 from cnnscope.tracer import ForwardError, trace
 
 X = (1, 4, 8, 8)
@@ -340,3 +342,33 @@ def test_an_input_of_another_dtype_than_the_weights_is_told_the_remedy(networks)
 def test_the_python_interface_refuses_as_well():
     with pytest.raises(ForwardError, match="input float64, weight float32"):
         api.summary(nn.Conv2d(3, 8, 3, bias=False), torch.rand(1, 3, 8, 8).double().to("meta"))
+
+
+def test_distributions_and_packed_sequences_stay_on_meta():
+    def forward(_, x):
+        mean, deviation = x.chunk(2, 1)
+        normal = torch.distributions.Normal(mean, deviation.exp())
+        return normal.rsample() + normal.log_prob(mean)
+
+    before = torch.distributions.Distribution._validate_args
+    found = report(run.trace_module(Call(forward), ["4x8x8"]))
+    assert found.device == "meta"
+    assert found.unknown == ()
+    assert torch.distributions.Distribution._validate_args is before
+
+
+def test_nested_and_sparse_tensors_are_named():
+    def nested(_, x):
+        return torch.nested.nested_tensor([x[0], x[0]]) + 1
+
+    with pytest.raises(ForwardError, match="it makes a nested tensor, which is not followed"):
+        trace(Call(nested), (torch.empty(X, device="meta"),))
+    model = nn.Linear(3, 3)
+    model.register_buffer("adjacency", torch.eye(3).to_sparse())
+    with pytest.raises(ModelError, match=r"adjacency is a sparse_coo tensor.*hold it dense"):
+        trace(model, (torch.empty(3, 3, device="meta"),))
+
+
+def test_inputs_of_any_dtype_run_and_are_shown():
+    found = run.trace_module(nn.Conv2d(1, 4, 3, dtype=torch.complex64), ["1x8x8:complex64"])
+    assert [str(spec) for spec in found.input_specs] == ["1x1x8x8 complex64"]

@@ -112,7 +112,8 @@ def test_sizes_out_of_range_are_refused_with_the_range(text):
 def test_unknown_dtype_is_refused_with_the_known_ones(dtype):
     message = refusal(parse_input, f"3x224x224:{dtype}")
     assert repr(f"3x224x224:{dtype}") in message
-    assert "bfloat16, bool, float16, float32, float64, int32, int64, uint8" in message
+    assert "use one of bfloat16, bool, complex128" in message
+    assert all(name in message for name in DTYPES.values())
 
 
 def test_colon_without_a_dtype_is_refused():
@@ -304,3 +305,23 @@ def test_batch_size_below_one_is_refused(size):
     message = refusal(fit_inputs, [], IMAGE, size)
     assert f"--batch-size {size}" in message
     assert "at least 1" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "dtype"),
+    [
+        *(("half", "float16"), ("fp16", "float16"), ("bf16", "bfloat16"), ("fp32", "float32")),
+        *(("long", "int64"), ("short", "int16"), ("complex64", "complex64"), ("int8", "int8")),
+        *(("cdouble", "complex128"), ("uint16", "uint16")),
+    ],
+)
+def test_every_name_of_a_dtype_is_understood(text, dtype):
+    assert parse_input(f"1x8x8:{text}").dtype == dtype
+
+
+def test_dtypes_are_those_of_torch():
+    import torch
+
+    assert all(isinstance(getattr(torch, name), torch.dtype) for name in set(DTYPES.values()))
+    shorts = {name for name in DTYPES if hasattr(torch, name)}
+    assert all(str(getattr(torch, name)) == f"torch.{DTYPES[name]}" for name in shorts)

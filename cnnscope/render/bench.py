@@ -88,6 +88,10 @@ def _header(report: BenchReport) -> str:
         device += f", {units.plural(settings.threads, 'thread')}"
     numbers = f"autocast to {settings.amp}" if settings.amp else settings.dtype
     inputs = _inputs(report)
+    given = list(dict.fromkeys(t.dtype for r in report.runs for t in r.inputs))
+    if not settings.amp and given not in ([], [numbers]):  # integers to a float32 model, say
+        inputs = f"{inputs} {' and '.join(given)}".strip()
+        numbers = f"weights {numbers}"
     parts = [f"input {inputs}"] if inputs else []
     parts += [numbers, settings.mode]
     parts += ["channels last"] if settings.channels_last else []
