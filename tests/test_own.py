@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import sys
 import textwrap
 import warnings
@@ -667,3 +668,38 @@ def test_a_warning_is_shown_once_however_often_it_runs(write):
         warnings.simplefilter("always")
         assert report_of(write(module(code, CONV)), "-i", "3x8x8")["device"] == "cpu"
     assert [str(w.message) for w in shown if "again" in str(w.message)] == ["think again"]
+
+
+def test_a_constructor_that_fails_whatever_it_is_given_is_the_models_failure(write):
+    path = write("""
+        from torch import nn
+
+        class Never(nn.Module):
+            def __init__(self, n=1):
+                raise RuntimeError("never")
+
+        class Even(nn.Module):
+            def __init__(self, n=2):
+                super().__init__()
+                if n % 2:
+                    raise RuntimeError("n must be even")
+        """)
+    assert "never" in error_of(f"{path}:Never", "-i", "3x8x8", "--arg", "n=3", code=3)
+    assert "n must be even" in error_of(f"{path}:Even", "-i", "3x8x8", "--arg", "n=3")
+
+
+def test_a_layer_that_is_the_whole_model_has_a_name(write):
+    path = write("from torch import nn\nclass Half(nn.Conv2d):\n    pass\nnet = Half(3, 4, 1)\n")
+    text = run_cli("explain", f"{path}:net", "-i", "3x8x8").out
+    assert re.search(r"^Half +8\*8\*4\*3\*1\*1 = 768 ", text, re.MULTILINE)
+    assert "the model" in run_cli("rf", f"{path}:net", "-i", "3x8x8").out
+    again = """
+        from torch import nn
+        class Again(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.c = nn.Conv2d(4, 4, 3)
+            def forward(self, x, n=2):
+                return x if n == 0 else self(self.c(x), n - 1)
+        """
+    assert "c #2   4*4*4*4*3*3 = 2,304" in run_cli("explain", write(again), "-i", "4x8x8").out

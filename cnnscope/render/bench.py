@@ -205,7 +205,7 @@ def _layers(run: BenchRun) -> Table:
 
 def _layer_cells(layer: LayerTime, total: float) -> tuple[str, ...]:
     return (
-        layer.path + (f" #{layer.call}" if layer.call > 1 else ""),
+        (layer.path or "the model") + (f" #{layer.call}" if layer.call > 1 else ""),
         layer.operation,
         units.per_sample(layer.output_shape),
         units.duration(layer.median_ns),

@@ -28,7 +28,8 @@ def page(report: EffectiveReport) -> Page:
 
 
 def _cells(layer: EffectiveField) -> tuple[str, ...]:
-    path = f"{layer.path} #{layer.call}" if layer.call > 1 else layer.path
+    path = layer.path or "the model"
+    path = f"{path} #{layer.call}" if layer.call > 1 else path
     head = (path, ",".join(map(str, layer.unit)), units.field_size(layer.field))
     if layer.reason:
         return (*head, "", "", "", "", layer.reason)

@@ -55,7 +55,7 @@ def _table(explained: Explanation) -> Table:
 
 def _caption(row: LayerRow) -> str:
     """layer2.0.conv1: Conv2d 3x3/2, p1, 64x56x56 -> 128x28x28."""
-    path = f"{row.path} #{row.call}" if row.call > 1 else row.path
+    path = _named(row)
     if row.features is not None and row.geometry is None and row.leaf:
         return f"{path}: {units.operation(row)}"
     given = ", ".join(map(units.per_sample, row.input_shapes)) if row.kind == "module" else ""
@@ -63,6 +63,12 @@ def _caption(row: LayerRow) -> str:
         given = f"{units.per_sample(row.input_shapes[0])} and {len(row.input_shapes) - 1} more"
     arrow = f"{given} -> " if given else ""
     return f"{path}: {units.operation(row)}, {arrow}{units.output(row)}"
+
+
+def _named(row: LayerRow) -> str:
+    """Its path, or its class where it is the whole model; the second run of a module says so."""
+    path = row.path or row.name
+    return f"{path} #{row.call}" if row.call > 1 else path
 
 
 def _lines(step: Step) -> Iterable[str]:
@@ -123,7 +129,7 @@ def _dearest(caption: str, explained: Iterable[Explanation], name: str, whole: i
     )
     rows = tuple(
         (
-            e.layer.path,
+            _named(e.layer),
             _equation(e.steps[-1]) if e.steps else units.integer(getattr(e.layer, name)),
             units.percent(getattr(e.layer, name), whole),
         )
@@ -135,10 +141,10 @@ def _dearest(caption: str, explained: Iterable[Explanation], name: str, whole: i
 def _change(change: ResolutionChange) -> tuple[str, str, str]:
     """224x224, 112x112, conv1 (Conv2d 7x7/2, p3)."""
     first = change.layers[0]
-    others = [row.path for row in change.layers[1:]]
+    others = [_named(row) for row in change.layers[1:]]
     shown = ", ".join(others[:2])
     more = f" and {len(others) - 2} more" if len(others) > 2 else ""
-    text = f"{first.path} ({units.operation(first)})" + (f", {shown}{more}" if others else "")
+    text = f"{_named(first)} ({units.operation(first)})" + (f", {shown}{more}" if others else "")
     return _size(change.before), _size(change.after), text
 
 

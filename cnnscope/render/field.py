@@ -41,7 +41,8 @@ def _growth(report: FieldReport) -> Page:
 
 
 def _cells(row: LayerRow) -> tuple[str, ...]:
-    path = f"{row.path} #{row.call}" if row.call > 1 else row.path
+    path = row.path or "the model"
+    path = f"{path} #{row.call}" if row.call > 1 else path
     if row.field is None:
         return (path, units.output(row), "?", *[""] * 5, "unknown")
     return (

@@ -34,7 +34,8 @@ def page(report: VerifyReport) -> Page:
 
 
 def _cells(check: LayerCheck) -> tuple[str, ...]:
-    path = f"{check.path} #{check.call}" if check.call > 1 else check.path
+    path = check.path or "the model"
+    path = f"{path} #{check.call}" if check.call > 1 else path
     verdict = {"equal": "=", "differs": "differs", "not measured": "not measured"}[check.verdict]
     return (
         path,

@@ -382,14 +382,22 @@ def _quiet() -> Iterator[None]:
 def _constructor_error(
     found: Found, arguments: Mapping[str, Any], error: BaseException
 ) -> CnnscopeError:
-    given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-    name = printable(found.spec.text)
+    """What a constructor raised: the arguments are to blame, unless it fails without them too."""
+    given = printable(", ".join(f"{name}={value!r}" for name, value in arguments.items()), 200)
+    how = f"could not be built with {given}" if given else "could not be built"
+    blamed = bool(arguments) and not _fails_without_arguments(found, error)
+    kind = RequestError if blamed else ModelError
     if found.own is not None:
-        how = f"could not be built with {printable(given, 200)}" if given else "could not be built"
-        sentence = found.own.sentence(how, error)
-        return RequestError(sentence) if arguments else ModelError(sentence)
-    if arguments:
-        return RequestError(
-            f"{name} could not be built with {printable(given, 200)}: {said(error)}"
-        )
-    return ModelError(f"{name} could not be built: {said(error)}")
+        return kind(found.own.sentence(how, error))
+    return kind(f"{printable(found.spec.text)} {how}: {said(error)}")
+
+
+def _fails_without_arguments(found: Found, error: BaseException) -> bool:
+    """Whether the constructor raises the same without any arguments."""
+    try:
+        _ways(found, {}, "meta", SEED)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as other:  # noqa: BLE001  whatever it raises
+        return said(other) == said(error)
+    return False
