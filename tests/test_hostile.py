@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -548,3 +549,35 @@ def test_places_that_cannot_be_written(write, place):
                     ("stack", "--kernel", "7")):  # fmt: skip
         message = refused(*command, "--output", place)
         assert "--output" in message
+
+
+WARNS = """
+import warnings
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        for number in (1, 1, 2):
+            with warnings.catch_warnings():
+                warnings.simplefilter("always")
+                warnings.warn(f"number {number}")
+        return self.conv(x) * float(x.sum() >= 0)  # looks at its data: it runs more than once
+"""
+
+
+def test_a_warning_is_shown_once(write):
+    write(WARNS)
+    before = warnings.showwarning
+    code = "from cnnscope.cli import main; main(['summary', 'net.py:Net', '-i', '3x8x8'])"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("UserWarning: number 1\n") == 1
+    assert result.stderr.count("UserWarning: number 2\n") == 1
+    assert run_cli("--version").code == 0
+    assert warnings.showwarning is before
