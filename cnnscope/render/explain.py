@@ -67,7 +67,7 @@ def _caption(row: LayerRow) -> str:
 
 def _named(row: LayerRow) -> str:
     """Its path, or its class where it is the whole model; the second run of a module says so."""
-    path = row.path or row.name
+    path = row.path or row.name or row.operation
     return f"{path} #{row.call}" if row.call > 1 else path
 
 
