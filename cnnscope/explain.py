@@ -541,7 +541,7 @@ def _field_steps(view: _View, row: LayerRow, part: _Part) -> Iterable[Step]:
     if field is None:
         return
     if field.unknown:
-        yield Step("receptive field", note="not known: an operation before it is not followed")
+        yield Step("receptive field", note=f"not known: {field.reason}")
         return
     if all(axis.local_size is None for axis in field.axes):
         yield Step("receptive field", note=_ALL)

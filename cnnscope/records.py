@@ -234,6 +234,7 @@ class Field(msgspec.Struct, frozen=True):
     maps: tuple[UnitMap | None, ...] = ()
     global_context: bool = False
     unknown: bool = False
+    reason: str = ""  # why it is unknown
 
 
 class LayerRow(msgspec.Struct, frozen=True):

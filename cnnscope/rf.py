@@ -57,7 +57,9 @@ def unit_report(trace: Trace, layer: str, unit: Sequence[int] | None = None) -> 
     row = layers.find(layers.rows(trace, fields), layer)
     field = fields[row.tensor] if row.tensor >= 0 else None
     if field is None or field.unknown:
-        reason = "sees nothing of the input" if field is None else "has a field that is not known"
+        reason = "sees nothing of the input"
+        if field is not None:
+            reason = f"has a field that is not known: {field.reason}"
         raise RequestError(f"{layer}: {reason}")
     counts = [axis.units or 1 for axis in field.axes]
     chosen = [count // 2 for count in counts] if unit is None else list(unit)

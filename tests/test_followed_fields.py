@@ -98,6 +98,21 @@ def messages(m, x):
     return y
 
 
+def behind_a_class(m, x):
+    """Patches of 4x4 after a class token, which a slice takes away again."""
+    y = m.patches(x).flatten(2).transpose(1, 2)
+    y = m.norm(torch.cat([y.new_zeros(1, 1, 8), y], 1))
+    return m.wide(y[:, 1:].transpose(1, 2).reshape(1, 8, 3, 5))
+
+
+def coordinates(m, x):
+    """Coordinate attention (Hou et al. 2021): means of rows and of columns, side by side."""
+    y = m.a(x)
+    rows, columns = y.mean(3, keepdim=True), y.mean(2, keepdim=True).transpose(2, 3)
+    rows, columns = m.point(torch.cat([rows, columns], 2)).split([12, 20], 2)
+    return y + rows.sigmoid() * columns.transpose(2, 3).sigmoid()
+
+
 def axial(m, x):
     y = m.a(x)
     n, c, h, w = y.shape
@@ -180,6 +195,10 @@ NETWORKS = {
                 (IMAGE,), {}),
     "rows as channels": (lambda m, x: m.one(m.a(x).flatten(1, 2)), "allx5", (IMAGE,),
                          {"one": nn.Conv1d(48, 4, 3, padding=1)}),
+    "patches behind a class token": (
+        behind_a_class, "12 /4", (IMAGE,),
+        {"patches": nn.Conv2d(3, 8, 4, 4), "norm": nn.LayerNorm(8), "wide": conv(8, 4)}),
+    "coordinate attention": (coordinates, "all (3)", (IMAGE,), {"point": conv(4, 4, 1)}),
     "axial attention": (axial, "3xall (3)", (IMAGE,),
                         {"heads": nn.MultiheadAttention(4, 2, batch_first=True)}),
     "a running sum": (lambda m, x: m.b(m.a(x).cumsum(3)), "5xall", (IMAGE,), {}),
@@ -236,7 +255,9 @@ def test_a_deformable_convolution_is_taken_at_its_regular_grid_and_says_so():
 def test_where_a_grid_leads_is_unknown():
     recorded = meta(Net(lambda m, x, g: m.b(F.grid_sample(m.a(x), g, align_corners=False))), IMAGE,
                     (1, 12, 20, 2))  # fmt: skip
-    assert receptive_field.fields(recorded)[recorded.outputs[0]].unknown
+    field = receptive_field.fields(recorded)[recorded.outputs[0]]
+    assert field.unknown
+    assert field.reason == "grid sample is not followed"
 
 
 def test_a_second_image_is_left_out_and_named():

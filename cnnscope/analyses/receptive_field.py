@@ -10,7 +10,6 @@ from cnnscope.reach import layout, maps, rules
 from cnnscope.reach.layout import State
 from cnnscope.records import AxisField, Field, Trace, UnitMap
 
-_UNKNOWN_FIELD = Field(unknown=True)
 _CHANNELS_AND_AXIS = 2  # dimensions: with more, the second is channels
 
 
@@ -79,7 +78,7 @@ class _Reader:
         if state is None:
             return None
         if isinstance(state, rules.Unknown):
-            return _UNKNOWN_FIELD
+            return Field(unknown=True, reason=f"{state.where} is not followed")
         found = self.known.get(id(state))
         if found is None:
             found = self.equal.get(state)
@@ -95,7 +94,7 @@ class _Reader:
         ]
         axes = tuple(axis for axis, _ in read if axis is not None)
         if len(axes) < len(read):
-            return _UNKNOWN_FIELD
+            return Field(unknown=True, reason="its positions are not told apart any more")
         context = any(axis.whole and axis.spans is not None for axis in state.axes)
         return Field(axes, tuple(units for _, units in read), context)
 
