@@ -529,7 +529,7 @@ def _stand_ins(func: Any, args: Any, kwargs: Any, tensors: Sequence[Tensor]) -> 
     given = [v for v in tree_flatten((args, kwargs))[0] if isinstance(v, Tensor)]
     shapes = [tuple(v.shape) for v in given]
     if sum(v.numel() for v in tensors) <= _SMALL:
-        yield _Call(func, *tree_map(_bounded, (args, kwargs)), shapes)
+        yield _Call(func, tree_map(_bounded, args), tree_map(_bounded, kwargs), shapes)
         return
     reduced = _reduced_convolution if "conv" in str(func) else _reduced_call
     small = reduced(func, args, kwargs, shapes)
