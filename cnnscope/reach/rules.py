@@ -340,10 +340,10 @@ def _read(op: View, state: State, dim: int, key: tuple[Any, ...], units: int) ->
     axis, form, numbers_ = atoms[0].axis, key[0], key[1:]
     if form is maps.window and numbers_[:3] == (1, 1, 0):
         return state
-    value = state.axes[axis]
-    mixed = any(a.mixed for a in state.axes)
-    if len(atoms) > 1 or atoms[0].size != value.units or axis < 0 or mixed:
+    apart = len(atoms) > 1 or axis < 0 or any(a.mixed for a in state.axes)
+    if apart or atoms[0].size != state.axes[axis].units:
         return layout.read(state, dim, form(*numbers_), units)
+    value = state.axes[axis]
     remembered = (value, key, units)
     found = op.memo.get(remembered)
     if found is None:
