@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
@@ -47,7 +48,7 @@ def _states(modules: Iterable[nn.Module]) -> Iterator[tuple[str, Callable[[], An
         yield "numpy.random", numpy.get_state
     seen: set[int] = set()
     for module in modules:
-        forward = getattr(type(module).forward, "__globals__", {})
+        forward = getattr(inspect.getattr_static(type(module), "forward"), "__globals__", {})
         held = list(vars(module).values())
         if id(forward) not in seen:
             seen.add(id(forward))

@@ -69,7 +69,7 @@ def check(
         dtype=request.dtype,
     ) as build:
         counts = list(counters.Subject(trace, build, memory_share).counts(deadline.over))
-        field = _field(trace, build, deadline.over)
+        field = _field(trace, build, deadline)
     verdicts = [referee.verdict(trace, count) for count in counts]
     verdicts += [*_published(trace, request), field]
     verdicts.sort(key=lambda one: _FIGURES.index(one.figure))
@@ -82,6 +82,11 @@ class _Deadline:
     def __init__(self, seconds: float | None) -> None:
         self._end = None if seconds is None else time.monotonic() + seconds
         self._why = "" if seconds is None else f"not begun within {seconds:g} s (--seconds)"
+
+    @property
+    def left(self) -> float | None:
+        """Seconds that are left, None where there is no limit."""
+        return None if self._end is None else self._end - time.monotonic()
 
     def over(self) -> str:
         """Why nothing more is begun; "" while there is time."""
@@ -108,18 +113,19 @@ def differs(report: CheckReport) -> bool:
 
 
 def _field(
-    trace: Trace, build: Callable[[str], zoo.Built], late: Callable[[], str] = str
+    trace: Trace, build: Callable[[str], zoo.Built], deadline: _Deadline | None = None
 ) -> Verdict:
     """The verdict of the gradient on the largest receptive field."""
     from cnnscope import verify, zoo
 
-    if note := late():
+    if deadline and (note := deadline.over()):
         return Verdict("gradient", "", "field", referee.ABSENT, note=note)
     if "random" in trace.decided_by:
         note = "random numbers decide what runs: its forward would take another path"
         return Verdict("gradient", "", "field", referee.ABSENT, note=note)
     try:
-        layer = verify.verify_largest(trace, build("meta").model.to("meta"))
+        seconds = deadline.left if deadline else None
+        layer = verify.verify_largest(trace, build("meta").model.to("meta"), seconds)
     except CnnscopeError as error:
         return Verdict("gradient", "", "field", referee.ABSENT, note=str(error))
     except (RuntimeError, MemoryError) as error:

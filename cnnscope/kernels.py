@@ -348,6 +348,14 @@ def _by_onednn(args: Sequence[Any]) -> bool:
     return x.dtype is torch.float32 and (groups > 1 or wide or large)
 
 
+def _attended(args: Sequence[Any], result: Tensor) -> Tensor:
+    """An attention that was not decomposed, as under `torch.inference_mode` inside a forward."""
+    query, key, value, mask, dropout_p, is_causal, scale, enable_gqa = args
+    options = float(dropout_p or 0), bool(is_causal), scale, bool(enable_gqa)
+    call = Attention(query, key, value, mask, *options)
+    return call.result() if call.fused else result
+
+
 # What a CPU makes of every result of an operation, by its name without the overload
 RESULTS: Mapping[str, Callable[[Sequence[Any], Tensor], Tensor]] = {
     "aten.convolution": _convolved,
@@ -362,6 +370,7 @@ RESULTS: Mapping[str, Callable[[Sequence[Any], Tensor], Tensor]] = {
     "aten.roll": _as_input,
     "aten.rrelu_with_noise": _in_order,
     "aten.log_sigmoid_forward": _in_order,
+    "aten.scaled_dot_product_attention": _attended,
 }
 
 

@@ -24,6 +24,7 @@ from enum import Enum
 from functools import cache, wraps
 from math import ceil, log2, prod
 
+from cnnscope import factorizations
 from cnnscope.op import Op as Op  # noqa: PLC0414  formulas know it from here
 from cnnscope.reach import indexing, rules, sequences
 from cnnscope.records import OpRecord, Shape, Trace
@@ -261,7 +262,7 @@ def _matrix_product(a: Shape, b: Shape) -> tuple[Factors, ...]:
     return ({"batch": batch, **factors} if batch else factors,)
 
 
-@_product("matmul", "mm bmm _int_mm", field=rules.matmul)
+@_product("matmul", "mm bmm _int_mm _scaled_mm _scaled_mm_v2", field=rules.matmul)
 def matrix_product(op: Op) -> tuple[Factors, ...]:
     """(..., rows, inner) by (..., inner, columns)."""
     return _matrix_product(op.shape("self"), op.shape("mat2"))
@@ -285,6 +286,32 @@ def matrix_vector_product(op: Op) -> tuple[Factors, ...]:
     """(rows, inner) by (inner)."""
     matrix = op.shape("mat") if op.has("mat") else op.shape("self")
     return ({"rows": matrix[0], "inner": matrix[1]},)
+
+
+@_product("matmul", "_weight_int8pack_mm _weight_int4pack_mm")
+def packed_matrix_product(op: Op) -> tuple[Factors, ...]:
+    """A product with packed weights, whose columns are those of the result."""
+    return ({"rows": op.out[0], "inner": op.first[-1], "columns": op.out[1]},)
+
+
+@_product("affine grid", "affine_grid_generator")
+def affine_grid(op: Op) -> tuple[Factors, ...]:
+    """Every position in homogeneous coordinates times its image's matrix (Jaderberg 2015, 3.2)."""
+    batch, axes, homogeneous = op.shape("theta")
+    positions = op.out[1:-1]
+    return (
+        {"batch": batch, "positions": positions, "homogeneous": homogeneous, "coordinates": axes},
+    )
+
+
+@_product("matrix exponential", "linalg_matrix_exp")
+def matrix_exponential(op: Op) -> tuple[Factors, ...]:
+    """A Taylor polynomial of degree 18 takes 5 products (Bader, Blanes and Casas 2019, table 1).
+
+    The squarings after it depend on the norm of the matrix and are not counted.
+    """
+    *batch, size, _ = op.first
+    return ({"matrices": tuple(batch), "products": 5, "n^3": size**3},)
 
 
 @_product("dot", "dot vdot")
@@ -377,13 +404,39 @@ for _name in (
     "log1p sin cos tan asin acos atan atan2 sinh cosh tanh erf erfc erfinv pow float_power "
     "remainder fmod maximum minimum fmax fmin eq ne lt le gt ge logical_and logical_or logical_xor "
     "logical_not __lshift__ __rshift__ bitwise_and bitwise_or bitwise_xor bitwise_not isnan isinf "
-    "isfinite where masked_fill lerp hypot sgn native_dropout angle"
+    "isfinite where masked_fill lerp hypot sgn native_dropout angle acosh asinh atanh copysign "
+    "deg2rad rad2deg digamma lgamma frexp gcd lcm heaviside i0 igamma igammac isneginf isposinf "
+    "ldexp mvlgamma nextafter polygamma signbit sinc bitwise_left_shift bitwise_right_shift xlogy "
+    "special_xlog1py special_entr special_erfcx special_i0e special_i1 special_i1e "
+    "special_log_ndtr special_ndtri special_ndtr special_zeta special_airy_ai special_bessel_j0 "
+    "special_bessel_j1 special_bessel_y0 special_bessel_y1 special_modified_bessel_i0 "
+    "special_modified_bessel_i1 special_modified_bessel_k0 special_modified_bessel_k1 "
+    "special_scaled_modified_bessel_k0 special_scaled_modified_bessel_k1 "
+    "special_spherical_bessel_j0"
 ).split():
     _per_output(_name.replace("_", " "), 1, _name)
 _per_output("cumsum", 1, "cumsum", rules.cumulative)
 _per_output("cumprod", 1, "cumprod", rules.cumulative)
 _per_output("cumulative maximum", 1, "cummax cummin", rules.cumulative)
 _per_output("cumulative logsumexp", 3, "logcumsumexp", rules.cumulative)
+_per_output("logaddexp", 5, "logaddexp logaddexp2", how="max, subtract, exp, log1p, add")
+_per_output("logit", 3, "logit", how="subtract, divide, log")
+_per_output(
+    "quantise",
+    5,
+    "quantize_per_tensor quantize_per_channel quantize_per_tensor_dynamic",
+    how="divide, round, add, two comparisons",
+)
+_per_output("dequantise", 2, "dequantize", how="subtract, multiply")
+_per_output(
+    "fake quantise",
+    7,
+    "fake_quantize_per_tensor_affine_cachemask fake_quantize_per_channel_affine_cachemask "
+    "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams "
+    "_fake_quantize_learnable_per_tensor_affine _fake_quantize_learnable_per_channel_affine "
+    "_fused_moving_avg_obs_fq_helper fused_moving_avg_obs_fake_quant",
+    how="divide, round, add, two comparisons, subtract, multiply",
+)
 _per_output("clamp", 2, "clamp hardtanh", how="two comparisons")
 _per_output("relu6", 2, "relu6")
 _per_output("leaky relu", 2, "leaky_relu", how="compare, multiply")
@@ -419,7 +472,7 @@ _per_output(
     how="max, subtract, exp, sum, subtract",
 )
 _enter(
-    "_cdist_forward _euclidean_dist",
+    "_cdist_forward _euclidean_dist _pdist_forward",
     Entry(
         "distance",
         Kind.ELEMENT,
@@ -437,10 +490,23 @@ for _name in (
     "sum prod amax amin max min argmax argmin any all logsumexp aminmax median count_nonzero"
 ).split():
     _per_input(_name, 1, _name)
+for _name in "_is_all_true _is_any_true nansum nanmedian".split():
+    _per_input(_name.strip("_").replace("_", " "), 1, _name)
 _per_input("mean", 1, "mean")
+_per_input("count", 1, "bincount unique_consecutive hash_tensor", None, "one addition each")
+_per_input(
+    "histogram",
+    4,
+    "histc histogram _histogramdd_from_bin_cts _histogramdd_from_bin_tensors",
+    None,
+    "subtract, multiply, round, count",
+)
+_per_input("distance", 3, "dist", None, "subtract, raise, sum")
+_per_input("renorm", 3, "renorm embedding_renorm", None, "square, sum, scale")
+_per_output("cross product", 3, "linalg_cross", None, "two multiplications, subtract")
 _per_output("addr", 2, "addr", None, how="multiply, add")
 _enter(
-    "scatter_add index_add scatter_reduce",
+    "scatter_add index_add scatter_reduce index_reduce",
     Entry(
         "scatter add",
         Kind.ELEMENT,
@@ -474,7 +540,7 @@ def _batch_norm_steps(op: Op) -> tuple[Factors, ...]:
 
 _enter(
     "native_batch_norm _native_batch_norm_legit_no_training _native_batch_norm_legit "
-    "_batch_norm_no_update cudnn_batch_norm batch_norm",
+    "_batch_norm_no_update _batch_norm_with_update cudnn_batch_norm batch_norm",
     Entry(
         "batch norm",
         Kind.ELEMENT,
@@ -601,11 +667,16 @@ _enter(
 
 
 def _transform_steps(op: Op) -> tuple[Factors, ...]:
-    """5 n log2 n real operations for n complex numbers (Cooley and Tukey 1965)."""
-    size = max(prod(op.first), prod(op.out))
-    dims = op.get("dim", ())
-    length = prod(max(op.first[d], op.out[d]) for d in dims)
-    return ({"numbers": size, "steps of each": 5 * ceil(log2(max(length, 2)))},)
+    """5 n log2 n real operations for n complex numbers, half of it for real ones.
+
+    The radix-2 algorithm's count (Cooley and Tukey 1965), which benchmarks use for every n (Frigo
+    and Johnson 2005, section IV). They are element operations: no product of matrices is formed.
+    """
+    whole = max(op.first, op.out, key=prod)  # of real numbers, the half spectrum is smaller
+    length = prod(whole[d] for d in op.get("dim", ()))
+    real = "c2c" not in op.record.name
+    operations = ceil((2.5 if real else 5) * length * log2(max(length, 2)))
+    return ({"transforms": prod(whole) // max(length, 1), "operations of each": operations},)
 
 
 _enter(
@@ -615,10 +686,274 @@ _enter(
         Kind.ELEMENT,
         steps=_transform_steps,
         field=sequences.transform,
-        how="5 n log2 n for n complex numbers",
+        how="5 n log2 n for n complex numbers, 2.5 n log2 n for real ones",
     ),
 )
 
+
+def _searches(elements: str, table: str) -> Formula:
+    """Comparisons of a binary search among sorted numbers for each element."""
+
+    def count(op: Op) -> tuple[Factors, ...]:
+        size = op.shape(table)[-1] if op.shape(table) else 1
+        return (
+            {
+                "elements": op.shape(elements) if op.has(elements) else (),
+                "comparisons of each": ceil(log2(size + 1)),
+            },
+        )
+
+    return count
+
+
+for _names, _formula in (
+    ("bucketize", _searches("self", "boundaries")),
+    ("searchsorted", _searches("self", "sorted_sequence")),
+    ("isin", _searches("elements", "test_elements")),
+):
+    _enter(_names, Entry("search", Kind.ELEMENT, steps=_formula, how="binary search, log2 n"))
+
+# ------------------------------------------------------------------------- losses
+
+
+def _loss(steps: int, names: str, how: str) -> None:
+    """Register a loss: steps for each input element, one more to add them up."""
+
+    def count(op: Op) -> tuple[Factors, ...]:
+        return _factors(steps + (op.get("reduction", 1) != 0), "input", op.first)
+
+    _enter(names, Entry("loss", Kind.ELEMENT, steps=count, how=f"{how}; sum where it is reduced"))
+
+
+_loss(2, "mse_loss", "subtract, square")
+_loss(5, "huber_loss smooth_l1_loss", "subtract, abs, compare, square, scale")
+_loss(4, "soft_margin_loss", "multiply, exp, add, log")
+_loss(6, "binary_cross_entropy", "two logarithms, two multiplications, subtract, add")
+_loss(7, "binary_cross_entropy_with_logits", "max, multiply, subtract, abs, exp, log1p, add")
+_loss(3, "multi_margin_loss", "subtract, add, compare")
+
+
+def _nll_steps(op: Op) -> tuple[Factors, ...]:
+    """The weighted log-probability of each target, and their sum."""
+    return _factors(2, "target", op.shape("target"))
+
+
+_enter(
+    "nll_loss_forward nll_loss2d_forward",
+    Entry("loss", Kind.ELEMENT, steps=_nll_steps, how="multiply, add for each target"),
+)
+_enter(
+    "multilabel_margin_loss_forward",
+    Entry(
+        "loss",
+        Kind.ELEMENT,
+        steps=lambda op: (
+            {"steps for each pair": 3, "inputs": op.first, "targets": op.first[-1:]},
+        ),
+        how="subtract, add, compare for each pair of classes",
+    ),
+)
+
+
+def _ctc_steps(op: Op) -> tuple[Factors, ...]:
+    """Three terms in logarithms for each of 2 S + 1 labels and each time (Graves 2006, 4.1)."""
+    times, *batch, _ = op.shape("log_probs")
+    labels = 2 * (op.shape("targets") or (1,))[-1] + 1
+    return ({"steps for each label": 9, "times": times, "batch": tuple(batch), "labels": labels},)
+
+
+_enter(
+    "_ctc_loss",
+    Entry(
+        "loss", Kind.ELEMENT, steps=_ctc_steps, how="max, subtract, exp, add, log of three terms"
+    ),
+)
+
+# ----------------------------------------------------------------- dense linear algebra
+
+
+def _decomposition(label: str, names: str, flops: Callable[[Op, int, int], int], how: str) -> None:
+    """Register a decomposition by its operations for a matrix of (rows, columns).
+
+    They are element operations and not MACs: MACs are of products of matrices alone.
+    """
+
+    def count(op: Op) -> tuple[Factors, ...]:
+        *batch, rows, columns = op.first
+        return ({"matrices": tuple(batch), "operations of each": flops(op, rows, columns)},)
+
+    _enter(names, Entry(label, Kind.ELEMENT, steps=count, how=how))
+
+
+def _read(op: Op, *positions: int) -> bool:
+    """Whether outputs are read: under a trace, torch asks for vectors that nobody wants."""
+    wanted = {op.record.outputs[position] for position in positions}
+    if wanted & set(op.trace.outputs):
+        return True
+    return any(
+        tid in wanted
+        for record in op.trace.ops
+        for value in record.inputs.values()
+        for tid in (value if isinstance(value, tuple) else (value,))
+    )
+
+
+def _right(op: Op, name: str) -> int:
+    """How many right-hand sides a system has: a vector of them is one."""
+    shape, matrix = op.shape(name), op.first
+    return shape[-1] if len(shape) >= len(matrix) else 1
+
+
+_decomposition(
+    "LU",
+    "linalg_lu linalg_lu_factor_ex _linalg_det _linalg_slogdet",
+    lambda _, m, n: factorizations.lu(m, n),
+    "2/3 n^3",
+)
+_decomposition(
+    "Cholesky",
+    "linalg_cholesky_ex linalg_ldl_factor_ex",
+    lambda _, m, __: factorizations.cholesky(m),
+    "n^3/3",
+)
+_decomposition(
+    "inverse", "linalg_inv_ex", lambda _, m, __: factorizations.inverse(m), "LU, 2 n^3 in all"
+)
+_decomposition(
+    "inverse",
+    "cholesky_inverse",
+    lambda _, m, __: 2 * factorizations.cholesky(m),
+    "2/3 n^3",
+)
+_decomposition(
+    "solve",
+    "_linalg_solve_ex",
+    lambda op, m, _: factorizations.lu(m, m) + 2 * factorizations.triangular(m, _right(op, "B")),
+    "LU 2/3 n^3, and 2 n^2 for each right-hand side",
+)
+_decomposition(
+    "solve",
+    "linalg_lu_solve linalg_ldl_solve",
+    lambda op, m, _: 2 * factorizations.triangular(m, _right(op, "B")),
+    "2 n^2 for each right-hand side",
+)
+_decomposition(
+    "solve",
+    "cholesky_solve",
+    lambda _, m, n: 2 * factorizations.triangular(m, n),
+    "2 n^2 for each right-hand side",
+)
+_decomposition(
+    "solve",
+    "linalg_solve_triangular",
+    lambda op, m, _: factorizations.triangular(m, _right(op, "B")),
+    "n^2 for each right-hand side",
+)
+_decomposition(
+    "solve",
+    "triangular_solve",
+    lambda _, m, n: factorizations.triangular(m, n),
+    "n^2 for each right-hand side",
+)
+_decomposition(
+    "QR",
+    "linalg_qr",
+    lambda op, m, n: factorizations.qr(m, n, explicit=op.get("mode", "reduced") != "r"),
+    "2 n^2 (m - n/3), and as many for Q",
+)
+_decomposition(
+    "QR", "geqrf", lambda _, m, n: factorizations.qr(m, n, explicit=False), "2 n^2 (m - n/3)"
+)
+_decomposition(
+    "QR",
+    "linalg_householder_product",
+    lambda _, m, n: factorizations.qr(m, n, explicit=False),
+    "2 n^2 (m - n/3)",
+)
+_enter(
+    "ormqr",
+    Entry(
+        "QR",
+        Kind.ELEMENT,
+        steps=lambda op: (
+            {
+                "matrices": op.out[:-2],
+                "operations of each": factorizations.apply_reflections(
+                    op.out[-2], op.out[-1], op.shape("input2")[-1]
+                ),
+            },
+        ),
+        how="4 m n k - 2 n k^2",
+    ),
+)
+_decomposition(
+    "SVD",
+    "_linalg_svd",
+    lambda op, m, n: factorizations.svd(m, n, vectors=_read(op, 0, 2)),
+    "14 m n^2 + 8 n^3; 4 m n^2 - 4/3 n^3 for values alone",
+)
+_decomposition(
+    "pseudo-inverse",
+    "linalg_pinv",
+    lambda _, m, n: factorizations.svd(m, n, vectors=True) + 2 * m * n * min(m, n),
+    "SVD, and a product",
+)
+_decomposition(
+    "least squares",
+    "linalg_lstsq",
+    lambda op, m, n: (
+        factorizations.qr(m, n, explicit=False)
+        + factorizations.apply_reflections(max(m, n), _right(op, "B"), min(m, n))
+        + factorizations.triangular(min(m, n), _right(op, "B"))
+    ),
+    "QR, its product with the right-hand sides, and a triangular solve",
+)
+_decomposition(
+    "eigenvalues",
+    "_linalg_eigh",
+    lambda op, m, _: factorizations.symmetric_eigenvalues(m, vectors=_read(op, 1)),
+    "9 n^3; 4/3 n^3 for values alone",
+)
+_decomposition(
+    "eigenvalues",
+    "linalg_eig",
+    lambda _, m, __: factorizations.eigenvalues(m, vectors=True),
+    "25 n^3",
+)
+_decomposition(
+    "eigenvalues",
+    "linalg_eigvals _linalg_eigvals",
+    lambda _, m, __: factorizations.eigenvalues(m, vectors=False),
+    "10 n^3",
+)
+_enter(
+    "trace",
+    Entry(
+        "trace",
+        Kind.ELEMENT,
+        steps=lambda op: ({"diagonal": min(op.first)},),
+        how="one addition for each element of the diagonal",
+    ),
+)
+_enter(
+    " ".join(
+        f"special_{family}_polynomial_{letter}"
+        for family, letters in (
+            ("chebyshev", "tuvw"),
+            ("shifted_chebyshev", "tuvw"),
+        )
+        for letter in letters
+    )
+    + " special_hermite_polynomial_h special_hermite_polynomial_he "
+    "special_laguerre_polynomial_l special_legendre_polynomial_p",
+    Entry(
+        "polynomial",
+        Kind.ELEMENT,
+        steps=lambda op: _factors(1, "output", op.out),
+        how="one function of each element",
+    ),
+)
+_per_output("segment reduce", 1, "segment_reduce", None, "one addition for each element")
 
 _per_output("lstm cell", 13, "_thnn_fused_lstm_cell", None, "gates of each unit")
 _per_output("gru cell", 12, "_thnn_fused_gru_cell", None, "gates of each unit")
@@ -626,26 +961,29 @@ _per_output("gru cell", 12, "_thnn_fused_gru_cell", None, "gates of each unit")
 # ----------------------------------------------------------------- no arithmetic: rearranging
 
 for _names, _rule in (
-    ("view _unsafe_view reshape _reshape_alias flatten unflatten", rules.view),
-    ("permute", rules.permute),
-    ("transpose t", rules.transpose),
-    ("expand expand_as", rules.expand),
+    ("view _unsafe_view reshape _reshape_alias flatten unflatten view_copy", rules.view),
+    ("permute permute_copy", rules.permute),
+    ("transpose t transpose_copy t_copy", rules.transpose),
+    ("expand expand_as expand_copy", rules.expand),
     ("repeat", rules.repeat),
-    ("squeeze", rules.squeeze),
-    ("unsqueeze", rules.unsqueeze),
-    ("slice", rules.slice_),
-    ("narrow", rules.narrow),
-    ("select", rules.select),
-    ("split split_with_sizes unsafe_split chunk unsafe_chunk", rules.split),
-    ("unbind", rules.unbind),
+    ("squeeze squeeze_copy", rules.squeeze),
+    ("unsqueeze unsqueeze_copy", rules.unsqueeze),
+    ("slice slice_copy", rules.slice_),
+    ("narrow narrow_copy", rules.narrow),
+    ("select select_copy", rules.select),
+    (
+        "split split_with_sizes unsafe_split chunk unsafe_chunk split_copy split_with_sizes_copy",
+        rules.split,
+    ),
+    ("unbind unbind_copy", rules.unbind),
     ("cat concat", rules.concatenate),
     ("stack", rules.stack),
     (
         "clone _to_copy contiguous alias detach lift_fresh lift_fresh_copy dropout "
-        "alpha_dropout feature_dropout tril triu resolve_conj resolve_neg",
+        "alpha_dropout feature_dropout tril triu resolve_conj resolve_neg alias_copy detach_copy",
         rules.same,
     ),
-    ("complex real imag _conj", rules.elementwise),
+    ("complex real imag _conj _conj_physical conj_physical", rules.elementwise),
     ("view_as_real", rules.view_as_real),
     ("view_as_complex", rules.view_as_complex),
     ("copy", rules.copied),
@@ -682,7 +1020,11 @@ _each(  # without a rule: where their results come from is not followed
     "repeat_interleave "
     "take take_along_dim embedding masked_select nonzero nonzero_numpy "
     "scatter index_copy index_fill "
-    "masked_scatter diag diag_embed "
+    "masked_scatter diag diag_embed as_strided_copy diagonal_copy diagonal_scatter block_diag "
+    "put nonzero_static lu_unpack resize_as _chunk_cat _unsafe_masked_index "
+    "_unsafe_masked_index_put_accumulate _linalg_check_errors _assert_async "
+    "_functional_assert_async _assert_tensor_metadata _pack_padded_sequence _to_sparse _to_dense "
+    "to_mkldnn argwhere int_repr "
     "_local_scalar_dense item is_nonzero equal resize set "
     "profiler._record_function_enter_new profiler._record_function_exit",
 )
@@ -694,4 +1036,9 @@ _each(
     "tril_indices triu_indices",
     rules.constant,
 )
-_each(Kind.CREATE, "normal bernoulli meshgrid one_hot")
+_each(
+    Kind.CREATE,
+    "normal bernoulli meshgrid one_hot cauchy exponential geometric log_normal random poisson "
+    "binomial _standard_gamma _sample_dirichlet multinomial randint_like empty_permuted "
+    "_histogramdd_bin_edges",
+)

@@ -945,7 +945,9 @@ class LayerTime(msgspec.Struct, frozen=True):
 class BenchRun(msgspec.Struct, frozen=True):
     """One model at one batch size, with every sample.
 
-    `warnings` are words for programs: "threads", "busy", "drift", "outliers", "launch-bound".
+    `warnings` are words for programs: "threads", "busy", "drift", "outliers", "launch-bound",
+    "other-work" (calls compute less than the trace: rates are not told), "grows" (every call keeps
+    `kept` bytes), "above-arithmetic" and "above-traffic" (more than the ceiling, measured twice).
     """
 
     label: str  # the model as it was named, "#2" after it for the second of one name
@@ -965,6 +967,8 @@ class BenchRun(msgspec.Struct, frozen=True):
     layers: tuple[LayerTime, ...] = ()
     warnings: tuple[str, ...] = ()
     waited: float | None = None  # share of the threads' time in which they had no core
+    computed: int | None = None  # multiply-accumulates of a call that was watched; None: not known
+    kept: int = 0  # bytes that every call makes and the model keeps
 
 
 class Comparison(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ _LONGEST = 256  # step of a rule that is looked for
 _ENOUGH = 3  # sizes that work before a rule is believed
 _STEPS = (1, 2, 4, 8, 16, 32, 64, 3, 6, 12, 7, 14, 28, 56, 5, 10, 20)  # between sizes that work
 _FIRST = (1, 2, 4, 8, 16, 32, 64, 3, 5, 6, 7)  # above the smallest size
+_LITTLE = 0.3  # of the allowance, for what lies above where nothing has failed there
 _LATE = 1.2  # what may be spent with the test of a rule
 _LATEST = 4.0  # and until where sizes begin to work is found, which comes first of all
 _HALF = 0.6  # of the allowance, for what lies below the smallest
@@ -115,15 +116,19 @@ class Search:
                 self.works(size)
 
     def _above(self) -> None:
-        """Ask a window above the smallest, spread over it as long as it is not full."""
+        """Ask a window above the smallest, spread over it as long as it is not full.
+
+        Where all that is asked works, little is spent on more of it.
+        """
         smallest = self.smallest or 1
-        first = [self.works(smallest + more) for more in _FIRST if self._spent() < 1]
-        if not self._thorough and all(first):
-            return
-        for more in _spread(WINDOW):
-            if self._spent() >= 1:
+        for asked, more in enumerate((*_FIRST, *_spread(WINDOW))):
+            regular = asked >= len(_FIRST) and not self._fails_above(smallest)
+            if self._spent() >= (_LITTLE if regular else 1) or (regular and not self._thorough):
                 return
             self.works(smallest + more)
+
+    def _fails_above(self, size: int) -> bool:
+        return any(n > size and not works for n, works in self.tried.items())
 
     def _beyond(self, top: int) -> None:
         """Where few sizes have worked, ask multiples of the smallest; test the rule once more."""

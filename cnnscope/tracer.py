@@ -167,13 +167,15 @@ class Rehearsal:
         calls: module calls so far, which is what forwards without data cost.
     """
 
-    def __init__(self, model: nn.Module, replacements: dict[int, Tensor]) -> None:
-        self._model, self._replacements = model, replacements
+    def __init__(self, model: nn.Module, replacements: dict[int, Tensor], *, on_meta: bool) -> None:
+        self._model, self._replacements, self._on_meta = model, replacements, on_meta
         self.calls = 0
 
     def run(self, args: tuple[Any, ...]) -> None:
         """One forward; whatever it raises is raised, and the model is as it was."""
-        with replaced(self._model, self._replacements):
+        with replaced(self._model, self._replacements), ExitStack() as stack:
+            if self._on_meta:
+                stack.enter_context(_Answers())
             self._model(*args)
 
     def count(self, *_: Any) -> None:
@@ -181,11 +183,33 @@ class Rehearsal:
         self.calls += 1
 
 
+class _Answers(TorchDispatchMode):
+    """Refuses what a recorder refuses on meta, and brings to meta what that does."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        del types
+        schema, kwargs = _schema(func), kwargs or {}
+        written = [
+            tensor
+            for name in schema.written
+            for tensor in tensors_in(_argument(schema, args, kwargs, name))
+        ]
+        return _answer(func, schema, args, kwargs, written)
+
+
 @contextmanager
 def rehearsing(model: nn.Module, *, on_meta: bool) -> Iterator[Rehearsal]:
-    """Run forwards as `trace` runs them, without writing anything down, several times faster.
-
-    Unlike `trace`, constants on the CPU are not brought to the meta device.
+    """Run forwards as `trace` runs them, without writing anything down, in half the time.
 
     Args:
         model: left as it was.
@@ -195,7 +219,8 @@ def rehearsing(model: nn.Module, *, on_meta: bool) -> Iterator[Rehearsal]:
     with guest.alone, ExitStack() as stack:
         stack.enter_context(torch.inference_mode(mode=False))
         stack.enter_context(recorder.recording())
-        rehearsal = Rehearsal(model, recorder.adopt_state(on_meta=on_meta))
+        replacements = recorder.adopt_state(on_meta=on_meta)
+        rehearsal = Rehearsal(model, replacements, on_meta=on_meta)
         stack.enter_context(_inference(model))
         stack.enter_context(_uncompiled())
         if on_meta:
@@ -892,7 +917,7 @@ def module_record(path: str, module: nn.Module) -> ModuleRecord:
     """A module's class and documented hyper-parameters, without its weights."""
     kind: Any = type(module)
     hyper = _hyper(module)
-    made = module._modules.get("parametrizations")
+    made = dict(module._modules.items()).get("parametrizations")  # TorchScript's has no get
     if isinstance(made, nn.ModuleDict) and kind.__name__ == f"Parametrized{kind.__base__.__name__}":
         kind = kind.__base__  # the class is made for the one module
         by = {name: [type(m).__name__ for m in each.children()] for name, each in made.items()}

@@ -451,9 +451,12 @@ def needs_data(error: Exception, *, own: bool = False) -> bool:
         return own and any(sign in _line(error) for sign in _DEVICE_SIGNS)
     if not isinstance(error, NotImplementedError):
         return False
-    return isinstance(error, UnknownValueError) or not _by_itself(error)
+    return isinstance(error, UnknownValueError) or (
+        any(sign in text.lower() for sign in _DATA_SIGNS) and not _by_itself(error)
+    )
 
 
+_DATA_SIGNS = ("meta", "fake", "data pointer", "data-dependent", "data dependent")
 _TORCH = str(Path(torch.__file__).parent)
 _DEVICE_SIGNS = ("device", "cuda", "cpu", "is_meta", "data_ptr", "storage")
 

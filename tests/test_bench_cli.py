@@ -752,6 +752,144 @@ def test_a_detector_cannot_be_trained_without_targets():
     assert "training needs targets" in message
 
 
+# ------------------------------------------------------------- calls that do something else
+
+
+ODD = """
+import torch
+from torch import nn
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.c = nn.Conv2d(3, 8, 3, padding=1)
+        self.kept, self.calls = {}, 0
+
+    def forward(self, x):
+        return self.c(x)
+
+
+class Cache(Small):
+    def forward(self, x):
+        if id(x) not in self.kept:
+            self.kept[id(x)] = self.c(x)
+        return self.kept[id(x)]
+
+
+class Grow(Small):
+    def forward(self, x):
+        self.calls += 1
+        self.kept[self.calls] = self.c(x)
+        return self.kept[self.calls]
+
+
+class Last(Small):
+    def forward(self, x):
+        self.kept["last"] = self.c(x)
+        return self.kept["last"]
+
+
+class Early(Small):
+    def forward(self, x):
+        self.calls += 1
+        return self.c(x) if self.calls < 3 else x
+
+
+class Fail(Small):
+    def forward(self, x):
+        self.calls += 1
+        if self.calls > 4:
+            raise RuntimeError("boom")
+        return self.c(x)
+
+
+class Recurrent(Small):
+    def __init__(self):
+        super().__init__()
+        self.r = nn.LSTM(32, 64)
+
+    def forward(self, x):
+        return self.r(self.c(x)[0])
+"""
+
+
+@pytest.fixture
+def odd(tmp_path):
+    (tmp_path / "odd.py").write_text(ODD)
+    return str(tmp_path / "odd.py")
+
+
+# of 3x32x32: 8*3*3*3 MACs at 32*32 places = 221,184; the output has 8*32*32*4 = 32 KiB
+@pytest.mark.parametrize(
+    ("name", "mode", "computed", "kept", "warned"),
+    [
+        ("Small", "forward", 221_184, 0, set()),
+        ("Small", "train", 2 * 221_184, 0, set()),  # the gradient of the weights is as much again
+        ("Cache", "forward", 0, 0, {"other-work"}),
+        ("Early", "forward", 0, 0, {"other-work"}),
+        ("Grow", "forward", 221_184, 32 * 1024, {"grows"}),
+        ("Last", "forward", 221_184, 0, set()),
+        ("Recurrent", "forward", None, 0, set()),  # nobody counts what its kernel computes
+    ],
+)
+def test_what_a_call_does_is_watched(odd, name, mode, computed, kept, warned):
+    (run,) = bench_json(f"{odd}:{name}", *SHORT, "--mode", mode)["runs"]
+    assert (run["computed"], run["kept"]) == (computed, kept)
+    assert warned == {"other-work", "grows"} & set(run["warnings"])
+
+
+def test_rates_of_other_work_are_withheld_with_a_reason(odd):
+    result = run_cli("bench", f"{odd}:Cache", *SHORT)
+    assert "calls do not do the traced work: one was seen to compute none of its 221.2 k" in (
+        result.out
+    )
+    assert "FLOP/s" not in result.out.partition("! ")[0]
+    csv_ = run_cli("bench", f"{odd}:Cache", *SHORT, "--format", "csv").out
+    (row,) = csv.DictReader(io.StringIO(csv_))
+    assert (row["flops_per_second"], row["bytes_per_second"]) == ("", "")
+    assert "every call makes 32.0 KiB that the model keeps" in (
+        run_cli("bench", f"{odd}:Grow", *SHORT).out
+    )
+
+
+def test_a_model_that_would_fill_the_memory_is_not_measured(odd, monkeypatch):
+    # a call takes 1 ms: 10^6 calls in 1000 s, each with 32 KiB, are 30.5 GiB
+    monkeypatch.setattr(machine, "free_memory", lambda _: 10 * 2**20)
+    monkeypatch.setattr(loop, "warm_up", lambda p, *_: setattr(p, "per_call", 1e6))
+    monkeypatch.setattr(programs, "warm_up", loop.warm_up)
+    message = error_of(f"{odd}:Grow", *SHORT[:4], "--seconds", "1000")
+    assert "keeps 32 KiB with every call: 1,000,000 calls in 1000 s would need 30.5 GiB" in message
+    assert "lower --seconds" in message
+
+
+def test_a_call_that_raises_later_is_the_models_failure(odd):
+    assert "boom" in error_of(f"{odd}:Fail", *SHORT, code=3)
+
+
+def test_a_ceiling_that_is_exceeded_is_measured_again(odd, monkeypatch):
+    low = msgspec.structs.replace(CEILINGS, flops=1.0, bandwidth=1e15)
+    high = msgspec.structs.replace(CEILINGS, flops=1e15, bandwidth=1.0, copy_bytes=7)
+    found = [low, high]
+    monkeypatch.setattr(machine, "ceilings", lambda *_: found.pop(0))
+    data = bench_json(f"{odd}:Small", *SHORT)
+    assert found == []
+    assert (data["ceilings"]["flops"], data["ceilings"]["bandwidth"]) == (1e15, 1e15)
+    assert not {"above-arithmetic", "above-traffic"} & set(data["runs"][0]["warnings"])
+
+
+def test_a_share_above_the_ceiling_is_withheld_with_a_reason(odd, monkeypatch):
+    low = msgspec.structs.replace(CEILINGS, flops=1.0, bandwidth=1.0)
+    asked = []
+    monkeypatch.setattr(machine, "ceilings", lambda *_: asked.append(0) or low)
+    result = run_cli("bench", f"{odd}:Small", *SHORT)
+    assert len(asked) == 2
+    limits = result.out.partition("of ceiling")[2].partition("! ")[0]
+    assert "%" not in limits
+    assert "its share of the ceiling of arithmetic is withheld" in result.out
+    assert "its share of the ceiling of traffic is withheld" in result.out
+
+
 # ---------------------------------------------------------------------------------- warnings
 
 

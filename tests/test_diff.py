@@ -12,6 +12,7 @@ import pytest
 from conftest import run_cli, without_versions
 
 import cnnscope
+from cnnscope.cli.diff import _instead
 from cnnscope.diff import diff
 from cnnscope.records import DiffReport, LayerRow
 from cnnscope.render import page
@@ -581,3 +582,8 @@ def test_one_size_for_all_axes_is_the_size_of_each():
 
     assert not diff(net(2), net((2, 2))).differs
     assert diff(net(2), net((2, 1))).differs
+
+
+def test_an_argument_of_b_takes_the_place_of_the_one_that_it_names():
+    given, other = ["width=2", "name='a=b'", "depth=3"], ["name='c'", "last=1"]
+    assert _instead(given, other) == ["width=2", "depth=3", "name='c'", "last=1"]

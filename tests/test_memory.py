@@ -264,6 +264,18 @@ def test_attention_of_a_real_forward_is_counted_alike():
     assert memory.peak(real).nbytes == memory.peak(of(layer, x)).nbytes
 
 
+# Under inference mode attention is one operation to the trace as well. The caller holds q, k and v,
+# 9,600 bytes each, which lie as (3, 50, 4, 4); so does the result: heads side by side are a view.
+def test_attention_under_inference_mode_returns_what_lies_as_its_queries():
+    @torch.inference_mode()
+    def forward(*args: Tensor) -> Tensor:
+        return attend(*args)
+
+    made = of(Do(forward), *[t.transpose(1, 2) for t in qkv(3, 50, 4, 4)])
+    assert memory.peak(made).nbytes == 4 * 9_600
+    assert memory.allocated(made) == 9_600
+
+
 def test_nothing_is_left_in_the_dispatcher():
     has = torch._C._dispatch_has_kernel_for_dispatch_key
     seen = []

@@ -704,3 +704,59 @@ def test_glu_over_channels_has_a_field():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GLU(1))
     answer = report(trace(model, (meta(1, 3, 6, 6),)))
     assert [axis.size for axis in answer.layers[0].field] == [3, 3]
+
+
+# The operations of dense linear algebra, by hand: n = 6, and m = 8 by n = 3.
+DECOMPOSITIONS = {
+    "LU": (torch.linalg.lu_factor, (2, 6, 6), 2 * 2 * 6**3 // 3),
+    # 2mnk - (m+n)k^2 + 2/3 k^3 with k = 3: 2*8*3*3 - 11*9 + 18 = 63
+    "LU of a tall matrix": (torch.linalg.lu_factor, (8, 3), 63),
+    "determinant": (torch.linalg.det, (2, 6, 6), 2 * 2 * 6**3 // 3),
+    "Cholesky": (torch.linalg.cholesky_ex, (2, 6, 6), 2 * 6**3 // 3),
+    "inverse": (torch.linalg.inv_ex, (2, 6, 6), 2 * 2 * 6**3),
+    # 2 * 9 * (8 - 1) = 126, as many for Q
+    "QR": (torch.linalg.qr, (8, 3), 252),
+    "R alone": (lambda x: torch.linalg.qr(x, "r"), (8, 3), 126),
+    # 14 * 8 * 9 + 8 * 27
+    "SVD": (torch.linalg.svd, (8, 3), 1224),
+    # 4 * 8 * 9 - 4 * 27 / 3
+    "singular values": (torch.linalg.svdvals, (8, 3), 252),
+    "symmetric eigenvalues": (torch.linalg.eigh, (6, 6), 9 * 6**3),
+    "symmetric eigenvalues alone": (torch.linalg.eigvalsh, (6, 6), 4 * 6**3 // 3),
+    "eigenvalues": (torch.linalg.eig, (6, 6), 25 * 6**3),
+    # LU 144, and 2 * 36 for each of 6 right-hand sides
+    "solve": (lambda x: torch.linalg.solve_ex(x, x)[0], (6, 6), 144 + 2 * 36 * 6),
+    "triangular solve": (
+        lambda x: torch.linalg.solve_triangular(x, x, upper=True),
+        (6, 6),
+        36 * 6,
+    ),
+    # 5 n log2 n of n = 64 complex numbers
+    "fft": (lambda x: torch.fft.fft2(torch.view_as_complex(x)), (3, 8, 8, 2), 3 * 5 * 64 * 6),
+    # half of it for real numbers, forth and back
+    "rfft": (lambda x: torch.fft.irfft(torch.fft.rfft(x)), (3, 64), 2 * 3 * 5 * 64 * 6 // 2),
+    # log2 of 8 for 7 boundaries
+    "bucketize": (lambda x: torch.bucketize(x, x[0]), (5, 7), 35 * 3),
+    # subtract, square, add up
+    "mean squared error": (lambda x: F.mse_loss(x, x), (5, 7), 3 * 35),
+    "squared error": (lambda x: F.mse_loss(x, x, reduction="none"), (5, 7), 2 * 35),
+}
+
+
+@pytest.mark.parametrize("name", DECOMPOSITIONS)
+def test_linear_algebra_and_transforms_count_as_textbooks_do(name):
+    function, shape, expected = DECOMPOSITIONS[name]
+    known = Function(function)
+    assert totals(known, meta(*shape)).element_ops == expected
+
+
+def test_an_affine_grid_is_a_product_for_every_position():
+    # 2 images, 5 x 7 positions in 3 homogeneous coordinates, 2 coordinates each
+    assert (
+        macs(lambda t: F.affine_grid(t, [2, 1, 5, 7], align_corners=False), meta(2, 2, 3))
+        == 2 * 35 * 3 * 2
+    )
+
+
+def test_a_matrix_exponential_is_five_products_and_what_depends_on_values_is_left_out():
+    assert macs(torch.linalg.matrix_exp, meta(2, 6, 6)) == 2 * 5 * 6**3

@@ -703,3 +703,15 @@ def test_a_layer_that_is_the_whole_model_has_a_name(write):
                 return x if n == 0 else self(self.c(x), n - 1)
         """
     assert "c #2   4*4*4*4*3*3 = 2,304" in run_cli("explain", write(again), "-i", "4x8x8").out
+
+
+def test_a_package_that_lacks_a_module_says_which(write, tmp_path, monkeypatch):
+    write("import not_installed_here", "broken_package/__init__.py")
+    write("from torch import nn\nNet = nn.ReLU", "broken_package/small.py")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match="No module named 'not_installed_here'") as caught:
+        cnnscope.trace("broken_package.small:Net", ["3x8x8"])
+    assert "broken_package/__init__.py:1" in str(caught.value)
+    for name in ("broken_package_2.small:Net", "json.small:Net"):
+        with pytest.raises(RequestError, match="no module"):
+            cnnscope.trace(name, ["3x8x8"])

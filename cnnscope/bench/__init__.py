@@ -194,7 +194,7 @@ class _Bench:
             for model in reversed(self.models):
                 model.close()
         return BenchReport(
-            runs=tuple(self.runs),
+            runs=tuple(_with_above(run, self.ceilings) for run in self.runs),
             comparisons=compare.interleaved(self.runs) if len(self.labels) > 1 else (),
             environment=self.environment,
             ceilings=self.ceilings,
@@ -239,6 +239,7 @@ class _Bench:
             model.release()
             prepared.append(model.program(label, trace, self.timer, self.request.seconds))
         programs = [p.program for p in prepared]
+        self._check_growth(prepared)
         interrupted = False
         waiting = _Waiting(self.settings.threads)
         try:
@@ -256,6 +257,7 @@ class _Bench:
             ):  # after the first runs: what it allocates is not theirs
                 self._say("measuring this machine's ceilings", None)
                 self.ceilings = self._ceilings()
+                self._reach(len(traces))
             self._look_closer(traces, prepared)
         self.interrupted = interrupted
 
@@ -272,7 +274,7 @@ class _Bench:
 
     def _add(self, index: int, trace: Trace, prepared: Prepared, waited: float | None) -> None:
         """Turn what was measured into a record."""
-        program = prepared.program
+        program, watched = prepared.program, prepared.watched
         run = BenchRun(
             label=self.labels[index],
             source=trace.source,
@@ -288,6 +290,8 @@ class _Bench:
             work=work.work(trace, self.settings),
             memory=prepared.memory,
             waited=waited,
+            computed=watched.macs if watched is not None and watched.whole else None,
+            kept=watched.kept if watched is not None else 0,
         )
         self.runs.append(_with_warnings(run, self.environment))
 
@@ -380,6 +384,34 @@ class _Bench:
                 f"and {self.device} has {_gib(free)} free"
             )
 
+    def _check_growth(self, prepared: Sequence[Prepared]) -> None:
+        """Refuse to measure a model that would fill the memory.
+
+        Raises:
+            OutOfMemory: by what each call keeps and how many calls there will be.
+        """
+        from cnnscope.bench.programs import OutOfMemory
+
+        free = machine.free_memory(self.device)
+        for one in prepared:
+            kept = one.watched.kept if one.watched is not None else 0
+            calls = self.request.seconds * 1e9 / max(one.program.per_call, 1)
+            if kept and free is not None and kept * calls > free / 2:
+                raise OutOfMemory(
+                    f"{one.program.name} keeps {kept / 2**10:,.0f} KiB with every call: "
+                    f"{calls:,.0f} calls in {self.request.seconds:g} s would need "
+                    f"{_gib(int(kept * calls))} of the {_gib(free)} that are free; lower --seconds"
+                )
+
+    def _reach(self, count: int) -> None:
+        """Measure the ceilings once more where a run is above them, and keep the higher."""
+        runs = [run for run in self.runs[-count:] if not work.is_other(run)]
+        if self.ceilings is None or not any(work.above(run, self.ceilings) for run in runs):
+            return
+        again = self._ceilings()
+        if again is not None:
+            self.ceilings = work.higher(self.ceilings, again)
+
     def _ceilings(self) -> Ceilings | None:
         dtype = self.settings.amp or self.settings.dtype
         try:
@@ -456,7 +488,18 @@ def _with_warnings(run: BenchRun, environment: Environment) -> BenchRun:
         found.append("outliers")
     if run.launch is not None and run.launch.enqueue_ns > run.launch.device_ns:
         found.append("launch-bound")
+    if work.is_other(run):
+        found.append("other-work")
+    if run.kept:
+        found.append("grows")
     return replace(run, warnings=tuple(found))
+
+
+def _with_above(run: BenchRun, ceilings: Ceilings | None) -> BenchRun:
+    """The run, with a warning for each ceiling that it is above."""
+    if ceilings is None or work.is_other(run):
+        return run
+    return replace(run, warnings=(*run.warnings, *work.above(run, ceilings)))
 
 
 class _Waiting:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from cnnscope.bench.watch import Watched
+
 MOMENTUM = 0.9
 _ONE_VALUE = "Expected more than 1 value per channel"
 _NO_COMPILER = ("InvalidCxxCompiler", "Failed to find C compiler")
@@ -82,7 +84,22 @@ class RealModel:
             with self.grad_mode():
                 first_call(program, timer)
                 warm_up(program, timer, seconds)
-        return Prepared(program, inputs, self._memory(before))
+                memory = self._memory(before)
+                watched = self._watched(program)
+        return Prepared(program, inputs, memory, watched)
+
+    def _watched(self, program: Program) -> Watched | None:
+        """What a call does; None for a compiled one, and where a mode of ours disturbs it."""
+        from cnnscope.bench.watch import watch
+
+        if self.settings.compile:
+            return None
+        try:
+            return watch(program.step)
+        except RuntimeError as error:
+            if out_of_memory(error):
+                raise
+            return None
 
     def grad_mode(self) -> Any:
         """No gradients in a forward pass; they are the point of a training step."""
@@ -191,8 +208,14 @@ class RealModel:
 class Prepared:
     """A program that is warm, with what it is called with and the memory that it took."""
 
-    def __init__(self, program: Program, inputs: tuple[Any, ...], memory: BenchMemory) -> None:
-        self.program, self.inputs, self.memory = program, inputs, memory
+    def __init__(
+        self,
+        program: Program,
+        inputs: tuple[Any, ...],
+        memory: BenchMemory,
+        watched: Watched | None,
+    ) -> None:
+        self.program, self.inputs, self.memory, self.watched = program, inputs, memory, watched
 
 
 def random_inputs(

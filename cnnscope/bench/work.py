@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from cnnscope import ops
 from cnnscope.analyses import memory, params
 from cnnscope.analyses.cost import tensor_bytes
-from cnnscope.records import BenchSettings, Ceilings, LayerRow, OpRecord, Trace, Work
+from cnnscope.records import BenchRun, BenchSettings, Ceilings, LayerRow, OpRecord, Trace, Work
 
 _MOMENTUM = 1  # tensors that the optimizer keeps for each parameter
 _ROWS = ("embedding", "index_select", "gather")  # read as much as they write, not their source
@@ -140,6 +142,35 @@ def leaves(rows: tuple[LayerRow, ...]) -> dict[tuple[str, int], LayerRow]:
         for row in rows
         if row.leaf and row.kind == "module" and not row.minor
     }
+
+
+def is_other(run: BenchRun) -> bool:
+    """Whether a call was seen to compute less than half of what was traced.
+
+    It remembers its answers, or returns early. Half, as counters differ by a few percent and some
+    kernels compute a product another way.
+    """
+    return run.computed is not None and run.computed < run.work.macs / 2
+
+
+def above(run: BenchRun, ceilings: Ceilings) -> tuple[str, ...]:
+    """The warnings of a forward that is faster than the roofline: of arithmetic, of traffic."""
+    if run.settings.mode != "forward":
+        return ()
+    seconds = max(run.statistics.median_ns, 1) / 1e9
+    flops, nbytes = 2 * run.work.macs / seconds, (run.work.nbytes or 0) / seconds
+    shares = {
+        "above-arithmetic": flops / ceilings.flops,
+        "above-traffic": nbytes / ceilings.bandwidth,
+    }
+    return tuple(name for name, share in shares.items() if share > 1)
+
+
+def higher(one: Ceilings, other: Ceilings) -> Ceilings:
+    """The better of two measurements, arithmetic and traffic each: a ceiling is a maximum."""
+    faster = max(one, other, key=lambda c: c.flops)
+    wider = max(one, other, key=lambda c: c.bandwidth)
+    return replace(faster, bandwidth=wider.bandwidth, copy_bytes=wider.copy_bytes)
 
 
 def attainable_ns(macs: int, nbytes: int, ceilings: Ceilings) -> tuple[float, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Optional
 
 import typer
@@ -47,7 +48,7 @@ def diff(
     ] = None,
     arg_b: Annotated[
         Optional[list[str]],
-        typer.Option("--arg-b", metavar="NAME=VALUE", help="Arguments of B, in place of --arg."),
+        typer.Option("--arg-b", metavar="NAME=VALUE", help="In place of that --arg."),
     ] = None,
     dtype_b: Annotated[Optional[str], typer.Option("--dtype-b", help="Likewise for B.")] = None,
     depth: options.Depth = None,
@@ -93,10 +94,16 @@ def diff(
         input_b or input_,
         batch_size if batch_size_b is None else batch_size_b,
         num_classes if num_classes_b is None else num_classes_b,
-        arg_b or arg,
+        _instead(arg or (), arg_b or ()),
         dtype_b or dtype,
     )
     report = compare(first, second)
     renderer = Renderer(Options(levels, unfold, everything))
     out.write_report(report, renderer, format_.value, output)
     return int(exit_code and report.differs)
+
+
+def _instead(arguments: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Arguments, those that others name replaced by them."""
+    named = {text.partition("=")[0] for text in others}
+    return [*(text for text in arguments if text.partition("=")[0] not in named), *others]

@@ -172,12 +172,17 @@ def _limit_cells(run: BenchRun, report: BenchReport) -> tuple[str, ...]:
         units.integer(run.batch),
         units.si_short(run.work.macs),
         units.rate(flops, "FLOP/s") if flops else "",
-        units.share(flops / top.flops) if flops and top else "",
+        _of(flops, top.flops if top else None),
         units.nbytes(run.work.nbytes) if run.work.nbytes is not None else "",
         units.rate(bandwidth, "B/s") if bandwidth else "",
-        units.share(bandwidth / top.bandwidth) if bandwidth and top else "",
+        _of(bandwidth, top.bandwidth if top else None),
         _memory(run),
     )
+
+
+def _of(rate: float | None, ceiling: float | None) -> str:
+    """A share of a ceiling; nothing above it, where one of the two is wrong."""
+    return units.share(rate / ceiling) if rate and ceiling and rate <= ceiling else ""
 
 
 def _memory(run: BenchRun) -> str:
@@ -224,6 +229,7 @@ def _layer_cells(layer: LayerTime, total: float) -> tuple[str, ...]:
 def _sentences(report: BenchReport) -> list[tuple[str, str]]:
     lines = [("!", "interrupted: this is what had been measured")] if report.interrupted else []
     lines += [("!", warning) for run in report.runs for warning in warnings(run, report, REMEDIES)]
+    lines += [("!", text) for run in report.runs for text in _untrue(run, report)]
     lines += [("!", text) for text in _hidden(report.comparisons)]
     lines += [("first call", ", ".join(_first_call(run, report) for run in report.runs))]
     lines += [("layers", _sum_of_layers(run, report)) for run in report.runs if run.layers]
@@ -301,6 +307,31 @@ def warnings(run: BenchRun, report: BenchReport, remedies: Mapping[str, str]) ->
         )
 
 
+def _untrue(run: BenchRun, report: BenchReport) -> Iterator[str]:
+    """Why figures of a run are withheld, and what its calls do beside what was traced."""
+    name = _named(run, report)
+    if "other-work" in run.warnings and run.computed is not None:
+        yield (
+            f"{name}: calls do not do the traced work: one was seen to compute "
+            f"{units.si_short(run.computed) if run.computed else 'none'} of its "
+            f"{units.si_short(run.work.macs)} MACs (it remembers its answers, or returns early); "
+            "its times are those of what is left, and rates are withheld"
+        )
+    if "grows" in run.warnings:
+        yield f"{name} grows: every call makes {units.nbytes(run.kept)} that the model keeps"
+    if "above-arithmetic" in run.warnings:
+        yield (
+            f"{name}: its share of the ceiling of arithmetic is withheld: it is faster than the "
+            "matrix product, which was measured twice; another kernel is better than that one, or "
+            "the machine was busy meanwhile"
+        )
+    if "above-traffic" in run.warnings:
+        yield (
+            f"{name}: its share of the ceiling of traffic is withheld: it moves more bytes than "
+            "the copy, which is larger than the caches; what it reads lies in them"
+        )
+
+
 def _first_call(run: BenchRun, report: BenchReport) -> str:
     text = f"{_named(run, report)} {units.duration(run.first_call_ns)}"
     return f"{text} (then {units.plural(run.warmup_calls, 'call')} of warm-up)"
@@ -372,14 +403,14 @@ def images_per_second(run: BenchRun) -> float:
 
 def flops_per_second(run: BenchRun) -> float | None:
     """2 x MACs of the forward over the median; not for training, whose backward is not counted."""
-    if run.settings.mode != "forward" or not run.work.macs:
+    if run.settings.mode != "forward" or not run.work.macs or "other-work" in run.warnings:
         return None
     return 2e9 * run.work.macs / max(run.statistics.median_ns, 1)
 
 
 def bytes_per_second(run: BenchRun) -> float | None:
     """What the forward's operations read and write, over the median."""
-    if run.settings.mode != "forward" or not run.work.nbytes:
+    if run.settings.mode != "forward" or not run.work.nbytes or "other-work" in run.warnings:
         return None
     return 1e9 * run.work.nbytes / max(run.statistics.median_ns, 1)
 

@@ -331,11 +331,17 @@ def _within(filename: str, folder: Path) -> bool:
 
 
 def _importable(place: str) -> bool:
-    """Whether there is such a module; finding out runs the packages that it is in."""
+    """Whether there is such a module; finding out runs the packages that it is in.
+
+    Raises:
+        ModuleNotFoundError: one of these packages lacks another module.
+    """
     try:
         return importlib.util.find_spec(place) is not None
-    except ModuleNotFoundError:
-        return False
+    except ModuleNotFoundError as error:
+        if f"{place}.".startswith(f"{error.name}."):
+            return False
+        raise
     except ValueError:  # a module that was made by hand has no spec
         return place in sys.modules
 
