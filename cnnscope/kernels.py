@@ -23,6 +23,7 @@ so torch is asked, with small tensors that differ in nothing that matters.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,6 +45,12 @@ class Recording(Protocol):
 
     ops: list[OpRecord]
     lives: list[list[int]]  # per storage: bytes, born, died (-1 while alive)
+
+    def read(self, tensor: Tensor) -> int:
+        """The id of the value that a tensor holds now."""
+
+    def storage(self, tensor: int) -> int:
+        """The storage of a tensor, by its id."""
 
     def life(self, tensor: int) -> list[int]:
         """Bytes, birth and death of the storage of a tensor, by its id."""
@@ -173,7 +180,59 @@ def _max_pool1d(seen: Recording, decompose: Callable[[], Tensor], *args: Any, **
     return result
 
 
+def _recurrent(seen: Recording, decompose: Callable[[], Any], *args: Any, **_: Any) -> Any:
+    """Multiply the inputs of all time steps at once, and keep the products until a layer ends.
+
+    A CPU does so in each direction of each layer (`FullLayer` and `FullBidirectionalLayer` in
+    `RNN.cpp` of PyTorch); on meta every step multiplies its own.
+    """
+    begin = len(seen.ops)
+    result = decompose()
+    x, weights, has_biases, both_ways = args[0], args[2], args[3], args[7]
+    if not x.is_meta or len(seen.ops) == begin:
+        return result
+    products = [_products(seen, begin, w) for w in weights[:: 4 if has_biases else 2]]
+    if not all(products):
+        return result
+    with torch._C._DisableTorchDispatch():
+        ordered = (x.transpose(0, 1) if args[8] else x).is_contiguous()
+    for number, steps in enumerate(products):
+        if number <= both_ways and not ordered:
+            seen.lives.append([x.nbytes, steps[0], steps[0] + 1])  # a copy in order
+        if not both_ways:
+            end = _next(seen, "aten.stack", steps[-1])
+        elif number % 2:
+            end = _next(seen, "aten.cat", steps[-1])
+        else:  # until those of the way back are there
+            end = products[number + 1][0]
+        lives = [seen.life(seen.ops[index].outputs[0]) for index in steps]
+        seen.lives.append([sum(life[0] for life in lives), steps[0], end + 1])
+        for life in lives:
+            life[0] = 0
+    return result
+
+
+def _products(seen: Recording, begin: int, weight: Tensor) -> list[int]:
+    """The operations, from one on, that multiply by a weight."""
+    storage = seen.storage(seen.read(weight))
+    return [
+        index
+        for index in range(begin, len(seen.ops))
+        if seen.ops[index].name.startswith(("aten.addmm", "aten.mm"))
+        and seen.storage(cast("int", seen.ops[index].inputs["mat2"])) == storage
+    ]
+
+
+def _next(seen: Recording, name: str, index: int) -> int:
+    """The first operation of a name after one, or the last of all."""
+    after = range(index, len(seen.ops))
+    return next((i for i in after if seen.ops[i].name.startswith(name)), len(seen.ops) - 1)
+
+
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+    "gru.input": _recurrent,
+    "rnn_tanh.input": _recurrent,
+    "rnn_relu.input": _recurrent,
     "scaled_dot_product_attention": _attention,
     "linear": _linear,
     "max_pool1d": _max_pool1d,
@@ -203,13 +262,16 @@ def watching(current: Callable[[], Recording | None]) -> Iterator[None]:
 def _watched(
     name: str, function: Callable[..., Any], current: Callable[[], Recording | None]
 ) -> Callable[..., Any]:
-    overload = getattr(torch.ops.aten, name).default
+    packet, _, of = name.partition(".")
+    overload = getattr(getattr(torch.ops.aten, packet), of or "default")
+    # not `decompose`, which prefers a decomposition in Python where torch's compiler has one
+    composed = functools.partial(overload._op_dk, torch._C.DispatchKey.CompositeImplicitAutograd)
 
     def call(*args: Any, **kwargs: Any) -> Any:
         seen = current()
         if seen is None:
-            return overload.decompose(*args, **kwargs)
-        return function(seen, lambda: overload.decompose(*args, **kwargs), *args, **kwargs)
+            return composed(*args, **kwargs)
+        return function(seen, lambda: composed(*args, **kwargs), *args, **kwargs)
 
     return call
 

@@ -615,9 +615,13 @@ class _Recorder(TorchDispatchMode):
         with kernels.watching(_current):
             yield
 
+    def storage(self, tensor: int) -> int:
+        """The storage of a tensor, by its id."""
+        return self.tensors[tensor].storage
+
     def life(self, tensor: int) -> list[int]:
         """Bytes, birth and death of the storage of a tensor, by its id."""
-        return self.lives[self.tensors[tensor].storage]
+        return self.lives[self.storage(tensor)]
 
     def replace(self, tensor: Tensor, other: Tensor) -> Tensor:
         """Let a new tensor stand for the value that the last operation has made."""

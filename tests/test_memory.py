@@ -317,6 +317,20 @@ def test_a_sum_that_a_model_writes_itself_is_not_in_place():
     hold(Do(lambda m, x: x.transpose(0, 1) @ m.weight + m.bias, nn.Linear(8, 8)), rand(9, 3, 8))
 
 
+@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_layers": 2},
+        {"batch_first": True, "bias": False},
+        {"num_layers": 2, "bidirectional": True, "batch_first": True},
+    ],
+    ids=str,
+)
+def test_recurrent_layers_multiply_all_inputs_at_once(kind: Any, options: dict[str, Any]):
+    hold(Do(lambda layer, x: layer(x)[0].relu(), kind(8, 16, **options)), rand(20, 3, 8))
+
+
 # ------------------------------------------------------------------------- order in memory
 
 
