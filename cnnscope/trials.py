@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cnnscope import sizes, zoo
 from cnnscope.analyses import positions
 from cnnscope.diagnose import where_and_why
-from cnnscope.errors import CnnscopeError
+from cnnscope.errors import CnnscopeError, ModelError
 from cnnscope.modules import modules_of
 from cnnscope.records import Inputs, SizeFailure, SmallestInput, TensorSpec, Trace
-from cnnscope.tracer import ForwardError, Rehearsal, rehearsing, trace
+from cnnscope.text import said
+from cnnscope.tracer import Rehearsal, rehearsing, trace
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 CALLS = 5000  # module calls that a search may take: 70 forwards of a ResNet-18
 SECONDS = 4.0  # and how long it may last
 _PLANE = 2  # axes
+_WALL = 4.0  # seconds on the wall that count as one of a core
 _MORE = 0.4  # of the allowance, for each further axis
 _SEQUENCE = 3  # sizes: samples, positions, features
 _OVERHEAD = 5  # what a forward costs beside its module calls, in module calls
@@ -59,7 +61,7 @@ class Trials:
         self.built, self.way = built, way
         self._calls, self._seconds = calls, seconds
         self._clock = time.thread_time if way.on_meta else time.monotonic
-        self._begin = self._clock()
+        self._begin, self._since = self._clock(), time.monotonic()
         self._forwards = 0
         self._rehearsal: Rehearsal | None = None
         self._errors: dict[Inputs, CnnscopeError | None] = {}
@@ -91,7 +93,8 @@ class Trials:
         """Share of the allowance that is used up."""
         calls = self._rehearsal.calls if self._rehearsal else 0
         counted = (calls + _OVERHEAD * self._forwards) / self._calls
-        return max(counted, self.seconds() / self._seconds)
+        waited = (time.monotonic() - self._since) / _WALL  # for other processes, or a forward's own
+        return max(counted, max(self.seconds(), waited) / self._seconds)
 
     def runs(self, inputs: Inputs) -> bool:
         """Whether a forward on these inputs runs."""
@@ -127,7 +130,7 @@ class Trials:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001  SystemExit, for one
-            return ForwardError("", self.built.model, (), RuntimeError(str(error)))
+            return ModelError(f"forward raised {said(error)}")
         return None
 
     def renew(self, share: float) -> None:
