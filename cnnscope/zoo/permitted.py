@@ -31,7 +31,7 @@ from cnnscope.text import printable
 META = torch.device("meta")
 
 # Bounds of one run, so that any file is answered in seconds.
-MAX_RANK = 64  # torch's own limit for most operations
+MAX_RANK = 16  # networks that split windows and heads have up to 8
 MAX_RUN = 2**15  # operations of one run, with those that others are made of: 5 s of tracing
 LONG = 2**12  # an axis from this length on counts against ...
 MAX_LONG = 2**24  # ... this many units of all results: a receptive field is kept for each one
