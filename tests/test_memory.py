@@ -472,7 +472,7 @@ def test_every_model_has_the_peak_of_a_real_forward(source: str):
 
 
 _TIMM = """
-beit_base_patch16_224 cait_xxs24_224 coat_tiny coatnet_0_rw_224 convit_tiny crossvit_tiny_240
+beit_base_patch16_224 cait_xxs24_224 coat_tiny coatnet_0_rw_224 crossvit_tiny_240
 davit_tiny deit3_small_patch16_224 edgenext_small efficientformerv2_s0 eva02_tiny_patch14_224
 fastvit_t8 focalnet_tiny_srf gcvit_xxtiny hiera_tiny_224 levit_128s maxvit_tiny_tf_224
 mixer_s32_224 mobilevit_xs mobilevitv2_050 mvitv2_tiny nest_tiny nextvit_small pit_ti_224
