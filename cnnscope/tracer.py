@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import itertools
 import math
 import sys
 import threading
@@ -130,7 +131,6 @@ def trace(
         stack.enter_context(_uncompiled())
         if on_meta:
             stack.enter_context(states_on_meta())
-            stack.enter_context(_unchecked_distributions())
         stack.enter_context(light())
         stack.enter_context(replaced(model, replacements))
         stack.enter_context(recorder.watching_calls())
@@ -378,7 +378,8 @@ class _Recorder(TorchDispatchMode):
         outer = self.modules[self.calls[parent][0]].path if parent >= 0 else ""
         path = self.names.of(module) or f"{outer}.{type(module).__name__}".lstrip(".")
         taken = {record.path for record in self.modules}
-        path = next(p for p in (path, *(f"{path}_{n}" for n in range(1, 10**6))) if p not in taken)
+        names = itertools.chain((path,), (f"{path}_{n}" for n in itertools.count(1)))
+        path = next(name for name in names if name not in taken)
         index = self._register(path, module)
         self.modules[index] = structs.replace(self.modules[index], registered=False)
         self.strays.append(module)
@@ -1084,22 +1085,6 @@ _RECURRENT = (
     *("lstm", "gru", "rnn_tanh", "rnn_relu"),
     *("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"),
 )
-
-
-@contextmanager
-def _unchecked_distributions() -> Iterator[None]:
-    """Let distributions take parameters without data: a check of values changes no shape."""
-    distributions = sys.modules.get("torch.distributions.distribution")
-    if distributions is None:
-        yield
-        return
-    kind: Any = distributions.Distribution
-    before = kind._validate_args
-    kind._validate_args = False
-    try:
-        yield
-    finally:
-        kind._validate_args = before
 
 
 @contextmanager
