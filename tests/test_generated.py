@@ -296,11 +296,11 @@ def drops_channels(trace: Trace) -> bool:
 
 
 def masks(trace: Trace) -> bool:
-    """Whether some elements are written over, and which is told by numbers that no trace holds."""
+    """Whether some elements are written over, or sorted (NaN last): which, no trace can tell."""
     return any(op.name.split(".")[1] in _MASKS for op in trace.ops)
 
 
-_MASKS = ("where", "masked_fill", "masked_fill_", "index_fill", "index_fill_")
+_MASKS = ("where", "masked_fill", "masked_fill_", "index_fill", "index_fill_", "sort")
 
 
 def pads_one_position(trace: Trace) -> bool:

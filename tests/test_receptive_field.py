@@ -668,3 +668,13 @@ def test_an_empty_piece_is_no_piece():
     model = Lambda(lambda m, x: torch.cat([(y := m.a(x))[..., 2:], y[..., :2]], -1),
                    a=nn.Conv1d(1, 1, 1))  # fmt: skip
     assert field_of(model, 1, 1, 2).maps[0].lo == (0, 1)
+
+
+def test_patches_beside_a_constant_keep_their_places():
+    # patches of 2 along 3 columns: unit u sees columns u and u + 1, in whichever channel
+    def forward(_, x):
+        y = F.unfold(x, 2).view(x.shape[0], -1, 1, x.shape[3] - 1)
+        return torch.cat([y, torch.ones_like(y[:, :1])], 1)
+
+    _, columns = field_of(Lambda(forward), 1, 3, 2, 3).maps
+    assert (columns.lo, columns.hi) == ((0, 1), (1, 2))

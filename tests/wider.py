@@ -136,7 +136,9 @@ def resized(x, choose, _):
     mode = choose("nearest-exact", "nearest", linear, "area", "bicubic")
     factor = choose(2, 1.5, 0.5, 0.7, 2.5, 3)
     how = {"align_corners": choose(False, True)} if mode in (linear, "bicubic") else {}
-    if mode in ("bilinear", "bicubic") and choose(0, 0, 1):
+    if (
+        mode in ("bilinear", "bicubic") and min(x.shape[2:]) > 1 and choose(0, 0, 1)
+    ):  # else torch errs
         how = {"antialias": True}
     factors = choose(factor, [factor] + [choose(2, 0.5, 1)] * (axes(x) - 1))
     again = choose(True, None)

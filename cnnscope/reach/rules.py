@@ -765,6 +765,7 @@ def concatenate(op: View) -> Seen:
     """Over channels the hull; along an axis one after the other."""
     pairs = [(s, shape) for s, shape in op.all() if 0 not in shape]
     dim = op.dim(rank=len(op.out))
+    pairs = [(s and _gathered(s, dim), shape) for s, shape in pairs]
     seeing = [(s, shape) for s, shape in pairs if s is not None]
     if not seeing:
         return None  # an empty piece saw it, if any
@@ -777,6 +778,15 @@ def concatenate(op: View) -> Seen:
     if not all(layout.alone(s, dim) is not None for s, _ in seeing if s.layout[dim]):
         return layout.segmented([(s, shape[dim]) for s, shape in pairs], dim)
     return end_to_end(op, [(s, shape[dim]) for s, shape in pairs], dim)
+
+
+def _gathered(state: State, dim: int) -> State:
+    """Digits among channels, whose axis lies in another dimension, joined: patches of an unfold."""
+    if any(a.axis == -1 for a in state.layout[dim]):
+        for axis in {a.axis for a in state.layout[dim] if a.axis >= 0}:
+            if state.dims_of(axis) != [dim]:
+                state = layout.contract(state, dim, among=axis)
+    return state
 
 
 Pieces = Sequence[tuple[State | None, int]]  # and the units of each
