@@ -233,7 +233,7 @@ def test_a_convolution_written_by_hand():
 
 def test_an_operation_without_a_rule_makes_everything_after_it_unknown():
     found = fields(by_hand(OpRecord("mine.op", {"x": 0}, (1,)), (1, 3, 9, 9), (1, 3, 9, 9)))
-    assert found[1] == Field(unknown=True)
+    assert found[1] == Field(unknown=True, reason="mine.op is not followed")
 
 
 def test_what_sees_no_input_has_no_field():
