@@ -185,7 +185,10 @@ def _index_select(given: Given) -> str:
 def _index_put(given: Given) -> str:
     """What is written broadcasts to what the indices select."""
     data, indices, values = given["self"], given["indices"], given["values"]
-    if any(i is not None and i.dtype in (torch.bool, torch.uint8) for i in indices):
+    dtypes = {index.dtype for index in indices if index is not None}
+    if not dtypes <= {torch.int64, torch.int32, torch.bool, torch.uint8}:
+        return "indices must be of int64, int32, bool or uint8"
+    if dtypes & {torch.bool, torch.uint8}:
         return _masks(data, indices)  # how many they select is a matter of values
     try:
         selected = torch.ops.aten.index.Tensor(data, indices).shape
@@ -252,7 +255,8 @@ Check = Callable[[Given], str] | None  # what is wrong, "" if nothing
 _RESIZES = [
     f"aten.{name}.default"
     for name in (
-        "upsample_bicubic2d _upsample_bicubic2d_aa _upsample_bilinear2d_aa upsample_linear1d "
+        "upsample_bilinear2d upsample_nearest2d upsample_bicubic2d _upsample_bicubic2d_aa "
+        "_upsample_bilinear2d_aa upsample_linear1d "
         "upsample_trilinear3d upsample_nearest1d upsample_nearest3d _upsample_nearest_exact1d "
         "_upsample_nearest_exact2d _upsample_nearest_exact3d"
     ).split()

@@ -1,16 +1,20 @@
 """What a real forward refuses is refused on meta, and nothing else: real CPU forwards are asked."""
 
+import re
+
 import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
 from conftest import run_cli
+from random_calls import Draw
 from torch import nn
 
-from cnnscope import api, run
+from cnnscope import api, refusals, run
 from cnnscope.errors import ModelError
 from cnnscope.report import report
 from cnnscope.tracer import ForwardError, trace
+from cnnscope.values import needs_data
 
 X = (1, 4, 8, 8)
 
@@ -372,3 +376,36 @@ def test_nested_and_sparse_tensors_are_named():
 def test_inputs_of_any_dtype_run_and_are_shown():
     found = run.trace_module(nn.Conv2d(1, 4, 3, dtype=torch.complex64), ["1x8x8:complex64"])
     assert [str(spec) for spec in found.input_specs] == ["1x1x8x8 complex64"]
+
+
+# What a real forward refuses for the values, or what the CPU alone lacks, is not refused on meta.
+ACCEPTED = re.compile(rf"out of (range|bounds)|{refusals._CPU_ALONE.pattern}")
+
+
+def judged(seed):
+    """What a real forward says of a random call, and what a trace does, where they differ."""
+    function, tensors = Draw(seed).call()
+    real = refused(lambda: function(*[None if t is None else t.clone() for t in tensors]))
+    given = tuple(None if t is None else t.to("meta") for t in tensors)
+    ours = refused(lambda: trace(Several(function), given))
+    accepted = real is not None and ACCEPTED.search(str(real))
+    asks = ours is not None and needs_data(getattr(ours, "cause", ours))
+    return None if accepted or asks or (real is None) == (ours is None) else (seed, real, ours)
+
+
+class Several(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, *inputs):
+        return self.function(*inputs)
+
+
+def test_random_calls_are_refused_as_by_a_real_forward():
+    assert [found for found in map(judged, range(300)) if found] == []
+
+
+@pytest.mark.slow
+def test_many_random_calls_are_refused_as_by_a_real_forward():
+    assert [found for found in map(judged, range(300, 10_000)) if found] == []
