@@ -467,6 +467,8 @@ class Limits(TorchDispatchMode):
 
     def _before(self, operation: Any, given: Mapping[str, Any], results: int) -> None:
         name = operation._schema.name.partition("::")[2]
+        if name.startswith("as_strided"):
+            _require_inside(operation, given)
         pieces = _PIECES[name](given) if name in _PIECES else 0
         if pieces > results:
             raise RequestError(
@@ -502,6 +504,17 @@ def _require_meta(operation: Any, tensor: Tensor) -> None:
             return
         last += (size - 1) * stride
     if (last + 1) * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise RequestError(f"{operation} made a view beyond the memory that it views: refused")
+
+
+def _require_inside(operation: Any, given: Mapping[str, Any]) -> None:
+    """A view by bare geometry stays within the memory of its base, before it is made."""
+    base, sizes, strides = given.get("self"), given.get("size"), given.get("stride")
+    if not isinstance(base, Tensor) or not isinstance(sizes, list) or not isinstance(strides, list):
+        return  # torch will say
+    last = given.get("storage_offset") or 0
+    last += sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=False))
+    if all(sizes) and (last + 1) * base.element_size() > base.untyped_storage().nbytes():
         raise RequestError(f"{operation} made a view beyond the memory that it views: refused")
 
 
