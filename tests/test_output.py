@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,18 +28,21 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture
-def may_not_grow():
-    """Files of more than 100 bytes are refused by the kernel, as on a full disk."""
+@contextmanager
+def full_disk():
+    """Files of more than 100 bytes are refused by the kernel, those of the test runner as well."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_disk_that_fills_up_loses_nothing(folder, may_not_grow):
+def test_a_disk_that_fills_up_loses_nothing(folder):
     Path("report.json").write_text("what was there")
-    result = run_cli(*COMMAND, "--no-cache", "--output", "report.json")
+    with full_disk():
+        result = run_cli(*COMMAND, "--no-cache", "--output", "report.json")
     assert (result.code, result.out) == (2, "")
     assert "--output report.json: cannot be written (File too large)" in result.err
     assert Path("report.json").read_text() == "what was there"
