@@ -113,6 +113,32 @@ def coordinates(m, x):
     return y + rows.sigmoid() * columns.transpose(2, 3).sigmoid()
 
 
+def coordinates_of_blocks(m, x):
+    """The same with 2x2 pixels among the channels: 3 + 1 rows and columns, 2 apart."""
+    y = F.pixel_unshuffle(m.a(x), 2)
+    rows, columns = y.mean(3, keepdim=True), y.mean(2, keepdim=True).transpose(2, 3)
+    rows, columns = m.point(torch.cat([rows, columns], 2)).split([6, 10], 2)
+    return rows.sigmoid() * columns.transpose(2, 3).sigmoid()
+
+
+def blocks_behind_a_class(m, x):
+    """Blocks of 2x2 pixels of 3x3 as tokens, and a class token that is taken away again."""
+    y = F.pixel_unshuffle(m.a(x), 2).flatten(2).transpose(1, 2)
+    y = torch.cat([y.new_zeros(1, 1, 16), y], 1)
+    return y[:, 1:].transpose(1, 2).reshape(1, 16, 6, 10)
+
+
+def beside_padding(m, x):
+    """A mean of rows of 3x3, a column of padding, a column of pixels: 3 rows, every column."""
+    outside = F.pad(x, (1, 0))[..., :1]
+    return m.a(x).mean(3, keepdim=True).sum(1, keepdim=True) + outside + x[..., :1]
+
+
+def rows_among_channels(m, x):
+    """Every other row in other channels, pooled over all rows: no rows are left but these."""
+    return F.max_pool2d(F.pixel_unshuffle(m.a(x), 2), (6, 1)).expand(-1, -1, 2, -1)
+
+
 def axial(m, x):
     y = m.a(x)
     n, c, h, w = y.shape
@@ -199,6 +225,11 @@ NETWORKS = {
         behind_a_class, "12 /4", (IMAGE,),
         {"patches": nn.Conv2d(3, 8, 4, 4), "norm": nn.LayerNorm(8), "wide": conv(8, 4)}),
     "coordinate attention": (coordinates, "all (3)", (IMAGE,), {"point": conv(4, 4, 1)}),
+    "coordinate attention of blocks": (coordinates_of_blocks, "all (4)", (IMAGE,),
+                                       {"point": nn.Conv2d(16, 3, 1)}),
+    "blocks behind a class token": (blocks_behind_a_class, "4 /2", (IMAGE,), {}),
+    "beside padding": (beside_padding, "3xall (3x2)", (IMAGE,), {}),
+    "rows among channels": (rows_among_channels, "allx4 /1x2", (IMAGE,), {}),
     "axial attention": (axial, "3xall (3)", (IMAGE,),
                         {"heads": nn.MultiheadAttention(4, 2, batch_first=True)}),
     "a running sum": (lambda m, x: m.b(m.a(x).cumsum(3)), "5xall", (IMAGE,), {}),

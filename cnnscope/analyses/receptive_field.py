@@ -116,7 +116,8 @@ def _placed(state: State, axis: int, memo: dict[Any, Any]) -> maps.Axis:
         if len(dim) == 1 and dim[0].axis == axis and dim[0].size == value.units:
             return value
     dims = state.dims_of(axis)
-    if len(dims) > 1 and dims[0] == 1 and len(state.layout) > _CHANNELS_AND_AXIS:
+    among = dims[:1] == [1] and (len(dims) > 1 or state.layout[1][0].axis == -1)
+    if among and len(state.layout) > _CHANNELS_AND_AXIS:
         state = layout.contract(state, 1, among=axis)
         dims = state.dims_of(axis)
     if len(dims) != 1 or value.spans is None:

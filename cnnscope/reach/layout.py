@@ -124,6 +124,7 @@ def _blurred(state: State, dim: int, size: int, inner: Segments | None) -> State
 
 def segmented(pieces: Sequence[tuple[State | None, int]], dim: int) -> State:
     """Pieces of different positions along a dimension: a class token, rows beside columns."""
+    pieces = [(s and _within(s, dim), units) for s, units in pieces]
     size = sum(units for _, units in pieces)
     blurred = [blur(state, dim, size).without([dim]) for state, _ in pieces if state is not None]
     joined = blurred[0]
@@ -133,7 +134,20 @@ def segmented(pieces: Sequence[tuple[State | None, int]], dim: int) -> State:
         Segment(s.layout[dim], s.axes, n) if s is not None else Segment((), (), n)
         for s, n in pieces
     )
-    return _blurred(joined, dim, size, Segments(parts, joined.axes))
+    around = [_around(state, dim) for state, _ in pieces if state is not None]
+    told = all(dims == _around(joined, dim) for dims in around)  # or a piece is in another layout
+    return _blurred(joined, dim, size, Segments(parts, joined.axes) if told else None)
+
+
+def _within(state: State, dim: int) -> State:
+    """With the digits in other dimensions joined of axes that lie in this one."""
+    axes = {a.axis for a in state.layout[dim] if a.axis >= 0}
+    others = {d for axis in axes for d in state.dims_of(axis)} - {dim}
+    return contract_all(state, sorted(others)) if others else state
+
+
+def _around(state: State, dim: int) -> Layout:
+    return (*state.layout[:dim], *state.layout[dim + 1 :])
 
 
 def _piece(state: State, dim: int, units: Sequence[int]) -> State | None:
@@ -613,7 +627,10 @@ def _laid_out(state: State, slots: list[_Slot], name: str) -> State:
 def _blind(state: State) -> bool:
     """Whether all units lie in padding along an axis: then they see nothing along the others."""
     return any(
-        axis.spans is not None and axis.spans.hi[:1] == (-inf,) and max(axis.spans.hi) == -inf
+        axis.spans is not None
+        and axis.spans.hi[:1] == (-inf,)
+        and max(axis.spans.hi) == -inf
+        and axis.whole is None  # what was joined to them sees the whole image
         for axis in state.axes
     )
 
