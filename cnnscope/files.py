@@ -13,11 +13,25 @@ _KINDS = (
     (stat.S_ISCHR, "is a device, not a file"),
     (stat.S_ISBLK, "is a device, not a file"),
 )
+_MODELS = frozenset(
+    (".pt2", ".pt", ".pth", ".ckpt", ".bin", ".tar", ".ptl", ".torchscript", ".safetensors")
+)
 _PART = 2**20
 # Without blocking: opening a pipe waits for a writer, and some files of /proc for an event.
 _FLAGS = os.O_RDONLY
 for _flag in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"):
     _FLAGS |= getattr(os, _flag, 0)
+
+
+def names_file(model: str) -> bool:
+    """Whether a model's name is that of a file of weights or of a program: extension, or path."""
+    path = Path(model)
+    if path.suffix.lower() in _MODELS:
+        return True
+    try:
+        return "/" in model and path.suffix != ".py" and path.exists() and not path.is_dir()
+    except OSError:  # a name that is too long
+        return False
 
 
 def open_regular(path: str | Path) -> BinaryIO:

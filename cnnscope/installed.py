@@ -26,7 +26,7 @@ _DISTRIBUTIONS = {
 }
 _EXTRAS = {"timm": "'cnnscope[timm]'"}
 _OURS = str(Path(__file__).parent)
-_FLOOR = re.compile(r"([A-Za-z]\w*)\s*>=\s*(\d+)\.(\d+)")
+_FLOOR = r"([A-Za-z]\w*)\s*>=\s*(\d+)\.(\d+)"
 
 
 @cache
@@ -130,5 +130,5 @@ def _floors() -> dict[str, tuple[int, int]]:
         required = metadata.requires("cnnscope") or []
     except metadata.PackageNotFoundError:
         return {}
-    found = (_FLOOR.match(one) for one in required)
+    found = (re.match(_FLOOR, one) for one in required)
     return {one[1]: (int(one[2]), int(one[3])) for one in found if one}

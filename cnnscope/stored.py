@@ -134,13 +134,13 @@ def listed(source: str, store: Store | None) -> tuple[str, ...]:
 
     Nothing is imported: that takes seconds.
     """
-    from cnnscope.zoo import registered
-
     if store is not None:
         known = names(source, store)
         known = store.read(_listed_key(source), tuple[str, ...]) if known is None else known
         if known is not None:
             return known
+    from cnnscope.zoo import registered
+
     return tuple(registered.names(source))
 
 

@@ -105,6 +105,7 @@ def test_reporting_a_stored_trace_does_not_import_torch():
 # the parts of the standard library that take long.
 ALLOWED = {"cnnscope", "typer", "click", "rich", "msgspec", "platformdirs", "shellingham"}
 SLOW = {"asyncio", "hashlib", "tempfile", "unittest", "multiprocessing", "concurrent", "ssl"}
+SLOW |= {"zipfile", "html"}  # of readers and formats that were not asked for
 
 UNASKED = {"imported package", "org", "sitecustomize", "usercustomize"}  # by python itself
 
@@ -125,6 +126,7 @@ def test_what_a_warm_command_imports(command):
     installed = packages - sys.stdlib_module_names - ALLOWED - UNASKED
     assert not {name for name in installed if not name.startswith(("_", "typing_ext", "annot"))}
     assert not packages & SLOW
+    assert not {name for name in modules if name.startswith("cnnscope.zoo")}
 
 
 # What torch's meta kernels and torchvision import unless `cnnscope.light` keeps them from it.

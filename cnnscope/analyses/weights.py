@@ -23,7 +23,7 @@ from cnnscope.records import OpRecord, Trace
 
 RECURRENT = frozenset(("LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"))
 # weight_hh_l0_reverse: the second layer of a number has a direction of its own.
-_OF_RECURRENT = re.compile(r"weight_(?:ih|hh|hr)(?:_(l\d+(?:_reverse)?))?")
+_OF_RECURRENT = r"weight_(?:ih|hh|hr)(?:_(l\d+(?:_reverse)?))?"
 _LAYERS = ("Linear", "Conv", "Bilinear", "NonDynamicallyQuantizableLinear")
 _SELECTS = frozenset(
     "slice select narrow split split_with_sizes chunk unbind index index_select cat stack "
@@ -268,11 +268,11 @@ class _Weights:
     # -- recurrent layers
 
     def _recurrent(self, path: str) -> bool:
-        return self._owner_base(path) in RECURRENT and bool(_OF_RECURRENT.search(path))
+        return self._owner_base(path) in RECURRENT and bool(re.search(_OF_RECURRENT, path))
 
     def _recurrent_keys(self, paths: Iterable[str]) -> tuple[Hashable, ...]:
         """One key for each layer and direction."""
-        found = ((_owner(path), _OF_RECURRENT.search(path)) for path in sorted(paths))
+        found = ((_owner(path), re.search(_OF_RECURRENT, path)) for path in sorted(paths))
         return tuple(dict.fromkeys((o, match.group(1)) for o, match in found if match))
 
     def _owner_base(self, path: str) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 from cnnscope.errors import RequestError
 from cnnscope.text import harmless, printable
 
-_DESCRIPTOR = re.compile(r"/dev/(?P<name>std(in|out|err))|/(dev|proc/self)/fd/(?P<number>\d{1,9})")
+_DESCRIPTOR = r"/dev/(?P<name>std(in|out|err))|/(dev|proc/self)/fd/(?P<number>\d{1,9})"
 _LONGEST = 1000  # characters of a message
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def _descriptor(path: Path) -> int | None:
     To open it by that name would begin at its start again, and to rename would replace it.
     """
     for _ in range(40):  # links, as many as Linux follows
-        found = _DESCRIPTOR.fullmatch(str(path.absolute()))
+        found = re.fullmatch(_DESCRIPTOR, str(path.absolute()))
         if found:
             name = found["name"] or found["number"]
             return int({"stdin": "0", "stdout": "1", "stderr": "2"}.get(name, name))

@@ -79,9 +79,8 @@ def summary(
     from cnnscope.render import columns as all_columns
     from cnnscope.render.view import Options
     from cnnscope.spec import parse_limits
-    from cnnscope.zoo import archive
 
-    if archive.is_weights(model):
+    if _is_weights(model):
         useless: dict[str, object] = {"--input": input_, "--batch-size": batch_size}
         useless |= {"--num-classes": num_classes, "--arg": arg, "--dtype": dtype}
         useless |= {"--unfold": unfold, "--all": everything, "--columns": columns}
@@ -112,6 +111,17 @@ def summary(
     made = report(trace)
     out.write_summary(made, chosen_rows, chosen, format_.value, output)
     return _over_budget(made, limits) if limits else 0
+
+
+def _is_weights(model: str) -> bool:
+    """Whether a file holds weights alone; the readers of files are imported for a file alone."""
+    from cnnscope.files import names_file
+
+    if not names_file(model):
+        return False
+    from cnnscope.zoo import archive
+
+    return archive.is_weights(model)
 
 
 def _weights(file: str, levels: int | None, format_: str, output: Path | None) -> int:

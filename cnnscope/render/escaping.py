@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import csv
-import html as standard
 import re
 from collections.abc import Iterable
 from typing import Protocol
 
 from cnnscope.text import harmless, visible
 
-_MARKDOWN = re.compile(r"[\\|*_<>`\[\]~$]|&(?=#?\w+;)")
-_MARKDOWN_BLOCK = re.compile(r"^(\s*)(?:([#+=-])|(\d{1,9})([.)]))")  # a heading, a list, a rule
+_MARKDOWN = r"[\\|*_<>`\[\]~$]|&(?=#?\w+;)"
+_MARKDOWN_BLOCK = r"^(\s*)(?:([#+=-])|(\d{1,9})([.)]))"  # a heading, a list, a rule
 _LATEX = {
     "\\": r"\textbackslash{}",
     "|": "$|$",
@@ -22,11 +21,11 @@ _LATEX = {
     "->": r"$\to$",
     **{c: f"\\{c}" for c in "&%$#_{}"},
 }
-_LATEX_ARGUMENT = re.compile(r"^(\s*)([\[*])")  # of the end of the row before
-_LATEX_PART = re.compile(r"->|.", re.DOTALL)
+_LATEX_ARGUMENT = r"^(\s*)([\[*])"  # of the end of the row before
+_LATEX_PART = r"(?s)->|."
 # What begins a formula: OWASP, "CSV Injection"; the wide forms are taken for the narrow ones.
 _FORMULA = tuple("=+-@\n\uff1d\uff0b\uff0d\uff20")
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)")
+_NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)"
 
 
 def one_line(text: str) -> str:
@@ -36,24 +35,26 @@ def one_line(text: str) -> str:
 
 def markdown(text: str) -> str:
     """Text in a line or a cell of GitHub-flavoured Markdown in which nothing is markup."""
-    return _MARKDOWN.sub(r"\\\g<0>", one_line(text))
+    return re.sub(_MARKDOWN, r"\\\g<0>", one_line(text))
 
 
 def markdown_block(text: str) -> str:
     """Text that begins a line of Markdown, and neither a heading nor a list."""
-    return _MARKDOWN_BLOCK.sub(r"\1\3\\\2\4", markdown(text))
+    return re.sub(_MARKDOWN_BLOCK, r"\1\3\\\2\4", markdown(text))
 
 
 def latex(text: str) -> str:
     """Text in which nothing is a command, and 3x3 has a times sign."""
-    escaped = _LATEX_PART.sub(lambda part: _LATEX.get(part[0], part[0]), one_line(text))
-    escaped = _LATEX_ARGUMENT.sub(r"\1{\2}", escaped)
+    escaped = re.sub(_LATEX_PART, lambda part: _LATEX.get(part[0], part[0]), one_line(text))
+    escaped = re.sub(_LATEX_ARGUMENT, r"\1{\2}", escaped)
     return re.sub(r"(?<=\d)x(?=\d)", r"$\\times$", escaped)
 
 
 def html(text: str) -> str:
     """Text or the value of an attribute in which nothing is markup."""
-    return standard.escape(one_line(text))
+    from html import escape  # with a table of 2,231 entities, for the one format
+
+    return escape(one_line(text))
 
 
 def spreadsheet(cell: object) -> object:
@@ -61,7 +62,7 @@ def spreadsheet(cell: object) -> object:
     if not isinstance(cell, str):
         return cell
     shown = harmless(cell)  # a carriage return ends the row for some readers
-    formula = shown.startswith(_FORMULA) and not _NUMBER.fullmatch(shown)
+    formula = shown.startswith(_FORMULA) and not re.fullmatch(_NUMBER, shown)
     return f"'{shown}" if formula else shown
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, runtime_check
 
 from cnnscope import installed
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
+from cnnscope.files import names_file
 from cnnscope.light import light
 from cnnscope.records import About, Inputs, Published, Shape, Source
 from cnnscope.spec import ModelSpec
@@ -274,7 +275,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def _find(spec: ModelSpec) -> tuple[str, Library]:
-    if not spec.source and archive.is_file(spec.name):
+    if not spec.source and names_file(spec.name):
         return _in_file(spec.name)
     if spec.source and spec.source not in SOURCES:
         raise RequestError(

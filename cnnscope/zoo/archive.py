@@ -24,12 +24,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from cnnscope.errors import RequestError
-from cnnscope.files import open_regular
+from cnnscope.files import names_file, open_regular
 from cnnscope.spec import printable
 
-EXTENSIONS = frozenset(
-    (".pt2", ".pt", ".pth", ".ckpt", ".bin", ".tar", ".ptl", ".torchscript", ".safetensors")
-)
 MAX_ENTRIES = 200_000  # of an archive: one for each weight
 MAX_JSON = 64 * 2**20  # bytes of a graph; that of a network with 5,000 operations has 6 MiB
 MAX_VALUES = 3_000_000  # in a JSON document, each of which takes up to 100 bytes
@@ -46,24 +43,13 @@ class Kind(Enum):
     SAFETENSORS = "safetensors"
 
 
-def is_file(name: str) -> bool:
-    """Whether a model's name is that of a file that this module knows: by extension, or path."""
-    if Path(name).suffix.lower() in EXTENSIONS:
-        return True
-    try:
-        path = Path(name)
-        return "/" in name and path.suffix != ".py" and path.exists() and not path.is_dir()
-    except OSError:  # a name that is too long
-        return False
-
-
 def is_weights(name: str) -> bool:
     """Whether a model's name is that of a file that holds weights alone.
 
     Raises:
         RequestError: it is that of a file, and the file cannot be read.
     """
-    return is_file(name) and recognise(name) is not Kind.EXPORTED
+    return names_file(name) and recognise(name) is not Kind.EXPORTED
 
 
 def recognise(name: str) -> Kind:

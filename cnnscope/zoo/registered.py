@@ -1,6 +1,7 @@
 """The names of a library's models, read in its files: to import it takes seconds.
 
-For suggestions only. What is not where torchvision and timm write it is not found.
+For suggestions, and for which library a bare name is looked for in. What is not where torchvision
+and timm write it is not found.
 """
 
 from __future__ import annotations
