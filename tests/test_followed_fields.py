@@ -139,6 +139,12 @@ def rows_among_channels(m, x):
     return F.max_pool2d(F.pixel_unshuffle(m.a(x), 2), (6, 1)).expand(-1, -1, 2, -1)
 
 
+def patches_before_their_mean(m, x):
+    """Patches of 2x2 pixels of 3x3 by unfold, with the mean of all, which goes again."""
+    y = F.unfold(m.a(x), 2, stride=2)
+    return torch.cat([y, y.mean(2, keepdim=True)], 2)[:, :, :60].view(1, 16, 6, 10)
+
+
 def axial(m, x):
     y = m.a(x)
     n, c, h, w = y.shape
@@ -228,6 +234,7 @@ NETWORKS = {
     "coordinate attention of blocks": (coordinates_of_blocks, "all (4)", (IMAGE,),
                                        {"point": nn.Conv2d(16, 3, 1)}),
     "blocks behind a class token": (blocks_behind_a_class, "4 /2", (IMAGE,), {}),
+    "patches before their mean": (patches_before_their_mean, "4 /2", (IMAGE,), {}),
     "beside padding": (beside_padding, "3xall (3x2)", (IMAGE,), {}),
     "rows among channels": (rows_among_channels, "allx4 /1x2", (IMAGE,), {}),
     "axial attention": (axial, "3xall (3)", (IMAGE,),
@@ -289,6 +296,20 @@ def test_where_a_grid_leads_is_unknown():
     field = receptive_field.fields(recorded)[recorded.outputs[0]]
     assert field.unknown
     assert field.reason == "grid sample is not followed"
+
+
+def windows_behind_a_token(m, x):
+    """Windows of 4x4 in the batch, each behind a token of its own that is taken away again."""
+    y = m.a(x).view(1, 4, 3, 4, 5, 4).permute(0, 2, 4, 3, 5, 1).reshape(15, 16, 4)
+    y = torch.cat([y.new_zeros(15, 1, 4), y], 1)[:, 1:]
+    return y.reshape(1, 3, 5, 4, 4, 4).permute(0, 5, 1, 3, 2, 4).reshape(1, 4, 12, 20)
+
+
+def test_windows_of_the_batch_behind_a_token_are_not_put_together():
+    recorded = meta(Net(windows_behind_a_token), IMAGE)
+    field = receptive_field.fields(recorded)[recorded.outputs[0]]
+    assert field.unknown  # not 3, of which a window would have been lost
+    assert field.reason == "its positions are not told apart any more"
 
 
 def test_a_second_image_is_left_out_and_named():

@@ -122,9 +122,12 @@ def _blurred(state: State, dim: int, size: int, inner: Segments | None) -> State
     return State((*state.layout[:dim], atoms, *state.layout[dim + 1 :]), state.axes)
 
 
-def segmented(pieces: Sequence[tuple[State | None, int]], dim: int) -> State:
+Pieces = Sequence[tuple[State | None, int]]  # and the units of each
+
+
+def segmented(pieces: Pieces, dim: int) -> State:
     """Pieces of different positions along a dimension: a class token, rows beside columns."""
-    pieces = [(s and _within(s, dim), units) for s, units in pieces]
+    pieces = _within(pieces, dim)
     size = sum(units for _, units in pieces)
     blurred = [blur(state, dim, size).without([dim]) for state, _ in pieces if state is not None]
     joined = blurred[0]
@@ -134,16 +137,23 @@ def segmented(pieces: Sequence[tuple[State | None, int]], dim: int) -> State:
         Segment(s.layout[dim], s.axes, n) if s is not None else Segment((), (), n)
         for s, n in pieces
     )
-    around = [_around(state, dim) for state, _ in pieces if state is not None]
-    told = all(dims == _around(joined, dim) for dims in around)  # or a piece is in another layout
+    told = all(_around(state, dim) == _around(joined, dim) for state, _ in pieces if state)
     return _blurred(joined, dim, size, Segments(parts, joined.axes) if told else None)
 
 
-def _within(state: State, dim: int) -> State:
-    """With the digits in other dimensions joined of axes that lie in this one."""
-    axes = {a.axis for a in state.layout[dim] if a.axis >= 0}
-    others = {d for axis in axes for d in state.dims_of(axis)} - {dim}
-    return contract_all(state, sorted(others)) if others else state
+def _within(pieces: Pieces, dim: int) -> Pieces:
+    """With the digits in other dimensions joined of axes that lie in this one.
+
+    Not those in the batch: what windows see together says little of one of them.
+    """
+    others = {
+        d
+        for state, _ in pieces
+        if state is not None
+        for axis in {a.axis for a in state.layout[dim] if a.axis >= 0}
+        for d in state.dims_of(axis)
+    } - {0, dim}
+    return [(s and contract_all(s, sorted(others)), n) for s, n in pieces] if others else pieces
 
 
 def _around(state: State, dim: int) -> Layout:

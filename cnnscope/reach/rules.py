@@ -789,10 +789,7 @@ def _gathered(state: State, dim: int) -> State:
     return state
 
 
-Pieces = Sequence[tuple[State | None, int]]  # and the units of each
-
-
-def rows(op: View, pieces: Pieces, dim: int) -> Seen:
+def rows(op: View, pieces: layout.Pieces, dim: int) -> Seen:
     """Single units side by side: positions again if they differ along one axis, else channels."""
     seeing = [s for s, _ in pieces if s is not None]
     count = len(seeing[0].axes)
@@ -806,7 +803,7 @@ def rows(op: View, pieces: Pieces, dim: int) -> Seen:
     return end_to_end(op, pieces, dim, apart[0]) if apart else op.joined(seeing)
 
 
-def end_to_end(op: View, pieces: Pieces, dim: int, axis: int | None = None) -> Seen:
+def end_to_end(op: View, pieces: layout.Pieces, dim: int, axis: int | None = None) -> Seen:
     """Pieces laid one after the other along an axis: that of their positions if it is not given."""
     seeing = [s for s, _ in pieces if s is not None]
     axes = {layout.alone(s, dim) for s in seeing if s.layout[dim]} or {axis}
