@@ -63,7 +63,7 @@ def _states(modules: Iterable[nn.Module]) -> Iterator[tuple[str, Callable[[], An
 def _reader(value: Any, numpy: Any) -> Callable[[], Any] | None:
     """How the state of a generator is read; None for anything else."""
     if isinstance(value, random.Random):
-        return value.getstate
+        return None if isinstance(value, random.SystemRandom) else value.getstate  # it has no state
     if isinstance(value, Generator):
         return lambda: value.get_state().tolist()
     if numpy is not None and isinstance(value, numpy.Generator):

@@ -75,6 +75,7 @@ def _batch(
     from multiprocessing import active_children, get_context
 
     size, spawn = min(processes, len(items)), get_context("spawn")
+    others = active_children()  # of the caller, who may load data meanwhile
     with _deaf("SIGHUP"):  # as is the process that the pool starts to look after semaphores
         pool = ProcessPoolExecutor(size, spawn, initializer=_begin, initargs=(threads,))
     try:
@@ -83,7 +84,7 @@ def _batch(
         for done in as_completed(waiting):
             yield done.result()
     except BaseException:  # interrupted, or nobody asks for more: what runs is not waited for
-        _end(active_children())
+        _end([child for child in active_children() if child not in others])
         raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

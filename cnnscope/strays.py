@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
+from weakref import ref
 
 from torch import Tensor, nn
 
@@ -21,7 +22,8 @@ class Names:
     """
 
     def __init__(self, modules: Iterable[tuple[str, nn.Module]]) -> None:
-        self._found: dict[int, str] = {}
+        # Weak, so that nothing lives longer for it; a thing that died may have lent another its id.
+        self._found: dict[int, tuple[ref[Any], str]] = {}
         self._left = _MOST
         self._files: set[int] = set()
         for path, module in modules:
@@ -34,7 +36,13 @@ class Names:
 
     def of(self, thing: Any) -> str:
         """The path of a module or tensor, "" where nothing that was looked into holds it."""
-        return self._found.get(id(thing), "")
+        known = self._found.get(id(thing))
+        return known[1] if known is not None and known[0]() is thing else ""
+
+    def _name(self, thing: nn.Module | Tensor, path: str) -> None:
+        """Keep the first name of a thing."""
+        if not self.of(thing):
+            self._found[id(thing)] = ref(thing), path
 
     def _look_around(self, forward: Any) -> None:
         """At what the file of a forward holds under a name of its own."""
@@ -51,12 +59,14 @@ class Names:
         if self._left < 0:
             return
         if isinstance(value, (nn.Module, Tensor)):
-            self._found.setdefault(id(value), path)
+            self._name(value, path)
         if isinstance(value, nn.Module):
             for name, child in value.named_modules():
-                self._found.setdefault(id(child), f"{path}.{name}".rstrip("."))
+                self._name(child, f"{path}.{name}".rstrip("."))
         elif depth:
             for name, item in _held(value):
+                if self._left < 0:  # not all of a list that has no end
+                    return
                 self._look(item, f"{path}.{name}".strip("."), depth - 1)
 
 

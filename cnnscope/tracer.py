@@ -840,13 +840,7 @@ class _Recorder(TorchDispatchMode):
             result.close()
             what = type(result).__name__
             missing += (f"forward returned a {what}: nothing ran of what it would have done",)
-        read_storages = {
-            self.tensors[tid].storage
-            for op in self.ops
-            for value in op.inputs.values()
-            for tid in (value if isinstance(value, tuple) else (value,))
-            if tid is not None
-        }
+        read = self._storages_read()
         return Trace(
             source=source,
             inputs=self.inputs,
@@ -857,7 +851,7 @@ class _Recorder(TorchDispatchMode):
                 for index, (module, parent, start, inputs) in enumerate(self.calls)
             ),
             params=tuple(
-                _with_use(param, used=self.tensors[param.tensor].storage in read_storages)
+                _with_use(param, used=self.tensors[param.tensor].storage in read)
                 for param in self.params
             ),
             tensors=tuple(self.tensors),
@@ -872,6 +866,16 @@ class _Recorder(TorchDispatchMode):
             decided_by=self._decided_by(outputs),
             within=tuple(self.within),
         )
+
+    def _storages_read(self) -> set[int]:
+        """The storages that an operation has read from."""
+        return {
+            self.tensors[tid].storage
+            for op in self.ops
+            for value in op.inputs.values()
+            for tid in (value if isinstance(value, tuple) else (value,))
+            if tid is not None
+        }
 
     def _decided_by(self, outputs: tuple[int, ...]) -> tuple[str, ...]:
         bools = {i for i, tensor in enumerate(self.tensors) if tensor.dtype == "bool"}

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from cnnscope.analyses import receptive_field
+from cnnscope.reach.constants import Constants
 from cnnscope.render import units
 from cnnscope.report import report
 from cnnscope.tracer import trace
@@ -367,3 +368,21 @@ def test_each_axis_is_told_by_itself(spectrogram):
     assert "[9, 11]" in text
     assert "[0, 99]" in text
     assert "along W it depends on every position" in text
+
+
+INDICES = {
+    # 49 * (1 / 49) is 1 in float32, and 0.9999999999999999 in float64, which cuts to 0
+    "parts of a unit": lambda x: (arange(x, 98) * (1 / 49)).long(),
+    "a quotient of integers": lambda x: (arange(x, 98) / 49).long(),
+    "a clamped offset": lambda x: (arange(x, 98) * (1 / 49) - 1).clamp(min=0).long(),
+    "full of a fraction": lambda x: (arange(x, 98) * torch.full((98,), 1 / 49)).long(),
+    "int32": lambda x: (arange(x, 98).int() * (1 / 49)).int(),
+}
+
+
+@pytest.mark.parametrize("indices", INDICES.values(), ids=INDICES)
+def test_known_indices_are_those_that_torch_computes(indices):
+    made = trace(Net(lambda _, x: x[..., indices(x)]), (torch.empty(1, 3, 4, 8, device="meta"),))
+    (index,) = [op for op in made.ops if op.name.startswith("aten.index")]
+    known = Constants(made).value(index.inputs["indices"][-1])
+    assert known.tolist() == indices(torch.zeros(1)).tolist()

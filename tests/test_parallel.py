@@ -48,6 +48,20 @@ def test_what_runs_is_not_waited_for_when_nobody_asks_for_more():
     assert not multiprocessing.active_children()
 
 
+def test_processes_of_the_caller_go_on_where_work_is_given_up():
+    own = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
+    own.start()
+    try:
+        working = parallel.each(wait, [(0,), (600,)], 2)
+        next(working)
+        working.close()
+        own.join(0.5)
+        assert own.is_alive()
+    finally:
+        own.kill()
+        own.join()
+
+
 def test_an_exception_of_the_work_is_raised():
     with pytest.raises(TypeError):
         list(parallel.each(square, [("a",)], 1))

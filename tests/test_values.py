@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from cnnscope import run, spec, zoo
 from cnnscope.tracer import trace
-from cnnscope.values import KnownValues, needs_data
+from cnnscope.values import KnownValues, needs_data, same_device
 
 
 @pytest.fixture
@@ -250,3 +250,13 @@ def test_building_a_regnet_allocates_nothing_of_the_size_of_its_weights():
     with Largest() as largest:
         zoo.build(spec.parse_model("regnet_y_128gf"), {})
     assert 0 < largest.nbytes < 2**16
+
+
+def test_a_constructor_may_build_another_model():
+    weight = nn.Parameter(torch.empty(2, device="meta"))
+    with same_device():
+        with same_device():
+            pass
+        weight.data = torch.ones(2)
+    assert weight.is_meta
+    assert "data" not in vars(torch.Tensor)

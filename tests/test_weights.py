@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations, parametrize
 
 import cnnscope
-from cnnscope import report, stages
+from cnnscope import report, stages, strays
 from cnnscope.analyses import weights
 from cnnscope.records import ModelReport, Trace
 from cnnscope.render import facts
@@ -430,6 +430,33 @@ class Hidden(nn.Module):
         return self.f(self.fn(F.conv2d(F.conv2d(x, self.ws[0]), self.ws[1])))
 
 
+def test_a_name_is_not_that_of_something_that_died():
+    holder = nn.Module()
+    holder.cache = torch.ones(3)
+    names = strays.Names([("m", holder)])
+    assert names.of(holder.cache) == "m.cache"
+    other = names._found[id(holder.cache)]
+    holder.cache = None
+    one = torch.ones(3)
+    names._found[id(one)] = other  # as where it was given the id of the dead
+    assert names.of(one) == ""
+
+
+def test_a_list_without_an_end_is_left():
+    looked = []
+
+    class Endless(dict):
+        def items(self):
+            for number in range(10**9):
+                looked.append(number)
+                yield number, None
+
+    holder = nn.Module()
+    holder.held = Endless(a=1)
+    strays.Names([("m", holder)])
+    assert len(looked) <= 10_001
+
+
 def test_what_runs_and_is_not_registered_is_named_with_its_elements():
     made = summary(Hidden(), IMAGE)
     assert made.totals.params == 6
@@ -550,6 +577,12 @@ def test_a_random_choice_is_said(pick, source):
     assert made.decided_by == ("random",)
     assert any(f"random numbers ({source})" in note for note in made.notes)
     assert any(f.startswith("not used in this run: ls.") for f in facts.findings(made))
+
+
+def test_a_generator_without_a_state_is_no_obstacle():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3))
+    model.rng = random.SystemRandom()
+    assert summary(model, IMAGE).decided_by == ()
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])

@@ -86,7 +86,7 @@ def record(model: nn.Module, inputs: Sequence[Given], *, as_list: bool = False) 
     """Run a model on the meta device and write down its operations.
 
     Args:
-        model: with its weights on the meta device; it is left as it was.
+        model: with its weights on the meta device; it is left as it was, but in eval mode.
         inputs: what it is called with.
         as_list: whether they are given in a list.
     """

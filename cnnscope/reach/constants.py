@@ -1,7 +1,8 @@
 """Values of integer tensors that a forward makes from nothing: indices, grids of positions.
 
 A trace has no data, but `torch.arange(n) // 2` needs none. Only what follows from operations whose
-arguments are all written down is known; None for everything else.
+arguments are all written down is known; None for everything else. Every step is computed in the
+dtype of the trace: 49 * (1 / 49) is 1 in float32, and less in float64, which is another index.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 LARGEST = 2**20  # elements
+_FLOATS = frozenset(("float16", "float32", "float64"))
+_DTYPES = _FLOATS | {"int8", "int16", "int32", "int64", "uint8", "bool"}  # numpy has no bfloat16
 
 
 class Constants:
@@ -57,19 +60,27 @@ class Constants:
     def _computed(self, record: OpRecord) -> Array | None:
         if not self._worth(record):
             return None
-        given = {}
-        for name, value in record.inputs.items():
-            ids = value if isinstance(value, tuple) else (value,)
-            arrays = [None if t is None else self.known.get(t) for t in ids]
-            if any(a is None for a in arrays):
-                return None
-            given[name] = arrays if isinstance(value, tuple) else arrays[0]
-        op = Op(self.trace, record)
+        op, dtype = Op(self.trace, record), self.trace.tensors[record.outputs[0]].dtype
+        given = self._given(record, dtype)
+        if given is None or dtype not in _DTYPES:
+            return None
         try:
             found: Array | None = _RULES[_name(record)](op, given)
         except (ValueError, TypeError, IndexError, KeyError, ZeroDivisionError, OverflowError):
             return None
-        return found if found is not None and tuple(found.shape) == op.out else None
+        return None if found is None or tuple(found.shape) != op.out else found.astype(dtype)
+
+    def _given(self, record: OpRecord, dtype: str) -> Given | None:
+        """The operands, converted as torch does where the result is a number with a fraction."""
+        given: Given = {}
+        for name, value in record.inputs.items():
+            ids = value if isinstance(value, tuple) else (value,)
+            found = [None if t is None else self.known.get(t) for t in ids]
+            arrays = [a.astype(dtype) if dtype in _FLOATS else a for a in found if a is not None]
+            if len(arrays) < len(ids):
+                return None
+            given[name] = arrays if isinstance(value, tuple) else arrays[0]
+        return given
 
 
 def _inputs(record: OpRecord) -> list[int]:
@@ -100,8 +111,7 @@ def _arange(op: Op, _: Given) -> Array:
 def _filled(op: Op, value: float) -> Array:
     import numpy as np
 
-    whole = "int" in str(op.trace.tensors[op.record.outputs[0]].dtype)
-    return np.full(op.out, int(value) if whole else value)
+    return np.full(op.out, value)
 
 
 def _second(op: Op, given: Given) -> Any:
@@ -132,12 +142,6 @@ def _clamp(op: Op, given: Given) -> Array:
 
     clipped: Array = np.clip(given["self"], op.get("min"), op.get("max"))
     return clipped
-
-
-def _cast(op: Op, given: Given) -> Array:
-    dtype = op.trace.tensors[op.record.outputs[0]].dtype
-    found: Array = given["self"].astype("int64") if "int" in dtype else given["self"]
-    return found
 
 
 def _reshaped(op: Op, given: Given) -> Array:
@@ -233,7 +237,7 @@ _RULES: dict[str, _Rule] = {
     "neg": lambda _, given: -given["self"],
     "clamp": _clamp,
     "floor": lambda _, given: given["self"] // 1,
-    "_to_copy": _cast,
+    "_to_copy": lambda _, given: given["self"],
     "slice": _sliced,
     "permute": _permuted,
     "transpose": _permuted,
