@@ -92,7 +92,10 @@ def aside() -> Iterator[None]:
 
 @contextmanager
 def warning_once() -> Iterator[None]:
-    """Show each warning once, however often a model is built and run."""
+    """Show each warning once, however often a model is built and run.
+
+    Python forgets what it has shown whenever somebody changes the filters, which libraries do.
+    """
     seen: set[str] = set()
     show = warnings.showwarning
 

@@ -7,11 +7,10 @@ import os
 import re
 import stat
 import sys
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cnnscope.errors import RequestError
 from cnnscope.text import harmless, printable
@@ -205,36 +204,6 @@ def note(text: str) -> None:
         line = _encodable(printable(text, _LONGEST), sys.stderr)
         with suppress(OSError, ValueError):  # nobody listens
             sys.stderr.write(f"cnnscope: {line}\n")
-
-
-@contextmanager
-def warnings_once() -> Iterator[None]:
-    """Show each warning of a place once: a model runs several times before its trace is made.
-
-    Python forgets what it has shown whenever somebody changes the filters, which libraries do.
-    """
-    shown: set[tuple[str, type[Warning], str, int]] = set()
-    show = warnings.showwarning
-
-    def once(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
-        key = (str(message), category, filename, lineno)
-        if key not in shown:
-            shown.add(key)
-            show(message, category, filename, lineno, file, line)
-
-    warnings.showwarning = once
-    try:
-        yield
-    finally:
-        if warnings.showwarning is once:
-            warnings.showwarning = show
 
 
 def watched() -> bool:

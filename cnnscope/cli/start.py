@@ -59,11 +59,12 @@ def run(arguments: list[str] | None = None) -> int:
 
 def _twice(arguments: list[str] | None) -> int:
     """Run once, and once more without what was read from the store, where that was its fault."""
-    from cnnscope.cli import load, out, signals
+    from cnnscope import guest
+    from cnnscope.cli import load, signals
 
     load.forget()
     try:
-        with out.warnings_once():
+        with guest.warning_once():
             return _run(arguments)
     except Exception as error:
         if signals.received() or not _unexpected(error) or not load.distrust():
