@@ -26,7 +26,7 @@ from math import ceil, log2, prod
 
 from cnnscope import factorizations
 from cnnscope.op import Op as Op  # noqa: PLC0414  formulas know it from here
-from cnnscope.reach import indexing, rules, sequences
+from cnnscope.reach import indexing, masks, rules, sequences
 from cnnscope.records import OpRecord, Shape, Trace
 
 Factors = Mapping[str, int | Shape]  # a shape stands for the product of its sizes
@@ -404,7 +404,7 @@ for _name in (
     "log1p sin cos tan asin acos atan atan2 sinh cosh tanh erf erfc erfinv pow float_power "
     "remainder fmod maximum minimum fmax fmin eq ne lt le gt ge logical_and logical_or logical_xor "
     "logical_not __lshift__ __rshift__ bitwise_and bitwise_or bitwise_xor bitwise_not isnan isinf "
-    "isfinite where masked_fill lerp hypot sgn native_dropout angle acosh asinh atanh copysign "
+    "isfinite lerp hypot sgn native_dropout angle acosh asinh atanh copysign "
     "deg2rad rad2deg digamma lgamma frexp gcd lcm heaviside i0 igamma igammac isneginf isposinf "
     "ldexp mvlgamma nextafter polygamma signbit sinc bitwise_left_shift bitwise_right_shift xlogy "
     "special_xlog1py special_entr special_erfcx special_i0e special_i1 special_i1e "
@@ -415,6 +415,8 @@ for _name in (
     "special_spherical_bessel_j0"
 ).split():
     _per_output(_name.replace("_", " "), 1, _name)
+_per_output("where", 1, "where", masks.where)
+_per_output("masked fill", 1, "masked_fill", masks.masked_fill)
 _per_output("cumsum", 1, "cumsum", rules.cumulative)
 _per_output("cumprod", 1, "cumprod", rules.cumulative)
 _per_output("cumulative maximum", 1, "cummax cummin", rules.cumulative)

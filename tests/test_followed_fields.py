@@ -146,6 +146,22 @@ def patches_before_their_mean(m, x):
     return torch.cat([y, y.mean(2, keepdim=True)], 2)[:, :, :60].view(1, 16, 6, 10)
 
 
+def masked(m, x):
+    """All but every other column filled: 3x3 adds a column to either side, where it is even."""
+    odd = arange(x, 20) % 2 == 0
+    return m.b(m.a(x).masked_fill(odd, 0.0))
+
+
+def chosen_rows(m, x):
+    """Rows of 3x3 from the third on, of pixels before: 3 + 2, and 1 + 2 (2 at the border)."""
+    return m.b(torch.where(arange(x, 12)[:, None] > 2, m.a(x), x[:, :1]))
+
+
+def padding_beside_a_mean(m, x):
+    """Columns of padding see the mean of 3x3 that is added, whatever they see themselves."""
+    return m.wide(F.pad(x, (3, 0))[..., :20] + m.a(x)[:, :3].mean(3, keepdim=True))
+
+
 def axial(m, x):
     y = m.a(x)
     n, c, h, w = y.shape
@@ -236,6 +252,12 @@ NETWORKS = {
                                        {"point": nn.Conv2d(16, 3, 1)}),
     "blocks behind a class token": (blocks_behind_a_class, "4 /2", (IMAGE,), {}),
     "patches before their mean": (patches_before_their_mean, "4 /2", (IMAGE,), {}),
+    "filled by a known mask": (masked, "5x3-5", (IMAGE,), {}),
+    "filled at the border": (lambda m, x: m.b(m.a(x).masked_fill(~(arange(x, 20) > 0), 0.0)), "5",
+                             (IMAGE,), {}),
+    "chosen by a known mask": (chosen_rows, "2-5x5", (IMAGE,), {}),
+    "padding beside a mean": (padding_beside_a_mean, "5xall (5x3)", (IMAGE,),
+                              {"wide": nn.Conv2d(3, 4, 3, padding=3)}),
     "beside padding": (beside_padding, "3xall (3x2)", (IMAGE,), {}),
     "rows among channels": (rows_among_channels, "allx4 /1x2", (IMAGE,), {}),
     "axial attention": (axial, "3xall (3)", (IMAGE,),

@@ -218,6 +218,24 @@ def _remainder(op: Op, given: Given) -> Array:
     return found
 
 
+def _negated(_: Op, given: Given) -> Array | None:
+    import numpy as np
+
+    mask = given["self"]
+    return np.logical_not(mask) if mask.dtype == bool else None
+
+
+def _both(op: Op, given: Given) -> Array | None:
+    import numpy as np
+
+    a, b = given["self"], _second(op, given)
+    if a.dtype != bool or b.dtype != bool:
+        return None
+    join = np.logical_and if _name(op.record).endswith("and") else np.logical_or
+    found: Array = join(a, b)
+    return found
+
+
 _Rule = Callable[[Op, Given], "Array | None"]
 _RULES: dict[str, _Rule] = {
     "arange": _arange,
@@ -234,6 +252,8 @@ _RULES: dict[str, _Rule] = {
     "div": _divided,
     "floor_divide": _divided,
     "remainder": _remainder,
+    **dict.fromkeys(("logical_not", "bitwise_not"), _negated),
+    **dict.fromkeys(("logical_and", "bitwise_and", "logical_or", "bitwise_or"), _both),
     "neg": lambda _, given: -given["self"],
     "clamp": _clamp,
     "floor": lambda _, given: given["self"] // 1,

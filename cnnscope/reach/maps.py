@@ -266,7 +266,7 @@ def join(a: Axis, b: Axis) -> Axis:
         if local.whole == whole and local.lost == lost:
             return local
         together = _outer(a.together, b.together)
-        return Axis(local.lines, local.spans, local.least, whole=whole, lost=lost,
+        return Axis(local.lines, _filled(local.spans, whole), local.least, whole=whole, lost=lost,
                     together=together, endless=local.endless, mixed=local.mixed,
                     wraps=local.wraps)  # fmt: skip
     if a.units != b.units:
@@ -280,6 +280,16 @@ def join(a: Axis, b: Axis) -> Axis:
     least = _smaller(a.least, b.least)
     return Axis(lines, spans, least, whole=whole, lost=lost, endless=endless,
                 mixed=a.mixed | b.mixed, wraps=a.wraps or b.wraps)  # fmt: skip
+
+
+def _filled(spans: Spans | None, whole: Interval | None) -> Spans | None:
+    """Units that see nothing by themselves see the whole that is joined to them."""
+    if spans is None or whole is None or inf not in spans.lo:
+        return spans
+    return Spans(
+        tuple(whole[0] if value == inf else value for value in spans.lo),
+        tuple(whole[1] if value == -inf else value for value in spans.hi),
+    )
 
 
 def _join_lines(a: Lines | None, b: Lines | None) -> Lines | None:
