@@ -132,13 +132,13 @@ class Search:
 
     def _beyond(self, top: int) -> None:
         """Where few sizes have worked, ask multiples of the smallest; test the rule once more."""
-        n, found = self.smallest or 1, rule(self.tried)
+        n, found = self.smallest or 1, rule(self.tried, certain=False)
         beyond: Sequence[int] = ()
         if sum(self.tried.values()) < _ENOUGH:
             beyond = (2 * n, 3 * n, 2 * n - 1, 3 * n - 2, 2 * top)
         elif found is not None and found.step > 1:
             last = max(size for size, works in self.tried.items() if works)
-            beyond = (last + found.step, last + 2 * found.step)
+            beyond = (last + 1, last - 1, last + found.step, last + 2 * found.step)
         for size in beyond:
             if self._spent() < _LATE:
                 self.works(size)
@@ -162,11 +162,12 @@ def _spread(end: int) -> Iterator[int]:
 # ----------------------------------------------------------------------------------- the rule
 
 
-def rule(tried: dict[int, bool]) -> Rule | None:
+def rule(tried: dict[int, bool], *, certain: bool = True) -> Rule | None:
     """The rule with the earliest start that all sizes tried from there on follow.
 
-    It needs three sizes that work and, for a step above 1, one between them that fails. None where
-    there is no such rule.
+    It needs three sizes that work. It is certain where those next to them have failed (a network
+    that rounds sizes down works on 16 to 19, 32 to 35 and so on), and, for a step less than a gap
+    seen elsewhere, as many in a row were tried as lie in that. None where there is no such rule.
     """
     sizes = sorted(tried)
     working = [n for n in sizes if tried[n]]
@@ -177,6 +178,7 @@ def rule(tried: dict[int, bool]) -> Rule | None:
         for step in range(1, _LONGEST + 1)
         for offset in sorted({n % step for n in working[-_ENOUGH:]})
         if (found := _followed(tried, sizes, step, offset)) is not None
+        and not (certain and _open(tried, found))
     ]
     ends = [n for n in sizes if n > working[-1]]
     if len(ends) > _ENOUGH:
@@ -193,6 +195,23 @@ def _followed(tried: dict[int, bool], sizes: Sequence[int], step: int, offset: i
     if start is None or works < _ENOUGH:
         return None
     return Rule(start, step, offset)
+
+
+def _open(tried: dict[int, bool], found: Rule) -> bool:
+    """Whether too little was tried for a rule: next to its sizes, or in a row for wider gaps."""
+    asked = [size for size in tried if size >= found.start]
+    gap = max((last - first + 2 for first, last in _gaps(tried)), default=0)
+    if found.step < gap and max(last - first + 1 for first, last in runs(asked)) < gap:
+        return True
+    residues = {size % found.step for size in asked}
+    return not {(found.offset + side) % found.step for side in (-1, 0, 1)} <= residues
+
+
+def _gaps(tried: dict[int, bool]) -> Iterator[Run]:
+    """First and last of the sizes that fail between two that work, where all were tried."""
+    for first, last in runs(size for size, works in tried.items() if not works):
+        if tried.get(first - 1) and tried.get(last + 1):
+            yield first, last
 
 
 def runs(sizes: Iterable[int]) -> tuple[Run, ...]:
@@ -242,14 +261,16 @@ def what_works(found: SmallestInput) -> str:
         return f"{text} and every larger size tried"
     if found.step == 1:
         return f"{text}; from {shown(found.axes, found.start)} on every size tried works"
-    if not found.step:
-        only = "only " if found.step == 0 else ""
-        if found.works == ((smallest, smallest),):
-            return f"{only}{text}"
+    only = "only " if found.step == 0 else ""
+    if not found.step and found.works == ((smallest, smallest),):
+        return f"{only}{text}"
+    begin = max(found.start, found.above.size)
+    others = any(smallest < last and first < begin for first, last in found.works)
+    if not found.step or (others and smallest < found.start):
         return f"{only}{_listed(found.works, found.axes)}"
     if smallest >= found.start:
         return f"{text}, and only {pattern(found)}"
-    return f"{text}; from {shown(found.axes, found.above.size)} on only {pattern(found)}"
+    return f"{text}; from {shown(found.axes, begin)} on only {pattern(found)}"
 
 
 def pattern(found: SmallestInput) -> str:

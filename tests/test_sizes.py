@@ -114,6 +114,19 @@ def test_one_size_is_not_a_rule():
     assert sizes.rule({1: False}) is None
 
 
+def test_a_rule_needs_what_lies_next_to_its_sizes():
+    def works(n):  # strides of 4 and 4, rounded down: 16 to 19, 32 to 35, ...
+        return n >= 16 and n // 4 % 4 == 0
+
+    tried = {n: works(n) for n in (*range(1, 81), 240, 248, 252, 254, 255, 256, 272, 288)}
+    assert sizes.rule(tried) is None  # 81 works, 16 k + 1, and was not tried
+    assert sizes.rule(tried | {257: True}) is None  # nor does every size from 256 on work
+    assert sizes.rule({n: n >= 16 and n % 16 == 0 for n in tried | {257: False}}) == (1, 16, 0)
+    search = sizes.Search(works, lambda: 0)
+    search.run([256])
+    assert sizes.rule(search.tried) is None
+
+
 @pytest.mark.parametrize(
     "works",
     [
