@@ -279,6 +279,26 @@ NETWORKS = {
 }  # fmt: skip
 
 
+def added_at(place):
+    """Rows of a map added up at places of another one."""
+
+    def forward(m, x):
+        y = m.a(x)
+        index = place(arange(x, 12))
+        return m.b(torch.ops.aten.index_put(torch.zeros_like(y), [None, None, index], y, True))
+
+    return forward
+
+
+NETWORKS |= {
+    # place u has rows 2u and 2u + 1 of a, of the input 2u - 1 to 2u + 2; b reads three places:
+    # 2u - 3 to 2u + 4. Below the last one it reads rows 9 to 11 alone.
+    "rows added up in pairs": (added_at(lambda rows: rows // 2), "3-8x5", (IMAGE,), {}),
+    # place j has rows j, j + 3, ..., j + 9: of the input j - 1 to j + 10, and no more than 0 to 11
+    "rows added up in turns": (added_at(lambda rows: rows % 3), "11-12x5", (IMAGE,), {}),
+}
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_each_unit_sees_what_nan_reaches(name):
     function, seen, shapes, children = NETWORKS[name]
@@ -398,6 +418,9 @@ INDICES = {
     "a quotient of integers": lambda x: (arange(x, 98) / 49).long(),
     "a clamped offset": lambda x: (arange(x, 98) * (1 / 49) - 1).clamp(min=0).long(),
     "full of a fraction": lambda x: (arange(x, 98) * torch.full((98,), 1 / 49)).long(),
+    "a limit for each": lambda x: torch.clamp(arange(x, 12), max=arange(x, 12) // 2),
+    "limits on both sides": lambda x: arange(x, 8).clamp(arange(x, 8) // 3, 7 - arange(x, 8)),
+    "bytes that wrap": lambda x: (arange(x, 20).to(torch.uint8) * 100).long() % 8,
     "int32": lambda x: (arange(x, 98).int() * (1 / 49)).int(),
 }
 

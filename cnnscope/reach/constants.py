@@ -140,7 +140,8 @@ def _sum(op: Op, given: Given, sign: int) -> Array:
 def _clamp(op: Op, given: Given) -> Array:
     import numpy as np
 
-    clipped: Array = np.clip(given["self"], op.get("min"), op.get("max"))
+    low, high = (given.get(name, op.get(name)) for name in ("min", "max"))  # numbers or tensors
+    clipped: Array = np.clip(given["self"], low, high)
     return clipped
 
 

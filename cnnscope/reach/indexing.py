@@ -369,13 +369,16 @@ def index_put(op: View) -> Seen:
     if known is None:
         return UNKNOWN
     size = op.out[dim]
-    places = {int(v) % size: i for i, v in enumerate(known)}
     add = bool(op.get("accumulate"))
+    places: dict[int, tuple[int, ...]] = {}
+    for i, v in enumerate(known):  # the last of those with one place, or the sum of all
+        unit = int(v) % size
+        places[unit] = (*places.get(unit, ()), i) if add else (i,)
     if base is not None and base.layout[dim] and not add:
         left = [() if u in places else (u,) for u in range(size)]
         base = layout.read(base, dim, maps.listed(left), size)
     if value is not None and value.layout[dim]:
-        put = [(places[u],) if u in places else () for u in range(size)]
+        put = [places.get(u, ()) for u in range(size)]
         value = layout.read(value, dim, maps.listed(put), size)
     return op.hull([base, value])
 
