@@ -162,6 +162,12 @@ def padding_beside_a_mean(m, x):
     return m.wide(F.pad(x, (3, 0))[..., :20] + m.a(x)[:, :3].mean(3, keepdim=True))
 
 
+def blocks_before_channels(m, x):
+    """Blocks of 2x2 pixels of 3x3, pooled over all columns; pixels come first."""
+    y = m.a(x).view(1, 4, 6, 2, 10, 2).permute(0, 3, 5, 1, 2, 4).reshape(1, 16, 6, 10)
+    return F.max_pool2d(y, (1, 10)).expand(-1, -1, -1, 2)
+
+
 def axial(m, x):
     y = m.a(x)
     n, c, h, w = y.shape
@@ -258,6 +264,7 @@ NETWORKS = {
     "chosen by a known mask": (chosen_rows, "2-5x5", (IMAGE,), {}),
     "padding beside a mean": (padding_beside_a_mean, "5xall (5x3)", (IMAGE,),
                               {"wide": nn.Conv2d(3, 4, 3, padding=3)}),
+    "columns before channels": (blocks_before_channels, "4xall /2x1", (IMAGE,), {}),
     "beside padding": (beside_padding, "3xall (3x2)", (IMAGE,), {}),
     "rows among channels": (rows_among_channels, "allx4 /1x2", (IMAGE,), {}),
     "axial attention": (axial, "3xall (3)", (IMAGE,),

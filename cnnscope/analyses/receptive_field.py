@@ -116,10 +116,11 @@ def _placed(state: State, axis: int, memo: dict[Any, Any]) -> maps.Axis:
         if len(dim) == 1 and dim[0].axis == axis and dim[0].size == value.units:
             return value
     dims = state.dims_of(axis)
-    among = dims[:1] == [1] and (len(dims) > 1 or state.layout[1][0].axis == -1)
-    if among and len(state.layout) > _CHANNELS_AND_AXIS:
+    if dims[:1] == [1] and len(state.layout) > _CHANNELS_AND_AXIS and _among_channels(state):
         state = layout.contract(state, 1, among=axis)
         dims = state.dims_of(axis)
+    if not dims and state.axes[axis].units > 1:
+        return state.axes[axis].summed()
     if len(dims) != 1 or value.spans is None:
         return state.axes[axis]
     atoms = state.layout[dims[0]]
@@ -133,6 +134,12 @@ def _placed(state: State, axis: int, memo: dict[Any, Any]) -> maps.Axis:
         memo[key] = maps.rearranged(state.axes[axis], places)
     placed: maps.Axis = memo[key]
     return placed
+
+
+def _among_channels(state: State) -> bool:
+    """Whether the second dimension holds channels: some positions lie in another one as well."""
+    atoms = state.layout[1]
+    return atoms[0].axis == -1 or any(len(state.dims_of(a.axis)) > 1 for a in atoms)
 
 
 def _axis_field(axis: maps.Axis, size: int) -> AxisField | None:
