@@ -145,6 +145,8 @@ def _attention(seen: Recording, decompose: Callable[[], Tensor], *args: Any, **k
         replaced = seen.replace(result, call.result())
         end = len(seen.ops)
         for life in seen.lives[first:-1]:
+            if life[1] < 0:  # a mask that nobody registered, and that is older
+                continue
             if not call.keeps(seen.ops[life[1]].name):
                 life[0] = 0
             if life[2] == end - 1:  # what is alive in the kernel is alive in its last operation
@@ -346,8 +348,8 @@ def in_one_kernel(seen: Recording, first: int, mask_bytes: int, output: Any) -> 
     results = output if isinstance(output, tuple) else (output,)
     kept = [seen.replace(t, _in_order_of(t)) if t is not None else None for t in results]
     end = len(seen.ops)
-    for life in made:
-        name = seen.ops[life[1]].name.split(".")[1] if life[1] >= 0 else ""
+    for life in (life for life in made if life[1] >= 0):
+        name = seen.ops[life[1]].name.split(".")[1]
         if name not in ("zeros_like", "masked_fill_"):
             life[0] = 0
         elif life[2] == end - 1:

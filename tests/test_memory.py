@@ -437,6 +437,21 @@ def test_vit_at_768_pixels_keeps_no_scores():
     assert memory.allocated(made) / 2**30 == pytest.approx(1.13, abs=0.005)
 
 
+@pytest.mark.parametrize("kind", ["function", "module"])
+def test_a_mask_that_is_older_than_the_run_keeps_its_bytes(kind: str):
+    # held by a closure, so that it is no buffer
+    dtype = torch.float32 if kind == "function" else torch.bool
+    mask = torch.empty(L, L, device="meta", dtype=dtype)
+    if kind == "function":
+        model = Do(lambda x: F.scaled_dot_product_attention(x, x, x, attn_mask=mask))
+    else:
+        part = nn.MultiheadAttention(8, 2, batch_first=True)
+        model = Do(lambda part, x: part(x, x, x, attn_mask=mask, need_weights=False), part)
+    made = of(model, rand(1, L, 8))
+    old = [s.nbytes for s in made.storages if s.born < 0]
+    assert mask.nbytes in old
+
+
 @pytest.mark.parametrize("name", ["vit_b_32", "shufflenet_v2_x0_5"])
 def test_models_have_the_peak_of_a_real_forward(name: str):
     check_model("torchvision", name, None)
