@@ -513,6 +513,18 @@ def test_time_steps_are_bounded(folder):
     assert "too large for a file" in text or "too large to be" in text
 
 
+def test_axes_below_the_longest_count_as_well(small, tmp_path):
+    """A receptive field is kept for each unit: 2049 maps of 4095 x 4095 have over 2^24."""
+    aten = "torch.ops.aten."
+    size = {"output_size": {"as_ints": [4095, 4095]}, "scale_factors": {"as_none": True}}
+    nodes = [
+        node(aten + "upsample_nearest2d.vec", ["b0"], input=tensor("input"), **size),
+        *(node(aten + "relu.default", [f"b{n + 1}"], self=tensor(f"b{n}")) for n in range(2049)),
+    ]
+    path = attacked(small, tmp_path / "attack.pt2", nodes)
+    assert "units along" in message(path)
+
+
 def test_many_operations_are_refused(small, tmp_path):
     nodes = [
         node("torch.ops.aten.relu.default", [f"r{i}"], self=tensor("input"))

@@ -33,7 +33,7 @@ META = torch.device("meta")
 # Bounds of one run, so that any file is answered in seconds.
 MAX_RANK = 16  # networks that split windows and heads have up to 8
 MAX_RUN = 2**15  # operations of one run, with those that others are made of: 5 s of tracing
-LONG = 2**12  # an axis from this length on counts against ...
+LONG = 2**10  # an axis from this length on counts against ...
 MAX_LONG = 2**24  # ... this many units of all results: a receptive field is kept for each one
 MAX_ELEMENTS = 2**48  # of one tensor: more than any memory, and products of two stay in 128 bits
 _BITS = 64  # numbers of a program are sizes
