@@ -44,7 +44,7 @@ _SELECTING = frozenset(
 # has no formula for. Recurrent layers are traced as one, see `_Fvcore`.
 _UNKNOWN_TO_FVCORE = frozenset(
     "baddbmm addbmm mv addmv dot vdot _int_mm _trilinear torchvision.deform_conv2d "
-    "mkldnn_rnn_layer _cudnn_rnn miopen_rnn".split()
+    "mkldnn_rnn_layer _cudnn_rnn miopen_rnn linalg_matrix_exp".split()
 )
 _RECURRENT = ("LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell")
 _BATCH_NORMS = frozenset(

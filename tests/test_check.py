@@ -628,8 +628,12 @@ def test_a_model_too_large_for_memory_is_not_run(monkeypatch):
         ("fvcore", "parameters"),
         ("fvcore", "MACs"),
         ("forward", "shapes"),
+        ("gradient", "field"),
     }
-    assert {one.needs > 2**29 for one in report.verdicts if one.status == "absent"} == {True}
+    (gradient,) = (one for one in report.verdicts if one.counter == "gradient")
+    assert "needs about" in gradient.note
+    needed = [one.needs for one in report.verdicts if one.status == "absent" and one != gradient]
+    assert min(needed) > 2**29
     assert not check.differs(report)
 
 

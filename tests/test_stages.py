@@ -671,3 +671,19 @@ def test_upsamplings_with_layers_between_them_are_all_listed():
     kinds = [[x.kind for item in s.items for x in item.parts] for s in one.stages]
     assert kinds == [["upsample nearest", "conv"]] * 2
     assert one.resized == 0
+
+
+def test_both_directions_of_a_recurrent_layer_are_shown():
+    class Reader(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm = nn.LSTM(16, 32, batch_first=True, bidirectional=True)
+            self.fc = nn.Linear(64, 4)
+
+        def forward(self, x):
+            return self.fc(self.lstm(x)[0][:, -1])
+
+    made = stages.stages_report([cnnscope.trace(Reader(), "1x20x16")])
+    shown = page.text(Renderer().page(made)).plain
+    assert shown.count("lstm, 32") == 2
+    assert "4-d fc" in shown

@@ -485,10 +485,37 @@ def test_verify_fails_where_something_differs(monkeypatch):
     assert "computed [" in result.out
 
 
-def test_a_field_that_is_not_known_is_no_difference():
-    result = run_cli("rf", "vit_b_16", "encoder.layers.encoder_layer_0.ln_1", "--verify")
+def test_a_field_that_is_not_known_is_no_difference(tmp_path):
+    file = tmp_path / "net.py"
+    file.write_text(
+        "from torch import nn\n"
+        "class Mirror(nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        return x + x.mT\n"
+        "net = nn.Sequential(nn.Conv2d(1, 1, 3), Mirror())\n"
+    )
+    result = run_cli("rf", f"{file}:net", "1", "--input", "1x9x9", "--verify")
     assert result.code == 0
     assert "nothing to measure: no field is known" in result.out
+
+
+def test_a_known_field_that_cannot_be_measured_is_no_difference():
+    # behind the class token the patches lie beside it in one dimension: no image of another size
+    result = run_cli("rf", "vit_b_16", "encoder.layers.encoder_layer_0.ln_1", "--verify")
+    assert result.code == 0
+    assert "not measured" in result.out
+    assert "its positions do not lie along one dimension" in result.out
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("target", [{"scale_factor": 0.5}, {"size": 16}, {"scale_factor": 2}])
+def test_antialiased_resizing_is_measured_along_both_axes(mode, target):
+    def resize(_, x):
+        return F.interpolate(x, mode=mode, antialias=True, **target)
+
+    model = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), Lambda(resize))
+    (row,) = (one for one in verdict(model, 1, 1, 32, 32).layers if one.path == "1")
+    assert row.verdict == "equal"
 
 
 @pytest.mark.parametrize("format_", ["table", "json", "csv", "markdown"])

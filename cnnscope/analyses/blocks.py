@@ -430,7 +430,7 @@ class _Walk:
         )
         counts = Counter((x.path, x.kind, x.weights, x.output) for x in flat(parts))
         wanted = [self.layers[i] for i in every]
-        if counts - Counter((x.path, x.kind, x.weights, x.output) for x in wanted):
+        if not parts or counts - Counter((x.path, x.kind, x.weights, x.output) for x in wanted):
             return tuple(wanted)  # not a structure of rows and branches: in the order of running
         missing = Counter((x.path, x.kind, x.weights, x.output) for x in wanted) - counts
         side = [x for x in wanted if x.weights and missing[x.path, x.kind, x.weights, x.output]]

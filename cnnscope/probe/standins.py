@@ -381,15 +381,20 @@ def _interpolation(op: Op) -> Any:
 
 
 def _matrix(op: Op, axis: int, axes: int) -> Tensor:
-    """[in, out] weights along one axis, positive where they are not zero."""
+    """[in, out] weights along one axis, positive where they are not zero.
+
+    The other axes are as short as can be: of two units, because torch's antialiased kernels do not
+    resize an axis beside one of a single unit. All of their units are alike.
+    """
     size, units = op.tensor(0).shape[-axes:][axis], op.shape[-axes:][axis]
-    only = [1] * axes  # the other axes as short as can be
-    only[axis] = size
+    shape = [size if a == axis else 1 for a in range(axes)]
+    repeats = [1 if a == axis else 2 for a in range(axes)]
+    eye = torch.eye(size, dtype=torch.float64).view(size, 1, *shape).repeat(1, 1, *repeats)
     given = dict(op.given)
-    given[next(iter(given))] = torch.eye(size, dtype=torch.float64).view(size, 1, *only)
-    given["output_size"] = [units if a == axis else 1 for a in range(axes)]
+    given[next(iter(given))] = eye
+    given["output_size"] = [units if a == axis else 2 for a in range(axes)]
     out = op.step.func(**given)
-    weights = out.view(size, units).abs()
+    weights = out.movedim(axis - axes, -1)[:, 0].reshape(size, -1, units)[:, 0].abs()
     return torch.where(weights > _TINY, weights, 0)
 
 
