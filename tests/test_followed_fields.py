@@ -168,6 +168,13 @@ def blocks_before_channels(m, x):
     return F.max_pool2d(y, (1, 10)).expand(-1, -1, -1, 2)
 
 
+def columns_as_channels(m, x):
+    """Blocks of 2x2 pixels of 3x3, columns among the channels, and a mean: 3 + 1 rows."""
+    y = F.pixel_unshuffle(m.a(x), 2)
+    columns = y.transpose(2, 3).reshape(1, 160, 6, 1)
+    return m.point(torch.cat([columns, y[:, :8].mean(3, keepdim=True)], 1))
+
+
 def axial(m, x):
     y = m.a(x)
     n, c, h, w = y.shape
@@ -265,6 +272,8 @@ NETWORKS = {
     "padding beside a mean": (padding_beside_a_mean, "5xall (5x3)", (IMAGE,),
                               {"wide": nn.Conv2d(3, 4, 3, padding=3)}),
     "columns before channels": (blocks_before_channels, "4xall /2x1", (IMAGE,), {}),
+    "columns as channels": (columns_as_channels, "4xall /2x1", (IMAGE,),
+                            {"point": nn.Conv2d(168, 4, 1)}),
     "beside padding": (beside_padding, "3xall (3x2)", (IMAGE,), {}),
     "rows among channels": (rows_among_channels, "allx4 /1x2", (IMAGE,), {}),
     "axial attention": (axial, "3xall (3)", (IMAGE,),

@@ -425,6 +425,8 @@ def contract(state: State, dim: int, *, among: int | None = None, entirely: bool
         if atom.axis == -1:
             kept.append(atom)
             continue
+        if atom.axis < -1 or among in (None, atom.axis):
+            kept.append(Atom(atom.size, -1, 0))  # channels from now on
         if atom.axis < -1:
             for axis, value in enumerate(state.axes):
                 if (-2 - atom.axis) >> axis & 1 and value.lost:
