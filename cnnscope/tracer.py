@@ -894,8 +894,8 @@ class _Recorder(TorchDispatchMode):
             return ()
         each = ", ".join(f"{where} {size:,}" for where, size in held.items())
         return (
-            f"weights that run and are not registered, with their elements: {each}: they are no "
-            "parameters of the model, so that no total has them, no optimizer and no state_dict",
+            f"weights that run and are not registered, with their elements: {each}: they are "
+            "missing from the model's parameters, from its optimizer and its state_dict",
         )
 
 

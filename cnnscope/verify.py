@@ -209,7 +209,7 @@ class _Limits:
     ) -> None:
         self.seconds, self.tell = seconds, tell
         self.deadline = inf if seconds is None else time.monotonic() + seconds
-        self.late = f"not within {seconds:g} s" if seconds is not None else ""
+        self.late = f"not within {seconds:.3g} s" if seconds is not None else ""
 
     @property
     def over(self) -> bool:

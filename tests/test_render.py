@@ -3,7 +3,9 @@
 import msgspec
 import pytest
 from conftest import run_cli, without_versions
+from torch import nn
 
+import cnnscope
 from cnnscope import records
 from cnnscope.render import columns, data, terminal, units
 from cnnscope.render.view import Options, view
@@ -125,3 +127,10 @@ def test_bytes_round_up_to_the_next_unit():
 def test_a_narrow_terminal_says_which_columns_it_left_out(resnet18):
     assert "too narrow for operation, output, share" in " ".join(table(resnet18, 40).split())
     assert "too narrow" not in table(resnet18, 100)
+
+
+def test_the_total_field_names_the_axis_that_is_seen_whole():
+    # LayerNorm(9) divides each row of 9 pixels by its own deviation: all of W, and 3 rows of H
+    net = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.LayerNorm(9))
+    text = str(cnnscope.summary(net, "1x12x9"))
+    assert "field       3 px of the 12x9 px input beside everything along W" in text

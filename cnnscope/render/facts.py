@@ -1,7 +1,11 @@
 """The sentences around the table: header, totals and findings, alike in every text format."""
 
+import itertools
+from collections.abc import Sequence
+
 from cnnscope.budget import Excess
 from cnnscope.records import (
+    AxisField,
     CheckReport,
     DiffSide,
     EffectiveReport,
@@ -159,8 +163,7 @@ def _field(t: Totals) -> str:
         return f"all of the input, from {t.field_covers_input_at or 'its first layer'} on"
     sizes = units.same(["all" if a.local_size is None else str(a.local_size) for a in axes])
     given = units.same([str(a.input_size) for a in axes])
-    beside = any(a.size is None and a.local_size is not None for a in axes)
-    context = " beside a function of the whole image" if beside else ""
+    context = _context(axes)
     if not t.field_exceeds_input_at:
         text = f"{sizes} px of the {given} px input{context}"
         whole = t.field_covers_input_at
@@ -168,6 +171,15 @@ def _field(t: Totals) -> str:
     return (
         f"{sizes} px{context}, larger than the {given} px input from {t.field_exceeds_input_at} on"
     )
+
+
+def _context(axes: Sequence[AxisField]) -> str:
+    """What a field depends on beside its local extent, "" where that is all."""
+    whole = [a.size is None and a.local_size is not None for a in axes]
+    if all(whole):
+        return " beside a function of the whole image"
+    names = " and ".join(itertools.compress(units.axis_names(len(axes)), whole))
+    return f" beside everything along {names}" if names else ""
 
 
 def _parameters(report: ModelReport) -> str:

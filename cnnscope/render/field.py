@@ -10,9 +10,6 @@ from cnnscope.render import data, facts, units
 from cnnscope.render.escaping import CsvWriter
 from cnnscope.render.page import Heading, Page, Table
 
-_AXES = {1: ("L",), 2: ("H", "W"), 3: ("D", "H", "W")}
-
-
 _GROWTH = (
     Heading("layer", left=True, least=12),
     Heading("output", left=True),
@@ -93,7 +90,7 @@ def _sentences(report: FieldReport) -> list[tuple[str, str]]:
 
 
 def _unit(report: UnitReport) -> Page:
-    names = _AXES.get(len(report.axes), tuple(map(str, range(len(report.axes)))))
+    names = units.axis_names(len(report.axes))
     cells = tuple(
         (
             name,

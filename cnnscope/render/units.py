@@ -138,6 +138,12 @@ def field(axes: Sequence[AxisField]) -> str:
     return f"{local} /{same(steps)}" if set(steps) != {"1"} else local
 
 
+def axis_names(count: int) -> tuple[str, ...]:
+    """Names of the axes of positions: L of a sequence, H and W of an image, D, H and W."""
+    names = {1: ("L",), 2: ("H", "W"), 3: ("D", "H", "W")}
+    return names.get(count, tuple(map(str, range(count))))
+
+
 def field_size(axes: Sequence[AxisField]) -> str:
     """The extent alone: 43, all, all (851)."""
     return field(axes).partition(" /")[0]

@@ -211,7 +211,7 @@ def build_real(found: Found, arguments: Mapping[str, Any], device: str, seed: in
 def _without_weights(found: Found) -> RequestError:
     return RequestError(
         f"{printable(found.spec.text)}: its weights are not read from the file, so it cannot "
-        "run; time the model that it was made from"
+        "run; name the model that it was made from"
     )
 
 
