@@ -315,7 +315,7 @@ def _untrue(run: BenchRun, report: BenchReport) -> Iterator[str]:
             f"{name}: calls do not do the traced work: one was seen to compute "
             f"{units.si_short(run.computed) if run.computed else 'none'} of its "
             f"{units.si_short(run.work.macs)} MACs (it remembers its answers, or returns early); "
-            "its times are those of what is left, and rates are withheld"
+            "its times are those of what is left, and FLOP/s and traffic are withheld"
         )
     if "grows" in run.warnings:
         yield f"{name} grows: every call makes {units.nbytes(run.kept)} that the model keeps"
