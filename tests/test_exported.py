@@ -525,6 +525,14 @@ def test_axes_below_the_longest_count_as_well(small, tmp_path):
     assert "units along" in message(path)
 
 
+def test_a_window_as_long_as_its_padding_is_bounded(small, tmp_path):
+    """A pool over 2^40 pixels, all but 8 of them padding, has 9 units."""
+    window = {"kernel_size": [2**40, 1], "stride": [1, 1], "padding": [2**39, 0]}
+    given = {name: {"as_ints": numbers} for name, numbers in window.items()}
+    pool = node("torch.ops.aten.avg_pool2d.default", ["b0"], self=tensor("input"), **given)
+    assert "units along" in message(attacked(small, tmp_path / "attack.pt2", [pool]))
+
+
 def test_many_operations_are_refused(small, tmp_path):
     nodes = [
         node("torch.ops.aten.relu.default", [f"r{i}"], self=tensor("input"))

@@ -37,6 +37,7 @@ LONG = 2**10  # an axis from this length on counts against ...
 MAX_LONG = 2**24  # ... this many units of all results: a receptive field is kept for each one
 MAX_ELEMENTS = 2**48  # of one tensor: more than any memory, and products of two stay in 128 bits
 _BITS = 64  # numbers of a program are sizes
+_SPANS = ("kernel_size", "padding", "dilation")  # what a window is as long as, in pixels
 
 # Each name with its overloads. To add one: it computes from its arguments alone, has a kernel for
 # the meta device or is made of such, and what it makes is bounded by what it is given.
@@ -469,6 +470,9 @@ class Limits(TorchDispatchMode):
         name = operation._schema.name.partition("::")[2]
         if name.startswith("as_strided"):
             _require_inside(operation, given)
+        for span in map(given.get, _SPANS):  # a window and its padding may leave a small result
+            numbers = span if isinstance(span, (list, tuple)) else (span,)
+            self.long += sum(n for n in numbers if isinstance(n, int) and n >= LONG)
         pieces = _PIECES[name](given) if name in _PIECES else 0
         if pieces > results:
             raise RequestError(
