@@ -403,7 +403,7 @@ def _by_onednn(args: Sequence[Any]) -> bool:
     x, weight, _, stride, _, _, transposed, output_padding, groups = args[:9]
     if transposed:
         padded = any(extra >= step for extra, step in zip(output_padding, stride, strict=False))
-        if padded or (groups > 1 and groups == x.shape[1]):
+        if padded:
             return False
     if x.dtype in (torch.bfloat16, torch.float16):
         return True
@@ -431,6 +431,8 @@ RESULTS: Mapping[str, Callable[[Sequence[Any], Tensor], Tensor]] = {
     "aten.replication_pad3d": _as_input,
     "aten.max_unpool2d": _as_input,
     "aten.channel_shuffle": _as_input,
+    "aten.pixel_shuffle": _as_input,
+    "aten.pixel_unshuffle": _as_input,
     "aten.roll": _as_input,
     "aten.rrelu_with_noise": _in_order,
     "aten.log_sigmoid_forward": _in_order,

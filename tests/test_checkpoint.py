@@ -323,6 +323,14 @@ def test_truncated(state, tmp_path, kept):
     assert "damaged" in refusal(path)
 
 
+def test_a_newer_pickle_protocol_is_no_damage(state, tmp_path):
+    torch.save(state, tmp_path / "net.pth", pickle_protocol=4)
+    result = run_cli("summary", str(tmp_path / "net.pth"))
+    assert result.code == 2
+    assert "its pickle is of protocol 4; only 2 is read" in result.err
+    assert "damaged" not in result.err
+
+
 def test_damaged_pickle(state, tmp_path):
     path = tmp_path / "bad.pth"
     with (
@@ -428,7 +436,7 @@ DOUBLED = b"h\x00\x86q\x00" * 60  # a pair of the last value with itself: 2**60 
         (b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".", "64 deep"),
         (b"\x80\x02X\xff\xff\xff\xffw.", "cut off"),
         (b"\x80\x02\x8b\xff\xff\xff\x7f1.", "torch.save does not write"),
-        (b"\x80\x04\x95" + b"\xff" * 8 + b".", "torch.save does not write"),
+        (b"\x80\x04\x95" + b"\xff" * 8 + b".", "of protocol 4; only 2"),
         (b"\x80\x02h\x07.", "what is not there"),
         (b"\x80\x02}(K\x01u.", "a key without a value"),
         (b"\x80\x02NN.", "leaves something behind"),

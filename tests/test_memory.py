@@ -349,13 +349,17 @@ def orders(x: Tensor) -> dict[str, Tensor]:
 
 
 def then_reshaped(layer: Any) -> nn.Module:
-    """What follows copies or not, by how the layer left its result."""
+    """What follows copies or not, by how the layer left its result.
+
+    One of them twice, or the sums were the same for two orders of which either copies the other's.
+    """
 
     def forward(part: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
         y = part(x)
         y = y[0] if isinstance(y, tuple) else y
         z = y.relu()
-        return y, z, y.flatten(1), y.movedim(1, -1).flatten(), z.transpose(1, -1).flatten()
+        copies = [y.flatten(1), y.flatten(1), y.movedim(1, -1).flatten()]
+        return y, z, *copies, z.transpose(1, -1).flatten()
 
     return Do(forward, layer if isinstance(layer, nn.Module) else Do(layer))
 
@@ -393,7 +397,9 @@ LAYERS: dict[str, tuple[int, Any]] = {
     "repeated": (2, nn.ReplicationPad2d(1)),
     "wrapped": (2, nn.CircularPad2d(1)),
     "shuffled channels": (2, nn.ChannelShuffle(2)),
-    "shuffled pixels": (2, nn.PixelShuffle(2)),
+    # to more than one channel, whose order would be no order
+    "shuffled pixels": (2, lambda x: F.pixel_shuffle(torch.cat([x, x], 1), 2)),
+    "unshuffled pixels": (2, nn.PixelUnshuffle(2)),
     "rolled": (2, lambda x: x.roll(1, -1)),
     "random ReLU": (2, nn.RReLU()),
     "log sigmoid": (2, nn.LogSigmoid()),

@@ -21,6 +21,7 @@ MAX_BYTES = 64 * 2**20  # of a pickle; one of 5,000 tensors has half a megabyte
 MAX_OPERATIONS = 2_000_000  # some 25 for each tensor
 MAX_RANK = 64
 MAX_KEY = 4096  # characters
+PROTOCOL = 2  # of torch.save, unless it is given another
 
 SIZES = {  # bytes of one element
     "uint8": 1, "int8": 1, "int16": 2, "int32": 4, "int64": 8, "float16": 2, "bfloat16": 2,
@@ -76,6 +77,10 @@ class WantsCodeError(ValueError):
         self.names = names
 
 
+class ProtocolError(ValueError):
+    """The pickle is whole, and of a newer protocol than torch writes by itself."""
+
+
 class Global(NamedTuple):
     """A function or class, by its name."""
 
@@ -114,6 +119,7 @@ def load(data: bytes) -> Any:
     Raises:
         WantsCodeError: it names functions beyond those of weights; it says all of them.
         DamagedError: it is cut off, not a pickle of torch's, or has more in it than is read.
+        ProtocolError: it was saved with a pickle_protocol of 4 or more.
     """
     if len(data) > MAX_BYTES:
         raise DamagedError(f"its pickle has {len(data):,} bytes; at most {MAX_BYTES:,} are read")
@@ -136,7 +142,7 @@ _BARE = frozenset(bytes([code]) for code in b".N\x88\x89)]}\x8f(t\x85\x86\x87aeu
 
 def _operations(data: bytes) -> Iterator[tuple[bytes, Any]]:
     """Every operation with its argument, up to the last."""
-    at = 0
+    at = protocol = 0
     for _ in range(MAX_OPERATIONS):
         code = data[at : at + 1]
         at += 1
@@ -144,6 +150,7 @@ def _operations(data: bytes) -> Iterator[tuple[bytes, Any]]:
         if code in _FIXED:
             (argument,) = _unpacked(_FIXED[code], data, at)
             at += struct.calcsize(_FIXED[code])
+            protocol = argument if code == b"\x80" else protocol
         elif code in _COUNTED:
             (length,) = _unpacked(_COUNTED[code], data, at)
             at += struct.calcsize(_COUNTED[code])
@@ -154,15 +161,20 @@ def _operations(data: bytes) -> Iterator[tuple[bytes, Any]]:
         elif code == b"c":
             argument, at = _global(data, at)
         elif code not in _BARE:
-            raise DamagedError(
-                f"its pickle has operation {code!r}, which torch.save does not write"
-                if code
-                else "its pickle is cut off"
-            )
+            raise _foreign(code, protocol)
         yield code, argument
         if code == b".":
             return
     raise DamagedError(f"its pickle has more than {MAX_OPERATIONS:,} operations")
+
+
+def _foreign(code: bytes, protocol: int) -> ValueError:
+    """Why an operation is not read."""
+    if not code:
+        return DamagedError("its pickle is cut off")
+    if protocol > PROTOCOL:
+        return ProtocolError(f"its pickle is of protocol {protocol}")
+    return DamagedError(f"its pickle has operation {code!r}, which torch.save does not write")
 
 
 def _unpacked(form: str, data: bytes, at: int) -> tuple[Any, ...]:

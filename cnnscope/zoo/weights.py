@@ -75,6 +75,11 @@ def read(name: str) -> Contents:
         return _Reader(name, held).contents(content)
     except unpickle.WantsCodeError as error:
         raise _wants_code(name, error.names) from error
+    except unpickle.ProtocolError as error:
+        raise RequestError(
+            f"{printable(name)}: {error}; only {unpickle.PROTOCOL} is read, torch.save's own: save "
+            "it again without pickle_protocol"
+        ) from error
     except (unpickle.DamagedError, ValueError) as error:
         raise archive.damaged(name, printable(str(error), 200)) from error
 
