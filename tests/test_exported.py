@@ -533,6 +533,12 @@ def test_a_window_as_long_as_its_padding_is_bounded(small, tmp_path):
     assert "units along" in message(attacked(small, tmp_path / "attack.pt2", [pool]))
 
 
+def test_each_tensor_that_is_joined_counts_as_an_operation(small, tmp_path):
+    many = {"as_tensors": [{"name": "input"}] * permitted.MAX_RUN}
+    cat = node("torch.ops.aten.cat.default", ["b0"], tensors=many)
+    assert "operations; the limit is" in message(attacked(small, tmp_path / "attack.pt2", [cat]))
+
+
 def test_many_operations_are_refused(small, tmp_path):
     nodes = [
         node("torch.ops.aten.relu.default", [f"r{i}"], self=tensor("input"))

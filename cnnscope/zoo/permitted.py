@@ -470,6 +470,8 @@ class Limits(TorchDispatchMode):
         name = operation._schema.name.partition("::")[2]
         if name.startswith("as_strided"):
             _require_inside(operation, given)
+        lists = [value for value in given.values() if isinstance(value, (list, tuple))]
+        self.operations += sum(isinstance(v, Tensor) for value in lists for v in value)
         for span in map(given.get, _SPANS):  # a window and its padding may leave a small result
             numbers = span if isinstance(span, (list, tuple)) else (span,)
             self.long += sum(n for n in numbers if isinstance(n, int) and n >= LONG)
