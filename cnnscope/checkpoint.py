@@ -6,11 +6,14 @@ from collections.abc import Iterable, Sequence
 from math import prod
 from pathlib import Path
 
+from cnnscope.errors import RequestError
 from cnnscope.records import CheckpointReport, StoredModule, StoredTensor
+from cnnscope.text import printable
 from cnnscope.zoo import weights
 
 # Buffers of batch and instance norms, by the names that torch gives them.
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+_MOST = 2**18  # modules that keys may name: more than the tensors that are read
 _DEEPEST = 64  # levels that a key is split into
 
 
@@ -34,7 +37,7 @@ def checkpoint_report(name: str) -> CheckpointReport:
         format=contents.format,
         file_bytes=Path(name).stat().st_size,
         root=contents.root,
-        modules=tuple(_modules(tensors)),
+        modules=tuple(_modules(tensors, name)),
         tensors=tensors,
         elements=whole.elements,
         nbytes=whole.nbytes,
@@ -58,7 +61,7 @@ def _named(stored: Iterable[weights.Stored]) -> tuple[StoredTensor, ...]:
     return tuple(found)
 
 
-def _modules(tensors: Sequence[StoredTensor]) -> list[StoredModule]:
+def _modules(tensors: Sequence[StoredTensor], file: str) -> list[StoredModule]:
     """A row for the whole and for every prefix of a key, each before what is below it."""
     below: dict[str, list[StoredTensor]] = {"": []}
     own: dict[str, list[StoredTensor]] = {}
@@ -66,6 +69,8 @@ def _modules(tensors: Sequence[StoredTensor]) -> list[StoredModule]:
         parts = tensor.path.split(".", _DEEPEST)
         for n in range(len(parts)):
             below.setdefault(".".join(parts[:n]), []).append(tensor)
+        if len(below) > _MOST:
+            raise RequestError(f"{printable(file)} has keys of more than {_MOST:,} modules")
         own.setdefault(".".join(parts[:-1]), []).append(tensor)
     rows = [
         _module(path, path.count(".") + 1 if path else 0, held, own.get(path, ()))

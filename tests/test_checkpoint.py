@@ -575,6 +575,16 @@ def test_safetensors_whose_header_is_no_header(tmp_path, text, words):
     assert words in refusal(path)
 
 
+def test_keys_that_name_more_modules_than_tensors_are_refused(tmp_path):
+    empty = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    text = json.dumps({f"a{n}." + "b." * 60 + "w": empty for n in range(4500)}).encode()
+    path = tmp_path / "deep.safetensors"
+    path.write_bytes(struct.pack("<Q", len(text)) + text)  # 61 modules for each of 4,500 tensors
+    result = run_cli("summary", str(path))
+    assert result.code == 2
+    assert "more than 262,144 modules" in result.err
+
+
 def test_safetensors_header_longer_than_the_file(tmp_path):
     path = tmp_path / "net.safetensors"
     path.write_bytes(struct.pack("<Q", 2**63) + b"{}")
