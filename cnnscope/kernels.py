@@ -425,6 +425,7 @@ RESULTS: Mapping[str, Callable[[Sequence[Any], Tensor], Tensor]] = {
     "aten.convolution": _convolved,
     "aten.col2im": _shrunk,
     "aten.native_batch_norm": _as_input,
+    "aten.native_group_norm": _as_input,
     "aten.reflection_pad2d": _as_input,
     "aten.reflection_pad3d": _as_input,
     "aten.replication_pad2d": _as_input,

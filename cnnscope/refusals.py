@@ -114,18 +114,45 @@ def _convolution_layer(given: Given) -> str:
     out = weight.shape[1] * groups if given["transposed"] else weight.shape[0]
     if bias is not None and tuple(bias.shape) != (out,):
         return f"a bias for {out} channels has {out} elements, but is {_shape(bias)}"
+    added = _output_padding(given, axes) if given["transposed"] else ""
     if given["transposed"] and weight[0, 0].numel() == 1:
         given = {**given, "dilation": 1}  # of a single tap, which kernels do not look at
-    return _window(given)
+    return added or _window(given)
+
+
+def _output_padding(given: Given, axes: int) -> str:
+    """`slow_conv_transpose2d_shape_check` of ATen/native, which meta kernels of torch 2.9 lack."""
+    added, stride, dilation = (
+        _per_axis(given[name], axes) for name in ("output_padding", "stride", "dilation")
+    )
+    if any(a >= s and a >= d for a, s, d in zip(added, stride, dilation, strict=True)):
+        return f"output padding {added} must be smaller than stride {stride} or dilation {dilation}"
+    return ""
+
+
+def _per_axis(value: Sequence[int], axes: int) -> tuple[int, ...]:
+    return tuple(value) * axes if len(value) == 1 else tuple(value)
+
+
+def _fitting(given: Given) -> str:
+    """Whether the kernel fits the padded input, which torch 2.9 does not ask on meta."""
+    sizes, kernel = tuple(given["input"].shape[2:]), tuple(given["weight"].shape[2:])
+    padding, dilation = (_per_axis(given[name], len(kernel)) for name in ("padding", "dilation"))
+    padded = tuple(n + 2 * p for n, p in zip(sizes, padding, strict=True))
+    spans = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
+    if any(n < span for n, span in zip(padded, spans, strict=True)):
+        return f"a kernel that spans {spans} is larger than the padded input {padded}"
+    return ""
 
 
 def _convolution(given: Given) -> str:
-    """Channels of the input, which meta kernels of transposed convolutions do not check."""
+    """Channels of the input and its size, which not all meta kernels check."""
     data, weight, groups = given["input"], given["weight"], given["groups"]
     taken = weight.shape[0] if given["transposed"] else weight.shape[1] * groups
     if data.dim() == weight.dim() and data.shape[1] != taken:
         return f"expects {taken} channels, and the input {_shape(data)} has {data.shape[1]}"
-    return ""
+    fits = given["transposed"] or data.dim() != weight.dim()
+    return "" if fits else _fitting(given)
 
 
 def _deformable(given: Given) -> str:

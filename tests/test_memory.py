@@ -127,6 +127,8 @@ def scores(made: Trace) -> bool:
 @pytest.mark.parametrize("name", FUSED)
 def test_attention_in_one_kernel_keeps_no_scores(name: str):
     tensors, options = FUSED[name]
+    if not torch._fused_sdp_choice(*tensors, **options):
+        pytest.skip("this torch has no kernel for it: the scores are kept")
     model = Do(lambda *args: attend(*args, **options))
     hold(model, *tensors)
     assert not scores(of(model, *tensors))
@@ -413,6 +415,8 @@ LAYERS: dict[str, tuple[int, Any]] = {
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_leave_their_results_as_on_a_cpu(name: str):
+    if name == "group norm" and tuple(map(int, torch.__version__.split(".")[:2])) < (2, 10):
+        pytest.skip("torch 2.9 copies what lies channels-last before it normalises groups")
     rank, layer = LAYERS[name]
     for x in orders(rand(2, 4, *(8,) * rank)).values():
         hold(then_reshaped(layer), x)

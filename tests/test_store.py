@@ -389,6 +389,7 @@ def libraries(monkeypatch, made):
     found = {"torchvision": ["a", "both"], "classic": ["b", "both"], "timm": ["c"]}
     monkeypatch.setattr("cnnscope.zoo.registered.names", lambda source: found[source])
     monkeypatch.setattr(stored, "ask_names", lambda source: tuple(found[source]))
+    monkeypatch.setattr(stored, "version", lambda package: "1.0")  # installed or not
     return found
 
 

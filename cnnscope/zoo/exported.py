@@ -387,7 +387,7 @@ class _Builder:
         outer, _, name = path.rpartition(".")
         tensor = self._tensor(path, value, parameter=kind == "parameter")
         part = self._add_part(_not_deep(outer), "")
-        if hasattr(part, name):
+        if getattr(part, name, tensor) is not tensor:  # torch 2.9 lists a tied weight twice
             raise ValueError(f"a {kind} of a name that is taken: {path}")
         if kind == "parameter":
             part.register_parameter(name, tensor)  # type: ignore[arg-type]
