@@ -32,6 +32,15 @@ class Do(nn.Module):
         return self.function(*self.parts, *inputs)
 
 
+@pytest.fixture(autouse=True)
+def several_threads() -> Iterator[None]:
+    """With a single thread a CPU chooses other kernels for volumes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(params=[True, False], ids=["fast path", "as written"])
 def fast_path(request: pytest.FixtureRequest) -> Iterator[bool]:
     """Whether torch may run modules of attention as one operation, as it does by default."""
