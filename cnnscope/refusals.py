@@ -122,6 +122,8 @@ def _convolution_layer(given: Given) -> str:
 
 def _output_padding(given: Given, axes: int) -> str:
     """`slow_conv_transpose2d_shape_check` of ATen/native, which meta kernels of torch 2.9 lack."""
+    if len(given["output_padding"]) not in (1, axes):
+        return f"output_padding {tuple(given['output_padding'])} has not {axes} axes"
     added, stride, dilation = (
         _per_axis(given[name], axes) for name in ("output_padding", "stride", "dilation")
     )

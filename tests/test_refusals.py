@@ -69,6 +69,10 @@ CALLS = {
         lambda s, x: F.conv_transpose2d(x, s.w),
         {"w": rand(4, 2, 3, 3, dtype=torch.half)},
     ),
+    "transposed conv output padding of three axes": (
+        lambda s, x: F.conv_transpose2d(x, s.w, stride=2, output_padding=(1, 1, 1)),
+        {"w": rand(4, 8, 3, 3)},
+    ),
     "transposed conv output padding": (
         lambda s, x: F.conv_transpose2d(x, s.w, output_padding=1),
         {"w": rand(4, 8, 3, 3)},

@@ -32,7 +32,7 @@ def explain(
 
     Output size, parameters, MACs, receptive field, memory. A block is the sum of what it holds.
     Without a layer, the model in words and numbers: where its parameters and MACs are, where its
-    resolution drops, and the smallest input that it works on.
+    resolution drops, and the sizes of input that work.
     """
     from cnnscope.cli import out
 
