@@ -26,7 +26,7 @@ from cnnscope.records import (
     Trace,
 )
 from cnnscope.sketch import Layer, Sketch
-from cnnscope.spec import printable
+from cnnscope.text import printable
 
 _COUNT = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _POOLS = ("max", "avg")

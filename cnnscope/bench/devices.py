@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from cnnscope.errors import RequestError
-from cnnscope.spec import printable
+from cnnscope.text import printable
 
 if TYPE_CHECKING:
     import torch

@@ -139,7 +139,7 @@ def _none_such(option: str, wanted: str, there: set[str]) -> None:
     """Say what there is, where no model is of the task or family that was wanted."""
     from difflib import get_close_matches
 
-    from cnnscope.spec import printable
+    from cnnscope.text import printable
 
     if not wanted or wanted in there:
         return

@@ -10,7 +10,7 @@ from cnnscope.records import CheckpointReport, StoredModule, StoredOther, Stored
 from cnnscope.render import data, units
 from cnnscope.render.escaping import CsvWriter
 from cnnscope.render.page import Heading, Page, Table
-from cnnscope.spec import printable
+from cnnscope.text import printable
 
 _SCREEN = 40  # rows that fit on a screen or nearly so
 _HEADINGS = (

@@ -7,7 +7,7 @@ from cnnscope.errors import RequestError
 from cnnscope.records import Totals
 from cnnscope.render import units
 from cnnscope.render.view import Line
-from cnnscope.spec import printable
+from cnnscope.text import printable
 
 
 class Column(NamedTuple):

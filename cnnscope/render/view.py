@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from cnnscope.errors import RequestError
 from cnnscope.records import LayerRow, ModelReport
-from cnnscope.spec import printable
+from cnnscope.text import printable
 
 AUTO_ROWS = 60  # without --depth, the deepest level whose table has at most so many rows
 

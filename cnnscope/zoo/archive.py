@@ -25,7 +25,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from cnnscope.errors import RequestError
 from cnnscope.files import names_file, open_regular
-from cnnscope.spec import printable
+from cnnscope.text import printable
 
 MAX_ENTRIES = 200_000  # of an archive: one for each weight
 MAX_JSON = 64 * 2**20  # bytes of a graph; that of a network with 5,000 operations has 6 MiB

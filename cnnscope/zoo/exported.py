@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from cnnscope.errors import CnnscopeError, RequestError
 from cnnscope.records import About, Inputs, Shape, TensorSpec
-from cnnscope.spec import printable
+from cnnscope.text import printable
 from cnnscope.zoo import archive, permitted
 
 SCHEMA = 8  # the major version of the JSON that this file reads
