@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from cnnscope.errors import ModelError, RequestError
+from cnnscope.models.run import make_inputs, trace_module, trace_spec
+from cnnscope.models.spec import parse_input
 from cnnscope.records import Inputs, ModelReport, TensorSpec, Trace
-from cnnscope.report import report
-from cnnscope.run import make_inputs, trace_module, trace_spec
-from cnnscope.spec import parse_input
+from cnnscope.reports.summary import report
 
 if TYPE_CHECKING:
     from torch import nn
@@ -118,9 +118,9 @@ def trace(
     if isinstance(model, str):
         _refuse_for_a_name(given, kwargs)
         return trace_spec(model, inputs=given, **options)
-    from cnnscope.tracer import ForwardError
-    from cnnscope.tracer import trace as run_traced
-    from cnnscope.values import needs_data
+    from cnnscope.tracing.tracer import ForwardError
+    from cnnscope.tracing.tracer import trace as run_traced
+    from cnnscope.tracing.values import needs_data
 
     _check_module(model)
     if not kwargs and not options and all(isinstance(value, str) for value in given):

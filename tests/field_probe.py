@@ -10,8 +10,8 @@ import copy
 
 import torch
 
-from cnnscope.analyses import positions, receptive_field
-from cnnscope.tracer import trace
+from cnnscope.analysis import positions, receptive_field
+from cnnscope.tracing.tracer import trace
 
 Hulls = list[tuple[int, int] | None]
 

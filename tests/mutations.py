@@ -25,7 +25,7 @@ import torchvision.io  # noqa: F401  registers operations that read and write fi
 from conftest import run_cli
 from torch import nn
 
-from cnnscope.zoo import permitted
+from cnnscope.models.files import permitted
 
 SECONDS = 10
 MEMORY = 2**30

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from cnnscope.analyses import cost, layers, memory, params, weights
+from cnnscope.analysis import cost, layers, memory, params, weights
 from cnnscope.records import (
     CallRecord,
     Geometry,
@@ -16,7 +16,7 @@ from cnnscope.records import (
     Trace,
     UnknownOp,
 )
-from cnnscope.report import report
+from cnnscope.reports.summary import report
 
 
 def written(**parts):
@@ -559,7 +559,7 @@ NAMES = ["resnet", "residual", "shared", "tied", "attention", "lstm", "single"]
 def report_of(module, shape):
     import torch
 
-    from cnnscope.tracer import trace
+    from cnnscope.tracing.tracer import trace
 
     return report(trace(module, (torch.empty(shape, device="meta"),)))
 

@@ -11,12 +11,13 @@ import torch
 from torch import nn
 
 import cnnscope
-from cnnscope import parallel, zoo
+from cnnscope import parallel
 from cnnscope.bench import compare, devices, loop, machine, stats, work
 from cnnscope.bench.layers import time_layers
 from cnnscope.bench.loop import Block, Program
 from cnnscope.bench.timers import CudaTimer, HostTimer
 from cnnscope.errors import RequestError
+from cnnscope.models import build
 from cnnscope.records import BenchSettings, Ceilings
 
 SECOND = 1_000_000_000
@@ -707,8 +708,8 @@ def test_a_gpu_without_tf32_computes_in_full_precision():
 
 def test_running_out_of_memory_inside_of_a_library_is_out_of_memory():
     for text in ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED when ..."):
-        assert zoo.out_of_memory(RuntimeError(text))
-    assert not zoo.out_of_memory(RuntimeError("CUDNN_STATUS_NOT_SUPPORTED"))
+        assert build.out_of_memory(RuntimeError(text))
+    assert not build.out_of_memory(RuntimeError("CUDNN_STATUS_NOT_SUPPORTED"))
 
 
 @pytest.mark.parametrize("text", ["gpu", "cuda:", "cuda:x", "CPU", "cpu:0", ""])

@@ -12,8 +12,7 @@ import pytest
 import torch
 from conftest import run_cli
 
-from cnnscope import bench
-from cnnscope.bench import compare, layers, loop, machine, programs, timers
+from cnnscope.bench import compare, layers, loop, machine, programs, runner, timers
 from cnnscope.cli import bench as command
 from cnnscope.errors import RequestError
 from cnnscope.records import BenchReport, Ceilings, Comparison, Interval, Ratio, TensorSpec
@@ -260,10 +259,10 @@ def test_threads_are_set_and_restored():
 def test_weights_are_the_same_every_time_and_the_random_state_is_kept():
     torch.manual_seed(7)
     state = torch.get_rng_state()
-    one = programs.RealModel(MODEL, bench.BenchSettings("cpu"), torch.device("cpu"))
+    one = programs.RealModel(MODEL, runner.BenchSettings("cpu"), torch.device("cpu"))
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(8)
-    other = programs.RealModel(MODEL, bench.BenchSettings("cpu"), torch.device("cpu"))
+    other = programs.RealModel(MODEL, runner.BenchSettings("cpu"), torch.device("cpu"))
     pairs = zip(one.model.parameters(), other.model.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
 
@@ -296,7 +295,7 @@ def test_compile_needs_no_mode():
     args = ["--compile", "reduce-overhead", "m"]
     assert command.with_compile_mode(args) == args
     assert command.with_compile_mode([]) == []
-    assert command._COMPILE_MODES == bench.COMPILE_MODES
+    assert command._COMPILE_MODES == runner.COMPILE_MODES
 
 
 def test_compile_reaches_torch(monkeypatch):
@@ -361,7 +360,7 @@ def test_a_compiled_model_runs(tmp_path, monkeypatch, own):
 
 
 def test_a_run_against_itself_shows_no_difference(saved):
-    report = bench.with_saved(report_of(saved[0]), report_of(saved[0]), "run.json")
+    report = runner.with_saved(report_of(saved[0]), report_of(saved[0]), "run.json")
     (comparison,) = report.comparisons
     assert comparison.ratio.verdict == "no difference visible"
     assert comparison.differences == ()
@@ -403,12 +402,12 @@ def beside(saved, label):
 
 def test_two_models_may_differ_where_a_saved_run_is_the_bar(saved):
     two = beside(saved, "other")
-    assert bench.too_slow(two, 0.05)  # than the first model, where that is all there is
-    assert not bench.too_slow(bench.with_saved(two, two, "run.json"), 0.05)
+    assert runner.too_slow(two, 0.05)  # than the first model, where that is all there is
+    assert not runner.too_slow(runner.with_saved(two, two, "run.json"), 0.05)
 
 
 def test_a_run_that_the_saved_one_lacks_is_named(saved):
-    report = bench.with_saved(beside(saved, "other"), beside(saved, "third"), "run.json")
+    report = runner.with_saved(beside(saved, "other"), beside(saved, "third"), "run.json")
     assert [c.other for c in report.comparisons if not c.interleaved] == [MODEL]
     assert report.notes == ("other at batch 1 is not in run.json: it is not compared with it",)
 
@@ -425,10 +424,10 @@ def test_a_run_that_the_saved_one_lacks_is_named(saved):
     ],
 )
 def test_a_saved_run_of_something_else_is_refused_before_any_work(saved, models, batches, refused):
-    request = bench.Request(models, batches=batches)
+    request = runner.Request(models, batches=batches)
     context = pytest.raises(RequestError, match="none of these") if refused else nullcontext()
     with context:
-        bench.check_saved(request, report_of(saved[0]), "run.json")
+        runner.check_saved(request, report_of(saved[0]), "run.json")
 
 
 def test_what_was_measured_is_kept_even_if_nothing_was_like_it(saved, tmp_path):
@@ -451,7 +450,7 @@ def test_a_saved_run_without_times_is_refused(saved, samples):
 @pytest.mark.parametrize("width", [60, 80])
 def test_a_narrow_terminal_keeps_the_verdict_and_the_names(saved, width):
     other = beside(saved, "other")
-    report = bench.with_saved(other, other, "run.json")
+    report = runner.with_saved(other, other, "run.json")
     text = page.text(renderer.page(report), width).plain
     assert text.count("no difference visible") == 2
     assert text.count(f"\n{MODEL} ") == 3
@@ -484,7 +483,7 @@ def test_what_is_not_alike_is_named(saved):
     data["runs"][0]["settings"]["dtype"] = "bfloat16"
     data["environment"]["cpu"] = "Other CPU"
     other = msgspec.json.decode(json.dumps(data).encode(), type=BenchReport)
-    report = bench.with_saved(report_of(saved[0]), other, "other.json")
+    report = runner.with_saved(report_of(saved[0]), other, "other.json")
     assert "dtype: bfloat16 -> float32" in report.comparisons[0].differences
     assert any(d.startswith("cpu: Other CPU -> ") for d in report.comparisons[0].differences)
 
@@ -642,7 +641,7 @@ def test_a_wrong_request_is_one_message_before_any_work(monkeypatch, arguments, 
     def never(*_):
         raise AssertionError("worked")
 
-    monkeypatch.setattr(bench, "bench", never)
+    monkeypatch.setattr(runner, "bench", never)
     assert part in error_of(MODEL, *arguments)
 
 
@@ -904,7 +903,7 @@ def with_warnings(path, **changes):
     run = msgspec.structs.replace(
         run, **parts, launch=changes.get("launch"), waited=changes.get("waited", 0.01)
     )
-    run = bench._with_warnings(run, report.environment)
+    run = runner._with_warnings(run, report.environment)
     return run.warnings, page.text(
         renderer.page(msgspec.structs.replace(report, runs=(run,)))
     ).plain
@@ -941,8 +940,8 @@ def test_a_busy_machine_is_told_in_words(saved):
 def test_waiting_for_a_core_is_a_share_of_the_time_of_the_threads(monkeypatch):
     waited, clock = iter([100, 100 + SECOND // 2]), iter([SECOND, 2 * SECOND])
     monkeypatch.setattr(machine, "waited_ns", lambda: next(waited))
-    monkeypatch.setattr(bench.time, "perf_counter_ns", lambda: next(clock))
-    assert bench._Waiting(2).share() == 0.25  # half a second, of two threads in one second
+    monkeypatch.setattr(runner.time, "perf_counter_ns", lambda: next(clock))
+    assert runner._Waiting(2).share() == 0.25  # half a second, of two threads in one second
 
 
 def test_launch_bound_is_told_in_words(saved):

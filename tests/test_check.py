@@ -19,8 +19,12 @@ from torch import nn
 from torch.nn.utils import prune
 
 import cnnscope
-from cnnscope import check, counters, listing, ops, parallel, referee, run, verify, zoo
-from cnnscope.reach import maps
+from cnnscope import parallel
+from cnnscope.cache.requests import Request
+from cnnscope.models import build as zoo
+from cnnscope.models import run
+from cnnscope.ops import table
+from cnnscope.ops.fields import maps
 from cnnscope.records import (
     CheckReport,
     Count,
@@ -32,7 +36,7 @@ from cnnscope.records import (
 )
 from cnnscope.render import check as renderer
 from cnnscope.render import page
-from cnnscope.stored import Request
+from cnnscope.reports import check, counters, listing, referee, verify
 
 
 def subject_of(make, *shapes):
@@ -338,12 +342,12 @@ def conv():
 
 def test_a_wrong_number_of_ours_is_found_by_every_counter(conv, monkeypatch):
     trace, counts = conv
-    right = ops.TABLE["convolution"]
+    right = table.TABLE["convolution"]
 
     def doubled(op):
         return tuple({**factors, "wrong": 2} for factors in right.macs(op))
 
-    monkeypatch.setitem(ops.TABLE, "convolution", dataclasses.replace(right, macs=doubled))
+    monkeypatch.setitem(table.TABLE, "convolution", dataclasses.replace(right, macs=doubled))
     found = {
         count.counter: referee.verdict(trace, count) for count in counts if count.figure == "MACs"
     }

@@ -13,11 +13,11 @@ import torch
 from conftest import run_cli
 from torch import nn
 
-from cnnscope import run
-from cnnscope.checkpoint import checkpoint_report
 from cnnscope.errors import RequestError
+from cnnscope.models import run
+from cnnscope.models.files import checkpoint, unpickle
 from cnnscope.render.checkpoint import Renderer
-from cnnscope.zoo import unpickle, weights
+from cnnscope.reports.checkpoint import checkpoint_report
 
 
 class Net(nn.Module):
@@ -127,7 +127,7 @@ def test_weights_are_not_read(tmp_path):
     path = tmp_path / "big.pth"
     torch.save({"w": torch.zeros(2**26)}, path)
     script = (
-        "import resource, torch\nfrom cnnscope.checkpoint import checkpoint_report\n"
+        "import resource, torch\nfrom cnnscope.reports.checkpoint import checkpoint_report\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         f"assert checkpoint_report({str(path)!r}).nbytes == 2**28\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
@@ -486,7 +486,7 @@ def test_checkpoints_of_every_kind_are_read_as_torch_reads_them(tmp_path):
     ]  # fmt: skip
     for content in contents:
         path = saved(content, tmp_path / "any.pth")
-        contained = weights.read(path)
+        contained = checkpoint.read(path)
         loaded = torch.load(path, weights_only=True)
         for part in contained.root.split(".") if contained.root else ():
             loaded = loaded[part]
@@ -506,7 +506,7 @@ def leaves(value, prefix=""):
 def test_a_checkpoint_is_read_without_torch(state, tmp_path):
     path = saved(state, tmp_path / "net.pth")
     script = (
-        "import sys\nfrom cnnscope.checkpoint import checkpoint_report\n"
+        "import sys\nfrom cnnscope.reports.checkpoint import checkpoint_report\n"
         f"assert checkpoint_report({path!r}).tensors\nassert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

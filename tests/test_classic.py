@@ -15,11 +15,11 @@ import torch
 from conftest import run_cli
 from torch import nn
 
-from cnnscope import zoo
+from cnnscope.models import build
+from cnnscope.models.run import make_inputs, trace_spec
+from cnnscope.models.sources import classic
 from cnnscope.records import About, Inputs, LayerRow, ModelReport, Shape, TensorSpec, Trace
-from cnnscope.report import report
-from cnnscope.run import make_inputs, trace_spec
-from cnnscope.zoo import classic
+from cnnscope.reports.summary import report
 
 torch.set_num_threads(1)
 
@@ -126,14 +126,14 @@ def test_the_readme_lists_every_name_and_argument():
 
 def constructor(name: str) -> inspect.Signature:
     model = classic._MODELS[name]
-    module = importlib.import_module(f"cnnscope.zoo.classic.{model.file}")
+    module = importlib.import_module(f"cnnscope.models.sources.classic.{model.file}")
     return inspect.signature(getattr(module, model.factory))
 
 
 def test_no_classic_name_hides_behind_one_of_torchvision():
-    from cnnscope.zoo import torchvision
+    from cnnscope.models.sources import torchvision
 
-    assert zoo.SOURCES.index("torchvision") < zoo.SOURCES.index("classic")
+    assert build.SOURCES.index("torchvision") < build.SOURCES.index("classic")
     assert set(classic.names()) & set(torchvision.names()) == set()
 
 
@@ -261,7 +261,7 @@ def same_function(ours: nn.Module, theirs: nn.Module, *shape: int) -> bool:
 def test_what_torchvision_has_as_well_computes_the_same():
     from torchvision import models
 
-    from cnnscope.zoo.classic import densenet, resnet, vgg
+    from cnnscope.models.sources.classic import densenet, resnet, vgg
 
     one = resnet.resnet_v1(18, shortcut="B", num_classes=10)
     assert same_function(one, models.resnet18(num_classes=10), 1, 3, 64, 64)

@@ -11,8 +11,9 @@ import sys
 import pytest
 from conftest import hears_ctrl_c, run_cli
 
-from cnnscope import cli, run
+from cnnscope import cli
 from cnnscope.errors import ModelError
+from cnnscope.models import run
 
 
 def error_of(*arguments, code=2):
@@ -148,13 +149,13 @@ def test_unknown_model_names_the_nearest():
 
 
 def test_a_name_that_several_sources_have_is_suggested_once(monkeypatch):
-    from cnnscope import zoo
+    from cnnscope.models import build
 
     class Library:
         def names(self):
             return ["resnet18", "resnet34"]
 
-    monkeypatch.setattr(zoo, "library", lambda source: Library())
+    monkeypatch.setattr(build, "library", lambda source: Library())
     assert "did you mean resnet18, resnet34?" in error_of("summary", "resnet1", "--no-cache")
 
 
@@ -264,7 +265,8 @@ def test_interrupt_exits_with_130(monkeypatch):
 
 WAITING = """
 import time
-from cnnscope import cli, run
+from cnnscope import cli
+from cnnscope.models import run
 
 def waits(*_, **__):
     print("running", flush=True)

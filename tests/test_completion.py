@@ -8,7 +8,8 @@ import pytest
 from test_imports import imported_by
 
 from cnnscope import cli
-from cnnscope.zoo import library, registered
+from cnnscope.models import registered
+from cnnscope.models.build import library
 
 NET = "class Net: pass\ndef make(): pass\ndef _private(): pass\n"
 
@@ -138,7 +139,8 @@ def test_names_of_a_library_that_is_not_there_are_none():
 
 def test_completion_imports_no_torch(tmp_path):
     program = (
-        "from cnnscope.stored import complete; from cnnscope.store import Store; import pathlib\n"
+        "import pathlib; from cnnscope.cache.requests import complete\n"
+        "        from cnnscope.cache.store import Store\n"
         f"        store = Store(pathlib.Path({str(tmp_path)!r}))\n"
         "        assert complete('torchvision:resnet15', store) == ['torchvision:resnet152']\n"
         "        assert 'lenet5' in complete('lenet', store)"

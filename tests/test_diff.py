@@ -13,11 +13,11 @@ from conftest import run_cli, without_versions
 
 import cnnscope
 from cnnscope.cli.diff import _instead
-from cnnscope.diff import diff
 from cnnscope.records import DiffReport, LayerRow
 from cnnscope.render import page
 from cnnscope.render.diff import Options, Renderer
-from cnnscope.report import report
+from cnnscope.reports.diff import diff
+from cnnscope.reports.summary import report
 
 
 @functools.cache

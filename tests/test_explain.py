@@ -13,7 +13,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from cnnscope.errors import RequestError
-from cnnscope.explain import explain_layers, explain_model
+from cnnscope.models.run import trace_spec
+from cnnscope.models.sources import torchvision as zoo_torchvision
 from cnnscope.records import (
     CallRecord,
     ModuleRecord,
@@ -27,10 +28,9 @@ from cnnscope.records import (
 )
 from cnnscope.render import explain as render
 from cnnscope.render import page as pages
-from cnnscope.report import report
-from cnnscope.run import trace_spec
-from cnnscope.tracer import trace
-from cnnscope.zoo import torchvision as zoo_torchvision
+from cnnscope.reports.explain import explain_layers, explain_model
+from cnnscope.reports.summary import report
+from cnnscope.tracing.tracer import trace
 
 TORCHVISION = zoo_torchvision.names()
 _NAMES = {"floor": math.floor, "ceil": math.ceil, "max": max, "__builtins__": {}}

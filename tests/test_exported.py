@@ -15,9 +15,11 @@ from mutations import MARK, attacks, node, tensor
 from torch import nn
 from torch.export import Dim
 
-from cnnscope import api, report, run
+from cnnscope import api
 from cnnscope.errors import RequestError
-from cnnscope.zoo import archive, exported, permitted
+from cnnscope.models import run
+from cnnscope.models.files import archive, exported, permitted
+from cnnscope.reports import summary
 
 
 class Block(nn.Module):
@@ -137,7 +139,7 @@ def facts(rows):
 @pytest.mark.parametrize("strict", [False, True])
 def test_rows_are_those_of_the_original_model(original, folder, fixed, strict):
     path = save(Net().eval(), INPUTS, folder / "strict.pt2", strict=True) if strict else fixed
-    result = report.report(run.trace_spec(path))
+    result = summary.report(run.trace_spec(path))
     assert facts(result.layers) == facts(original.layers)
     assert result.mismatches == ()
     assert result.unknown == ()
@@ -158,7 +160,7 @@ def test_hyper_parameters_are_those_of_the_constructors(fixed):
 
 
 def test_totals_are_those_of_the_original_model(original, fixed):
-    totals = report.report(run.trace_spec(fixed)).totals
+    totals = summary.report(run.trace_spec(fixed)).totals
     # What the original run on the CPU made beside its layers: the constant of four floats.
     assert totals.params == original.totals.params
     # By hand: stem 8*3*9 + 8, block 16*8*9, norm 2*16, 16*4*9 + 16, 16*8 + 16, up 16*4*4 + 4,
@@ -180,7 +182,7 @@ def test_a_program_of_core_operations_costs_the_same(original, folder):
         warnings.simplefilter("ignore")
         program = torch.export.export(Net().eval(), INPUTS).run_decompositions()
         torch.export.save(program, folder / "core.pt2")
-    result = report.report(run.trace_spec(str(folder / "core.pt2")))
+    result = summary.report(run.trace_spec(str(folder / "core.pt2")))
     assert result.totals.macs == original.totals.macs
     assert result.totals.params == original.totals.params
     # Torch forgets the modules of what ran under no_grad here: the operations are left.
@@ -193,8 +195,8 @@ def test_torchvision_program_is_the_torchvision_model(folder):
     path = save(
         torchvision.models.resnet18().eval(), (torch.zeros(1, 3, 64, 64),), folder / "r.pt2"
     )
-    program = report.report(run.trace_spec(path))
-    named = report.report(run.trace_spec("resnet18", inputs=["64"]))
+    program = summary.report(run.trace_spec(path))
+    named = summary.report(run.trace_spec("resnet18", inputs=["64"]))
     assert facts(program.layers) == facts(named.layers)
     assert program.totals == named.totals
 
@@ -223,7 +225,7 @@ def test_training_mode_is_pointed_out(folder):
 def test_other_sizes_where_they_are_dynamic(dynamic):
     trace = run.trace_spec(dynamic, inputs=["4x3x32x40", "4x2"])
     direct = api.summary(Net(), (torch.zeros(4, 3, 32, 40), torch.zeros(4, 2)))
-    assert report.report(trace).totals.macs == direct.totals.macs
+    assert summary.report(trace).totals.macs == direct.totals.macs
 
 
 @pytest.mark.parametrize(

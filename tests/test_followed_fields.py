@@ -14,11 +14,11 @@ from field_probe import computed, expected, measured
 from torch import nn
 from torch.nn import functional as F
 
-from cnnscope.analyses import receptive_field
-from cnnscope.reach.constants import Constants
+from cnnscope.analysis import receptive_field
+from cnnscope.ops.fields.constants import Constants
 from cnnscope.render import units
-from cnnscope.report import report
-from cnnscope.tracer import trace
+from cnnscope.reports.summary import report
+from cnnscope.tracing.tracer import trace
 
 torch.set_num_threads(1)
 IMAGE = (1, 3, 12, 20)

@@ -27,15 +27,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import cnnscope
-from cnnscope import ops
-from cnnscope.analyses import positions, receptive_field
-from cnnscope.analyses import shapes as shapes_by_formula
-from cnnscope.diff import diff
+from cnnscope.analysis import positions, receptive_field
+from cnnscope.analysis import shapes as shapes_by_formula
+from cnnscope.ops import table
 from cnnscope.records import Field, ModelReport, Trace
 from cnnscope.render import columns, terminal, view
 from cnnscope.render.data import to_json
-from cnnscope.report import report
-from cnnscope.tracer import ForwardError
+from cnnscope.reports.diff import diff
+from cnnscope.reports.summary import report
+from cnnscope.tracing.tracer import ForwardError
 
 Shapes = list[tuple[int, ...]]
 
@@ -156,7 +156,7 @@ def check_macs(built: networks.Built, trace: Trace, answer: ModelReport) -> None
     """Half of what torch's own counter counts, which leaves out functions of a matrix."""
     with inference(), FlopCounterMode(display=False, custom_mapping=_VECTORS) as counter:
         built.module(*random_inputs(built))
-    alone = sum(ops.macs(trace, op) for op in trace.ops if "linalg" in op.name)
+    alone = sum(table.macs(trace, op) for op in trace.ops if "linalg" in op.name)
     assert 2 * (answer.totals.macs - alone) == counter.get_total_flops()
     assert answer.totals.flops == 2 * answer.totals.macs
 

@@ -28,7 +28,8 @@ from conftest import Result, hears_ctrl_c, run_cli
 from torch import nn
 
 import cnnscope
-from cnnscope import cli, tracer
+from cnnscope import cli
+from cnnscope.tracing import tracer
 
 ESCAPES = "\x1b]0;title\x07\x1b[31mred\x1b[0m\x9b1m\u202ebidi\x7f\r"
 OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200b-\u200f]")

@@ -63,15 +63,17 @@ def test_help_and_version_do_not_import_torch(arguments, shown):
     "program",
     [
         "import cnnscope",
-        "import cnnscope.report, cnnscope.render.terminal",
-        "import cnnscope.diff, cnnscope.render.diff",
-        "import cnnscope.stages, cnnscope.render.stages",
-        "import cnnscope.spec, cnnscope.ops, cnnscope.records, cnnscope.analyses.layers",
+        "import cnnscope.reports.summary, cnnscope.render.terminal",
+        "import cnnscope.reports.diff, cnnscope.render.diff",
+        "import cnnscope.reports.stages, cnnscope.render.stages",
+        "import cnnscope.models.spec, cnnscope.ops.table, cnnscope.records",
+        "import cnnscope.analysis.layers",
         "from cnnscope.cli import run; assert run(['summary', '--help']) == 0",
         "from cnnscope.cli import run; assert run(['stack']) == 0",
-        "from cnnscope.cli import run; run(['stack']); assert 'cnnscope.bench' not in sys.modules",
+        "import cnnscope.cli as c; c.run(['stack'])\n"
+        "        assert 'cnnscope.bench.runner' not in sys.modules",
         "from cnnscope.cli import run; assert run(['stack', '--time', '--seconds', '0']) == 2",
-        "import cnnscope.explain, cnnscope.render.explain",
+        "import cnnscope.reports.explain, cnnscope.render.explain",
         "from cnnscope.cli import run; assert run(['summary', '--no-such-option']) == 2",
         "from cnnscope.cli import run; assert run(['summary', 'resnet18', '--input', '3x']) == 2",
         "from cnnscope.cli import run; assert run(['bench', 'resnet18', '--mode', 'x']) == 2",
@@ -82,17 +84,17 @@ def test_what_needs_no_torch_does_not_import_it(program):
 
 
 def test_a_program_that_imports_torch_is_detected_by_both_checks():
-    program = "import cnnscope.tracer, torch.fx.experimental.symbolic_shapes"
+    program = "import cnnscope.tracing.tracer, torch.fx.experimental.symbolic_shapes"
     _, modules = import_log("-c", program)
     assert modules >= {"torch", "torch.fx.experimental.symbolic_shapes", "sympy"}
-    assert "torch" in imported_by("import cnnscope.tracer")
+    assert "torch" in imported_by("import cnnscope.tracing.tracer")
 
 
 def test_reporting_a_stored_trace_does_not_import_torch():
     program = """
         import msgspec
         from cnnscope.records import CallRecord, ModuleRecord, Source, Trace
-        from cnnscope.report import report
+        from cnnscope.reports.summary import report
         model, call = (ModuleRecord('', 'Net'),), (CallRecord(0, -1),)
         trace = Trace(Source('a', 'b', 'c'), (), (), model, call, (), (), (), ())
         stored = msgspec.msgpack.encode(trace)
@@ -126,10 +128,10 @@ def test_what_a_warm_command_imports(command):
     installed = packages - sys.stdlib_module_names - ALLOWED - UNASKED
     assert not {name for name in installed if not name.startswith(("_", "typing_ext", "annot"))}
     assert not packages & SLOW
-    assert not {name for name in modules if name.startswith("cnnscope.zoo")}
+    assert not {name for name in modules if name.startswith("cnnscope.models.build")}
 
 
-# What torch's meta kernels and torchvision import unless `cnnscope.light` keeps them from it.
+# What torch's meta kernels and torchvision import unless `tracing.stubs` keeps them from it.
 COMPILER = {"torch._dynamo", "torch._inductor", "torch.fx.experimental.symbolic_shapes", "sympy"}
 
 NET = """
@@ -175,7 +177,7 @@ def test_what_a_network_in_a_file_imports(tmp_path):
 
 
 def test_names_of_the_classic_models_need_no_torch():
-    assert imported_by("from cnnscope.zoo import classic; assert 'lenet5' in classic.names()") == []
+    assert imported_by("from cnnscope.models.sources import classic; assert classic.names()") == []
 
 
 def test_a_classic_model_needs_no_torchvision():

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import run_cli
 
-from cnnscope import installed
 from cnnscope.errors import RequestError
+from cnnscope.models import installed
 
 REINSTALL = "pip install --force-reinstall torch torchvision"
 ROOT = Path(__file__).parents[1]
@@ -121,17 +121,17 @@ def test_exceptions_of_our_own_are_no_installation(monkeypatch):
 @pytest.fixture
 def no_torchvision(monkeypatch):
     """A torchvision that was built for another torch."""
-    from cnnscope import zoo
+    from cnnscope.models import build
 
     error = imported("raise RuntimeError('operator torchvision::nms does not exist')")
-    import_module = zoo.importlib.import_module
+    import_module = build.importlib.import_module
 
     def broken(name, *more):
-        if name == "cnnscope.zoo.torchvision":
+        if name == "cnnscope.models.sources.torchvision":
             raise error
         return import_module(name, *more)
 
-    monkeypatch.setattr(zoo.importlib, "import_module", broken)
+    monkeypatch.setattr(build.importlib, "import_module", broken)
 
 
 def test_a_broken_torchvision_is_told_for_its_models(no_torchvision):

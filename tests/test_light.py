@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.fx.experimental import symbolic_shapes as real_shapes
 
-from cnnscope import light as module
-from cnnscope.light import light
+from cnnscope.tracing import stubs as module
+from cnnscope.tracing.stubs import light
 
 SHAPES = "torch.fx.experimental.symbolic_shapes"
 
@@ -38,7 +38,7 @@ assert len(seen) == 1
 def test_a_stand_in_leaves_and_makes_way_and_what_was_kept_of_it_is_as_good_as_the_real_thing():
     run("""
 import sys, torch
-from cnnscope.light import light
+from cnnscope.tracing.stubs import light
 compiled = []
 def apart(x):
     compiled.append(torch.compiler.is_dynamo_compiling())
@@ -75,7 +75,7 @@ def test_whoever_asks_what_people_ask_of_modules_is_answered():
         """
 import importlib.util, sys
 import torch
-from cnnscope.light import light
+from cnnscope.tracing.stubs import light
 with light():
     assert importlib.util.find_spec('sympy') is not None
     import torch.fx.experimental.symbolic_shapes

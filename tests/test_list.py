@@ -9,13 +9,14 @@ import sys
 import pytest
 from conftest import run_cli
 
-from cnnscope import catalogue, stored
-from cnnscope.catalogue import Wanted
+from cnnscope.cache import requests
+from cnnscope.cache.store import Store
 from cnnscope.errors import ModelError
 from cnnscope.records import About, Card, Listed, TensorSpec
 from cnnscope.render import catalogue as renderer
 from cnnscope.render import page
-from cnnscope.store import Store
+from cnnscope.reports import catalogue
+from cnnscope.reports.catalogue import Wanted
 
 
 def card(name, params=1, macs=1, acc=None, family="net", task="classification", source="classic"):
@@ -82,7 +83,7 @@ def test_names_are_whole_where_columns_have_to_go():
 
 def test_cards_are_read_before_any_is_made(tmp_path, monkeypatch):
     store = Store(tmp_path)
-    store.write(stored.card_key("classic", "b"), card("b").card)
+    store.write(requests.card_key("classic", "b"), card("b").card)
     made = []
     monkeypatch.setattr(catalogue, "_make", lambda source, name, _: made.append(name) or card(name))
     listed = list(catalogue.cards([("classic", "a"), ("classic", "b")], store))
@@ -94,7 +95,7 @@ def test_one_failure_is_reported_and_not_kept(tmp_path, monkeypatch):
     def fails(*_):
         raise ModelError("it broke")
 
-    monkeypatch.setattr(stored, "trace", fails)
+    monkeypatch.setattr(requests, "trace", fails)
     (listed,) = catalogue.cards([("classic", "a")], Store(tmp_path))
     assert listed == Listed("classic", "a", None, "it broke")
     assert list(tmp_path.iterdir()) == []

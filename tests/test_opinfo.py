@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
-from cnnscope import ops
-from cnnscope.tracer import trace
-from cnnscope.values import needs_data
+from cnnscope.ops import table
+from cnnscope.tracing.tracer import trace
+from cnnscope.tracing.values import needs_data
 
 SAMPLES = 6
 
@@ -84,17 +84,17 @@ def test_every_operator_of_torchs_tests_is_known_or_named(operators):
         made, failed = traces(operator)
         for found in made:
             for record in found.ops:
-                entry = ops.lookup(record.name)
+                entry = table.lookup(record.name)
                 if entry is None:
-                    unknown.add(ops.base_name(record.name))
+                    unknown.add(table.base_name(record.name))
                     continue
-                count = ops.macs(found, record) + ops.element_ops(found, record)
+                count = table.macs(found, record) + table.element_ops(found, record)
                 tids = [
                     *record.outputs,
                     *(tid for v in record.inputs.values() for tid in as_list(v)),
                 ]
                 large = all(min(found.tensors[tid].shape, default=1) > 1 for tid in tids)
-                if entry.kind in (ops.Kind.PRODUCT, ops.Kind.ELEMENT) and large and not count:
+                if entry.kind in (table.Kind.PRODUCT, table.Kind.ELEMENT) and large and not count:
                     empty.add((record.name, operator.name))
         unexplained = [e for e in failed if not made and not needs_data(e)]
         if unexplained and not operator.name.startswith(NOT_FOLLOWED):

@@ -9,10 +9,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import DeformConv2d, deform_conv2d, nms, roi_align
 
-from cnnscope import ops
+from cnnscope.ops import table
 from cnnscope.records import OpRecord, Source, TensorRecord, Trace, UnknownOp
-from cnnscope.report import report
-from cnnscope.tracer import trace
+from cnnscope.reports.summary import report
+from cnnscope.tracing.tracer import trace
 
 
 def meta(*shape, dtype=torch.float32):
@@ -535,37 +535,37 @@ NEWEST_TORCH = (2, 15)
     reason="the table may name what this torch does not have yet",
 )
 def test_table_names_operations_of_torch():
-    plain = {name for name in ops.TABLE if "." not in name}
+    plain = {name for name in table.TABLE if "." not in name}
     assert len(plain) > 300
     assert {name for name in plain if not hasattr(torch.ops.aten, name)} == set(NOT_IN_NEWEST_TORCH)
 
 
 def test_table_names_operations_of_torchvision():
-    names = {name for name in ops.TABLE if name.startswith("torchvision.")}
+    names = {name for name in table.TABLE if name.startswith("torchvision.")}
     assert "torchvision.nms" in names
     for name in names:
         assert hasattr(torch.ops.torchvision, name.removeprefix("torchvision.")), name
 
 
 def test_dotted_names_belong_to_torchvision_the_profiler_or_the_tracer():
-    spaces = {name.partition(".")[0] for name in ops.TABLE if "." in name}
+    spaces = {name.partition(".")[0] for name in table.TABLE if "." in name}
     assert spaces == {"torchvision", "profiler", "cnnscope"}
 
 
 def test_only_products_have_macs_and_rearrangements_have_no_steps():
     given = trace(Function(torch.mm), (meta(3, 4), meta(4, 5)))
-    op = ops.Op(given, given.ops[0])
-    for name, entry in ops.TABLE.items():
-        if entry.kind is not ops.Kind.PRODUCT:
+    op = table.Op(given, given.ops[0])
+    for name, entry in table.TABLE.items():
+        if entry.kind is not table.Kind.PRODUCT:
             assert entry.macs(op) == (), name
-        if entry.kind in (ops.Kind.REARRANGE, ops.Kind.CREATE):
+        if entry.kind in (table.Kind.REARRANGE, table.Kind.CREATE):
             assert entry.steps(op) == (), name
 
 
 def test_factors_multiply_to_the_macs():
     # 1 image * 10*10 positions * 8 out * 3 in * 9
     given = trace(nn.Conv2d(3, 8, 3), (meta(1, 3, 12, 12),))
-    (factors,) = ops.convolution(ops.Op(given, given.ops[0]))
+    (factors,) = table.convolution(table.Op(given, given.ops[0]))
     assert factors == {
         "batch": 1,
         "output positions": (10, 10),
@@ -573,7 +573,7 @@ def test_factors_multiply_to_the_macs():
         "in channels per group": 3,
         "kernel": (3, 3),
     }
-    assert ops.product(factors) == ops.macs(given, given.ops[0]) == 21_600
+    assert table.product(factors) == table.macs(given, given.ops[0]) == 21_600
 
 
 @pytest.mark.parametrize(
@@ -591,18 +591,18 @@ def test_factors_multiply_to_the_macs():
     ],
 )
 def test_base_name_drops_namespace_overload_and_in_place_mark(full, base):
-    assert ops.base_name(full) == base
+    assert table.base_name(full) == base
 
 
 def test_lookup_finds_in_place_forms_and_not_the_unknown():
-    assert ops.lookup("aten.relu_.default") is ops.TABLE["relu"]
-    assert ops.lookup("aten.no_such_operation.default") is None
-    assert ops.lookup("elsewhere.relu.default") is None
+    assert table.lookup("aten.relu_.default") is table.TABLE["relu"]
+    assert table.lookup("aten.no_such_operation.default") is None
+    assert table.lookup("elsewhere.relu.default") is None
 
 
 def test_an_operation_cannot_be_entered_twice():
     with pytest.raises(ValueError, match="relu has two entries"):
-        ops._enter("relu", ops.TABLE["relu"])
+        table._enter("relu", table.TABLE["relu"])
 
 
 # ------------------------------------------- operations as some device or version shows them
@@ -614,7 +614,7 @@ def hand_written(name, out, shapes, **attributes):
     inputs = {argument: n for n, argument in enumerate(shapes, 1)}
     record = OpRecord(name, inputs, (0,), attributes)
     given = Trace(Source("", "", ""), (), (), (), (), (), tuple(tensors), (), (record,))
-    return ops.macs(given, record), ops.element_ops(given, record)
+    return table.macs(given, record), table.element_ops(given, record)
 
 
 def test_convolution_without_a_batch_axis_is_one_image():
@@ -682,7 +682,7 @@ def test_unknown_operation_is_marked_on_every_row_around_it(with_unknown):
 def test_formula_of_an_unknown_operation_is_zero():
     given = trace(Function(mystery), (meta(3, 4),))
     (record,) = (op for op in given.ops if "mystery" in op.name)
-    assert (ops.macs(given, record), ops.element_ops(given, record)) == (0, 0)
+    assert (table.macs(given, record), table.element_ops(given, record)) == (0, 0)
 
 
 def test_complex_numbers_are_known_and_keep_their_places():

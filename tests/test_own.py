@@ -14,8 +14,8 @@ from test_imports import imported_by
 
 import cnnscope
 from cnnscope.errors import ModelError, RequestError
-from cnnscope.spec import parse_model
-from cnnscope.values import KnownValues, UnknownValueError
+from cnnscope.models.spec import parse_model
+from cnnscope.tracing.values import KnownValues, UnknownValueError
 
 NET = """
     from torch import nn

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from cnnscope import guest
 from cnnscope.bench import loop
 from cnnscope.cli.progress import Line, progress
+from cnnscope.tracing import isolation
 
 
 class Terminal(io.StringIO):
@@ -68,7 +68,7 @@ def test_a_bar_is_gone_after_an_error(monkeypatch):
 def test_a_bar_that_begins_while_a_model_runs_is_drawn_and_leaves_stdout_alone(monkeypatch):
     terminal, out = at_a_terminal(monkeypatch), io.StringIO()
     monkeypatch.setattr(sys, "stdout", out)
-    with progress("measuring") as update, guest.aside():
+    with progress("measuring") as update, isolation.aside():
         sys.stdout.write("the model's own word\n")
         work(update)
     sys.stdout.write("the report\n")

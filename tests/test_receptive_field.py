@@ -14,7 +14,8 @@ from conftest import run_cli
 from torch import nn
 from torch.nn import functional as F
 
-from cnnscope.analyses.receptive_field import fields
+from cnnscope.analysis.receptive_field import fields
+from cnnscope.models.run import trace_spec
 from cnnscope.records import (
     AxisField,
     Field,
@@ -25,9 +26,8 @@ from cnnscope.records import (
     Trace,
 )
 from cnnscope.render import facts
-from cnnscope.report import report
-from cnnscope.run import trace_spec
-from cnnscope.tracer import trace
+from cnnscope.reports.summary import report
+from cnnscope.tracing.tracer import trace
 
 torch.set_num_threads(1)  # the graphs are small
 

@@ -10,11 +10,13 @@ from conftest import run_cli
 from random_calls import Draw
 from torch import nn
 
-from cnnscope import api, refusals, run
+from cnnscope import api
 from cnnscope.errors import ModelError
-from cnnscope.report import report
-from cnnscope.tracer import ForwardError, trace
-from cnnscope.values import needs_data
+from cnnscope.models import run
+from cnnscope.reports.summary import report
+from cnnscope.tracing import refusals
+from cnnscope.tracing.tracer import ForwardError, trace
+from cnnscope.tracing.values import needs_data
 
 X = (1, 4, 8, 8)
 

@@ -7,10 +7,10 @@ from torch import nn
 
 import cnnscope
 from cnnscope import records
+from cnnscope.models.run import trace_spec
 from cnnscope.render import columns, data, terminal, units
 from cnnscope.render.view import Options, view
-from cnnscope.report import report
-from cnnscope.run import trace_spec
+from cnnscope.reports.summary import report
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cnnscope.analyses import shapes
+from cnnscope.analysis import shapes
 from cnnscope.records import ModuleRecord
-from cnnscope.report import report
-from cnnscope.tracer import module_record, trace
+from cnnscope.reports.summary import report
+from cnnscope.tracing.tracer import module_record, trace
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 

@@ -19,10 +19,10 @@ from torch import nn
 from torch.nn.modules import module as module_internals
 
 import cnnscope
-from cnnscope import run
-from cnnscope.effective import effective
 from cnnscope.errors import CnnscopeError
-from cnnscope.verify import verify
+from cnnscope.models import run
+from cnnscope.reports.effective import effective
+from cnnscope.reports.verify import verify
 
 
 class Net(nn.Module):

@@ -56,7 +56,8 @@ def gone(pids, seconds=10):
 
 WAITING = """
 import time
-from cnnscope import cli, run
+from cnnscope import cli
+from cnnscope.models import run
 
 def waits(*_, **__):
     print("running", flush=True)
@@ -135,7 +136,7 @@ def test_ctrl_c_before_anybody_hears_it_is_no_traceback(tmp_path):
 
 
 def test_what_a_library_makes_of_ctrl_c_is_an_interruption(monkeypatch):
-    from cnnscope import run
+    from cnnscope.models import run
 
     def turned(*_, **__):
         try:
@@ -150,7 +151,7 @@ def test_what_a_library_makes_of_ctrl_c_is_an_interruption(monkeypatch):
 
 
 def test_ctrl_c_that_a_finaliser_swallows_comes_again(monkeypatch):
-    from cnnscope import run
+    from cnnscope.models import run
 
     class Swallows:
         def __del__(self):
@@ -178,7 +179,8 @@ def test_handlers_are_put_back():
 WORKERS = """
     import sys, time
     from multiprocessing import active_children
-    from cnnscope import cli, parallel, run
+    from cnnscope import cli, parallel
+    from cnnscope.models import run
 
     def works(*_, **__):
         for done in parallel.each({work}, {items}, 2):
@@ -258,7 +260,7 @@ def test_a_script_that_asks_for_no_name_is_not_run_by_workers(tmp_path):
 
 def test_a_worker_that_is_killed_is_one_message(monkeypatch):
     """By the kernel where memory is short, say."""
-    from cnnscope import catalogue
+    from cnnscope.reports import catalogue
 
     each = catalogue.parallel.each
     monkeypatch.setattr(catalogue.parallel, "each", lambda *_: each(os._exit, [(9,)], 1))

@@ -9,8 +9,9 @@ import sized
 import torch
 from conftest import run_cli
 
-from cnnscope import run, sizes
+from cnnscope.analysis import sizes
 from cnnscope.errors import ModelError, RequestError
+from cnnscope.models import run
 
 FILE = str(Path(__file__).parent / "sized.py")
 
@@ -264,7 +265,7 @@ def test_explain_errors_and_json_give_one_number(name):
 def classifiers():
     from torchvision.models import get_model_builder
 
-    from cnnscope.zoo import torchvision
+    from cnnscope.models.sources import torchvision
 
     at = "torchvision.models."
     return [

@@ -3,8 +3,7 @@
 import pytest
 
 from cnnscope.errors import RequestError
-from cnnscope.records import Inputs, TensorSpec
-from cnnscope.spec import (
+from cnnscope.models.spec import (
     DTYPES,
     fit_inputs,
     parse_arguments,
@@ -12,6 +11,7 @@ from cnnscope.spec import (
     parse_model,
     printable,
 )
+from cnnscope.records import Inputs, TensorSpec
 
 
 def refusal(function, *arguments):

@@ -16,8 +16,7 @@ from cnnscope.errors import RequestError
 from cnnscope.records import Interval, Ratio
 from cnnscope.render import page as pages
 from cnnscope.render import stack as render
-from cnnscope.report import report
-from cnnscope.stack import (
+from cnnscope.reports.stack import (
     INCEPTION,
     bottlenecks,
     candidates,
@@ -28,7 +27,8 @@ from cnnscope.stack import (
     parse,
     stack_report,
 )
-from cnnscope.tracer import trace
+from cnnscope.reports.summary import report
+from cnnscope.tracing.tracer import trace
 
 
 def rows(kernel=7, channels=64, size=(56, 56), **options):

@@ -16,12 +16,13 @@ from conftest import run_cli, without_versions
 from torch import nn
 
 import cnnscope
-from cnnscope import run, stages
-from cnnscope.analyses import blocks, weights
+from cnnscope.analysis import blocks, weights
+from cnnscope.models import run
 from cnnscope.records import StageFork, StagesReport
 from cnnscope.render import page
 from cnnscope.render.page import Heading, Page, Table
 from cnnscope.render.stages import Renderer
+from cnnscope.reports import stages
 
 
 @functools.cache

@@ -13,11 +13,12 @@ import msgspec
 import pytest
 from conftest import run_cli
 
-from cnnscope import cli, stored
-from cnnscope import store as store_file
-from cnnscope.installed import version
+from cnnscope import cli
+from cnnscope.cache import requests as stored
+from cnnscope.cache import store as store_file
+from cnnscope.cache.store import Store, default_root
+from cnnscope.models.installed import version
 from cnnscope.records import CallRecord, ModuleRecord, Source, Trace
-from cnnscope.store import Store, default_root
 
 KEY = {"what": "trace", "source": "torchvision", "name": "resnet18"}
 
@@ -107,7 +108,7 @@ def test_a_record_of_another_kind_is_not_an_answer(store):
 
 
 def test_content_that_swells_is_not_decompressed(store, monkeypatch):
-    monkeypatch.setattr("cnnscope.store.MAX_ENTRY", 1000)
+    monkeypatch.setattr("cnnscope.cache.store.MAX_ENTRY", 1000)
     store.write(KEY, Note("a" * 2000))
     assert store.read(KEY, Note) is None
 
@@ -161,7 +162,7 @@ def test_whatever_decoding_raises_is_damage(store, monkeypatch, error):
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr("cnnscope.store._decode", fails)
+        patch.setattr("cnnscope.cache.store._decode", fails)
         assert store.read(KEY, Note) is None
     assert list(store.root.iterdir()) == []
 
@@ -387,7 +388,7 @@ def test_without_a_store_nothing_is_kept(made):
 def libraries(monkeypatch, made):
     """What each library offers, as it says and as its files tell."""
     found = {"torchvision": ["a", "both"], "classic": ["b", "both"], "timm": ["c"]}
-    monkeypatch.setattr("cnnscope.zoo.registered.names", lambda source: found[source])
+    monkeypatch.setattr("cnnscope.models.registered.names", lambda source: found[source])
     monkeypatch.setattr(stored, "ask_names", lambda source: tuple(found[source]))
     monkeypatch.setattr(stored, "version", lambda package: "1.0")  # installed or not
     return found
@@ -405,7 +406,7 @@ def test_a_bare_name_is_found_though_no_library_was_asked(
     monkeypatch.setattr(stored.Request, "trace", trace)
     bare = name.partition(":")[2]
     stored.trace(stored.Request(bare), store)
-    monkeypatch.setattr("cnnscope.zoo.registered.names", None)  # nor are its files read again
+    monkeypatch.setattr("cnnscope.models.registered.names", None)  # nor are its files read again
     assert stored.trace(stored.Request(bare), store).source.spec == bare
     assert len(made) == 1
 
@@ -446,7 +447,7 @@ def test_warm_answer_is_the_cold_one_byte_for_byte(tmp_path, monkeypatch):
     monkeypatch.setenv("CNNSCOPE_CACHE_DIR", str(tmp_path))
     cold = run_cli("summary", "alexnet").out
     assert len(list(tmp_path.iterdir())) == 2  # the trace, and the names of torchvision
-    monkeypatch.setattr("cnnscope.run.trace_spec", None)
+    monkeypatch.setattr("cnnscope.models.run.trace_spec", None)
     assert run_cli("summary", "alexnet").out == cold
     assert run_cli("summary", "alexnet", "--no-cache").code == cli.INTERNAL  # None cannot trace
 
@@ -578,7 +579,7 @@ WORKER = """
 import os, random, sys
 from pathlib import Path
 import msgspec
-from cnnscope.store import Store
+from cnnscope.cache.store import Store
 
 class Note(msgspec.Struct):
     name: str

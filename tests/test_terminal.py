@@ -199,7 +199,9 @@ def test_output_goes_where_it_belongs(name, kinds, width, piped, tmp_path):
 def test_progress_is_seen_at_a_terminal_only_and_is_gone_at_the_end(
     name, kinds, width, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("cnnscope.bench._Bench._ceilings", lambda _: None)  # they take a second
+    monkeypatch.setattr(
+        "cnnscope.bench.runner._Bench._ceilings", lambda _: None
+    )  # they take a second
     code, *arguments = SLOW[name]
     shown = show(arguments, tmp_path, width, *kinds)
     screen = holds(shown, code, width, *kinds)
@@ -241,7 +243,7 @@ def test_colour_that_is_forced_does_not_get_into_a_file(tmp_path, monkeypatch):
 
 WAITING = """
 import sys, time
-from cnnscope import run
+from cnnscope.models import run
 from cnnscope.cli import main
 from cnnscope.cli.progress import Line, progress
 

@@ -7,8 +7,8 @@ import pytest
 import timm_models
 from conftest import run_cli
 
-from cnnscope import run, spec, zoo
 from cnnscope.errors import RequestError
+from cnnscope.models import build, run, spec
 from cnnscope.records import TensorSpec
 
 
@@ -18,7 +18,7 @@ def timm():
 
 
 def built(name, **arguments):
-    return zoo.build(spec.parse_model(f"timm:{name}"), arguments)
+    return build.build(spec.parse_model(f"timm:{name}"), arguments)
 
 
 def test_named_model_with_the_input_of_its_configuration(timm):
@@ -67,7 +67,7 @@ def test_pretrained_false_may_be_said(timm):
 @pytest.fixture
 def without_timm(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    monkeypatch.delitem(sys.modules, "cnnscope.zoo.timm", raising=False)
+    monkeypatch.delitem(sys.modules, "cnnscope.models.sources.timm", raising=False)
 
 
 @pytest.mark.usefixtures("without_timm")
@@ -86,7 +86,7 @@ def test_without_the_extra_bare_names_are_those_of_torchvision():
 
 def test_torchvision_names_do_not_import_timm(timm):
     script = (
-        "import sys\nfrom cnnscope import run\nrun.trace_spec({0!r})\n"
+        "import sys\nfrom cnnscope.models import run\nrun.trace_spec({0!r})\n"
         "print('timm' in sys.modules, 'torchvision' in sys.modules)"
     )
 

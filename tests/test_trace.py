@@ -19,10 +19,10 @@ from torch.nn.modules import module as module_internals
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from cnnscope import ops
-from cnnscope.analyses import memory, params
+from cnnscope.analysis import memory, params
+from cnnscope.ops import table as ops
 from cnnscope.records import OpRecord, ParamRecord, Trace
-from cnnscope.tracer import ForwardError, trace
+from cnnscope.tracing.tracer import ForwardError, trace
 
 DEVICES = ("meta", "cpu")
 

@@ -13,15 +13,16 @@ from test_receptive_field import MEASURED, SYNTHETIC, Lambda
 from torch import nn
 from torch.nn import functional as F
 
-from cnnscope import probe, run
-from cnnscope.analyses.receptive_field import fields
-from cnnscope.effective import THRESHOLD
-from cnnscope.influence import Unit, influence
-from cnnscope.probe import Root, Target
-from cnnscope.reach import maps
-from cnnscope.run import trace_spec
-from cnnscope.tracer import trace
-from cnnscope.verify import verify
+from cnnscope.analysis.receptive_field import fields
+from cnnscope.measure import gradient as probe
+from cnnscope.measure.gradient import Root, Target
+from cnnscope.measure.influence import Unit, influence
+from cnnscope.models import run
+from cnnscope.models.run import trace_spec
+from cnnscope.ops.fields import maps
+from cnnscope.reports.effective import THRESHOLD
+from cnnscope.reports.verify import verify
+from cnnscope.tracing.tracer import trace
 
 WHOLE = Target("")
 
@@ -442,7 +443,7 @@ def test_what_there_was_no_time_for_is_said():
 
 
 def test_what_takes_long_is_announced_beforehand(monkeypatch):
-    monkeypatch.setattr("cnnscope.verify._pace", lambda: 1.0)  # seconds for every element
+    monkeypatch.setattr("cnnscope.reports.verify._pace", lambda: 1.0)  # seconds for every element
     model = nn.Sequential(nn.Conv1d(1, 1, 3), nn.Conv1d(1, 1, 5)).to("meta")
     made = trace(model, (torch.empty(1, 1, 40, device="meta"),))
     said = []

@@ -4,11 +4,12 @@ import pytest
 import torchvision
 from torchvision.models import list_models
 
-from cnnscope import ops, run
-from cnnscope.analyses import layers
-from cnnscope.analyses.receptive_field import fields
-from cnnscope.run import trace_spec
-from cnnscope.verify import verify
+from cnnscope.analysis import layers
+from cnnscope.analysis.receptive_field import fields
+from cnnscope.models import run
+from cnnscope.models.run import trace_spec
+from cnnscope.ops import table
+from cnnscope.reports.verify import verify
 
 CLASSIFIERS = list_models(module=torchvision.models)
 CHEAP = [  # one or more of each kind of block, the quickest
@@ -20,7 +21,7 @@ CHEAP = [  # one or more of each kind of block, the quickest
 
 def is_convolutional(trace):
     """Whether nothing attends over positions."""
-    return not any("softmax" in ops.base_name(r.name) or "attention" in r.name for r in trace.ops)
+    return not any("softmax" in table.base_name(r.name) or "attention" in r.name for r in trace.ops)
 
 
 def final_map(trace):

@@ -16,10 +16,12 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations, parametrize
 
 import cnnscope
-from cnnscope import report, stages, strays
-from cnnscope.analyses import weights
+from cnnscope.analysis import weights
 from cnnscope.records import ModelReport, Trace
 from cnnscope.render import facts
+from cnnscope.reports import stages
+from cnnscope.reports import summary as report
+from cnnscope.tracing import strays
 
 
 def traced(model: nn.Module, *sizes: tuple[int, ...]) -> Trace:
@@ -82,7 +84,7 @@ def test_a_parametrized_layer_is_a_row_with_its_parameters():
 @pytest.mark.parametrize("map_", ["matrix_exp", "cayley", "householder"])
 def test_an_orthogonal_layer_is_built_without_data(map_):
     with torch.device("meta"):
-        from cnnscope.modules import orthogonal_without_data
+        from cnnscope.tracing.modules import orthogonal_without_data
 
         with orthogonal_without_data():
             layers = [

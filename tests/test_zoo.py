@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from cnnscope import parallel, report, run, spec, zoo
+from cnnscope import parallel
 from cnnscope.errors import RequestError
+from cnnscope.models import build, run, spec
 from cnnscope.records import TensorSpec
+from cnnscope.reports import summary
 
 pytestmark = pytest.mark.zoo
 
@@ -35,7 +37,7 @@ class Seen:
 
 
 def look(name: str, *inputs: str, **arguments: Any) -> Seen:
-    result = report.report(run.trace_spec(name, inputs=inputs, arguments=arguments))
+    result = summary.report(run.trace_spec(name, inputs=inputs, arguments=arguments))
     totals = result.totals
     return Seen(
         inputs=result.inputs,
@@ -85,7 +87,7 @@ def counted(name: str) -> Counted:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    built = zoo.build(spec.parse_model(name), {})
+    built = build.build(spec.parse_model(name), {})
     params = sum(p.numel() for p in built.model.parameters())
     if kind(name) == "detection":
         return Counted(params, None)

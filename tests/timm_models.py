@@ -8,8 +8,10 @@ import time
 import warnings
 from typing import Any, NamedTuple
 
-from cnnscope import ops, report, run, spec, zoo
+from cnnscope.models import build, run, spec
+from cnnscope.ops import table
 from cnnscope.records import Trace
+from cnnscope.reports import summary
 
 CONVOLUTIONAL, TRANSFORMERS, SEED = 300, 50, 2025
 
@@ -80,9 +82,9 @@ def look(name: str) -> Seen:
 def _look(name: str) -> Seen:
     begun = time.perf_counter()
     trace = run.trace_spec(f"timm:{name}")
-    result = report.report(trace)
+    result = summary.report(trace)
     seconds = time.perf_counter() - begun
-    built = zoo.build(spec.parse_model(f"timm:{name}"), {})
+    built = build.build(spec.parse_model(f"timm:{name}"), {})
     lost = next((row.operation for row in result.layers if row.leaf and row.field_unknown), "")
     return Seen(
         name,
@@ -108,13 +110,13 @@ def _torch_has_formulas(trace: Trace) -> bool:
     products = {
         record.name.rpartition(".")[0]
         for record in trace.ops
-        if (entry := ops.lookup(record.name)) is not None and entry.kind is ops.Kind.PRODUCT
+        if (entry := table.lookup(record.name)) is not None and entry.kind is table.Kind.PRODUCT
     }
     assert str(torch.ops.aten.convolution) in known
     return products <= known and not any("depends on data" in note for note in trace.notes)
 
 
-def _torch_macs(built: zoo.Built) -> int:
+def _torch_macs(built: build.Built) -> int:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from cnnscope import guest, run
 from cnnscope.bench import machine
 from cnnscope.bench.loop import Program, Step, Timer, first_call, warm_up
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
+from cnnscope.models import run
+from cnnscope.models.build import out_of_memory
 from cnnscope.records import BenchMemory, BenchSettings, Inputs, TensorSpec, Trace
 from cnnscope.text import printable, said
-from cnnscope.zoo import out_of_memory
+from cnnscope.tracing import isolation
 
 if TYPE_CHECKING:
     import torch
@@ -254,7 +255,7 @@ def _to_channels_last(model: nn.Module) -> None:
 
 def _loss(output: Any, name: str) -> Any:
     """The sum of the means of all outputs that have a gradient."""
-    from cnnscope.tracer import tensors_in
+    from cnnscope.tracing.tracer import tensors_in
 
     means = [t.float().mean() for t in tensors_in(output) if t.requires_grad]
     if not means:
@@ -269,7 +270,7 @@ def translated(spec: str, settings: BenchSettings) -> Iterator[None]:
     """Errors of torch and of the model, for a person; what the model prints goes to stderr."""
     name = printable(spec)
     try:
-        with guest.aside():
+        with isolation.aside():
             yield
     except (CnnscopeError, KeyboardInterrupt):
         raise

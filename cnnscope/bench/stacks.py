@@ -8,10 +8,10 @@ import torch
 from msgspec.structs import replace
 from torch import nn
 
-from cnnscope import bench
+from cnnscope.bench import runner
 from cnnscope.bench.loop import Progress, Report
 from cnnscope.records import StackReport
-from cnnscope.stack import parse, row_trace, side_by_side
+from cnnscope.reports.stack import parse, row_trace, side_by_side
 
 
 class Branches(nn.Module):
@@ -78,10 +78,10 @@ def timed(
     """
     shape = report.input.shape
     networks = tuple(
-        bench.Network(row_trace(row, shape), partial(module, row.layers, shape[1]))
+        runner.Network(row_trace(row, shape), partial(module, row.layers, shape[1]))
         for row in report.rows
     )
-    request = bench.Request(
+    request = runner.Request(
         tuple(row.name for row in report.rows),
         networks,
         device=device,
@@ -94,6 +94,6 @@ def timed(
         measuring = progress.seconds_left >= 0
         tell(progress._replace(what=f"measuring {len(networks)} stacks") if measuring else progress)
 
-    found = bench.bench(request, brief)
+    found = runner.bench(request, brief)
     runs = tuple(replace(run, samples_ns=()) for run in found.runs)
     return replace(report, timing=replace(found, runs=runs))

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from cnnscope import ops
-from cnnscope.analyses import memory, params
-from cnnscope.analyses.cost import tensor_bytes
+from cnnscope.analysis import memory, params
+from cnnscope.analysis.cost import tensor_bytes
+from cnnscope.ops import table
 from cnnscope.records import BenchRun, BenchSettings, Ceilings, LayerRow, OpRecord, Trace, Work
 
 _MOMENTUM = 1  # tensors that the optimizer keeps for each parameter
@@ -27,7 +27,7 @@ def work(trace: Trace, settings: BenchSettings) -> Work:
     are not known.
     """
     return Work(
-        macs=sum(ops.macs(trace, record) for record in trace.ops),
+        macs=sum(table.macs(trace, record) for record in trace.ops),
         nbytes=None if settings.amp or settings.compile else sum_bytes(trace, trace.ops),
         params=params.total(trace),
         param_bytes=params.nbytes(trace),
@@ -91,15 +91,15 @@ def sum_bytes(trace: Trace, records: tuple[OpRecord, ...] | list[OpRecord]) -> i
 
 def op_bytes(trace: Trace, record: OpRecord) -> int:
     """Bytes that one operation reads and writes; a view moves none, and no tensor counts twice."""
-    entry = ops.lookup(record.name)
+    entry = table.lookup(record.name)
     read = _inputs(record)
-    if entry is not None and entry.kind is ops.Kind.CREATE:
+    if entry is not None and entry.kind is table.Kind.CREATE:
         return 0 if "empty" in record.name else _written(trace, record)
-    if entry is not None and entry.kind is ops.Kind.REARRANGE:
+    if entry is not None and entry.kind is table.Kind.REARRANGE:
         kept = {trace.tensors[t].storage for t in read}
         if all(trace.tensors[t].storage in kept for t in record.outputs):
             return 0
-        if ops.base_name(record.name) in _ROWS:
+        if table.base_name(record.name) in _ROWS:
             return 2 * _written(trace, record)
     return _written(trace, record) + sum(_moved(trace, t) for t in set(read))
 

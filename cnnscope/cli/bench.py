@@ -121,9 +121,9 @@ def bench(
     if save is not None and output is not None and save.absolute() == output.absolute():
         raise RequestError("--save and --output are one file; name two")
 
-    from cnnscope import bench as question
+    from cnnscope.bench import runner as question
+    from cnnscope.models.spec import parse_arguments
     from cnnscope.render import bench as renderer
-    from cnnscope.spec import parse_arguments
 
     request = question.Request(
         models=tuple(models),

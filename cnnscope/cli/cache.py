@@ -9,7 +9,7 @@ import typer
 from cnnscope.errors import RequestError
 
 if TYPE_CHECKING:
-    from cnnscope.store import Store
+    from cnnscope.cache.store import Store
 
 cache = typer.Typer(
     name="cache",

@@ -63,10 +63,10 @@ def check(
         raise RequestError(f"--seconds {seconds:g}: must be above 0")
     out.check_writable(output)
 
-    from cnnscope import check as checking
+    from cnnscope.cache.requests import Request
+    from cnnscope.models.spec import parse_arguments
     from cnnscope.render import check as renderer
-    from cnnscope.spec import parse_arguments
-    from cnnscope.stored import Request
+    from cnnscope.reports import check as checking
 
     arguments = parse_arguments(arg or ())
     request = Request(model, tuple(input_ or ()), arguments, num_classes, batch_size, dtype)
@@ -76,10 +76,10 @@ def check(
 
 
 def _all(format_: str, output: Path | None) -> int:
-    from cnnscope import check as checking
     from cnnscope.cli import load, out
     from cnnscope.cli.progress import progress
     from cnnscope.render import check as renderer
+    from cnnscope.reports import check as checking
 
     store = load.store()
     total, made = checking.check_all(_SOURCE, store)

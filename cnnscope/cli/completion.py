@@ -27,13 +27,13 @@ def models(beginning: str) -> list[str]:
 
 
 def _models(beginning: str) -> list[str]:
-    from cnnscope import stored
+    from cnnscope.cache import requests
     from cnnscope.cli.load import any_store
 
     path, colon, name = beginning.rpartition(":")
     if colon and path.endswith(".py"):
         return [f"{path}:{found}" for found in _defined(path) if found.startswith(name)]
-    named = stored.complete(beginning, any_store())
+    named = requests.complete(beginning, any_store())
     files = [] if colon else _files(beginning)
     if not named and not any(file.endswith(_FILES) for file in files):
         return []  # the shell does folders better

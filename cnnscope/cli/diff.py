@@ -85,8 +85,8 @@ def diff(
     levels = options.levels(depth)
     out.check_writable(output)
 
-    from cnnscope.diff import diff as compare
     from cnnscope.render.diff import Options, Renderer
+    from cnnscope.reports.diff import diff as compare
 
     first = load(before, input_, batch_size, num_classes, arg, dtype)
     second = load(

@@ -39,9 +39,9 @@ def explain(
     options.pattern(layer, "LAYER")
     out.check_writable(output)
 
-    from cnnscope.explain import explain_layers, explain_model
     from cnnscope.render import explain as render
-    from cnnscope.report import report
+    from cnnscope.reports.explain import explain_layers, explain_model
+    from cnnscope.reports.summary import report
 
     if layer is None:
         trace, sizes = examined(model, input_, batch_size, num_classes, arg, dtype)

@@ -10,9 +10,9 @@ from cnnscope.cli import options
 from cnnscope.errors import RequestError
 
 if TYPE_CHECKING:
-    from cnnscope.catalogue import Wanted
+    from cnnscope.cache.store import Store
     from cnnscope.records import Listed
-    from cnnscope.store import Store
+    from cnnscope.reports.catalogue import Wanted
 
 _KEYS = ("params", "macs", "activations", "field", "layers", "acc")
 _LIMITED = {"activation": "activations", "rf": "field"}  # limits are named as those of a budget
@@ -70,10 +70,10 @@ def list_(
 
     The first run traces what it lists, on all cores, and keeps it; afterwards it is instant.
     """
-    from cnnscope import catalogue
     from cnnscope.cli import load, out
+    from cnnscope.models.spec import parse_limits
     from cnnscope.render import catalogue as renderer
-    from cnnscope.spec import parse_limits
+    from cnnscope.reports import catalogue
 
     def limits(**given: str | None) -> dict[str, float]:
         found = {key.partition("_")[2]: limit for key, limit in parse_limits(**given).items()}
@@ -103,8 +103,8 @@ def list_(
 
 def _listed(wanted: Wanted, store: Store | None) -> list[Listed]:
     """All lines, with a progress bar where they have to be made."""
-    from cnnscope import catalogue
     from cnnscope.cli.progress import PATIENCE, progress
+    from cnnscope.reports import catalogue
 
     models = catalogue.names(wanted, store)
     listed = []
@@ -116,7 +116,7 @@ def _listed(wanted: Wanted, store: Store | None) -> list[Listed]:
 
 
 def _sources(given: list[str] | None) -> tuple[str, ...]:
-    from cnnscope.stored import LIBRARIES
+    from cnnscope.cache.requests import LIBRARIES
 
     for source in given or ():
         if source not in LIBRARIES:

@@ -10,9 +10,9 @@ from cnnscope.cli import options
 from cnnscope.cli.out import note
 
 if TYPE_CHECKING:
-    from cnnscope import stored
+    from cnnscope.cache import requests
+    from cnnscope.cache.store import Store
     from cnnscope.records import SmallestInput, Trace
-    from cnnscope.store import Store
 
 
 _opened: list[Store] = []
@@ -32,9 +32,9 @@ def load(
         RequestError: an option cannot be understood or carried out.
         ModelError: the model failed.
     """
-    from cnnscope import stored
+    from cnnscope.cache import requests
 
-    return stored.trace(_request(model, input_, batch_size, num_classes, arg, dtype), store())
+    return requests.trace(_request(model, input_, batch_size, num_classes, arg, dtype), store())
 
 
 def examined(
@@ -51,9 +51,9 @@ def examined(
         RequestError: an option cannot be understood or carried out.
         ModelError: the model failed.
     """
-    from cnnscope import stored
+    from cnnscope.cache import requests
 
-    return stored.examined(_request(model, input_, batch_size, num_classes, arg, dtype), store())
+    return requests.examined(_request(model, input_, batch_size, num_classes, arg, dtype), store())
 
 
 def _request(
@@ -63,12 +63,12 @@ def _request(
     num_classes: int | None,
     arg: Sequence[str] | None,
     dtype: str | None,
-) -> stored.Request:
-    from cnnscope import stored
-    from cnnscope.spec import parse_arguments
+) -> requests.Request:
+    from cnnscope.cache import requests
+    from cnnscope.models.spec import parse_arguments
 
     arguments = parse_arguments(arg or ())
-    return stored.Request(model, tuple(input_ or ()), arguments, num_classes, batch_size, dtype)
+    return requests.Request(model, tuple(input_ or ()), arguments, num_classes, batch_size, dtype)
 
 
 def store() -> Store | None:
@@ -78,7 +78,7 @@ def store() -> Store | None:
 
 def any_store() -> Store | None:
     """The user's store, which tells of damage on stderr; None for a user without a home."""
-    from cnnscope.store import Store, default_root
+    from cnnscope.cache.store import Store, default_root
 
     root = default_root()
     if root is None:
@@ -114,8 +114,8 @@ def module(
         RequestError: an option cannot be understood or carried out.
         ModelError: the model failed.
     """
-    from cnnscope.run import module
-    from cnnscope.spec import parse_arguments
+    from cnnscope.models.run import module
+    from cnnscope.models.spec import parse_arguments
 
     return module(
         model,

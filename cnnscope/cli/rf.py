@@ -115,7 +115,7 @@ def rf(
         return 0
 
     from cnnscope.render import field
-    from cnnscope.rf import field_report, unit_report
+    from cnnscope.reports.rf import field_report, unit_report
 
     if layer is None:
         out.write_report(field_report(trace), field, format_.value, path)
@@ -128,10 +128,10 @@ def rf(
 
 
 def _verify(trace: Trace, meta: _Built, asked: _Asked, format_: str, path: Path | None) -> int:
-    from cnnscope import verify
     from cnnscope.cli import out
     from cnnscope.cli.progress import progress
     from cnnscope.render import verify as rendered
+    from cnnscope.reports import verify
 
     with progress("measuring") as update, meta as module:
         report = verify.verify(
@@ -143,11 +143,11 @@ def _verify(trace: Trace, meta: _Built, asked: _Asked, format_: str, path: Path 
 
 
 def _effective(trace: Trace, real: _Built, asked: _Asked, format_: str, path: Path | None) -> None:
-    from cnnscope import effective
     from cnnscope.cli import out
     from cnnscope.cli.progress import progress
     from cnnscope.render import effective as rendered
-    from cnnscope.rf import unit_report
+    from cnnscope.reports import effective
+    from cnnscope.reports.rf import unit_report
 
     effective.check_memory(trace)
     unit = None

@@ -82,7 +82,7 @@ def stack(
     """
     from cnnscope.cli import out
     from cnnscope.render import stack as render
-    from cnnscope.stack import inception_report, stack_report
+    from cnnscope.reports.stack import inception_report, stack_report
 
     out.check_writable(output)
     if not time:
@@ -108,9 +108,9 @@ def stack(
 
 def _check_timing(device: str, seconds: float) -> None:
     """Refuse what cannot be, before anything is counted."""
-    from cnnscope import bench
+    from cnnscope.bench import runner
 
-    bench.check(bench.Request((), device=device, seconds=seconds))
+    runner.check(runner.Request((), device=device, seconds=seconds))
 
 
 def _timed(report: StackReport, device: str, seconds: float) -> StackReport:
@@ -129,7 +129,7 @@ def _refuse(given: Mapping[str, object], reason: str) -> None:
 
 
 def _size(text: str) -> tuple[int, int]:
-    from cnnscope.spec import parse_input, printable
+    from cnnscope.models.spec import parse_input, printable
 
     spec = parse_input(text)
     if len(spec.sizes) > 2 or spec.dtype is not None:

@@ -59,7 +59,7 @@ def stages(
     out.check_writable(output)
 
     from cnnscope.render import stages as render
-    from cnnscope.stages import stages_report
+    from cnnscope.reports.stages import stages_report
 
     traces = [load(model, input_, batch_size, num_classes, arg, dtype) for model in models]
     report = stages_report(traces)

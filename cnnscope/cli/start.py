@@ -59,12 +59,12 @@ def run(arguments: list[str] | None = None) -> int:
 
 def _twice(arguments: list[str] | None) -> int:
     """Run once, and once more without what was read from the store, where that was its fault."""
-    from cnnscope import guest
     from cnnscope.cli import load, signals
+    from cnnscope.tracing import isolation
 
     load.forget()
     try:
-        with guest.warning_once():
+        with isolation.warning_once():
             return _run(arguments)
     except Exception as error:
         if signals.received() or not _unexpected(error) or not load.distrust():
@@ -92,8 +92,8 @@ def _run(arguments: list[str] | None) -> int:
 
 def _unexpected(error: Exception) -> bool:
     """Whether this program should not have raised an exception, whatever was asked of it."""
-    from cnnscope import installed
     from cnnscope.errors import CnnscopeError
+    from cnnscope.models import installed
 
     if installed.broken(error):
         return False
@@ -127,7 +127,7 @@ def _failed(error: Exception) -> int:
 
 def _unforeseen(error: Exception) -> tuple[str, int]:
     """What to say of an exception that was not made to be shown, and the exit code."""
-    from cnnscope import installed
+    from cnnscope.models import installed
     from cnnscope.text import said
 
     sentence = installed.broken(error)

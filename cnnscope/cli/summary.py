@@ -76,9 +76,9 @@ def summary(
     when the model does not keep them.
     """
     from cnnscope.cli import out
+    from cnnscope.models.spec import parse_limits
     from cnnscope.render import columns as all_columns
     from cnnscope.render.view import Options
-    from cnnscope.spec import parse_limits
 
     if _is_weights(model):
         useless: dict[str, object] = {"--input": input_, "--batch-size": batch_size}
@@ -105,7 +105,7 @@ def summary(
     )
     out.check_writable(output)
 
-    from cnnscope.report import report
+    from cnnscope.reports.summary import report
 
     trace = load(model, input_, batch_size, num_classes, arg, dtype)
     made = report(trace)
@@ -119,16 +119,16 @@ def _is_weights(model: str) -> bool:
 
     if not names_file(model):
         return False
-    from cnnscope.zoo import archive
+    from cnnscope.models.files import archive
 
     return archive.is_weights(model)
 
 
 def _weights(file: str, levels: int | None, format_: str, output: Path | None) -> int:
     """The summary of a file that holds weights alone."""
-    from cnnscope.checkpoint import checkpoint_report
     from cnnscope.cli import out
     from cnnscope.render import checkpoint
+    from cnnscope.reports.checkpoint import checkpoint_report
 
     out.check_writable(output)
     out.write_report(checkpoint_report(file), checkpoint.Renderer(levels), format_, output)
@@ -137,9 +137,9 @@ def _weights(file: str, levels: int | None, format_: str, output: Path | None) -
 
 def _over_budget(report: ModelReport, limits: Mapping[str, float]) -> int:
     """1 and a line on stderr for each limit that is not kept, else 0."""
-    from cnnscope.budget import broken
     from cnnscope.cli import out
     from cnnscope.render import facts
+    from cnnscope.reports.budget import broken
 
     found = broken(report, limits)
     for excess in found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable
 
-from cnnscope import sizes
+from cnnscope.analysis import sizes
 from cnnscope.records import (
     ExplainReport,
     Explanation,

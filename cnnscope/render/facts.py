@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Sequence
 
-from cnnscope.budget import Excess
 from cnnscope.records import (
     AxisField,
     CheckReport,
@@ -20,6 +19,7 @@ from cnnscope.records import (
 )
 from cnnscope.render import units
 from cnnscope.render.view import View
+from cnnscope.reports.budget import Excess
 
 
 def header(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from cnnscope.analyses.blocks import flat
+from cnnscope.analysis.blocks import flat
 from cnnscope.records import (
     Geometry,
     ModelStages,
@@ -28,7 +28,7 @@ from cnnscope.records import (
 from cnnscope.render import data, facts, units
 from cnnscope.render.escaping import CsvWriter, latex
 from cnnscope.render.page import Heading, Page, Table
-from cnnscope.stages import depthwise, reduction
+from cnnscope.reports.stages import depthwise, reduction
 
 
 class Box(NamedTuple):

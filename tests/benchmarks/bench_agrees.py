@@ -16,8 +16,8 @@ from torch.utils.benchmark import Timer
 from cnnscope.bench.loop import MIN_ROUNDS, measure
 from cnnscope.bench.programs import RealModel
 from cnnscope.bench.timers import HostTimer
+from cnnscope.models.run import trace_spec
 from cnnscope.records import BenchSettings
-from cnnscope.run import trace_spec
 
 MODELS = ("resnet18", "mobilenet_v2", "densenet121", "vgg11")
 LIMIT = 0.02

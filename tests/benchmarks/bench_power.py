@@ -13,13 +13,12 @@ from collections import Counter
 import torch
 from torch import nn
 
-from cnnscope import bench
-from cnnscope.bench import machine, programs
+from cnnscope.bench import machine, programs, runner
 from cnnscope.bench.loop import measure
 from cnnscope.bench.stats import compare_rounds
 from cnnscope.bench.timers import HostTimer
+from cnnscope.models.run import trace_spec
 from cnnscope.records import BenchSettings
-from cnnscope.run import trace_spec
 
 MODEL, SIDE = "resnet18", 64
 SLOWDOWN = 0.10
@@ -92,7 +91,7 @@ def verdicts(request, runs, rows, right):
     found = Counter()
     for run in range(runs):
         programs.RealModel = slower_second(rows)
-        (comparison,) = bench.bench(request).comparisons
+        (comparison,) = runner.bench(request).comparisons
         r = comparison.ratio
         found[r.verdict] += 1
         if r.verdict != right:
@@ -113,7 +112,7 @@ def main():
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     machine.ceilings = lambda *_: None  # not asked here
-    request = bench.Request(
+    request = runner.Request(
         (MODEL, MODEL), device="cpu", inputs=(str(SIDE),), seconds=options.seconds
     )
     same = verdicts(request, options.runs, 0, SAME)

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import msgspec
 
-from cnnscope.diff import diff
 from cnnscope.records import Trace
 from cnnscope.render import page
 from cnnscope.render.diff import Renderer
+from cnnscope.reports.diff import diff
 
 ROUNDS = 11
 MAKE = """

@@ -7,10 +7,10 @@ import statistics
 import sys
 import time
 
-from cnnscope.analyses import receptive_field
+from cnnscope.analysis import receptive_field
+from cnnscope.models.run import trace_spec
 from cnnscope.render import columns, terminal, view
-from cnnscope.report import report
-from cnnscope.run import trace_spec
+from cnnscope.reports.summary import report
 
 MODELS = ("resnet18", "densenet201", "efficientnet_b7", "efficientnet_v2_l", "regnet_y_128gf",
           "inception_v3", "convnext_large", "maxvit_t")  # fmt: skip

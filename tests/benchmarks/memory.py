@@ -13,8 +13,8 @@ def peak_mb():
 
 def main():
     before = peak_mb()
-    from cnnscope.report import report
-    from cnnscope.run import trace_spec
+    from cnnscope.models.run import trace_spec
+    from cnnscope.reports.summary import report
 
     for name in sys.argv[1:] or ["regnet_y_128gf"]:
         params = report(trace_spec(name)).totals.params

@@ -6,7 +6,7 @@ import time
 import torch
 import torchvision
 
-from cnnscope.tracer import trace
+from cnnscope.tracing.tracer import trace
 
 MODELS = {
     "resnet18": 224,

@@ -2,9 +2,9 @@
 
 import time
 
-from cnnscope.report import report
-from cnnscope.run import trace_spec
-from cnnscope.zoo import torchvision
+from cnnscope.models.run import trace_spec
+from cnnscope.models.sources import torchvision
+from cnnscope.reports.summary import report
 
 
 def main():

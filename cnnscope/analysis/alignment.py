@@ -1,0 +1,244 @@
+"""Which nodes of two call trees belong together: blocks first, then the layers inside them.
+
+A recursive sequence alignment (Needleman and Wunsch 1970, section "the maximum match"): the
+children of two nodes that belong together are aligned by dynamic programming; equal ones match
+free, similar ones pay for what differs, the others are added or removed for their weight. What two
+blocks would cost is estimated from how often each layer is in them (without order), so that only
+blocks that were matched are opened.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from difflib import SequenceMatcher
+from typing import NamedTuple
+
+from cnnscope.analysis.nodes import BLOCK, Forest, Node, differing
+
+_CELLS = 200_000  # larger tables are first cut at runs of equal layers
+_CHANGED = 12  # a layer of the same kind with other hyper-parameters, in the estimate of a block
+_PENALTY = {
+    "kernel_size": 8, "stride": 5, "padding": 2, "dilation": 4, "groups": 5, "bias": 2,
+    "out_channels": 8, "out_features": 8, "in_channels": 4, "in_features": 4,
+}  # fmt: skip
+_OTHER_PENALTY = 3
+_OTHER_KIND = 14
+_LIMIT = 24  # a layer that differs more is another layer,
+_LIMIT_NAMED = 30  # unless it has the same name
+_UNLIKE = 0.4  # blocks that differ in more than this part of the smaller one are others,
+_UNLIKE_NAMED = 0.9  # unless they have the same name and kind
+
+
+class Pair(NamedTuple):
+    """Two nodes that belong together, or one that has no partner, and the pairs inside."""
+
+    before: Node | None
+    after: Node | None
+    inside: tuple[Pair, ...] = ()
+
+
+def align(forest: Forest, before: Node, after: Node) -> Pair:
+    """Pair the nodes of two trees of a forest, roots included."""
+    return _Aligner(forest).pair(before, after)
+
+
+class _Aligner:
+    """Remembers costs and alignments by fingerprint: repeated blocks are compared once."""
+
+    def __init__(self, forest: Forest) -> None:
+        self.forest = forest
+        self.costs: dict[tuple[int, int], int | None] = {}
+        self.estimates: dict[tuple[int, int], int] = {}
+        self.known: dict[tuple[int, int], list[tuple[int, int]]] = {}
+
+    def pair(self, a: Node, b: Node) -> Pair:
+        if a.core == b.core:  # the same layers in the same order
+            matched = [(i, i) for i in range(len(a.children))]
+        else:
+            key = (a.inner, b.inner)
+            if key not in self.known:
+                self.known[key] = _matches(a.children, b.children, self._cost)
+            matched = self.known[key]
+        return Pair(a, b, tuple(self._merged(a.children, b.children, matched)))
+
+    def _merged(
+        self, a: Sequence[Node], b: Sequence[Node], matched: list[tuple[int, int]]
+    ) -> list[Pair]:
+        """Every child, in order: what was removed stands before what was added in its place."""
+        pairs: list[Pair] = []
+        i = j = 0
+        for x, y in [*matched, (len(a), len(b))]:
+            pairs += [_alone(node, removed=True) for node in a[i:x]]
+            pairs += [_alone(node, removed=False) for node in b[j:y]]
+            if x < len(a):
+                pairs.append(self.pair(a[x], b[y]))
+            i, j = x + 1, y + 1
+        return pairs
+
+    # -- costs
+
+    def _cost(self, a: Node, b: Node) -> int | None:
+        """What matching two nodes costs, None where they cannot be matched."""
+        if a.leaf != b.leaf or (a.role != b.role and a.row.operation != b.row.operation):
+            return None
+        key = (a.uid, b.uid)
+        if key not in self.costs:
+            cost = self._differs(a, b)
+            self.costs[key] = None if cost is None else cost + _apart(a, b)
+        return self.costs[key]
+
+    def _differs(self, a: Node, b: Node) -> int | None:
+        if a.core == b.core:
+            return 0
+        if a.row.kind in ("parameter", "unused") or a.role in ("idle", "other"):
+            return self._same_place(a, b)
+        return self._layer(a, b) if a.leaf else self._block(a, b)
+
+    def _same_place(self, a: Node, b: Node) -> int | None:
+        """For parameters and operations that only move data: the same name is the same thing."""
+        if (a.row.kind, a.row.operation) != (b.row.kind, b.row.operation):
+            return None
+        if a.row.kind in ("parameter", "unused"):
+            return _CHANGED if a.row.name == b.row.name else None
+        return 1 + a.weight // 2
+
+    def _layer(self, a: Node, b: Node) -> int | None:
+        named = bool(a.name) and a.name == b.name
+        limit = _LIMIT_NAMED if named else _LIMIT
+        cost = sum(_PENALTY.get(name, _OTHER_PENALTY) for name in differing(a, b))
+        if a.row.operation != b.row.operation:
+            if a.row.kind == b.row.kind == "operation":
+                return None
+            cost += _OTHER_KIND
+        return min(max(cost, 1), limit) if cost <= limit or named else None
+
+    def _block(self, a: Node, b: Node) -> int | None:
+        same_kind = a.row.operation == b.row.operation
+        estimate = self._estimate(a, b)
+        if not same_kind:
+            estimate += BLOCK + min(a.weight, b.weight) // 4
+        excess = estimate - abs(a.weight - b.weight)  # a longer stage is still that stage
+        named = same_kind and bool(a.name) and a.name == b.name
+        limit = _UNLIKE_NAMED if named else _UNLIKE
+        return estimate if excess <= limit * 2 * min(a.weight, b.weight) else None
+
+    def _estimate(self, a: Node, b: Node) -> int:
+        """What differs inside two blocks, by counts: equal layers free, then those of one kind."""
+        key = (a.core, b.core)
+        if key not in self.estimates:
+            mine, other = self.forest.profile(a), self.forest.profile(b)
+            self.estimates[key] = self._rest(mine - other, other - mine)
+        return self.estimates[key]
+
+    def _rest(self, removed: Counter[int], added: Counter[int]) -> int:
+        """What is left after equal layers: pairs of one kind, then of one role, then the others."""
+        cost, kinds = self._paired(removed, added, lambda node: node.row.operation, _CHANGED)
+        more, alone = self._paired(*kinds, lambda node: node.role, _OTHER_KIND)
+        single = (self.forest.layers[core].weight * n for side in alone for core, n in side.items())
+        return cost + more + sum(single)
+
+    def _paired(
+        self, removed: Counter[int], added: Counter[int], group: Callable[[Node], str], price: int
+    ) -> tuple[int, tuple[Counter[int], Counter[int]]]:
+        """Pair what is in one group at a price; the cost, and what found no partner."""
+        cost, rest = 0, (Counter[int](), Counter[int]())
+        groups: dict[str, tuple[list[int], list[int]]] = {}
+        for side, cores in enumerate((removed, added)):
+            for core, count in cores.items():
+                name = group(self.forest.layers[core])
+                groups.setdefault(name, ([], []))[side].extend([core] * count)
+        for ones, others in groups.values():
+            pairs = min(len(ones), len(others))
+            cost += sum(min(price, self.forest.layers[core].weight) for core in ones[:pairs])
+            rest[0].update(ones[pairs:])
+            rest[1].update(others[pairs:])
+        return cost, rest
+
+
+def _alone(node: Node, *, removed: bool) -> Pair:
+    inside = tuple(_alone(child, removed=removed) for child in node.children)
+    return Pair(node, None, inside) if removed else Pair(None, node, inside)
+
+
+def _apart(a: Node, b: Node) -> int:
+    """A tie between equal layers goes to those of one name and one output size."""
+    return (a.name != b.name) + (a.row.output_shapes != b.row.output_shapes)
+
+
+# ------------------------------------------------------------------------------- sequences
+
+_Cost = Callable[[Node, Node], "int | None"]
+
+
+def _matches(a: Sequence[Node], b: Sequence[Node], cost: _Cost) -> list[tuple[int, int]]:
+    """Which positions of two sequences belong together, in order.
+
+    Equal beginnings are taken as they are. Equal ends are not (unless the table would be large):
+    of `conv relu` against `conv relu conv relu` it is the second pair that was added.
+    """
+    start = 0
+    while start < min(len(a), len(b)) and cost(a[start], b[start]) == 0:
+        start += 1
+    end = 0
+    large = (len(a) - start) * (len(b) - start) > _CELLS
+    while large and end < min(len(a), len(b)) - start and cost(a[-1 - end], b[-1 - end]) == 0:
+        end += 1
+    middle_a, middle_b = a[start : len(a) - end], b[start : len(b) - end]
+    inner = _cut(middle_a, middle_b, cost)
+    return [
+        *((i, i) for i in range(start)),
+        *((start + i, start + j) for i, j in inner),
+        *((len(a) - end + i, len(b) - end + i) for i in range(end)),
+    ]
+
+
+def _cut(a: Sequence[Node], b: Sequence[Node], cost: _Cost) -> list[tuple[int, int]]:
+    """As `_align`; where the table would be large, runs of equal layers are taken as they are."""
+    if len(a) * len(b) <= _CELLS:
+        return _align(a, b, cost)
+    matcher = SequenceMatcher(None, [x.core for x in a], [x.core for x in b], autojunk=False)
+    pairs: list[tuple[int, int]] = []
+    for tag, i, i_end, j, j_end in matcher.get_opcodes():
+        if tag == "equal":
+            pairs += zip(range(i, i_end), range(j, j_end), strict=True)
+        elif (i_end - i) * (j_end - j) <= _CELLS:
+            pairs += ((i + x, j + y) for x, y in _align(a[i:i_end], b[j:j_end], cost))
+    return pairs
+
+
+def _align(a: Sequence[Node], b: Sequence[Node], cost: _Cost) -> list[tuple[int, int]]:
+    """The cheapest alignment; of those that cost the same, the one that matches earliest."""
+    if not a or not b:
+        return []
+    rows = [[0] * (len(b) + 1) for _ in range(len(a) + 1)]  # cost of aligning a[i:] with b[j:]
+    for j in range(len(b) - 1, -1, -1):
+        rows[len(a)][j] = rows[len(a)][j + 1] + b[j].weight
+    for i in range(len(a) - 1, -1, -1):
+        row, below, node = rows[i], rows[i + 1], a[i]
+        row[len(b)] = below[len(b)] + node.weight
+        for j in range(len(b) - 1, -1, -1):
+            best = min(below[j] + node.weight, row[j + 1] + b[j].weight)
+            match = cost(node, b[j])
+            if match is not None and below[j + 1] + match < best:
+                best = below[j + 1] + match
+            row[j] = best
+    return _walk(rows, a, b, cost)
+
+
+def _walk(
+    rows: list[list[int]], a: Sequence[Node], b: Sequence[Node], cost: _Cost
+) -> list[tuple[int, int]]:
+    """Back through the table from its beginning, matching wherever that is among the cheapest."""
+    pairs: list[tuple[int, int]] = []
+    i = j = 0
+    while i < len(a) and j < len(b):
+        match = cost(a[i], b[j])
+        if match is not None and rows[i][j] == rows[i + 1][j + 1] + match:
+            pairs.append((i, j))
+            i, j = i + 1, j + 1
+        elif rows[i][j] == rows[i + 1][j] + a[i].weight:
+            i += 1
+        else:
+            j += 1
+    return pairs

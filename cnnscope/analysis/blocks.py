@@ -1,0 +1,640 @@
+"""The blocks of a model, found in its call tree, and what the layers inside one do to the data.
+
+Nothing here knows a model or the name of a class beyond torch's containers. A *block* is a module
+with several weight layers that either joins paths (a residual addition, a concatenation of
+branches) or occurs more than once; whatever holds blocks is opened, and so is the model, unless all
+of it is branches that are joined once. Inside a block, the data is followed from its input to its
+output: layers in a row, branches, a projection beside a residual path (He et al. 2015, section
+3.3), a gate made of the whole image (Hu et al. 2017, section 3).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from cnnscope.analysis import shapes
+from cnnscope.analysis.cost import op_path
+from cnnscope.analysis.weights import Layer, WeightOp, of_data, weight_ops
+from cnnscope.ops import table
+from cnnscope.records import Geometry, OpRecord, Shape, StageFork, StageLayer, StagePart, Trace
+
+_CONTAINERS = ("Sequential", "ModuleList", "ModuleDict")
+_POOLS = {
+    "max pool": "max pool",
+    "avg pool": "average pool",
+    "adaptive avg pool": "average pool",
+    "adaptive max pool": "max pool",
+}
+_OTHERS = ("roi align", "roi pool", "pixel shuffle", "softmax")
+_JOINS = ("add", "cat")
+
+
+class Unit(NamedTuple):
+    """A block or a single layer, where it ran."""
+
+    path: str
+    kind: str  # class of the module that ran it
+    block: bool
+    output: Shape  # positions, () where there is one
+    parts: tuple[StagePart, ...]
+    shortcuts: tuple[StageLayer, ...] = ()
+
+
+class Found(NamedTuple):
+    """The units of a model in the order in which they ran."""
+
+    units: tuple[Unit, ...]
+    reruns: int  # weight layers left out, because their weights had run before
+    resized: int  # resamplings left out, because the same module resampled to another size before
+
+
+def find(trace: Trace) -> Found:
+    """The blocks of a model, and the layers outside of blocks."""
+    walk = _Walk(trace)
+    units = tuple(walk.opened(-1))
+    listed = sum(layer.weights for unit in units for layer in every_layer(unit))
+    ran = sum(layer.kind in _WEIGHTED for layer in walk.layers.values())
+    return Found(units, ran - listed, walk.resized)
+
+
+def every_layer(unit: Unit) -> Iterator[StageLayer]:
+    """All layers of a unit, projections last."""
+    yield from flat(unit.parts)
+    yield from unit.shortcuts
+
+
+def flat(parts: Iterable[StagePart]) -> Iterator[StageLayer]:
+    """The layers of a structure, branch by branch."""
+    for part in parts:
+        if isinstance(part, StageFork):
+            for branch in part.branches:
+                yield from flat(branch)
+        else:
+            yield part
+
+
+_RECURRENT = {
+    "LSTM": "lstm", "GRU": "gru", "RNN": "rnn",
+    "LSTMCell": "lstm", "GRUCell": "gru", "RNNCell": "rnn",
+}  # fmt: skip
+_WEIGHTED = (
+    "conv", "transposed conv", "deformable conv", "linear", "recurrent layer",
+    *dict.fromkeys(_RECURRENT.values()),
+)  # fmt: skip
+
+
+# ------------------------------------------------------------------------------ the layers
+
+
+def _layers(trace: Trace) -> dict[int, StageLayer]:
+    """Every operation that a table shows, by its place in the trace."""
+    found: dict[int, StageLayer] = {}
+    weighted = {op.op: op for op in weight_ops(trace)}
+    within = {place for op in weighted.values() for place in op.others}
+    data, multiplied = of_data(trace), _multiplied(trace, within | weighted.keys())
+    seen: set[object] = set()
+    for index, record in enumerate(trace.ops):
+        weights = weighted.get(index)
+        if weights is not None:
+            new = set(weights.weights) - seen
+            seen |= new
+            if new or weights.kind is not Layer.RECURRENT:  # which runs at every time step
+                found[index] = replace(_weighted_layer(trace, weights), weights=len(new))
+        elif any(t in data for t in record.outputs) and (layer := _other(trace, record)):
+            if layer.kind == "softmax" and record.outputs[0] in multiplied:
+                layer = _attention(trace, record)
+            found[index] = layer
+    return found
+
+
+def _multiplied(trace: Trace, weighted: Container[int]) -> set[int]:
+    """The tensors that a matrix product without weights meets, as they are or rearranged."""
+    found: set[int] = set()
+    for index in reversed(range(len(trace.ops))):
+        record = trace.ops[index]
+        entry = table.lookup(record.name)
+        if entry is None:
+            continue
+        product = entry.kind is table.Kind.PRODUCT and index not in weighted
+        moved = entry.kind is table.Kind.REARRANGE and not found.isdisjoint(record.outputs)
+        if product or moved:
+            found.update(_inputs(record))
+    return found
+
+
+def _inputs(record: OpRecord) -> Iterator[int]:
+    for value in record.inputs.values():
+        for tensor in value if isinstance(value, tuple) else (value,):
+            if tensor is not None:
+                yield tensor
+
+
+def _weighted_layer(trace: Trace, weights: WeightOp) -> StageLayer:
+    record = trace.ops[weights.op]
+    if weights.kind is Layer.RECURRENT:
+        return _recurrent(trace, record)
+    if weights.kind is Layer.LINEAR:
+        return _linear(trace, record)
+    layer = _convolution(trace, record)
+    if weights.channels is None:
+        return layer
+    given, made = weights.channels
+    return replace(layer, in_channels=given, out_channels=made)
+
+
+def _recurrent(trace: Trace, record: OpRecord) -> StageLayer:
+    """A recurrent layer of torch.nn; its width is that of the hidden state."""
+    module = trace.modules[trace.calls[record.call].module] if record.call >= 0 else None
+    hidden = module.hyper.get("hidden_size") if module else None
+    given = module.hyper.get("input_size") if module else None
+    return StageLayer(
+        path=op_path(trace, record),
+        kind=_RECURRENT.get(module.base if module else "", "recurrent layer"),
+        in_channels=given if isinstance(given, int) else None,
+        out_channels=hidden if isinstance(hidden, int) else None,
+    )
+
+
+def _convolution(trace: Trace, record: OpRecord) -> StageLayer:
+    op, slide = table.Op(trace, record), shapes.of_op(trace, record)
+    weight = op.shape("weight")
+    kind = "conv" if slide is None or slide.form == "convolution" else slide.form + " conv"
+    return StageLayer(
+        path=op_path(trace, record),
+        kind="deformable conv" if slide is None else kind,
+        output=_trimmed(op.out[-(len(weight) - 2) :]),
+        geometry=slide.geometry if slide else _deformed(op),
+        in_channels=op.shape("input")[-(len(weight) - 1)],
+        out_channels=op.out[-(len(weight) - 1)],
+    )
+
+
+def _deformed(op: table.Op) -> Geometry:
+    """Kernel and stride of torchvision's deformable convolution."""
+    pairs = {
+        name: (int(op.get(f"{name}_h", default)), int(op.get(f"{name}_w", default)))
+        for name, default in (("stride", 1), ("pad", 0), ("dilation", 1))
+    }
+    kernel, groups = op.shape("weight")[2:], op.shape("input")[1] // op.shape("weight")[1]
+    return Geometry(kernel, pairs["stride"], pairs["pad"], pairs["dilation"], groups)
+
+
+def _linear(trace: Trace, record: OpRecord) -> StageLayer:
+    """Its positions are those of the module's output, where a module of its own ran it."""
+    op = table.Op(trace, record)
+    call = trace.calls[record.call] if record.call >= 0 else None
+    out = op.out
+    if call is not None and call.outputs and trace.modules[call.module].base == "Linear":
+        out = trace.tensors[call.outputs[0]].shape
+    return StageLayer(
+        path=op_path(trace, record),
+        kind="linear",
+        output=_trimmed(out[1:-1]),
+        in_channels=(op.shape("mat1") if op.has("mat1") else op.first)[-1],
+        out_channels=out[-1],
+    )
+
+
+def _other(trace: Trace, record: OpRecord) -> StageLayer | None:
+    """A pool, an upsampling, an attention: what a table shows beside the weight layers."""
+    entry = table.lookup(record.name)
+    op = table.Op(trace, record)
+    if entry is None or not op.out:
+        return None
+    label, path = entry.label, op_path(trace, record)
+    if label in _POOLS:
+        return _pool(trace, record, _POOLS[label])
+    if label == "mean":
+        return StageLayer(path, "average pool") if _over_positions(op) else None
+    if label == "attention":
+        heads, keys = op.shape("query")[-3], op.shape("key")[-2]
+        return StageLayer(path, label, heads=heads, keys=keys)
+    if label in _OTHERS or label.startswith("upsample"):
+        positions = () if label == "softmax" else op.out[2:]
+        return StageLayer(path, label.rstrip("123d"), _trimmed(positions))
+    return None
+
+
+def _pool(trace: Trace, record: OpRecord, kind: str) -> StageLayer | None:
+    """None for an adaptive pool that has nothing to do, and for one over channels."""
+    op, slide = table.Op(trace, record), shapes.of_op(trace, record)
+    axes = len(slide.geometry.kernel_size) if slide else 2 + record.name.count("3d")
+    if slide is None and op.first[-axes:] == op.out[-axes:]:
+        return None
+    geometry = slide.geometry if slide else None
+    if geometry and op.first[-axes - 1 : -axes] == (1,) and _over_first(geometry):
+        return None
+    return StageLayer(op_path(trace, record), kind, _trimmed(op.out[-axes:]), geometry)
+
+
+def _over_first(g: Geometry) -> bool:
+    """Whether it slides along the first axis only.
+
+    On a map of one channel that axis is the channels: so torch computes local response
+    normalisation (Krizhevsky et al. 2012, section 3.3), by an average pool of their squares.
+    """
+    return {*g.kernel_size[1:], *g.stride} == {1} and not any(g.padding)
+
+
+def _over_positions(op: table.Op) -> bool:
+    """Whether a mean is over all positions, of any axes, and not over samples or channels."""
+    rank, given = len(op.first), op.get("dim")
+    axes = {a % rank for a in (given if isinstance(given, tuple) else (given,)) if a is not None}
+    return rank > 2 and axes in (set(range(2, rank)), set(range(1, rank - 1)))
+
+
+def _attention(trace: Trace, record: OpRecord) -> StageLayer:
+    """The softmax over keys: scores are (..., heads, queries, keys)."""
+    out = table.Op(trace, record).out
+    heads = out[-3] if len(out) > 3 else None
+    return StageLayer(op_path(trace, record), "attention", heads=heads, keys=out[-1])
+
+
+def _trimmed(sizes: Shape) -> Shape:
+    """One position is none."""
+    return sizes if prod(sizes) != 1 else ()
+
+
+# ---------------------------------------------------------------------------- the call tree
+
+
+class _Walk:
+    """Walks the call tree, and decides what is a block."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self.layers = _layers(trace)
+        self.data = of_data(trace)
+        self.children: dict[int, list[int]] = {}
+        self.own: dict[int, list[int]] = {}
+        for index, call in enumerate(trace.calls):
+            self.children.setdefault(call.parent, []).append(index)
+        for index, record in enumerate(trace.ops):
+            self.own.setdefault(record.call, []).append(index)
+        self.ops = self._inside()
+        self.weights = {call: self._count(inside) for call, inside in self.ops.items()}
+        self.joins = {call: self._joins_of(call) for call in self.ops if self.weights[call] > 1}
+        modules = {c.module for i, c in enumerate(trace.calls) if self.weights.get(i, 0) > 1}
+        self.kinds = Counter(trace.modules[m].kind for m in modules)
+        self.resized = 0
+
+    def _inside(self) -> dict[int, list[int]]:
+        """The operations of each call and of those inside it, in order."""
+        found: dict[int, list[int]] = {}
+        for index, record in enumerate(self.trace.ops):
+            call = record.call
+            while call >= 0:
+                found.setdefault(call, []).append(index)
+                call = self.trace.calls[call].parent
+        return found
+
+    def _count(self, inside: Iterable[int]) -> int:
+        return sum(i in self.layers and self.layers[i].kind in _WEIGHTED for i in inside)
+
+    def _kind(self, call: int) -> str:
+        return self.trace.modules[self.trace.calls[call].module].kind
+
+    def _plain(self, call: int) -> bool:
+        """Whether it is only a list of other modules."""
+        return self._kind(call) in _CONTAINERS
+
+    def _joins_of(self, call: int) -> dict[str, set[Shape]]:
+        """How paths of data are joined outside of what has weights: name to positions."""
+        found: dict[str, set[Shape]] = {}
+        pending = [call]
+        while pending:
+            at = pending.pop()
+            pending += [c for c in self.children.get(at, ()) if not self.weights.get(c)]
+            for index in self.own.get(at, ()):
+                record = self.trace.ops[index]
+                name = table.base_name(record.name)
+                if name in _JOINS and len(self.data & set(_inputs(record))) > 1:
+                    out = self.trace.tensors[record.outputs[0]]
+                    if len(out.shape) > 2 and "float" in out.dtype:  # and no list of boxes
+                        found.setdefault(name, set()).add(out.shape[2:])
+        return found
+
+    # -- what is a block
+
+    def _is_block(self, call: int) -> bool:
+        if self.weights[call] < 2 or self._plain(call):
+            return False
+        if self.trace.calls[call].parent < 0:
+            return self._is_one_block(call)
+        repeated = self.kinds[self._kind(call)] > 1
+        joining = list(self._joined_inside(call))
+        if repeated and self._joined(call, "add") and not self._any_adds(joining):
+            joining = []  # a residual block of layers that concatenate: GhostNet's
+        inner = Counter(map(self._kind, joining))
+        if any(times > 1 or self._more(kind, call) for kind, times in inner.items()):
+            mixed = len(inner) > 1 and min(inner.values()) == 1
+            return repeated and mixed  # a stage repeats what it is made of
+        if self._joined(call, "add") or self._joined(call, "cat"):
+            return True
+        kinds = {self._kind(c) for c in self._descendants(call) if self._has_layers(c)}
+        if any(self._more(kind, call) for kind in kinds):
+            return False
+        return repeated and not self._pools(call)
+
+    def _any_adds(self, calls: Iterable[int]) -> bool:
+        return any("add" in self.joins[call] for call in calls)
+
+    def _is_one_block(self, call: int) -> bool:
+        """Whether a model is no more than a block: branches at one resolution, joined once."""
+        if not self._joined(call, "cat") or any(self._joined_inside(call)):
+            return False
+        names = [table.base_name(self.trace.ops[i].name) for i in self.ops[call]]
+        sizes = {self.layers[i].output for i in self.ops[call] if i in self.layers}
+        return names.count("cat") == 1 and len(sizes) == 1
+
+    def _has_layers(self, call: int) -> bool:
+        return self.weights.get(call, 0) > 1 and not self._plain(call)
+
+    def _joined_inside(self, call: int) -> Iterator[int]:
+        """The outermost calls inside that join paths."""
+        for child in self.children.get(call, ()):
+            if self._has_layers(child) and self.joins[child]:
+                yield child
+            else:
+                yield from self._joined_inside(child)
+
+    def _joined(self, call: int, name: str) -> bool:
+        """Joined, and everywhere at one resolution."""
+        return len(self.joins[call].get(name, ())) == 1
+
+    def _more(self, kind: str, call: int) -> bool:
+        return self.kinds[kind] > self.kinds[self._kind(call)]
+
+    def _pools(self, call: int) -> bool:
+        """Whether it halves the resolution by a pool: then it is a stage, or a part of one."""
+        layers = (self.layers[i] for i in self.ops[call] if i in self.layers)
+        return any("pool" in x.kind and x.geometry and max(x.geometry.stride) > 1 for x in layers)
+
+    def _descendants(self, call: int) -> Iterator[int]:
+        for child in self.children.get(call, ()):
+            yield child
+            yield from self._descendants(child)
+
+    # -- units
+
+    def opened(self, call: int) -> Iterator[Unit]:
+        """What runs inside a call, one after the other."""
+        events = [(self.trace.calls[c].start, 0, c) for c in self.children.get(call, ())]
+        events += [(i, 1, i) for i in self.own.get(call, ()) if i in self.layers]
+        last = None
+        for _, is_op, item in sorted(events):
+            if not is_op:
+                yield from self._unit(item)
+                last = None if self.weights.get(item) else last
+                continue
+            layer = self.layers[item]
+            resized = last is not None and _is_resized(last, layer)
+            self.resized += resized
+            last = layer
+            if not resized and (layer.weights or layer.kind not in _WEIGHTED):
+                kind = self._kind(call) if call >= 0 else ""
+                yield Unit(layer.path, kind, False, layer.output, (layer,))
+
+    def _unit(self, call: int) -> Iterator[Unit]:
+        inside = [i for i in self.ops.get(call, ()) if i in self.layers]
+        ran_before = self.weights.get(call, 0) and not any(self.layers[i].weights for i in inside)
+        if not inside or ran_before:
+            return
+        if not self._is_block(call):
+            yield from self.opened(call)
+            return
+        parts = self._parts(call)
+        main, shortcuts = _without_shortcuts(parts)
+        record = self.trace.calls[call]
+        yield Unit(
+            path=self.trace.modules[record.module].path,
+            kind=self._kind(call),
+            block=True,
+            output=self._positions(call, [self.layers[i] for i in inside]),
+            parts=main,
+            shortcuts=shortcuts,
+        )
+
+    def _parts(self, call: int) -> tuple[StagePart, ...]:
+        """What a block does to its input: every layer in it exactly once."""
+        inside = self.ops[call]
+        every = [i for i in inside if i in self.layers]
+        parts = _Flow(self.trace, self.layers, self.data).through(
+            inside, self.trace.calls[call].outputs
+        )
+        counts = Counter((x.path, x.kind, x.weights, x.output) for x in flat(parts))
+        wanted = [self.layers[i] for i in every]
+        if not parts or counts - Counter((x.path, x.kind, x.weights, x.output) for x in wanted):
+            return tuple(wanted)  # not a structure of rows and branches: in the order of running
+        missing = Counter((x.path, x.kind, x.weights, x.output) for x in wanted) - counts
+        side = [x for x in wanted if x.weights and missing[x.path, x.kind, x.weights, x.output]]
+        return (*parts, *(replace(x, role="side") for x in side))
+
+    def _positions(self, call: int, inside: Sequence[StageLayer]) -> Shape:
+        """The positions of a block's output: those of a layer in it that the shape agrees with."""
+        outputs = self.trace.calls[call].outputs
+        shape = self.trace.tensors[outputs[0]].shape if outputs else ()
+        for layer in reversed(inside):
+            size = layer.output
+            if size and (shape[2:] == size or shape[1:-1] == size):
+                return size
+        return _trimmed(shape[2:] if len(shape) > 3 else shape[1:-1])
+
+
+def _is_resized(layer: StageLayer, other: StageLayer) -> bool:
+    """Whether one resampling follows another of another size, as of detections one by one."""
+    return layer.kind == other.kind and not other.geometry and layer.output != other.output
+
+
+def _without_shortcuts(
+    parts: tuple[StagePart, ...],
+) -> tuple[tuple[StagePart, ...], tuple[StageLayer, ...]]:
+    """The main path, and the projections beside it."""
+    main: list[StagePart] = []
+    found: list[StageLayer] = []
+    for part in parts:
+        if isinstance(part, StageFork):
+            split = [_without_shortcuts(branch) for branch in part.branches]
+            main.append(StageFork(tuple(branch for branch, _ in split)))
+            found += [x for _, shortcuts in split for x in shortcuts]
+        elif part.role == "shortcut":
+            found.append(part)
+        else:
+            main.append(part)
+    return tuple(main), tuple(found)
+
+
+# ---------------------------------------------------------------------------- inside a block
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Start:
+    """Data that enters a block."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Step:
+    """A layer of the block."""
+
+    layer: StageLayer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Fork:
+    """Branches; compared by identity, as steps are: a path is a short tuple, however it came."""
+
+    branches: tuple[tuple[_Start | _Step | _Fork, ...], ...]
+
+
+_Path = tuple[_Start | _Step | _Fork, ...]
+
+
+class _Flow:
+    """What has been done to each tensor of a block: a row of layers, and branches in it."""
+
+    def __init__(self, trace: Trace, layers: dict[int, StageLayer], data: set[int]) -> None:
+        self.trace, self.layers, self.data = trace, layers, data
+        self.paths: dict[int, _Path] = {}
+
+    def through(self, inside: Iterable[int], outputs: Sequence[int]) -> tuple[StagePart, ...]:
+        """From the block's inputs to its outputs."""
+        for index in inside:
+            record = self.trace.ops[index]
+            came = self._distinct(t for t in _inputs(record) if t in self.data)
+            if not came:
+                continue
+            path = came[0] if len(came) == 1 else self._joined(record, came)
+            if index in self.layers:
+                path = (*path, _Step(self.layers[index]))
+            self.paths.update(dict.fromkeys(record.outputs, path))
+        ends = self._distinct(t for t in outputs if t in self.paths)
+        return _parts(_fork(ends)) if ends else ()
+
+    def _distinct(self, tensors: Iterable[int]) -> list[_Path]:
+        for tensor in (found := list(tensors)):
+            self.paths.setdefault(tensor, (_Start(),))
+        return list(dict.fromkeys(self.paths[t] for t in found))
+
+    def _joined(self, record: OpRecord, came: list[_Path]) -> _Path:
+        """Paths that meet: what they share, then what is different."""
+        common = _common(came)
+        rests = [path[len(common) :] for path in came]
+        layered = [rest for rest in rests if any(not isinstance(x, _Start) for x in rest)]
+        name = table.base_name(record.name)
+        if name == "mul":
+            gates = [r for r in layered if _is_gate(r, self.trace.tensors[record.outputs[0]].shape)]
+            others = [r for r in layered if r not in gates]
+            if gates and len(others) < 2:
+                gated = tuple(x for gate in gates for x in _marked(gate, "gate"))
+                return (*(common or came[0][:1]), *(x for r in others for x in r), *gated)
+        if _is_product(record) and any(map(_attends, layered)):
+            last = next(rest[-1] for rest in layered if _attends(rest))
+            return (*_fork([p[:-1] if _attends(p) else p for p in came]), last)
+        if name == "add" and common and len(layered) == 2:
+            short, long = sorted(layered, key=_weights)
+            if _weights(short) < 2 <= _weights(long) and _is_row(short):
+                return (*common, *_marked(short, "shortcut"), *long)
+            if _is_separable(short) and _weights(long) > 2:
+                return (*common, *_marked(short, "shortcut"), *long)
+        return _fork(came)
+
+
+def _common(paths: Sequence[_Path]) -> _Path:
+    length = 0
+    for steps in zip(*paths, strict=False):
+        if len(set(steps)) > 1:
+            break
+        length += 1
+    return paths[0][:length]
+
+
+def _fork(paths: Sequence[_Path]) -> _Path:
+    """Several paths as one: their common beginning, then branches."""
+    common = _common(paths)
+    rests = [path[len(common) :] for path in paths]
+    layered = [rest for rest in rests if any(not isinstance(x, _Start) for x in rest)]
+    if not layered:
+        return common or paths[0][:1]
+    groups: dict[object, list[_Path]] = {}
+    for rest in layered:
+        groups.setdefault(next(x for x in rest if not isinstance(x, _Start)), []).append(rest)
+    branches = [g[0] if len(g) == 1 else _fork(list(map(_bare, g))) for g in groups.values()]
+    if len(branches) == 1:
+        return (*common, *branches[0])
+    return (*(common or paths[0][:1]), _Fork(tuple(_spliced(branches))))
+
+
+def _bare(path: _Path) -> _Path:
+    return tuple(x for x in path if not isinstance(x, _Start))
+
+
+def _spliced(branches: Iterable[_Path]) -> Iterator[_Path]:
+    """Branches, without forks in which nothing but a fork stands."""
+    for branch in branches:
+        bare = _bare(branch)
+        if len(bare) == 1 and isinstance(bare[0], _Fork):
+            yield from bare[0].branches
+        else:
+            yield bare
+
+
+def _is_gate(path: _Path, shape: Shape) -> bool:
+    """Whether its last layer gives one number per channel to a map with positions."""
+    last = path[-1]
+    one = isinstance(last, _Step) and last.layer.kind in _WEIGHTED and not last.layer.output
+    return one and prod(shape[2:]) > 1
+
+
+def _is_product(record: OpRecord) -> bool:
+    entry = table.lookup(record.name)
+    return entry is not None and entry.kind is table.Kind.PRODUCT
+
+
+def _attends(path: _Path) -> bool:
+    """Whether it ends in the weights of an attention, which come behind queries, keys, values."""
+    return isinstance(path[-1], _Step) and path[-1].layer.kind == "attention"
+
+
+def _is_separable(path: _Path) -> bool:
+    """Whether it is a depthwise convolution and a 1x1, GhostNet's projection (Han et al. 2019)."""
+    layers = [x.layer for x in path if isinstance(x, _Step)]
+    if not _is_row(path) or len(layers) != 2 or not all(x.kind == "conv" for x in layers):
+        return False
+    first, second = (x.geometry for x in layers)
+    if first is None or second is None:
+        return False
+    return 1 < first.groups == layers[0].in_channels and set(second.kernel_size) == {1}
+
+
+def _is_row(path: _Path) -> bool:
+    return not any(isinstance(x, _Fork) for x in path)
+
+
+def _weights(path: _Path) -> int:
+    return sum(
+        sum(map(_weights, x.branches)) if isinstance(x, _Fork) else _weighted(x) for x in path
+    )
+
+
+def _weighted(step: _Start | _Step) -> bool:
+    return isinstance(step, _Step) and step.layer.kind in _WEIGHTED
+
+
+def _marked(path: _Path, role: str) -> _Path:
+    return tuple(_Step(replace(x.layer, role=role)) if isinstance(x, _Step) else x for x in path)
+
+
+def _parts(path: _Path) -> tuple[StagePart, ...]:
+    found: list[StagePart] = []
+    for step in path:
+        if isinstance(step, _Step):
+            found.append(step.layer)
+        elif isinstance(step, _Fork):
+            found.append(StageFork(tuple(map(_parts, step.branches))))
+    return tuple(found)

@@ -1,0 +1,48 @@
+"""What the operations cost: MACs, element operations, and what no formula is known for."""
+
+from math import prod
+
+from cnnscope.ops import table
+from cnnscope.records import OpRecord, Trace, UnknownOp
+
+_ITEM_SIZE = {
+    "float64": 8, "int64": 8, "complex64": 8, "complex128": 16,
+    "float32": 4, "int32": 4, "uint32": 4, "uint64": 8, "complex32": 4,
+    "float16": 2, "bfloat16": 2, "int16": 2, "uint16": 2,
+}  # fmt: skip
+
+
+def tensor_bytes(trace: Trace, tensor: int) -> int:
+    """Bytes that a dense tensor of this shape and dtype takes."""
+    record = trace.tensors[tensor]
+    return prod(record.shape) * item_size(record.dtype)
+
+
+def item_size(dtype: str) -> int:
+    """Bytes of one element."""
+    return _ITEM_SIZE.get(dtype, 1)
+
+
+def op_path(trace: Trace, record: OpRecord) -> str:
+    """Dotted path of the module that ran an operation."""
+    return trace.modules[trace.calls[record.call].module].path if record.call >= 0 else ""
+
+
+def notes(trace: Trace) -> tuple[str, ...]:
+    """The trace's notes, and how complex numbers are counted where there are any."""
+    if not any(table.is_complex(trace, record) for record in trace.ops):
+        return trace.notes
+    said = "one complex multiply-accumulate counts as 4 real ones (2 with a real number)"
+    return (*trace.notes, said)
+
+
+def unknown_ops(trace: Trace) -> tuple[UnknownOp, ...]:
+    """Operations that the table has no entry for, most frequent first."""
+    found: dict[str, list[OpRecord]] = {}
+    for record in trace.ops:
+        if table.lookup(record.name) is None:
+            found.setdefault(record.name, []).append(record)
+    return tuple(
+        UnknownOp(name, len(records), op_path(trace, records[0]))
+        for name, records in sorted(found.items(), key=lambda item: -len(item[1]))
+    )

@@ -1,0 +1,62 @@
+"""One operation forward: the states of its outputs from those of its inputs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cnnscope.ops import table
+from cnnscope.ops.fields import layout, rules
+from cnnscope.ops.fields.layout import State
+
+if TYPE_CHECKING:
+    from cnnscope.records import OpRecord, Shape, Trace
+
+
+def step(trace: Trace, record: OpRecord, states: list[rules.Seen], memo: dict[Any, Any]) -> None:
+    """Write down what the outputs of an operation see.
+
+    Args:
+        trace: of the model.
+        record: the operation.
+        states: of every tensor, by id; those of the outputs are set.
+        memo: what earlier steps remember; empty at the first.
+    """
+    seeing = [
+        tensor
+        for value in record.inputs.values()
+        for tensor in (value if isinstance(value, tuple) else (value,))
+        if tensor is not None and states[tensor] is not None
+    ]
+    if not seeing:
+        return
+    entry = table.lookup(record.name)
+    rule = entry.field if entry is not None else None
+    if rule is rules.elementwise and len(seeing) == 1 and len(record.outputs) == 1:
+        out = record.outputs[0]
+        if trace.tensors[out].shape == trace.tensors[seeing[0]].shape:  # the most frequent case
+            states[out] = states[seeing[0]]
+            return
+    unknown = next((s for t in seeing if isinstance(s := states[t], rules.Unknown)), None)
+    result: rules.Result = unknown or rules.UNKNOWN
+    if rule is not None and (unknown is None or rule is rules.constant):
+        result = rule(rules.View(trace, record, states, memo))
+    results = result if isinstance(result, list) else [result] * len(record.outputs)
+    for tensor, state in zip(record.outputs, results, strict=False):
+        if isinstance(state, State) and not _fits(state, trace.tensors[tensor].shape, memo):
+            states[tensor] = _unknown(record)
+        else:
+            states[tensor] = _unknown(record) if state is rules.UNKNOWN else state
+
+
+def _unknown(record: OpRecord) -> rules.Unknown:
+    """Unknown from this operation on."""
+    entry = table.lookup(record.name)
+    return rules.Unknown(entry.label if entry is not None else record.name)
+
+
+def _fits(state: State, shape: Shape, memo: dict[Any, Any]) -> bool:
+    """Whether the state describes such a tensor; what was found to is remembered."""
+    key = (id(state), shape)
+    if key not in memo:
+        memo[key] = layout.fits(state, shape), state  # kept, so that its id stays its own
+    return bool(memo[key][0])

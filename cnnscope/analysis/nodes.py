@@ -1,0 +1,236 @@
+"""The rows of a model as a tree whose nodes know what they are: comparable between two models."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from cnnscope.analysis import params
+from cnnscope.ops import table
+from cnnscope.records import Attribute, LayerRow, ModelReport, OpRecord, Trace
+
+# Of no consequence for what is computed: peak memory tells them apart.
+_NO_EFFECT = {"inplace", "memory_efficient"}
+# Where one number stands for all spatial axes.
+_ONE_FOR_ALL = {"kernel_size", "stride", "padding", "dilation", "output_size", "output_padding"}
+# Attributes of operations that follow from the sizes of their inputs.
+_OF_THE_DATA = {"N", "C", "HxW", "k", "device", "dtype", "layout", "pin_memory", "bias"}
+# What is left of an operation that only moves data, without sizes and positions.
+_OF_A_MOVE = {"dim", "dims", "dim0", "dim1", "shifts", "step"}
+
+LAYER, MOVE, BLOCK = 20, 2, 10  # what a row weighs where it is added or removed
+
+
+class Node:
+    """A row and the rows inside it.
+
+    `identity` is what the layer itself is, whatever it is fed: its hyper-parameters by name.
+    `core` is equal for nodes that are the same layers all the way down; `full` if their maps,
+    dtypes and costs are the same as well, `inner` if the names inside are too, `uid` if its own is.
+    All are small integers, comparable within one `Forest`.
+    """
+
+    __slots__ = (
+        "children", "core", "full", "identity", "index", "inner", "name", "role", "row", "uid",
+        "weight",
+    )  # fmt: skip
+
+    def __init__(
+        self, index: int, row: LayerRow, identity: Mapping[str, Attribute], role: str
+    ) -> None:
+        self.index, self.row, self.identity, self.role = index, row, identity, role
+        self.children: list[Node] = []
+        self.name = "" if row.name.isdigit() else row.name  # a position is no name
+        self.core = self.full = self.inner = self.uid = self.weight = -1
+
+    @property
+    def leaf(self) -> bool:
+        """Whether it is a single layer."""
+        return self.row.leaf
+
+    def leaves(self) -> Iterable[Node]:
+        """The layers inside, in execution order."""
+        if self.leaf:
+            yield self
+        for child in self.children:
+            yield from child.leaves()
+
+
+def differing(a: Node, b: Node) -> list[str]:
+    """The names under which two layers have different hyper-parameters.
+
+    Of blocks, and of layers of two kinds, those that both have are compared.
+    """
+    if a.row.operation != b.row.operation or not a.leaf:
+        names = [name for name in a.identity if name in b.identity]
+    else:
+        names = list(dict.fromkeys((*a.identity, *b.identity)))
+    return [name for name in names if a.identity.get(name) != b.identity.get(name)]
+
+
+class Forest:
+    """Trees whose fingerprints are comparable."""
+
+    def __init__(self) -> None:
+        self._ids: dict[object, int] = {}
+        self.profiles: dict[int, Counter[int]] = {}  # of a core: the cores of its layers
+        self.layers: dict[int, Node] = {}  # of a leaf's core: one of those layers
+
+    def tree(self, trace: Trace, report: ModelReport) -> Node:
+        """The model as nodes; parameters that nothing read stand at its end."""
+        rows = (*report.layers, *_unused(trace, report.unused))
+        known = _Identities(trace)
+        nodes = [Node(i, row, *known.of(row)) for i, row in enumerate(rows)]
+        for node in nodes[1:]:
+            if node.row.operation != "Identity":  # it is there to do nothing
+                nodes[node.row.parent].children.append(node)
+        for node in reversed(nodes):
+            dtype = trace.tensors[node.row.tensor].dtype if node.row.tensor >= 0 else ""
+            self._fingerprint(node, dtype)
+        return nodes[0]
+
+    def profile(self, node: Node) -> Counter[int]:
+        """How often each layer is inside."""
+        known = self.profiles.get(node.core)
+        if known is None:
+            known = self.profiles[node.core] = Counter(leaf.core for leaf in node.leaves())
+        return known
+
+    def _fingerprint(self, node: Node, dtype: str) -> None:
+        row, children = node.row, node.children
+        kind = (row.kind, row.operation)
+        if node.role == "activation" and not node.identity:
+            kind = ("activation", row.operation.lower())  # ReLU is relu
+        own = (kind, tuple(sorted(node.identity.items())))
+        named = row.name if row.kind in ("parameter", "unused") else ""
+        weights = (row.params, row.trainable_params) if row.leaf else ()
+        node.core = self._id(("core", own, named, weights, tuple(c.core for c in children)))
+        costs = (row.params, row.macs, row.element_ops, row.buffers, row.activation_bytes)
+        facts = (row.input_shapes, row.output_shapes, dtype, costs)
+        node.full = self._id(("full", node.core, facts, tuple(c.full for c in children)))
+        node.inner = self._id(("inner", node.full, tuple(c.uid for c in children)))
+        node.uid = self._id(("uid", node.inner, node.name))
+        node.weight = (MOVE if row.minor else LAYER) if row.leaf else BLOCK
+        node.weight += sum(child.weight for child in children)
+        if row.leaf:
+            self.layers.setdefault(node.core, node)
+
+    def _id(self, key: object) -> int:
+        return self._ids.setdefault(key, len(self._ids))
+
+
+class _Identities:
+    """What each row is, apart from what it is fed."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self.made_by = {t: record for record in trace.ops for t in record.outputs}
+        self.calls: dict[tuple[str, int], int] = {}
+        times: Counter[int] = Counter()
+        for index, call in enumerate(trace.calls):
+            times[call.module] += 1
+            self.calls[trace.modules[call.module].path, times[call.module]] = index
+        self.own_ops: dict[int, list[OpRecord]] = {}
+        for record in trace.ops:
+            self.own_ops.setdefault(record.call, []).append(record)
+
+    def of(self, row: LayerRow) -> tuple[dict[str, Attribute], str]:
+        """Identity and role of a row."""
+        if row.kind == "module":
+            return self._module(row)
+        if row.kind == "operation" and row.tensor >= 0:
+            record = self.made_by[row.tensor]
+            return _attributes(record), _role(row, [record])
+        if row.kind == "operation":
+            return {}, "other"
+        return {"shape": row.output_shapes[0] if row.output_shapes else ()}, row.kind
+
+    def _module(self, row: LayerRow) -> tuple[dict[str, Attribute], str]:
+        call = self.calls[row.path, row.call]
+        module = self.trace.modules[self.trace.calls[call].module]
+        hyper = {name: v for name, v in module.hyper.items() if name not in _NO_EFFECT}
+        for name in _ONE_FOR_ALL & hyper.keys():
+            size = hyper[name]
+            if isinstance(size, int) and row.output_shapes:
+                hyper[name] = (size,) * max(len(row.output_shapes[0]) - 2, 1)
+        own = self.own_ops.get(call, [])
+        if not row.leaf and not module.library:
+            hyper = {}  # a block is what is in it
+        if row.leaf and not module.library:
+            hyper["operations"] = ", ".join(map(_described, own))
+        return hyper, _role(row, own)
+
+
+def _unused(trace: Trace, unused: Mapping[str, int]) -> list[LayerRow]:
+    """Rows for parameters that belong to no other row, so that the rows add up to the whole."""
+    idle = [p for p in trace.params if not p.used and not p.buffer and p.trainable]
+    return [
+        LayerRow(
+            path=path,
+            name=path,
+            depth=1,
+            kind="unused",
+            operation="not used in this run" if trace.decided_by else "never used",
+            parent=0,
+            params=count,
+            trainable_params=sum(
+                params.numel(trace, p) for p in idle if f"{p.path}.".startswith(f"{path}.")
+            ),
+        )
+        for path, count in unused.items()
+    ]
+
+
+def _attributes(record: OpRecord) -> dict[str, Attribute]:
+    """The attributes that do not follow from the sizes of what the operation reads."""
+    entry = table.lookup(record.name)
+    moves = entry is not None and entry.kind in (table.Kind.REARRANGE, table.Kind.CREATE)
+    resizes = "upsample" in record.name
+    found = {
+        name: value
+        for name, value in record.attributes.items()
+        if (name in _OF_A_MOVE if moves else name not in _OF_THE_DATA)
+        and not (resizes and name == "output_size")
+    }
+    normalised = found.pop("normalized_shape", None)  # over how many axes; their sizes are the data
+    return {**found, "axes": len(normalised)} if isinstance(normalised, tuple) else found
+
+
+def _described(record: OpRecord) -> str:
+    """mul(other=0.5)."""
+    entry = table.lookup(record.name)
+    given = ", ".join(f"{name}={value}" for name, value in sorted(_attributes(record).items()))
+    return f"{entry.label if entry else table.base_name(record.name)}" + (
+        f"({given})" * bool(given)
+    )
+
+
+def _role(row: LayerRow, own: list[OpRecord]) -> str:
+    """What a leaf is for: leaves of one role may take each other's place."""
+    if not row.leaf:
+        return "block"
+    entries = [entry for record in own if (entry := table.lookup(record.name))]
+    labels = {entry.label for entry in entries if entry.kind is table.Kind.ELEMENT}
+    if any(entry.kind is table.Kind.PRODUCT for entry in entries):
+        return "convolution" if row.geometry else "product"
+    if row.geometry or any("pool" in label or label == "mean" for label in labels):
+        return "pool"
+    if any("norm" in label for label in labels):
+        return "norm"
+    if row.minor or not labels:
+        return "idle"
+    same = len(row.input_shapes) == 1 and row.input_shapes == row.output_shapes
+    return "activation" if same and not row.params else f"operation {sorted(labels)}"
+
+
+def comes_first(one: Node, other: Node) -> bool:
+    """An order of models that does not depend on how they are named on the command line."""
+    costs = [(n.row.params, n.row.macs, n.weight) for n in (one, other)]
+    return costs[0] < costs[1] or (costs[0] == costs[1] and _written(one) <= _written(other))
+
+
+def _written(node: Node) -> list[str]:
+    """Everything that decides how a tree is aligned."""
+    row = node.row
+    own = f"{row.operation} {row.name} {row.output_shapes} {sorted(node.identity.items())}"
+    return [own, *(line for child in node.children for line in _written(child)), "end"]

@@ -1,0 +1,193 @@
+"""Which input's positions receptive fields are about, and which of its dimensions they are.
+
+The first operation that slides tells: the dimensions that it slides over are followed back through
+permutes and views to those of an input. A channels-last image, a raw waveform and a batch of
+frames need no convention, and a vector that is broadcast over a map has no positions.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cnnscope.analysis import follow
+from cnnscope.ops import table
+from cnnscope.ops.fields import layout, maps, rules
+from cnnscope.ops.fields.layout import Atom, State
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cnnscope.records import OpRecord, Shape, Trace
+
+SLIDES = (
+    rules.convolution,
+    rules.deformable,
+    rules.pool,
+    rules.adaptive_pool,
+    rules.nearest,
+    rules.nearest_exact,
+    rules.linear,
+    rules.cubic,
+    rules.antialiased,
+    rules.antialiased_cubic,
+)
+_CUTS = (rules.slice_, rules.narrow)
+_MOVES = (*_CUTS, rules.roll, rules.flip, rules.cumulative, rules.pad,
+          rules.border)  # fmt: skip
+_IMAGE, _VIDEO = 4, 5  # ranks whose last dimensions are positions, where nothing tells
+
+
+class Positions(NamedTuple):
+    """The input (its place among the trace's) and those of its dimensions that are positions."""
+
+    input: int
+    dims: tuple[int, ...]
+
+    def size(self, shape: Shape) -> tuple[int, ...]:
+        """Pixels along each axis."""
+        return tuple(shape[d] for d in self.dims)
+
+
+def positions(trace: Trace) -> Positions | None:
+    """The first input that a layer slides over, None where nothing has positions.
+
+    Without a sliding operation, an image of rank 4 has two axes and one of rank 5 three; of other
+    inputs they are the dimensions that are sliced, padded, flipped or summed up.
+    """
+    first = next((r for r in trace.ops if _slides(trace, r)), None)
+    lost = False
+    for number, tensor in enumerate(trace.inputs):
+        shape = trace.tensors[tensor].shape
+        if first is None and len(shape) in (_IMAGE, _VIDEO):
+            return Positions(number, tuple(range(2, len(shape))))
+        found = _Search(trace, tensor).dims(first)
+        if found:
+            return Positions(number, found)
+        if found is None:
+            lost = True
+    return _by_rank(trace, first) if first is not None and lost else None
+
+
+def _by_rank(trace: Trace, record: OpRecord) -> Positions | None:
+    """The last dimensions, where nobody knows what happens before the first sliding operation."""
+    count = _slides_over(trace, record)
+    for number, tensor in enumerate(trace.inputs):
+        rank = len(trace.tensors[tensor].shape)
+        if rank > count:
+            return Positions(number, tuple(range(rank - count, rank)))
+    return None
+
+
+class _Search:
+    """One input followed, each of its dimensions an axis of its own."""
+
+    def __init__(self, trace: Trace, tensor: int) -> None:
+        self.trace = trace
+        shape = trace.tensors[tensor].shape
+        dims = tuple((Atom(size, d, 1),) for d, size in enumerate(shape))
+        self.states: list[rules.Seen] = [None] * len(trace.tensors)
+        self.states[tensor] = State(dims, tuple(map(maps.identity, shape)))
+        self.memo: dict[Any, Any] = {}
+
+    def dims(self, first: OpRecord | None) -> tuple[int, ...] | None:
+        """Its positions; () where it has none, None where they are lost on the way.
+
+        Args:
+            first: the first sliding operation of the trace, None if there is none.
+        """
+        moved: set[int] = set()
+        lost = False
+        for record in self.trace.ops:
+            main = _main(record, self.states)
+            if main is not None and first is not None and _slides(self.trace, record):
+                lost = lost or isinstance(main, rules.Unknown)
+                if isinstance(main, State) and (found := self._under(record, main)):
+                    return found
+            if first is None and isinstance(main, State):
+                moved |= self._moved(record, main)
+            follow.step(self.trace, record, self.states, self.memo)
+        return None if lost else tuple(sorted(moved))
+
+    def _under(self, record: OpRecord, state: State) -> tuple[int, ...]:
+        """The axes that a sliding operation slides over."""
+        count = _slides_over(self.trace, record)
+        dims = state.layout[len(state.layout) - count :]
+        axes = {a.axis for dim in dims for a in dim} - {-1}
+        if len(axes) > count:  # digits of channels among them (pixel shuffle): the outer ones
+            axes = {dim[0].axis for dim in dims if dim}
+        return tuple(sorted(axes)) if axes and min(axes) >= 0 else ()
+
+    def _moved(self, record: OpRecord, state: State) -> set[int]:
+        """The axes that a slice, a pad, a flip, a roll or a running sum moves positions of."""
+        entry, op = table.lookup(record.name), table.Op(self.trace, record)
+        if entry is None or entry.field not in _MOVES or len(op.first) != len(op.out):
+            return set()
+        if op.first != op.out:
+            dims = [d for d, (a, b) in enumerate(zip(op.first, op.out, strict=True))
+                    if a != b and b > 1]  # fmt: skip
+        elif entry.field in _CUTS:
+            dims = []
+        else:
+            given = op.get("dims", op.get("dim", ()))
+            given = given if isinstance(given, tuple) else (given,)
+            dims = [d % len(op.first) for d in given]
+        return {axis for d in dims if (axis := layout.alone(state, d)) is not None}
+
+
+def _main(record: OpRecord, states: Sequence[rules.Seen]) -> rules.Seen:
+    value = next(iter(record.inputs.values()), None)
+    return states[value] if isinstance(value, int) else None
+
+
+def _slides(trace: Trace, record: OpRecord) -> bool:
+    """Whether an operation slides over positions, and not over channels as a local norm does."""
+    entry = table.lookup(record.name)
+    if entry is None or entry.field not in SLIDES:
+        return False
+    op = table.Op(trace, record)
+    kernel = op.get("kernel_size")
+    most = max((len(trace.tensors[t].shape) for t in trace.inputs), default=0)
+    return not (isinstance(kernel, tuple) and len(op.first) > most and set(kernel[1:]) == {1})
+
+
+def _slides_over(trace: Trace, record: OpRecord) -> int:
+    """Axes that an operation slides over; one where torch lends a 1d operation a second of one."""
+    op = table.Op(trace, record)
+    if op.has("weight"):
+        return len(op.shape("weight")) - 2
+    named = next((n for tag, n in (("1d", 1), ("2d", 2), ("3d", 3)) if tag in record.name), 2)
+    return 1 if named == 2 and op.first[-2:-1] == op.out[-2:-1] == (1,) else named
+
+
+def notes(trace: Trace, found: Positions | None) -> tuple[str, ...]:
+    """What a reader of the receptive fields has to know of how they were found."""
+    if found is None:
+        return ()
+    said = []
+    shapes = [trace.tensors[t].shape for t in trace.inputs]
+    own = shapes[found.input]
+    count = len(found.dims)
+    if found.dims != tuple(range(len(own) - count, len(own))):
+        where = " and ".join(map(str, found.dims))
+        plural = "s" if count > 1 else ""
+        said.append(f"receptive fields: positions are dimension{plural} {where} of the input "
+                    f"{_sizes(own)}, counted from 0")  # fmt: skip
+    others = [i for i, shape in enumerate(shapes)
+              if i != found.input and len(shape) > count and min(shape[-count:]) > 1]  # fmt: skip
+    if others:
+        names = ", ".join(f"{i + 1} ({_sizes(shapes[i])})" for i in others)
+        said.append(f"receptive fields are those of input {found.input + 1} ({_sizes(own)}); what "
+                    f"is seen of input {names} is left out")  # fmt: skip
+    if any(_deformable(record) for record in trace.ops):
+        said.append("receptive fields: a deformable convolution is taken at its regular grid; "
+                    "where its offsets lead is not known")  # fmt: skip
+    return tuple(said)
+
+
+def _deformable(record: OpRecord) -> bool:
+    entry = table.lookup(record.name)
+    return entry is not None and entry.field is rules.deformable
+
+
+def _sizes(shape: Shape) -> str:
+    return "x".join(map(str, shape))

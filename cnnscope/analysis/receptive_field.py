@@ -1,0 +1,203 @@
+"""The receptive field of every tensor of a trace (found by the rules of `ops.fields`)."""
+
+from __future__ import annotations
+
+from math import inf, isinf
+from typing import Any
+
+from cnnscope.analysis import cancel, follow, positions
+from cnnscope.ops.fields import layout, maps, rules
+from cnnscope.ops.fields.layout import State
+from cnnscope.records import AxisField, Field, Trace, UnitMap
+
+_CHANNELS_AND_AXIS = 2  # dimensions: with more, the second is channels
+
+
+def fields(trace: Trace) -> tuple[Field | None, ...]:
+    """The receptive field of every tensor, by tensor id; None for what sees no input.
+
+    Sizes are unclipped: what an interior unit of an arbitrarily large image sees. An operation
+    without a rule makes everything that is computed from it unknown. Of several inputs they are
+    those of the first that a layer slides over (see `positions.py`).
+    """
+    found = positions.positions(trace)
+    if found is None:
+        return (None,) * len(trace.tensors)
+    reader = _Reader(found.size(trace.tensors[trace.inputs[found.input]].shape))
+    return tuple(map(reader.field, _states(trace, found)))
+
+
+def spatial_axes(trace: Trace) -> int:
+    """How many axes the input has; 0 where nothing slides over it."""
+    found = positions.positions(trace)
+    return len(found.dims) if found is not None else 0
+
+
+def notes(trace: Trace) -> tuple[str, ...]:
+    """What a reader of the fields has to know of how they were found."""
+    return positions.notes(trace, positions.positions(trace))
+
+
+def _states(trace: Trace, found: positions.Positions) -> list[rules.Seen]:
+    """Forward through the operations."""
+    states: list[rules.Seen] = [None] * len(trace.tensors)
+    tensor = trace.inputs[found.input]
+    states[tensor] = layout.of_input(trace.tensors[tensor].shape, found.dims)
+    memo: dict[Any, Any] = {}
+    cancelled = cancel.cancelled(trace)
+    for record in trace.ops:
+        follow.step(trace, record, states, memo)
+        if cancelled and record.outputs and record.outputs[0] in cancelled:
+            left = [states[tensor] for tensor in cancelled[record.outputs[0]]]
+            states[record.outputs[0]] = _hull(left)
+    return states
+
+
+def _hull(states: list[rules.Seen]) -> rules.Seen:
+    """What several tensors of one shape see together."""
+    hull: rules.Seen = None
+    for state in states:
+        if isinstance(state, rules.Unknown):
+            return state
+        if state is not None:
+            hull = state if not isinstance(hull, State) else layout.join(hull, state)
+    return hull
+
+
+class _Reader:
+    """States to records; equal states share them."""
+
+    def __init__(self, size: tuple[int, ...]) -> None:
+        self.size = size
+        self.known: dict[int, Field] = {}  # by id: the states outlive this
+        self.equal: dict[State, Field] = {}
+        self.places: dict[Any, Any] = {}
+        self.shared: dict[tuple[maps.Axis, int], tuple[AxisField | None, UnitMap | None]] = {}
+
+    def field(self, state: rules.Seen) -> Field | None:
+        if state is None:
+            return None
+        if isinstance(state, rules.Unknown):
+            return Field(unknown=True, reason=f"{state.where} is not followed")
+        found = self.known.get(id(state))
+        if found is None:
+            found = self.equal.get(state)
+            if found is None:
+                found = self.equal[state] = self._field(state)
+            self.known[id(state)] = found
+        return found
+
+    def _field(self, state: State) -> Field:
+        state = layout.revealed(state)
+        read = [
+            self._axis(_placed(state, i, self.places), size) for i, size in enumerate(self.size)
+        ]
+        axes = tuple(axis for axis, _ in read if axis is not None)
+        if len(axes) < len(read):
+            return Field(unknown=True, reason="its positions are not told apart any more")
+        context = any(axis.whole and axis.spans is not None for axis in state.axes)
+        return Field(axes, tuple(units for _, units in read), context)
+
+    def _axis(self, axis: maps.Axis, size: int) -> tuple[AxisField | None, UnitMap | None]:
+        key = (axis, size)
+        if key not in self.shared:
+            self.shared[key] = (_axis_field(axis, size), _unit_map(axis))
+        return self.shared[key]
+
+
+def _placed(state: State, axis: int, memo: dict[Any, Any]) -> maps.Axis:
+    """An axis by the units of the tensor.
+
+    Digits in the channels are joined: a unit sees what its channels see. Where an axis is coarse,
+    or repeated, its units are those of the dimension that they lie in.
+    """
+    value = state.axes[axis]
+    for dim in state.layout:  # the most frequent case
+        if len(dim) == 1 and dim[0].axis == axis and dim[0].size == value.units:
+            return value
+    dims = state.dims_of(axis)
+    if dims[:1] == [1] and len(state.layout) > _CHANNELS_AND_AXIS and _among_channels(state):
+        state = layout.contract(state, 1, among=axis)
+        dims = state.dims_of(axis)
+    if not dims and state.axes[axis].units > 1:
+        return state.axes[axis].summed()
+    if len(dims) != 1 or value.spans is None:
+        return state.axes[axis]
+    atoms = state.layout[dims[0]]
+    others = {a.axis for a in atoms} - {axis, -1}
+    own = tuple(a for a in atoms if a.axis == axis or (a.axis == -1 and not others))
+    if dims[0] == 1 and own[0].axis == -1:  # rows of channels, side by side
+        own = own[1:]
+    key = (state.axes[axis], own)
+    if key not in memo:
+        places = layout.units_of(own)
+        memo[key] = maps.rearranged(state.axes[axis], places)
+    placed: maps.Axis = memo[key]
+    return placed
+
+
+def _among_channels(state: State) -> bool:
+    """Whether the second dimension holds channels: some positions lie in another one as well."""
+    atoms = state.layout[1]
+    return atoms[0].axis == -1 or any(len(state.dims_of(a.axis)) > 1 for a in atoms)
+
+
+def _axis_field(axis: maps.Axis, size: int) -> AxisField | None:
+    """None where it is not known."""
+    spans, lines = axis.spans, axis.lines
+    if axis.lost and not axis.whole:
+        return None
+    first, last = axis.whole or (0, -1)
+    whole = int(last - first) + 1 if first < inf else 0
+    if spans is None or (axis.endless and whole):
+        return AxisField(None, None, None, input_size=size, clipped=(whole, whole))
+    extents = {int(b - a) + 1 for a, b in zip(*spans, strict=True) if a <= b} or {0}
+    within = extents
+    if whole:
+        within = {int(max(b, last) - min(a, first)) + 1 for a, b in zip(*spans, strict=True)}
+    clipped = (min(within), max(within))
+    if axis.endless:
+        return AxisField(None, None, None, aligned=False, explicit=True, input_size=size,
+                         units=axis.units, clipped=clipped)  # fmt: skip
+    sizes = (lines.sizes() if lines else tuple(sorted(extents))) or (0,)
+    stride = padding = None
+    aligned = len(sizes) == 1
+    if lines is not None:
+        stride = _number(lines.step, lines.period)
+        aligned = aligned and lines.period == 1
+        padding = -int(lines.lo[0]) if lines.period == 1 and sizes != (0,) else None
+    return AxisField(
+        size=None if axis.whole else sizes[-1],
+        local_size=sizes[-1],
+        min_size=min((*axis.least.sizes(), sizes[-1])) if axis.least else None,
+        stride=stride,
+        padding=padding,
+        sizes=sizes if len(sizes) > 1 else (),
+        aligned=aligned and lines is not None,
+        explicit=lines is None,
+        input_size=size,
+        units=axis.units,
+        clipped=clipped,
+    )
+
+
+def _number(step: int, period: int) -> int | float:
+    return step // period if step % period == 0 else step / period
+
+
+def _unit_map(axis: maps.Axis) -> UnitMap | None:
+    if axis.spans is None or (axis.endless and axis.whole):
+        return None
+    lo, hi = axis.spans
+    lines = axis.lines
+    if lines is None:
+        return UnitMap(_integers(lo), _integers(hi))
+    return UnitMap(_integers(lo), _integers(hi), lines.step, _integers(lines.lo),
+                   _integers(lines.hi))  # fmt: skip
+
+
+def _integers(values: tuple[maps.Number, ...]) -> tuple[int, ...]:
+    """Whole numbers; a unit that sees nothing has [0, -1]."""
+    if any(map(isinf, values)):
+        return tuple((0 if v > 0 else -1) if isinf(v) else int(v) for v in values)
+    return values  # type: ignore[return-value]  # only infinities are floats

@@ -1,0 +1,547 @@
+"""From what was asked to a `BenchReport`: build, warm up, measure in turns, say what limits it.
+
+The one question that needs the real model on the real device. What can be told without one is
+told from the trace, before anything is allocated.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+from msgspec.structs import replace
+
+from cnnscope.analysis import layers as analysis
+from cnnscope.bench import compare, devices, layers, loop, machine, stats, work
+from cnnscope.bench.loop import Progress, Report
+from cnnscope.bench.timers import CudaTimer, HostTimer
+from cnnscope.errors import RequestError
+from cnnscope.models.run import trace_spec
+from cnnscope.models.spec import DTYPES, FLOATS, printable
+from cnnscope.records import (
+    BenchReport,
+    BenchRun,
+    BenchSettings,
+    Ceilings,
+    Environment,
+    Launch,
+    LayerTime,
+    Trace,
+)
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from cnnscope.bench.programs import Prepared, RealModel
+
+MODES = ("forward", "train")
+_COMPILED = 256  # torch's own limit of all recompilations of one function
+BUSY = 0.05  # of the time spent waiting for a core
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that no specification names: its trace, and what makes it, with weights."""
+
+    trace: Trace
+    build: Callable[[], nn.Module]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be measured. `batches` is empty for the batch of the input.
+
+    Where there are `networks`, `models` are their names and nothing else.
+    """
+
+    models: tuple[str, ...]
+    networks: tuple[Network, ...] = ()
+    device: str = "auto"
+    inputs: tuple[str, ...] = ()
+    batches: tuple[int, ...] = ()
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    num_classes: int | None = None
+    mode: str = "forward"
+    dtype: str | None = None
+    amp: bool = False
+    channels_last: bool = False
+    compile: str = ""
+    threads: int | None = None
+    seconds: float = 5.0
+    per_layer: bool = False
+    ceilings: bool = True  # measure the machine's as well
+    smaller: str = "--batch-size, --input or --dtype"  # what to lower where memory runs out
+
+
+def check(request: Request) -> None:
+    """Refuse what cannot be, before torch is imported.
+
+    Raises:
+        RequestError: an option has a value that it cannot have, or would have no effect.
+    """
+    devices.check(request.device)
+    if request.mode not in MODES:
+        raise RequestError(f"--mode {printable(request.mode)!r}: use forward or train")
+    if request.dtype is not None and DTYPES.get(request.dtype) not in FLOATS:
+        raise RequestError(f"--dtype {printable(request.dtype)!r}: use one of {', '.join(FLOATS)}")
+    if request.amp and DTYPES.get(request.dtype or "") in ("float32", "float64"):
+        raise RequestError("--amp: casts to float16 or bfloat16; leave --dtype out, or name one")
+    if request.compile and request.compile not in COMPILE_MODES:
+        raise RequestError(
+            f"--compile {printable(request.compile)!r}: use one of {', '.join(COMPILE_MODES)}"
+        )
+    if request.threads is not None and not 0 < request.threads <= 1024:
+        raise RequestError(f"--threads {request.threads}: must be between 1 and 1024")
+    if not 0 < request.seconds <= 86400:
+        raise RequestError(f"--seconds {request.seconds:g}: must be above 0, and at most a day")
+    if request.per_layer:
+        _check_per_layer(request)
+
+
+def _check_per_layer(request: Request) -> None:
+    for given, option, reason in (
+        (bool(request.compile), "--compile", "a compiler fuses the layers"),
+        (request.mode == "train", "--mode train", "backward does not run layer by layer"),
+        (request.amp, "--amp", "casts between layers belong to none of them"),
+    ):
+        if given:
+            raise RequestError(f"--per-layer with {option}: {reason}; leave one of them out")
+
+
+def bench(request: Request, report: Report = lambda _: None) -> BenchReport:
+    """Measure, and keep what was measured if memory runs out or the user interrupts.
+
+    Args:
+        request: what is wanted; see `check`.
+        report: called now and then, outside of what is timed, with where things stand.
+
+    Raises:
+        RequestError: it cannot be carried out on this machine.
+        ModelError: a model failed.
+        KeyboardInterrupt: before there was anything to keep.
+    """
+    check(request)
+    with _threads(request.threads):
+        return _Bench(request, report).report()
+
+
+def with_saved(report: BenchReport, saved: BenchReport, name: str) -> BenchReport:
+    """The report, compared with one that was saved.
+
+    Raises:
+        RequestError: the two have nothing in common.
+    """
+    found = compare.against(report, saved, name)
+    compared = {c.run for c in found}
+    notes = [
+        f"{run.label} at batch {run.batch} is not in {printable(name)}: it is not compared with it"
+        for index, run in enumerate(report.runs)
+        if index not in compared
+    ]
+    return replace(
+        report,
+        comparisons=(*report.comparisons, *found),
+        notes=(*report.notes, *notes),
+    )
+
+
+def check_saved(request: Request, saved: BenchReport, name: str) -> None:
+    """Refuse a saved run with which nothing will be in common, before anything is measured.
+
+    Raises:
+        RequestError: nothing will be.
+    """
+    compare.expect(_labels(request.models), request.batches, saved, name)
+
+
+def too_slow(report: BenchReport, limit: float) -> bool:
+    """Whether a comparison is slower beyond doubt, and by more than `limit` (0.05)."""
+    return compare.too_slow(report.comparisons, limit)
+
+
+class _Bench:
+    """One request, carried out."""
+
+    def __init__(self, request: Request, report: Report) -> None:
+        self.request, self.tell = request, report
+        self.device = devices.resolve(request.device)
+        self.settings = _settings(request, self.device)
+        devices.check_dtype(self.device, self.settings.amp or self.settings.dtype)
+        self.timer = self._timer()
+        self.environment = machine.environment(self.device)
+        self.labels = _labels(request.models)
+        self.models: list[RealModel] = []
+        self.ceilings: Ceilings | None = None
+        self.runs: list[BenchRun] = []
+        self.notes: list[str] = []
+        self.interrupted = False
+
+    def report(self) -> BenchReport:
+        try:
+            with self._current_device(), _compiling(self.settings):
+                self._sweep()
+        except KeyboardInterrupt:
+            if not self.runs:
+                raise
+            self.interrupted = True
+        finally:
+            for model in reversed(self.models):
+                model.close()
+        return BenchReport(
+            runs=tuple(_with_above(run, self.ceilings) for run in self.runs),
+            comparisons=compare.interleaved(self.runs) if len(self.labels) > 1 else (),
+            environment=self.environment,
+            ceilings=self.ceilings,
+            interrupted=self.interrupted,
+            notes=tuple(self.notes),
+        )
+
+    # -- the sweep
+
+    def _sweep(self) -> None:
+        from cnnscope.bench.programs import OutOfMemory
+
+        for batch in self.request.batches or (None,):
+            before = len(self.runs)
+            at = f"batch {batch}: " if batch is not None else ""
+            try:
+                self._batch(batch)
+            except OutOfMemory as error:
+                if not self.runs:
+                    raise RequestError(
+                        f"{at}{error}; use a smaller {self.request.smaller}"
+                    ) from error
+                what = f"stopped at batch {batch}"
+                if len(self.runs) > before:
+                    what = f"{at}what follows the rounds is left out"
+                self.notes.append(f"{what}: {error}")
+                return
+            if self.interrupted:
+                return
+
+    def _batch(self, batch: int | None) -> None:
+        """Measure all models at one batch size, in turns."""
+        self._say(f"tracing {', '.join(self.labels)}", batch)
+        traces = [self._trace(index, batch) for index in range(len(self.labels))]
+        for model in self.models:
+            model.release()
+        self._check_memory(traces)
+        self._build()
+        prepared = []
+        for label, model, trace in zip(self.labels, self.models, traces, strict=True):
+            self._say(f"warming up {label}", batch)
+            model.release()
+            prepared.append(model.program(label, trace, self.timer, self.request.seconds))
+        programs = [p.program for p in prepared]
+        self._check_growth(prepared)
+        interrupted = False
+        waiting = _Waiting(self.settings.threads)
+        try:
+            self._measure(programs, batch)
+        except KeyboardInterrupt:
+            if not all(p.rounds for p in programs):
+                raise
+            interrupted = True
+        waited = waiting.share()
+        for index, trace in enumerate(traces):
+            self._add(index, trace, prepared[index], waited)
+        if not interrupted:
+            if (
+                self.ceilings is None and self.request.ceilings
+            ):  # after the first runs: what it allocates is not theirs
+                self._say("measuring this machine's ceilings", None)
+                self.ceilings = self._ceilings()
+                self._reach(len(traces))
+            self._look_closer(traces, prepared)
+        self.interrupted = interrupted
+
+    def _measure(self, programs: list[loop.Program], batch: int | None) -> None:
+        from cnnscope.bench.programs import translated
+
+        at = f", batch {batch}" if batch is not None else ""
+
+        def tell(progress: Progress) -> None:
+            self.tell(progress._replace(what=f"measuring {progress.what}{at}"))
+
+        with translated(", ".join(self.labels), self.settings), self.models[0].grad_mode():
+            loop.measure(programs, self.timer, self.request.seconds, tell)
+
+    def _add(self, index: int, trace: Trace, prepared: Prepared, waited: float | None) -> None:
+        """Turn what was measured into a record."""
+        program, watched = prepared.program, prepared.watched
+        run = BenchRun(
+            label=self.labels[index],
+            source=trace.source,
+            inputs=trace.input_specs,
+            batch=_batch_of(trace, as_list=self.models[index].as_list),
+            settings=self.settings,
+            first_call_ns=program.first_ns,
+            warmup_ns=program.warmup_ns,
+            warmup_calls=program.warmup_calls,
+            samples_ns=tuple(map(tuple, program.rounds)),
+            walls_ns=tuple(program.walls),
+            statistics=stats.describe([ns for samples in program.rounds for ns in samples]),
+            work=work.work(trace, self.settings),
+            memory=prepared.memory,
+            waited=waited,
+            computed=watched.macs if watched is not None and watched.whole else None,
+            kept=watched.kept if watched is not None else 0,
+        )
+        self.runs.append(_with_warnings(run, self.environment))
+
+    def _look_closer(self, traces: Sequence[Trace], prepared: Sequence[Prepared]) -> None:
+        """What is measured after the rounds: launches on CUDA, and single layers if wanted."""
+        first = len(self.runs) - len(traces)
+        for index, (trace, one) in enumerate(zip(traces, prepared, strict=True)):
+            with self.models[index].grad_mode(), self._translated(index):
+                if not self.environment.gpu_clocks:
+                    clocks = machine.gpu_clocks(self.device, one.program.step)
+                    self.environment = replace(self.environment, gpu_clocks=clocks)
+                launch = self._launch(index, one.program.step)
+                timed = self._layers(index, trace, one) if self.request.per_layer else ()
+            run = replace(self.runs[first + index], launch=launch, layers=timed)
+            self.runs[first + index] = _with_warnings(run, self.environment)
+
+    def _launch(self, index: int, step: loop.Step) -> Launch | None:
+        found: Launch | None = self.timer.launch(step)
+        note = (
+            f"{self.labels[index]}: whether it is launch-bound is not known, as the host waits for "
+            "the device within an iteration"
+        )
+        if found is None and self.device.type == "cuda" and note not in self.notes:
+            self.notes.append(note)
+        return found
+
+    def _translated(self, index: int) -> AbstractContextManager[None]:
+        from cnnscope.bench.programs import translated
+
+        return translated(self.request.models[index], self.settings)
+
+    def _layers(self, index: int, trace: Trace, prepared: Prepared) -> tuple[LayerTime, ...]:
+        model = self.models[index]
+        self._say(f"timing the layers of {self.labels[index]}", None)
+        rows = work.leaves(analysis.rows(trace))
+        wanted = frozenset(rows)
+        found = layers.time_layers(
+            model.model, prepared.inputs, wanted, self.timer, self.request.seconds
+        )
+        return layers.layer_times(trace, rows, found, self.ceilings)
+
+    # -- what it needs
+
+    def _trace(self, index: int, batch: int | None) -> Trace:
+        if self.request.networks:
+            return self.request.networks[index].trace
+        dtype = None if self.settings.dtype == "float32" else self.settings.dtype
+        return trace_spec(
+            self.request.models[index],
+            inputs=self.request.inputs,
+            arguments=self.request.arguments,
+            num_classes=self.request.num_classes,
+            batch_size=batch,
+            dtype=dtype,
+        )
+
+    def _build(self) -> None:
+        from cnnscope.bench.programs import RealModel
+
+        networks = self.request.networks
+        for index, (label, model) in enumerate(zip(self.labels, self.request.models, strict=True)):
+            if len(self.models) < len(self.labels):
+                self._say(f"building {label} on {self.device}", None)
+                self.models.append(
+                    RealModel(
+                        model,
+                        self.settings,
+                        self.device,
+                        self.request.arguments,
+                        self.request.num_classes,
+                        networks[index].build if networks else None,
+                    )
+                )
+
+    def _check_memory(self, traces: Sequence[Trace]) -> None:
+        """Do not even try what cannot fit.
+
+        Raises:
+            OutOfMemory: by the traces, it is more than what is free.
+        """
+        from cnnscope.bench.programs import OutOfMemory
+
+        free = machine.free_memory(self.device)
+        built = len(self.models)  # their weights are there already, and not free
+        needed = work.needed_together(traces, built, self.settings)
+        if free is not None and needed > free:
+            need = "needs" if len(traces) == 1 else "need"
+            raise OutOfMemory(
+                f"{', '.join(self.labels)} {need} at least {_gib(needed)} by the trace, "
+                f"and {self.device} has {_gib(free)} free"
+            )
+
+    def _check_growth(self, prepared: Sequence[Prepared]) -> None:
+        """Refuse to measure a model that would fill the memory.
+
+        Raises:
+            OutOfMemory: by what each call keeps and how many calls there will be.
+        """
+        from cnnscope.bench.programs import OutOfMemory
+
+        free = machine.free_memory(self.device)
+        for one in prepared:
+            kept = one.watched.kept if one.watched is not None else 0
+            calls = self.request.seconds * 1e9 / max(one.program.per_call, 1)
+            if kept and free is not None and kept * calls > free / 2:
+                raise OutOfMemory(
+                    f"{one.program.name} keeps {kept / 2**10:,.0f} KiB with every call: "
+                    f"{calls:,.0f} calls in {self.request.seconds:g} s would need "
+                    f"{_gib(int(kept * calls))} of the {_gib(free)} that are free; lower --seconds"
+                )
+
+    def _reach(self, count: int) -> None:
+        """Measure the ceilings once more where a run is above them, and keep the higher."""
+        runs = [run for run in self.runs[-count:] if not work.is_other(run)]
+        if self.ceilings is None or not any(work.above(run, self.ceilings) for run in runs):
+            return
+        again = self._ceilings()
+        if again is not None:
+            self.ceilings = work.higher(self.ceilings, again)
+
+    def _ceilings(self) -> Ceilings | None:
+        dtype = self.settings.amp or self.settings.dtype
+        try:
+            return machine.ceilings(self.device, dtype)
+        except (RuntimeError, MemoryError) as error:
+            reason = " ".join(str(error).split())[:120]
+            self.notes.append(f"the machine's ceilings could not be measured ({reason})")
+            return None
+
+    def _timer(self) -> Any:
+        import torch
+
+        if self.device.type == "cuda":
+            return CudaTimer(cast("Any", torch.cuda))
+        return HostTimer(torch.mps.synchronize if self.device.type == "mps" else None)
+
+    def _current_device(self) -> AbstractContextManager[None]:
+        """Events and synchronisation are those of the current CUDA device."""
+        import torch
+
+        return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
+
+    def _say(self, what: str, batch: int | None) -> None:
+        self.tell(Progress(what if batch is None else f"{what}, batch {batch}", 0, -1))
+
+
+def _settings(request: Request, device: torch.device) -> BenchSettings:
+    import torch
+
+    dtype = DTYPES[request.dtype] if request.dtype else "float32"
+    amp = ""
+    if request.amp:
+        default = str(torch.get_autocast_dtype(device.type)).removeprefix("torch.")
+        amp, dtype = (dtype if request.dtype else default), "float32"
+    return BenchSettings(
+        device=str(device),
+        mode=request.mode,
+        dtype=dtype,
+        amp=amp,
+        channels_last=request.channels_last,
+        compile=request.compile,
+        threads=torch.get_num_threads(),
+        seconds=request.seconds,
+    )
+
+
+def _labels(models: Sequence[str]) -> list[str]:
+    """The models' names; the second of the same name is `name #2`."""
+    seen: Counter[str] = Counter()
+    labels = []
+    for model in models:
+        name = printable(model.strip())
+        seen[name] += 1
+        labels.append(name if seen[name] == 1 else f"{name} #{seen[name]}")
+    return labels
+
+
+def _batch_of(trace: Trace, *, as_list: bool) -> int:
+    """Images in one iteration."""
+    specs = trace.input_specs
+    return len(specs) if as_list else (specs[0].shape or (1,))[0] if specs else 1
+
+
+def _with_warnings(run: BenchRun, environment: Environment) -> BenchRun:
+    found = []
+    s = run.statistics
+    if run.settings.device == "cpu" and run.settings.threads > environment.capacity:
+        found.append("threads")
+    elif run.waited is not None and run.waited > BUSY:
+        found.append("busy")
+    if abs(s.drift) > stats.UNSTABLE_DRIFT:
+        found.append("drift")
+    if s.outliers > stats.UNSTABLE_OUTLIERS * s.count:
+        found.append("outliers")
+    if run.launch is not None and run.launch.enqueue_ns > run.launch.device_ns:
+        found.append("launch-bound")
+    if work.is_other(run):
+        found.append("other-work")
+    if run.kept:
+        found.append("grows")
+    return replace(run, warnings=tuple(found))
+
+
+def _with_above(run: BenchRun, ceilings: Ceilings | None) -> BenchRun:
+    """The run, with a warning for each ceiling that it is above."""
+    if ceilings is None or work.is_other(run):
+        return run
+    return replace(run, warnings=(*run.warnings, *work.above(run, ceilings)))
+
+
+class _Waiting:
+    """How much of the time since it was made the threads have waited for a core."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads, self.before = threads, machine.waited_ns()
+        self.begin = time.perf_counter_ns()
+
+    def share(self) -> float | None:
+        """Of the time of all threads; None where nobody tells."""
+        spent, now = time.perf_counter_ns() - self.begin, machine.waited_ns()
+        if self.before is None or now is None:
+            return None
+        return max(now - self.before, 0) / (self.threads * max(spent, 1))
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """So many threads within an operation, and as many as before afterwards."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        if count is not None:
+            torch.set_num_threads(count)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _compiling(settings: BenchSettings) -> Iterator[None]:
+    """Every batch and model is compiled; torch would run what comes after the eighth as it is."""
+    if not settings.compile:
+        yield
+        return
+    from torch._dynamo import config
+
+    with config.patch(recompile_limit=max(config.recompile_limit, _COMPILED)):
+        yield
+
+
+def _gib(nbytes: int) -> str:
+    return f"{nbytes / 2**30:.1f} GiB"

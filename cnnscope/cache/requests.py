@@ -1,0 +1,242 @@
+"""Traces of library models, from the store where it has them. No torch where it has.
+
+Only what a published library builds is kept, because only that is known by name and version: a
+user's own file may change between two calls, and what it imports may as well.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from cnnscope.cache.store import Store, code
+from cnnscope.models import spec as specs
+from cnnscope.models.installed import version
+from cnnscope.records import TRACE_SCHEMA, About, SmallestInput, Trace
+
+# Sources whose models depend on nothing but their name, arguments and installed versions, and the
+# packages whose versions those are; in the order in which a bare name is looked for.
+LIBRARIES = {"torchvision": "torchvision", "classic": "torch", "timm": "timm"}
+
+
+class Request(msgspec.Struct, frozen=True):
+    """All that was asked for: what `cnnscope.models.run.trace_spec` takes."""
+
+    model: str
+    inputs: tuple[str, ...] = ()
+    arguments: Mapping[str, Any] = {}
+    num_classes: int | None = None
+    batch_size: int | None = None
+    dtype: str | None = None
+
+    def trace(self) -> Trace:
+        """Build and run the model.
+
+        Raises:
+            RequestError, ModelError: see `cnnscope.models.run.trace_spec`.
+        """
+        from cnnscope.models.run import trace_spec
+
+        return trace_spec(self.model, **self._options())
+
+    def examine(self) -> tuple[Trace, tuple[SmallestInput, ...]]:
+        """Build and run the model, and try which sizes of its input it works on.
+
+        Raises:
+            RequestError, ModelError: see `cnnscope.models.run.examine_spec`.
+        """
+        from cnnscope.models.run import examine_spec
+
+        return examine_spec(self.model, **self._options())
+
+    def _options(self) -> dict[str, Any]:
+        """All but the model, as keyword arguments of `cnnscope.models.run`."""
+        return {
+            "inputs": self.inputs,
+            "arguments": self.arguments,
+            "num_classes": self.num_classes,
+            "batch_size": self.batch_size,
+            "dtype": self.dtype,
+        }
+
+
+def examined(request: Request, store: Store | None) -> tuple[Trace, tuple[SmallestInput, ...]]:
+    """The trace that was asked for, and the sizes that the model works on.
+
+    Raises:
+        RequestError, ModelError: it could not be made; nothing is kept then.
+    """
+    source = _library(specs.parse_model(request.model), store) if store is not None else ""
+    if source and store is not None:
+        name = specs.parse_model(request.model).name
+        sizes = store.read(_key(source, name, request, "sizes"), tuple[SmallestInput, ...])
+        if sizes is not None:
+            return trace(request, store), sizes
+    made, sizes = request.examine()
+    if store is not None:
+        _keep(made, request, store, sizes)
+    return made, sizes
+
+
+def trace(request: Request, store: Store | None) -> Trace:
+    """The trace that was asked for: read if it is there, else made and kept.
+
+    Raises:
+        RequestError, ModelError: it could not be made; nothing is kept then.
+    """
+    if store is None:
+        return request.trace()
+    spec = specs.parse_model(request.model)
+    source = _library(spec, store)
+    if source:
+        found = store.read(_key(source, spec.name, request), Trace)
+        if found is not None:
+            origin = msgspec.structs.replace(found.source, spec=spec.text)
+            return msgspec.structs.replace(found, source=origin)
+    made = request.trace()
+    _keep(made, request, store)
+    return made
+
+
+def _keep(
+    made: Trace, request: Request, store: Store, sizes: tuple[SmallestInput, ...] | None = None
+) -> None:
+    """Keep a trace of a library's model, and the sizes that it works on."""
+    source = made.source.source
+    if source in LIBRARIES and made.device == "meta":
+        store.write(_key(source, made.source.name, request), made)
+        if sizes is not None:
+            store.write(_key(source, made.source.name, request, "sizes"), sizes)
+        keep_names(source, store)
+        if not specs.parse_model(request.model).source:
+            _keep_listed(source, store)
+
+
+def names(source: str, store: Store) -> tuple[str, ...] | None:
+    """Every name that a library offers, or None if that is not known without importing it."""
+    return store.read(_names_key(source), tuple[str, ...])
+
+
+def keep_names(source: str, store: Store) -> tuple[str, ...]:
+    """Ask a library for its names (importing it) unless they are known already; the names."""
+    known = names(source, store)
+    if known is None:
+        known = ask_names(source)
+        store.write(_names_key(source), known)
+    return known
+
+
+def listed(source: str, store: Store | None) -> tuple[str, ...]:
+    """Every name that a library offers, from the store or its files; () where neither tells.
+
+    Nothing is imported: that takes seconds.
+    """
+    if store is not None:
+        known = names(source, store)
+        known = store.read(_listed_key(source), tuple[str, ...]) if known is None else known
+        if known is not None:
+            return known
+    from cnnscope.models import registered
+
+    return tuple(registered.names(source))
+
+
+def _keep_listed(source: str, store: Store) -> None:
+    """Keep the names of libraries in which a bare name is looked for before this one.
+
+    Whether the name means a model of this one depends on them.
+    """
+    for earlier in itertools.takewhile(lambda one: one != source, LIBRARIES):
+        if version(LIBRARIES[earlier]) is not None and names(earlier, store) is None:
+            store.write(_listed_key(earlier), listed(earlier, store))
+
+
+def complete(beginning: str, store: Store | None) -> list[str]:
+    """Names that begin so: `resn`, `torchvision:resn`. No library is imported to know them.
+
+    Those of timm, which has more files than are read in no time, only if it is named.
+    """
+    source, colon, start = beginning.rpartition(":")
+    found: list[str] = []
+    for one, package in LIBRARIES.items():
+        if source not in ("", one) or version(package) is None:
+            continue
+        known: tuple[str, ...] | None
+        if source or one != "timm":
+            known = listed(one, store)
+        else:
+            known = names(one, store) if store is not None else None
+        found += [f"{source}{colon}{name}" for name in known or () if name.startswith(start)]
+        if start and not source and one.startswith(start):
+            found += [f"{one}:{name}" for name in known or ("",)]
+    return list(dict.fromkeys(found))
+
+
+def ask_names(source: str) -> tuple[str, ...]:
+    """The names that a library offers, from the library itself."""
+    from cnnscope.models import build
+
+    return tuple(build.library(source).names())
+
+
+def about(trace: Trace) -> About:
+    """What the library says of a model of its own."""
+    from cnnscope.models import build
+
+    source = trace.source
+    return build.library(source.source).about(source.name, trace.input_specs[0].shape)
+
+
+def card_key(source: str, name: str) -> dict[str, Any]:
+    """The key of a model's line in the list."""
+    return {"what": "card", "source": source, "name": name, **_versions(source)}
+
+
+def _library(spec: specs.ModelSpec, store: Store) -> str:
+    """The library that a name means; "" if it is none's, or if that cannot be known yet."""
+    if spec.source:
+        return spec.source if spec.source in LIBRARIES else ""
+    for source, package in LIBRARIES.items():
+        if version(package) is None:
+            continue
+        known = listed(source, store)
+        if spec.name in known:
+            return source
+        if not known:
+            return ""
+    return ""
+
+
+def _names_key(source: str) -> dict[str, Any]:
+    return {"what": "names", "source": source, **_versions(source)}
+
+
+def _listed_key(source: str) -> dict[str, Any]:
+    return {"what": "listed", "source": source, **_versions(source)}
+
+
+def _key(source: str, name: str, request: Request, what: str = "trace") -> dict[str, Any]:
+    """The key of a trace, or of "sizes".
+
+    What was typed may be no text that can be written, hence `ascii`.
+    """
+    return {
+        "what": what,
+        "schema": TRACE_SCHEMA,
+        "source": source,
+        "name": ascii(name),
+        "inputs": ascii(request.inputs),
+        "arguments": {ascii(name): ascii(value) for name, value in request.arguments.items()},
+        "num_classes": request.num_classes,
+        "batch_size": request.batch_size,
+        "dtype": ascii(request.dtype),
+        **_versions(source),
+    }
+
+
+def _versions(source: str) -> dict[str, str | None]:
+    """Versions of all that an answer is made with, this program's own code included."""
+    return {"code": code(), "torch": version("torch"), "library": version(LIBRARIES[source])}

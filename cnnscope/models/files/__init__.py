@@ -1,0 +1,1 @@
+"""Models that a file holds: Python source, exported programs, weights."""

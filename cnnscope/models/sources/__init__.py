@@ -1,0 +1,1 @@
+"""Libraries of models: torchvision, timm, and the classic architectures."""

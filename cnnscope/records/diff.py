@@ -1,0 +1,88 @@
+"""The report of `cnnscope diff`: two models aligned."""
+
+import msgspec
+
+from cnnscope.records.summary import REPORT_SCHEMA, LayerRow, Totals, UnknownOp
+from cnnscope.records.trace import Attribute, Source, TensorSpec
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One hyper-parameter (or "operation", "params") that two layers do not share."""
+
+    what: str
+    before: Attribute
+    after: Attribute
+
+
+class DiffRow(msgspec.Struct, frozen=True):
+    """Two rows that belong together, or one without a partner.
+
+    `status`: "same"; "resized" (the same layer on other data: other map sizes, channels, batch or
+    dtype); "changed" (the layer itself, or one inside it); "added"; "removed". Costs are
+    differences, after less before, and include everything inside the row.
+    """
+
+    status: str
+    depth: int
+    parent: int  # index of the enclosing row, -1 for the models themselves
+    before: LayerRow | None
+    after: LayerRow | None
+    changes: tuple[Change, ...] = ()
+    params: int = 0
+    macs: int = 0
+    element_ops: int = 0
+    activation_bytes: int = 0
+
+    @property
+    def row(self) -> LayerRow:
+        """What stands for both: the later one where there is one."""
+        row = self.after or self.before
+        if row is None:
+            raise ValueError("a row of neither model")
+        return row
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """A difference as a person would say it; `about` tells which fields have a meaning.
+
+    "blocks": `subject` repeats `before` and `after` (counts, container by container).
+    "added", "removed": `count` layers of kind `subject` at `paths`, which hold `params`.
+    "changed": `what` of `count` layers of kind `subject`, from `before` to `after` (one value for
+    each distinct change, in order of appearance).
+    "moved": `what` went from layer `before` to layer `after` inside the blocks of `paths`.
+    "resized": `count` layers that are the same, on other data.
+    "inputs", "arguments": the models were asked for differently.
+    """
+
+    about: str
+    subject: str = ""
+    what: str = ""
+    before: tuple[Attribute, ...] = ()
+    after: tuple[Attribute, ...] = ()
+    count: int = 0
+    paths: tuple[str, ...] = ()
+    params: int = 0
+    macs: int = 0
+
+
+class DiffSide(msgspec.Struct, frozen=True):
+    """One of the two models."""
+
+    source: Source
+    inputs: tuple[TensorSpec, ...]
+    device: str
+    totals: Totals
+    unknown: tuple[UnknownOp, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class DiffReport(msgspec.Struct, frozen=True):
+    """The answer to `cnnscope diff`. `change` has every total that is a number, after - before."""
+
+    before: DiffSide
+    after: DiffSide
+    differs: bool
+    findings: tuple[Finding, ...]
+    change: dict[str, int]
+    rows: tuple[DiffRow, ...]
+    schema_version: int = REPORT_SCHEMA

@@ -1,0 +1,151 @@
+"""The trace: everything that one forward of a model did, and nothing of torch."""
+
+import msgspec
+
+TRACE_SCHEMA = 1
+Shape = tuple[int, ...]
+Plain = bool | int | float | str | None
+Attribute = Plain | tuple[Plain, ...]
+
+
+class TensorSpec(msgspec.Struct, frozen=True):
+    """A tensor that has no data: its shape and its dtype ("float32")."""
+
+    shape: Shape
+    dtype: str = "float32"
+
+    def __str__(self) -> str:
+        return f"{'x'.join(map(str, self.shape)) or 'scalar'} {self.dtype}"
+
+
+class Inputs(msgspec.Struct, frozen=True):
+    """What a forward is called with: one argument per tensor, or one list of all of them."""
+
+    tensors: tuple[TensorSpec, ...]
+    as_list: bool = False
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Where a model came from: what the user typed, its arguments and the versions behind it."""
+
+    spec: str
+    source: str
+    name: str
+    arguments: dict[str, str] = {}  # as Python literals
+    versions: dict[str, str] = {}
+
+
+class ModuleRecord(msgspec.Struct, frozen=True):
+    """An `nn.Module`: its dotted path ("" is the model), class, and documented hyper-parameters.
+
+    `base` is the nearest class of `torch.nn` that it is made from ("" for a plain `Module`): a
+    module whose base is its own class is the library's, and nobody wants to see inside.
+    `registered` is False for one that ran and is no part of the model: held in a plain list or in
+    a closure, or made by the forward.
+    """
+
+    path: str
+    kind: str
+    base: str = ""
+    hyper: dict[str, Attribute] = {}
+    registered: bool = True
+
+    @property
+    def library(self) -> bool:
+        """Whether this is a class of `torch.nn` itself."""
+        return self.kind == self.base
+
+
+class CallRecord(msgspec.Struct, frozen=True):
+    """One execution of a module: a module that runs twice has two.
+
+    `parent` is a call id or -1, `start` the id of the operation that ran next after it began.
+    """
+
+    module: int
+    parent: int
+    start: int = 0
+    inputs: tuple[int, ...] = ()
+    outputs: tuple[int, ...] = ()
+
+
+class ParamRecord(msgspec.Struct, frozen=True):
+    """A parameter or buffer. `tensor` is the id under which operations read it.
+
+    Names that share one storage (tied weights) are one record with `aliases`. `used` tells
+    whether any operation read it.
+    """
+
+    path: str
+    tensor: int
+    aliases: tuple[str, ...] = ()
+    trainable: bool = True
+    buffer: bool = False
+    used: bool = True
+
+
+class StorageRecord(msgspec.Struct, frozen=True):
+    """Memory behind one or more tensors, alive from operation `born` until before `died`.
+
+    Operation ids; `born` is -1 for what was there before the run, `died` the number of
+    operations for what outlived it.
+    """
+
+    nbytes: int
+    born: int
+    died: int
+
+
+class TensorRecord(msgspec.Struct, frozen=True):
+    """A value, in static single assignment: an in-place operation makes a new one."""
+
+    shape: Shape
+    dtype: str
+    storage: int
+
+
+class OpRecord(msgspec.Struct, frozen=True):
+    """One operation: its name ("aten.add_.Tensor"), the call that it ran in (or -1).
+
+    `inputs` maps argument names to tensor ids (or tuples of them, None where one was left out),
+    `attributes` the other arguments.
+    """
+
+    name: str
+    inputs: dict[str, int | tuple[int | None, ...]]
+    outputs: tuple[int, ...]
+    attributes: dict[str, Attribute] = {}
+    call: int = -1
+
+
+class Trace(msgspec.Struct, frozen=True):
+    """Everything that one forward of a model did, and nothing of torch.
+
+    `as_list`: forward was given its inputs in a list, as torchvision's detectors want their images.
+    `strays` are weights that were read and are no parameters of the model. `decided_by` has "data"
+    and "random" where Python has looked at either, so that another run may take another path.
+    `within` are the calls of parametrizations, whose operations and parameters are those of the
+    layer around them (`parent`); their `start` is the number of `calls` that began before.
+    """
+
+    source: Source
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    modules: tuple[ModuleRecord, ...]
+    calls: tuple[CallRecord, ...]
+    params: tuple[ParamRecord, ...]
+    tensors: tuple[TensorRecord, ...]
+    storages: tuple[StorageRecord, ...]
+    ops: tuple[OpRecord, ...]
+    device: str = "meta"
+    notes: tuple[str, ...] = ()
+    as_list: bool = False
+    strays: tuple[ParamRecord, ...] = ()
+    decided_by: tuple[str, ...] = ()
+    within: tuple[CallRecord, ...] = ()
+    schema_version: int = TRACE_SCHEMA
+
+    @property
+    def input_specs(self) -> tuple[TensorSpec, ...]:
+        """Shape and dtype of every input."""
+        return tuple(TensorSpec(self.tensors[t].shape, self.tensors[t].dtype) for t in self.inputs)

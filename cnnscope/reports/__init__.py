@@ -1,0 +1,1 @@
+"""One file per question: traces to the report that answers it."""

@@ -1,0 +1,311 @@
+"""The answer to `cnnscope check`: other counters' numbers beside ours, and why they differ."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cnnscope import parallel
+from cnnscope.cache.requests import LIBRARIES, Request, ask_names, card_key, keep_names
+from cnnscope.cache.store import Store
+from cnnscope.errors import CnnscopeError, RequestError
+from cnnscope.models.installed import version
+from cnnscope.ops import table
+from cnnscope.records import (
+    Cause,
+    CheckAllReport,
+    Checked,
+    CheckReport,
+    Count,
+    Published,
+    Tally,
+    Trace,
+    Verdict,
+)
+from cnnscope.reports import referee
+
+if TYPE_CHECKING:
+    from cnnscope.models import build as zoo
+
+_ROOM = 8 * 2**30  # bytes for each process: enough for most models, which look for themselves
+_LONG = 2 * 10**10  # MACs of a forward that are announced
+_MOST = 12  # models that a process checks before another takes its place
+_FIGURES = ("parameters", "MACs", "shapes", "field")  # in the order of a report
+_PACKAGES = ("torch", "torchinfo", "fvcore")
+
+Made = tuple[str, CheckReport | str]  # a model's name, and its report or why there is none
+
+
+def check(
+    request: Request,
+    memory_share: float = 1.0,
+    seconds: float | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> CheckReport:
+    """Trace a model, run all counters, and judge what they say.
+
+    Args:
+        request: which model, on which input.
+        memory_share: how much of the free memory may be used.
+        seconds: after which no further counter is begun.
+        tell: is given a sentence beforehand about what may take long.
+
+    Raises:
+        RequestError, ModelError: see `cnnscope.models.run.trace_spec`.
+    """
+    from cnnscope.models import run
+    from cnnscope.reports import counters
+
+    trace = request.trace()
+    deadline = _Deadline(seconds)
+    if expected := _expected(trace):
+        tell(expected + ("" if seconds else "; --seconds N begins nothing after N seconds"))
+    with run.building(
+        request.model,
+        arguments=request.arguments,
+        num_classes=request.num_classes,
+        dtype=request.dtype,
+    ) as build:
+        counts = list(counters.Subject(trace, build, memory_share).counts(deadline.over))
+        field = _field(trace, build, deadline)
+    verdicts = [referee.verdict(trace, count) for count in counts]
+    verdicts += [*_published(trace, request), field]
+    verdicts.sort(key=lambda one: _FIGURES.index(one.figure))
+    return CheckReport(trace.source, trace.input_specs, trace.device, tuple(verdicts), trace.notes)
+
+
+class _Deadline:
+    """When no further counter is begun."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._end = None if seconds is None else time.monotonic() + seconds
+        self._why = "" if seconds is None else f"not begun within {seconds:g} s (--seconds)"
+
+    @property
+    def left(self) -> float | None:
+        """Seconds that are left, None where there is no limit."""
+        return None if self._end is None else self._end - time.monotonic()
+
+    def over(self) -> str:
+        """Why nothing more is begun; "" while there is time."""
+        return self._why if self._end is not None and time.monotonic() > self._end else ""
+
+
+def _expected(trace: Trace) -> str:
+    """What is to come where it may take a minute, "" elsewhere."""
+    macs = sum(table.macs(trace, record) for record in trace.ops)
+    if macs < _LONG:
+        return ""
+    return (
+        f"check: a real forward of {macs / 1e9:,.0f} GMACs for fvcore and for the shapes, and the "
+        "gradient of the largest field: this may take minutes"
+    )
+
+
+def differs(report: CheckReport) -> bool:
+    """Whether something differs without a known reason."""
+    return any(verdict.status == referee.UNEXPLAINED for verdict in report.verdicts)
+
+
+# ---------------------------------------------------------------------- the receptive field
+
+
+def _field(
+    trace: Trace, build: Callable[[str], zoo.Built], deadline: _Deadline | None = None
+) -> Verdict:
+    """The verdict of the gradient on the largest receptive field."""
+    from cnnscope.models import build as zoo
+    from cnnscope.reports import verify
+
+    if deadline and (note := deadline.over()):
+        return Verdict("gradient", "", "field", referee.ABSENT, note=note)
+    if "random" in trace.decided_by:
+        note = "random numbers decide what runs: its forward would take another path"
+        return Verdict("gradient", "", "field", referee.ABSENT, note=note)
+    try:
+        seconds = deadline.left if deadline else None
+        layer = verify.verify_largest(trace, build("meta").model.to("meta"), seconds)
+    except CnnscopeError as error:
+        return Verdict("gradient", "", "field", referee.ABSENT, note=str(error))
+    except (RuntimeError, MemoryError) as error:
+        if not zoo.out_of_memory(error):
+            raise
+        note = "there is not enough memory for it; use a smaller --batch-size"
+        return Verdict("gradient", "", "field", referee.ABSENT, note=note)
+    found = [axis for axis in layer.checks if axis.how != "whole"]
+    statuses = {"equal": referee.EQUAL, "differs": referee.UNEXPLAINED}
+    return Verdict(
+        "gradient",
+        "",
+        "field",
+        statuses.get(layer.verdict, referee.ABSENT),
+        theirs=max((_extent(axis.measured) for axis in found), default=0),
+        ours=max((_extent(axis.computed) for axis in found), default=0),
+        unexplained=sum(not axis.equal for axis in layer.checks),
+        note=layer.reason,
+        layer=layer,
+    )
+
+
+def _extent(intervals: Sequence[tuple[int, int]]) -> int:
+    return max((last - first + 1 for first, last in intervals), default=0)
+
+
+# ------------------------------------------------------------------------ what is published
+
+
+def _published(trace: Trace, request: Request) -> Iterator[Verdict]:
+    """Verdicts on what the model's library publishes."""
+    from cnnscope.models import build as zoo
+
+    found = zoo.published(trace.source)
+    if found and trace.source.arguments:
+        name = f"{trace.source.source} publishes the model without arguments"
+        yield referee.verdict(trace, Count("published", "MACs", failed=name))
+        return
+    for one in _distinct(found, trace):
+        params = Count("published", "parameters", one.weights, one.params)
+        macs = Count("published", "MACs", one.weights, one.macs, one.resolution)
+        yield referee.verdict(trace, params)
+        if _same_input(one, trace):
+            yield referee.verdict(trace, macs)
+        else:
+            yield _elsewhere(trace, request, one, macs)
+
+
+def _distinct(found: Sequence[Published], trace: Trace) -> list[Published]:
+    """The figures for the trace's own input if there are any, each different one once."""
+    chosen = [one for one in found if _same_input(one, trace)] or found
+    return list({(one.params, one.macs, one.inputs): one for one in reversed(chosen)}.values())[
+        ::-1
+    ]
+
+
+def _same_input(one: Published, trace: Trace) -> bool:
+    return [spec.shape for spec in one.inputs.tensors] == [spec.shape for spec in trace.input_specs]
+
+
+def _elsewhere(trace: Trace, request: Request, one: Published, macs: Count) -> Verdict:
+    """The verdict on a figure for another input, which the model is traced at for it."""
+    shapes = tuple("x".join(map(str, spec.shape)) for spec in one.inputs.tensors)
+    try:
+        there = msgspec.structs.replace(request, inputs=shapes, batch_size=None).trace()
+    except CnnscopeError as error:
+        failed = f"published for {', '.join(shapes)}: {error}"
+        return referee.verdict(trace, msgspec.structs.replace(macs, failed=failed))
+    return referee.at_another_input(trace, there, macs)
+
+
+# ---------------------------------------------------------------------------- all models
+
+
+def check_all(source: str, store: Store | None) -> tuple[int, Iterator[Made]]:
+    """How many models a source has, and each one's report: those that are stored first.
+
+    The others are checked in as many processes as memory allows, and kept; an interruption loses
+    nothing that was done.
+
+    Raises:
+        RequestError: a process was killed.
+    """
+    names = keep_names(source, store) if store else ask_names(source)
+    return len(names), _each(source, names, store)
+
+
+def _each(source: str, names: Sequence[str], store: Store | None) -> Iterator[Made]:
+    missing = []
+    for name in names:
+        known = store and store.read(_key(source, name), CheckReport)
+        if known:
+            yield name, known
+        else:
+            missing.append(name)
+    if missing:
+        yield from _in_processes(source, missing, store.root if store else None)
+
+
+def _in_processes(source: str, names: Sequence[str], root: Path | None) -> Iterator[Made]:
+    from concurrent.futures.process import BrokenProcessPool
+
+    free = parallel.free_memory()
+    room = parallel.cores() if free is None else max(1, free // _ROOM)
+    processes = min(parallel.cores(), room, len(names))
+    items = [(source, name, root, 1 / processes) for name in names]
+    threads = max(1, parallel.cores() // processes)
+    try:
+        yield from parallel.each(_make, items, processes, threads=threads, most=_MOST)
+    except BrokenProcessPool:
+        raise RequestError(
+            "check --all: a process was killed, perhaps for lack of memory; what was checked is "
+            "kept, and the same command goes on from there"
+        ) from None
+
+
+def _make(source: str, name: str, root: Path | None, memory_share: float) -> Made:
+    """Check a model and keep the report; one that fails is an answer as well."""
+    try:
+        made = check(Request(f"{source}:{name}"), memory_share)
+    except CnnscopeError as error:
+        return name, str(error)
+    if root:
+        Store(root).write(_key(source, name), made)
+    return name, made
+
+
+def _key(source: str, name: str) -> dict[str, Any]:
+    versions = {package: version(package) for package in _PACKAGES}
+    return {**card_key(source, name), "what": "check", **versions}
+
+
+def summary(source: str, made: Sequence[Made]) -> CheckAllReport:
+    """What the reports of all models come to."""
+    versions = {name: version(name) or "" for name in (*_PACKAGES, LIBRARIES[source])}
+    reports = [(name, report) for name, report in sorted(made) if isinstance(report, CheckReport)]
+    return CheckAllReport(
+        versions=versions,
+        tallies=tuple(_tallies([report for _, report in reports])),
+        causes=tuple(_causes(reports)),
+        models=tuple(_checked(source, name, report) for name, report in sorted(made)),
+    )
+
+
+def _tallies(reports: Sequence[CheckReport]) -> Iterator[Tally]:
+    """One for each counter and figure, in the order of a report."""
+    statuses: dict[tuple[str, str], Counter[str]] = {}
+    for report in reports:
+        for one in report.verdicts:
+            statuses.setdefault((one.counter, one.figure), Counter())[one.status] += 1
+    for (counter, figure), found in statuses.items():
+        yield Tally(counter, figure, **found)
+
+
+def _causes(reports: Sequence[tuple[str, CheckReport]]) -> list[Cause]:
+    """Every reason of every counter, the most frequent first."""
+    shares: dict[tuple[str, str], dict[str, float]] = {}
+    for name, report in reports:
+        for one in report.verdicts:
+            for reason in one.reasons if one.status == referee.EXPLAINED else ():
+                found = shares.setdefault((one.counter, reason.about), {})
+                share = reason.amount / one.ours
+                found[name] = max(found.get(name, 0.0), share, key=abs)
+    causes = []
+    for (counter, about), found in shares.items():
+        model = max(found, key=lambda name: abs(found[name]))
+        causes.append(Cause(counter, about, len(found), found[model], model))
+    order = list(dict.fromkeys(counter for counter, _ in shares))
+    return sorted(causes, key=lambda cause: (order.index(cause.counter), -cause.models))
+
+
+def _checked(source: str, name: str, report: CheckReport | str) -> Checked:
+    if isinstance(report, str):
+        return Checked(source, name, failed=report)
+    found: Any = Counter(one.status for one in report.verdicts)
+    trouble = tuple(
+        one for one in report.verdicts if one.status in (referee.UNEXPLAINED, referee.ABSENT)
+    )
+    return Checked(source, name, **found, trouble=trouble)

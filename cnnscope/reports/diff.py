@@ -1,0 +1,132 @@
+"""From two traces to the report of `cnnscope diff`: what changed, where, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from cnnscope.analysis.alignment import Pair, align
+from cnnscope.analysis.findings import findings
+from cnnscope.analysis.nodes import Forest, Node, comes_first, differing
+from cnnscope.records import Change, DiffReport, DiffRow, DiffSide, ModelReport, Totals, Trace
+from cnnscope.reports.summary import report
+
+
+def diff(before: Trace, after: Trace) -> DiffReport:
+    """Align two call trees, and say what the change from one to the other is and costs.
+
+    Layers are matched by kind and hyper-parameters; names only decide between equals. The answer
+    for (after, before) is the mirror image: additions are removals, and every number changes sign.
+    """
+    reports = report(before), report(after)
+    forest = Forest()
+    trees = forest.tree(before, reports[0]), forest.tree(after, reports[1])
+    rows = tuple(_rows(_aligned(forest, *trees), -1, 0, []))
+    sides = tuple(map(_side, reports))
+    change = _change(sides[0].totals, sides[1].totals)
+    return DiffReport(
+        before=sides[0],
+        after=sides[1],
+        differs=any(row.status != "same" for row in rows) or any(change.values()),
+        findings=findings(sides[0], sides[1], rows),
+        change=change,
+        rows=rows,
+    )
+
+
+def _aligned(forest: Forest, before: Node, after: Node) -> Pair:
+    """Always align the same one of two models with the other, so that ties do not depend on it."""
+    if comes_first(before, after):
+        return align(forest, before, after)
+    return _mirrored(align(forest, after, before))
+
+
+def _mirrored(pair: Pair) -> Pair:
+    """Before and after exchanged; what was removed stays before what was added in its place."""
+    inside: list[Pair] = []
+    gap: list[Pair] = []
+    for inner in map(_mirrored, pair.inside):
+        if inner.before is None or inner.after is None:
+            gap.append(inner)
+            continue
+        inside += sorted(gap, key=lambda p: p.before is None)
+        inside.append(inner)
+        gap = []
+    return Pair(pair.after, pair.before, (*inside, *sorted(gap, key=lambda p: p.before is None)))
+
+
+def _rows(pair: Pair, parent: int, depth: int, made: list[DiffRow]) -> list[DiffRow]:
+    """One row per pair, outer before inner."""
+    at = len(made)
+    made.append(_row(pair, parent, depth))
+    for inner in pair.inside:
+        _rows(inner, at, depth + 1, made)
+    return made
+
+
+def _row(pair: Pair, parent: int, depth: int) -> DiffRow:
+    before, after = pair.before, pair.after
+    return DiffRow(
+        status=_status(before, after),
+        depth=depth,
+        parent=parent,
+        before=before.row if before else None,
+        after=after.row if after else None,
+        changes=tuple(_changes(before, after)) if before and after else (),
+        params=_delta(before, after, "params"),
+        macs=_delta(before, after, "macs"),
+        element_ops=_delta(before, after, "element_ops"),
+        activation_bytes=_delta(before, after, "activation_bytes"),
+    )
+
+
+def _delta(before: Node | None, after: Node | None, name: str) -> int:
+    first, second = (int(getattr(node.row, name)) if node else 0 for node in (before, after))
+    return second - first
+
+
+def _status(before: Node | None, after: Node | None) -> str:
+    if before is None:
+        return "added"
+    if after is None:
+        return "removed"
+    if before.full == after.full:
+        return "same"
+    return "resized" if before.core == after.core else "changed"
+
+
+def _changes(before: Node, after: Node) -> Iterator[Change]:
+    """What differs between two layers themselves (not inside them, not in what they are fed)."""
+    if before.core == after.core:
+        return
+    kinds = before.row.operation, after.row.operation
+    if kinds[0] != kinds[1]:
+        yield Change("operation", *kinds)
+    names = differing(before, after)
+    for name in names:
+        yield Change(name, before.identity.get(name), after.identity.get(name))
+    if not before.leaf or names or kinds[0] != kinds[1]:
+        return
+    if before.row.params != after.row.params:
+        yield Change("params", before.row.params, after.row.params)
+    else:
+        trained = (bool(node.row.trainable_params) for node in (before, after))
+        yield Change("trainable", *trained)
+
+
+def _side(answer: ModelReport) -> DiffSide:
+    return DiffSide(
+        answer.source,
+        answer.inputs,
+        answer.device,
+        answer.totals,
+        answer.unknown,
+        answer.notes,
+    )
+
+
+def _change(before: Totals, after: Totals) -> dict[str, int]:
+    """Every total that is a number, after less before."""
+    first, second = msgspec.structs.asdict(before), msgspec.structs.asdict(after)
+    return {name: second[name] - n for name, n in first.items() if isinstance(n, int)}

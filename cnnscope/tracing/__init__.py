@@ -1,0 +1,1 @@
+"""An `nn.Module` and its inputs to a Trace: here PyTorch lives."""
