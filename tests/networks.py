@@ -813,13 +813,13 @@ HEADS: dict[str, Callable[[nn.Module, Tensor], nn.Module]] = {
 
 # --------------------------------------------------------------------------------- strategy
 
-_LEAVES = [
+LEAVES = [
     "conv", "conv", "conv", "transposed", "pool", "adaptive", "upsample", "separable", "norm",
     "norm", "activation", "activation", "tied", "gate", "channels_last", "attention",
     "dot_product", "windows", "recurrent", "functional", "positions", "rearrange", "rearrange",
     "rearrange", "blocks_of_pixels", "in_place", "write", "write", "polar", *wider.LEAVES,
 ]  # fmt: skip
-_AROUND = [
+AROUND = [
     "sequential",
     "residual",
     "dense",
@@ -844,7 +844,7 @@ def decode(data: bytes) -> Recipe:
 
     def block(depth: int) -> Block:
         around = depth > 0 and number(5) > 2
-        kinds = _AROUND if around else _LEAVES
+        kinds = AROUND if around else LEAVES
         kind, digits = kinds[number(len(kinds))], tuple(number(60) for _ in range(6))
         inner = tuple(block(depth - 1) for _ in range(1 + number(2))) if around else ()
         return Block(kind, digits, inner)

@@ -272,6 +272,10 @@ NETWORKS = {
     "padding beside a mean": (padding_beside_a_mean, "5xall (5x3)", (IMAGE,),
                               {"wide": nn.Conv2d(3, 4, 3, padding=3)}),
     "columns before channels": (blocks_before_channels, "4xall /2x1", (IMAGE,), {}),
+    # four pixels of 3x3 in the corner, 3 rows and columns of the input together: each channel of a
+    # unit holds one of them, so that a unit sees them all wherever it lies
+    "all pixels as channels": (lambda m, x: F.interpolate(m.a(x)[:, :1, :2, :2].reshape(1, 4, 1, 1),
+                                                          size=(2, 2)), "all", (IMAGE,), {}),
     "columns as channels": (columns_as_channels, "4xall /2x1", (IMAGE,),
                             {"point": nn.Conv2d(168, 4, 1)}),
     "beside padding": (beside_padding, "3xall (3x2)", (IMAGE,), {}),

@@ -136,11 +136,12 @@ def resized(x, choose, _):
     mode = choose("nearest-exact", "nearest", linear, "area", "bicubic")
     factor = choose(2, 1.5, 0.5, 0.7, 2.5, 3)
     how = {"align_corners": choose(False, True)} if mode in (linear, "bicubic") else {}
-    if (
-        mode in ("bilinear", "bicubic") and min(x.shape[2:]) > 1 and choose(0, 0, 1)
-    ):  # else torch errs
-        how = {"antialias": True}
     factors = choose(factor, [factor] + [choose(2, 0.5, 1)] * (axes(x) - 1))
+    scales = factors if isinstance(factors, list) else [factors] * axes(x)
+    sizes = [*x.shape[2:], *(s * f for s, f in zip(x.shape[2:], scales, strict=True))]
+    # to a column of one unit torch's kernel gives every row what the first one sees
+    if mode in ("bilinear", "bicubic") and min(sizes) >= 2 and choose(0, 0, 1):
+        how = {"antialias": True}
     again = choose(True, None)
     return Do(lambda _, x: F.interpolate(
         x, scale_factor=factors, mode=mode, recompute_scale_factor=again, **how))  # fmt: skip

@@ -24,13 +24,16 @@ import networks
 import test_generated
 
 LONGEST = 240  # bytes of a recipe
+_KINDS = sorted({*networks.LEAVES, *networks.AROUND})  # of those at the top
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--networks", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", help="a kind of block that every network has", default="")
+    parser.add_argument("--only", help="a kind of block that every network has", default="",
+                        choices=("", *_KINDS), metavar="KIND")  # fmt: skip
+    parser.add_argument("--number", type=int, help="check this network of the seed alone")
     parser.add_argument("--memory", action="store_true", help="check peak memory too: slow")
     asked = parser.parse_args()
     torch.set_num_threads(1)
@@ -40,6 +43,8 @@ def main() -> int:
     blind = 0  # networks with a field that is unknown and can be measured
     for number in range(asked.networks):
         recipe = _recipe(chance, asked.only)
+        if asked.number not in (None, number):
+            continue
         before = test_generated.COUNTS["unknown"]
         try:
             test_generated.check(recipe, memory=asked.memory)

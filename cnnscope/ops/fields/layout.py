@@ -31,6 +31,7 @@ class Atom(NamedTuple):
 
 
 Dim = tuple[Atom, ...]
+CHANNELS = Atom(1, -1, 0)  # in front of positions that a layer has as its channels
 
 
 class Segment(NamedTuple):
@@ -188,6 +189,17 @@ def revealed(state: State) -> State:
 
 def _same(a: Sequence[Axis], b: Sequence[Axis]) -> bool:
     return all(x is y for x, y in zip(a, b, strict=True))
+
+
+def as_channels(state: State, dim: int) -> State:
+    """Positions of several axes in a dimension, marked as the channels of a layer that slides.
+
+    Tokens (N, H*W, C) have the same layout as an image whose pixels all went to the channels.
+    """
+    atoms = state.layout[dim]
+    if atoms[:1] == (CHANNELS,) or len({a.axis for a in atoms} - {-1}) < 2:
+        return state
+    return State((*state.layout[:dim], (CHANNELS, *atoms), *state.layout[dim + 1 :]), state.axes)
 
 
 def of_input(shape: Shape, dims: Sequence[int]) -> State:
@@ -499,8 +511,11 @@ def join(a: State, b: State, joined: Join = maps.join) -> State:
             return a
         layout = a.layout
     else:
+        marked = [d for s in (a, b) for d, dim in enumerate(s.layout) if dim[:1] == (CHANNELS,)]
         a, b = _aligned(_placed(a), _placed(b))
         layout = tuple(x or y for x, y in zip(a.layout, b.layout, strict=True))
+        for dim in marked:
+            layout = as_channels(State(layout, a.axes), dim).layout
     if not _same(a.axes, b.axes):
         layout = tuple(map(_without_pieces, layout))
     axes = tuple(joined(x, y) for x, y in zip(a.axes, b.axes, strict=True))

@@ -326,7 +326,7 @@ def _slide(
             state = _read(op, state, dim, (form, *numbers_), out[dim])
         elif _only_padding(form(*numbers_), op.first[dim], out[dim]):
             return None
-    return state
+    return layout.as_channels(state, first - 1) if first else state
 
 
 def _only_padding(reading: maps.Reading, size: int, units: int) -> bool:
@@ -490,7 +490,7 @@ def _resample(
             state = layout.contract_all(state, [dim], entirely=True)
         else:
             state = layout.read(state, dim, how, out[dim])
-    return state
+    return layout.as_channels(state, first - 1) if first else state
 
 
 def _scale(op: View, position: int, axes: int) -> float | None:
