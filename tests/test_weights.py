@@ -234,6 +234,68 @@ def test_convolutions_count_where_their_kernel_is_learned(model, layers):
     assert depth(model(), IMAGE) == layers
 
 
+def forwarding(forward, **held) -> nn.Module:
+    """A module that holds attributes and runs a function of itself and the input."""
+    model = type("Held", (nn.Module,), {"forward": forward})()
+    for name, value in held.items():
+        setattr(model, name, value)
+    return model
+
+
+FILTER = torch.ones(3, 1, 3, 3)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda m, x: F.conv2d(x, m.k, groups=3),
+        lambda m, x: F.conv_transpose2d(x, m.k, groups=3),
+        lambda m, x: F.conv2d(x, m.ks[0] * 2, groups=3),
+        lambda _, x: F.conv2d(x, FILTER, groups=3),
+        lambda _, x: F.conv2d(x, torch.ones(3, 1, 3, 3, device=x.device), groups=3),
+        lambda _, x: F.conv2d(x, torch.from_numpy(np.ones((3, 1, 3, 3), "f")), groups=3),
+        lambda m, x: F.linear(x, m.k.view(3, 9)[:, :8]),
+        lambda m, x: x @ m.k.view(9, 3)[:8],
+        lambda m, x: m.k.view(3, 9)[:, :8] @ x,
+    ],
+    ids=["own", "transposed", "listed", "global", "made", "numpy", "linear", "matmul", "left"],
+)
+def test_a_constant_is_no_weight(forward, device):
+    model = forwarding(forward, k=FILTER.clone(), ks=[FILTER.clone()])
+    made = report.report(cnnscope.trace(model, [torch.ones(IMAGE, device=device)]))
+    totals = made.totals
+    assert (totals.conv_layers, totals.linear_layers, made.unregistered) == (0, 0, {})
+
+
+@pytest.mark.parametrize(
+    ("forward", "size", "linear"),
+    [
+        (lambda m, x: (m.g * m.v) @ x, (8, 5), 1),
+        (lambda m, x: (m.g * m.v) @ x, (2, 8, 5), 1),
+        (lambda m, x: (m.g * m.v).mT @ x, (2, 3, 8, 5), 1),
+        (lambda m, x: torch.tril(m.v) @ x, (2, 8, 5), 1),
+        (lambda m, x: m.v.softmax(-1) @ x, (2, 8, 5), 1),
+        (lambda m, x: torch.bmm((m.g * m.v).expand(2, 8, 8), x), (2, 8, 5), 1),
+        (lambda m, x: torch.einsum("oi,bil->bol", m.g * m.v, x), (2, 8, 5), 1),
+        (lambda m, x: torch.einsum("bihw,oi->bohw", x, m.g * m.v), (2, 8, 3, 3), 1),
+        (lambda m, x: torch.tensordot(m.g * m.v, x, ([1], [1])), (2, 8, 5), 1),
+        (lambda m, x: (m.g @ m.g.mT) @ x, (2, 8, 5), 1),
+        (lambda m, x: (m.g @ m.g.mT).relu().softmax(-1) @ x, (2, 8, 5), 1),  # a learned graph
+        (lambda m, x: (F.normalize(m.v) @ x).log_softmax(1), (2, 8, 5), 1),
+        (lambda m, x: ((m.g * m.v) @ x).relu() @ m.v[:5], (2, 8, 5), 2),
+        # queries that are computed from parameters: their scores are no layer
+        (lambda m, x: ((m.g * m.v) @ x).softmax(-1) @ x.mT, (2, 8, 5), 0),
+        (lambda m, x: F.scaled_dot_product_attention(m.g * m.v, x.mT, x.mT), (2, 8, 5), 0),
+    ],
+)
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_computed_weight_counts_on_either_side_of_a_product(forward, size, linear, device):
+    g, v = nn.Parameter(torch.rand(8, 1)), nn.Parameter(torch.randn(8, 8))
+    trace = cnnscope.trace(forwarding(forward, g=g, v=v), [torch.ones(size, device=device)])
+    assert tuple(weights.weight_layers(trace)) == (0, linear, 0)
+
+
 class Latents(nn.Module):
     """Learned queries (Jaegle et al. 2021, Perceiver): queries, keys and values, no scores."""
 
@@ -420,7 +482,8 @@ class Hidden(nn.Module):
         super().__init__()
         self.ls = [nn.Conv2d(3, 8, 3), nn.ReLU()]
         self.d = {"h": (nn.Sequential(nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8)),)}
-        self.ws = [nn.Parameter(torch.randn(4, 8, 1, 1)), torch.randn(2, 4, 1, 1)]
+        learned = torch.randn(2, 4, 1, 1, requires_grad=True)  # and no nn.Parameter
+        self.ws = [nn.Parameter(torch.randn(4, 8, 1, 1)), learned]
         inner = nn.Conv2d(2, 2, 1)
         self.fn = lambda x: inner(x) + 0
         self.f = nn.Conv2d(2, 3, 1, bias=False)
@@ -628,6 +691,31 @@ def test_routing_by_data_is_said():
     by_name = cnnscope.summary(Routed(), ["3x4"])
     assert by_name.decided_by == ("data",)
     assert "looks at its data" in by_name.notes[0]
+
+
+class Tries(nn.Module):
+    """A layer that refuses the input, and one in its place."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.other, self.scale = (
+            nn.Linear(5, 4),
+            nn.Linear(8, 4),
+            nn.Parameter(torch.ones(4)),
+        )
+
+    def forward(self, x):
+        self.scale.view(2, 2)  # that nothing reads
+        try:
+            return self.one(x)
+        except RuntimeError:
+            return self.other(x)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_weights_of_a_layer_that_raised_are_unused(device):
+    made = report.report(cnnscope.trace(Tries(), [torch.ones((2, 8), device=device)]))
+    assert made.unused == {"scale": 4, "one.weight": 20, "one.bias": 4}
 
 
 # ------------------------------------------------------------------------------- rows of calls

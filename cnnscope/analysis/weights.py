@@ -16,7 +16,7 @@ from functools import cached_property
 from math import prod
 from typing import NamedTuple
 
-from cnnscope.analysis import shapes
+from cnnscope.analysis import attention, shapes
 from cnnscope.ops import table
 from cnnscope.ops.operation import Op
 from cnnscope.records import OpRecord, Trace
@@ -153,8 +153,8 @@ class _Weights:
             own = [t for t in found if self._owned(t, record)]
             return (own or found)[-1:]
         fused = any(n.startswith("weight") for n, _ in factors)
-        if len(self.trace.tensors[record.outputs[0]].shape) > 2 and not fused:
-            tensors = self.trace.tensors  # not scores of learned queries, nor of positions
+        if record.outputs[0] in self._attention and not fused:
+            tensors = self.trace.tensors  # not scores of computed queries, nor of positions
             found = [t for t in found if tensors[t].storage in self.storages]
         return found if fused else found[-1:]
 
@@ -229,6 +229,11 @@ class _Weights:
         return sizes[True] > sizes[False]
 
     @cached_property
+    def _attention(self) -> frozenset[int]:
+        """Products whose operands are queries, keys and values, also where these are computed."""
+        return attention.products(self.trace, self.data)
+
+    @cached_property
     def _only_weights(self) -> set[int]:
         """The tensors that end in weights of other products, or in single numbers, alone."""
         valued = set(self.trace.outputs)
@@ -263,7 +268,7 @@ class _Weights:
         if _convolves(record):
             return name in ("weight", "bias")
         of_data = out in self.data and tensor not in self.data
-        return _multiplies(record) and len(shape) < 3 and of_data
+        return _multiplies(record) and out not in self._attention and of_data
 
     # -- recurrent layers
 

@@ -509,7 +509,7 @@ class _Recorder(TorchDispatchMode):
                 storage, window = self._place(value, born)
                 inputs[name] = self._current(storage, window)
                 viewable[storage] = (name, window)
-                self._read_stray(schema, name, value, inputs[name])
+                self._read_stray(value, inputs[name])
             elif isinstance(value, (list, tuple)) and any(isinstance(v, Tensor) for v in value):
                 inputs[name] = tuple(self.read(v) if isinstance(v, Tensor) else None for v in value)
             else:
@@ -538,13 +538,15 @@ class _Recorder(TorchDispatchMode):
                 self.lives[self.tensors[tid].storage][0] = 0
         return result
 
-    def _read_stray(self, schema: _Schema, name: str, tensor: Tensor, tid: int) -> None:
-        """Remember a weight that is older than the run and no parameter of the model."""
+    def _read_stray(self, tensor: Tensor, tid: int) -> None:
+        """Remember a weight that is older than the run and no parameter of the model.
+
+        A tensor that takes no gradient is a constant, and none that an optimizer could miss.
+        """
         storage = self.tensors[tid].storage
         if self.lives[storage][1] >= 0 or storage in self.registered:
             return
-        weight = isinstance(tensor, nn.Parameter) or tensor.requires_grad
-        if weight or name == "weight" or (name == "mat2" and schema.name.startswith("aten.")):
+        if isinstance(tensor, nn.Parameter) or tensor.requires_grad:
             self._note_stray(self.names.of(tensor) or "a tensor", tensor, tid)
 
     def _note_complex(
@@ -840,7 +842,7 @@ class _Recorder(TorchDispatchMode):
             result.close()
             what = type(result).__name__
             missing += (f"forward returned a {what}: nothing ran of what it would have done",)
-        read = self._storages_read()
+        read = self._storages_read(outputs)
         return Trace(
             source=source,
             inputs=self.inputs,
@@ -867,15 +869,19 @@ class _Recorder(TorchDispatchMode):
             within=tuple(self.within),
         )
 
-    def _storages_read(self) -> set[int]:
-        """The storages that an operation has read from."""
-        return {
-            self.tensors[tid].storage
-            for op in self.ops
-            for value in op.inputs.values()
-            for tid in (value if isinstance(value, tuple) else (value,))
-            if tid is not None
-        }
+    def _storages_read(self, outputs: tuple[int, ...]) -> set[int]:
+        """The storages that an operation has read from, or that the model returns.
+
+        A view reads nothing: an operation on it may have raised, and the model caught that.
+        """
+        found = {self.tensors[tid].storage for tid in outputs}
+        for op in self.ops:
+            written = op.name.split(".")[1].endswith("_") if "." in op.name else False
+            made = set() if written else {self.tensors[tid].storage for tid in op.outputs}
+            for value in op.inputs.values():
+                given = value if isinstance(value, tuple) else (value,)
+                found.update({self.tensors[t].storage for t in given if t is not None} - made)
+        return found
 
     def _decided_by(self, outputs: tuple[int, ...]) -> tuple[str, ...]:
         bools = {i for i, tensor in enumerate(self.tensors) if tensor.dtype == "bool"}
