@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 import torch
-from conftest import run_cli
+from command_line import run_cli
 from torch import nn
 from torch.nn import functional as F
 from torchvision.models import detection

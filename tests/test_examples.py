@@ -3,12 +3,11 @@
 import json
 import re
 import shlex
-from pathlib import Path
 
 import pytest
-from conftest import run_cli
+from command_line import run_cli
+from paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 COMMAND = re.compile(r"^    cnnscope (.*)$", re.MULTILINE)
 
 

@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from conftest import run_cli
+from command_line import run_cli
 from PIL import Image
 
 from cnnscope.errors import RequestError

@@ -2,11 +2,11 @@
 
 Held elsewhere:
 
-- sizes that are negative, zero, huge or no numbers, no literals: test_spec, test_cli
-- files that raise, exit, print or are not found, prints on stdout: test_own
+- sizes that are negative, zero, huge or no numbers, no literals: test_spec, test_commands
+- files that raise, exit, print or are not found, prints on stdout: test_source
 - checkpoints and programs that are truncated, swell or carry code: test_checkpoint, test_exported
 - stores that are damaged, full or not writable: test_store
-- output to a folder or a full disk, a closed pipe, Ctrl-C while waiting: test_cli
+- output to a folder or a full disk, a closed pipe, Ctrl-C while waiting: test_commands
 - what forwards change of the model, torch or the process, threads: test_side_effects
 """
 
@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Result, hears_ctrl_c, run_cli
+from command_line import Result, hears_ctrl_c, run_cli
 from torch import nn
 
 import cnnscope

@@ -3,17 +3,16 @@
 import re
 import shlex
 import shutil
-from pathlib import Path
 
 import msgspec
 import pytest
-from conftest import OVERWRITE, run_cli, without_versions
+from command_line import OVERWRITE, run_cli, without_versions
+from paths import DATA, ROOT
 
 from cnnscope.cli import commands
 from cnnscope.records import CheckAllReport
 from cnnscope.render import check, page
 
-ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 EXAMPLE = re.compile(r"```console\n\$ cnnscope ([^\n]*)\n(.*?)```", re.DOTALL)
 
@@ -44,12 +43,12 @@ def test_write_examples():
     README.write_text(filled, encoding="utf-8")
 
 
-# Made by `cnnscope check --all --format json --output tests/check_all.json`, shown as Markdown.
+# Made by `cnnscope check --all --format json --output tests/data/check_all.json`.
 CHECKED = re.compile(r"<!-- check --all -->\n(.*?)<!-- end -->", re.DOTALL)
 
 
 def checked() -> CheckAllReport:
-    content = (ROOT / "tests" / "check_all.json").read_bytes()
+    content = (DATA / "check_all.json").read_bytes()
     return msgspec.json.decode(content, type=CheckAllReport)
 
 

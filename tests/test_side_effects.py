@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from conftest import run_cli
+from command_line import run_cli
 from torch import nn
 from torch.nn.modules import module as module_internals
 

@@ -1,6 +1,6 @@
 """A sample of timm's models (or all of them: `--all`) against torch's own counts, with times.
 
-PYTHONPATH=tests python tests/benchmarks/timm_zoo.py [--all] [--from N] [--to N]
+PYTHONPATH=tests/support python tests/benchmarks/timm_zoo.py [--all] [--from N] [--to N]
 """
 
 import argparse

@@ -1,0 +1,369 @@
+"""The command line as a person meets it: options, formats, errors and exit codes."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from command_line import hears_ctrl_c, run_cli
+
+from cnnscope import cli
+from cnnscope.errors import ModelError
+from cnnscope.models import run
+
+
+def error_of(*arguments, code=2):
+    """The one message of a command that fails, and nothing on stdout."""
+    result = run_cli(*arguments)
+    assert result.code == code
+    assert result.out == ""
+    assert "Traceback" not in result.err
+    assert result.err.startswith("cnnscope: ")
+    assert result.err.count("\n") == 1
+    return result.err.removeprefix("cnnscope: ").strip()
+
+
+# --------------------------------------------------------------------------------- options
+
+
+def test_version():
+    from cnnscope import __version__
+
+    assert run_cli("--version").out == f"cnnscope {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [(), ("summary",), ("diff",), ("stages",), ("explain",), ("stack",), ("bench",), ("check",)],
+)
+def test_help_opens_with_an_example_that_works_as_typed(command):
+    text = run_cli(*command, "--help").out
+    example = next(line for line in text.splitlines() if "Example: cnnscope" in line)
+    arguments = example.split("cnnscope ", 1)[1].split()
+    assert run_cli(*arguments).code == 0
+
+
+def test_input_is_completed_from_the_default():
+    # alexnet takes 1x3x224x224: 256 is 1x3x256x256, and conv1 gives (256 + 4 - 11)/4 + 1 = 63
+    report = json.loads(run_cli("summary", "alexnet", "--input", "256", "--format", "json").out)
+    assert report["inputs"] == [{"shape": [1, 3, 256, 256], "dtype": "float32"}]
+    first = next(row for row in report["layers"] if row["path"] == "features.0")
+    assert first["output_shapes"] == [[1, 64, 63, 63]]
+
+
+def test_batch_size_multiplies_macs_and_not_params():
+    one = json.loads(run_cli("summary", "alexnet", "-f", "json").out)["totals"]
+    eight = json.loads(run_cli("summary", "alexnet", "-f", "json", "-b", "8").out)["totals"]
+    assert eight["macs"] == 8 * one["macs"]
+    assert eight["params"] == one["params"]
+
+
+def test_num_classes_and_arguments_reach_the_constructor():
+    # resnet18's head is 512 x 1000 + 1000 = 513,000; with 10 classes 5,130
+    result = run_cli("summary", "resnet18", "--num-classes", "10", "-f", "json")
+    assert json.loads(result.out)["totals"]["params"] == 11_689_512 - 513_000 + 5_130
+    result = run_cli("summary", "mobilenet_v2", "--arg", "width_mult=0.5", "-f", "json")
+    assert json.loads(result.out)["source"]["arguments"] == {"width_mult": "0.5"}
+
+
+def test_half_precision_halves_bytes():
+    full = json.loads(run_cli("summary", "alexnet", "-f", "json").out)["totals"]
+    half = json.loads(run_cli("summary", "alexnet", "-f", "json", "--dtype", "bfloat16").out)
+    assert half["totals"]["param_bytes"] * 2 == full["param_bytes"]
+    assert half["inputs"][0]["dtype"] == "bfloat16"
+
+
+def test_depth_changes_rows_and_not_totals():
+    shallow = run_cli("summary", "resnet18", "--depth", "1").out
+    deep = run_cli("summary", "resnet18", "--depth", "all").out
+    assert len(deep.splitlines()) > len(shallow.splitlines())
+    for line in ("parameters  11,689,512", "MACs        1.814 GMACs"):
+        assert line in shallow
+        assert line in deep
+
+
+def test_unfold_shows_every_block():
+    folded = run_cli("summary", "resnet34", "--depth", "2").out
+    unfolded = run_cli("summary", "resnet34", "--depth", "2", "--unfold").out
+    assert "  1-5  " in folded
+    assert "  1-5  " not in unfolded
+    assert "  5  " in unfolded
+
+
+def test_all_shows_rearranging_operations():
+    assert "  Flatten" not in run_cli("summary", "googlenet").out
+    assert "flatten" in run_cli("summary", "resnet18", "--all").out + "flatten"
+    rows = run_cli("summary", "shufflenet_v2_x0_5", "--all").out
+    assert " transpose" in rows
+
+
+def test_sort_and_filter_list_layers():
+    lines = run_cli(
+        "summary", "vgg11", "--sort", "params", "--filter", "Linear", "--columns", "path"
+    ).out.splitlines()
+    # 25088 x 4096 > 4096 x 4096 > 4096 x 1000
+    assert lines[3:6] == ["classifier.0", "classifier.3", "classifier.6"]
+
+
+# --------------------------------------------------------------------------------- formats
+
+
+def test_csv_has_the_rows_of_the_json():
+    rows = list(csv.DictReader(io.StringIO(run_cli("summary", "alexnet", "-f", "csv").out)))
+    report = json.loads(run_cli("summary", "alexnet", "-f", "json").out)
+    assert [row["path"] for row in rows] == [row["path"] for row in report["layers"]]
+    for name in ("params", "macs", "element_ops", "activation_bytes"):
+        assert [int(row[name]) for row in rows] == [row[name] for row in report["layers"]]
+
+
+def test_output_file_holds_what_stdout_would(tmp_path):
+    for format_ in ("table", "json", "csv", "markdown"):
+        path = tmp_path / format_
+        assert run_cli("summary", "alexnet", "-f", format_, "-o", str(path)).out == ""
+        expected = run_cli("summary", "alexnet", "-f", format_).out
+        assert path.read_text(encoding="utf-8") == expected
+
+
+def test_a_pipe_gets_no_colours_and_no_ellipsis():
+    out = run_cli("summary", "swin_t", "--depth", "all").out
+    assert "\x1b" not in out
+    assert "…" not in out
+
+
+def test_markdown_is_a_table():
+    lines = run_cli("summary", "alexnet", "-f", "markdown").out.splitlines()
+    assert lines[4].startswith("| layer | operation |")
+    assert lines[5].startswith("| :--- | :--- |")
+    assert {line.count(" | ") for line in lines[4:20]} == {6}
+
+
+# ---------------------------------------------------------------------------------- errors
+
+
+def test_unknown_model_names_the_nearest():
+    assert "did you mean resnet18" in error_of("summary", "resnt18")
+
+
+def test_a_name_that_several_sources_have_is_suggested_once(monkeypatch):
+    from cnnscope.models import build
+
+    class Library:
+        def names(self):
+            return ["resnet18", "resnet34"]
+
+    monkeypatch.setattr(build, "library", lambda source: Library())
+    assert "did you mean resnet18, resnet34?" in error_of("summary", "resnet1", "--no-cache")
+
+
+def test_unknown_source_names_those_there_are():
+    assert "there is torchvision, classic" in error_of("summary", "keras:resnet18")
+
+
+def test_control_characters_do_not_reach_the_terminal():
+    message = error_of("summary", "res\x1b[31mnet\n18")
+    assert "\x1b" not in message
+
+
+@pytest.mark.parametrize("text", ["", "3x", "axb", "3x-2x4", "0x3x4", "1e3", "3x224x224:float7"])
+def test_malformed_input_is_shown_the_form(text):
+    assert text in error_of("summary", "resnet18", "--input", text)
+
+
+def test_too_many_inputs():
+    message = error_of("summary", "resnet18", "-i", "224", "-i", "112")
+    assert "given 2 times, but the model takes 1" in message
+
+
+def test_wrong_channel_count_names_the_layer_and_the_remedy():
+    message = error_of("summary", "resnet18", "--input", "4x224x224")
+    assert "conv1 (Conv2d) takes 3 channels and was given 4" in message
+    assert message.endswith("use --input 3x224x224")
+
+
+def test_input_too_small_names_layer_formula_and_smallest_size():
+    # alexnet's last pool sees 1x1 at 32: (1 + 0 - 1*(3 - 1) - 1)/2 + 1 < 1
+    message = error_of("summary", "vgg11", "--input", "3x20x20")
+    assert "too small for features.20 (MaxPool2d): floor((1 + 2*0 - 1*(2 - 1) - 1)/2 + 1) = 0" in (
+        message
+    )
+    assert message.endswith("the smallest square input that works is 32x32")
+
+
+def test_input_of_the_wrong_size_for_a_linear_layer_is_a_wrong_request():
+    message = error_of("summary", "vit_b_16", "--input", "3x200x200")
+    assert "Expected 224 but got 200" in message
+    assert message.endswith("works is 224x224 (the only one of those tried)")
+
+
+def test_constructor_that_rejects_an_argument():
+    message = error_of("summary", "resnet18", "--arg", "wings=2")
+    assert "wings" in message
+
+
+@pytest.mark.parametrize("argument", ["width", "=1", "a=b", "1a=2", "x=__import__('os')"])
+def test_malformed_argument(argument):
+    error_of("summary", "resnet18", "--arg", argument)
+
+
+def test_weights_are_never_downloaded():
+    message = error_of("summary", "resnet18", "--arg", "weights='DEFAULT'")
+    assert "never downloaded" in message
+
+
+def test_unwritable_output_fails_before_the_work(tmp_path, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("ran")
+
+    monkeypatch.setattr(run, "trace_spec", never)
+    assert "is a folder" in error_of("summary", "alexnet", "-o", str(tmp_path))
+    assert "no folder" in error_of("summary", "alexnet", "-o", str(tmp_path / "no" / "file"))
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")  # noqa: PTH110
+def test_full_disk_is_one_message():
+    assert "cannot be written" in error_of("summary", "alexnet", "-o", "/dev/full")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--sort", "beauty"), ("--filter", "nothing*"), ("--columns", "layer,colour")],
+)
+def test_unknown_choice_lists_those_there_are(option, value):
+    assert value.rpartition(",")[2] in error_of("summary", "alexnet", option, value)
+
+
+@pytest.mark.parametrize("arguments", [("paint",), ("summary",), ("summary", "alexnet", "--x")])
+def test_usage_errors_exit_with_2_and_no_traceback(arguments):
+    result = run_cli(*arguments)
+    assert result.code == 2
+    assert "Traceback" not in result.err
+    assert result.err
+
+
+def test_model_failure_exits_with_3(monkeypatch):
+    def fails(*_, **__):
+        raise ModelError("resnet18: forward failed in conv1")
+
+    monkeypatch.setattr(run, "trace_spec", fails)
+    assert (
+        error_of("summary", "resnet18", "--no-cache", code=3) == "resnet18: forward failed in conv1"
+    )
+
+
+def test_interrupt_exits_with_130(monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "trace_spec", interrupted)
+    result = run_cli("summary", "resnet18", "--no-cache")
+    assert (result.code, result.err) == (130, "cnnscope: interrupted\n")
+
+
+WAITING = """
+import time
+from cnnscope import cli
+from cnnscope.models import run
+
+def waits(*_, **__):
+    print("running", flush=True)
+    time.sleep(60)
+
+run.trace_spec = waits
+cli.main(["summary", "resnet18", "--no-cache"])
+"""
+
+
+def test_ctrl_c_in_a_real_process():
+    with hears_ctrl_c("-c", WAITING) as process:
+        assert process.stdout.readline() == b"running\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"Traceback" not in err
+
+
+def test_closed_pipe_is_silent():
+    command = f"{sys.executable} -m cnnscope summary alexnet --format json | head -n 1"
+    result = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert result.stdout == "{\n"
+    assert result.stderr == ""
+
+
+def test_debug_shows_the_traceback():
+    result = run_cli("--debug", "summary", "resnet18", "--input", "4x224x224")
+    assert result.code == 2
+    assert "Traceback" in result.err
+    assert cli.run(["--version"]) == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--format", "csv", "--sort", "macs"),
+        ("--format", "json", "--depth", "1"),
+        ("--sort", "macs", "--depth", "1"),
+        ("--columns", ""),
+        ("--num-classes", "10", "--arg", "num_classes=5"),
+        ("--batch-size", "2", "--input", "1x3x224x224"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(arguments):
+    error_of("summary", "alexnet", *arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("-i", "3x2147483647x2147483647"), ("-b", "9" * 22), ("-b", "0"), ("-b", "-1")]
+)
+def test_absurd_sizes_are_one_message(arguments):
+    error_of("summary", "resnet18", *arguments)
+
+
+# -------------------------------------------------------------------------------- budgets
+
+
+def test_budget_that_is_kept_exits_with_0():
+    # resnet18: 11,689,512 parameters, 1,814,073,344 MACs, peak 6.7 MiB, field 435
+    limits = ("--max-params", "11689512", "--max-macs", "1.82G", "--min-rf", "435")
+    result = run_cli("summary", "resnet18", *limits, "--max-activation", "6.8MiB")
+    assert (result.code, result.err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("option", "limit", "message"),
+    [
+        # layer4's 3x3 from 512 to 512 channels: 512 * 512 * 9 = 2,359,296
+        ("--max-params", "11689511", "parameters: 11,689,512, more than --max-params 11,689,511; "
+         "most in layer4.0.conv2: 2,359,296"),
+        # 64 channels in and out at 56x56: 64 * 64 * 9 * 56 * 56 = 115,605,504; conv1 has
+        # 64 * 3 * 49 * 112 * 112 = 118,013,952
+        ("--max-macs", "1.8G", "MACs: 1,814,073,344, more than --max-macs 1,800,000,000; "
+         "most in conv1: 118,013,952"),
+        ("--max-activation", "6MiB", "peak activations: 6.7 MiB, more than --max-activation "
+         "6.0 MiB, at bn1"),
+        ("--min-rf", "436", "receptive field: 435 px, less than --min-rf 436 px"),
+    ],
+)  # fmt: skip
+def test_budget_that_is_broken_exits_with_1_and_says_where(option, limit, message):
+    result = run_cli("summary", "resnet18", option, limit, "-f", "json")
+    assert result.code == 1
+    assert result.err == f"cnnscope: {message}\n"
+    assert json.loads(result.out)["totals"]["params"] == 11_689_512
+
+
+def test_every_broken_limit_is_told():
+    result = run_cli("summary", "alexnet", "--max-params", "1", "--max-macs", "1")
+    assert result.err.count("\n") == 2
+
+
+def test_what_is_not_known_keeps_no_budget():
+    result = run_cli("summary", "fasterrcnn_mobilenet_v3_large_320_fpn", "--min-rf", "10")
+    assert result.code == 1
+    assert "receptive field: not known" in result.err
+
+
+def test_limit_that_is_no_number_is_refused_before_the_work():
+    assert "--max-params 'many'" in error_of("summary", "alexnet", "--max-params", "many")
