@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 _LARGEST_RUN = 256 * 2**20  # bytes of a saved run
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?) ?%?")
-_COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
 class Command(TyperCommand):
@@ -30,9 +29,11 @@ class Command(TyperCommand):
 
 
 def with_compile_mode(args: list[str]) -> list[str]:
-    """`--compile` and no mode after it is `--compile=default`."""
+    """Write `--compile` without a mode after it as `--compile=default`."""
+    from cnnscope.bench.runner import COMPILE_MODES
+
     return [
-        "--compile=default" if arg == "--compile" and after not in _COMPILE_MODES else arg
+        "--compile=default" if arg == "--compile" and after not in COMPILE_MODES else arg
         for arg, after in pairwise([*args, ""])
     ]
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from cnnscope.records import Listed
     from cnnscope.reports.catalogue import Wanted
 
-_KEYS = ("params", "macs", "activations", "field", "layers", "acc")
 _LIMITED = {"activation": "activations", "rf": "field"}  # limits are named as those of a budget
 _MANY = 12  # names in a message
 
@@ -32,7 +31,10 @@ def list_(
     ] = None,
     sort: Annotated[
         Optional[str],
-        typer.Option("--sort", help=f"Largest first, by {', '.join(_KEYS[:-1])} or acc."),
+        typer.Option(
+            "--sort",
+            help="Largest first, by params, macs, activations, field, layers or acc.",
+        ),
     ] = None,
     task: Annotated[
         str, typer.Option("--task", help="Such as classification, detection, segmentation, video.")
@@ -151,5 +153,7 @@ def _none_such(option: str, wanted: str, there: set[str]) -> None:
 
 
 def _known(option: str, key: str | None) -> None:
-    if key is not None and key not in _KEYS:
-        raise RequestError(f"{option} {key[:40]!r}: use one of {', '.join(_KEYS)}")
+    from cnnscope.reports.catalogue import KEYS
+
+    if key is not None and key not in KEYS:
+        raise RequestError(f"{option} {key[:40]!r}: use one of {', '.join(KEYS)}")

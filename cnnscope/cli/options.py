@@ -117,13 +117,17 @@ def cache_refused() -> bool:
 
 
 def refuse(given: Mapping[str, object], reason: str) -> None:
-    """An option that would have no effect is a mistake.
+    """Refuse options that would have no effect.
+
+    Args:
+        given: value of each option by its name; None, False and an empty list were left out.
+        reason: why the options have no effect, as the end of a sentence.
 
     Raises:
         RequestError: one of them was given.
     """
     for option, value in given.items():
-        if value:
+        if value is not None and value is not False and value != []:
             raise RequestError(f"{option} has no effect here: {reason}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -86,19 +85,19 @@ def stack(
 
     out.check_writable(output)
     if not time:
-        _refuse({"--device": device, "--seconds": seconds}, "it needs --time")
+        options.refuse({"--device": device, "--seconds": seconds}, "it needs --time")
     on, budget = "cpu" if device is None else device, 1.0 if seconds is None else seconds
     if time:
         _check_timing(on, budget)
     if preset is None:
-        _refuse({"--block": block}, "it needs --preset inception")
+        options.refuse({"--block": block}, "it needs --preset inception")
         size = _size("56x56" if input_ is None else input_)
         wide = 64 if channels is None else channels
         report = stack_report(7 if kernel is None else kernel, wide, size, custom or (), bottleneck)
     else:
         given: dict[str, object] = {"--kernel": kernel, "--channels": channels, "--input": input_}
         given |= {"--custom": custom, "--bottleneck": bottleneck}
-        _refuse(given, "--preset inception has the sizes of GoogLeNet's blocks (--block)")
+        options.refuse(given, "--preset inception has the sizes of GoogLeNet's blocks (--block)")
         report = inception_report("3a" if block is None else block)
     if time:
         report = _timed(report, on, budget)
@@ -119,13 +118,6 @@ def _timed(report: StackReport, device: str, seconds: float) -> StackReport:
 
     with Line() as line:
         return stacks.timed(report, device, seconds, line.show)
-
-
-def _refuse(given: Mapping[str, object], reason: str) -> None:
-    """An option that would have no effect is a mistake."""
-    for option, value in given.items():
-        if value is not None:
-            raise RequestError(f"{option} has no effect here: {reason}")
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from math import isfinite
 
 from cnnscope.records import Card, Listed, ListReport
 from cnnscope.render import data, units
 from cnnscope.render.escaping import CsvWriter
 from cnnscope.render.page import Heading, Page, Table
+from cnnscope.reports.catalogue import KEYS
 
 _BAR = 8
 _CSV = (
     "source", "name", "family", "task", "params", "macs", "flops", "element_ops",
     "peak_activation_bytes", "field", "weight_layers", "input", "top1", "best", "failed",
 )  # fmt: skip
-_BARS: dict[str, Callable[[Card], int]] = {
-    "params": lambda card: card.params,
-    "macs": lambda card: card.macs,
-    "activations": lambda card: card.peak_activation_bytes,
-    "field": lambda card: max((size or 0 for size in card.field or ()), default=0),
-    "layers": lambda card: card.weight_layers,
-    "acc": lambda card: round(1000 * (card.about.top1 or 0)),
-}
 
 
 def page(report: ListReport) -> Page:
@@ -90,8 +83,10 @@ def _input(card: Card) -> str:
     return f"{len(card.inputs)} x {first}" if len(card.inputs) > 1 else first
 
 
-def _bar_value(one: Listed, sort: str) -> int:
-    return _BARS[sort](one.card) if sort and one.card else 0
+def _bar_value(one: Listed, sort: str) -> float:
+    """Length of a bar; 0 for what is unknown or has no end."""
+    value = KEYS[sort](one.card) if sort and one.card else None
+    return value if value is not None and isfinite(value) else 0
 
 
 def _style(one: Listed) -> str:

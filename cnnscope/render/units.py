@@ -73,7 +73,7 @@ def part(value: float) -> str:
     return f"{100 * value:+.3g} %"
 
 
-def bar(part: int, whole: int, width: int, *, ascii_only: bool = False) -> str:
+def bar(part: float, whole: float, width: int, *, ascii_only: bool = False) -> str:
     """A bar of eighths of a character, `width` characters for the whole."""
     eighths = round(8 * width * part / whole) if whole else 0
     if ascii_only:

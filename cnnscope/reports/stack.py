@@ -16,6 +16,7 @@ import msgspec
 
 from cnnscope.analysis import layers, memory, params, receptive_field, weights
 from cnnscope.errors import RequestError
+from cnnscope.models.sources.classic.inception_table import BLOCKS
 from cnnscope.records import (
     Geometry,
     LayerRow,
@@ -323,30 +324,19 @@ def _read(items: Sequence[Layer]) -> tuple[int, int]:
 
 # ------------------------------------------------------------------------------- Inception
 
-INCEPTION = {  # Szegedy et al. 2015, Table 1: in, size; 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool
-    "3a": (192, 28, 64, 96, 128, 16, 32, 32),
-    "3b": (256, 28, 128, 128, 192, 32, 96, 64),
-    "4a": (480, 14, 192, 96, 208, 16, 48, 64),
-    "4b": (512, 14, 160, 112, 224, 24, 64, 64),
-    "4c": (512, 14, 128, 128, 256, 24, 64, 64),
-    "4d": (512, 14, 112, 144, 288, 32, 64, 64),
-    "4e": (528, 14, 256, 160, 320, 32, 128, 128),
-    "5a": (832, 7, 256, 160, 320, 32, 128, 128),
-    "5b": (832, 7, 384, 192, 384, 48, 128, 128),
-}
 BRANCHES = ("1x1", "3x3", "5x5", "pool")
 
 
 def inception(block: str, *, naive: bool) -> tuple[str, ...]:
     """The branches of a block of GoogLeNet: naive (Szegedy et al. 2015, Figure 2a) or reduced."""
-    _, _, ones, reduce3, threes, reduce5, fives, pool = INCEPTION[block]
+    row = BLOCKS[block]
     if naive:
-        return f"1x1@{ones}", f"3x3@{threes}", f"5x5@{fives}", "max3x3"
+        return f"1x1@{row.ch1}", f"3x3@{row.ch3}", f"5x5@{row.ch5}", "max3x3"
     return (
-        f"1x1@{ones}",
-        f"1x1@{reduce3},3x3@{threes}",
-        f"1x1@{reduce5},5x5@{fives}",
-        f"max3x3,1x1@{pool}",
+        f"1x1@{row.ch1}",
+        f"1x1@{row.reduce3},3x3@{row.ch3}",
+        f"1x1@{row.reduce5},5x5@{row.ch5}",
+        f"max3x3,1x1@{row.project}",
     )
 
 
@@ -356,9 +346,9 @@ def inception_report(block: str) -> StackReport:
     Raises:
         RequestError: GoogLeNet has no such block.
     """
-    if block not in INCEPTION:
-        raise RequestError(f"--block {printable(block)!r}: use one of {', '.join(INCEPTION)}")
-    channels, side = INCEPTION[block][:2]
+    if block not in BLOCKS:
+        raise RequestError(f"--block {printable(block)!r}: use one of {', '.join(BLOCKS)}")
+    channels, side = BLOCKS[block][:2]
     shape = (1, channels, side, side)
     rows, parts = [], []
     for name in ("naive", "reduced"):

@@ -13,11 +13,11 @@ from command_line import run_cli
 
 from cnnscope.bench import machine, stacks
 from cnnscope.errors import RequestError
+from cnnscope.models.sources.classic.inception_table import BLOCKS
 from cnnscope.records import Interval, Ratio
 from cnnscope.render import page as pages
 from cnnscope.render import stack as render
 from cnnscope.reports.stack import (
-    INCEPTION,
     bottlenecks,
     candidates,
     draw,
@@ -126,13 +126,13 @@ def test_every_candidate_sees_as_much_as_the_one_kernel(kernel):
         assert row.weights == row.square * 64 + row.linear * 8
 
 
-@pytest.mark.parametrize("block", INCEPTION)
+@pytest.mark.parametrize("block", BLOCKS)
 def test_inception_blocks_feed_each_other(block):
-    names = list(INCEPTION)
+    names = list(BLOCKS)
     reduced = inception_report(block).rows[1]
     following = names[names.index(block) + 1 :][:1]
     for name in following:
-        assert INCEPTION[name][0] == reduced.output[1]
+        assert BLOCKS[name][0] == reduced.output[1]
 
 
 def test_inception_3a_by_hand():
