@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import inf, isinf
+from operator import sub
 from typing import Any
 
 from cnnscope.analysis import cancel, follow, positions
@@ -151,7 +152,8 @@ def _axis_field(axis: maps.Axis, size: int) -> AxisField | None:
     whole = int(last - first) + 1 if first < inf else 0
     if spans is None or (axis.endless and whole):
         return AxisField(None, None, None, input_size=size, clipped=(whole, whole))
-    extents = {int(b - a) + 1 for a, b in zip(*spans, strict=True) if a <= b} or {0}
+    lengths = set(map(sub, spans.hi, spans.lo))  # far fewer than units; below 0: it sees nothing
+    extents = {int(length) + 1 for length in lengths if length >= 0} or {0}
     within = extents
     if whole:
         within = {int(max(b, last) - min(a, first)) + 1 for a, b in zip(*spans, strict=True)}
@@ -198,6 +200,6 @@ def _unit_map(axis: maps.Axis) -> UnitMap | None:
 
 def _integers(values: tuple[maps.Number, ...]) -> tuple[int, ...]:
     """Whole numbers; a unit that sees nothing has [0, -1]."""
-    if any(map(isinf, values)):
+    if values and (min(values) == -inf or max(values) == inf):
         return tuple((0 if v > 0 else -1) if isinf(v) else int(v) for v in values)
     return values  # type: ignore[return-value]  # only infinities are floats

@@ -39,13 +39,15 @@ def explain(
     options.pattern(layer, "LAYER")
     out.check_writable(output)
 
+    from cnnscope.analysis import receptive_field
     from cnnscope.render import explain as render
     from cnnscope.reports.explain import explain_layers, explain_model
     from cnnscope.reports.summary import report
 
     if layer is None:
         trace, sizes = examined(model, input_, batch_size, num_classes, arg, dtype)
-        found = explain_model(trace, report(trace).totals, sizes)
+        fields = receptive_field.fields(trace)
+        found = explain_model(trace, report(trace, fields).totals, sizes, fields)
         out.write_report(found, render, format_.value, output)
     else:
         trace = load(model, input_, batch_size, num_classes, arg, dtype)

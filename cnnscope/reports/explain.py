@@ -13,7 +13,7 @@ from itertools import groupby
 from math import prod
 from typing import NamedTuple
 
-from cnnscope.analysis import layers, params, receptive_field, shapes
+from cnnscope.analysis import layers, params, receptive_field, shapes, weights
 from cnnscope.analysis.cost import item_size, op_path
 from cnnscope.analysis.cost import notes as notes_of
 from cnnscope.ops import table as ops
@@ -88,18 +88,21 @@ class _Part(NamedTuple):
 class _View:
     """A trace with what its explanations read again and again."""
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: Trace, fields: layers.Fields | None = None) -> None:
         self.trace = trace
-        self.fields = receptive_field.fields(trace)
+        self.fields = receptive_field.fields(trace) if fields is None else fields
         self.rows = layers.rows(trace, self.fields)
         self.owned = params.owners(trace)
         self.producer = {t: i for i, record in enumerate(trace.ops) for t in record.outputs}
+        self.weight_ops = {op.op for op in weights.weight_ops(trace)}
         self.calls: dict[tuple[str, int], int] = {}
-        times: Counter[str] = Counter()
+        self.times: Counter[str] = Counter()
+        self.numbers: list[int] = []  # of each call: how manieth of its module
         for index, call in enumerate(trace.calls):
             path = trace.modules[call.module].path
-            times[path] += 1
-            self.calls[path, times[path]] = index
+            self.times[path] += 1
+            self.numbers.append(self.times[path])
+            self.calls[path, self.times[path]] = index
         self.own: dict[int, list[int]] = {}
         self.life: dict[int, tuple[int, int]] = {}  # storage: first and last operation on it
         for index, record in enumerate(trace.ops):
@@ -160,17 +163,18 @@ def _factor_terms(factors: Sequence[ops.Factors]) -> tuple[str, str, int]:
 
     A batch of one goes without saying, and so does one step.
     """
-    formulas: list[str] = []
-    terms: list[str] = []
-    for named, same in groupby(factors, key=dict):
-        count = len(list(same))
+    counts: Counter[tuple[str, str]] = Counter()
+    for named in factors:
         kept = {k: _whole(k, v) for k, v in named.items() if not _silent(k, v)}
-        name = " * ".join(kept) or "1"
-        if name not in formulas:
-            formulas.append(name)
-        product = _times(kept.values())
-        terms.append(f"{count}*{product}" if count > 1 else product)
-    return " + ".join(formulas), " + ".join(terms), sum(map(ops.product, factors))
+        counts[" * ".join(kept) or "1", _times(kept.values())] += 1
+    formulas = dict.fromkeys(formula for formula, _ in counts)
+    terms = _counted((product, count) for (_, product), count in counts.items())
+    return " + ".join(formulas), terms, sum(map(ops.product, factors))
+
+
+def _counted(terms: Iterable[tuple[str, int]]) -> str:
+    """96*16 + 12*4*32: products with how many there are of each."""
+    return " + ".join(f"{count}*{product}" if count > 1 else product for product, count in terms)
 
 
 def _silent(name: str, value: int | Shape) -> bool:
@@ -223,11 +227,9 @@ def _slide(view: _View, row: LayerRow, part: _Part) -> tuple[shapes.Slide, Shape
 
 
 def _joined_channels(view: _View, part: _Part) -> Iterable[Step]:
-    """What a concatenation lays end to end."""
-    for index in part.ops:
-        step = _joined(view, view.trace.ops[index], "output size")
-        if step is not None:
-            yield step
+    """What a concatenation lays end to end; layers of a recurrent network do the same."""
+    steps = (_joined(view, view.trace.ops[index], "output size") for index in part.ops)
+    yield from dict.fromkeys(step for step in steps if step is not None)
 
 
 def _joined(view: _View, record: OpRecord, topic: str) -> Step | None:
@@ -245,9 +247,13 @@ def _joined(view: _View, record: OpRecord, topic: str) -> Step | None:
 
 
 def _origin_steps(view: _View, row: LayerRow, part: _Part) -> Iterable[Step]:
-    """What the features of a linear layer, or the channels of a convolution, were before."""
+    """What the features of a linear layer, or the channels of a convolution, were before.
+
+    Products that make a weight (of a spectral norm, of an orthogonal matrix) read no features.
+    """
     trace = view.trace
-    for index in part.ops:
+    layer = [index for index in part.ops if index in view.weight_ops]
+    for index in layer or shapes.without_weights(trace, part.ops):
         record = trace.ops[index]
         entry, op = ops.lookup(record.name), ops.Op(trace, record)
         if entry is None or entry.kind is not ops.Kind.PRODUCT:
@@ -377,12 +383,10 @@ def _sizes_step(view: _View, topic: str, held: Sequence[ParamRecord], row: Layer
     named = [
         (p.path.removeprefix(f"{row.path}."), view.trace.tensors[p.tensor].shape) for p in held
     ]
-    terms: list[str] = []
-    for sizes, same in groupby(named, key=lambda item: item[1]):
-        count = len(list(same))
-        terms.append(f"{count}*{_times(sizes)}" if count > 1 else _times(sizes))
+    counts = Counter(sizes for _, sizes in named)
+    terms = _counted((_times(sizes), count) for sizes, count in counts.items())
     formula = " + ".join(_described(view, row, name, sizes) for name, sizes in named)
-    return Step(topic, formula, " + ".join(terms), sum(prod(sizes) for _, sizes in named))
+    return Step(topic, formula, terms, sum(prod(sizes) for _, sizes in named))
 
 
 def _described(view: _View, row: LayerRow, name: str, sizes: Shape) -> str:
@@ -706,20 +710,30 @@ def _life(view: _View, row: LayerRow) -> str:
     first, last = view.life[index]
     returned = any(trace.tensors[t].storage == index for t in trace.outputs)
     until = "returned by the model" if returned else f"needed until {_named(view, last)}"
-    maker = _named(view, first)
+    record = trace.ops[first]
+    maker = op_path(trace, record) or ops.base_name(record.name)
     own = first == view.producer.get(row.tensor) or f"{maker}.".startswith(f"{row.path}.")
-    return until if own else f"shared with what {maker} made; {until}"
+    return until if own else f"shared with what {_named(view, first)} made; {until}"
 
 
 def _named(view: _View, op: int) -> str:
-    return op_path(view.trace, view.trace.ops[op]) or ops.base_name(view.trace.ops[op].name)
+    """The layer that ran an operation, with the number of the call where it ran several times."""
+    record = view.trace.ops[op]
+    path = op_path(view.trace, record)
+    if not path:
+        return ops.base_name(record.name)
+    number = view.numbers[record.call]
+    return f"{path} #{number}" if view.times[path] > 1 else path
 
 
 # -------------------------------------------------------------------------- the whole model
 
 
 def explain_model(
-    trace: Trace, totals: Totals, sizes: Sequence[SmallestInput] = ()
+    trace: Trace,
+    totals: Totals,
+    sizes: Sequence[SmallestInput] = (),
+    fields: layers.Fields | None = None,
 ) -> ModelExplanation:
     """A model in words and numbers: where its weights, its work and its resolution are.
 
@@ -727,8 +741,9 @@ def explain_model(
         trace: of the model.
         totals: of its report.
         sizes: which sizes of its input work, as `cnnscope.models.run.examine_spec` tells.
+        fields: the receptive field of every tensor, where they are known already.
     """
-    view = _View(trace)
+    view = _View(trace, fields)
     single = [i for i, row in enumerate(view.rows) if row.leaf and row.kind != "parameter"]
     bare = [i for i, row in enumerate(view.rows) if row.kind == "parameter"]
     return ModelExplanation(
@@ -739,7 +754,7 @@ def explain_model(
         kinds=_kinds([view.rows[i] for i in (*single, *bare)]),
         params=_dearest(view, [*single, *bare], "params", "parameters"),
         macs=_dearest(view, single, "macs", "MACs"),
-        resolution=_resolution(view, [view.rows[i] for i in single]),
+        resolution=_resolution(view, single),
         smallest=sizes[0] if sizes else None,
         along=tuple(sizes[1:]),
         notes=notes_of(trace),
@@ -768,22 +783,72 @@ def _dearest(view: _View, indices: Sequence[int], name: str, topic: str) -> tupl
     )
 
 
-def _resolution(view: _View, rows: Sequence[LayerRow]) -> tuple[ResolutionChange, ...]:
-    """Layers whose units are fewer or more than those of what they read, in order."""
+class _Change(NamedTuple):
+    """Sizes of maps before and after a row."""
+
+    before: Shape
+    after: Shape
+    row: LayerRow
+
+
+def _resolution(view: _View, indices: Sequence[int]) -> tuple[ResolutionChange, ...]:
+    """Layers whose units are fewer or more than those of what they read, in order.
+
+    Operations that only move data (a window attention's views, the slices of a patch merging) are
+    one change of the module that they are in, or none where that gives back the size it was given.
+    """
+    changes = [change for i in indices if (change := _change(view, view.rows[i])) is not None]
     found: dict[tuple[Shape, Shape], list[LayerRow]] = {}
-    for row in rows:
-        after = view.fields[row.tensor] if row.tensor >= 0 else None
-        sources = _sources(view, view.part(row))
-        if after is None or after.unknown or not sources:
-            continue
-        sizes = [tuple(a.units for a in f.axes) for f in sources]
-        before = max(sizes, key=prod)
-        now = tuple(a.units for a in after.axes)
-        if before != now and any(before):
-            if any(now):  # an axis whose positions are not told apart has one
-                before, now = (tuple(n or 1 for n in sizes) for sizes in (before, now))
-            found.setdefault((before, now), []).append(row)
+    for before, after, row in _folded(view, changes):
+        found.setdefault((before, after), []).append(row)
     return tuple(
-        ResolutionChange(before, now if any(now) else (), tuple(same))
-        for (before, now), same in found.items()
+        ResolutionChange(before, after, tuple(same)) for (before, after), same in found.items()
     )
+
+
+def _change(view: _View, row: LayerRow) -> _Change | None:
+    """How a row changes the size of the maps that it reads; None where it does not."""
+    after = view.fields[row.tensor] if row.tensor >= 0 else None
+    sources = _sources(view, view.part(row))
+    if after is None or after.unknown or not sources:
+        return None
+    before = max((tuple(a.units for a in f.axes) for f in sources), key=prod)
+    now = tuple(a.units for a in after.axes)
+    if before == now or not any(before):
+        return None
+    if not any(now):
+        return _Change(before, (), row)
+    # An axis whose positions are not told apart has one.
+    return _Change(tuple(n or 1 for n in before), tuple(n or 1 for n in now), row)
+
+
+def _folded(view: _View, changes: Sequence[_Change]) -> Iterable[_Change]:
+    """Changes of layers as they are; those of one module by operations that move data as one."""
+    moved: dict[int, list[_Change]] = {}  # by the row of the module
+    for change in changes:
+        if _inside(view, change.row):
+            moved.setdefault(change.row.parent, []).append(change)
+    for change in changes:
+        if not _inside(view, change.row):
+            yield change
+            continue
+        same = moved.pop(change.row.parent, ())
+        if same and same[0].before != same[-1].after:
+            yield _together(view, same)
+
+
+def _together(view: _View, same: Sequence[_Change]) -> _Change:
+    """Several changes as one: the module's where that is what it does to its input."""
+    before, after = same[0].before, same[-1].after
+    module = view.rows[same[0].row.parent]
+    whole = _change(view, module)
+    is_all = whole is not None and (whole.before, whole.after) == (before, after)
+    return _Change(before, after, module if is_all else same[-1].row)
+
+
+def _inside(view: _View, row: LayerRow) -> bool:
+    """Whether a row only moves data for the module around it, which is not the model itself."""
+    if not row.minor or row.parent <= 0:
+        return False
+    module = view.trace.calls[view.part(row).call].module if row.kind == "module" else None
+    return module is None or not view.trace.modules[module].library

@@ -4,9 +4,14 @@ from cnnscope.analysis import cost, growth, layers, memory, params, receptive_fi
 from cnnscope.records import About, Card, LayerRow, ModelReport, Totals, Trace
 
 
-def report(trace: Trace) -> ModelReport:
-    """Everything that `cnnscope summary` tells about a model."""
-    rows = layers.rows(trace, receptive_field.fields(trace))
+def report(trace: Trace, fields: layers.Fields | None = None) -> ModelReport:
+    """Everything that `cnnscope summary` tells about a model.
+
+    Args:
+        trace: of the model.
+        fields: the receptive field of every tensor, where they are known already.
+    """
+    rows = layers.rows(trace, receptive_field.fields(trace) if fields is None else fields)
     return ModelReport(
         source=trace.source,
         inputs=trace.input_specs,

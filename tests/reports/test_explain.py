@@ -243,6 +243,46 @@ class Wrapped(nn.Module):
         return self.module(x, x, x)[0]
 
 
+def test_equal_steps_of_a_recurrent_layer_are_counted():
+    (one,) = steps(nn.Sequential(nn.LSTM(16, 32, 2)), "0", 12, 1, 16)
+    # at each of 12 steps the input to 4*32 gates from 16 and 32, and the state to them, twice
+    assert one["MACs"][:2] == ("36*1*32*128 + 12*1*16*128", 12 * 128 * (16 + 32 + 32 + 32))
+    deep = nn.Sequential(nn.GRU(16, 32, 3, bidirectional=True))
+    (one,) = steps(deep, "0", 20, 1, 16)
+    # 6 layers and directions of 3*32 gates: 2 read 16 features, 4 read 64; all a state of 32
+    assert one["MACs"][1] == 20 * 96 * (2 * 16 + 4 * 64 + 6 * 32)
+    assert max(len(text) for text, _, _ in one.values()) < 80
+
+
+@pytest.mark.parametrize("wrap", ["spectral_norm", "weight_norm", "orthogonal"])
+def test_features_of_a_parametrized_layer_are_not_those_of_its_weight(wrap):
+    wrap = getattr(nn.utils.parametrizations, wrap)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), wrap(nn.Linear(288, 10)),
+                        nn.Linear(10, 2))  # fmt: skip
+    found = trace(net.to("meta"), (torch.empty(1, 3, 8, 8, device="meta"),))
+    (first,), (last,) = (explain_layers(found, path).layers for path in ("2", "3"))
+    origin = next(step for step in first.steps if step.topic == "in features")
+    assert (origin.arithmetic, origin.formula) == ("8*6*6", "output of 0, flattened")
+    assert any(step.formula == "output of 2, its features" for step in last.steps)
+
+
+class Itself(nn.Module):
+    """Calls itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x, more=2):
+        x = self.conv(x)
+        return self(x, more - 1) if more else x
+
+
+def test_a_call_that_reads_is_told_from_others_of_the_same_module():
+    notes = [one["memory"][2] for one in steps(Itself(), "conv", 1, 4, 8, 8)]
+    assert notes == ["needed until conv #2", "needed until conv #3", "returned by the model"]
+
+
 def test_upsampling_says_what_was_done_where_no_recurrence_holds():
     (up,) = steps(nn.Sequential(nn.Conv2d(1, 1, 3, 2, 1), nn.Upsample(scale_factor=2)), "1",
                   1, 1, 8, 8)  # fmt: skip
@@ -291,6 +331,42 @@ def test_a_model_in_words_and_numbers():
     ]
     assert sum(k.params for k in story.kinds) == story.totals.params
     assert sum(k.macs for k in story.kinds) == story.totals.macs
+
+
+class Windows(nn.Module):
+    """Attention's views of windows, which give back the size that they were given."""
+
+    def __init__(self):
+        super().__init__()
+        self.mix = nn.Linear(4, 4)
+
+    def forward(self, x):  # N, 4, 8, 8
+        x = x.unflatten(2, (2, 4)).unflatten(4, (2, 4)).permute(0, 2, 4, 3, 5, 1)
+        x = self.mix(x.reshape(-1, 16, 4)).view(-1, 2, 2, 4, 4, 4)
+        return x.permute(0, 5, 1, 3, 2, 4).reshape(-1, 4, 8, 8)
+
+
+class Merging(nn.Module):
+    """Four slices of every second pixel, side by side."""
+
+    def forward(self, x):
+        rows = x[..., ::2, :], x[..., 1::2, :]
+        return torch.cat([part[..., start::2] for part in rows for start in (0, 1)], 1)
+
+
+def resolution(model, *shape):
+    found = trace(model.to("meta"), (torch.empty(shape, device="meta"),))
+    story = explain_model(found, report(found).totals)
+    return [(c.before, c.after, [row.path for row in c.layers]) for c in story.resolution]
+
+
+def test_what_only_moves_data_changes_the_resolution_as_its_module_does():
+    net = nn.Sequential(nn.Conv2d(3, 4, 2, 2), Windows(), Merging(), nn.PixelShuffle(2))
+    assert resolution(net, 1, 3, 16, 16) == [
+        ((16, 16), (8, 8), ["0"]),
+        ((8, 8), (4, 4), ["2"]),
+        ((4, 4), (8, 8), ["3"]),
+    ]
 
 
 # ---------------------------------------------------------------------------------- output
