@@ -241,7 +241,7 @@ def _asked(asked: Sequence[Count], ask: Callable[..., Iterator[Count]]) -> list[
         return list(ask(*asked))
     except _TooLargeError as error:
         return [replace(count, needs=error.needed) for count in asked]
-    except Exception as error:  # noqa: BLE001  whatever it raises, it has no answer
+    except (Exception, SystemExit) as error:  # noqa: BLE001  whatever it raises, it has no answer
         return [replace(count, failed=_told(error)) for count in asked]
 
 
