@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ from torch import Tensor, nn
 
 from cnnscope.records import OpRecord
 
+_MAXIMA = 2  # the mode of an embedding bag that takes the largest number
 _FLASH = 1  # of torch.nn.attention.SDPBackend: on the CPU the only one that is fused
 # What a boolean mask passes through before any kernel, to be added to the scores
 _MASKING = ("scalar_tensor", "where", "zeros_like", "logical_not", "masked_fill")
@@ -190,28 +192,118 @@ def _recurrent(seen: Recording, decompose: Callable[[], Any], *args: Any, **_: A
     """
     begin = len(seen.ops)
     result = decompose()
-    x, weights, has_biases, both_ways = args[0], args[2], args[3], args[7]
-    if not x.is_meta or len(seen.ops) == begin:
-        return result
-    products = [_products(seen, begin, w) for w in weights[:: 4 if has_biases else 2]]
+    layers = _Layers(*args)
+    products = layers.products(seen, begin)
     if not all(products):
         return result
-    with torch._C._DisableTorchDispatch():
-        ordered = (x.transpose(0, 1) if args[8] else x).is_contiguous()
-    for number, steps in enumerate(products):
-        if number <= both_ways and not ordered:
-            seen.lives.append([x.nbytes, steps[0], steps[0] + 1])  # a copy in order
+    x, both_ways, starts = layers.x, layers.both_ways, layers.starts(seen, products)
+    for number, (start, steps) in enumerate(zip(starts, products, strict=True)):
+        if number <= both_ways and not layers.ordered:
+            seen.lives.append([x.nbytes, start, start + 1])  # a copy in order
         if not both_ways:
             end = _next(seen, "aten.stack", steps[-1])
         elif number % 2:
             end = _next(seen, "aten.cat", steps[-1])
         else:  # until those of the way back are there
-            end = products[number + 1][0]
+            end = starts[number + 1]
         lives = [seen.life(seen.ops[index].outputs[0]) for index in steps]
-        seen.lives.append([sum(life[0] for life in lives), steps[0], end + 1])
+        seen.lives.append([sum(life[0] for life in lives), start, end + 1])
         for life in lives:
             life[0] = 0
     return result
+
+
+class _Layers(NamedTuple):
+    """The arguments of `lstm`, `gru` and their like: a sequence (T, B, I), or (B, T, I)."""
+
+    x: Tensor
+    states: Any
+    weights: Sequence[Tensor]
+    has_biases: bool
+    number: int
+    dropout: float
+    train: bool
+    both_ways: bool
+    batch_first: bool
+
+    @property
+    def of_inputs(self) -> Sequence[Tensor]:
+        """What the inputs are multiplied by in each direction of each layer: (gates * H, I)."""
+        return self.weights[:: len(self.weights) // (self.number * (1 + self.both_ways))]
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the sequence lies in memory as the kernels read it, one time step after another.
+
+        Otherwise it is copied.
+        """
+        with torch._C._DisableTorchDispatch():
+            return (self.x.transpose(0, 1) if self.batch_first else self.x).is_contiguous()
+
+    def products(self, seen: Recording, begin: int) -> list[list[int]]:
+        """The products with the inputs, from operation `begin` on, by direction of each layer."""
+        if not self.x.is_meta or len(seen.ops) == begin:
+            return [[]]
+        return [_products(seen, begin, weight) for weight in self.of_inputs]
+
+    def starts(self, seen: Recording, products: list[list[int]]) -> list[int]:
+        """A view in front of the first product of each direction, with the inputs or the state."""
+        apart = len(self.weights) // len(products)
+        starts: list[int] = []
+        for made, weight in zip(products, self.weights[1::apart], strict=True):
+            after = starts[-1] + 1 if starts else 0
+            of_state = next((i for i in _products(seen, after, weight)), made[0])
+            starts.append(min(made[0], of_state) - 1)
+        return starts
+
+
+def _lstm(seen: Recording, decompose: Callable[[], Any], *args: Any, **kwargs: Any) -> Any:
+    """Keep what each direction of each layer returns, where oneDNN runs it as one kernel.
+
+    It does so in single and half precision and without projections (`use_mkldnn` and `mkldnn_rnn`
+    of PyTorch); elsewhere an LSTM is computed as the other recurrent layers are.
+    """
+    layers = _Layers(*args)
+    width = layers.weights[1].shape[1]
+    projects = width * 4 != layers.weights[0].shape[0]
+    fast = layers.x.dtype in (torch.float32, torch.bfloat16, torch.float16)
+    if projects or not fast or not layers.x.numel() or not torch._C._get_mkldnn_enabled():
+        return _recurrent(seen, decompose, *args, **kwargs)
+    first, begin = len(seen.lives), len(seen.ops)
+    result = decompose()
+    products = layers.products(seen, begin)
+    if not all(products):
+        return result
+    kept = [seen.life(seen.read(tensor)) for tensor in result]
+    for life in seen.lives[first:]:
+        if life[1] >= 0 and not any(life is one for one in kept):
+            life[0] = 0
+    seen.lives += _lives_by_onednn(seen, layers, products)
+    return result
+
+
+def _lives_by_onednn(
+    seen: Recording, layers: _Layers, products: list[list[int]]
+) -> Iterator[list[int]]:
+    """Bytes, birth and death of what such an LSTM makes, without what it returns."""
+    x, end, ways = layers.x, len(seen.ops), 1 + layers.both_ways
+    width = layers.weights[1].shape[1]
+    steps, batch = (x.shape[axis] for axis in ((1, 0) if layers.batch_first else (0, 1)))
+    size = batch * width * x.element_size()  # of a state
+    ends = [_next(seen, "aten.stack", made[-1]) for made in products]
+    joined = [_next(seen, "aten.cat", at) + 1 for at in ends[1::2]] if ways == 2 else []
+    if not layers.ordered:
+        yield [x.nbytes, products[0][0], end]
+    for number, at in enumerate(ends):
+        if not layers.has_biases:  # zeros in their place, as large as the weights
+            weights = layers.weights[2 * number : 2 * number + 2]
+            yield [sum(weight.nbytes for weight in weights), at, at + 1]
+        yield [2 * size, at, end]
+        until = ends[number + ways] + 1 if number + ways < len(ends) else end
+        if ways == 2 or until < end:
+            yield [steps * size, at, until]
+    for begin, until in itertools.pairwise(joined):
+        yield [2 * steps * size, begin - 1, until]
 
 
 def _products(seen: Recording, begin: int, weight: Tensor) -> list[int]:
@@ -231,7 +323,21 @@ def _next(seen: Recording, name: str, index: int) -> int:
     return next((i for i in after if seen.ops[i].name.startswith(name)), len(seen.ops) - 1)
 
 
+def _where(seen: Recording, decompose: Callable[[], Tensor], *_: Any, **__: Any) -> Tensor:
+    """Hold no number as a tensor: the kernel is given it as a number."""
+    begin = len(seen.ops)
+    result = decompose()
+    for operation in seen.ops[begin:]:
+        if operation.name.startswith("aten.scalar_tensor"):
+            seen.life(operation.outputs[0])[0] = 0
+    return result
+
+
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+    "where.Scalar": _where,
+    "where.ScalarOther": _where,
+    "where.ScalarSelf": _where,
+    "lstm.input": _lstm,
     "gru.input": _recurrent,
     "rnn_tanh.input": _recurrent,
     "rnn_relu.input": _recurrent,
@@ -281,14 +387,24 @@ def _watched(
 # ---------------------------------------------------------------- modules that are one kernel
 
 
-def one_kernel(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | None:
-    """Whether a call of a module is one kernel where torch's fast path is on, as it is by default.
+class FastPath(NamedTuple):
+    """What torch's fast path makes of a call of a module.
+
+    `mask_bytes` are those of the sum of its two masks, (B, H, L, L), 0 where it has not both;
+    without biases nn.MultiheadAttention makes the sum, and then is no single kernel.
+    """
+
+    mask_bytes: int
+    one_kernel: bool
+
+
+def fast_path(
+    module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> FastPath | None:
+    """What a call of a module is where torch's fast path is on, as it is by default.
 
     The conditions are those of `forward` of `nn.MultiheadAttention` and of
     `nn.TransformerEncoderLayer`, without what holds in every trace (eval mode, no gradients).
-
-    Returns:
-        None, or the bytes of the sum of its two masks, (B, H, L, L): 0 where it has not both.
     """
     kind = _kind(module)
     if kind is None or torch.is_autocast_enabled():
@@ -305,11 +421,12 @@ def one_kernel(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, An
         hooked = any(part._forward_hooks or part._forward_pre_hooks for part in layer.modules())
         same = layer.norm1.eps == layer.norm2.eps
         usual = same and bool(layer.activation_relu_or_gelu) and not hooked
-    if not usual or not _attends_fast(attention, x):
+    biased = attention.in_proj_bias is not None
+    if not usual or not _attends_fast(attention, x) or not (biased or layer is attention):
         return None
     batch, length, _ = x.shape
-    both = len(masks) > 1
-    return batch * attention.num_heads * length * length * x.element_size() if both else 0
+    size = batch * attention.num_heads * length * length * x.element_size()
+    return FastPath(size if len(masks) > 1 else 0, biased)
 
 
 def _kind(module: nn.Module) -> Any:
@@ -330,9 +447,19 @@ def _attends_fast(attention: Any, query: Tensor) -> bool:
         and attention.bias_v is None
         and not attention.add_zero_attn
         and weight is not None
-        and bias is not None
-        and query.dtype == weight.dtype == bias.dtype
+        and query.dtype == weight.dtype == (weight if bias is None else bias).dtype
     )
+
+
+def hold_masks(seen: Recording, begin: int, mask_bytes: int) -> None:
+    """Keep the sum of the masks of a call of `nn.MultiheadAttention` until the call ends.
+
+    Args:
+        seen: the recording, in which the operations of the call are the last.
+        begin: the first of them.
+        mask_bytes: of the sum.
+    """
+    seen.lives.append([mask_bytes, _next(seen, "aten.transpose", begin), len(seen.ops)])
 
 
 def in_one_kernel(seen: Recording, first: int, mask_bytes: int, output: Any) -> Any:
@@ -398,6 +525,36 @@ def _convolved(args: Sequence[Any], result: Tensor) -> Tensor:
     return _as(last, result)
 
 
+def _normed(args: Sequence[Any], results: tuple[Tensor, ...], given: int) -> tuple[Tensor, ...]:
+    """A norm with its statistics: of the type of its parameters, which may be a wider one.
+
+    Args:
+        args: the input, and next the parameters, where there are any.
+        results: the input normalised, and statistics.
+        given: how many arguments are parameters.
+    """
+    types = [x.dtype for x in args[: 1 + given] if x is not None]
+    dtype = next((t for t in types if t is not types[0]), types[0])
+    made, *statistics = (_as_input(args, tensor) for tensor in results)
+    with torch._C._DisableTorchDispatch():
+        return made, *(torch.empty_like(t, dtype=dtype) for t in statistics)
+
+
+def _bags(args: Sequence[Any], results: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Sums of embeddings, and what the kernel notes of bags (`_embedding_bag_cpu_impl`)."""
+    weight, indices, offsets, _, mode, _, factors, last, padding = (*args, *(None,) * 9)[:9]
+    padded = padding is not None and padding >= 0
+    single = weight.dtype in (torch.float32, torch.float16, torch.bfloat16)
+    ordered = weight.stride(1) == 1 and (factors is None or factors.stride(0) == 1)
+    plain = not mode and single and ordered and not padded  # a sum that needs no map of the bags
+    bags = offsets.shape[0] - bool(last)
+    maxima = bags * weight.shape[1] if mode == _MAXIMA else bags
+    sizes = (0 if plain else indices.shape[0] + 1, offsets.shape[0], maxima)
+    with torch._C._DisableTorchDispatch():
+        noted = [torch.empty(n, dtype=offsets.dtype, device=weight.device) for n in sizes]
+    return results[0], *noted
+
+
 def _by_onednn(args: Sequence[Any]) -> bool:
     """Whether oneDNN runs a convolution (`ConvParams::use_mkldnn`), with several threads."""
     x, weight, _, stride, _, _, transposed, output_padding, groups = args[:9]
@@ -420,12 +577,14 @@ def _attended(args: Sequence[Any], result: Tensor) -> Tensor:
     return call.result() if call.fused else result
 
 
-# What a CPU makes of every result of an operation, by its name without the overload
-RESULTS: Mapping[str, Callable[[Sequence[Any], Tensor], Tensor]] = {
+# What a CPU makes of the results of an operation, by its name without the overload
+RESULTS: Mapping[str, Callable[[Sequence[Any], Any], Any]] = {
     "aten.convolution": _convolved,
     "aten.col2im": _shrunk,
-    "aten.native_batch_norm": _as_input,
-    "aten.native_group_norm": _as_input,
+    "aten._embedding_bag": _bags,
+    "aten._embedding_bag_forward_only": _bags,
+    "aten.native_batch_norm": functools.partial(_normed, given=4),
+    "aten.native_group_norm": functools.partial(_normed, given=2),
     "aten.reflection_pad2d": _as_input,
     "aten.reflection_pad3d": _as_input,
     "aten.replication_pad2d": _as_input,
@@ -436,22 +595,9 @@ RESULTS: Mapping[str, Callable[[Sequence[Any], Tensor], Tensor]] = {
     "aten.pixel_unshuffle": _as_input,
     "aten.roll": _as_input,
     "aten.rrelu_with_noise": _in_order,
-    "aten.log_sigmoid_forward": _in_order,
+    "aten.log_sigmoid_forward": lambda args, results: tuple(_in_order(args, t) for t in results),
     "aten.scaled_dot_product_attention": _attended,
 }
-
-
-def laid_out(rule: Callable[..., Tensor], args: Sequence[Any], result: Any) -> Any:
-    """The result of an operation on meta, in memory as a CPU's kernel leaves it.
-
-    Args:
-        rule: of `RESULTS`.
-        args: of the operation, in the order of its schema.
-        result: on meta, a tensor or a tuple of them.
-    """
-    if isinstance(result, Tensor):
-        return rule(args, result)
-    return tuple(rule(args, tensor) for tensor in result)
 
 
 def _as(wanted: torch.memory_format, tensor: Tensor) -> Tensor:

@@ -242,7 +242,7 @@ class _Schema(NamedTuple):
     written: tuple[str, ...]
     lifts: bool  # what it is given was made in Python a moment ago: `torch.tensor(1.0)`
     normalises: bool  # a batch norm: on meta it returns statistics that real kernels leave empty
-    layout: Callable[..., Tensor] | None = None  # what a CPU makes of a result of meta's
+    layout: Callable[..., Any] | None = None  # what a CPU makes of results of meta's
 
 
 class _Storage:
@@ -781,10 +781,13 @@ class _Recorder(TorchDispatchMode):
         if not self.fast or not self.stack or self.stack[-1][1] is not module:
             return None
         call, _, first = self.stack[-1]
-        masks = kernels.one_kernel(module, args, kwargs)
-        if masks is None or len(self.ops) == self.calls[call][2]:
+        path, begin = kernels.fast_path(module, args, kwargs), self.calls[call][2]
+        if path is None or len(self.ops) == begin:
             return None
-        return kernels.in_one_kernel(self, first, masks, output)
+        if not path.one_kernel:
+            kernels.hold_masks(self, begin, path.mask_bytes)
+            return None
+        return kernels.in_one_kernel(self, first, path.mask_bytes, output)
 
     def _leave_hooked(self, module: nn.Module, args: Any, *rest: Any) -> None:  # noqa: ARG002
         """After a call: `rest` is (kwargs, output), or one None where an exception passes."""
@@ -1137,7 +1140,7 @@ def _answer(
         refusals.check_overlap(func, written, args, kwargs)
     if schema.layout is not None and _on_meta(result):
         given = [_argument(schema, args, kwargs, name) for name in schema.names]
-        return kernels.laid_out(schema.layout, given, result)
+        return schema.layout(given, result)
     return result
 
 

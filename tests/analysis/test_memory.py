@@ -249,8 +249,12 @@ def test_transformers_take_the_memory_of_their_kernels(options: dict[str, Any], 
     hold(nn.TransformerEncoder(encoder, 2, enable_nested_tensor=False), x)
 
 
-def test_attention_without_biases_takes_no_fast_path():
-    hold(Attending("pairs", batch_first=True, bias=False), rand(3, 50, 16))
+@pytest.mark.usefixtures("fast_path")
+@pytest.mark.parametrize("masks", ["pairs", "pairs and keys", "pairs and keys, numbers"])
+@pytest.mark.parametrize("need_weights", [True, False])
+def test_attention_without_biases_takes_no_fast_path_and_adds_its_masks(masks, *, need_weights):
+    model = Attending(masks, need_weights=need_weights, batch_first=True, bias=False)
+    hold(model, rand(3, 50, 16))
 
 
 def test_a_hook_inside_a_layer_keeps_torch_from_its_fast_path():
@@ -340,6 +344,59 @@ def test_a_sum_that_a_model_writes_itself_is_not_in_place():
 )
 def test_recurrent_layers_multiply_all_inputs_at_once(kind: Any, options: dict[str, Any]):
     hold(Do(lambda layer, x: layer(x)[0].relu(), kind(8, 16, **options)), rand(20, 3, 8))
+
+
+# By oneDNN where it can, a layer and direction at a time: in half too, and not with projections.
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"num_layers": 3, "bias": False},
+        {"num_layers": 2, "bidirectional": True, "batch_first": True},
+        {"bidirectional": True, "bias": False, "batch_first": True},
+        {"num_layers": 2, "bidirectional": True, "proj_size": 4},
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+def test_an_lstm_takes_the_memory_of_its_kernels(options: dict[str, Any], dtype: torch.dtype):
+    layer = nn.LSTM(8, 16, dtype=dtype, **options)
+    x = rand(6, 3, 8, dtype=dtype)
+    hold(Do(lambda layer, x: layer(x)[0].relu(), layer), x)
+    hold(Do(lambda layer, x: layer(x), layer), x[:1, :1])
+
+
+# x is held by the caller, (20, 3, 8) floats or 1,920 bytes. Two states of (1, 3, 16) floats, 192
+# bytes each, are made, then the output, (20, 3, 16) or 3,840 bytes, with its last two states, which
+# are stacked: 3,840 + 6 * 192.
+def test_the_memory_of_an_lstm_by_hand():
+    made = of(nn.LSTM(8, 16), rand(20, 3, 8))
+    assert memory.allocated(made) == 3_840 + 6 * 192 == memory.peak(made).nbytes - 1_920
+    assert sum(op.name == "aten.addmm.default" for op in made.ops) == 40  # every step is seen
+
+
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+@pytest.mark.parametrize("options", [{}, {"padding_idx": 0}, {"dtype": torch.float64}], ids=str)
+def test_bags_of_embeddings_keep_what_is_noted_of_them(mode: str, options: dict[str, Any]):
+    bags = Do(lambda layer, *x: layer(*x).relu(), nn.EmbeddingBag(10, 8, mode=mode, **options))
+    hold(bags, torch.randint(10, (4, 5)))
+    hold(bags, torch.randint(10, (20,), dtype=torch.int32), torch.tensor([0, 4, 10]))
+    bags.parts[0].include_last_offset = True
+    hold(bags, torch.randint(10, (20,)), torch.tensor([0, 4, 10, 20]))
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda x: torch.where(x > 0.5, x, 0.0),
+        lambda x: torch.where(x > 0.5, 1, x),
+        lambda x: torch.where(x > 0.5, 1.0, 0.0) + x,
+        lambda x: torch.where(x > 0.5, x, torch.tensor(0.0, device=x.device)),
+    ],
+)
+def test_a_number_is_no_tensor_to_where(forward: Callable[..., Any]):
+    hold(Do(forward), rand(2, 4, 8, 8))
 
 
 # ------------------------------------------------------------------------- order in memory
@@ -440,6 +497,22 @@ def test_a_small_convolution_of_one_sample_in_3d_is_by_other_kernels(layer, dtyp
     x = rand(1, 3, 4, 5, 4, dtype=dtype)
     hold(then_reshaped(layer.to(dtype)), x)
     hold(then_reshaped(layer.to(dtype)), x.contiguous(memory_format=torch.channels_last_3d))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(
+    "norm",
+    [
+        nn.GroupNorm(2, 4), nn.GroupNorm(4, 4).half(), nn.BatchNorm2d(4), nn.LayerNorm(8),
+        nn.InstanceNorm2d(4, affine=True), nn.InstanceNorm2d(4),
+    ],
+)  # fmt: skip
+def test_norms_keep_statistics_of_the_type_of_their_weights(norm: nn.Module, dtype: torch.dtype):
+    parameters = {p.dtype for p in norm.parameters()}
+    if parameters == {torch.float16} and dtype is torch.bfloat16:
+        pytest.skip("which no forward takes")
+    x = rand(2, 4, 8, 8).to(dtype)
+    hold(Do(lambda conv, norm, x: norm(conv(x)), nn.Conv2d(4, 4, 1).to(dtype), norm), x)
 
 
 # ------------------------------------------------------------------------------- the models
