@@ -85,11 +85,12 @@ class Subject:
             with _inference():
                 yield self._real.model, self._inputs(self._real)
             return
+        from cnnscope.tracing.autocast import autocast_on_meta
         from cnnscope.tracing.tracer import states_on_meta
 
         built = self.build(self._way)
         values = run.following(built) if self._way == "values" else nullcontext()
-        with values, _inference(), states_on_meta():
+        with values, _inference(), states_on_meta(), autocast_on_meta():
             yield built.model, run.make_inputs(self._given(built))
 
     def _given(self, built: zoo.Built) -> Inputs:

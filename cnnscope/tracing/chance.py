@@ -1,11 +1,17 @@
-"""What may make another run of a model take another path: random numbers, and looks at data."""
+"""What may make another run of a model take another path: random numbers, and looks at data.
+
+Clocks are not followed: a forward that reads one mostly wants to know how long something took.
+"""
 
 from __future__ import annotations
 
 import inspect
+import os
 import random
 import sys
+import threading
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Generator, nn
@@ -13,6 +19,7 @@ from torch import Generator, nn
 from cnnscope.records import OpRecord
 
 DATA, RANDOM = "data", "random"  # in `Trace.decided_by`
+SYSTEM = "the operating system's"
 
 _READS = frozenset(
     "_local_scalar_dense item is_nonzero equal nonzero nonzero_numpy masked_select _unique "
@@ -71,6 +78,30 @@ def _reader(value: Any, numpy: Any) -> Callable[[], Any] | None:
     if numpy is not None and isinstance(value, numpy.RandomState):
         return lambda: str(value.get_state())
     return None
+
+
+@contextmanager
+def system_random() -> Iterator[list[str]]:
+    """Notice draws from the operating system: `os.urandom`, `secrets`, `random.SystemRandom`.
+
+    These have no state that could be compared.
+
+    Yields:
+        A list that has `SYSTEM` once this thread has drawn.
+    """
+    drawn, thread = list[str](), threading.get_ident()
+    urandom, held = os.urandom, vars(random)["_urandom"]
+
+    def noticed(size: int, /) -> bytes:
+        if threading.get_ident() == thread and not drawn:
+            drawn.append(SYSTEM)
+        return urandom(size)
+
+    try:
+        os.urandom = vars(random)["_urandom"] = noticed
+        yield drawn
+    finally:
+        os.urandom, vars(random)["_urandom"] = urandom, held
 
 
 def _differ(one: Any, other: Any) -> bool:

@@ -50,6 +50,7 @@ from cnnscope.records import (
 )
 from cnnscope.text import said, visible
 from cnnscope.tracing import chance, isolation, kernels, refusals
+from cnnscope.tracing.autocast import autocast_on_meta
 from cnnscope.tracing.modules import modules_of, own_state, replaced
 from cnnscope.tracing.strays import Names
 from cnnscope.tracing.stubs import light
@@ -129,21 +130,24 @@ def trace(
         recorder.adopt_inputs((args, kwargs))
         stack.enter_context(_inference(model))
         stack.enter_context(_uncompiled())
+        mixed: list[str] = []
         if on_meta:
             stack.enter_context(states_on_meta())
+            mixed = stack.enter_context(autocast_on_meta())
         stack.enter_context(light())
         stack.enter_context(replaced(model, replacements))
         stack.enter_context(recorder.watching_calls())
         stack.enter_context(recorder.watching_kernels())
         generators = chance.Generators(module for _, module in modules_of(model))
+        of_system = stack.enter_context(chance.system_random())
         stack.enter_context(recorder)
         try:
             result = model(*args, **kwargs)
         except Exception as error:
             raise recorder.forward_error(error) from error
         device = "meta" if on_meta else _device_of((args, kwargs), model)
-        made = recorder.finish(result, source or source_of(model), device, notes)
-        made = _with_chance(made, generators.drawn())
+        made = recorder.finish(result, source or source_of(model), device, (*notes, *mixed))
+        made = _with_chance(made, (*generators.drawn(), *of_system))
     return structs.replace(made, as_list=len(args) == 1 and isinstance(args[0], list))
 
 
@@ -153,9 +157,10 @@ def _with_chance(made: Trace, drawn: tuple[str, ...]) -> Trace:
         return made
     decided = tuple(sorted({*made.decided_by, chance.RANDOM}))
     sources = ", ".join(drawn) or "torch"
+    once = "run" if chance.SYSTEM in drawn else "seed"
     note = (
         f"its forward draws random numbers ({sources}) and looks at them: this is the path of one "
-        "seed, another run may take another"
+        f"{once}, another run may take another"
     )
     return structs.replace(made, decided_by=decided, notes=(*made.notes, note))
 
@@ -225,6 +230,7 @@ def rehearsing(model: nn.Module, *, on_meta: bool) -> Iterator[Rehearsal]:
         stack.enter_context(_uncompiled())
         if on_meta:
             stack.enter_context(states_on_meta())
+            stack.enter_context(autocast_on_meta())
         stack.enter_context(light())
         handle = register_module_forward_pre_hook(rehearsal.count)
         stack.callback(handle.remove)

@@ -6,7 +6,9 @@ Depths are counted by hand, as papers count them; MACs carry their arithmetic.
 from __future__ import annotations
 
 import functools
+import os
 import random
+import secrets
 
 import numpy as np
 import pytest
@@ -635,6 +637,10 @@ def chosen(pick) -> nn.Module:
         (lambda _: [np.random.randint(4)], "numpy.random"),  # noqa: NPY002  as people write
         (lambda self: [int(self.rng.integers(4))], "a generator of its own"),
         (lambda self: [self.own.randrange(4)], "a generator of its own"),
+        (lambda _: [random.SystemRandom().randrange(4)], "the operating system's"),
+        (lambda _: [secrets.choice(range(4))], "the operating system's"),
+        (lambda _: [os.urandom(1)[0] % 4], "the operating system's"),
+        (lambda _: [int(np.random.default_rng().integers(4))], "the operating system's"),
     ],
 )
 def test_a_random_choice_is_said(pick, source):
@@ -642,6 +648,12 @@ def test_a_random_choice_is_said(pick, source):
     assert made.decided_by == ("random",)
     assert any(f"random numbers ({source})" in note for note in made.notes)
     assert any(f.startswith("not used in this run: ls.") for f in facts.findings(made))
+
+
+def test_what_notices_random_numbers_of_the_system_is_taken_back():
+    before = os.urandom, vars(random)["_urandom"]
+    summary(chosen(lambda _: [secrets.randbelow(4)]), IMAGE)
+    assert (os.urandom, vars(random)["_urandom"]) == before
 
 
 def test_a_generator_without_a_state_is_no_obstacle():

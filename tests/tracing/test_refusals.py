@@ -263,6 +263,39 @@ def test_kernels_that_only_the_cpu_lacks_are_not_missed():
     trace(Call(lambda _, x: torch.cdist(x, x)), (half,))
 
 
+def autocast_there(*args, **options):
+    """A forward under torch.autocast for the device that the input is on."""
+
+    def forward(x):
+        with torch.autocast(x.device.type, *args, **options):
+            return x @ x
+
+    return forward
+
+
+@pytest.mark.parametrize(
+    ("forward", "notes"),
+    [
+        (autocast_there(), 1),
+        (autocast_there(dtype=torch.bfloat16), 1),
+        (autocast_there(enabled=False), 0),
+        (autocast_there(torch.float16, False), 0),
+        (lambda x: x.to(torch.get_autocast_dtype(x.device.type)), 0),
+        (lambda x: x + torch.is_autocast_enabled(x.device.type), 0),
+    ],
+)
+def test_autocast_for_the_device_of_the_input_asks_for_no_data(forward, notes: int):
+    class Model(nn.Module):
+        def forward(self, x):
+            return forward(x)
+
+    before = torch.autocast.__init__, torch.autocast.__enter__, torch.get_autocast_dtype
+    made = api.trace(Model(), ["4x4"])
+    assert (made.device, len(made.notes)) == ("meta", notes)
+    assert all("torch.autocast" in note for note in made.notes)
+    assert (torch.autocast.__init__, torch.autocast.__enter__, torch.get_autocast_dtype) == before
+
+
 def test_autocast_changes_dtypes_and_is_believed():
     layer = nn.Conv2d(3, 8, 3, bias=False)
 
