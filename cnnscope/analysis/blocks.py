@@ -22,9 +22,18 @@ from cnnscope.analysis import shapes
 from cnnscope.analysis.cost import op_path
 from cnnscope.analysis.weights import Layer, WeightOp, of_data, weight_ops
 from cnnscope.ops import table
-from cnnscope.records import Geometry, OpRecord, Shape, StageFork, StageLayer, StagePart, Trace
+from cnnscope.records import (
+    CONTAINERS,
+    Geometry,
+    OpRecord,
+    Shape,
+    StageFork,
+    StageLayer,
+    StagePart,
+    Trace,
+    flat,
+)
 
-_CONTAINERS = ("Sequential", "ModuleList", "ModuleDict")
 _POOLS = {
     "max pool": "max pool",
     "avg pool": "average pool",
@@ -67,16 +76,6 @@ def every_layer(unit: Unit) -> Iterator[StageLayer]:
     """All layers of a unit, projections last."""
     yield from flat(unit.parts)
     yield from unit.shortcuts
-
-
-def flat(parts: Iterable[StagePart]) -> Iterator[StageLayer]:
-    """The layers of a structure, branch by branch."""
-    for part in parts:
-        if isinstance(part, StageFork):
-            for branch in part.branches:
-                yield from flat(branch)
-        else:
-            yield part
 
 
 _RECURRENT = {
@@ -302,7 +301,7 @@ class _Walk:
 
     def _plain(self, call: int) -> bool:
         """Whether it is only a list of other modules."""
-        return self._kind(call) in _CONTAINERS
+        return self._kind(call) in CONTAINERS
 
     def _joins_of(self, call: int) -> dict[str, set[Shape]]:
         """How paths of data are joined outside of what has weights: name to positions."""

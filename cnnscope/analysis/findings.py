@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
-from cnnscope.records import Attribute, Change, DiffRow, DiffSide, Finding, LayerRow
+from cnnscope.records import (
+    CONSEQUENCES,
+    CONTAINERS,
+    Attribute,
+    Change,
+    DiffRow,
+    DiffSide,
+    Finding,
+    LayerRow,
+)
 
-CONTAINERS = {"Sequential", "ModuleList", "ModuleDict"}
 _MOVABLE = ("stride", "dilation")  # what designs shift from one layer of a block to another
-# Follows from what is said of the layer before: reported only where nothing else is.
-CONSEQUENCES = (
-    "in_channels", "in_features", "num_features", "num_channels", "padding", "normalized_shape",
-    "kdim", "vdim",
-)  # fmt: skip
 _FREE = ("eps", "momentum", "p")  # of norms and dropouts: no cost follows from them
 
 

@@ -94,6 +94,9 @@ from cnnscope.records.checkpoint import (
     StoredTensor as StoredTensor,
 )
 from cnnscope.records.diff import (
+    CONSEQUENCES as CONSEQUENCES,
+)
+from cnnscope.records.diff import (
     Change as Change,
 )
 from cnnscope.records.diff import (
@@ -186,11 +189,20 @@ from cnnscope.records.stages import (
 from cnnscope.records.stages import (
     StagesReport as StagesReport,
 )
+from cnnscope.records.stages import (
+    flat as flat,
+)
+from cnnscope.records.summary import (
+    CONTAINERS as CONTAINERS,
+)
 from cnnscope.records.summary import (
     REPORT_SCHEMA as REPORT_SCHEMA,
 )
 from cnnscope.records.summary import (
     AxisField as AxisField,
+)
+from cnnscope.records.summary import (
+    Excess as Excess,
 )
 from cnnscope.records.summary import (
     Field as Field,

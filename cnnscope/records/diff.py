@@ -5,6 +5,12 @@ import msgspec
 from cnnscope.records.summary import REPORT_SCHEMA, LayerRow, Totals, UnknownOp
 from cnnscope.records.trace import Attribute, Source, TensorSpec
 
+# Follows from what is said of the layer before: reported only where nothing else is.
+CONSEQUENCES = (
+    "in_channels", "in_features", "num_features", "num_channels", "padding", "normalized_shape",
+    "kdim", "vdim",
+)  # fmt: skip
+
 
 class Change(msgspec.Struct, frozen=True):
     """One hyper-parameter (or "operation", "params") that two layers do not share."""

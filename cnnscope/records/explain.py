@@ -109,4 +109,5 @@ class ModelExplanation(msgspec.Struct, frozen=True):
     smallest: SmallestInput | None
     along: tuple[SmallestInput, ...] = ()  # single axes, where they need different sizes
     notes: tuple[str, ...] = ()
+    sizes: tuple[str, ...] = ()  # `smallest` and `along` in words
     schema_version: int = REPORT_SCHEMA

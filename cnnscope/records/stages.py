@@ -1,5 +1,8 @@
 """The report of `cnnscope stages`: blocks by resolution."""
 
+from collections.abc import Iterable, Iterator
+from math import log2
+
 import msgspec
 
 from cnnscope.records.summary import REPORT_SCHEMA, Geometry
@@ -28,6 +31,11 @@ class StageLayer(msgspec.Struct, frozen=True, tag="layer", tag_field="type"):
     heads: int | None = None  # of an attention
     keys: int | None = None  # that each query of an attention meets
 
+    @property
+    def depthwise(self) -> bool:
+        """Whether every channel is convolved alone."""
+        return self.geometry is not None and 1 < self.geometry.groups == self.in_channels
+
 
 class StageFork(msgspec.Struct, frozen=True, tag="fork", tag_field="type"):
     """Parallel branches of a block, joined again behind them."""
@@ -36,6 +44,16 @@ class StageFork(msgspec.Struct, frozen=True, tag="fork", tag_field="type"):
 
 
 StagePart = StageLayer | StageFork
+
+
+def flat(parts: Iterable[StagePart]) -> Iterator[StageLayer]:
+    """The layers of a structure, branch by branch."""
+    for part in parts:
+        if isinstance(part, StageFork):
+            for branch in part.branches:
+                yield from flat(branch)
+        else:
+            yield part
 
 
 class StageItem(msgspec.Struct, frozen=True):
@@ -86,6 +104,17 @@ class ModelStages(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
     recurrent_layers: int = 0
     decided_by: tuple[str, ...] = ()
+
+    def reduction(self, output: Shape) -> tuple[int, ...] | None:
+        """How often each axis of the input was halved, rounded; () once positions are gone.
+
+        None for tokens in a row, which have no axes of the input.
+        """
+        shape = self.inputs[0].shape
+        if len(output) == 1 and len(shape) > 3:
+            return None
+        given = shape[-len(output) :] if output else ()
+        return tuple(round(log2(size / left)) for size, left in zip(given, output, strict=True))
 
 
 class StagesReport(msgspec.Struct, frozen=True):

@@ -5,6 +5,8 @@ import msgspec
 from cnnscope.records.trace import Shape, Source, TensorSpec
 
 REPORT_SCHEMA = 1
+# Modules that only hold others.
+CONTAINERS = frozenset(("Sequential", "ModuleList", "ModuleDict"))
 
 
 class Geometry(msgspec.Struct, frozen=True):
@@ -163,3 +165,16 @@ class ModelReport(msgspec.Struct, frozen=True):
     unregistered: dict[str, int] = {}  # weight that is no parameter of the model -> its elements
     decided_by: tuple[str, ...] = ()  # "data", "random": another run may take another path
     schema_version: int = REPORT_SCHEMA
+
+
+class Excess(msgspec.Struct, frozen=True):
+    """A limit that is not kept. `value` and `limit` are elements, MACs, bytes or pixels.
+
+    `where` is the layer that has most of it, with `share` of it; for memory the layer at its peak.
+    """
+
+    limit_name: str
+    limit: float
+    value: int | None  # None where it is not known
+    where: str = ""
+    share: int = 0

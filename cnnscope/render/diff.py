@@ -8,8 +8,17 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from cnnscope.analysis.findings import CONSEQUENCES, CONTAINERS
-from cnnscope.records import Attribute, Change, DiffReport, DiffRow, Finding, LayerRow, Totals
+from cnnscope.records import (
+    CONSEQUENCES,
+    CONTAINERS,
+    Attribute,
+    Change,
+    DiffReport,
+    DiffRow,
+    Finding,
+    LayerRow,
+    Totals,
+)
 from cnnscope.render import data, facts, units
 from cnnscope.render.escaping import CsvWriter
 from cnnscope.render.page import Heading, Page, Table

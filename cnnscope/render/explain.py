@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable
 
-from cnnscope.analysis import sizes
 from cnnscope.records import (
     ExplainReport,
     Explanation,
@@ -159,9 +158,7 @@ def _sentences(report: ModelExplanation) -> list[tuple[str, str]]:
         ("parameters", units.integer(t.params)),
         ("MACs", facts.macs(t)),
     ]
-    if report.smallest is not None:
-        lines.append(("smallest", sizes.sentence(report.smallest)))
-    lines += [("", sizes.sentence(one)) for one in report.along]
+    lines += [("" if i else "smallest", text) for i, text in enumerate(report.sizes)]
     return [*lines, *(("!", note) for note in report.notes)]
 
 

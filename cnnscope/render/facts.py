@@ -8,6 +8,7 @@ from cnnscope.records import (
     CheckReport,
     DiffSide,
     EffectiveReport,
+    Excess,
     ExplainReport,
     FieldReport,
     ModelExplanation,
@@ -19,7 +20,6 @@ from cnnscope.records import (
 )
 from cnnscope.render import units
 from cnnscope.render.view import View
-from cnnscope.reports.budget import Excess
 
 
 def header(

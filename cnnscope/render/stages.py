@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from cnnscope.analysis.blocks import flat
 from cnnscope.records import (
     Geometry,
     ModelStages,
@@ -24,11 +23,11 @@ from cnnscope.records import (
     StageLayer,
     StagePart,
     StagesReport,
+    flat,
 )
 from cnnscope.render import data, facts, units
 from cnnscope.render.escaping import CsvWriter, latex
 from cnnscope.render.page import Heading, Page, Table
-from cnnscope.reports.stages import depthwise, reduction
 
 
 class Box(NamedTuple):
@@ -104,7 +103,7 @@ def line(layer: StageLayer, *, block: bool) -> str:
     if layer.out_channels is None:
         return _unweighted(layer)
     name = layer.kind.removesuffix("conv").strip()
-    mark = " dw" if depthwise(layer) else f" {name}" if name else ""
+    mark = " dw" if layer.depthwise else f" {name}" if name else ""
     text = f"{units.shape(g.kernel_size)}{mark}, {width}" if g else f"{layer.kind}, {width}"
     return text + _slide(layer, g, block=block)
 
@@ -113,7 +112,7 @@ def _slide(layer: StageLayer, g: Geometry | None, *, block: bool) -> str:
     """Groups, dilation and stride; not the stride inside a block, whose stage says it."""
     if g is None:
         return ""
-    text = f", g{g.groups}" if g.groups > 1 and not depthwise(layer) else ""
+    text = f", g{g.groups}" if g.groups > 1 and not layer.depthwise else ""
     if any(d != 1 for d in g.dilation):
         text += f", d{units.one(g.dilation)}"
     strides = any(s != 1 for s in g.stride) and (not block or layer.kind != "conv")
@@ -226,7 +225,7 @@ def _label(report: StagesReport, found: Sequence[Stage | None]) -> tuple[str, bo
     if len(sizes) == 1:
         return _size(sizes.pop()), False
     model, stage = next((m, s) for m, s in zip(report.models, found, strict=True) if s)
-    halvings = reduction(model, stage.output)
+    halvings = model.reduction(stage.output)
     if halvings is None:
         return "tokens", True
     return "/" + units.same([f"{2**h:g}" for h in halvings]), True

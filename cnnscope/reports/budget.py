@@ -5,24 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import inf
 
-import msgspec
-
-from cnnscope.records import LayerRow, ModelReport
+from cnnscope.records import Excess, LayerRow, ModelReport
 
 LIMITS = ("max_params", "max_macs", "max_activation", "min_rf")
-
-
-class Excess(msgspec.Struct, frozen=True):
-    """A limit that is not kept. `value` and `limit` are elements, MACs, bytes or pixels.
-
-    `where` is the layer that has most of it, with `share` of it; for memory the layer at its peak.
-    """
-
-    limit_name: str
-    limit: float
-    value: int | None  # None where it is not known
-    where: str = ""
-    share: int = 0
 
 
 def broken(report: ModelReport, limits: Mapping[str, float]) -> tuple[Excess, ...]:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from cnnscope.analysis import layers, params, receptive_field, shapes, weights
 from cnnscope.analysis.cost import item_size, op_path
 from cnnscope.analysis.cost import notes as notes_of
+from cnnscope.analysis.sizes import sentence
 from cnnscope.ops import table as ops
 from cnnscope.ops.fields import rules
 from cnnscope.records import (
@@ -758,6 +759,7 @@ def explain_model(
         smallest=sizes[0] if sizes else None,
         along=tuple(sizes[1:]),
         notes=notes_of(trace),
+        sizes=tuple(map(sentence, sizes)),
     )
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
-from math import log2
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from cnnscope.analysis import blocks, cost, params, weights
-from cnnscope.analysis.blocks import Unit, flat
+from cnnscope.analysis.blocks import Unit
 from cnnscope.ops import table
 from cnnscope.records import (
     ModelStages,
@@ -18,10 +17,10 @@ from cnnscope.records import (
     Stage,
     StageFork,
     StageItem,
-    StageLayer,
     StagePart,
     StagesReport,
     Trace,
+    flat,
 )
 
 
@@ -153,14 +152,9 @@ def _part_form(part: StagePart, *, block: bool) -> tuple[object, ...]:
             tuple(_part_form(inner, block=block) for inner in branch) for branch in part.branches
         )
     g = part.geometry
-    shape = (g.kernel_size, g.dilation, "depthwise" if depthwise(part) else g.groups) if g else ()
+    shape = (g.kernel_size, g.dilation, "depthwise" if part.depthwise else g.groups) if g else ()
     stride = g.stride if g and not block else ()
     return (part.kind, part.role, bool(part.weights), part.heads, part.keys, shape, stride)
-
-
-def depthwise(layer: StageLayer) -> bool:
-    """Whether every channel is convolved alone."""
-    return layer.geometry is not None and 1 < layer.geometry.groups == layer.in_channels
 
 
 def _slots(unit: Unit) -> tuple[_Slot, ...]:
@@ -229,21 +223,9 @@ def _aligned(models: Sequence[ModelStages]) -> tuple[tuple[int | None, ...], ...
     alike = len({model.inputs for model in models}) == 1
     rows: list[tuple[object, list[int | None]]] = []
     for column, model in enumerate(models):
-        keys = [s.output if alike else reduction(model, s.output) for s in model.stages]
+        keys = [s.output if alike else model.reduction(s.output) for s in model.stages]
         rows = _with_column(rows, keys, column)
     return tuple(tuple(cells) for _, cells in rows)
-
-
-def reduction(model: ModelStages, output: Shape) -> tuple[int, ...] | None:
-    """How often each axis of the input was halved, rounded; () once positions are gone.
-
-    None for tokens in a row, which have no axes of the input.
-    """
-    shape = model.inputs[0].shape
-    if len(output) == 1 and len(shape) > 3:
-        return None
-    given = shape[-len(output) :] if output else ()
-    return tuple(round(log2(size / left)) for size, left in zip(given, output, strict=True))
 
 
 def _with_column(

@@ -261,7 +261,7 @@ def test_mobilenet_v2_is_table_2_of_its_paper():
     found = []
     for item in items:
         *_, depthwise, project = item.parts
-        assert stages.depthwise(depthwise)
+        assert depthwise.depthwise
         found.append((int(depthwise.times_in), project.out_channels, item.times, item.stride[0]))
     assert found == BOTTLENECKS
 
