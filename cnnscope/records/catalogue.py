@@ -44,6 +44,7 @@ class Listed(msgspec.Struct, frozen=True):
     card: Card | None
     failed: str = ""
     best: bool = False
+    value: float | None = None  # that the list is sorted by; None where it has none
 
 
 class ListReport(msgspec.Struct, frozen=True):

@@ -9,7 +9,6 @@ from cnnscope.records import Card, Listed, ListReport
 from cnnscope.render import data, units
 from cnnscope.render.escaping import CsvWriter
 from cnnscope.render.page import Heading, Page, Table
-from cnnscope.reports.catalogue import KEYS
 
 _BAR = 8
 _CSV = (
@@ -41,12 +40,12 @@ def page(report: ListReport) -> Page:
 
 
 def _rows(report: ListReport) -> list[tuple[str, ...]]:
-    whole = max((_bar_value(one, report.sort) for one in report.models), default=0)
+    whole = max((_bar_value(one) for one in report.models), default=0)
     rows, before = [], None
     for one in report.models:
         cells = _cells(one)
         if report.sort:
-            rows.append((*cells, units.bar(_bar_value(one, report.sort), whole, _BAR)))
+            rows.append((*cells, units.bar(_bar_value(one), whole, _BAR)))
             continue
         about = one.card.about if one.card else None
         family = (one.source, about.task, about.family) if about else (one.source, "", "failed")
@@ -83,10 +82,9 @@ def _input(card: Card) -> str:
     return f"{len(card.inputs)} x {first}" if len(card.inputs) > 1 else first
 
 
-def _bar_value(one: Listed, sort: str) -> float:
+def _bar_value(one: Listed) -> float:
     """Length of a bar; 0 for what is unknown or has no end."""
-    value = KEYS[sort](one.card) if sort and one.card else None
-    return value if value is not None and isfinite(value) else 0
+    return one.value if one.value is not None and isfinite(one.value) else 0
 
 
 def _style(one: Listed) -> str:

@@ -112,6 +112,11 @@ def report(
     kept = [one for one in listed if _keeps(one, wanted)]
     if pareto:
         kept = _marked(kept, *pareto)
+    if sort:
+        kept = [
+            msgspec.structs.replace(one, value=KEYS[sort](one.card) if one.card else None)
+            for one in kept
+        ]
     kept.sort(key=lambda one: _order(one, sort))
     return ListReport(tuple(kept), sort, pareto)
 
@@ -166,8 +171,7 @@ def _order(one: Listed, sort: str) -> tuple[Any, ...]:
     if not sort:
         return (0, 0, one.source != "torchvision", about.task != "classification", about.task,
                 about.family, one.card.params, one.name)  # fmt: skip
-    value = KEYS[sort](one.card)
-    return (0, 1, 0) if value is None else (0, 0, -value, one.name)
+    return (0, 1, 0) if one.value is None else (0, 0, -one.value, one.name)
 
 
 def _marked(listed: Sequence[Listed], first: str, second: str) -> list[Listed]:
