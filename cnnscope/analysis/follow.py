@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cnnscope.ops import table
-from cnnscope.ops.fields import layout, rules
+from cnnscope.ops.fields import channels, layout, rules
 from cnnscope.ops.fields.layout import State
 
 if TYPE_CHECKING:
@@ -35,11 +35,13 @@ def step(trace: Trace, record: OpRecord, states: list[rules.Seen], memo: dict[An
         out = record.outputs[0]
         if trace.tensors[out].shape == trace.tensors[seeing[0]].shape:  # the most frequent case
             states[out] = states[seeing[0]]
+            channels.passed(memo, seeing[0], out)
             return
     unknown = next((s for t in seeing if isinstance(s := states[t], rules.Unknown)), None)
     result: rules.Result = unknown or rules.UNKNOWN
     if rule is not None and (unknown is None or rule is rules.constant):
-        result = rule(rules.View(trace, record, states, memo))
+        view = rules.View(trace, record, states, memo)
+        result = channels.told(view, rule, rule(view))
     results = result if isinstance(result, list) else [result] * len(record.outputs)
     for tensor, state in zip(record.outputs, results, strict=False):
         if isinstance(state, State) and not _fits(state, trace.tensors[tensor].shape, memo):

@@ -101,8 +101,10 @@ class _Search:
             main = _main(record, self.states)
             if main is not None and first is not None and _slides(self.trace, record):
                 lost = lost or isinstance(main, rules.Unknown)
-                if isinstance(main, State) and (found := self._under(record, main)):
-                    return found
+                if isinstance(main, State):
+                    if found := self._under(record, main):
+                        return found
+                    lost = lost or any(axis.lost for axis in main.axes)
             if first is None and isinstance(main, State):
                 moved |= self._moved(record, main)
             follow.step(self.trace, record, self.states, self.memo)

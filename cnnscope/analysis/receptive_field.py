@@ -8,7 +8,7 @@ from typing import Any
 
 from cnnscope.analysis import cancel, follow, positions
 from cnnscope.ops.fields import layout, maps, rules
-from cnnscope.ops.fields.layout import State
+from cnnscope.ops.fields.layout import Atom, State
 from cnnscope.records import AxisField, Field, Trace, UnitMap
 
 _CHANNELS_AND_AXIS = 2  # dimensions: with more, the second is channels
@@ -109,38 +109,61 @@ class _Reader:
 def _placed(state: State, axis: int, memo: dict[Any, Any]) -> maps.Axis:
     """An axis by the units of the tensor.
 
-    Digits in the channels are joined: a unit sees what its channels see. Where an axis is coarse,
-    or repeated, its units are those of the dimension that they lie in.
+    Where an axis is coarse, or repeated, its units are those of the dimension that they lie in.
     """
     value = state.axes[axis]
     for dim in state.layout:  # the most frequent case
         if len(dim) == 1 and dim[0].axis == axis and dim[0].size == value.units:
             return value
+    state = _gathered(state, axis)
+    value, dims = state.axes[axis], state.dims_of(axis)
+    if not dims and value.units > 1:
+        return value.summed()
+    if len(dims) != 1 or value.spans is None:
+        return value
+    own = _own(state, dims[0], axis)
+    key = (value, own)
+    if key not in memo:
+        memo[key] = maps.rearranged(value, layout.units_of(own))
+    placed: maps.Axis = memo[key]
+    return placed
+
+
+def _gathered(state: State, axis: int) -> State:
+    """Digits of an axis joined that lie in the channels, or beside another axis's positions.
+
+    A unit sees what its channels see, and all that lies at its place along the axis.
+    """
     dims = state.dims_of(axis)
     if dims[:1] == [1] and len(state.layout) > _CHANNELS_AND_AXIS and _among_channels(state):
         state = layout.contract(state, 1, among=axis)
         dims = state.dims_of(axis)
-    if not dims and state.axes[axis].units > 1:
-        return state.axes[axis].summed()
-    if len(dims) != 1 or value.spans is None:
-        return state.axes[axis]
-    atoms = state.layout[dims[0]]
+    if len(dims) > 1 and _is_image(state):
+        for dim in set(dims) - {len(state.layout) - len(state.axes) + axis}:
+            state = layout.contract(state, dim, among=axis)
+    return state
+
+
+def _own(state: State, dim: int, axis: int) -> tuple[Atom, ...]:
+    """The atoms of a dimension as those of one axis, by whose units it is read."""
+    atoms = state.layout[dim]
     others = {a.axis for a in atoms} - {axis, -1}
+    if others and _is_image(state):
+        return tuple(a if a.axis == axis else Atom(a.size, -1, 0) for a in atoms)
     own = tuple(a for a in atoms if a.axis == axis or (a.axis == -1 and not others))
-    if dims[0] == 1 and own[0].axis == -1:  # rows of channels, side by side
-        own = own[1:]
-    key = (state.axes[axis], own)
-    if key not in memo:
-        places = layout.units_of(own)
-        memo[key] = maps.rearranged(state.axes[axis], places)
-    placed: maps.Axis = memo[key]
-    return placed
+    return own[1:] if dim == 1 and own[0].axis == -1 else own  # rows of channels, side by side
 
 
 def _among_channels(state: State) -> bool:
     """Whether the second dimension holds channels: some positions lie in another one as well."""
     atoms = state.layout[1]
     return atoms[0].axis == -1 or any(len(state.dims_of(a.axis)) > 1 for a in atoms)
+
+
+def _is_image(state: State) -> bool:
+    """Whether the last dimensions hold the axes in their order, whatever else they hold."""
+    first = len(state.layout) - len(state.axes)
+    return first > 0 and all(first + i in state.dims_of(i) for i in range(len(state.axes)))
 
 
 def _axis_field(axis: maps.Axis, size: int) -> AxisField | None:

@@ -199,6 +199,44 @@ def spectrum(m, x):
     return m.b(y + torch.fft.irfft2(torch.fft.rfft2(y) * 2, s=y.shape[-2:]))
 
 
+def windows_behind_a_token(m, x):
+    """Windows of 4x4 in the batch, each behind a token of its own that is taken away again."""
+    y = m.a(x).view(1, 4, 3, 4, 5, 4).permute(0, 2, 4, 3, 5, 1).reshape(15, 16, 4)
+    y = torch.cat([y.new_zeros(15, 1, 4), y], 1)[:, 1:]
+    return y.reshape(1, 3, 5, 4, 4, 4).permute(0, 5, 1, 3, 2, 4).reshape(1, 4, 12, 20)
+
+
+def fcrn(m, x, first=2):
+    """Four kernels of 2 or 3 rows and columns, interleaved (Laina et al. 2016): 3 by the half."""
+    pads = ((1, 1, 1, 1), (1, 1, 0, 1), (0, 1, 1, 1), (0, 1, 0, 1))
+    a, b, c, d = (layer(F.pad(x, pad)) for layer, pad in zip(m.four, pads, strict=True))
+    n, _, h, w = a.shape
+    if first == 3:  # as published: a and b differ in rows, and are interleaved by columns
+        a, c = (torch.stack(pair, 2).permute(0, 1, 3, 4, 2).reshape(n, -1, h, 2 * w)
+                for pair in ((a, b), (c, d)))  # fmt: skip
+        return torch.stack((a, c), 2).permute(0, 1, 3, 2, 4).reshape(n, -1, 2 * h, 2 * w)
+    a, c = (torch.stack(pair, 3).reshape(n, -1, 2 * h, w) for pair in ((a, b), (c, d)))
+    return torch.stack((a, c), 4).reshape(n, -1, 2 * h, 2 * w)
+
+
+FOUR = {"four": nn.ModuleList([nn.Conv2d(3, 2, k) for k in (3, (2, 3), (3, 2), 2)])}
+
+
+def coupling(m, x):
+    """Half of each block's pixels as they are, half with what the first half's 3x3 says: Glow."""
+    y = F.pixel_unshuffle(x[:, :1], 2)
+    a, b = y.chunk(2, 1)
+    return F.pixel_shuffle(torch.cat([a, b * m.pair(a).exp()], 1), 2)
+
+
+def channels_of_a_join(act):
+    """Of 3x3 and 5x5 the first two channels: 3x3."""
+    return lambda m, x: act(torch.cat([m.a(x)[:, :2], m.five(x)], 1))[:, :2]
+
+
+FIVE = {"five": conv(3, 2, 5), "six": conv(3, 4, 5)}
+
+
 # name: forward, what it sees (interior units), shapes of inputs, further layers
 NETWORKS = {
     "a time step": (lambda m, x, t: m.b(m.a(x) + m.embed(t[:, None])[..., None, None]), "5",
@@ -274,6 +312,42 @@ NETWORKS = {
     "columns before channels": (blocks_before_channels, "4xall /2x1", (IMAGE,), {}),
     # four pixels of 3x3 in the corner, 3 rows and columns of the input together: each channel of a
     # unit holds one of them, so that a unit sees them all wherever it lies
+    # a part of 3 and of 5 pixels, side by side in channels that become the rows of a block
+    "a join as sub-pixels": (lambda m, x: F.pixel_shuffle(
+        torch.cat([m.a(x)[:, :2], m.five(x)], 1), 2), "3-5x5 /0.5", (IMAGE,), FIVE),
+    "a join as sub-pixels by view": (lambda m, x: torch.cat([m.a(x)[:, :2], m.five(x)], 1)
+        .view(1, 2, 2, 12, 20).permute(0, 3, 1, 4, 2).reshape(1, 1, 24, 40), "3-5x5 /0.5",
+        (IMAGE,), FIVE),
+    "some channels of a join": (channels_of_a_join(torch.relu), "3", (IMAGE,), FIVE),
+    "some channels of a join, shuffled": (
+        lambda m, x: F.channel_shuffle(torch.cat([m.a(x), m.six(x)], 1), 2)[:, 1::2], "5", (IMAGE,),
+        FIVE),
+    # what sums over channels, or puts them in another order, is not taken for what was joined
+    "channels of a join after a softmax": (channels_of_a_join(lambda y: y.softmax(1)), "5",
+                                           (IMAGE,), FIVE),
+    "channels of a join backwards": (channels_of_a_join(lambda y: y.flip(1)), "5", (IMAGE,), FIVE),
+    "channels of a join rolled": (channels_of_a_join(lambda y: y.roll(2, 1)), "5", (IMAGE,), FIVE),
+    "channels of a join summed up": (channels_of_a_join(lambda y: y.flip(1).cumsum(1)), "5",
+                                     (IMAGE,), FIVE),
+    "interleaved as in FCRN": (lambda m, x: fcrn(m, x, 3), "3 /0.5", (IMAGE,), FOUR),
+    "interleaved along the same axis": (fcrn, "2-3 /0.5", (IMAGE,), FOUR),
+    "interleaved with zeros": (
+        lambda m, x: m.b(torch.stack([y := m.a(x), torch.zeros_like(y)], -1).flatten(3)),
+        "5x3-4 /1x0.5", (IMAGE,), {}),
+    "channels backwards after space to depth": (
+        lambda m, x: F.pixel_shuffle(F.pixel_unshuffle(x[:, :1], 2).flip(1), 2), "1", (IMAGE,), {}),
+    "coupled pixels": (coupling, "1-5x6", (IMAGE,), {"pair": conv(2, 2)}),
+    # rows 2i and 2i + 1 of 3x3 side by side
+    "rows as columns": (lambda m, x: m.a(x).view(1, 4, 6, 2, 20).transpose(3, 4).reshape(
+        1, 4, 6, 40), "4x3 /2x0.5", (IMAGE,), {}),
+    "windows behind a token": (windows_behind_a_token, "3", (IMAGE,), {}),
+    "a mirror across the diagonal": (lambda m, x: (y := m.a(x)[..., :12]) + y.mT, "all", (IMAGE,),
+                                     {}),
+    "chosen by a mask of both axes": (lambda m, x: torch.where(  # 3 in even rows and columns
+        arange(x, 12)[:, None] % 2 + arange(x, 20) % 2 == 0, m.a(x), x[:, :1]), "1-3", (IMAGE,),
+        {}),
+    "filled where rows are even, flattened": (lambda m, x: m.a(x).flatten(2).masked_fill(
+        (arange(x, 240) // 20) % 2 == 0, 0.0).view(1, 4, 12, 20), "3", (IMAGE,), {}),
     "all pixels as channels": (lambda m, x: F.interpolate(m.a(x)[:, :1, :2, :2].reshape(1, 4, 1, 1),
                                                           size=(2, 2)), "all", (IMAGE,), {}),
     "columns as channels": (columns_as_channels, "4xall /2x1", (IMAGE,),
@@ -359,20 +433,6 @@ def test_where_a_grid_leads_is_unknown():
     field = receptive_field.fields(recorded)[recorded.outputs[0]]
     assert field.unknown
     assert field.reason == "grid sample is not followed"
-
-
-def windows_behind_a_token(m, x):
-    """Windows of 4x4 in the batch, each behind a token of its own that is taken away again."""
-    y = m.a(x).view(1, 4, 3, 4, 5, 4).permute(0, 2, 4, 3, 5, 1).reshape(15, 16, 4)
-    y = torch.cat([y.new_zeros(15, 1, 4), y], 1)[:, 1:]
-    return y.reshape(1, 3, 5, 4, 4, 4).permute(0, 5, 1, 3, 2, 4).reshape(1, 4, 12, 20)
-
-
-def test_windows_of_the_batch_behind_a_token_are_not_put_together():
-    recorded = meta(Net(windows_behind_a_token), IMAGE)
-    field = receptive_field.fields(recorded)[recorded.outputs[0]]
-    assert field.unknown  # not 3, of which a window would have been lost
-    assert field.reason == "its positions are not told apart any more"
 
 
 def test_a_second_image_is_left_out_and_named():

@@ -561,6 +561,8 @@ def _aligned(a: State, b: State) -> tuple[State, State]:
     shared = {axis for axis in range(len(a.axes)) if _apart(a, b, axis)}
     if not conflict and not shared:
         return a, b
+    if _crossed(a, b, conflict):  # x + x.mT: beside each row lie all columns
+        return contract_all(a, conflict), contract_all(b, conflict)
     slots = _slots(a, b)
     if slots is None:
         return a.lose(conflict), b.lose(conflict)
@@ -576,6 +578,13 @@ def _apart(a: State, b: State, axis: int) -> bool:
     """Whether both hold positions of an axis, and not in the same dimensions."""
     first, second = a.dims_of(axis), b.dims_of(axis)
     return bool(first and second) and first != second
+
+
+def _crossed(a: State, b: State, dims: Sequence[int]) -> bool:
+    """Whether the axes in these dimensions lie in other ones in either operand, but in both."""
+    axes = {atom.axis for s in (a, b) for d in dims for atom in s.layout[d]} - {-1}
+    places = [(set(a.dims_of(axis)), set(b.dims_of(axis))) for axis in axes]
+    return bool(places) and all(x and y and not x & y for x, y in places)
 
 
 class _Slot(NamedTuple):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from cnnscope.ops.fields import layout, maps
 from cnnscope.ops.fields.layout import State
 from cnnscope.ops.fields.rules import Seen, View, elementwise
-from cnnscope.records import Shape
 
 
 def where(op: View) -> Seen:
@@ -21,46 +21,52 @@ def masked_fill(op: View) -> Seen:
 
 
 def _chosen(op: View, mask: str, true: str, false: str) -> Seen:
-    line = _line(op, mask)
-    if line is None:
+    taken = _mask(op, mask)
+    if taken is None:
         return elementwise(op)
-    dim, taken = line
-    kept = [_kept(op, true, dim, taken), _kept(op, false, dim, [not t for t in taken])]
-    return op.hull(kept)
+    return op.hull([_kept(op, true, taken), _kept(op, false, ~taken)])
 
 
-def _line(op: View, name: str) -> tuple[int, list[bool]] | None:
-    """The one dimension of the output along which a known mask varies, and what it says there."""
+def _mask(op: View, name: str) -> Any:
+    """A known mask, with a dimension for each of the output's; None if it is not known."""
     tensor = op.record.inputs.get(name)
-    if not isinstance(tensor, int) or op.states[tensor] is not None or not op.out:
+    if not isinstance(tensor, int) or op.states[tensor] is not None:
         return None
     value = op.constant(tensor)
     if value is None:
         return None
-    value = value.reshape((1,) * (len(op.out) - value.ndim) + value.shape).astype(bool)
-    varying = [d for d, size in enumerate(value.shape)
-               if size > 1 and (value != value.take([0], d)).any()]  # fmt: skip
-    if len(varying) > 1:
+    return value.reshape((1,) * (len(op.out) - value.ndim) + value.shape).astype(bool)
+
+
+def _kept(op: View, name: str, taken: Any) -> State | None:
+    """An operand as it is seen where it is taken; None where that is nowhere."""
+    state = op.state(name)
+    if state is None or not taken.any():
         return None
-    dim = varying[0] if varying else 0
-    at = tuple(slice(None) if d == dim else 0 for d in range(value.ndim))
-    found = [bool(v) for v in value[at]]
-    return dim, found if len(found) == op.out[dim] else found * op.out[dim]
+    state = layout.broadcast(state, op.shape(name), op.out)
+    if taken.all():
+        return state
+    # a dimension for every atom: flattened positions are rows and columns again
+    parts = [[a.size for a in atoms] or [n] for atoms, n in zip(state.layout, op.out, strict=True)]
+    split = tuple(size for sizes in parts for size in sizes)
+    spread = [s for sizes, n in zip(parts, taken.shape, strict=True)
+              for s in (sizes if n > 1 else [1] * len(sizes))]  # fmt: skip
+    taken = taken.reshape(spread)
+    state = layout.reshape(state, op.out, split)
+    for dim in range(len(split)):
+        state = _along(state, dim, taken)
+    return layout.reshape(state, split, op.out)
 
 
-def _kept(op: View, name: str, dim: int, taken: Sequence[bool]) -> State | None:
-    """An operand as it is seen where it is taken; None where that is nowhere.
+def _along(state: State, dim: int, taken: Any) -> State:
+    """One dimension of an operand, without the units that are taken nowhere.
 
     Where its positions cannot be taken one by one it counts as seen everywhere.
     """
-    state = op.state(name)
-    if state is None or not any(taken):
-        return None
-    shape: Shape = op.shape(name)
-    state = layout.broadcast(state, shape, op.out)
-    if all(taken) or layout.alone(state, dim) is None:
+    some = taken.any(axis=tuple(d for d in range(taken.ndim) if d != dim))
+    if layout.alone(state, dim) is None or some.all():
         return state
-    read = layout.read(state, dim, _taken(taken), len(taken))
+    read = layout.read(state, dim, _taken([bool(v) for v in some]), len(some))
     lost = any(a.lost and not b.lost for a, b in zip(read.axes, state.axes, strict=True))
     return state if lost else read  # more than is seen, rather than nothing known
 

@@ -586,12 +586,19 @@ def split(op: View) -> Result:
         return UNKNOWN
     if not state.layout[dim]:
         return state
+    found = pieces_of(op, dim)
+    if found is None:
+        return UNKNOWN
+    return [_cut(state, dim, start, 1, size) for start, size in found]
+
+
+def pieces_of(op: View, dim: int) -> list[tuple[int, int]] | None:
+    """Start and units of the pieces that an operation's outputs are; None if not known."""
     sizes, wanted = _pieces(op, dim), op.get("output")
     if sizes is None:
-        return UNKNOWN
+        return None
     pieces = list(zip(accumulate((0, *sizes[:-1])), sizes, strict=True))
-    chosen = pieces if wanted is None else [pieces[wanted]]
-    return [_cut(state, dim, start, 1, size) for start, size in chosen]
+    return pieces if wanted is None else [pieces[wanted]]
 
 
 def _pieces(op: View, dim: int) -> list[int] | None:
@@ -704,20 +711,25 @@ def view(op: View) -> Seen:
 def permute(op: View) -> Seen:
     """Dimensions in another order."""
     state = op.main
-    order = [d % len(op.first) for d in op.get("dims", ())]
-    return UNKNOWN if state is None else _ordered(state, order)
+    return UNKNOWN if state is None else _ordered(state, order_of(op))
 
 
 def transpose(op: View) -> Seen:
     """Two dimensions exchanged."""
-    state, rank = op.main, len(op.first)
+    state = op.main
+    return UNKNOWN if state is None else _ordered(state, order_of(op))
+
+
+def order_of(op: View) -> list[int]:
+    """The order in which a permutation, or a transposition, has the dimensions."""
+    rank = len(op.first)
+    if op.get("dims") is not None:
+        return [d % rank for d in op.get("dims")]
     order = list(range(rank))
-    if state is None:
-        return UNKNOWN
     if rank > 1:
         a, b = op.dim("dim0", -2 if rank != 2 else 0), op.dim("dim1", -1)
         order[a], order[b] = b, a
-    return _ordered(state, order)
+    return order
 
 
 def _ordered(state: State, order: Sequence[int]) -> State:
@@ -816,13 +828,19 @@ def end_to_end(op: View, pieces: layout.Pieces, dim: int, axis: int | None = Non
         if isinstance(part, Unknown):
             return part
         parts.append(part)
-    value = maps.concatenate(parts)
+    return laid(op, seeing, dim, axis, maps.concatenate(parts), op.out[dim])
+
+
+def laid(
+    op: View, seeing: Sequence[State], dim: int, axis: int, value: maps.Axis, size: int
+) -> State:
+    """Maps put together along a dimension, where an axis's units are `value`."""
     others = [s.without([dim]).with_axis(axis, value) for s in seeing]
     joined = op.joined(others).with_axis(axis, value)
     for other in range(len(joined.axes)):
         if other != axis and not all(s.axes[other].alike(seeing[0].axes[other]) for s in seeing):
             joined = joined.with_axis(other, joined.axes[other].but_mixed(axis))
-    atoms = (Atom(op.out[dim], axis, 1),) if value.spans else ()
+    atoms = (Atom(size, axis, 1),) if value.spans else ()
     return State((*joined.layout[:dim], atoms, *joined.layout[dim + 1 :]), joined.axes)
 
 
@@ -839,11 +857,7 @@ def _part(state: State | None, dim: int, axis: int, size: int) -> maps.Part | Un
 
 
 def stack(op: View) -> Seen:
-    """A new dimension: of channels, or of positions where every tensor is one of them.
-
-    Tensors that differ along one axis are digits of it: laid side by side afterwards, they are
-    told apart.
-    """
+    """A new dimension: of channels, or of positions where every tensor is one of them."""
     dim = op.dim(rank=len(op.out))
     states = [
         State((*s.layout[:dim], (), *s.layout[dim:]), s.axes) if s is not None else None
@@ -852,79 +866,47 @@ def stack(op: View) -> Seen:
     seeing = [s for s in states if s is not None]
     if all(s.axes == seeing[0].axes for s in seeing) and len(seeing) in (1, len(states)):
         return op.joined(seeing)
-    return _interleaved(states, dim) or rows(op, [(s, 1) for s in states], dim)
-
-
-def _interleaved(states: Sequence[State | None], dim: int) -> State | None:
-    """Maps of one layout that differ along one axis, each a digit of it; None if they do not."""
-    states = [s and _settled(s) for s in states]
-    seeing = [s for s in states if s is not None]
-    first = seeing[0]
-    apart = [i for i in range(len(first.axes)) if len({s.axes[i] for s in seeing}) > 1]
-    if len(apart) != 1 or any(s.layout != first.layout for s in seeing):
-        return None
-    axis, count = apart[0], len(states)
-    units = first.axes[axis].units
-    if units < 2 or any(s.axes[axis].units != units for s in seeing):
-        return None
-    value = None
-    for place, state in enumerate(states):
-        if state is not None:
-            how = maps.every(count, place)
-            part = maps.compose(state.axes[axis], how, units * count)
-            value = part if value is None else maps.join(value, part)
-    if value is None:
-        return None
-    layout_ = [
-        tuple(a._replace(weight=a.weight * count) if a.axis == axis else a for a in atoms)
-        for atoms in first.layout
-    ]
-    layout_[dim] = (Atom(count, axis, 1),)
-    return State(tuple(layout_), first.axes).with_axis(axis, value)
-
-
-def _settled(state: State) -> State:
-    """Every dimension that is all there is of one axis counts as that axis's units."""
-    for dim in range(len(state.layout)):
-        axis = layout.alone(state, dim)
-        if axis is not None and state.dims_of(axis) == [dim]:
-            state = layout.settle(state, dim)
-    return state
+    return rows(op, [(s, 1) for s in states], dim)
 
 
 def pixel_shuffle(op: View) -> Seen:
     """Blocks of r x r channels become r x r pixels (Shi et al. 2016, section 3.2)."""
-    state, r = op.main, op.get("upscale_factor", 1)
-    if state is None:
-        return UNKNOWN
-    *batch, c, h, w = op.first
-    n = len(batch)
-    state = layout.reshape(state, op.first, (*batch, c // (r * r), r, r, h, w))
-    state = _ordered(state, [*range(n), *(n + d for d in (0, 3, 1, 4, 2))])
-    return layout.reshape(state, (*batch, c // (r * r), h, r, w, r), op.out)
+    return _shuffled(op)
 
 
 def pixel_unshuffle(op: View) -> Seen:
     """Blocks of r x r pixels become channels."""
-    state, r = op.main, op.get("downscale_factor", 1)
-    if state is None:
-        return UNKNOWN
-    *batch, c, h, w = op.first
-    n = len(batch)
-    state = layout.reshape(state, op.first, (*batch, c, h // r, r, w // r, r))
-    state = _ordered(state, [*range(n), *(n + d for d in (0, 2, 4, 1, 3))])
-    return layout.reshape(state, (*batch, c, r, r, h // r, w // r), op.out)
+    return _shuffled(op)
 
 
 def channel_shuffle(op: View) -> Seen:
     """Groups of channels interleaved (Zhang et al. 2018, section 3.1)."""
-    state, groups = op.main, op.get("groups", 1)
+    return _shuffled(op)
+
+
+def _shuffled(op: View) -> Seen:
+    state = op.main
     if state is None:
         return UNKNOWN
-    n, c, *rest = op.first
-    state = layout.reshape(state, op.first, (n, groups, c // groups, *rest))
-    state = _ordered(state, [0, 2, 1, *range(3, len(op.first) + 1)])
-    return layout.reshape(state, (n, c // groups, groups, *rest), op.out)
+    split, order = blocks_of(op)
+    state = _ordered(layout.reshape(state, op.first, split), order)
+    return layout.reshape(state, tuple(split[d] for d in order), op.out)
+
+
+def blocks_of(op: View) -> tuple[Shape, list[int]]:
+    """The sizes that a shuffle splits dimensions in, and the order that it has them in."""
+    if "channel" in op.record.name:
+        (n, c, *rest), groups = op.first, op.get("groups", 1)
+        return (n, groups, c // groups, *rest), [0, 2, 1, *range(3, len(op.first) + 1)]
+    *batch, c, h, w = op.first
+    n = len(batch)
+    if "unshuffle" in op.record.name:
+        r = op.get("downscale_factor", 1)
+        split = (*batch, c, h // r, r, w // r, r)
+        return split, [*range(n), *(n + d for d in (0, 2, 4, 1, 3))]
+    r = op.get("upscale_factor", 1)
+    split = (*batch, c // (r * r), r, r, h, w)
+    return split, [*range(n), *(n + d for d in (0, 3, 1, 4, 2))]
 
 
 # ------------------------------------------------------------------------------- contracting
