@@ -42,7 +42,7 @@ class Request(msgspec.Struct, frozen=True):
 
         return trace_spec(self.model, **self._options())
 
-    def examine(self) -> tuple[Trace, tuple[SmallestInput, ...]]:
+    def examine(self, seconds: float | None = None) -> tuple[Trace, tuple[SmallestInput, ...]]:
         """Build and run the model, and try which sizes of its input it works on.
 
         Raises:
@@ -50,7 +50,7 @@ class Request(msgspec.Struct, frozen=True):
         """
         from cnnscope.models.run import examine_spec
 
-        return examine_spec(self.model, **self._options())
+        return examine_spec(self.model, seconds=seconds, **self._options())
 
     def _options(self) -> dict[str, Any]:
         """All but the model, as keyword arguments of `cnnscope.models.run`."""
@@ -63,19 +63,26 @@ class Request(msgspec.Struct, frozen=True):
         }
 
 
-def examined(request: Request, store: Store | None) -> tuple[Trace, tuple[SmallestInput, ...]]:
+def examined(
+    request: Request, store: Store | None, seconds: float | None = None
+) -> tuple[Trace, tuple[SmallestInput, ...]]:
     """The trace that was asked for, and the sizes that the model works on.
+
+    Args:
+        request: which model, on which input.
+        store: where it is read and kept.
+        seconds: that sizes are tried for, anew; left out, those that are stored will do.
 
     Raises:
         RequestError, ModelError: it could not be made; nothing is kept then.
     """
     source = _library(specs.parse_model(request.model), store) if store is not None else ""
-    if source and store is not None:
+    if source and store is not None and seconds is None:
         name = specs.parse_model(request.model).name
         sizes = store.read(_key(source, name, request, "sizes"), tuple[SmallestInput, ...])
         if sizes is not None:
             return trace(request, store), sizes
-    made, sizes = request.examine()
+    made, sizes = request.examine(seconds)
     if store is not None:
         _keep(made, request, store, sizes)
     return made, sizes
@@ -108,7 +115,7 @@ def _keep(
     source = made.source.source
     if source in LIBRARIES and made.device == "meta":
         store.write(_key(source, made.source.name, request), made)
-        if sizes is not None:
+        if sizes is not None and not any(one.unclear for one in sizes):
             store.write(_key(source, made.source.name, request, "sizes"), sizes)
         keep_names(source, store)
         if not specs.parse_model(request.model).source:

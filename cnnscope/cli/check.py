@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import inf
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -59,8 +58,7 @@ def check(
         return _all(format_.value, output)
     if model is None:
         raise RequestError("check: name a model, as in: cnnscope check resnet18; or give --all")
-    if seconds is not None and not 0 < seconds < inf:
-        raise RequestError(f"--seconds {seconds:g}: must be above 0")
+    options.seconds(seconds)
     out.check_writable(output)
 
     from cnnscope.cache.requests import Request

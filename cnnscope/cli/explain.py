@@ -23,6 +23,12 @@ def explain(
     num_classes: options.NumClasses = None,
     arg: options.Arg = None,
     dtype: options.Dtype = None,
+    seconds: Annotated[
+        Optional[float],
+        typer.Option(
+            "--seconds", metavar="S", help="Without a layer: try input sizes for S seconds.  [4]"
+        ),
+    ] = None,
     format_: options.FormatOption = options.Format.TABLE,
     output: options.Output = None,
 ) -> None:
@@ -37,6 +43,9 @@ def explain(
     from cnnscope.cli import out
 
     options.pattern(layer, "LAYER")
+    options.seconds(seconds)
+    if layer is not None:
+        options.refuse({"--seconds": seconds is not None}, "sizes are tried without a layer")
     out.check_writable(output)
 
     from cnnscope.analysis import receptive_field
@@ -45,7 +54,7 @@ def explain(
     from cnnscope.reports.summary import report
 
     if layer is None:
-        trace, sizes = examined(model, input_, batch_size, num_classes, arg, dtype)
+        trace, sizes = examined(model, input_, batch_size, num_classes, arg, dtype, seconds)
         fields = receptive_field.fields(trace)
         found = explain_model(trace, report(trace, fields).totals, sizes, fields)
         out.write_report(found, render, format_.value, output)

@@ -44,8 +44,9 @@ def examined(
     num_classes: int | None = None,
     arg: Sequence[str] | None = None,
     dtype: str | None = None,
+    seconds: float | None = None,
 ) -> tuple[Trace, tuple[SmallestInput, ...]]:
-    """What `load` gives, and the sizes that the model works on.
+    """What `load` gives, and the sizes that the model works on, tried for so many seconds.
 
     Raises:
         RequestError: an option cannot be understood or carried out.
@@ -53,7 +54,8 @@ def examined(
     """
     from cnnscope.cache import requests
 
-    return requests.examined(_request(model, input_, batch_size, num_classes, arg, dtype), store())
+    request = _request(model, input_, batch_size, num_classes, arg, dtype)
+    return requests.examined(request, store(), seconds)
 
 
 def _request(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Optional
 
@@ -181,6 +180,7 @@ def _draw(report: UnitReport, asked: _Asked, path: Path, heat: Any = None, box: 
 
 def _refuse(asked: _Asked, *, given: bool) -> None:
     """Options that would do nothing, or not together."""
+    options.seconds(asked.seconds)
     _refuse_measuring(asked, given=given)
     if asked.image is not None and asked.picture is None:
         raise RequestError("--image: say where to draw to, as in --output out.png")
@@ -196,7 +196,6 @@ def _refuse_measuring(asked: _Asked, *, given: bool) -> None:
     refused = {
         "--verify and --effective: one at a time": verify and asked.effective,
         "--seconds: only with --verify": seconds is not None and not verify,
-        "--seconds: must be above 0": seconds is not None and not 0 < seconds < inf,
         "--all: only with --verify": asked.every and not verify,
         "--all: not with a layer": asked.every and asked.layer is not None,
         "--samples and --seed: only with --effective": given and not asked.effective,

@@ -15,7 +15,7 @@ from cnnscope.analysis import sizes
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
 from cnnscope.models import build, diagnose
 from cnnscope.models.spec import DTYPES, FLOATS
-from cnnscope.models.trials import Trials, Way, positions_of, smallest_inputs
+from cnnscope.models.trials import AT_ERROR, Trials, Way, positions_of, smallest_inputs
 from cnnscope.records import Inputs, SmallestInput, TensorSpec
 from cnnscope.tracing.refusals import LayerError, about_dtypes
 from cnnscope.tracing.tracer import ForwardError, state_of
@@ -93,7 +93,7 @@ def _of_dtypes(failure: Failure) -> ModelError:
 def find(failure: Failure) -> Remedy:
     """Look for inputs that run.
 
-    The search ends after `trials.CALLS` module calls or `trials.SECONDS`.
+    The search ends after `trials.CALLS` module calls or `trials.AT_ERROR` seconds, and says so.
     """
     if not failure.inputs.tensors or not failure.inputs.tensors[0].shape:
         return Remedy("", input_is_wrong=False)
@@ -107,7 +107,7 @@ class _Search:
 
     def __init__(self, failure: Failure) -> None:
         self.failure, self.error = failure, failure.error
-        self.trials = Trials(failure.built, failure.way)
+        self.trials = Trials(failure.built, failure.way, AT_ERROR, renewable=False)
         self.shape = failure.inputs.tensors[0].shape
         self.where = positions_of(failure.built.model, failure.inputs)
         self.count = len(self.where.dims)
@@ -121,6 +121,8 @@ class _Search:
             search = not same or self._checks_by_itself()
             text = cure = self._channels() or (self._sizes() if search else "") or self._known()
             follows = not cure and diagnose.features(self.error) and self._features_follow()
+            if search and not cure:
+                text = self._cut("no size that works was found", "give one with --input")
         guess = self.failure.guessed and not same
         wrong = diagnose.features(self.error)
         if wrong is not None:
@@ -132,8 +134,13 @@ class _Search:
     def _same_everywhere(self) -> bool:
         """Whether it complains of the same at other sizes."""
         said = diagnose.where_and_why(self.error)
-        others = (self.trials.error(self._square(side)) for side in _OTHERS)
-        return all(e is not None and diagnose.where_and_why(e) == said for e in others)
+        for side in _OTHERS:
+            if self.trials.late:
+                return False
+            error = self.trials.error(self._square(side))
+            if error is None or diagnose.where_and_why(error) != said:
+                return False
+        return True
 
     def _checks_by_itself(self) -> bool:
         """Whether it may be a check of the model's own, which says the same of every size."""
@@ -194,7 +201,7 @@ class _Search:
         written = "x".join(map(str, first.shape[len(batch) :]))
         if first.dtype != self.failure.inputs.tensors[0].dtype:
             written += f":{first.dtype}"
-        if written in self.failure.typed or not self.trials.runs(inputs):
+        if written in self.failure.typed or self.trials.late or not self.trials.runs(inputs):
             return ""
         return "; " + text.format(written)
 
@@ -210,7 +217,15 @@ class _Search:
         )
         if not found or found[0].side is None:
             return ""
-        return self._of_sizes(found[0])
+        text = self._of_sizes(found[0])
+        if text and (found[0].step is None or found[0].at_least < (found[0].side or 1)):
+            text += self._cut("others were not tried", "smaller ones may work")
+        return text
+
+    def _cut(self, what: str, then: str) -> str:
+        """That the search was cut off, where it was."""
+        cut = self.trials.cut
+        return f"; {what} in the {cut} that the search has: {then}" if cut else ""
 
     def _of_sizes(self, found: SmallestInput) -> str:
         side = found.side or 1
@@ -235,7 +250,9 @@ class _Search:
         return [
             "x".join(map(str, spatial))
             for spatial in dict.fromkeys((tuple(low), tuple(high)))
-            if spatial != given and self.trials.runs(self._resized(spatial))
+            if spatial != given
+            and not self.trials.late
+            and self.trials.runs(self._resized(spatial))
         ]
 
 

@@ -59,12 +59,22 @@ def examine_spec(
     num_classes: int | None = None,
     batch_size: int | None = None,
     dtype: str | None = None,
+    seconds: float | None = None,
 ) -> Examined:
     """Trace a named model, and try which sizes of its input it works on.
 
-    Arguments and errors are those of `trace_spec`.
+    The other arguments and errors are those of `trace_spec`.
+
+    Args:
+        model: and the others: as for `trace_spec`.
+        inputs: likewise.
+        arguments: likewise.
+        num_classes: likewise.
+        batch_size: likewise.
+        dtype: likewise.
+        seconds: that sizes are tried for; left out, `cnnscope.models.trials.SECONDS`.
     """
-    return _request(model, inputs, arguments, num_classes, batch_size, dtype).examine()
+    return _request(model, inputs, arguments, num_classes, batch_size, dtype).examine(seconds)
 
 
 @contextmanager
@@ -189,11 +199,11 @@ class _Run:
         with self.found() as found:
             return self._ran(found).trace
 
-    def examine(self) -> Examined:
+    def examine(self, seconds: float | None) -> Examined:
         """The same, and the sizes that it works on."""
         with self.found() as found:
             ran = self._ran(found)
-            return Examined(ran.trace, ran.sizes())
+            return Examined(ran.trace, ran.sizes(seconds))
 
     def _ran(self, found: zoo.Found) -> _Ran:
         if found.own is None:
@@ -333,13 +343,14 @@ class _Ran(NamedTuple):
     way: Way
     inputs: Inputs
 
-    def sizes(self) -> tuple[SmallestInput, ...]:
+    def sizes(self, seconds: float | None) -> tuple[SmallestInput, ...]:
         """Which sizes of the input work."""
-        from cnnscope.models.trials import sizes_of
+        from cnnscope.models.trials import SECONDS, sizes_of
         from cnnscope.tracing import isolation
 
         with isolation.aside(), seeded():
-            return sizes_of(self.built, self.way, self.inputs, self.trace)
+            given = (self.built, self.way, self.inputs, self.trace)
+            return sizes_of(*given, SECONDS if seconds is None else seconds)
 
 
 def _way(name: str, values: Callable[[], Any] = contextlib.nullcontext) -> Way:

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
 CALLS = 5000  # module calls that a search may take: 70 forwards of a ResNet-18
 SECONDS = 4.0  # and how long it may last
+AT_ERROR = 3.0  # likewise, where it only advises on a forward that failed
 _PLANE = 2  # axes
 _WALL = 4.0  # seconds on the wall that count as one of a core
+_FOR_SIZES = 0.9  # of the allowance at an error; the rest is for what is advised
 _MORE = 0.4  # of the allowance, for each further axis
 _SEQUENCE = 3  # sizes: samples, positions, features
 _OVERHEAD = 5  # what a forward costs beside its module calls, in module calls
@@ -56,10 +58,12 @@ class Trials:
     """Forwards of one model, until what may be spent on them is spent."""
 
     def __init__(
-        self, built: build.Built, way: Way, calls: int = CALLS, seconds: float = SECONDS
+        self, built: build.Built, way: Way, seconds: float = SECONDS, *, renewable: bool = True
     ) -> None:
-        self.built, self.way = built, way
-        self._calls, self._seconds = calls, seconds
+        self.built, self.way, self._renewable = built, way, renewable
+        self._seconds = self.allowed = seconds
+        self._calls = int(CALLS * max(seconds / SECONDS, 1))
+        self._longest = 0.0  # seconds of a forward: another one of that length has to fit
         self._clock = time.thread_time if way.on_meta else time.monotonic
         self._begin, self._since = self._clock(), time.monotonic()
         self._forwards = 0
@@ -94,13 +98,26 @@ class Trials:
         calls = self._rehearsal.calls if self._rehearsal else 0
         counted = (calls + _OVERHEAD * self._forwards) / self._calls
         waited = (time.monotonic() - self._since) / _WALL  # for other processes, or a forward's own
-        return max(counted, max(self.seconds(), waited) / self._seconds)
+        return max(counted, (max(self.seconds(), waited) + self._longest) / self._seconds)
 
     def runs(self, inputs: Inputs) -> bool:
         """Whether a forward on these inputs runs."""
         if self._exact:
             return self.error(inputs) is None
+        with self._timed():
+            return self._run(inputs)
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        """Count a forward."""
         self._forwards += 1
+        begin = self.seconds()
+        try:
+            yield
+        finally:
+            self._longest = max(self._longest, self.seconds() - begin)
+
+    def _run(self, inputs: Inputs) -> bool:
         try:
             self.built.accept(inputs)
             arguments = self.way.make(inputs)
@@ -115,11 +132,11 @@ class Trials:
     def error(self, inputs: Inputs) -> CnnscopeError | None:
         """What a forward on these inputs fails with, and where; None if it runs."""
         if inputs not in self._errors:
-            self._errors[inputs] = self._traced(inputs)
+            with self._timed():
+                self._errors[inputs] = self._traced(inputs)
         return self._errors[inputs]
 
     def _traced(self, inputs: Inputs) -> CnnscopeError | None:
-        self._forwards += 1
         try:
             self.built.accept(inputs)
             arguments = self.way.make(inputs)
@@ -134,9 +151,23 @@ class Trials:
         return None
 
     def renew(self, share: float) -> None:
-        """Allow as much again as a share of the whole, from now on."""
-        self._calls += int(self._calls * share)
-        self._seconds = self.seconds() + self._seconds * share
+        """Allow as much again as a share of the whole, from now on, where that may be."""
+        if self._renewable:
+            self._calls += int(self._calls * share)
+            self._seconds = self.seconds() + self._seconds * share
+
+    @property
+    def late(self) -> bool:
+        """Whether another forward may not fit the time."""
+        return self.seconds() + self._longest >= self._seconds
+
+    @property
+    def cut(self) -> str:
+        """What a search for sizes had that is over: "3 s", "5000 calls of modules"; "" before."""
+        if self.spent() < _FOR_SIZES:
+            return ""
+        by_time = (self.seconds() + self._longest) / self._seconds >= _FOR_SIZES
+        return f"{self.allowed:g} s" if by_time else f"{self._calls} calls of modules"
 
     def be_exact(self) -> None:
         """Run every forward as `trace` runs it."""
@@ -148,9 +179,17 @@ class Trials:
 
 
 def sizes_of(
-    built: build.Built, way: Way, inputs: Inputs, traced: Trace
+    built: build.Built, way: Way, inputs: Inputs, traced: Trace, seconds: float = SECONDS
 ) -> tuple[SmallestInput, ...]:
-    """The sizes of its input that a model works on which has just been traced on `inputs`."""
+    """The sizes of its input that a model works on which has just been traced on `inputs`.
+
+    Args:
+        built: the model.
+        way: how it is run.
+        inputs: what it was traced on.
+        traced: its trace.
+        seconds: how long the search may last, about; further axes have as much again.
+    """
     found = positions.positions(traced)
     if found is None:
         first = inputs.tensors[0] if inputs.tensors else TensorSpec(())
@@ -158,7 +197,7 @@ def sizes_of(
         if not sequence:
             return ()
         found = positions.Positions(0, (1,))
-    return smallest_inputs(Trials(built, way), inputs, found)
+    return smallest_inputs(Trials(built, way, seconds), inputs, found)
 
 
 class Axes(NamedTuple):
@@ -192,10 +231,19 @@ def smallest_inputs(
         if known and not trials.runs(inputs):
             trials.be_exact()
         took = trials.seconds()
-        if known and took > SECONDS / 2:
-            return (SmallestInput(None, 1, unclear=f"a forward takes {took:.1f} s"),)
+        if known and took > trials.allowed / 2:
+            return (SmallestInput(None, 1, unclear=_too_slow(took, trials.allowed)),)
         searches = _Searches(trials, inputs, where, seeds, known=known)
         return tuple(searches.all())
+
+
+def _too_slow(took: float, allowed: float) -> str:
+    """Why no size was tried, and how long a search of some twenty forwards would last."""
+    more = max(-(-int(20 * took) // 10) * 10, 10)
+    return (
+        f"a forward takes {took:.1f} s, and the search for sizes has {allowed:g} s; to give it "
+        f"more, add --seconds {more}"
+    )
 
 
 class _Searches:
@@ -279,13 +327,16 @@ class _Searches:
             self.trials.be_exact()
             self.trials.renew(1)
             found = self._searched(axes, seeds, at)
-        return self._explained(found, at)
+        return self._explained(found, at) if self.known else found
 
     def _searched(
         self, axes: Axes, seeds: Sequence[int], at: Callable[[int], Inputs]
     ) -> SmallestInput:
+        share = 1 if self.known else _FOR_SIZES
         search = sizes.Search(
-            lambda size: self.trials.runs(at(size)), self.trials.spent, thorough=self.known
+            lambda size: self.trials.runs(at(size)),
+            lambda: self.trials.spent() / share,
+            thorough=self.known,
         )
         search.run(seeds)
         return _described(search, axes)

@@ -297,3 +297,31 @@ def test_a_search_is_kept_with_the_trace(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "examine_spec", refuse)
     monkeypatch.setattr(run, "trace_spec", refuse)
     assert run_cli("explain", "torchvision:squeezenet1_1").out == first.out
+
+
+def test_a_search_at_an_error_that_was_cut_says_so(monkeypatch, tmp_path):
+    (tmp_path / "slow.py").write_text(
+        "import time\n"
+        "from torch import nn\n"
+        "class Slow(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.conv = nn.Conv2d(3, 4, 3)\n"
+        "    def forward(self, x):\n"
+        "        begin = time.thread_time()\n"
+        "        while time.thread_time() - begin < 0.02:\n"
+        "            pass\n"
+        "        assert x.shape[-1] == 2000, f'{x.shape[-1]} is not 2000'\n"
+        "        return self.conv(x)\n"
+    )
+    monkeypatch.setattr("cnnscope.models.remedy.AT_ERROR", 0.3)
+    given = ("summary", f"{tmp_path / 'slow.py'}:Slow", "--input", "3x30x30")
+    message = error_of(*given, code=3)
+    assert "no size that works was found in the 0.3 s that the search has" in message
+    monkeypatch.setattr("cnnscope.models.trials.SECONDS", 0.03)  # a forward takes 0.02
+    (found,) = run.examine_spec(given[1], inputs=["3x2000x2000"]).sizes
+    assert found.unclear.endswith(
+        "the search for sizes has 0.03 s; to give it more, add --seconds 10"
+    )
+    (found,) = run.examine_spec(given[1], inputs=["3x2000x2000"], seconds=0.2).sizes
+    assert not found.unclear
