@@ -7,8 +7,6 @@ from collections.abc import Container
 from cnnscope.ops import table
 from cnnscope.records import OpRecord, Trace
 
-_SOFTMAX = frozenset(("_softmax", "_safe_softmax", "softmax"))
-
 
 def products(trace: Trace, data: Container[int]) -> frozenset[int]:
     """First outputs of the operations that are products of attention (Vaswani et al. 2017, 3.2.1).
@@ -64,9 +62,8 @@ def _read(record: OpRecord) -> set[int]:
 
 
 def _kind(record: OpRecord) -> table.Kind | None:
-    entry = table.lookup(record.name)
-    return entry.kind if entry is not None and record.outputs else None
+    return table.lookup(record.name).kind if record.outputs else None
 
 
 def _is_softmax(record: OpRecord) -> bool:
-    return table.base_name(record.name) in _SOFTMAX and bool(record.outputs)
+    return table.lookup(record.name).family is table.Family.SOFTMAX and bool(record.outputs)

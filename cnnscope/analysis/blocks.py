@@ -22,6 +22,7 @@ from cnnscope.analysis import shapes
 from cnnscope.analysis.cost import op_path
 from cnnscope.analysis.weights import Layer, WeightOp, of_data, weight_ops
 from cnnscope.ops import table
+from cnnscope.ops.table import Family
 from cnnscope.records import (
     CONTAINERS,
     Geometry,
@@ -34,14 +35,9 @@ from cnnscope.records import (
     flat,
 )
 
-_POOLS = {
-    "max pool": "max pool",
-    "avg pool": "average pool",
-    "adaptive avg pool": "average pool",
-    "adaptive max pool": "max pool",
-}
-_OTHERS = ("roi align", "roi pool", "pixel shuffle", "softmax")
-_JOINS = ("add", "cat")
+_POOLS = {Family.MAX_POOL: "max pool", Family.AVERAGE_POOL: "average pool"}
+_SHOWN = (Family.REGION_POOL, Family.PIXEL_SHUFFLE, Family.RESAMPLE, Family.SOFTMAX)
+_JOINS = (Family.ADD, Family.CONCATENATE)
 
 
 class Unit(NamedTuple):
@@ -106,7 +102,8 @@ def _layers(trace: Trace) -> dict[int, StageLayer]:
             if new or weights.kind is not Layer.RECURRENT:  # which runs at every time step
                 found[index] = replace(_weighted_layer(trace, weights), weights=len(new))
         elif any(t in data for t in record.outputs) and (layer := _other(trace, record)):
-            if layer.kind == "softmax" and record.outputs[0] in multiplied:
+            softmax = table.lookup(record.name).family is Family.SOFTMAX
+            if softmax and record.outputs[0] in multiplied:
                 layer = _attention(trace, record)
             found[index] = layer
     return found
@@ -118,9 +115,7 @@ def _multiplied(trace: Trace, weighted: Container[int]) -> set[int]:
     for index in reversed(range(len(trace.ops))):
         record = trace.ops[index]
         entry = table.lookup(record.name)
-        if entry is None:
-            continue
-        product = entry.kind is table.Kind.PRODUCT and index not in weighted
+        product = entry.multiplies and index not in weighted
         moved = entry.kind is table.Kind.REARRANGE and not found.isdisjoint(record.outputs)
         if product or moved:
             found.update(_inputs(record))
@@ -203,21 +198,20 @@ def _linear(trace: Trace, record: OpRecord) -> StageLayer:
 def _other(trace: Trace, record: OpRecord) -> StageLayer | None:
     """A pool, an upsampling, an attention: what a table shows beside the weight layers."""
     entry = table.lookup(record.name)
-    op = table.Op(trace, record)
-    if entry is None or not op.out:
+    op, path = table.Op(trace, record), op_path(trace, record)
+    if not op.out:
         return None
-    label, path = entry.label, op_path(trace, record)
-    if label in _POOLS:
-        return _pool(trace, record, _POOLS[label])
-    if label == "mean":
+    if entry.family in _POOLS:
+        return _pool(trace, record, _POOLS[entry.family])
+    if entry.family is Family.MEAN:
         return StageLayer(path, "average pool") if _over_positions(op) else None
-    if label == "attention":
+    if entry.family is Family.ATTENTION:
         heads, keys = op.shape("query")[-3], op.shape("key")[-2]
-        return StageLayer(path, label, heads=heads, keys=keys)
-    if label in _OTHERS or label.startswith("upsample"):
-        positions = () if label == "softmax" else op.out[2:]
-        return StageLayer(path, label.rstrip("123d"), _trimmed(positions))
-    return None
+        return StageLayer(path, entry.label, heads=heads, keys=keys)
+    if entry.family not in _SHOWN:
+        return None
+    positions = () if entry.family is Family.SOFTMAX else op.out[2:]
+    return StageLayer(path, entry.label.rstrip("123d"), _trimmed(positions))
 
 
 def _pool(trace: Trace, record: OpRecord, kind: str) -> StageLayer | None:
@@ -303,20 +297,20 @@ class _Walk:
         """Whether it is only a list of other modules."""
         return self._kind(call) in CONTAINERS
 
-    def _joins_of(self, call: int) -> dict[str, set[Shape]]:
-        """How paths of data are joined outside of what has weights: name to positions."""
-        found: dict[str, set[Shape]] = {}
+    def _joins_of(self, call: int) -> dict[Family, set[Shape]]:
+        """How paths of data are joined outside of what has weights: family to positions."""
+        found: dict[Family, set[Shape]] = {}
         pending = [call]
         while pending:
             at = pending.pop()
             pending += [c for c in self.children.get(at, ()) if not self.weights.get(c)]
             for index in self.own.get(at, ()):
                 record = self.trace.ops[index]
-                name = table.base_name(record.name)
-                if name in _JOINS and len(self.data & set(_inputs(record))) > 1:
+                family = table.lookup(record.name).family
+                if family in _JOINS and len(self.data & set(_inputs(record))) > 1:
                     out = self.trace.tensors[record.outputs[0]]
                     if len(out.shape) > 2 and "float" in out.dtype:  # and no list of boxes
-                        found.setdefault(name, set()).add(out.shape[2:])
+                        found.setdefault(family, set()).add(out.shape[2:])
         return found
 
     # -- what is a block
@@ -328,13 +322,13 @@ class _Walk:
             return self._is_one_block(call)
         repeated = self.kinds[self._kind(call)] > 1
         joining = list(self._joined_inside(call))
-        if repeated and self._joined(call, "add") and not self._any_adds(joining):
+        if repeated and self._joined(call, Family.ADD) and not self._any_adds(joining):
             joining = []  # a residual block of layers that concatenate: GhostNet's
         inner = Counter(map(self._kind, joining))
         if any(times > 1 or self._more(kind, call) for kind, times in inner.items()):
             mixed = len(inner) > 1 and min(inner.values()) == 1
             return repeated and mixed  # a stage repeats what it is made of
-        if self._joined(call, "add") or self._joined(call, "cat"):
+        if self._joined(call, Family.ADD) or self._joined(call, Family.CONCATENATE):
             return True
         kinds = {self._kind(c) for c in self._descendants(call) if self._has_layers(c)}
         if any(self._more(kind, call) for kind in kinds):
@@ -342,15 +336,15 @@ class _Walk:
         return repeated and not self._pools(call)
 
     def _any_adds(self, calls: Iterable[int]) -> bool:
-        return any("add" in self.joins[call] for call in calls)
+        return any(Family.ADD in self.joins[call] for call in calls)
 
     def _is_one_block(self, call: int) -> bool:
         """Whether a model is no more than a block: branches at one resolution, joined once."""
-        if not self._joined(call, "cat") or any(self._joined_inside(call)):
+        if not self._joined(call, Family.CONCATENATE) or any(self._joined_inside(call)):
             return False
-        names = [table.base_name(self.trace.ops[i].name) for i in self.ops[call]]
+        families = [table.lookup(self.trace.ops[i].name).family for i in self.ops[call]]
         sizes = {self.layers[i].output for i in self.ops[call] if i in self.layers}
-        return names.count("cat") == 1 and len(sizes) == 1
+        return families.count(Family.CONCATENATE) == 1 and len(sizes) == 1
 
     def _has_layers(self, call: int) -> bool:
         return self.weights.get(call, 0) > 1 and not self._plain(call)
@@ -363,9 +357,9 @@ class _Walk:
             else:
                 yield from self._joined_inside(child)
 
-    def _joined(self, call: int, name: str) -> bool:
+    def _joined(self, call: int, family: Family) -> bool:
         """Joined, and everywhere at one resolution."""
-        return len(self.joins[call].get(name, ())) == 1
+        return len(self.joins[call].get(family, ())) == 1
 
     def _more(self, kind: str, call: int) -> bool:
         return self.kinds[kind] > self.kinds[self._kind(call)]
@@ -525,17 +519,17 @@ class _Flow:
         common = _common(came)
         rests = [path[len(common) :] for path in came]
         layered = [rest for rest in rests if any(not isinstance(x, _Start) for x in rest)]
-        name = table.base_name(record.name)
-        if name == "mul":
+        entry = table.lookup(record.name)
+        if entry.family is Family.MULTIPLY:
             gates = [r for r in layered if _is_gate(r, self.trace.tensors[record.outputs[0]].shape)]
             others = [r for r in layered if r not in gates]
             if gates and len(others) < 2:
                 gated = tuple(x for gate in gates for x in _marked(gate, "gate"))
                 return (*(common or came[0][:1]), *(x for r in others for x in r), *gated)
-        if _is_product(record) and any(map(_attends, layered)):
+        if entry.multiplies and any(map(_attends, layered)):
             last = next(rest[-1] for rest in layered if _attends(rest))
             return (*_fork([p[:-1] if _attends(p) else p for p in came]), last)
-        if name == "add" and common and len(layered) == 2:
+        if entry.family is Family.ADD and common and len(layered) == 2:
             short, long = sorted(layered, key=_weights)
             if _weights(short) < 2 <= _weights(long) and _is_row(short):
                 return (*common, *_marked(short, "shortcut"), *long)
@@ -588,11 +582,6 @@ def _is_gate(path: _Path, shape: Shape) -> bool:
     last = path[-1]
     one = isinstance(last, _Step) and last.layer.kind in _WEIGHTED and not last.layer.output
     return one and prod(shape[2:]) > 1
-
-
-def _is_product(record: OpRecord) -> bool:
-    entry = table.lookup(record.name)
-    return entry is not None and entry.kind is table.Kind.PRODUCT
 
 
 def _attends(path: _Path) -> bool:

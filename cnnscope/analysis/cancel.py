@@ -12,14 +12,12 @@ from fractions import Fraction
 from typing import Any
 
 from cnnscope.ops import table
-from cnnscope.ops.fields import rules
 from cnnscope.records import OpRecord, Trace
 
 Form = dict[int, Fraction]  # numbered value -> coefficient
 
 _SUMS = {"add": 1, "sub": -1, "rsub": -1}
 _COPIES = {"clone", "detach", "alias", "contiguous", "lift_fresh"}
-_RANDOM = ("rand", "normal", "bernoulli", "uniform", "dropout", "empty", "rrelu")
 
 
 def cancelled(trace: Trace) -> dict[int, tuple[int, ...]]:
@@ -91,8 +89,7 @@ class _Numbering:
         """Another operation: the value has a number of its own, unless it was computed before."""
         name = table.base_name(record.name)
         entry = table.lookup(record.name)
-        rule = entry.field if entry is not None else None
-        if rule in (None, rules.constant) or any(word in name for word in _RANDOM):
+        if entry.field is None or entry.kind is table.Kind.CREATE or entry.random:
             return  # its outputs are values of their own
         given = tuple((n, self._value(v)) for n, v in sorted(record.inputs.items()))
         key = (name, given, tuple(sorted(record.attributes.items())))

@@ -40,7 +40,7 @@ def unknown_ops(trace: Trace) -> tuple[UnknownOp, ...]:
     """Operations that the table has no entry for, most frequent first."""
     found: dict[str, list[OpRecord]] = {}
     for record in trace.ops:
-        if table.lookup(record.name) is None:
+        if table.lookup(record.name).kind is table.Kind.UNKNOWN:
             found.setdefault(record.name, []).append(record)
     return tuple(
         UnknownOp(name, len(records), op_path(trace, records[0]))

@@ -30,8 +30,7 @@ def step(trace: Trace, record: OpRecord, states: list[rules.Seen], memo: dict[An
     if not seeing:
         return
     entry = table.lookup(record.name)
-    rule = entry.field if entry is not None else None
-    if rule is rules.elementwise and len(seeing) == 1 and len(record.outputs) == 1:
+    if entry.elementwise and len(seeing) == 1 and len(record.outputs) == 1:
         out = record.outputs[0]
         if trace.tensors[out].shape == trace.tensors[seeing[0]].shape:  # the most frequent case
             states[out] = states[seeing[0]]
@@ -39,9 +38,9 @@ def step(trace: Trace, record: OpRecord, states: list[rules.Seen], memo: dict[An
             return
     unknown = next((s for t in seeing if isinstance(s := states[t], rules.Unknown)), None)
     result: rules.Result = unknown or rules.UNKNOWN
-    if rule is not None and (unknown is None or rule is rules.constant):
+    if entry.field is not None and (unknown is None or entry.kind is table.Kind.CREATE):
         view = rules.View(trace, record, states, memo)
-        result = channels.told(view, rule, rule(view))
+        result = channels.told(view, entry.field, entry.field(view))
     results = result if isinstance(result, list) else [result] * len(record.outputs)
     for tensor, state in zip(record.outputs, results, strict=False):
         if isinstance(state, State) and not _fits(state, trace.tensors[tensor].shape, memo):
@@ -53,7 +52,8 @@ def step(trace: Trace, record: OpRecord, states: list[rules.Seen], memo: dict[An
 def _unknown(record: OpRecord) -> rules.Unknown:
     """Unknown from this operation on."""
     entry = table.lookup(record.name)
-    return rules.Unknown(entry.label if entry is not None else record.name)
+    unknown = entry.kind is table.Kind.UNKNOWN
+    return rules.Unknown(record.name if unknown else entry.label)
 
 
 def _fits(state: State, shape: Shape, memo: dict[Any, Any]) -> bool:

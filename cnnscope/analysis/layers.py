@@ -24,8 +24,6 @@ from cnnscope.records import (
     Trace,
 )
 
-_MOVES = (table.Kind.REARRANGE, table.Kind.CREATE)
-
 
 class Cost(NamedTuple):
     """What one row or operation adds to the sums of the rows around it."""
@@ -170,7 +168,7 @@ class _Builder:
     ) -> Cost:
         trace, record = self.trace, self.trace.ops[index]
         entry = table.lookup(record.name)
-        label = self._label(index, record, entry)
+        label = self._label(index, entry)
         name = label.replace(" ", "_")
         names[name] += 1
         if names[name] > 1:
@@ -193,7 +191,8 @@ class _Builder:
                 expected_output=_expected(slide, inputs),
                 activation_bytes=sum(tensor_bytes(trace, t) for t in outputs),
                 **self._field(outputs),
-                minor=entry is not None and (entry.kind in _MOVES or self._keeps_books(record)),
+                minor=entry.kind is not table.Kind.UNKNOWN
+                and (not entry.computes or self._keeps_books(record)),
                 **_costs(cost),
             )
         )
@@ -240,7 +239,7 @@ class _Builder:
 
     def _op_cost(self, index: int) -> Cost:
         trace, record = self.trace, self.trace.ops[index]
-        if table.lookup(record.name) is None:
+        if table.lookup(record.name).kind is table.Kind.UNKNOWN:
             return Cost(unknown=1)
         return Cost(macs=table.macs(trace, record), element_ops=table.element_ops(trace, record))
 
@@ -251,7 +250,7 @@ class _Builder:
         return Cost(params=size, trainable=size if param.trainable else 0)
 
     def _computes(self, index: int) -> bool:
-        return table.computes(self.trace.ops[index].name)
+        return table.lookup(self.trace.ops[index].name).computes
 
     def _keeps_books(self, record: OpRecord) -> bool:
         """Whether only integers come out, or single numbers go in and come out."""
@@ -260,10 +259,9 @@ class _Builder:
         single = all(prod(t.shape) <= 1 for t in (*outputs, *read))
         return single or not any("float" in t.dtype or "complex" in t.dtype for t in outputs)
 
-    def _label(self, index: int, record: OpRecord, entry: table.Entry | None) -> str:
-        if entry is None:
-            return table.base_name(record.name)
-        return "linear" if entry.label == "matmul" and index in self.linear else entry.label
+    def _label(self, index: int, entry: table.Entry) -> str:
+        linear = entry.family is table.Family.MATMUL and index in self.linear
+        return "linear" if linear else entry.label
 
     def _expected_of_op(
         self, own_ops: list[int], outputs: tuple[Shape, ...], module: ModuleRecord

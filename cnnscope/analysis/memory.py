@@ -52,8 +52,7 @@ def product_inputs(trace: Trace) -> int:
     weights = {trace.tensors[p.tensor].storage for p in trace.params}
     read: set[int] = set()
     for record in trace.ops:
-        entry = table.lookup(record.name)
-        if entry is not None and entry.kind is table.Kind.PRODUCT:
+        if table.lookup(record.name).multiplies:
             for value in record.inputs.values():
                 tensors = value if isinstance(value, tuple) else (value,)
                 read.update(trace.tensors[t].storage for t in tensors if t is not None)

@@ -17,6 +17,7 @@ _ONE_FOR_ALL = {"kernel_size", "stride", "padding", "dilation", "output_size", "
 _OF_THE_DATA = {"N", "C", "HxW", "k", "device", "dtype", "layout", "pin_memory", "bias"}
 # What is left of an operation that only moves data, without sizes and positions.
 _OF_A_MOVE = {"dim", "dims", "dim0", "dim1", "shifts", "step"}
+_POOLING = table.POOLS | {table.Family.MEAN}
 
 LAYER, MOVE, BLOCK = 20, 2, 10  # what a row weighs where it is added or removed
 
@@ -184,12 +185,11 @@ def _unused(trace: Trace, unused: Mapping[str, int]) -> list[LayerRow]:
 def _attributes(record: OpRecord) -> dict[str, Attribute]:
     """The attributes that do not follow from the sizes of what the operation reads."""
     entry = table.lookup(record.name)
-    moves = entry is not None and entry.kind in (table.Kind.REARRANGE, table.Kind.CREATE)
-    resizes = "upsample" in record.name
+    resizes = entry.family is table.Family.RESAMPLE
     found = {
         name: value
         for name, value in record.attributes.items()
-        if (name in _OF_A_MOVE if moves else name not in _OF_THE_DATA)
+        if (name not in _OF_THE_DATA if entry.computes else name in _OF_A_MOVE)
         and not (resizes and name == "output_size")
     }
     normalised = found.pop("normalized_shape", None)  # over how many axes; their sizes are the data
@@ -198,29 +198,28 @@ def _attributes(record: OpRecord) -> dict[str, Attribute]:
 
 def _described(record: OpRecord) -> str:
     """mul(other=0.5)."""
-    entry = table.lookup(record.name)
     given = ", ".join(f"{name}={value}" for name, value in sorted(_attributes(record).items()))
-    return f"{entry.label if entry else table.base_name(record.name)}" + (
-        f"({given})" * bool(given)
-    )
+    return table.lookup(record.name).label + f"({given})" * bool(given)
 
 
 def _role(row: LayerRow, own: list[OpRecord]) -> str:
     """What a leaf is for: leaves of one role may take each other's place."""
     if not row.leaf:
         return "block"
-    entries = [entry for record in own if (entry := table.lookup(record.name))]
-    labels = {entry.label for entry in entries if entry.kind is table.Kind.ELEMENT}
-    if any(entry.kind is table.Kind.PRODUCT for entry in entries):
+    entries = [table.lookup(record.name) for record in own]
+    if any(entry.multiplies for entry in entries):
         return "convolution" if row.geometry else "product"
-    if row.geometry or any("pool" in label or label == "mean" for label in labels):
+    arithmetic = [entry for entry in entries if entry.kind is table.Kind.ELEMENT]
+    families = {entry.family for entry in arithmetic}
+    if row.geometry or families & _POOLING:
         return "pool"
-    if any("norm" in label for label in labels):
+    if families & table.NORMS:
         return "norm"
-    if row.minor or not labels:
+    if row.minor or not arithmetic:
         return "idle"
     same = len(row.input_shapes) == 1 and row.input_shapes == row.output_shapes
-    return "activation" if same and not row.params else f"operation {sorted(labels)}"
+    labels = sorted({entry.label for entry in arithmetic})
+    return "activation" if same and not row.params else f"operation {labels}"
 
 
 def comes_first(one: Node, other: Node) -> bool:

@@ -114,10 +114,10 @@ def of_module(module: ModuleRecord) -> Slide | None:
 
 def of_op(trace: Trace, record: OpRecord) -> Slide | None:
     """How a convolution or pool operation slides, from its own arguments."""
-    op, entry = table.Op(trace, record), table.lookup(record.name)
-    if entry is not None and entry.macs is table.convolution:
+    op, family = table.Op(trace, record), table.lookup(record.name).family
+    if family is table.Family.CONVOLUTION:
         return _of_convolution(op)
-    if entry is None or entry.label not in ("max pool", "avg pool") or not op.has("self"):
+    if family not in table.POOLS or not op.has("self"):
         return None
     axes = next((n for tag, n in _AXES.items() if tag in record.name), None)
     if axes is None or op.get("kernel_size") is None:
@@ -161,7 +161,7 @@ def of_call(trace: Trace, module: ModuleRecord, own_ops: Sequence[int]) -> Slide
     if slide is not None and slide.form != "transposed":
         return slide
     own_ops = without_weights(trace, own_ops)
-    if sum(table.computes(trace.ops[i].name) for i in own_ops) > 1:
+    if sum(table.lookup(trace.ops[i].name).computes for i in own_ops) > 1:
         return slide
     slides = (of_op(trace, trace.ops[i]) for i in own_ops)
     return next((s for s in slides if s), slide)
@@ -173,12 +173,11 @@ def without_weights(trace: Trace, own_ops: Sequence[int]) -> list[int]:
     left: list[int] = []
     for index in reversed(own_ops):
         record = trace.ops[index]
-        entry = table.lookup(record.name)
         if not wanted.isdisjoint(record.outputs):
             wanted.update(t for t in record.inputs.values() if isinstance(t, int))
             continue
         left.append(index)
-        if entry is not None and entry.kind is table.Kind.PRODUCT:
+        if table.lookup(record.name).multiplies:
             weight = record.inputs.get("weight", record.inputs.get("mat2"))
             wanted.update((weight,) if isinstance(weight, int) else ())
     return left[::-1]

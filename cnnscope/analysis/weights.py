@@ -30,6 +30,7 @@ _SELECTS = frozenset(
     "unsqueeze squeeze clone contiguous".split()
 )
 _LOOKS_UP = frozenset("index index_select embedding gather take".split())
+_CONVOLUTIONS = (table.Family.CONVOLUTION, table.Family.DEFORMABLE_CONVOLUTION)
 # Operands that are added to a product.
 _ADDED = {"bias": (), "self": ("mat1", "batch1", "mat", "vec1"), "attn_bias": (), "attn_mask": ()}
 
@@ -301,18 +302,15 @@ def _is_added(name: str, record: OpRecord) -> bool:
 
 
 def _multiplies(record: OpRecord) -> bool:
-    entry = table.lookup(record.name)
-    return entry is not None and entry.kind is table.Kind.PRODUCT and bool(record.outputs)
+    return table.lookup(record.name).multiplies and bool(record.outputs)
 
 
 def _convolves(record: OpRecord) -> bool:
-    entry = table.lookup(record.name)
-    return entry is not None and entry.macs in (table.convolution, table.deformable_convolution)
+    return table.lookup(record.name).family in _CONVOLUTIONS
 
 
 def _rearranges(record: OpRecord) -> bool:
-    entry = table.lookup(record.name)
-    return entry is not None and entry.kind is table.Kind.REARRANGE
+    return table.lookup(record.name).kind is table.Kind.REARRANGE
 
 
 # ------------------------------------------------------------------- several that are one layer

@@ -93,9 +93,9 @@ def op_bytes(trace: Trace, record: OpRecord) -> int:
     """Bytes that one operation reads and writes; a view moves none, and no tensor counts twice."""
     entry = table.lookup(record.name)
     read = _inputs(record)
-    if entry is not None and entry.kind is table.Kind.CREATE:
-        return 0 if "empty" in record.name else _written(trace, record)
-    if entry is not None and entry.kind is table.Kind.REARRANGE:
+    if entry.kind is table.Kind.CREATE:
+        return 0 if entry.family is table.Family.EMPTY else _written(trace, record)
+    if entry.kind is table.Kind.REARRANGE:
         kept = {trace.tensors[t].storage for t in read}
         if all(trace.tensors[t].storage in kept for t in record.outputs):
             return 0

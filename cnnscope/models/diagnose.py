@@ -28,12 +28,9 @@ def where_and_why(error: CnnscopeError) -> tuple[str, str]:
 def where(error: ForwardError) -> str:
     """`features.12`, `encoder.add`: the path of a layer of torch's, or of an operation."""
     record = _record(error)
-    entry = table.lookup(error.operation) if error.operation else None
     if record.library or not error.operation:
         return error.path or record.kind
-    label = (entry.label if entry is not None else table.base_name(error.operation)).replace(
-        " ", "_"
-    )
+    label = table.lookup(error.operation).label.replace(" ", "_")
     return f"{error.path}.{label}" if error.path else label
 
 

@@ -2,12 +2,13 @@
 
 A new operation is added here and nowhere else. An entry holds
 
+* `family`: what the operation is (see `Family`): a convolution, a norm, a view ...
 * `kind`: how the operation is treated (see `Kind`),
 * `macs`: its multiply-accumulates as *named factors*, whose product is the number. The factors
   are what an explanation prints, so the number and the explanation cannot disagree.
 * `steps`: element operations, one per element per arithmetic step, as named factors too.
 * `how`: what the steps are, in words.
-* `field`: how receptive fields pass through it, one of the rules of `reach/rules.py`; without
+* `field`: how receptive fields pass through it, one of the rules of `ops/fields`; without
   one, they are unknown from there on.
 
 MACs are counted for convolutions, linear layers, matrix products (attention's included) and
@@ -21,7 +22,7 @@ Formulas read shapes and attributes only. Shapes are N, C, then the spatial axes
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from math import ceil, log2, prod
 
 from cnnscope.ops import factorizations
@@ -39,6 +40,61 @@ class Kind(Enum):
     ELEMENT = "element"  # arithmetic per element
     REARRANGE = "rearrange"  # moves, copies or selects data: no arithmetic
     CREATE = "create"  # makes data from nothing: constants, grids, empty buffers
+    UNKNOWN = "unknown"  # not in the table
+
+
+class Family(Enum):
+    """What an operation is. Programs ask this; labels are for people."""
+
+    CONVOLUTION = "convolution"
+    DEFORMABLE_CONVOLUTION = "deformable convolution"
+    LINEAR = "linear"
+    MATMUL = "matrix product"
+    BILINEAR = "bilinear"
+    ATTENTION = "attention"
+    RECURRENT = "recurrent"
+    OTHER_PRODUCT = "other product"
+    ADD = "add"
+    MULTIPLY = "multiply"
+    ELEMENTWISE = "elementwise"  # any other arithmetic, position by position
+    ACTIVATION = "activation"
+    SOFTMAX = "softmax"
+    DROPOUT = "dropout"
+    BATCH_NORM = "batch norm"
+    LAYER_NORM = "layer norm"
+    GROUP_NORM = "group norm"
+    RMS_NORM = "rms norm"
+    WEIGHT_NORM = "weight norm"
+    MAX_POOL = "max pool"
+    AVERAGE_POOL = "average pool"
+    MEAN = "mean"
+    REDUCTION = "reduction"
+    CUMULATIVE = "cumulative"
+    RESAMPLE = "resample"  # on a regular grid: upsampling
+    REGION_POOL = "region pool"  # of boxes
+    VIEW = "view"
+    PERMUTE = "permute"
+    COPY = "copy"  # the same values at the same positions
+    CONCATENATE = "concatenate"
+    SLICE = "slice"
+    PAD = "pad"
+    ROLL = "roll"
+    FLIP = "flip"
+    PIXEL_SHUFFLE = "pixel shuffle"
+    EMPTY = "empty"  # memory that nothing is written to
+    OTHER = "other"
+
+
+NORMS = frozenset(
+    (
+        Family.BATCH_NORM,
+        Family.LAYER_NORM,
+        Family.GROUP_NORM,
+        Family.RMS_NORM,
+        Family.WEIGHT_NORM,
+    )
+)
+POOLS = frozenset((Family.MAX_POOL, Family.AVERAGE_POOL))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +103,45 @@ class Entry:
 
     label: str
     kind: Kind
+    family: Family
     macs: Callable[[Op], tuple[Factors, ...]] = lambda _: ()
     steps: Callable[[Op], tuple[Factors, ...]] = lambda _: ()
     field: rules.Rule | None = None
     how: str = ""
+    parts: tuple[str, ...] = ()  # names of its products, where there are several
+    random: bool = False  # another call gives another result
+
+    @property
+    def computes(self) -> bool:
+        """Whether it does arithmetic, as far as is known."""
+        return self.kind not in (Kind.REARRANGE, Kind.CREATE)
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether it has multiply-accumulates."""
+        return self.kind is Kind.PRODUCT
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether an output depends on the inputs at its own position alone."""
+        return self.field is rules.elementwise
 
 
 TABLE: dict[str, Entry] = {}
 
 
-def lookup(name: str) -> Entry | None:
-    """The entry of an operation by its full name ("aten.add_.Tensor"), None if unknown."""
-    return TABLE.get(base_name(name))
+def lookup(name: str) -> Entry:
+    """Find the entry of an operation; one of `Kind.UNKNOWN` if there is none.
+
+    Args:
+        name: in full, "aten.add_.Tensor".
+    """
+    return TABLE.get(base_name(name)) or _unknown(name)
 
 
-def computes(name: str) -> bool:
-    """Whether an operation does arithmetic, as far as is known."""
-    entry = lookup(name)
-    return entry is None or entry.kind not in (Kind.REARRANGE, Kind.CREATE)
+@cache
+def _unknown(name: str) -> Entry:
+    return Entry(base_name(name), Kind.UNKNOWN, Family.OTHER)
 
 
 @cache
@@ -79,18 +156,16 @@ def base_name(name: str) -> str:
 
 def macs(trace: Trace, record: OpRecord) -> int:
     """Multiply-accumulates of one operation, 0 if the table does not know it."""
-    entry = lookup(record.name)
-    return sum(map(product, entry.macs(Op(trace, record)))) if entry else 0
+    return sum(map(product, lookup(record.name).macs(Op(trace, record))))
 
 
 def element_ops(trace: Trace, record: OpRecord) -> int:
     """Element operations of one operation, 0 if the table does not know it."""
-    entry = lookup(record.name)
-    return sum(map(product, entry.steps(Op(trace, record)))) if entry else 0
+    return sum(map(product, lookup(record.name).steps(Op(trace, record))))
 
 
 def product(factors: Factors) -> int:
-    """What named factors come to."""
+    """Product of named factors."""
     return prod(prod(f) if isinstance(f, tuple) else f for f in factors.values())
 
 
@@ -131,8 +206,7 @@ def real_products(trace: Trace, record: OpRecord) -> int:
 
 def is_complex(trace: Trace, record: OpRecord) -> bool:
     """Whether an operation multiplies complex numbers."""
-    entry = lookup(record.name)
-    return entry is not None and entry.kind is Kind.PRODUCT and bool(_real(Op(trace, record)))
+    return lookup(record.name).multiplies and bool(_real(Op(trace, record)))
 
 
 # ---------------------------------------------------------------------------- registration
@@ -149,11 +223,13 @@ Formula = Callable[[Op], tuple[Factors, ...]]
 
 
 def _product(
+    family: Family,
     label: str,
     names: str,
     steps: Formula = lambda _: (),
     field: rules.Rule | None = None,
     how: str = "",
+    parts: tuple[str, ...] = (),
 ) -> Callable[[Formula], Formula]:
     """Register a multiply-accumulate formula."""
 
@@ -163,7 +239,7 @@ def _product(
             real = _real(op)
             return tuple({**one, **real} for one in formula(op)) if real else formula(op)
 
-        _enter(names, Entry(label, Kind.PRODUCT, counted, steps, field, how))
+        _enter(names, Entry(label, Kind.PRODUCT, family, counted, steps, field, how, parts))
         return counted
 
     return register
@@ -179,13 +255,20 @@ def _per_output(
     names: str,
     field: rules.Rule | None = rules.elementwise,
     how: str = "",
+    family: Family = Family.ELEMENTWISE,
+    *,
+    random: bool = False,
 ) -> None:
     """Register operations that take a fixed number of steps for each output element."""
 
     def count(op: Op) -> tuple[Factors, ...]:
         return _factors(steps, "output", op.out)
 
-    _enter(names, Entry(label, Kind.ELEMENT, steps=count, field=field, how=how))
+    entry = Entry(label, Kind.ELEMENT, family, steps=count, field=field, how=how, random=random)
+    _enter(names, entry)
+
+
+_activation = partial(_per_output, family=Family.ACTIVATION)
 
 
 def _per_input(
@@ -194,26 +277,35 @@ def _per_input(
     names: str,
     field: rules.Rule | None = rules.reduction,
     how: str = "",
+    family: Family = Family.REDUCTION,
 ) -> None:
     """Register operations that take a fixed number of steps for each input element."""
 
     def count(op: Op) -> tuple[Factors, ...]:
         return _factors(steps, "input", op.first)
 
-    _enter(names, Entry(label, Kind.ELEMENT, steps=count, field=field, how=how))
+    _enter(names, Entry(label, Kind.ELEMENT, family, steps=count, field=field, how=how))
 
 
-def _each(kind: Kind, names: str, field: rules.Rule | None = None) -> None:
+def _each(
+    kind: Kind,
+    names: str,
+    field: rules.Rule | None = None,
+    family: Family = Family.OTHER,
+    *,
+    random: bool = False,
+) -> None:
     """Register operations without arithmetic, each labelled with its own name."""
     for name in names.split():
         label = name.rpartition(".")[2].strip("_").replace("_", " ")
-        _enter(name, Entry(label, kind, field=field))
+        _enter(name, Entry(label, kind, family, field=field, random=random))
 
 
 # ------------------------------------------------------------------------ matrix products
 
 
 @_product(
+    Family.CONVOLUTION,
     "conv",
     "convolution _convolution conv1d conv2d conv3d mkldnn_convolution",
     field=rules.convolution,
@@ -241,7 +333,12 @@ def convolution(op: Op) -> tuple[Factors, ...]:
     )
 
 
-@_product("deformable conv", "torchvision.deform_conv2d", field=rules.deformable)
+@_product(
+    Family.DEFORMABLE_CONVOLUTION,
+    "deformable conv",
+    "torchvision.deform_conv2d",
+    field=rules.deformable,
+)
 def deformable_convolution(op: Op) -> tuple[Factors, ...]:
     """A convolution at sampled positions (Dai et al. 2017, section 2.1)."""
     weight, out = op.shape("weight"), op.out
@@ -262,39 +359,39 @@ def _matrix_product(a: Shape, b: Shape) -> tuple[Factors, ...]:
     return ({"batch": batch, **factors} if batch else factors,)
 
 
-@_product("matmul", "mm bmm _int_mm _scaled_mm _scaled_mm_v2", field=rules.matmul)
+@_product(Family.MATMUL, "matmul", "mm bmm _int_mm _scaled_mm _scaled_mm_v2", field=rules.matmul)
 def matrix_product(op: Op) -> tuple[Factors, ...]:
     """(..., rows, inner) by (..., inner, columns)."""
     return _matrix_product(op.shape("self"), op.shape("mat2"))
 
 
-@_product("matmul", "addmm", field=rules.matmul)
+@_product(Family.MATMUL, "matmul", "addmm", field=rules.matmul)
 def added_matrix_product(op: Op) -> tuple[Factors, ...]:
     """A matrix product whose sums begin at a bias."""
     return _matrix_product(op.shape("mat1"), op.shape("mat2"))
 
 
-@_product("matmul", "baddbmm", field=rules.matmul)
-@_product("matmul", "addbmm")
+@_product(Family.MATMUL, "matmul", "baddbmm", field=rules.matmul)
+@_product(Family.MATMUL, "matmul", "addbmm")
 def added_batched_product(op: Op) -> tuple[Factors, ...]:
     """A batched matrix product whose sums begin at another tensor."""
     return _matrix_product(op.shape("batch1"), op.shape("batch2"))
 
 
-@_product("matmul", "mv addmv")
+@_product(Family.MATMUL, "matmul", "mv addmv")
 def matrix_vector_product(op: Op) -> tuple[Factors, ...]:
     """(rows, inner) by (inner)."""
     matrix = op.shape("mat") if op.has("mat") else op.shape("self")
     return ({"rows": matrix[0], "inner": matrix[1]},)
 
 
-@_product("matmul", "_weight_int8pack_mm _weight_int4pack_mm")
+@_product(Family.MATMUL, "matmul", "_weight_int8pack_mm _weight_int4pack_mm")
 def packed_matrix_product(op: Op) -> tuple[Factors, ...]:
     """A product with packed weights, whose columns are those of the result."""
     return ({"rows": op.out[0], "inner": op.first[-1], "columns": op.out[1]},)
 
 
-@_product("affine grid", "affine_grid_generator")
+@_product(Family.OTHER_PRODUCT, "affine grid", "affine_grid_generator")
 def affine_grid(op: Op) -> tuple[Factors, ...]:
     """Every position in homogeneous coordinates times its image's matrix (Jaderberg 2015, 3.2)."""
     batch, axes, homogeneous = op.shape("theta")
@@ -304,7 +401,7 @@ def affine_grid(op: Op) -> tuple[Factors, ...]:
     )
 
 
-@_product("matrix exponential", "linalg_matrix_exp")
+@_product(Family.OTHER_PRODUCT, "matrix exponential", "linalg_matrix_exp")
 def matrix_exponential(op: Op) -> tuple[Factors, ...]:
     """A Taylor polynomial of degree 18 takes 5 products (Bader, Blanes and Casas 2019, table 1).
 
@@ -314,13 +411,13 @@ def matrix_exponential(op: Op) -> tuple[Factors, ...]:
     return ({"matrices": tuple(batch), "products": 5, "n^3": size**3},)
 
 
-@_product("dot", "dot vdot")
+@_product(Family.OTHER_PRODUCT, "dot", "dot vdot")
 def dot_product(op: Op) -> tuple[Factors, ...]:
     """One multiply-accumulate per element."""
     return ({"elements": op.shape("self")},)
 
 
-@_product("linear", "linear mkldnn_linear", field=rules.linear_layer)
+@_product(Family.LINEAR, "linear", "linear mkldnn_linear", field=rules.linear_layer)
 def linear(op: Op) -> tuple[Factors, ...]:
     """Every leading position of the output is a row of products with the weight."""
     out_features, in_features = op.shape("weight")[-2:]
@@ -328,7 +425,7 @@ def linear(op: Op) -> tuple[Factors, ...]:
     return ({"positions": positions, "in features": in_features, "out features": out_features},)
 
 
-@_product("bilinear", "_trilinear")
+@_product(Family.BILINEAR, "bilinear", "_trilinear")
 def trilinear(op: Op) -> tuple[Factors, ...]:
     """`nn.Bilinear`: every output is a sum over pairs of inputs (and their products)."""
     left, weight = op.shape("i1"), op.shape("i2")
@@ -336,6 +433,7 @@ def trilinear(op: Op) -> tuple[Factors, ...]:
 
 
 @_product(
+    Family.ATTENTION,
     "attention",
     "_scaled_dot_product_flash_attention _scaled_dot_product_efficient_attention "
     "_scaled_dot_product_cudnn_attention _scaled_dot_product_flash_attention_for_cpu "
@@ -350,6 +448,7 @@ def trilinear(op: Op) -> tuple[Factors, ...]:
     ),
     field=rules.attention,
     how="scale; softmax: max, subtract, exp, sum, divide",
+    parts=("QK^T", "attention * V"),
 )
 def attention(op: Op) -> tuple[Factors, ...]:
     """Scores QK^T and their product with V (Vaswani et al. 2017, section 3.2.1)."""
@@ -365,11 +464,13 @@ def _recurrent_steps(op: Op) -> tuple[Factors, ...]:
 
 
 @_product(
+    Family.RECURRENT,
     "recurrent layer",
     "mkldnn_rnn_layer",
     steps=_recurrent_steps,
     field=sequences.recurrent,
     how="bias and gates of each unit",
+    parts=("input to gates", "hidden to gates"),
 )
 def fused_recurrent_layer(op: Op) -> tuple[Factors, ...]:
     """One layer of a recurrent network: both products of every gate, at every time step.
@@ -383,7 +484,7 @@ def fused_recurrent_layer(op: Op) -> tuple[Factors, ...]:
     )
 
 
-@_product("recurrent network", "_cudnn_rnn miopen_rnn")
+@_product(Family.RECURRENT, "recurrent network", "_cudnn_rnn miopen_rnn")
 def fused_recurrent_network(op: Op) -> tuple[Factors, ...]:
     """All layers and directions at once: every weight matrix meets every time step."""
     positions = op.shape("input")[:-1]
@@ -394,17 +495,17 @@ def fused_recurrent_network(op: Op) -> tuple[Factors, ...]:
 # ----------------------------------------------------------------------- element operations
 
 # One step: the result is one arithmetic or comparing instruction per element.
-_per_output("relu", 1, "relu threshold clamp_min clamp_max", how="max(x, 0): one comparison")
-_per_output("add", 1, "add")
+_activation("relu", 1, "relu threshold clamp_min clamp_max", how="max(x, 0): one comparison")
+_per_output("add", 1, "add", family=Family.ADD)
 _per_output("sub", 1, "sub rsub")
-_per_output("mul", 1, "mul")
+_per_output("mul", 1, "mul", family=Family.MULTIPLY)
 _per_output("div", 1, "div true_divide floor_divide")
 for _name in (
     "neg abs sign ceil floor round trunc frac reciprocal sqrt square exp exp2 expm1 log log2 log10 "
     "log1p sin cos tan asin acos atan atan2 sinh cosh tanh erf erfc erfinv pow float_power "
     "remainder fmod maximum minimum fmax fmin eq ne lt le gt ge logical_and logical_or logical_xor "
     "logical_not __lshift__ __rshift__ bitwise_and bitwise_or bitwise_xor bitwise_not isnan isinf "
-    "isfinite lerp hypot sgn native_dropout angle acosh asinh atanh copysign "
+    "isfinite lerp hypot sgn angle acosh asinh atanh copysign "
     "deg2rad rad2deg digamma lgamma frexp gcd lcm heaviside i0 igamma igammac isneginf isposinf "
     "ldexp mvlgamma nextafter polygamma signbit sinc bitwise_left_shift bitwise_right_shift xlogy "
     "special_xlog1py special_entr special_erfcx special_i0e special_i1 special_i1e "
@@ -415,12 +516,14 @@ for _name in (
     "special_spherical_bessel_j0"
 ).split():
     _per_output(_name.replace("_", " "), 1, _name)
+_per_output("native dropout", 1, "native_dropout", family=Family.DROPOUT, random=True)
 _per_output("where", 1, "where", masks.where)
 _per_output("masked fill", 1, "masked_fill", masks.masked_fill)
-_per_output("cumsum", 1, "cumsum", rules.cumulative)
-_per_output("cumprod", 1, "cumprod", rules.cumulative)
-_per_output("cumulative maximum", 1, "cummax cummin", rules.cumulative)
-_per_output("cumulative logsumexp", 3, "logcumsumexp", rules.cumulative)
+_cumulative = partial(_per_output, field=rules.cumulative, family=Family.CUMULATIVE)
+_cumulative("cumsum", 1, "cumsum")
+_cumulative("cumprod", 1, "cumprod")
+_cumulative("cumulative maximum", 1, "cummax cummin")
+_cumulative("cumulative logsumexp", 3, "logcumsumexp")
 _per_output("logaddexp", 5, "logaddexp logaddexp2", how="max, subtract, exp, log1p, add")
 _per_output("logit", 3, "logit", how="subtract, divide, log")
 _per_output(
@@ -439,25 +542,25 @@ _per_output(
     "_fused_moving_avg_obs_fq_helper fused_moving_avg_obs_fake_quant",
     how="divide, round, add, two comparisons, subtract, multiply",
 )
-_per_output("clamp", 2, "clamp hardtanh", how="two comparisons")
-_per_output("relu6", 2, "relu6")
-_per_output("leaky relu", 2, "leaky_relu", how="compare, multiply")
-_per_output("rrelu", 2, "rrelu_with_noise", how="compare, multiply")
-_per_output("prelu", 2, "prelu _prelu_kernel", how="compare, multiply")
+_activation("clamp", 2, "clamp hardtanh", how="two comparisons")
+_activation("relu6", 2, "relu6")
+_activation("leaky relu", 2, "leaky_relu", how="compare, multiply")
+_activation("rrelu", 2, "rrelu_with_noise", how="compare, multiply", random=True)
+_activation("prelu", 2, "prelu _prelu_kernel", how="compare, multiply")
 _per_output("rsqrt", 2, "rsqrt", how="sqrt, reciprocal")
 _per_output("multiply-add", 2, "addcmul")
 _per_output("divide-add", 2, "addcdiv")
-_per_output("sigmoid", 4, "sigmoid", how="negate, exp, add, reciprocal")
-_per_output("log sigmoid", 4, "log_sigmoid_forward", how="negate, exp, add, log")
-_per_output("silu", 5, "silu", how="sigmoid, multiply")
-_per_output("gelu", 5, "gelu", how="divide, erf, add, multiply, halve")
-_per_output("hard sigmoid", 4, "hardsigmoid", how="add, two comparisons, divide")
-_per_output("hard swish", 5, "hardswish", how="hard sigmoid, multiply")
-_per_output("elu", 4, "elu celu", how="compare, exp, subtract, multiply")
-_per_output("softplus", 3, "softplus", how="exp, add, log")
-_per_output("mish", 5, "mish", how="softplus, tanh, multiply")
-_per_output("hard shrink", 2, "hardshrink softshrink")
-_per_output("glu", 5, "glu", rules.halved, how="sigmoid of one half, multiply")
+_activation("sigmoid", 4, "sigmoid", how="negate, exp, add, reciprocal")
+_activation("log sigmoid", 4, "log_sigmoid_forward", how="negate, exp, add, log")
+_activation("silu", 5, "silu", how="sigmoid, multiply")
+_activation("gelu", 5, "gelu", how="divide, erf, add, multiply, halve")
+_activation("hard sigmoid", 4, "hardsigmoid", how="add, two comparisons, divide")
+_activation("hard swish", 5, "hardswish", how="hard sigmoid, multiply")
+_activation("elu", 4, "elu celu", how="compare, exp, subtract, multiply")
+_activation("softplus", 3, "softplus", how="exp, add, log")
+_activation("mish", 5, "mish", how="softplus, tanh, multiply")
+_activation("hard shrink", 2, "hardshrink softshrink")
+_activation("glu", 5, "glu", rules.halved, how="sigmoid of one half, multiply")
 _per_output("polar", 4, "polar", how="sine, cosine, two multiplications")
 _per_output(
     "softmax",
@@ -465,6 +568,7 @@ _per_output(
     "_softmax _safe_softmax softmax",
     rules.along,
     how="max, subtract, exp, sum, divide",
+    family=Family.SOFTMAX,
 )
 _per_output(
     "log softmax",
@@ -472,19 +576,28 @@ _per_output(
     "_log_softmax log_softmax",
     rules.along,
     how="max, subtract, exp, sum, subtract",
+    family=Family.ACTIVATION,
 )
 _enter(
     "_cdist_forward _euclidean_dist _pdist_forward",
     Entry(
         "distance",
         Kind.ELEMENT,
+        Family.OTHER,
         steps=lambda op: (
             {"steps for each feature": 3, "pairs": op.out, "features": op.first[-1]},
         ),
         how="subtract, raise, sum",
     ),
 )
-_per_output("weight norm", 3, "_weight_norm_interface _weight_norm", None, how="square, sum, scale")
+_per_output(
+    "weight norm",
+    3,
+    "_weight_norm_interface _weight_norm",
+    None,
+    how="square, sum, scale",
+    family=Family.WEIGHT_NORM,
+)
 _per_output("nan to num", 1, "nan_to_num")
 
 # Reductions: one step per element that goes in.
@@ -494,7 +607,7 @@ for _name in (
     _per_input(_name, 1, _name)
 for _name in "_is_all_true _is_any_true nansum nanmedian".split():
     _per_input(_name.strip("_").replace("_", " "), 1, _name)
-_per_input("mean", 1, "mean")
+_per_input("mean", 1, "mean", family=Family.MEAN)
 _per_input("count", 1, "bincount unique_consecutive hash_tensor", None, "one addition each")
 _per_input(
     "histogram",
@@ -512,6 +625,7 @@ _enter(
     Entry(
         "scatter add",
         Kind.ELEMENT,
+        Family.OTHER,
         steps=lambda op: _factors(1, "added", op.shape(op.last)),
     ),
 )
@@ -520,6 +634,7 @@ _enter(
     Entry(
         "embedding bag",
         Kind.ELEMENT,
+        Family.OTHER,
         steps=lambda op: ({"indices": op.shape("indices"), "features": op.shape("weight")[-1]},),
     ),
 )
@@ -546,6 +661,7 @@ _enter(
     Entry(
         "batch norm",
         Kind.ELEMENT,
+        Family.BATCH_NORM,
         steps=_batch_norm_steps,
         field=rules.batch_norm,
         how="y = a*x + b; a and b are constants but where it takes statistics of its own",
@@ -553,11 +669,25 @@ _enter(
 )
 _enter(
     "native_layer_norm layer_norm",
-    Entry("norm", Kind.ELEMENT, steps=_norm_steps, field=rules.layer_norm, how=_NORM),
+    Entry(
+        "norm",
+        Kind.ELEMENT,
+        Family.LAYER_NORM,
+        steps=_norm_steps,
+        field=rules.layer_norm,
+        how=_NORM,
+    ),
 )
 _enter(
     "native_group_norm group_norm",
-    Entry("norm", Kind.ELEMENT, steps=_norm_steps, field=rules.group_norm, how=_NORM),
+    Entry(
+        "norm",
+        Kind.ELEMENT,
+        Family.GROUP_NORM,
+        steps=_norm_steps,
+        field=rules.group_norm,
+        how=_NORM,
+    ),
 )
 _per_output(
     "rms norm",
@@ -565,6 +695,7 @@ _per_output(
     "_fused_rms_norm rms_norm",
     rules.layer_norm,
     how="square, sum, scale, weight",
+    family=Family.RMS_NORM,
 )
 
 
@@ -583,40 +714,56 @@ def _pool_steps(op: Op) -> tuple[Factors, ...]:
     return ({"output elements": op.out, "window": _window(op)},)
 
 
-_enter(
+def _pool(family: Family, label: str, names: str, field: rules.Rule | None = rules.pool) -> None:
+    """Register pools whose windows all have one size."""
+    entry = Entry(label, Kind.ELEMENT, family, steps=_pool_steps, field=field, how=_WINDOW)
+    _enter(names, entry)
+
+
+_pool(
+    Family.MAX_POOL,
+    "max pool",
     "max_pool2d_with_indices max_pool3d_with_indices max_pool1d max_pool2d max_pool3d "
     "mkldnn_max_pool2d mkldnn_max_pool3d",
-    Entry("max pool", Kind.ELEMENT, steps=_pool_steps, field=rules.pool, how=_WINDOW),
 )
-_enter(
-    "fractional_max_pool2d fractional_max_pool3d",
-    Entry("max pool", Kind.ELEMENT, steps=_pool_steps, how=_WINDOW),
+_pool(Family.MAX_POOL, "max pool", "fractional_max_pool2d fractional_max_pool3d", None)
+_pool(Family.AVERAGE_POOL, "avg pool", "avg_pool1d avg_pool2d avg_pool3d")
+_per_input(
+    "adaptive avg pool",
+    1,
+    "_adaptive_avg_pool2d _adaptive_avg_pool3d",
+    rules.adaptive_pool,
+    family=Family.AVERAGE_POOL,
 )
-_enter(
-    "avg_pool1d avg_pool2d avg_pool3d",
-    Entry("avg pool", Kind.ELEMENT, steps=_pool_steps, field=rules.pool, how=_WINDOW),
+_per_input(
+    "adaptive max pool",
+    1,
+    "adaptive_max_pool2d adaptive_max_pool3d",
+    rules.adaptive_pool,
+    family=Family.MAX_POOL,
 )
-_per_input("adaptive avg pool", 1, "_adaptive_avg_pool2d _adaptive_avg_pool3d", rules.adaptive_pool)
-_per_input("adaptive max pool", 1, "adaptive_max_pool2d adaptive_max_pool3d", rules.adaptive_pool)
 
 # Interpolation: a multiplication and an addition for each tap.
-_per_output("upsample linear", 4, "upsample_linear1d", rules.linear)
-_per_output("upsample bilinear", 8, "upsample_bilinear2d", rules.linear)
-_per_output("upsample bilinear", 8, "_upsample_bilinear2d_aa", rules.antialiased)
-_per_output("upsample trilinear", 16, "upsample_trilinear3d", rules.linear)
-_per_output("upsample bicubic", 32, "upsample_bicubic2d", rules.cubic)
-_per_output("upsample bicubic", 32, "_upsample_bicubic2d_aa", rules.antialiased_cubic)
+_upsample = partial(_per_output, family=Family.RESAMPLE)
+_upsample("upsample linear", 4, "upsample_linear1d", rules.linear)
+_upsample("upsample bilinear", 8, "upsample_bilinear2d", rules.linear)
+_upsample("upsample bilinear", 8, "_upsample_bilinear2d_aa", rules.antialiased)
+_upsample("upsample trilinear", 16, "upsample_trilinear3d", rules.linear)
+_upsample("upsample bicubic", 32, "upsample_bicubic2d", rules.cubic)
+_upsample("upsample bicubic", 32, "_upsample_bicubic2d_aa", rules.antialiased_cubic)
 _per_output("grid sample", 8, "grid_sampler_2d cudnn_grid_sampler", None)
 _per_output("grid sample", 16, "grid_sampler_3d", None)
 _each(
     Kind.REARRANGE,
     "upsample_nearest1d upsample_nearest2d upsample_nearest3d",
     rules.nearest,
+    Family.RESAMPLE,
 )
 _each(
     Kind.REARRANGE,
     "_upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d",
     rules.nearest_exact,
+    Family.RESAMPLE,
 )
 
 
@@ -630,10 +777,20 @@ def _roi_steps(op: Op) -> tuple[Factors, ...]:
 _enter(
     "torchvision.roi_align torchvision.ps_roi_align",
     Entry(
-        "roi align", Kind.ELEMENT, steps=_roi_steps, how="multiply and add for each of four taps"
+        "roi align",
+        Kind.ELEMENT,
+        Family.REGION_POOL,
+        steps=_roi_steps,
+        how="multiply and add for each of four taps",
     ),
 )
-_per_output("roi pool", 1, "torchvision.roi_pool torchvision.ps_roi_pool", None)
+_per_output(
+    "roi pool",
+    1,
+    "torchvision.roi_pool torchvision.ps_roi_pool",
+    None,
+    family=Family.REGION_POOL,
+)
 
 
 def _nms_steps(op: Op) -> tuple[Factors, ...]:
@@ -650,21 +807,32 @@ def _sort_steps(op: Op) -> tuple[Factors, ...]:
 
 _enter(
     "torchvision.nms",
-    Entry("nms", Kind.ELEMENT, steps=_nms_steps, how="bounds, sides, areas and ratio, at most"),
+    Entry(
+        "nms",
+        Kind.ELEMENT,
+        Family.OTHER,
+        steps=_nms_steps,
+        how="bounds, sides, areas and ratio, at most",
+    ),
 )
 _enter(
     "_unique2 unique_dim",
-    Entry("sort", Kind.ELEMENT, steps=_sort_steps, how="merge sort, n log2 n"),
+    Entry("sort", Kind.ELEMENT, Family.OTHER, steps=_sort_steps, how="merge sort, n log2 n"),
 )
 _enter(
     "sort argsort topk kthvalue mode",
     Entry(
-        "sort", Kind.ELEMENT, steps=_sort_steps, field=sequences.ordered, how="merge sort, n log2 n"
+        "sort",
+        Kind.ELEMENT,
+        Family.OTHER,
+        steps=_sort_steps,
+        field=sequences.ordered,
+        how="merge sort, n log2 n",
     ),
 )
 _enter(
     "msort",
-    Entry("sort", Kind.ELEMENT, steps=_sort_steps, how="merge sort, n log2 n"),
+    Entry("sort", Kind.ELEMENT, Family.OTHER, steps=_sort_steps, how="merge sort, n log2 n"),
 )
 
 
@@ -686,6 +854,7 @@ _enter(
     Entry(
         "fourier transform",
         Kind.ELEMENT,
+        Family.OTHER,
         steps=_transform_steps,
         field=sequences.transform,
         how="5 n log2 n for n complex numbers, 2.5 n log2 n for real ones",
@@ -713,7 +882,10 @@ for _names, _formula in (
     ("searchsorted", _searches("self", "sorted_sequence")),
     ("isin", _searches("elements", "test_elements")),
 ):
-    _enter(_names, Entry("search", Kind.ELEMENT, steps=_formula, how="binary search, log2 n"))
+    _enter(
+        _names,
+        Entry("search", Kind.ELEMENT, Family.OTHER, steps=_formula, how="binary search, log2 n"),
+    )
 
 # ------------------------------------------------------------------------- losses
 
@@ -724,7 +896,12 @@ def _loss(steps: int, names: str, how: str) -> None:
     def count(op: Op) -> tuple[Factors, ...]:
         return _factors(steps + (op.get("reduction", 1) != 0), "input", op.first)
 
-    _enter(names, Entry("loss", Kind.ELEMENT, steps=count, how=f"{how}; sum where it is reduced"))
+    _enter(
+        names,
+        Entry(
+            "loss", Kind.ELEMENT, Family.OTHER, steps=count, how=f"{how}; sum where it is reduced"
+        ),
+    )
 
 
 _loss(2, "mse_loss", "subtract, square")
@@ -742,13 +919,16 @@ def _nll_steps(op: Op) -> tuple[Factors, ...]:
 
 _enter(
     "nll_loss_forward nll_loss2d_forward",
-    Entry("loss", Kind.ELEMENT, steps=_nll_steps, how="multiply, add for each target"),
+    Entry(
+        "loss", Kind.ELEMENT, Family.OTHER, steps=_nll_steps, how="multiply, add for each target"
+    ),
 )
 _enter(
     "multilabel_margin_loss_forward",
     Entry(
         "loss",
         Kind.ELEMENT,
+        Family.OTHER,
         steps=lambda op: (
             {"steps for each pair": 3, "inputs": op.first, "targets": op.first[-1:]},
         ),
@@ -767,7 +947,11 @@ def _ctc_steps(op: Op) -> tuple[Factors, ...]:
 _enter(
     "_ctc_loss",
     Entry(
-        "loss", Kind.ELEMENT, steps=_ctc_steps, how="max, subtract, exp, add, log of three terms"
+        "loss",
+        Kind.ELEMENT,
+        Family.OTHER,
+        steps=_ctc_steps,
+        how="max, subtract, exp, add, log of three terms",
     ),
 )
 
@@ -784,7 +968,7 @@ def _decomposition(label: str, names: str, flops: Callable[[Op, int, int], int],
         *batch, rows, columns = op.first
         return ({"matrices": tuple(batch), "operations of each": flops(op, rows, columns)},)
 
-    _enter(names, Entry(label, Kind.ELEMENT, steps=count, how=how))
+    _enter(names, Entry(label, Kind.ELEMENT, Family.OTHER, steps=count, how=how))
 
 
 def _read(op: Op, *positions: int) -> bool:
@@ -877,6 +1061,7 @@ _enter(
     Entry(
         "QR",
         Kind.ELEMENT,
+        Family.OTHER,
         steps=lambda op: (
             {
                 "matrices": op.out[:-2],
@@ -933,6 +1118,7 @@ _enter(
     Entry(
         "trace",
         Kind.ELEMENT,
+        Family.OTHER,
         steps=lambda op: ({"diagonal": min(op.first)},),
         how="one addition for each element of the diagonal",
     ),
@@ -951,6 +1137,7 @@ _enter(
     Entry(
         "polynomial",
         Kind.ELEMENT,
+        Family.OTHER,
         steps=lambda op: _factors(1, "output", op.out),
         how="one function of each element",
     ),
@@ -962,60 +1149,74 @@ _per_output("gru cell", 12, "_thnn_fused_gru_cell", None, "gates of each unit")
 
 # ----------------------------------------------------------------- no arithmetic: rearranging
 
-for _names, _rule in (
-    ("view _unsafe_view reshape _reshape_alias flatten unflatten view_copy", rules.view),
-    ("permute permute_copy", rules.permute),
-    ("transpose t transpose_copy t_copy", rules.transpose),
-    ("expand expand_as expand_copy", rules.expand),
-    ("repeat", rules.repeat),
-    ("squeeze squeeze_copy", rules.squeeze),
-    ("unsqueeze unsqueeze_copy", rules.unsqueeze),
-    ("slice slice_copy", rules.slice_),
-    ("narrow narrow_copy", rules.narrow),
-    ("select select_copy", rules.select),
+for _family, _names, _rule in (
     (
+        Family.VIEW,
+        "view _unsafe_view reshape _reshape_alias flatten unflatten view_copy",
+        rules.view,
+    ),
+    (Family.PERMUTE, "permute permute_copy", rules.permute),
+    (Family.OTHER, "transpose t transpose_copy t_copy", rules.transpose),
+    (Family.OTHER, "expand expand_as expand_copy", rules.expand),
+    (Family.OTHER, "repeat", rules.repeat),
+    (Family.OTHER, "squeeze squeeze_copy", rules.squeeze),
+    (Family.OTHER, "unsqueeze unsqueeze_copy", rules.unsqueeze),
+    (Family.SLICE, "slice slice_copy", rules.slice_),
+    (Family.SLICE, "narrow narrow_copy", rules.narrow),
+    (Family.OTHER, "select select_copy", rules.select),
+    (
+        Family.OTHER,
         "split split_with_sizes unsafe_split chunk unsafe_chunk split_copy split_with_sizes_copy",
         rules.split,
     ),
-    ("unbind unbind_copy", rules.unbind),
-    ("cat concat", rules.concatenate),
-    ("stack", rules.stack),
+    (Family.OTHER, "unbind unbind_copy", rules.unbind),
+    (Family.CONCATENATE, "cat concat", rules.concatenate),
+    (Family.OTHER, "stack", rules.stack),
     (
-        "clone _to_copy contiguous alias detach lift_fresh lift_fresh_copy dropout "
-        "alpha_dropout feature_dropout tril triu resolve_conj resolve_neg alias_copy detach_copy",
+        Family.COPY,
+        "clone _to_copy contiguous alias detach lift_fresh lift_fresh_copy tril triu resolve_conj "
+        "resolve_neg alias_copy detach_copy",
         rules.same,
     ),
-    ("complex real imag _conj _conj_physical conj_physical", rules.elementwise),
-    ("view_as_real", rules.view_as_real),
-    ("view_as_complex", rules.view_as_complex),
-    ("copy", rules.copied),
-    ("as_strided", rules.restrided),
-    ("constant_pad_nd", rules.pad),
+    (Family.OTHER, "complex real imag _conj _conj_physical conj_physical", rules.elementwise),
+    (Family.OTHER, "view_as_real", rules.view_as_real),
+    (Family.OTHER, "view_as_complex", rules.view_as_complex),
+    (Family.OTHER, "copy", rules.copied),
+    (Family.OTHER, "as_strided", rules.restrided),
+    (Family.PAD, "constant_pad_nd", rules.pad),
     (
+        Family.PAD,
         "reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d "
         "replication_pad3d _pad_circular",
         rules.border,
     ),
-    ("roll", rules.roll),
-    ("flip", rules.flip),
-    ("pixel_shuffle", rules.pixel_shuffle),
-    ("pixel_unshuffle", rules.pixel_unshuffle),
-    ("channel_shuffle native_channel_shuffle", rules.channel_shuffle),
-    ("index _unsafe_index", indexing.index),
-    ("index_select", indexing.index_select),
-    ("gather", indexing.gather),
-    ("index_put _index_put_impl", indexing.index_put),
-    ("slice_scatter", indexing.slice_scatter),
-    ("select_scatter", indexing.select_scatter),
-    ("max_unpool2d max_unpool3d", indexing.unpooled),
-    ("rot90", rules.rotated),
-    ("im2col", indexing.unfold_windows),
-    ("col2im", indexing.fold_windows),
-    ("unfold unfold_copy", indexing.unfold_dim),
-    ("cnnscope.window", indexing.window_of),
-    ("cnnscope.write_window", indexing.write_window),
+    (Family.ROLL, "roll", rules.roll),
+    (Family.FLIP, "flip", rules.flip),
+    (Family.PIXEL_SHUFFLE, "pixel_shuffle", rules.pixel_shuffle),
+    (Family.OTHER, "pixel_unshuffle", rules.pixel_unshuffle),
+    (Family.OTHER, "channel_shuffle native_channel_shuffle", rules.channel_shuffle),
+    (Family.OTHER, "index _unsafe_index", indexing.index),
+    (Family.OTHER, "index_select", indexing.index_select),
+    (Family.OTHER, "gather", indexing.gather),
+    (Family.OTHER, "index_put _index_put_impl", indexing.index_put),
+    (Family.OTHER, "slice_scatter", indexing.slice_scatter),
+    (Family.OTHER, "select_scatter", indexing.select_scatter),
+    (Family.OTHER, "max_unpool2d max_unpool3d", indexing.unpooled),
+    (Family.OTHER, "rot90", rules.rotated),
+    (Family.OTHER, "im2col", indexing.unfold_windows),
+    (Family.OTHER, "col2im", indexing.fold_windows),
+    (Family.OTHER, "unfold unfold_copy", indexing.unfold_dim),
+    (Family.OTHER, "cnnscope.window", indexing.window_of),
+    (Family.OTHER, "cnnscope.write_window", indexing.write_window),
 ):
-    _each(Kind.REARRANGE, _names, _rule)
+    _each(Kind.REARRANGE, _names, _rule, _family)
+_each(
+    Kind.REARRANGE,
+    "dropout alpha_dropout feature_dropout",
+    rules.same,
+    Family.DROPOUT,
+    random=True,
+)
 _each(  # without a rule: where their results come from is not followed
     Kind.REARRANGE,
     "numpy_T mT adjoint movedim as_strided_scatter diagonal hstack vstack pad tile "
@@ -1032,15 +1233,27 @@ _each(  # without a rule: where their results come from is not followed
 )
 _each(
     Kind.CREATE,
-    "empty empty_strided empty_like new_empty new_empty_strided zeros zeros_like new_zeros ones "
-    "ones_like new_ones full full_like new_full fill zero arange linspace logspace eye "
-    "scalar_tensor tensor rand randn rand_like randn_like randint randperm uniform "
-    "tril_indices triu_indices",
+    "zeros zeros_like new_zeros ones ones_like new_ones full full_like new_full fill zero arange "
+    "linspace logspace eye scalar_tensor tensor tril_indices triu_indices",
     rules.constant,
 )
 _each(
     Kind.CREATE,
-    "normal bernoulli meshgrid one_hot cauchy exponential geometric log_normal random poisson "
-    "binomial _standard_gamma _sample_dirichlet multinomial randint_like empty_permuted "
-    "_histogramdd_bin_edges",
+    "empty empty_strided empty_like new_empty new_empty_strided",
+    rules.constant,
+    Family.EMPTY,
 )
+_each(Kind.CREATE, "empty_permuted", family=Family.EMPTY)
+_each(
+    Kind.CREATE,
+    "rand randn rand_like randn_like randint randperm uniform",
+    rules.constant,
+    random=True,
+)
+_each(
+    Kind.CREATE,
+    "normal bernoulli cauchy exponential geometric log_normal random poisson binomial "
+    "_standard_gamma _sample_dirichlet multinomial randint_like",
+    random=True,
+)
+_each(Kind.CREATE, "meshgrid one_hot _histogramdd_bin_edges")

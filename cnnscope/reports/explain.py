@@ -18,7 +18,6 @@ from cnnscope.analysis.cost import item_size, op_path
 from cnnscope.analysis.cost import notes as notes_of
 from cnnscope.analysis.sizes import sentence
 from cnnscope.ops import table as ops
-from cnnscope.ops.fields import rules
 from cnnscope.records import (
     AxisField,
     ExplainReport,
@@ -37,6 +36,7 @@ from cnnscope.records import (
     Trace,
 )
 
+_KEEP_DIMENSIONS = (ops.NORMS - {ops.Family.WEIGHT_NORM}) | {ops.Family.COPY, ops.Family.DROPOUT}
 _TOP = 5  # layers that the account of a model names
 _AXIS_NAMES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 _FORMULAS = {
@@ -235,7 +235,7 @@ def _joined_channels(view: _View, part: _Part) -> Iterable[Step]:
 
 def _joined(view: _View, record: OpRecord, topic: str) -> Step | None:
     entry = ops.lookup(record.name)
-    if entry is None or entry.field is not rules.concatenate:
+    if entry.family is not ops.Family.CONCATENATE:
         return None
     op = ops.Op(view.trace, record)
     dim = int(op.get("dim", 0)) % len(op.out)
@@ -257,9 +257,9 @@ def _origin_steps(view: _View, row: LayerRow, part: _Part) -> Iterable[Step]:
     for index in layer or shapes.without_weights(trace, part.ops):
         record = trace.ops[index]
         entry, op = ops.lookup(record.name), ops.Op(trace, record)
-        if entry is None or entry.kind is not ops.Kind.PRODUCT:
+        if not entry.multiplies:
             continue
-        if entry.macs is ops.convolution:
+        if entry.family is ops.Family.CONVOLUTION:
             step = _channel_origin(view, record)
         elif row.features is not None:
             name = next((n for n in ("mat1", "input", "self") if op.has(n)), "")
@@ -305,23 +305,22 @@ def _back(view: _View, tensor: int, dims: tuple[int, ...]) -> tuple[int, tuple[i
     while (index := view.producer.get(tensor)) is not None:
         record = trace.ops[index]
         entry, op = ops.lookup(record.name), ops.Op(trace, record)
-        rule = entry.field if entry is not None else None
         sources = [t for t in record.inputs.values() if isinstance(t, int)]
-        moved = _before(rule, op, dims)
+        moved = _before(entry, op, dims)
         if moved is None or record.outputs[0] != tensor or not sources:
             return tensor, dims
         tensor, dims = sources[0], moved
     return tensor, dims
 
 
-def _before(rule: rules.Rule | None, op: ops.Op, dims: tuple[int, ...]) -> tuple[int, ...] | None:
+def _before(entry: ops.Entry, op: ops.Op, dims: tuple[int, ...]) -> tuple[int, ...] | None:
     """The same dimensions before an operation; None where they come to be."""
-    if rule in (rules.same, rules.batch_norm, rules.layer_norm, rules.group_norm):
+    if entry.family in _KEEP_DIMENSIONS:
         return dims
-    if rule is rules.elementwise:
+    if entry.elementwise:
         alone = len(op.record.inputs) == 1
         return dims if alone and op.first == op.out else None
-    if rule is rules.view:
+    if entry.family is ops.Family.VIEW:
         groups = shapes.regrouped(op.first, op.out)
         found: list[int] = []
         inside = False
@@ -333,7 +332,7 @@ def _before(rule: rules.Rule | None, op: ops.Op, dims: tuple[int, ...]) -> tuple
             found += before if inside else []
         return tuple(found)
     rank = len(op.out)
-    if rule is rules.permute:
+    if entry.family is ops.Family.PERMUTE:
         order = [int(d) % rank for d in op.get("dims", ())]
         return tuple(order[d] for d in dims)
     return None
@@ -347,8 +346,7 @@ def _maker(view: _View, tensor: int) -> str:
     module = view.trace.modules[view.trace.calls[record.call].module] if record.call >= 0 else None
     if module is not None and (module.library or len(view.own.get(record.call, ())) == 1):
         return module.path or "the model"
-    entry = ops.lookup(record.name)
-    label = entry.label if entry is not None else ops.base_name(record.name)
+    label = ops.lookup(record.name).label
     path = op_path(view.trace, record)
     return f"{label} in {path}" if path else label
 
@@ -414,10 +412,8 @@ def _cost_steps(view: _View, row: LayerRow, part: _Part) -> Iterable[Step]:
     elements: _Groups = {}
     for index in part.ops:
         entry, op = ops.lookup(trace.ops[index].name), ops.Op(trace, trace.ops[index])
-        if entry is None:
-            continue
         for number, factors in enumerate(entry.macs(op)):
-            name = roles.get(index) or _part_name(entry, number)
+            name = roles.get(index) or (entry.parts[number] if entry.parts else entry.label)
             products.setdefault((name, ""), []).append(factors)
         for factors in entry.steps(op):
             if ops.product(factors):
@@ -447,18 +443,9 @@ def _costs_of(groups: _Groups, topic: str, total: int) -> Iterable[Step]:
 def _unknown_steps(view: _View, part: _Part) -> Iterable[Step]:
     names = Counter(view.trace.ops[i].name for i in part.ops)
     for name, count in names.items():
-        if ops.lookup(name) is None:
+        if ops.lookup(name).kind is ops.Kind.UNKNOWN:
             times = f" (x{count})" if count > 1 else ""
             yield Step("no formula", note=f"for {name}{times}: its cost is not known")
-
-
-def _part_name(entry: ops.Entry, number: int) -> str:
-    """The two products of attention, and of a recurrent layer, have names of their own."""
-    if entry.macs is ops.attention:
-        return ("QK^T", "attention * V")[number]
-    if entry.macs is ops.fused_recurrent_layer:
-        return ("input to gates", "hidden to gates")[number]
-    return entry.label
 
 
 def _roles(view: _View, own: Sequence[int]) -> dict[int, str]:
@@ -469,27 +456,27 @@ def _roles(view: _View, own: Sequence[int]) -> dict[int, str]:
         record = trace.ops[index]
         entry = ops.lookup(record.name)
         sources = [t for t in record.inputs.values() if isinstance(t, int)]
-        if entry is not None and entry.label == "softmax":
+        if entry.family is ops.Family.SOFTMAX:
             scores = _reached(view, sources[0], ops.Kind.PRODUCT)
             if scores is not None:
                 roles[scores] = "QK^T"
-        elif any(_reached(view, t, "softmax") is not None for t in sources) and (
-            entry is not None and entry.kind is ops.Kind.PRODUCT
+        elif entry.multiplies and any(
+            _reached(view, t, ops.Family.SOFTMAX) is not None for t in sources
         ):
             roles[index] = "attention * V"
     return roles
 
 
-def _reached(view: _View, tensor: int, wanted: ops.Kind | str) -> int | None:
-    """The first operation of a kind (or label) that a tensor comes from.
+def _reached(view: _View, tensor: int, wanted: ops.Kind | ops.Family) -> int | None:
+    """The first operation of a kind or family that a tensor comes from.
 
     Through what rearranges; to a product also through what scales or masks.
     """
     while (index := view.producer.get(tensor)) is not None:
         record = view.trace.ops[index]
         entry = ops.lookup(record.name)
-        if entry is None or wanted in (entry.kind, entry.label):
-            return None if entry is None else index
+        if wanted in (entry.kind, entry.family):
+            return index
         through = (
             (ops.Kind.REARRANGE, ops.Kind.ELEMENT)
             if wanted is ops.Kind.PRODUCT

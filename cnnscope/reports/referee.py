@@ -20,8 +20,10 @@ from math import prod
 from typing import NamedTuple
 
 from cnnscope.analysis import cost, params
+from cnnscope.analysis.weights import RECURRENT
 from cnnscope.ops import table
 from cnnscope.ops.operation import Op
+from cnnscope.ops.table import Family
 from cnnscope.records import (
     CallRecord,
     Count,
@@ -47,12 +49,7 @@ _UNKNOWN_TO_FVCORE = frozenset(
     "baddbmm addbmm mv addmv dot vdot _int_mm _trilinear torchvision.deform_conv2d "
     "mkldnn_rnn_layer _cudnn_rnn miopen_rnn linalg_matrix_exp".split()
 )
-_RECURRENT = ("LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell")
-_BATCH_NORMS = frozenset(
-    "native_batch_norm _native_batch_norm_legit_no_training _native_batch_norm_legit "
-    "_batch_norm_no_update cudnn_batch_norm batch_norm".split()
-)
-_OTHER_NORMS = frozenset("native_layer_norm layer_norm native_group_norm group_norm".split())
+_NORMS = (Family.LAYER_NORM, Family.GROUP_NORM)  # beside batch norms
 _POOLS = frozenset(("_adaptive_avg_pool2d", "adaptive_avg_pool2d"))
 _RESAMPLING = {  # fvcore's flops per element of the output
     "upsample_nearest2d": ("upsampling", 1),
@@ -424,7 +421,7 @@ class _Torchinfo:
         They are complex, or others stand in their place: `weight_orig`, `weight_g`, `weight_v`.
         """
         names = [n for n in self.known.weights.get(module.path, ()) if "weight" in n]
-        if not names or module.base in _RECURRENT:
+        if not names or module.base in RECURRENT:
             return ""
         if any(table.is_complex(self.trace, self.trace.ops[i]) for i in own):
             return "complex"
@@ -438,9 +435,9 @@ class _Torchinfo:
         record = self.trace.ops[index]
         op = Op(self.trace, record)
         entry = table.lookup(record.name)
-        if entry is not None and entry.macs is table.trilinear:
+        if entry.family is Family.BILINEAR:
             return 2 * prod(out[:-1])  # with one input, and the result with the other
-        if entry is not None and entry.macs is table.convolution:
+        if entry.family is Family.CONVOLUTION:
             spatial = len(op.shape("weight")) - 2
             where = op.shape("input") if op.get("transposed", False) else op.out
             return prod(where[-spatial:]) * (where[0] if len(where) > spatial + 1 else 1)
@@ -516,7 +513,7 @@ class _Fvcore:
                 yield Term("no formula", -macs, "convolutions padded by name", dependent)
             elif name in _UNKNOWN_TO_FVCORE:
                 yield Term("no formula", -macs, name, dependent)
-            elif module is not None and module.base in _RECURRENT:
+            elif module is not None and module.base in RECURRENT:
                 yield Term("no formula", -macs, module.base, dependent)
             else:
                 yield from _of_complex(self.known, index)
@@ -546,12 +543,13 @@ class _Fvcore:
         if name in _RESAMPLING:
             about, each = _RESAMPLING[name]
             return about, each * prod(op.out)
-        if name in _BATCH_NORMS:
+        family = table.lookup(record.name).family
+        if family is Family.BATCH_NORM:
             module = self.known.module(record)
             instance = module is not None and "Instance" in module.base
             each = 4 if instance or op.get("training", False) else 1
             return "norm flops", prod(op.first) * (each + op.has("weight"))
-        if name in _OTHER_NORMS:
+        if family in _NORMS:
             return "norm flops", prod(op.first) * (4 + op.has("weight"))
         if name in _POOLS or self._is_pool(record):
             return "pools", 0 if self._unsqueezed(record) else prod(op.first)
@@ -585,7 +583,11 @@ class _Fvcore:
         for record in reversed(self.trace.ops):
             readers.update(dict.fromkeys(_read(record), record))
         softmaxes = [r for r in self.trace.ops if table.base_name(r.name) == "_safe_softmax"]
-        fused = [i for i in self.known.products if "scaled_dot_product" in self.trace.ops[i].name]
+        fused = [
+            i
+            for i in self.known.products
+            if table.lookup(self.trace.ops[i].name).family is Family.ATTENTION
+        ]
         met = self.count.evidence.get("aten::scaled_dot_product_attention", 0)
         if met != len(softmaxes) + len(fused):
             return set()

@@ -110,7 +110,7 @@ def _torch_has_formulas(trace: Trace) -> bool:
     products = {
         record.name.rpartition(".")[0]
         for record in trace.ops
-        if (entry := table.lookup(record.name)) is not None and entry.kind is table.Kind.PRODUCT
+        if table.lookup(record.name).multiplies
     }
     assert str(torch.ops.aten.convolution) in known
     return products <= known and not any("depends on data" in note for note in trace.notes)
