@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import msgspec
@@ -51,6 +52,16 @@ class Request(msgspec.Struct, frozen=True):
         from cnnscope.models.run import examine_spec
 
         return examine_spec(self.model, seconds=seconds, **self._options())
+
+    def module(self, seed: int | None = None) -> AbstractContextManager[Any]:
+        """The `nn.Module`, on the meta device; with weights where a seed for them is given.
+
+        Raises:
+            RequestError, ModelError: see `cnnscope.models.run.module`.
+        """
+        from cnnscope.models.run import module
+
+        return module(self.model, **self._options(), seed=seed)
 
     def _options(self) -> dict[str, Any]:
         """All but the model, as keyword arguments of `cnnscope.models.run`."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperCommand
 
 from cnnscope.cli import options
+from cnnscope.cli.session import Session
 from cnnscope.errors import RequestError
 
 if TYPE_CHECKING:
@@ -20,25 +21,16 @@ _LARGEST_RUN = 256 * 2**20  # bytes of a saved run
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?) ?%?")
 
 
-class Command(TyperCommand):
-    """Lets `--compile` stand without a mode, which Typer's options cannot."""
+@dataclass(frozen=True, kw_only=True)
+class Bench(options.Written, options.Build):
+    """Latency and throughput on this machine, with their spread, and what limits them.
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Write the mode out where it was left out."""
-        return super().parse_args(ctx, with_compile_mode(args))
+    Example: cnnscope bench squeezenet1_1 --device cpu --seconds 1
 
+    Weights are random. Several models are measured in turns, so that whatever the machine does
+    meanwhile hits all of them.
+    """
 
-def with_compile_mode(args: list[str]) -> list[str]:
-    """Write `--compile` without a mode after it as `--compile=default`."""
-    from cnnscope.bench.runner import COMPILE_MODES
-
-    return [
-        "--compile=default" if arg == "--compile" and after not in COMPILE_MODES else arg
-        for arg, after in pairwise([*args, ""])
-    ]
-
-
-def bench(
     models: Annotated[
         list[str],
         typer.Argument(
@@ -47,117 +39,114 @@ def bench(
             show_default=False,
             autocompletion=options.complete_model,
         ),
-    ],
+    ]
     device: Annotated[
         str, typer.Option("--device", metavar="cpu|cuda[:N]|mps|auto", help="Where to run.")
-    ] = "auto",
-    input_: options.Input = None,
+    ] = "auto"
     batch_size: Annotated[
-        Optional[str],
+        str | None,
         typer.Option("--batch-size", "-b", metavar="N,N,...", help="Samples per batch; several."),
-    ] = None,
-    num_classes: options.NumClasses = None,
-    arg: options.Arg = None,
+    ] = None
     mode: Annotated[
         str,
         typer.Option("--mode", metavar="forward|train", help="Train: backward and step as well."),
-    ] = "forward",
-    dtype: options.Dtype = None,
+    ] = "forward"
     amp: Annotated[
         bool, typer.Option("--amp", help="Autocast, to the device's default or to --dtype.")
-    ] = False,
+    ] = False
     channels_last: Annotated[
         bool, typer.Option("--channels-last", help="Channels-last memory format.")
-    ] = False,
-    compile_: Annotated[
-        Optional[str],
+    ] = False
+    compile: Annotated[
+        str | None,
         typer.Option(
             "--compile", metavar="[MODE]", help="torch.compile: default, reduce-overhead, ..."
         ),
-    ] = None,
+    ] = None
     threads: Annotated[
-        Optional[int],
+        int | None,
         typer.Option("--threads", metavar="N", help="CPU threads; left out: torch's choice."),
-    ] = None,
+    ] = None
     seconds: Annotated[
         float, typer.Option("--seconds", metavar="S", help="For each model and batch.")
-    ] = 5.0,
+    ] = 5.0
     per_layer: Annotated[
         bool, typer.Option("--per-layer", help="Time every layer as well, one at a time.")
-    ] = False,
+    ] = False
     save: Annotated[
-        Optional[Path],
+        Path | None,
         typer.Option("--save", metavar="FILE", help="Keep the run as JSON.", show_default=False),
-    ] = None,
+    ] = None
     against: Annotated[
-        Optional[Path],
+        Path | None,
         typer.Option(
             "--against", metavar="FILE", help="Compare with a saved run.", show_default=False
         ),
-    ] = None,
+    ] = None
     fail_if_slower: Annotated[
-        Optional[str],
+        str | None,
         typer.Option(
             "--fail-if-slower",
             metavar="P%",
             help="Exit with 1 if slower by more than this, and beyond doubt slower.",
         ),
-    ] = None,
-    format_: options.FormatOption = options.Format.TABLE,
-    output: options.Output = None,
-) -> int:
-    """Latency and throughput on this machine, with their spread, and what limits them.
+    ] = None
 
-    Example: cnnscope bench squeezenet1_1 --device cpu --seconds 1
+    @staticmethod
+    def bare() -> Mapping[str, Sequence[str]]:
+        """`--compile` stands for itself, or before a mode."""
+        from cnnscope.bench.runner import COMPILE_MODES
 
-    Weights are random. Several models are measured in turns, so that whatever the machine does
-    meanwhile hits all of them.
-    """
-    from cnnscope.cli import out
-    from cnnscope.cli.progress import Line
+        return {"--compile": COMPILE_MODES}
 
-    limit = _limit(fail_if_slower, compared=against is not None or len(models) > 1)
-    for path, option in ((output, "--output"), (save, "--save")):
-        out.check_writable(path, option)
-    if save is not None and output is not None and save.absolute() == output.absolute():
-        raise RequestError("--save and --output are one file; name two")
+    def run(self, session: Session) -> int:
+        """Measure."""
+        from cnnscope.cli import out
+        from cnnscope.cli.progress import Line
 
-    from cnnscope.bench import runner as question
-    from cnnscope.models.spec import parse_arguments
-    from cnnscope.render import bench as renderer
+        compared = self.against is not None or len(self.models) > 1
+        limit = _limit(self.fail_if_slower, compared=compared)
+        for path, option in ((self.output, "--output"), (self.save, "--save")):
+            out.check_writable(path, option)
+        if self.save and self.output and self.save.absolute() == self.output.absolute():
+            raise RequestError("--save and --output are one file; name two")
 
-    request = question.Request(
-        models=tuple(models),
-        device=device,
-        inputs=tuple(input_ or ()),
-        batches=_batches(batch_size),
-        arguments=parse_arguments(arg or ()),
-        num_classes=num_classes,
-        mode=mode,
-        dtype=dtype,
-        amp=amp,
-        channels_last=channels_last,
-        compile=compile_ or "",
-        threads=threads,
-        seconds=seconds,
-        per_layer=per_layer,
-    )
-    question.check(request)
-    saved = _saved(against)
-    if saved is not None:
-        question.check_saved(request, saved, str(against))
-    with Line() as line:
-        report = question.bench(request, line.show)
-    try:
+        from cnnscope.bench import runner as question
+        from cnnscope.models.spec import parse_arguments
+        from cnnscope.render import bench as renderer
+
+        request = question.Request(
+            models=tuple(self.models),
+            device=self.device,
+            inputs=tuple(self.input or ()),
+            batches=_batches(self.batch_size),
+            arguments=parse_arguments(self.arg or ()),
+            num_classes=self.num_classes,
+            mode=self.mode,
+            dtype=self.dtype,
+            amp=self.amp,
+            channels_last=self.channels_last,
+            compile=self.compile or "",
+            threads=self.threads,
+            seconds=self.seconds,
+            per_layer=self.per_layer,
+        )
+        question.check(request)
+        saved = _saved(self.against)
         if saved is not None:
-            report = question.with_saved(report, saved, str(against))
-    finally:  # what was measured is kept, even if it has nothing in common with the saved run
-        if save is not None:
-            out.write(renderer.to_json(report), save, "--save")
-    out.write_report(report, renderer, format_.value, output)
-    if report.interrupted:
-        return 130
-    return int(limit is not None and question.too_slow(report, limit))
+            question.check_saved(request, saved, str(self.against))
+        with Line() as line:
+            report = question.bench(request, line.show)
+        try:
+            if saved is not None:
+                report = question.with_saved(report, saved, str(self.against))
+        finally:  # what was measured is kept, even if it has nothing in common with the saved run
+            if self.save is not None:
+                out.write(renderer.to_json(report), self.save, "--save")
+        out.write_report(report, renderer, self.format.value, self.output)
+        if report.interrupted:
+            return 130
+        return int(limit is not None and question.too_slow(report, limit))
 
 
 def _batches(text: str | None) -> tuple[int, ...]:

@@ -2,74 +2,94 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import typer
 
+from cnnscope.cli.commands import Entry
+from cnnscope.cli.options import Options
+from cnnscope.cli.session import Session
 from cnnscope.errors import RequestError
 
 if TYPE_CHECKING:
     from cnnscope.cache.store import Store
 
-cache = typer.Typer(
-    name="cache",
-    help="The store of traces: what was asked once is answered at once.\n\n"
-    "Example: cnnscope cache info",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+COMMANDS = {
+    "info": Entry(
+        "cache", "Info", "Where the store is, how much it holds, and how much it may hold."
+    ),
+    "clear": Entry("cache", "Clear", "Remove everything that is stored."),
+    "path": Entry("cache", "Folder", "The folder of the store; CNNSCOPE_CACHE_DIR moves it."),
+}
 
 
-@cache.command()
-def info() -> None:
+@dataclass(frozen=True, kw_only=True)
+class Group(Options):
+    """The store of traces: what was asked once is answered at once.
+
+    Example: cnnscope cache info
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Info(Options):
     """Where the store is, how much it holds, and how much it may hold.
 
     Example: cnnscope cache info
     """
-    from cnnscope.render import units
 
-    found = _store().info()
-    typer.echo(
-        f"{found.path}\n{units.plural(found.entries, 'entry', 'entries')}, "
-        f"{units.nbytes(found.nbytes)} of at most {units.nbytes(found.limit)}"
-    )
+    def run(self, session: Session) -> None:
+        """Print it."""
+        from cnnscope.render import units
+
+        found = _store(session).info()
+        typer.echo(
+            f"{found.path}\n{units.plural(found.entries, 'entry', 'entries')}, "
+            f"{units.nbytes(found.nbytes)} of at most {units.nbytes(found.limit)}"
+        )
 
 
-@cache.command()
-def clear() -> None:
+@dataclass(frozen=True, kw_only=True)
+class Clear(Options):
     """Remove everything that is stored.
 
     Example: cnnscope cache clear
     """
-    from cnnscope.render import units
 
-    store = _store()
-    try:
-        removed = store.clear()
-    except OSError as error:
-        raise RequestError(f"{store.root}: cannot be cleared ({error.strerror or error})") from None
-    entries = units.plural(removed.entries, "entry", "entries")
-    typer.echo(f"removed {entries}, {units.nbytes(removed.nbytes)}")
+    def run(self, session: Session) -> None:
+        """Remove it, and print what was there."""
+        from cnnscope.render import units
+
+        store = _store(session)
+        try:
+            removed = store.clear()
+        except OSError as error:
+            reason = error.strerror or error
+            raise RequestError(f"{store.root}: cannot be cleared ({reason})") from None
+        entries = units.plural(removed.entries, "entry", "entries")
+        typer.echo(f"removed {entries}, {units.nbytes(removed.nbytes)}")
 
 
-@cache.command()
-def path() -> None:
+@dataclass(frozen=True, kw_only=True)
+class Folder(Options):
     """The folder of the store; CNNSCOPE_CACHE_DIR moves it.
 
     Example: cnnscope cache path
     """
-    typer.echo(str(_store().root))
+
+    def run(self, session: Session) -> None:
+        """Print it."""
+        typer.echo(str(_store(session).root))
 
 
-def _store() -> Store:
+def _store(session: Session) -> Store:
     """The user's store.
 
     Raises:
         RequestError: there is none.
     """
-    from cnnscope.cli import load
-
-    found = load.any_store()
+    found = session.store()
     if found is None:
         raise RequestError(
             "there is no store, because this user has no home folder; CNNSCOPE_CACHE_DIR names one"

@@ -2,42 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cnnscope.cli import options
+from cnnscope.cli.session import Session
 from cnnscope.errors import RequestError
+
+if TYPE_CHECKING:
+    from cnnscope.cache.store import Store
 
 _SOURCE = "torchvision"  # whose models --all checks
 
 
-def check(
-    model: Annotated[
-        Optional[str],
-        typer.Argument(
-            help="A model, such as resnet18.",
-            show_default=False,
-            autocompletion=options.complete_model,
-        ),
-    ] = None,
-    everything: Annotated[
-        bool,
-        typer.Option("--all", help="Every model of torchvision; may be interrupted and resumed."),
-    ] = False,
-    input_: options.Input = None,
-    batch_size: options.BatchSize = None,
-    num_classes: options.NumClasses = None,
-    arg: options.Arg = None,
-    dtype: options.Dtype = None,
-    seconds: Annotated[
-        Optional[float],
-        typer.Option("--seconds", metavar="S", help="Begin no further counter after this."),
-    ] = None,
-    format_: options.FormatOption = options.Format.TABLE,
-    output: options.Output = None,
-) -> int:
+@dataclass(frozen=True, kw_only=True)
+class Check(options.Written, options.Cached, options.Batched):
     """Our numbers beside torchinfo, fvcore, torch, the published ones and a real forward.
 
     Example: cnnscope check resnet18
@@ -47,39 +29,53 @@ def check(
     if what the counter adds and leaves out, by its own rule, is the whole of it; the exit code is 1
     if one is not. The largest receptive field is measured by gradient, as by `rf --verify`.
     """
+
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="A model, such as resnet18.",
+            show_default=False,
+            autocompletion=options.complete_model,
+        ),
+    ] = None
+    all: Annotated[
+        bool,
+        typer.Option("--all", help="Every model of torchvision; may be interrupted and resumed."),
+    ] = False
+    seconds: Annotated[
+        float | None,
+        typer.Option("--seconds", metavar="S", help="Begin no further counter after this."),
+    ] = None
+
+    def run(self, session: Session) -> int:
+        """Check."""
+        from cnnscope.cli import out
+
+        if self.all:
+            given = {"MODEL": self.model, **self.given(), "--seconds": self.seconds is not None}
+            options.refuse(given, "--all checks every model as it is published")
+            out.check_writable(self.output)
+            return _all(self.store(session), self.format.value, self.output)
+        if self.model is None:
+            raise RequestError("check: name a model, as in: cnnscope check resnet18; or give --all")
+        options.seconds(self.seconds)
+        out.check_writable(self.output)
+
+        from cnnscope.render import check as renderer
+        from cnnscope.reports import check as checking
+
+        request = self.request(self.model)
+        report = checking.check(request, seconds=self.seconds, tell=out.note)
+        out.write_report(report, renderer, self.format.value, self.output)
+        return 1 if checking.differs(report) else 0
+
+
+def _all(store: Store | None, format_: str, output: Path | None) -> int:
     from cnnscope.cli import out
-
-    if everything:
-        given = {"MODEL": model, "--input": input_, "--batch-size": batch_size}
-        given |= {"--num-classes": num_classes, "--arg": arg, "--dtype": dtype}
-        given |= {"--seconds": seconds is not None}
-        options.refuse(given, "--all checks every model as it is published")
-        out.check_writable(output)
-        return _all(format_.value, output)
-    if model is None:
-        raise RequestError("check: name a model, as in: cnnscope check resnet18; or give --all")
-    options.seconds(seconds)
-    out.check_writable(output)
-
-    from cnnscope.cache.requests import Request
-    from cnnscope.models.spec import parse_arguments
-    from cnnscope.render import check as renderer
-    from cnnscope.reports import check as checking
-
-    arguments = parse_arguments(arg or ())
-    request = Request(model, tuple(input_ or ()), arguments, num_classes, batch_size, dtype)
-    report = checking.check(request, seconds=seconds, tell=out.note)
-    out.write_report(report, renderer, format_.value, output)
-    return 1 if checking.differs(report) else 0
-
-
-def _all(format_: str, output: Path | None) -> int:
-    from cnnscope.cli import load, out
     from cnnscope.cli.progress import progress
     from cnnscope.render import check as renderer
     from cnnscope.reports import check as checking
 
-    store = load.store()
     total, made = checking.check_all(_SOURCE, store)
     found: list[checking.Made] = []
     try:

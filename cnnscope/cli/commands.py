@@ -1,47 +1,86 @@
-"""The commands, and the options that stand before them."""
+"""The commands: known here by name and line of help, loaded when they are named.
+
+Start-up does not grow with the number of commands or options. typer makes a command of a dataclass
+(see `options`); values are converted here, because typer from 0.29 on imports pydantic to convert
+one, which takes longer than everything else that a warm command does.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache, partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, NamedTuple, cast, get_args, get_type_hints
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from cnnscope import __version__
-from cnnscope.cli import (
-    bench,
-    check,
-    diff,
-    explain,
-    list_,
-    options,
-    rf,
-    stack,
-    stages,
-    summary,
-)
-from cnnscope.cli.cache import cache
+from cnnscope.cli.options import Options
 
-app = typer.Typer(
-    name="cnnscope",
-    help="The truth about a convolutional network before you train it.\n\n"
-    "Example: cnnscope summary resnet18",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command()(options.cached(summary.summary))
-app.command()(options.cached(rf.rf))
-app.command()(options.cached(explain.explain))
-app.command()(options.cached(diff.diff))
-app.command()(options.cached(stages.stages))
-app.command()(stack.stack)
-app.command(cls=bench.Command)(bench.bench)
-app.command()(options.cached(check.check))
-app.command("list")(options.cached(list_.list_))
-app.add_typer(cache)
 
-debugging = False
+class Entry(NamedTuple):
+    """Where a command is, and the first line of its help."""
+
+    module: str
+    kind: str  # the name of its dataclass, or of the dictionary of a group's commands
+    help: str
+
+
+COMMANDS = {
+    "summary": Entry(
+        "summary", "Summary", "Layers, output shapes, parameters, MACs and memory of a model."
+    ),
+    "rf": Entry(
+        "rf",
+        "Rf",
+        "Receptive fields: how they grow, where they outgrow the input, what one unit sees.",
+    ),
+    "explain": Entry(
+        "explain", "Explain", "How each number of a layer comes about, with its numbers put in."
+    ),
+    "diff": Entry(
+        "diff",
+        "Diff",
+        "What changes from one model to another: layers, cost, memory and receptive field.",
+    ),
+    "stages": Entry(
+        "stages", "Stages", "The architecture table that papers print, made from the models."
+    ),
+    "stack": Entry(
+        "stack",
+        "Stack",
+        "What stacks of small kernels cost against one large kernel that sees as much.",
+    ),
+    "bench": Entry(
+        "bench",
+        "Bench",
+        "Latency and throughput on this machine, with their spread, and what limits them.",
+    ),
+    "check": Entry(
+        "check",
+        "Check",
+        "Our numbers beside torchinfo, fvcore, torch, the published ones and a real forward.",
+    ),
+    "list": Entry(
+        "list_",
+        "List",
+        "Every model that can be named: parameters, MACs, memory, field, published accuracy.",
+    ),
+    "cache": Entry(
+        "cache", "COMMANDS", "The store of traces: what was asked once is answered at once."
+    ),
+}
+
+
+# Options that every help ends with, in this order.
+_LAST = {
+    name: place for place, name in enumerate("format output no_cache debug help".split(), start=1)
+}
 
 
 def _version(wanted: bool) -> None:
@@ -51,17 +90,175 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
-def _options(
-    *,
+@dataclass(frozen=True, kw_only=True)
+class Root(Options):
+    """The truth about a convolutional network before you train it.
+
+    Example: cnnscope summary resnet18
+    """
+
     version: Annotated[
         bool,
         typer.Option(
             "--version", callback=_version, is_eager=True, help="Print the version and exit."
         ),
-    ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
-) -> None:
-    global debugging  # noqa: PLW0603
-    del version  # its callback has done it
-    debugging = debug
+    ] = False
+
+
+def program() -> TyperGroup:
+    """The whole command line."""
+    return group("cnnscope", Root, COMMANDS, add_completion=True)
+
+
+def group(
+    name: str, kind: type[Options], entries: Mapping[str, Entry], *, add_completion: bool = False
+) -> TyperGroup:
+    """A command that has commands, with the options of `kind` before them."""
+    app = typer.Typer(
+        name=name,
+        cls=type("Group", (Group,), {"kind": kind}),
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        add_completion=add_completion,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(kind)
+    made = cast("TyperGroup", typer.main.get_command(app))  # which a callback makes of it
+    for command, entry in entries.items():
+        made.add_command(Lazy(command, entry))
+    return made
+
+
+def command(name: str, kind: type[Options]) -> TyperCommand:
+    """The command of a dataclass."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command(name, cls=type("Command", (Command,), {"kind": kind}))(kind)
+    return cast("TyperCommand", typer.main.get_command(app))
+
+
+class Lazy(TyperCommand):
+    """A command that is loaded when it is run, or when its own options are asked for."""
+
+    def __init__(self, name: str, entry: Entry) -> None:
+        super().__init__(name, help=entry.help)
+        self.entry = entry
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any
+    ) -> Any:
+        """Read a command line as the command itself."""
+        return self.load().make_context(info_name, args, parent, **extra)
+
+    def load(self) -> TyperCommand | TyperGroup:
+        """The command itself."""
+        module = importlib.import_module(f"cnnscope.cli.{self.entry.module}")
+        kind = getattr(module, self.entry.kind)
+        name = self.name or ""
+        return group(name, module.Group, kind) if isinstance(kind, dict) else command(name, kind)
+
+
+class Group(TyperGroup):
+    """A group whose options are the fields of a dataclass."""
+
+    kind: ClassVar[type[Options]]
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Its options, with values as the fields have them."""
+        return _converted(super().get_params(ctx), self.kind)
+
+
+class Command(TyperCommand):
+    """A command whose arguments and options are the fields of a dataclass."""
+
+    kind: ClassVar[type[Options]]
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Its arguments and options, with values as the fields have them."""
+        return _converted(super().get_params(ctx), self.kind)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Write the value out of an option that may stand without one."""
+        return super().parse_args(ctx, with_values(args, self.kind.bare()))
+
+    def invoke(self, ctx: Any) -> int | None:
+        """Carry the command out; its exit code."""
+        return self.kind(**ctx.params).run(ctx.obj)
+
+
+def with_values(args: list[str], bare: Mapping[str, Sequence[str]]) -> list[str]:
+    """`--compile` and no mode after it is `--compile=default`."""
+    end = args.index("--") if "--" in args else len(args)
+    return [
+        f"{arg}={bare[arg][0]}" if arg in bare and after not in bare[arg] else arg
+        for arg, after in pairwise([*args[:end], ""])
+    ] + args[end:]
+
+
+# -------------------------------------------------------------------------- values of options
+
+
+def _converted(params: list[Any], kind: Any) -> list[Any]:
+    """Arguments and options, converted here; those that say how to write and to run are last."""
+    for param in params:
+        if "process_value" not in vars(param):
+            value = _kinds(kind).get(param.name, bool)
+            param.process_value = partial(_processed, param, value, param.process_value)
+    return sorted(params, key=lambda param: _LAST.get(param.name, 0))
+
+
+@cache
+def _kinds(kind: Any) -> dict[str, type]:
+    """The type of one value of each field: that of `list[str] | None` is str."""
+
+    def one(hint: Any) -> Any:
+        found = next(part for part in get_args(hint) or (hint,) if part is not type(None))
+        return get_args(found)[0] if get_args(found) else found
+
+    return {name: one(hint) for name, hint in get_type_hints(kind).items()}
+
+
+def _processed(
+    param: Any, kind: type, process: Callable[[Any, Any], Any], ctx: Any, value: Any
+) -> Any:
+    """What `param.process_value(ctx, value)` returns, and raises.
+
+    Args:
+        param: an argument or option of typer.
+        kind: the type of one value.
+        process: the method itself, for flags, and for what is missing.
+        ctx: click's context.
+        value: what was typed, or the default.
+    """
+    several = isinstance(value, (list, tuple))
+    missing = value is None or (several and not value)
+    if missing and not param.required:
+        return None
+    if missing or kind is bool:
+        return process(ctx, value)
+    try:
+        value = [_value(one, kind) for one in value] if several else _value(value, kind)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), ctx=ctx, param=param) from None
+    return value if param.callback is None else param.callback(ctx, param, value)
+
+
+def _value(text: Any, kind: Any) -> Any:
+    """One value of an option.
+
+    Raises:
+        ValueError: it is none; a sentence for the user.
+    """
+    if isinstance(text, kind):
+        return text
+    if issubclass(kind, Enum):
+        values = [one.value for one in kind]
+        if text not in values:
+            raise ValueError(f"{text!r} is not one of {', '.join(map(repr, values))}.")
+        return kind(text)
+    if kind is Path:
+        return Path(text)
+    try:
+        return kind(text)
+    except ValueError:
+        word = {int: "integer"}.get(kind, kind.__name__)
+        raise ValueError(f"{text!r} is not a valid {word}.") from None

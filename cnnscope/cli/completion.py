@@ -28,12 +28,12 @@ def models(beginning: str) -> list[str]:
 
 def _models(beginning: str) -> list[str]:
     from cnnscope.cache import requests
-    from cnnscope.cli.load import any_store
+    from cnnscope.cli.session import Session
 
     path, colon, name = beginning.rpartition(":")
     if colon and path.endswith(".py"):
         return [f"{path}:{found}" for found in _defined(path) if found.startswith(name)]
-    named = requests.complete(beginning, any_store())
+    named = requests.complete(beginning, Session().store())
     files = [] if colon else _files(beginning)
     if not named and not any(file.endswith(_FILES) for file in files):
         return []  # the shell does folders better

@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from dataclasses import dataclass
+from typing import Annotated
 
 import typer
 
 from cnnscope.cli import options
-from cnnscope.cli.load import examined, load
+from cnnscope.cli.session import Session
 
 
-def explain(
-    model: options.Model,
-    layer: Annotated[
-        Optional[str],
-        typer.Argument(
-            help="A layer such as features.4, or several: 'features.*'.", show_default=False
-        ),
-    ] = None,
-    input_: options.Input = None,
-    batch_size: options.BatchSize = None,
-    num_classes: options.NumClasses = None,
-    arg: options.Arg = None,
-    dtype: options.Dtype = None,
-    seconds: Annotated[
-        Optional[float],
-        typer.Option(
-            "--seconds", metavar="S", help="Without a layer: try input sizes for S seconds.  [4]"
-        ),
-    ] = None,
-    format_: options.FormatOption = options.Format.TABLE,
-    output: options.Output = None,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Explain(options.Written, options.Named):
     """How each number of a layer comes about, with its numbers put in.
 
     Example: cnnscope explain vgg11 features.3
@@ -40,24 +21,44 @@ def explain(
     Without a layer, the model in words and numbers: where its parameters and MACs are, where its
     resolution drops, and the sizes of input that work.
     """
-    from cnnscope.cli import out
 
-    options.pattern(layer, "LAYER")
-    options.seconds(seconds)
-    if layer is not None:
-        options.refuse({"--seconds": seconds is not None}, "sizes are tried without a layer")
-    out.check_writable(output)
+    layer: Annotated[
+        str | None,
+        typer.Argument(
+            help="A layer such as features.4, or several: 'features.*'.", show_default=False
+        ),
+    ] = None
 
-    from cnnscope.analysis import receptive_field
-    from cnnscope.render import explain as render
-    from cnnscope.reports.explain import explain_layers, explain_model
-    from cnnscope.reports.summary import report
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            "--seconds", metavar="S", help="Without a layer: try input sizes for S seconds.  [4]"
+        ),
+    ] = None
 
-    if layer is None:
-        trace, sizes = examined(model, input_, batch_size, num_classes, arg, dtype, seconds)
-        fields = receptive_field.fields(trace)
-        found = explain_model(trace, report(trace, fields).totals, sizes, fields)
-        out.write_report(found, render, format_.value, output)
-    else:
-        trace = load(model, input_, batch_size, num_classes, arg, dtype)
-        out.write_report(explain_layers(trace, layer), render, format_.value, output)
+    def run(self, session: Session) -> None:
+        """Explain a layer, or the model."""
+        from cnnscope.cli import out
+
+        options.pattern(self.layer, "LAYER")
+        options.seconds(self.seconds)
+        if self.layer is not None:
+            given = {"--seconds": self.seconds is not None}
+            options.refuse(given, "sizes are tried without a layer")
+        out.check_writable(self.output)
+
+        from cnnscope.analysis import receptive_field
+        from cnnscope.cache import requests
+        from cnnscope.render import explain as render
+        from cnnscope.reports.explain import explain_layers, explain_model
+        from cnnscope.reports.summary import report
+
+        if self.layer is None:
+            request = self.request(self.model)
+            trace, sizes = requests.examined(request, self.store(session), self.seconds)
+            fields = receptive_field.fields(trace)
+            model = explain_model(trace, report(trace, fields).totals, sizes, fields)
+            out.write_report(model, render, self.format.value, self.output)
+        else:
+            layers = explain_layers(self.trace(self.model, session), self.layer)
+            out.write_report(layers, render, self.format.value, self.output)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Optional
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cnnscope.cli import options
+from cnnscope.cli.session import Session
 from cnnscope.errors import RequestError
 
 if TYPE_CHECKING:
@@ -18,89 +21,100 @@ _LIMITED = {"activation": "activations", "rf": "field"}  # limits are named as t
 _MANY = 12  # names in a message
 
 
-def list_(
-    pattern: Annotated[
-        str, typer.Argument(help="Names to show, with * and ?.", show_default=False)
-    ] = "*",
-    source: Annotated[
-        Optional[list[str]],
-        typer.Option(
-            "--source",
-            help="Of torchvision, classic, timm. Repeatable. Left out: torchvision and classic.",
-        ),
-    ] = None,
-    sort: Annotated[
-        Optional[str],
-        typer.Option(
-            "--sort",
-            help="Largest first, by params, macs, activations, field, layers or acc.",
-        ),
-    ] = None,
-    task: Annotated[
-        str, typer.Option("--task", help="Such as classification, detection, segmentation, video.")
-    ] = "",
-    family: Annotated[str, typer.Option("--family", help="Such as resnet.")] = "",
-    max_params: Annotated[
-        Optional[str], typer.Option("--max-params", metavar="N", help="Such as 10M.")
-    ] = None,
-    min_params: Annotated[Optional[str], typer.Option("--min-params", metavar="N")] = None,
-    max_macs: Annotated[
-        Optional[str], typer.Option("--max-macs", metavar="N", help="Such as 1.5G.")
-    ] = None,
-    max_activation: Annotated[
-        Optional[str],
-        typer.Option("--max-activation", metavar="BYTES", help="Of the peak, such as 50MiB."),
-    ] = None,
-    min_rf: Annotated[
-        Optional[str], typer.Option("--min-rf", metavar="N", help="Of the field, in pixels.")
-    ] = None,
-    min_acc: Annotated[
-        Optional[str], typer.Option("--min-acc", metavar="PERCENT", help="Published top-1.")
-    ] = None,
-    pareto: Annotated[
-        Optional[str],
-        typer.Option(
-            "--pareto", metavar="A:B", help="Mark what no other model beats, as in params:acc."
-        ),
-    ] = None,
-    format_: options.FormatOption = options.Format.TABLE,
-    output: options.Output = None,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class List(options.Written, options.Cached):
     """Every model that can be named: parameters, MACs, memory, field, published accuracy.
 
     Example: cnnscope list 'resnet*' --sort macs
 
     The first run traces what it lists, on all cores, and keeps it; afterwards it is instant.
     """
-    from cnnscope.cli import load, out
-    from cnnscope.models.spec import parse_limits
-    from cnnscope.render import catalogue as renderer
-    from cnnscope.reports import catalogue
 
-    def limits(**given: str | None) -> dict[str, float]:
-        found = {key.partition("_")[2]: limit for key, limit in parse_limits(**given).items()}
-        return {_LIMITED.get(key, key): limit for key, limit in found.items()}
+    pattern: Annotated[
+        str, typer.Argument(help="Names to show, with * and ?.", show_default=False)
+    ] = "*"
+    source: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--source",
+            help="Of torchvision, classic, timm. Repeatable. Left out: torchvision and classic.",
+        ),
+    ] = None
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            "--sort",
+            help="Largest first, by params, macs, activations, field, layers or acc.",
+        ),
+    ] = None
+    task: Annotated[
+        str, typer.Option("--task", help="Such as classification, detection, segmentation, video.")
+    ] = ""
+    family: Annotated[str, typer.Option("--family", help="Such as resnet.")] = ""
+    max_params: Annotated[
+        str | None, typer.Option("--max-params", metavar="N", help="Such as 10M.")
+    ] = None
+    min_params: Annotated[str | None, typer.Option("--min-params", metavar="N")] = None
+    max_macs: Annotated[
+        str | None, typer.Option("--max-macs", metavar="N", help="Such as 1.5G.")
+    ] = None
+    max_activation: Annotated[
+        str | None,
+        typer.Option("--max-activation", metavar="BYTES", help="Of the peak, such as 50MiB."),
+    ] = None
+    min_rf: Annotated[
+        str | None, typer.Option("--min-rf", metavar="N", help="Of the field, in pixels.")
+    ] = None
+    min_acc: Annotated[
+        str | None, typer.Option("--min-acc", metavar="PERCENT", help="Published top-1.")
+    ] = None
+    pareto: Annotated[
+        str | None,
+        typer.Option(
+            "--pareto", metavar="A:B", help="Mark what no other model beats, as in params:acc."
+        ),
+    ] = None
 
-    _known("--sort", sort)
-    options.pattern(pattern, "PATTERN")
-    wanted = catalogue.Wanted(
-        pattern,
-        _sources(source),
-        task,
-        family,
-        limits(max_params=max_params, max_macs=max_macs, max_activation=max_activation),
-        limits(min_params=min_params, min_rf=min_rf, min_acc=min_acc),
-    )
-    axes = _pareto(pareto)
-    out.check_writable(output)
-    listed = _listed(wanted, load.store())
-    report = catalogue.report(listed, wanted, sort=sort or "", pareto=axes)
-    if not report.models:
-        _none_such("--task", task, {one.card.about.task for one in listed if one.card})
-        _none_such("--family", family, {one.card.about.family for one in listed if one.card})
-        count = f"none of {len(listed)} models keeps" if len(listed) > 1 else "it does not keep"
-        raise RequestError(f"{count} to these limits")
-    out.write_report(report, renderer, format_.value, output)
+    def run(self, session: Session) -> None:
+        """List."""
+        from cnnscope.cli import out
+        from cnnscope.render import catalogue as renderer
+        from cnnscope.reports import catalogue
+
+        _known("--sort", self.sort)
+        options.pattern(self.pattern, "PATTERN")
+        wanted = catalogue.Wanted(
+            self.pattern,
+            _sources(self.source),
+            self.task,
+            self.family,
+            _limits(
+                {
+                    "--max-params": self.max_params,
+                    "--max-macs": self.max_macs,
+                    "--max-activation": self.max_activation,
+                }
+            ),
+            _limits(
+                {
+                    "--min-params": self.min_params,
+                    "--min-rf": self.min_rf,
+                    "--min-acc": self.min_acc,
+                }
+            ),
+        )
+        axes = _pareto(self.pareto)
+        out.check_writable(self.output)
+        listed = _listed(wanted, self.store(session))
+        report = catalogue.report(listed, wanted, sort=self.sort or "", pareto=axes)
+        if not report.models:
+            _none_such("--task", self.task, {one.card.about.task for one in listed if one.card})
+            _none_such(
+                "--family", self.family, {one.card.about.family for one in listed if one.card}
+            )
+            count = f"none of {len(listed)} models keeps" if len(listed) > 1 else "it does not keep"
+            raise RequestError(f"{count} to these limits")
+        out.write_report(report, renderer, self.format.value, self.output)
 
 
 def _listed(wanted: Wanted, store: Store | None) -> list[Listed]:
@@ -115,6 +129,14 @@ def _listed(wanted: Wanted, store: Store | None) -> list[Listed]:
             listed.append(one)
             update(len(listed), len(models), one.name)
     return listed
+
+
+def _limits(given: Mapping[str, str | None]) -> dict[str, float]:
+    """Limits that were given, by what they limit."""
+    from cnnscope.models.spec import parse_limits
+
+    found = {key.split("_", 1)[1]: limit for key, limit in parse_limits(given).items()}
+    return {_LIMITED.get(key, key): limit for key, limit in found.items()}
 
 
 def _sources(given: list[str] | None) -> tuple[str, ...]:

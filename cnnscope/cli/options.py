@@ -1,20 +1,28 @@
-"""Arguments and options that several commands share, each written once."""
+"""Groups of arguments and options that several commands share, each written once.
 
-from __future__ import annotations
+A command is a frozen dataclass: its fields, those of the groups that it inherits from included, are
+its arguments and options, its docstring is its help, and `run` carries it out. Annotations are
+evaluated here (no `from __future__ import annotations`): a field that is inherited is read in
+another module.
+"""
 
-import functools
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from math import inf
 from pathlib import Path
-from typing import Annotated, Any, Optional, get_type_hints
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cnnscope.cli.session import Session
 from cnnscope.errors import RequestError
 
-_no_cache = False
+if TYPE_CHECKING:
+    from cnnscope.cache.requests import Request
+    from cnnscope.cache.store import Store
+    from cnnscope.records import Trace
+
 _LONGEST_PATTERN = 1000
 
 
@@ -34,87 +42,162 @@ def complete_model(incomplete: str) -> list[str]:
     return completion.models(incomplete)
 
 
-Model = Annotated[
-    str,
-    typer.Argument(
-        help="A model (resnet18, timm:resnetv2_50) or a file (net.py:Net, program.pt2).",
-        show_default=False,
-        autocompletion=complete_model,
-    ),
-]
-Input = Annotated[
-    Optional[list[str]],
-    typer.Option(
-        "--input",
-        "-i",
-        metavar="CxHxW",
-        help="Input size: 3x224x224, 224x224, 224 or with a batch 1x3x224x224; :dtype after "
-        "it. Repeat for several inputs. Left out: what the model was published for.",
-    ),
-]
-BatchSize = Annotated[
-    Optional[int], typer.Option("--batch-size", "-b", metavar="N", help="Samples per batch.")
-]
-NumClasses = Annotated[
-    Optional[int], typer.Option("--num-classes", metavar="N", help="Classes of the model.")
-]
-Arg = Annotated[
-    Optional[list[str]],
-    typer.Option(
-        "--arg",
-        metavar="NAME=VALUE",
-        help="Argument for the model's constructor, a Python literal. Repeatable.",
-    ),
-]
-Dtype = Annotated[
-    Optional[str],
-    typer.Option("--dtype", help="Type of weights and input: float16, bfloat16, ..."),
-]
-FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to write it.")]
-Output = Annotated[
-    Optional[Path],
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="FILE",
-        help="Write to a file.",
-        show_default=False,
-        parser=Path,  # typer's own asks the disk, and trips over names that no disk has
-    ),
-]
+def _debug(ctx: typer.Context, wanted: bool) -> bool:
+    """Show tracebacks from now on, wherever among the words of a command line this stands."""
+    ctx.obj.debug |= wanted
+    return wanted
+
+
 Depth = Annotated[
-    Optional[str],
+    str | None,
     typer.Option("--depth", "-d", metavar="N|all", help="Levels of the call tree to show."),
 ]
 
 
-def cached(command: Callable[..., int | None]) -> Callable[..., int | None]:
-    """Give a command that answers from the store the option not to: --no-cache."""
-    option = typer.Option("--no-cache", help="Neither read nor write stored traces.")
-    kind = Annotated[bool, option]
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What every command takes."""
 
-    @functools.wraps(command)
-    def run(*args: Any, no_cache: bool, **kwargs: Any) -> int | None:
-        global _no_cache  # noqa: PLW0603
-        _no_cache = no_cache
-        return command(*args, **kwargs)
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks.", is_eager=True, callback=_debug)
+    ] = False
 
-    hints = {**get_type_hints(command, include_extras=True), "no_cache": kind}
-    given = [
-        parameter.replace(annotation=hints[name])
-        for name, parameter in inspect.signature(command).parameters.items()
-    ]
-    added = inspect.Parameter(
-        "no_cache", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind
+    @staticmethod
+    def bare() -> Mapping[str, Sequence[str]]:
+        """Values of options that may stand without one, which stands for the first."""
+        return {}
+
+    def run(self, session: Session) -> int | None:
+        """Carry the command out; the exit code, None for 0.
+
+        Raises:
+            CnnscopeError: it cannot be carried out.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cached(Options):
+    """A command that answers from the store."""
+
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Neither read nor write stored traces.")
+    ] = False
+
+    def store(self, session: Session) -> "Store | None":
+        """The user's store; None with --no-cache."""
+        return None if self.no_cache else session.store()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written(Options):
+    """A command that writes a report."""
+
+    format: Annotated[Format, typer.Option("--format", "-f", help="How to write it.")] = (
+        Format.TABLE
     )
-    run.__signature__ = inspect.Signature([*given, added])  # type: ignore[attr-defined]
-    run.__annotations__ = hints
-    return run
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write to a file.", show_default=False),
+    ] = None
 
 
-def cache_refused() -> bool:
-    """Whether the command that runs was told --no-cache."""
-    return _no_cache
+@dataclass(frozen=True, kw_only=True)
+class Build(Options):
+    """How models are built and what they are run on."""
+
+    input: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="CxHxW",
+            help="Input size: 3x224x224, 224x224, 224 or with a batch 1x3x224x224; :dtype after "
+            "it. Repeat for several inputs. Left out: what the model was published for.",
+        ),
+    ] = None
+    num_classes: Annotated[
+        int | None, typer.Option("--num-classes", metavar="N", help="Classes of the model.")
+    ] = None
+    arg: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--arg",
+            metavar="NAME=VALUE",
+            help="Argument for the model's constructor, a Python literal. Repeatable.",
+        ),
+    ] = None
+    dtype: Annotated[
+        str | None,
+        typer.Option("--dtype", help="Type of weights and input: float16, bfloat16, ..."),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batched(Build):
+    """The same, in batches of one size."""
+
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", "-b", metavar="N", help="Samples per batch.")
+    ] = None
+
+    def request(self, model: str) -> "Request":
+        """The request for a model with these options.
+
+        Raises:
+            RequestError: --arg is no name=value.
+        """
+        from cnnscope.cache.requests import Request
+        from cnnscope.models.spec import parse_arguments
+
+        return Request(
+            model,
+            tuple(self.input or ()),
+            parse_arguments(self.arg or ()),
+            self.num_classes,
+            self.batch_size,
+            self.dtype,
+        )
+
+    def given(self) -> dict[str, object]:
+        """These options by name, for `refuse`."""
+        return {
+            "--input": self.input,
+            "--batch-size": self.batch_size,
+            "--num-classes": self.num_classes,
+            "--arg": self.arg,
+            "--dtype": self.dtype,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traced(Cached, Batched):
+    """A command that traces models."""
+
+    def trace(self, model: str, session: Session) -> "Trace":
+        """The trace of a model with these options.
+
+        Raises:
+            RequestError: an option cannot be understood or carried out.
+            ModelError: the model failed.
+        """
+        from cnnscope.cache import requests
+
+        return requests.trace(self.request(model), self.store(session))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named(Traced):
+    """A command on one model."""
+
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A model (resnet18, timm:resnetv2_50) or a file (net.py:Net, program.pt2).",
+            show_default=False,
+            autocompletion=complete_model,
+        ),
+    ]
 
 
 def refuse(given: Mapping[str, object], reason: str) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Optional
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from cnnscope.cli import options
-from cnnscope.cli.load import load
-from cnnscope.cli.load import module as built
+from cnnscope.cli.session import Session
 from cnnscope.errors import RequestError
 
 if TYPE_CHECKING:
@@ -35,55 +35,8 @@ class _Asked(NamedTuple):
     picture: Path | None  # where to draw to
 
 
-def rf(
-    model: options.Model,
-    layer: Annotated[
-        Optional[str],
-        typer.Argument(help="One layer, such as layer4.0.conv1.", show_default=False),
-    ] = None,
-    unit: Annotated[
-        Optional[str],
-        typer.Option(
-            "--unit",
-            metavar="Y,X",
-            help="Which unit of the layer's output, counted from 0; left out: the centre one.",
-        ),
-    ] = None,
-    verify: Annotated[
-        bool,
-        typer.Option("--verify", help="Measure fields by gradient; exit code 1 if they differ."),
-    ] = False,
-    every: Annotated[
-        bool, typer.Option("--all", help="With --verify: every layer, which takes longer.")
-    ] = False,
-    seconds: Annotated[
-        Optional[float],
-        typer.Option("--seconds", metavar="S", help="With --verify: measure no longer than this."),
-    ] = None,
-    effective: Annotated[
-        bool,
-        typer.Option("--effective", help="Measure the effective field of the centre unit."),
-    ] = False,
-    samples: Annotated[
-        Optional[int],
-        typer.Option("--samples", metavar="N", help="With --effective: random inputs.  [20]"),
-    ] = None,
-    seed: Annotated[
-        Optional[int],
-        typer.Option("--seed", metavar="N", help="With --effective: of weights and inputs.  [0]"),
-    ] = None,
-    image: Annotated[
-        Optional[Path],
-        typer.Option("--image", metavar="FILE", help="Picture to draw on, into --output OUT.png."),
-    ] = None,
-    input_: options.Input = None,
-    batch_size: options.BatchSize = None,
-    num_classes: options.NumClasses = None,
-    arg: options.Arg = None,
-    dtype: options.Dtype = None,
-    format_: options.FormatOption = options.Format.TABLE,
-    output: options.Output = None,
-) -> int:
+@dataclass(frozen=True, kw_only=True)
+class Rf(options.Written, options.Named):
     """Receptive fields: how they grow, where they outgrow the input, what one unit sees.
 
     Example: cnnscope rf resnet18 layer2.0 --unit 3,5
@@ -93,37 +46,84 @@ def rf(
     input before the layer has run. With --output OUT.png the unit's field is drawn, over --image
     or over a plain grid.
     """
-    from cnnscope.cli import out
 
-    picture = output if output is not None and output.suffix.lower() == ".png" else None
-    asked = _Asked(
-        layer, _unit(unit, layer), verify, every, effective, seconds,
-        _SAMPLES if samples is None else samples, 0 if seed is None else seed, image, picture,
-    )  # fmt: skip
-    _refuse(asked, given=samples is not None or seed is not None)
-    out.check_writable(output)
+    layer: Annotated[
+        str | None,
+        typer.Argument(help="One layer, such as layer4.0.conv1.", show_default=False),
+    ] = None
+    unit: Annotated[
+        str | None,
+        typer.Option(
+            "--unit",
+            metavar="Y,X",
+            help="Which unit of the layer's output, counted from 0; left out: the centre one.",
+        ),
+    ] = None
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Measure fields by gradient; exit code 1 if they differ."),
+    ] = False
+    all: Annotated[
+        bool, typer.Option("--all", help="With --verify: every layer, which takes longer.")
+    ] = False
+    seconds: Annotated[
+        float | None,
+        typer.Option("--seconds", metavar="S", help="With --verify: measure no longer than this."),
+    ] = None
+    effective: Annotated[
+        bool,
+        typer.Option("--effective", help="Measure the effective field of the centre unit."),
+    ] = False
+    samples: Annotated[
+        int | None,
+        typer.Option("--samples", metavar="N", help="With --effective: random inputs.  [20]"),
+    ] = None
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", metavar="N", help="With --effective: of weights and inputs.  [0]"),
+    ] = None
+    image: Annotated[
+        Path | None,
+        typer.Option("--image", metavar="FILE", help="Picture to draw on, into --output OUT.png."),
+    ] = None
 
-    wanted = (model, input_, batch_size, num_classes, arg, dtype)
-    trace = load(*wanted)
-    path = None if picture else output
-    if verify:
-        return _verify(trace, built(*wanted), asked, format_.value, path)
-    if effective:
-        real = built(model, input_, batch_size, num_classes, arg, None, seed=asked.seed)
-        _effective(trace, real, asked, format_.value, path)
+    def run(self, session: Session) -> int:
+        """Write the fields."""
+        from cnnscope.cli import out
+
+        drawn = self.output is not None and self.output.suffix.lower() == ".png"
+        picture = self.output if drawn else None
+        asked = _Asked(
+            self.layer, _unit(self.unit, self.layer), self.verify, self.all, self.effective,
+            self.seconds, _SAMPLES if self.samples is None else self.samples,
+            0 if self.seed is None else self.seed, self.image, picture,
+        )  # fmt: skip
+        _refuse(asked, given=self.samples is not None or self.seed is not None)
+        out.check_writable(self.output)
+
+        trace = self.trace(self.model, session)
+        request = self.request(self.model)
+        path = None if picture else self.output
+        if self.verify:
+            return _verify(trace, request.module(), asked, self.format.value, path)
+        if self.effective:
+            from msgspec.structs import replace
+
+            real = replace(request, dtype=None).module(asked.seed)
+            _effective(trace, real, asked, self.format.value, path)
+            return 0
+
+        from cnnscope.render import field
+        from cnnscope.reports.rf import field_report, unit_report
+
+        if self.layer is None:
+            out.write_report(field_report(trace), field, self.format.value, path)
+            return 0
+        report = unit_report(trace, self.layer, asked.unit)
+        if picture is not None:
+            _draw(report, asked, picture)
+        out.write_report(report, field, self.format.value, path)
         return 0
-
-    from cnnscope.render import field
-    from cnnscope.reports.rf import field_report, unit_report
-
-    if layer is None:
-        out.write_report(field_report(trace), field, format_.value, path)
-        return 0
-    report = unit_report(trace, layer, asked.unit)
-    if picture is not None:
-        _draw(report, asked, picture)
-    out.write_report(report, field, format_.value, path)
-    return 0
 
 
 def _verify(trace: Trace, meta: _Built, asked: _Asked, format_: str, path: Path | None) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cnnscope.cli import options
+from cnnscope.cli.session import Session
 from cnnscope.errors import RequestError
 
 if TYPE_CHECKING:
@@ -20,54 +22,8 @@ class Preset(str, Enum):
     INCEPTION = "inception"
 
 
-def stack(
-    kernel: Annotated[
-        Optional[int],
-        typer.Option("--kernel", "-k", metavar="N", help="The large kernel, odd. Left out: 7."),
-    ] = None,
-    channels: Annotated[
-        Optional[int],
-        typer.Option("--channels", "-c", metavar="C", help="In and out. Left out: 64."),
-    ] = None,
-    input_: Annotated[
-        Optional[str],
-        typer.Option("--input", "-i", metavar="HxW", help="Input size. Left out: 56x56."),
-    ] = None,
-    custom: Annotated[
-        Optional[list[str]],
-        typer.Option(
-            "--custom", metavar="LAYERS", help="One more stack, as described above. Repeatable."
-        ),
-    ] = None,
-    bottleneck: Annotated[
-        Optional[int],
-        typer.Option(
-            "--bottleneck", metavar="N", help="Also 1x1 - 3x3 - 1x1 with C/N channels inside."
-        ),
-    ] = None,
-    preset: Annotated[
-        Optional[Preset], typer.Option("--preset", help="Another comparison instead.")
-    ] = None,
-    block: Annotated[
-        Optional[str],
-        typer.Option("--block", metavar="3a..5b", help="Inception block. Left out: 3a."),
-    ] = None,
-    time: Annotated[
-        bool, typer.Option("--time", help="Measure each on this machine as well, in turns.")
-    ] = False,
-    device: Annotated[
-        Optional[str],
-        typer.Option(
-            "--device", metavar="cpu|cuda[:N]|mps|auto", help="Where to measure. Left out: cpu."
-        ),
-    ] = None,
-    seconds: Annotated[
-        Optional[float],
-        typer.Option("--seconds", metavar="S", help="For each stack that is timed. Left out: 1."),
-    ] = None,
-    format_: options.FormatOption = options.Format.TABLE,
-    output: options.Output = None,
-) -> int:
+@dataclass(frozen=True, kw_only=True)
+class Stack(options.Written):
     """What stacks of small kernels cost against one large kernel that sees as much.
 
     Example: cnnscope stack --kernel 7 --channels 64 --input 56x56
@@ -79,30 +35,83 @@ def stack(
 
     --time runs forwards in inference mode, in float32 with random weights, on the input counted.
     """
-    from cnnscope.cli import out
-    from cnnscope.render import stack as render
-    from cnnscope.reports.stack import inception_report, stack_report
 
-    out.check_writable(output)
-    if not time:
-        options.refuse({"--device": device, "--seconds": seconds}, "it needs --time")
-    on, budget = "cpu" if device is None else device, 1.0 if seconds is None else seconds
-    if time:
-        _check_timing(on, budget)
-    if preset is None:
-        options.refuse({"--block": block}, "it needs --preset inception")
-        size = _size("56x56" if input_ is None else input_)
-        wide = 64 if channels is None else channels
-        report = stack_report(7 if kernel is None else kernel, wide, size, custom or (), bottleneck)
-    else:
-        given: dict[str, object] = {"--kernel": kernel, "--channels": channels, "--input": input_}
-        given |= {"--custom": custom, "--bottleneck": bottleneck}
-        options.refuse(given, "--preset inception has the sizes of GoogLeNet's blocks (--block)")
-        report = inception_report("3a" if block is None else block)
-    if time:
-        report = _timed(report, on, budget)
-    out.write_report(report, render, format_.value, output)
-    return 130 if report.timing is not None and report.timing.interrupted else 0
+    kernel: Annotated[
+        int | None,
+        typer.Option("--kernel", "-k", metavar="N", help="The large kernel, odd. Left out: 7."),
+    ] = None
+    channels: Annotated[
+        int | None,
+        typer.Option("--channels", "-c", metavar="C", help="In and out. Left out: 64."),
+    ] = None
+    input: Annotated[
+        str | None,
+        typer.Option("--input", "-i", metavar="HxW", help="Input size. Left out: 56x56."),
+    ] = None
+    custom: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--custom", metavar="LAYERS", help="One more stack, as described above. Repeatable."
+        ),
+    ] = None
+    bottleneck: Annotated[
+        int | None,
+        typer.Option(
+            "--bottleneck", metavar="N", help="Also 1x1 - 3x3 - 1x1 with C/N channels inside."
+        ),
+    ] = None
+    preset: Annotated[
+        Preset | None, typer.Option("--preset", help="Another comparison instead.")
+    ] = None
+    block: Annotated[
+        str | None,
+        typer.Option("--block", metavar="3a..5b", help="Inception block. Left out: 3a."),
+    ] = None
+    time: Annotated[
+        bool, typer.Option("--time", help="Measure each on this machine as well, in turns.")
+    ] = False
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device", metavar="cpu|cuda[:N]|mps|auto", help="Where to measure. Left out: cpu."
+        ),
+    ] = None
+    seconds: Annotated[
+        float | None,
+        typer.Option("--seconds", metavar="S", help="For each stack that is timed. Left out: 1."),
+    ] = None
+
+    def run(self, session: Session) -> int:
+        """Compare."""
+        from cnnscope.cli import out
+        from cnnscope.render import stack as render
+        from cnnscope.reports.stack import inception_report, stack_report
+
+        out.check_writable(self.output)
+        if not self.time:
+            options.refuse({"--device": self.device, "--seconds": self.seconds}, "it needs --time")
+        on = "cpu" if self.device is None else self.device
+        budget = 1.0 if self.seconds is None else self.seconds
+        if self.time:
+            _check_timing(on, budget)
+        if self.preset is None:
+            options.refuse({"--block": self.block}, "it needs --preset inception")
+            size = _size("56x56" if self.input is None else self.input)
+            wide = 64 if self.channels is None else self.channels
+            kernel = 7 if self.kernel is None else self.kernel
+            report = stack_report(kernel, wide, size, self.custom or (), self.bottleneck)
+        else:
+            given: dict[str, object] = {"--kernel": self.kernel, "--channels": self.channels}
+            given |= {"--input": self.input}
+            given |= {"--custom": self.custom, "--bottleneck": self.bottleneck}
+            options.refuse(
+                given, "--preset inception has the sizes of GoogLeNet's blocks (--block)"
+            )
+            report = inception_report("3a" if self.block is None else self.block)
+        if self.time:
+            report = _timed(report, on, budget)
+        out.write_report(report, render, self.format.value, self.output)
+        return 130 if report.timing is not None and report.timing.interrupted else 0
 
 
 def _check_timing(device: str, seconds: float) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated
 
 import typer
 
 from cnnscope.cli import options
-from cnnscope.cli.load import load
+from cnnscope.cli.session import Session
 
 
 class Format(str, Enum):
@@ -21,32 +22,11 @@ class Format(str, Enum):
     LATEX = "latex"
 
 
-def stages(
-    models: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="MODEL...",
-            help="Models of a family, side by side.",
-            autocompletion=options.complete_model,
-        ),
-    ],
-    input_: options.Input = None,
-    batch_size: options.BatchSize = None,
-    num_classes: options.NumClasses = None,
-    arg: options.Arg = None,
-    dtype: options.Dtype = None,
-    projections: Annotated[
-        bool,
-        typer.Option(
-            "--projections",
-            help="Show the projections of shortcuts as well, and layers that see no data.",
-        ),
-    ] = False,
-    format_: Annotated[
-        Format, typer.Option("--format", "-f", help="How to write it.")
-    ] = Format.TABLE,
-    output: options.Output = None,
-) -> None:
+_Formatted = Annotated[Format, typer.Option("--format", "-f", help="How to write it.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stages(options.Written, options.Traced):
     """The architecture table that papers print, made from the models.
 
     Example: cnnscope stages resnet18 resnet34 resnet50
@@ -54,17 +34,36 @@ def stages(
     Rows are stages by output resolution. A bracket is a block: its weight layers in order, kernel
     and output channels, and how often it is repeated. Options hold for all models.
     """
-    from cnnscope.cli import out
 
-    out.check_writable(output)
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="Models of a family, side by side.",
+            autocompletion=options.complete_model,
+        ),
+    ]
+    projections: Annotated[
+        bool,
+        typer.Option(
+            "--projections",
+            help="Show the projections of shortcuts as well, and layers that see no data.",
+        ),
+    ] = False
+    format: _Formatted = Format.TABLE  # type: ignore[assignment]  # one more than others
 
-    from cnnscope.render import stages as render
-    from cnnscope.reports.stages import stages_report
+    def run(self, session: Session) -> None:
+        """Write the table."""
+        from cnnscope.cli import out
 
-    traces = [load(model, input_, batch_size, num_classes, arg, dtype) for model in models]
-    report = stages_report(traces)
-    renderer = render.Renderer(projections, inline=format_ is Format.MARKDOWN)
-    if format_ is Format.LATEX:
-        out.write(renderer.to_latex(report), output)
-    else:
-        out.write_report(report, renderer, format_.value, output)
+        out.check_writable(self.output)
+
+        from cnnscope.render import stages as render
+        from cnnscope.reports.stages import stages_report
+
+        report = stages_report([self.trace(model, session) for model in self.models])
+        renderer = render.Renderer(self.projections, inline=self.format is Format.MARKDOWN)
+        if self.format is Format.LATEX:
+            out.write(renderer.to_latex(report), self.output)
+        else:
+            out.write_report(report, renderer, self.format.value, self.output)

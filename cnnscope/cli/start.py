@@ -12,6 +12,8 @@ TYPE_CHECKING = False  # as in `typing`, which has not been imported
 if TYPE_CHECKING:
     from typing import Any
 
+    from cnnscope.cli.session import Session
+
 INTERNAL = 70  # the exit code of a mistake of ours, as in sysexits.h
 
 
@@ -47,38 +49,41 @@ def run(arguments: list[str] | None = None) -> int:
     from cnnscope.cli import signals
 
     signals.forget()
+    session = None
     try:
-        code = _twice(arguments)
+        from cnnscope.cli.session import Session
+
+        session = Session()
+        code = _twice(arguments, session)
     except KeyboardInterrupt:
-        return _interrupted()
+        return _interrupted(session)
     except Exception as error:  # noqa: BLE001  a person is not shown a traceback
         # Libraries turn an interrupt of their import into whatever they like.
-        return _interrupted() if signals.received() else _failed(error)
-    return _interrupted() if code == 130 else code  # of a command that kept what it had
+        return _interrupted(session) if signals.received() else _failed(error, session)
+    return _interrupted(session) if code == 130 else code  # of a command that kept what it had
 
 
-def _twice(arguments: list[str] | None) -> int:
+def _twice(arguments: list[str] | None, session: Session) -> int:
     """Run once, and once more without what was read from the store, where that was its fault."""
-    from cnnscope.cli import load, signals
+    from cnnscope.cli import signals
     from cnnscope.tracing import isolation
 
-    load.forget()
     try:
         with isolation.warning_once():
-            return _run(arguments)
+            return _run(arguments, session)
     except Exception as error:
-        if signals.received() or not _unexpected(error) or not load.distrust():
+        if signals.received() or not _unexpected(error) or not session.distrust():
             raise
-        return _run(arguments)
+        return _run(arguments, session)
 
 
-def _run(arguments: list[str] | None) -> int:
+def _run(arguments: list[str] | None, session: Session) -> int:
     from typer import Abort
 
-    from cnnscope.cli import commands
+    from cnnscope.cli.commands import program
 
     try:
-        result: Any = commands.app(arguments, standalone_mode=False)
+        result: Any = program()(arguments, standalone_mode=False, obj=session)
         if sys.stdout is not None:
             sys.stdout.flush()
     except Abort as error:
@@ -105,24 +110,24 @@ def _of_parser(error: Exception) -> bool:
     return hasattr(error, "show") and hasattr(error, "exit_code")
 
 
-def _interrupted() -> int:
+def _interrupted(session: Session | None) -> int:
     from cnnscope.cli import signals
 
-    return _fail(*signals.ended_by())
+    return _fail(*signals.ended_by(), session)
 
 
-def _failed(error: Exception) -> int:
+def _failed(error: Exception, session: Session | None) -> int:
     """A failure that says what it is, a mistake on the command line, or a mistake of ours."""
     from cnnscope.errors import CnnscopeError
 
     if isinstance(error, CnnscopeError):
-        return _fail(str(error), error.exit_code)
+        return _fail(str(error), error.exit_code, session)
     if isinstance(error, BrokenPipeError):  # the reader has seen enough
         _silence(sys.stdout)
         return 141
     if _of_parser(error):
-        return _misused(error)
-    return _fail(*_unforeseen(error))
+        return _misused(error, session)
+    return _fail(*_unforeseen(error), session)
 
 
 def _unforeseen(error: Exception) -> tuple[str, int]:
@@ -138,28 +143,24 @@ def _unforeseen(error: Exception) -> tuple[str, int]:
         return f"stdout cannot be written ({error.strerror or error})", 2
     if isinstance(error, MemoryError):
         return "there is not enough memory", 3
-    remedy = "" if _debugging() else "; cnnscope --debug shows where, please report it"
-    return f"internal error: {said(error)}{remedy}", INTERNAL
+    return f"internal error: {said(error)}", INTERNAL
 
 
-def _fail(message: str, code: int) -> int:
+def _fail(message: str, code: int, session: Session | None) -> int:
     from cnnscope.cli import out
 
-    if _debugging() and sys.exc_info()[1] is not None:
+    debug = session is not None and session.debug
+    if debug and sys.exc_info()[1] is not None:
         import traceback
 
         traceback.print_exc()
+    elif code == INTERNAL:
+        message += "; cnnscope --debug shows where, please report it"
     out.note(message)
     return code
 
 
-def _debugging() -> bool:
-    """Whether --debug was given, as far as the command line has been read."""
-    commands = sys.modules.get("cnnscope.cli.commands")
-    return bool(getattr(commands, "debugging", False))
-
-
-def _misused(error: Any) -> int:
+def _misused(error: Any, session: Session | None) -> int:
     """What the argument parser has to say, in one line; nothing asked for is a page of help."""
     from cnnscope.text import printable
 
@@ -169,7 +170,7 @@ def _misused(error: Any) -> int:
     context = getattr(error, "ctx", None)
     message = " ".join(error.format_message().split())
     hint = f" ({context.command_path} --help)" if context is not None else ""
-    return _fail(f"{printable(message, 300).rstrip('.')}{hint}", 2)
+    return _fail(f"{printable(message, 300).rstrip('.')}{hint}", 2, session)
 
 
 def _silence(stream: Any) -> None:

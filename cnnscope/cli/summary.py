@@ -3,68 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cnnscope.cli import options
-from cnnscope.cli.load import load
+from cnnscope.cli.session import Session
 
 if TYPE_CHECKING:
     from cnnscope.records import ModelReport
 
 
-def summary(
-    model: options.Model,
-    input_: options.Input = None,
-    batch_size: options.BatchSize = None,
-    num_classes: options.NumClasses = None,
-    arg: options.Arg = None,
-    dtype: options.Dtype = None,
-    depth: options.Depth = None,
-    unfold: Annotated[bool, typer.Option("--unfold", help="Show equal blocks one by one.")] = False,
-    everything: Annotated[
-        bool, typer.Option("--all", "-a", help="Every row, rearranging operations too.")
-    ] = False,
-    columns: Annotated[
-        Optional[str],
-        typer.Option(
-            "--columns",
-            metavar="A,B,...",
-            help="Of layer, path, operation, input, output, kernel, features, params, macs, "
-            "flops, share, field, element-ops, activation.",
-        ),
-    ] = None,
-    sort: Annotated[
-        Optional[str],
-        typer.Option("--sort", help="List layers by macs, params, element-ops or activation."),
-    ] = None,
-    filter_: Annotated[
-        Optional[str],
-        typer.Option("--filter", metavar="GLOB", help="Only layers of such a path or operation."),
-    ] = None,
-    max_params: Annotated[
-        Optional[str],
-        typer.Option("--max-params", metavar="N", help="Exit 1 beyond it; such as 5M."),
-    ] = None,
-    max_macs: Annotated[
-        Optional[str],
-        typer.Option("--max-macs", metavar="N", help="Exit 1 beyond it; such as 1.5G."),
-    ] = None,
-    max_activation: Annotated[
-        Optional[str],
-        typer.Option(
-            "--max-activation", metavar="BYTES", help="Exit 1 if the peak is more; as 50MiB."
-        ),
-    ] = None,
-    min_rf: Annotated[
-        Optional[str],
-        typer.Option("--min-rf", metavar="N", help="Exit 1 if the field is less, in pixels."),
-    ] = None,
-    format_: options.FormatOption = options.Format.TABLE,
-    output: options.Output = None,
-) -> int:
+@dataclass(frozen=True, kw_only=True)
+class Summary(options.Written, options.Named):
     """Layers, output shapes, parameters, MACs and memory of a model.
 
     Example: cnnscope summary resnet18 --input 3x224x224
@@ -75,42 +28,97 @@ def summary(
     limits (--max-params 5M --max-macs 1G --max-activation 50MiB --min-rf 200) the exit code is 1
     when the model does not keep them.
     """
-    from cnnscope.cli import out
-    from cnnscope.models.spec import parse_limits
-    from cnnscope.render import columns as all_columns
-    from cnnscope.render.view import Options
 
-    if _is_weights(model):
-        useless: dict[str, object] = {"--input": input_, "--batch-size": batch_size}
-        useless |= {"--num-classes": num_classes, "--arg": arg, "--dtype": dtype}
-        useless |= {"--unfold": unfold, "--all": everything, "--columns": columns}
-        useless |= {"--sort": sort, "--filter": filter_, "--max-params": max_params}
-        useless |= {"--max-macs": max_macs, "--max-activation": max_activation, "--min-rf": min_rf}
-        options.refuse(useless, "a checkpoint has weights and no forward")
-        return _weights(model, options.levels(depth), format_.value, output)
-    if format_ in (options.Format.JSON, options.Format.CSV):
-        given = {"--depth": depth, "--unfold": unfold, "--all": everything, "--columns": columns}
-        given |= {"--sort": sort, "--filter": filter_}
-        options.refuse(given, f"--format {format_.value} always holds every row and column")
-    elif sort is not None or filter_ is not None:
-        given = {"--depth": depth, "--unfold": unfold}
-        options.refuse(given, "--sort and --filter list single layers")
-    chosen = all_columns.choose(
-        all_columns.DEFAULT if columns is None else [key.strip() for key in columns.split(",")]
-    )
-    pattern = options.pattern(filter_, "--filter")
-    chosen_rows = Options(options.levels(depth), unfold, everything, sort, pattern)
-    limits = parse_limits(
-        max_params=max_params, max_macs=max_macs, max_activation=max_activation, min_rf=min_rf
-    )
-    out.check_writable(output)
+    depth: options.Depth = None
+    unfold: Annotated[bool, typer.Option("--unfold", help="Show equal blocks one by one.")] = False
+    all: Annotated[
+        bool, typer.Option("--all", "-a", help="Every row, rearranging operations too.")
+    ] = False
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            "--columns",
+            metavar="A,B,...",
+            help="Of layer, path, operation, input, output, kernel, features, params, macs, "
+            "flops, share, field, element-ops, activation.",
+        ),
+    ] = None
+    sort: Annotated[
+        str | None,
+        typer.Option("--sort", help="List layers by macs, params, element-ops or activation."),
+    ] = None
+    filter: Annotated[
+        str | None,
+        typer.Option("--filter", metavar="GLOB", help="Only layers of such a path or operation."),
+    ] = None
+    max_params: Annotated[
+        str | None,
+        typer.Option("--max-params", metavar="N", help="Exit 1 beyond it; such as 5M."),
+    ] = None
+    max_macs: Annotated[
+        str | None,
+        typer.Option("--max-macs", metavar="N", help="Exit 1 beyond it; such as 1.5G."),
+    ] = None
+    max_activation: Annotated[
+        str | None,
+        typer.Option(
+            "--max-activation", metavar="BYTES", help="Exit 1 if the peak is more; as 50MiB."
+        ),
+    ] = None
+    min_rf: Annotated[
+        str | None,
+        typer.Option("--min-rf", metavar="N", help="Exit 1 if the field is less, in pixels."),
+    ] = None
 
-    from cnnscope.reports.summary import report
+    def run(self, session: Session) -> int:
+        """Write the summary."""
+        from cnnscope.cli import out
+        from cnnscope.models.spec import parse_limits
+        from cnnscope.render import columns as all_columns
+        from cnnscope.render.view import Options
 
-    trace = load(model, input_, batch_size, num_classes, arg, dtype)
-    made = report(trace)
-    out.write_summary(made, chosen_rows, chosen, format_.value, output)
-    return _over_budget(made, limits) if limits else 0
+        if _is_weights(self.model):
+            useless = self.given() | self._rows() | self._limits() | {"--columns": self.columns}
+            useless.pop("--depth")
+            options.refuse(useless, "a checkpoint has weights and no forward")
+            return _weights(self.model, options.levels(self.depth), self.format.value, self.output)
+        if self.format in (options.Format.JSON, options.Format.CSV):
+            given = self._rows() | {"--columns": self.columns}
+            options.refuse(given, f"--format {self.format.value} always holds every row and column")
+        elif self.sort is not None or self.filter is not None:
+            given = {"--depth": self.depth, "--unfold": self.unfold}
+            options.refuse(given, "--sort and --filter list single layers")
+        keys = all_columns.DEFAULT if self.columns is None else self.columns.split(",")
+        columns = all_columns.choose([key.strip() for key in keys])
+        pattern = options.pattern(self.filter, "--filter")
+        rows = Options(options.levels(self.depth), self.unfold, self.all, self.sort, pattern)
+        limits = parse_limits(self._limits())
+        out.check_writable(self.output)
+
+        from cnnscope.reports.summary import report
+
+        made = report(self.trace(self.model, session))
+        out.write_summary(made, rows, columns, self.format.value, self.output)
+        return _over_budget(made, limits) if limits else 0
+
+    def _rows(self) -> dict[str, object]:
+        """Which rows are shown."""
+        return {
+            "--depth": self.depth,
+            "--unfold": self.unfold,
+            "--all": self.all,
+            "--sort": self.sort,
+            "--filter": self.filter,
+        }
+
+    def _limits(self) -> dict[str, str | None]:
+        """What the model has to keep to."""
+        return {
+            "--max-params": self.max_params,
+            "--max-macs": self.max_macs,
+            "--max-activation": self.max_activation,
+            "--min-rf": self.min_rf,
+        }
 
 
 def _is_weights(model: str) -> bool:

@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -119,15 +119,15 @@ def parse_quantity(text: str, option: str) -> float:
     return float(number) * scale
 
 
-def parse_limits(**given: str | None) -> dict[str, float]:
-    """The limits that were given: `max_params="10M"` is the option --max-params 10M.
+def parse_limits(given: Mapping[str, str | None]) -> dict[str, float]:
+    """The limits that were given: `{"--max-params": "10M"}` is `{"max_params": 10e6}`.
 
     Raises:
         RequestError: one is no number.
     """
     return {
-        name: parse_quantity(text, f"--{name.replace('_', '-')}")
-        for name, text in given.items()
+        option.strip("-").replace("-", "_"): parse_quantity(text, option)
+        for option, text in given.items()
         if text is not None
     }
 

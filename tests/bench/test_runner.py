@@ -14,6 +14,8 @@ from command_line import run_cli
 
 from cnnscope.bench import compare, layers, loop, machine, programs, runner, timers
 from cnnscope.cli import bench as command
+from cnnscope.cli.bench import Bench
+from cnnscope.cli.commands import with_values
 from cnnscope.errors import RequestError
 from cnnscope.records import BenchReport, Ceilings, Comparison, Interval, Ratio, TensorSpec
 from cnnscope.render import bench as renderer
@@ -289,12 +291,12 @@ def test_layers_are_shown_with_their_sum_beside_the_whole():
 
 
 def test_compile_needs_no_mode():
+    bare = Bench.bare()
     args = ["bench", "m", "--compile", "--amp"]
-    assert command.with_compile_mode(args) == ["bench", "m", "--compile=default", "--amp"]
-    assert command.with_compile_mode(["--compile"]) == ["--compile=default"]
-    args = ["--compile", runner.COMPILE_MODES[1], "m"]
-    assert command.with_compile_mode(args) == args
-    assert command.with_compile_mode([]) == []
+    assert with_values(args, bare) == ["bench", "m", "--compile=default", "--amp"]
+    assert with_values(["--compile"], bare) == ["--compile=default"]
+    for args in (["--compile", runner.COMPILE_MODES[1], "m"], ["m", "--", "--compile"], []):
+        assert with_values(args, bare) == args
 
 
 def test_compile_reaches_torch(monkeypatch):

@@ -1,17 +1,22 @@
 """The command line as a person meets it: options, formats, errors and exit codes."""
 
 import csv
+import importlib
+import inspect
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from command_line import hears_ctrl_c, run_cli
 
-from cnnscope import cli
+from cnnscope.cli import commands, stack
+from cnnscope.cli.session import Session
 from cnnscope.errors import ModelError
 from cnnscope.models import run
 
@@ -266,6 +271,8 @@ def test_interrupt_exits_with_130(monkeypatch):
 WAITING = """
 import time
 from cnnscope import cli
+from cnnscope.cli import commands, stack
+from cnnscope.cli.session import Session
 from cnnscope.models import run
 
 def waits(*_, **__):
@@ -293,11 +300,77 @@ def test_closed_pipe_is_silent():
     assert result.stderr == ""
 
 
-def test_debug_shows_the_traceback():
-    result = run_cli("--debug", "summary", "resnet18", "--input", "4x224x224")
-    assert result.code == 2
-    assert "Traceback" in result.err
-    assert cli.run(["--version"]) == 0
+@pytest.mark.parametrize("place", range(5))
+def test_debug_shows_the_traceback_wherever_it_stands(place):
+    words = ["summary", "resnet18", "--input", "4x224x224"]
+    if place != 3:  # where it would be the input
+        result = run_cli(*words[:place], "--debug", *words[place:])
+        assert result.code == 2
+        assert "Traceback" in result.err
+    assert "Traceback" not in run_cli(*words).err  # the next one is not told
+    assert run_cli("cache", "--debug", "path").code == run_cli("cache", "path", "--debug").code == 0
+
+
+def _loaded(entries):
+    """Names of commands, and the dataclasses that they are made of."""
+    for name, entry in entries.items():
+        module = importlib.import_module(f"cnnscope.cli.{entry.module}")
+        found = getattr(module, entry.kind)
+        if isinstance(found, dict):
+            yield name, entry, module.Group
+            yield from _loaded(found)
+        else:
+            yield name, entry, found
+
+
+@pytest.mark.parametrize(("name", "entry", "kind"), [*_loaded(commands.COMMANDS)])
+def test_a_line_of_help_is_that_of_the_command(name, entry, kind):
+    first, blank, example = inspect.getdoc(kind).splitlines()[:3]
+    assert entry.help == first
+    assert not blank
+    assert re.match(rf"Example: cnnscope (cache )?{name}\b", example)
+
+
+def test_only_the_command_that_is_named_is_loaded():
+    program = (
+        "import sys; from cnnscope.cli import run; run(['--help']); run(['nosuch'])\n"
+        "assert run(['cache', 'path']) == 0\n"
+        "print([m for m in sys.modules if m.startswith('cnnscope.cli.')])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    loaded = done.stdout.decode().splitlines()[-1]
+    assert "cnnscope.cli.cache" in loaded
+    for entry in commands.COMMANDS.values():
+        assert entry.module == "cache" or f"cnnscope.cli.{entry.module}'" not in loaded
+
+
+BAD_VALUES = [
+    (("summary", "resnet18", "-b", "x"), "'--batch-size' / '-b': 'x' is not a valid integer"),
+    (("bench", "resnet18", "--seconds", "1s"), "'--seconds': '1s' is not a valid float"),
+    (
+        ("stages", "vgg11", "--format", "TABLE"),
+        "'--format' / '-f': 'TABLE' is not one of 'table', 'json', 'csv', 'markdown', 'latex'",
+    ),
+    (("stack", "--preset", "x"), "'--preset': 'x' is not one of 'inception'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), BAD_VALUES)
+def test_a_value_that_an_option_cannot_have_is_named(arguments, said):
+    assert error_of(*arguments).startswith(f"Invalid value for {said} (")
+
+
+def test_a_value_has_the_type_of_its_field_and_is_converted_without_typer():
+    made = commands.command("stack", stack.Stack)
+    words = ["-k", "5", "--preset", "inception", "--custom", "3x3", "--custom", "1x1"]
+    given = [*words, "--seconds", "2", "-o", "a\0b"]
+    params = made.make_context("stack", given, obj=Session()).params
+    assert params["kernel"] == 5
+    assert params["preset"] is stack.Preset.INCEPTION
+    assert params["custom"] == ["3x3", "1x1"]
+    assert params["seconds"] == 2.0
+    assert params["output"] == Path("a\0b")
+    assert params["channels"] is params["input"] is None
 
 
 @pytest.mark.parametrize(

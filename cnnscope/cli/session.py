@@ -1,0 +1,30 @@
+"""One run of a command line: what click's context carries to every command."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cnnscope.cli.out import note
+
+if TYPE_CHECKING:
+    from cnnscope.cache.store import Store
+
+
+class Session:
+    """One run: whether tracebacks are shown, and the store that was opened."""
+
+    def __init__(self) -> None:
+        self.debug = False
+        self._opened: Store | None = None
+
+    def store(self) -> Store | None:
+        """The user's store, which tells of damage on stderr; None for a user without a home."""
+        from cnnscope.cache.store import Store, default_root
+
+        root = default_root()
+        self._opened = None if root is None else Store(root, note)
+        return self._opened
+
+    def distrust(self) -> bool:
+        """Remove what was read from the store, because what uses it failed; whether there was."""
+        return self._opened is not None and self._opened.distrust()
