@@ -79,7 +79,7 @@ _RECURRENT = {
     "LSTMCell": "lstm", "GRUCell": "gru", "RNNCell": "rnn",
 }  # fmt: skip
 _WEIGHTED = (
-    "conv", "transposed conv", "deformable conv", "linear", "recurrent layer",
+    "conv", "transposed conv", "deformable conv", "quantised conv", "linear", "recurrent layer",
     *dict.fromkeys(_RECURRENT.values()),
 )  # fmt: skip
 
@@ -157,6 +157,14 @@ def _recurrent(trace: Trace, record: OpRecord) -> StageLayer:
 
 def _convolution(trace: Trace, record: OpRecord) -> StageLayer:
     op, slide = table.Op(trace, record), shapes.of_op(trace, record)
+    if not op.has("weight"):
+        return StageLayer(
+            path=op_path(trace, record),
+            kind="quantised conv",
+            output=_trimmed(op.out[2:]),
+            in_channels=op.first[1],
+            out_channels=op.out[1],
+        )
     weight = op.shape("weight")
     kind = "conv" if slide is None or slide.form == "convolution" else slide.form + " conv"
     return StageLayer(
@@ -442,7 +450,8 @@ class _Walk:
 
 def _is_resized(layer: StageLayer, other: StageLayer) -> bool:
     """Whether one resampling follows another of another size, as of detections one by one."""
-    return layer.kind == other.kind and not other.geometry and layer.output != other.output
+    alike = layer.kind == other.kind and not other.geometry and other.kind not in _WEIGHTED
+    return alike and layer.output != other.output
 
 
 def _without_shortcuts(

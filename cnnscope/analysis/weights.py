@@ -43,6 +43,12 @@ class Layer(Enum):
     RECURRENT = "recurrent"
 
 
+_PACKED = {
+    table.Family.QUANTISED_CONVOLUTION: Layer.CONVOLUTION,
+    table.Family.QUANTISED_LINEAR: Layer.LINEAR,
+}
+
+
 class WeightOp(NamedTuple):
     """An operation that is a weight layer, or the first of those that are one together.
 
@@ -131,6 +137,10 @@ class _Weights:
                 self.learned.update(record.outputs)
 
     def _layer(self, index: int, record: OpRecord) -> WeightOp | None:
+        packed = _PACKED.get(table.lookup(record.name).family)  # with a weight that is no tensor
+        if packed is not None:
+            own = self._module(record)
+            return WeightOp(index, packed, (("packed", own if own > 0 else -index),))
         weights = self._weights(record)
         if not weights or not self._meets_data(record):
             return None

@@ -49,6 +49,8 @@ class Family(Enum):
     CONVOLUTION = "convolution"
     DEFORMABLE_CONVOLUTION = "deformable convolution"
     LINEAR = "linear"
+    QUANTISED_CONVOLUTION = "quantised convolution"  # with a weight that is packed, and no tensor
+    QUANTISED_LINEAR = "quantised linear"
     MATMUL = "matrix product"
     BILINEAR = "bilinear"
     ATTENTION = "attention"
@@ -349,6 +351,66 @@ def deformable_convolution(op: Op) -> tuple[Factors, ...]:
             "out channels": weight[0],
             "in channels per group": weight[1],
             "kernel": weight[2:],
+        },
+    )
+
+
+def _quantised(kinds: str, *ends: str) -> str:
+    return " ".join(f"quantized.{kind}{end}" for kind in kinds.split() for end in ("", *ends))
+
+
+def packed_weight(op: Op) -> Shape:
+    """Shape of the weight that a quantised operation is given packed, () where it is not told."""
+    given = next((op.get(name) for name in _PACKED if op.get(name)), ())
+    return given if isinstance(given, tuple) else ()
+
+
+_PACKED = ("packed_weight", "W_prepack", "weight")
+
+
+@_product(
+    Family.QUANTISED_CONVOLUTION,
+    "quantised conv",
+    _quantised("conv1d conv2d conv3d", "_relu", "_dynamic", "_add", "_add_relu")
+    + " "
+    + _quantised("conv_transpose1d conv_transpose2d conv_transpose3d", "_dynamic"),
+)
+def quantised_convolution(op: Op) -> tuple[Factors, ...]:
+    """As `convolution`; the packed weight is (O, I / groups, kernel), or (I, O / groups, kernel).
+
+    That of a 1-D convolution has a second axis of one.
+    """
+    weight, transposed = packed_weight(op), "transpose" in op.record.name
+    if len(weight) < 3:
+        return ()
+    where = op.first if transposed else op.out
+    inside = ("in channels", "out channels per group")
+    names = inside if transposed else ("out channels", "in channels per group")
+    return (
+        {
+            "batch": where[0],
+            "input positions" if transposed else "output positions": where[2:],
+            names[0]: weight[0],
+            names[1]: weight[1],
+            "kernel": weight[2:],
+        },
+    )
+
+
+@_product(
+    Family.QUANTISED_LINEAR,
+    "quantised linear",
+    _quantised("linear", "_relu", "_leaky_relu", "_tanh", "_dynamic", "_dynamic_fp16")
+    + " quantized.linear_relu_dynamic quantized.linear_relu_dynamic_fp16",
+)
+def quantised_linear(op: Op) -> tuple[Factors, ...]:
+    """As `linear`; the weight is packed, and its sizes are those of input and output."""
+    *positions, out_features = op.out
+    return (
+        {
+            "positions": prod(positions),
+            "in features": op.first[-1],
+            "out features": out_features,
         },
     )
 

@@ -1218,7 +1218,18 @@ def _plain(value: Any) -> Attribute:
         return value
     if isinstance(value, (list, tuple)):
         return tuple(item if type(item) in (int, bool) else visible(str(item)) for item in value)
+    if isinstance(value, torch.ScriptObject):
+        return _packed(value)
     return visible(str(value).removeprefix("torch."))
+
+
+def _packed(value: Any) -> Attribute:
+    """The shape of the weight that a quantised layer holds packed; a name for any other object."""
+    try:
+        with torch._C._DisableTorchDispatch():
+            return tuple(value.unpack()[0].shape)
+    except (AttributeError, RuntimeError, TypeError):
+        return "an object of TorchScript"
 
 
 @functools.cache

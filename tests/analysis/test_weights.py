@@ -474,6 +474,50 @@ def test_real_numbers_are_not_said_to_be_complex():
     assert not any("complex" in f for f in facts.findings(summary(nn.Conv2d(3, 4, 3), IMAGE)))
 
 
+# --------------------------------------------------------------------------- quantised layers
+
+
+def packed(pack: str, weight: Tensor, *options) -> object:
+    """A weight of 8-bit numbers, as quantised layers hold it."""
+    quantised = torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8)
+    return getattr(torch.ops.quantized, f"{pack}_prepack")(quantised, None, *options)
+
+
+class Quantised(nn.Module):
+    """A grouped convolution, a transposed one and a linear layer."""
+
+    def __init__(self):
+        super().__init__()
+        one = [1, 1]
+        self.conv = packed("conv2d", torch.randn(6, 2, 3, 3), [2, 2], one, one, 2)
+        options = ([2, 2], [0, 0], [0, 0], one, 1)
+        self.up = packed("conv_transpose2d", torch.randn(6, 4, 2, 2), *options)
+        self.fc = packed("linear", torch.randn(8, 8))
+
+    def forward(self, x):
+        ops = torch.ops.quantized
+        x = torch.quantize_per_tensor(x, 0.1, 0, torch.quint8)
+        x = ops.conv2d_relu(x, self.conv, 0.1, 0)
+        x = ops.conv_transpose2d(x, self.up, 0.1, 0)
+        return ops.linear(x, self.fc, 0.1, 0).dequantize()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_quantised_layers_have_costs_and_are_weight_layers():
+    if not {"fbgemm", "x86", "qnnpack"} & set(torch.backends.quantized.supported_engines):
+        pytest.skip("this torch has no kernels for them")
+    trace = cnnscope.trace(Quantised(), [torch.rand(1, 4, 8, 8)])
+    made = report.report(trace)
+    # 8x8 halved is 4x4, of 6 channels that see 2 of 4; doubled again, 6 -> 4; 4*8 rows of 8 numbers
+    products = (6 * 4 * 4 * 2 * 9, 6 * 4 * 4 * 4 * 4, 4 * 8 * 8 * 8)
+    assert [row.macs for row in made.layers if row.macs][1:] == list(products)
+    assert made.totals.macs == sum(products)
+    assert (made.unknown, tuple(weights.weight_layers(trace))) == ((), (2, 1, 0))
+    assert not any("0x" in str(op.attributes) for op in trace.ops)  # of an object in memory
+    model = stages.stages_report([trace]).models[0]
+    assert (model.conv_layers, model.reruns) == (2, 0)
+
+
 # ---------------------------------------------------------------------------- not registered
 
 
