@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from cnnscope.errors import ModelError, RequestError
-from cnnscope.models.run import make_inputs, trace_module, trace_spec
+from cnnscope.models.inputs import make_inputs
+from cnnscope.models.ladder import asks_for_data
+from cnnscope.models.run import trace_module, trace_spec
 from cnnscope.models.spec import parse_input
 from cnnscope.records import Inputs, ModelReport, TensorSpec, Trace
 from cnnscope.reports.summary import report
@@ -120,7 +122,6 @@ def trace(
         return trace_spec(model, inputs=given, **options)
     from cnnscope.tracing.tracer import ForwardError
     from cnnscope.tracing.tracer import trace as run_traced
-    from cnnscope.tracing.values import needs_data
 
     _check_module(model)
     if not kwargs and not options and all(isinstance(value, str) for value in given):
@@ -128,7 +129,7 @@ def trace(
     try:
         return run_traced(model, tuple(map(_as_argument, given)), kwargs, **options)
     except ForwardError as error:
-        if needs_data(error.cause):
+        if asks_for_data(error):
             raise ModelError(f"{error}; it looks at its data: give real tensors") from error
         raise
 

@@ -106,7 +106,7 @@ def test_what_a_warm_command_imports(command):
     installed = packages - sys.stdlib_module_names - ALLOWED - UNASKED
     assert not {name for name in installed if not name.startswith(("_", "typing_ext", "annot"))}
     assert not packages & SLOW
-    assert not {name for name in modules if name.startswith("cnnscope.models.build")}
+    assert not {name for name in modules if name.startswith("cnnscope.models.find")}
 
 
 # What torch's meta kernels and torchvision import unless `tracing.stubs` keeps them from it.

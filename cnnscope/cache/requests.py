@@ -195,17 +195,17 @@ def complete(beginning: str, store: Store | None) -> list[str]:
 
 def ask_names(source: str) -> tuple[str, ...]:
     """The names that a library offers, from the library itself."""
-    from cnnscope.models import build
+    from cnnscope.models import find
 
-    return tuple(build.library(source).names())
+    return tuple(find.library(source).names())
 
 
 def about(trace: Trace) -> About:
     """What the library says of a model of its own."""
-    from cnnscope.models import build
+    from cnnscope.models import find
 
     source = trace.source
-    return build.library(source.source).about(source.name, trace.input_specs[0].shape)
+    return find.library(source.source).about(source.name, trace.input_specs[0].shape)
 
 
 def card_key(source: str, name: str) -> dict[str, Any]:

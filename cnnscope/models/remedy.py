@@ -13,9 +13,10 @@ from torch import nn
 
 from cnnscope.analysis import sizes
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
-from cnnscope.models import build, diagnose
+from cnnscope.models import diagnose
+from cnnscope.models.build import Built
 from cnnscope.models.spec import DTYPES, FLOATS
-from cnnscope.models.trials import AT_ERROR, Trials, Way, positions_of, smallest_inputs
+from cnnscope.models.trials import AT_ERROR, Trials, positions_of, smallest_inputs
 from cnnscope.records import Inputs, SmallestInput, TensorSpec
 from cnnscope.tracing.refusals import LayerError, about_dtypes
 from cnnscope.tracing.tracer import ForwardError, state_of
@@ -36,8 +37,7 @@ class Failure(NamedTuple):
 
     name: str
     error: ForwardError
-    built: build.Built
-    way: Way
+    built: Built
     inputs: Inputs
     typed: tuple[str, ...] = ()
     known: tuple[Inputs, ...] = ()
@@ -107,7 +107,7 @@ class _Search:
 
     def __init__(self, failure: Failure) -> None:
         self.failure, self.error = failure, failure.error
-        self.trials = Trials(failure.built, failure.way, AT_ERROR, renewable=False)
+        self.trials = Trials(failure.built, AT_ERROR, renewable=False)
         self.shape = failure.inputs.tensors[0].shape
         self.where = positions_of(failure.built.model, failure.inputs)
         self.count = len(self.where.dims)

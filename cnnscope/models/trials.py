@@ -12,12 +12,13 @@ import io
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cnnscope.analysis import positions, sizes
 from cnnscope.errors import CnnscopeError, ModelError
-from cnnscope.models import build
+from cnnscope.models.build import Built
 from cnnscope.models.diagnose import where_and_why
+from cnnscope.models.ladder import Rung
 from cnnscope.records import Inputs, SizeFailure, SmallestInput, TensorSpec, Trace
 from cnnscope.text import said
 from cnnscope.tracing.modules import modules_of
@@ -42,29 +43,16 @@ _NAMES = {
 }
 
 
-class Way(NamedTuple):
-    """How a model is run.
-
-    `make` turns sizes into arguments, `values` is entered around each forward, `on_meta` tells
-    whether its weights have no data.
-    """
-
-    make: Callable[[Inputs], tuple[Any, ...]]
-    values: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
-    on_meta: bool = True
-
-
 class Trials:
     """Forwards of one model, until what may be spent on them is spent."""
 
-    def __init__(
-        self, built: build.Built, way: Way, seconds: float = SECONDS, *, renewable: bool = True
-    ) -> None:
-        self.built, self.way, self._renewable = built, way, renewable
+    def __init__(self, built: Built, seconds: float = SECONDS, *, renewable: bool = True) -> None:
+        self.built, self._renewable = built, renewable
+        self._on_meta = built.rung is not Rung.REAL
         self._seconds = self.allowed = seconds
         self._calls = int(CALLS * max(seconds / SECONDS, 1))
         self._longest = 0.0  # seconds of a forward: another one of that length has to fit
-        self._clock = time.thread_time if way.on_meta else time.monotonic
+        self._clock = time.thread_time if self._on_meta else time.monotonic
         self._begin, self._since = self._clock(), time.monotonic()
         self._forwards = 0
         self._rehearsal: Rehearsal | None = None
@@ -81,7 +69,7 @@ class Trials:
         with (
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(out),
-            rehearsing(self.built.model, on_meta=self.way.on_meta) as rehearsal,
+            rehearsing(self.built.model, on_meta=self._on_meta) as rehearsal,
         ):
             self._rehearsal = rehearsal
             try:
@@ -120,8 +108,8 @@ class Trials:
     def _run(self, inputs: Inputs) -> bool:
         try:
             self.built.accept(inputs)
-            arguments = self.way.make(inputs)
-            with self.way.values():
+            arguments = self.built.arguments(inputs)
+            with self.built.running():
                 self._opened().run(arguments)
         except KeyboardInterrupt:
             raise
@@ -139,8 +127,8 @@ class Trials:
     def _traced(self, inputs: Inputs) -> CnnscopeError | None:
         try:
             self.built.accept(inputs)
-            arguments = self.way.make(inputs)
-            with self.way.values():
+            arguments = self.built.arguments(inputs)
+            with self.built.running():
                 trace(self.built.model, arguments, source=self.built.source)
         except CnnscopeError as error:
             return error
@@ -179,13 +167,12 @@ class Trials:
 
 
 def sizes_of(
-    built: build.Built, way: Way, inputs: Inputs, traced: Trace, seconds: float = SECONDS
+    built: Built, inputs: Inputs, traced: Trace, seconds: float = SECONDS
 ) -> tuple[SmallestInput, ...]:
     """The sizes of its input that a model works on which has just been traced on `inputs`.
 
     Args:
         built: the model.
-        way: how it is run.
         inputs: what it was traced on.
         traced: its trace.
         seconds: how long the search may last, about; further axes have as much again.
@@ -197,7 +184,7 @@ def sizes_of(
         if not sequence:
             return ()
         found = positions.Positions(0, (1,))
-    return smallest_inputs(Trials(built, way, seconds), inputs, found)
+    return smallest_inputs(Trials(built, seconds), inputs, found)
 
 
 class Axes(NamedTuple):

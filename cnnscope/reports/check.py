@@ -30,7 +30,8 @@ from cnnscope.records import (
 from cnnscope.reports import referee
 
 if TYPE_CHECKING:
-    from cnnscope.models import build as zoo
+    from cnnscope.models.build import Built
+    from cnnscope.models.ladder import Rung
 
 _ROOM = 8 * 2**30  # bytes for each process: enough for most models, which look for themselves
 _LONG = 2 * 10**10  # MACs of a forward that are announced
@@ -116,10 +117,11 @@ def differs(report: CheckReport) -> bool:
 
 
 def _field(
-    trace: Trace, build: Callable[[str], zoo.Built], deadline: _Deadline | None = None
+    trace: Trace, build: Callable[[Rung], Built], deadline: _Deadline | None = None
 ) -> Verdict:
     """The verdict of the gradient on the largest receptive field."""
-    from cnnscope.models import build as zoo
+    from cnnscope.models.build import out_of_memory
+    from cnnscope.models.ladder import Rung
     from cnnscope.reports import verify
 
     if deadline and (note := deadline.over()):
@@ -129,11 +131,11 @@ def _field(
         return Verdict("gradient", "", "field", referee.ABSENT, note=note)
     try:
         seconds = deadline.left if deadline else None
-        layer = verify.verify_largest(trace, build("meta").model.to("meta"), seconds)
+        layer = verify.verify_largest(trace, build(Rung.META).model.to("meta"), seconds)
     except CnnscopeError as error:
         return Verdict("gradient", "", "field", referee.ABSENT, note=str(error))
     except (RuntimeError, MemoryError) as error:
-        if not zoo.out_of_memory(error):
+        if not out_of_memory(error):
             raise
         note = "there is not enough memory for it; use a smaller --batch-size"
         return Verdict("gradient", "", "field", referee.ABSENT, note=note)
@@ -161,9 +163,9 @@ def _extent(intervals: Sequence[tuple[int, int]]) -> int:
 
 def _published(trace: Trace, request: Request) -> Iterator[Verdict]:
     """Verdicts on what the model's library publishes."""
-    from cnnscope.models import build as zoo
+    from cnnscope.models import find
 
-    found = zoo.published(trace.source)
+    found = find.published(trace.source)
     if found and trace.source.arguments:
         name = f"{trace.source.source} publishes the model without arguments"
         yield referee.verdict(trace, Count("published", "MACs", failed=name))

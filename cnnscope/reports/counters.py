@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import zip_longest
 from math import prod
@@ -21,14 +21,16 @@ from msgspec.structs import replace
 from cnnscope import parallel
 from cnnscope.analysis import memory, params
 from cnnscope.errors import CnnscopeError
-from cnnscope.models import run
+from cnnscope.models.inputs import make_inputs, real_inputs
+from cnnscope.models.ladder import Rung, asks_for_data
 from cnnscope.records import Count, Inputs, Shape, Trace
 from cnnscope.text import printable, said
+from cnnscope.tracing.isolation import seeded
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from cnnscope.models import build as zoo
+    from cnnscope.models.build import Built
 
 PRUNED = "pruned: "  # of evidence: before the name of a weight
 _BASE = 0.5 * 2**30  # bytes that a forward needs beside its tensors: kernels and their workspaces
@@ -38,13 +40,13 @@ class Subject:
     """A traced model that is built again, without weights and with."""
 
     def __init__(
-        self, trace: Trace, build: Callable[[str], zoo.Built], memory_share: float = 1.0
+        self, trace: Trace, build: Callable[[Rung], Built], memory_share: float = 1.0
     ) -> None:
         """What to count.
 
         Args:
             trace: of the model.
-            build: the model, on "meta", with "values" or "real" (see `zoo.build_found`).
+            build: builds the model on a rung.
             memory_share: how much of the free memory may be used.
         """
         self.trace, self.build, self.memory_share = trace, build, memory_share
@@ -88,30 +90,25 @@ class Subject:
         from cnnscope.tracing.autocast import autocast_on_meta
         from cnnscope.tracing.tracer import states_on_meta
 
-        built = self.build(self._way)
-        values = run.following(built) if self._way == "values" else nullcontext()
-        with values, _inference(), states_on_meta(), autocast_on_meta():
-            yield built.model, run.make_inputs(self._given(built))
+        built = self.build(self._rung)
+        with built.running(), _inference(), states_on_meta(), autocast_on_meta():
+            yield built.model, make_inputs(self._given(built))
 
-    def _given(self, built: zoo.Built) -> Inputs:
+    def _given(self, built: Built) -> Inputs:
         return Inputs(self.trace.input_specs, built.inputs.as_list)
 
     @cached_property
-    def _way(self) -> str:
-        """How it is built: with "values" where its forward looks at its data, else on "meta"."""
-        from cnnscope.tracing.values import needs_data
-
-        if not self.trace.notes:
-            return "meta"
-        built = self.build("meta")
+    def _rung(self) -> Rung:
+        """The first rung without data on which its forward runs."""
+        built = self.build(Rung.META)
         try:
             with _inference():
-                built.model(*run.make_inputs(self._given(built)))
+                built.model(*make_inputs(self._given(built)))
         except Exception as error:
-            if needs_data(error):
-                return "values"
+            if asks_for_data(error):
+                return Rung.VALUES
             raise
-        return "meta"
+        return Rung.META
 
     def _on_either(self, ask: Callable[[nn.Module, tuple[Any, ...]], Any]) -> Any:
         """The answer to a question to the model as it was traced.
@@ -120,12 +117,12 @@ class Subject:
         tensors.
         """
         try:
-            with self._as_traced() as (model, inputs), run.seeded():
+            with self._as_traced() as (model, inputs), seeded():
                 return ask(model, inputs)
         except Exception:
             if self.trace.device != "meta":
                 raise
-        with _inference(), run.seeded():
+        with _inference(), seeded():
             return ask(self._real.model, self._inputs(self._real))
 
     def _torchinfo(self, elements: Count, macs: Count) -> Iterator[Count]:
@@ -158,7 +155,7 @@ class Subject:
     # -- on real tensors
 
     @cached_property
-    def _real(self) -> zoo.Built:
+    def _real(self) -> Built:
         """The model with random weights.
 
         Raises:
@@ -169,12 +166,12 @@ class Subject:
         free = parallel.free_memory()
         if free is not None and needed > free * self.memory_share:
             raise _TooLargeError(needed)
-        return self.build("real")
+        return self.build(Rung.REAL)
 
-    def _inputs(self, built: zoo.Built) -> tuple[Any, ...]:
+    def _inputs(self, built: Built) -> tuple[Any, ...]:
         """Random numbers, the same every time; zeros where integers are taken."""
-        with run.seeded():
-            return run.real_inputs(self._given(built))
+        with seeded():
+            return real_inputs(self._given(built))
 
     def _numel(self, count: Count) -> Iterator[Count]:
         model = self._real.model
@@ -193,13 +190,13 @@ class Subject:
         calls = _Calls()
 
         def traced(macs: Count) -> Iterator[Count]:
-            with calls.of(self._real.model), _inference(), run.seeded():
+            with calls.of(self._real.model), _inference(), seeded():
                 yield self._fvcore_macs(macs)
 
         def ran(shapes: Count) -> Iterator[Count]:
             calls.clear()
             inputs = self._inputs(self._real)
-            with calls.of(self._real.model), _inference(), run.seeded():
+            with calls.of(self._real.model), _inference(), seeded():
                 self._real.model(*inputs)
             yield replace(shapes, calls=calls.made())
 

@@ -25,6 +25,8 @@ from typing import Any
 
 from cnnscope.text import harmless
 
+SEED = 0  # of random numbers, wherever the user gives no other
+
 # What runs other people's code changes flags, hooks and streams of the whole process for a while:
 # one thread at a time. A forward that traces something itself stays in its thread.
 alone = threading.RLock()
@@ -165,7 +167,7 @@ def same_random() -> Iterator[None]:
 
 
 @contextmanager
-def seeded(seed: int = 0) -> Iterator[None]:
+def seeded(seed: int = SEED) -> Iterator[None]:
     """Random numbers of a fixed seed (torch, random, numpy), and their state as it was after."""
     import torch
 

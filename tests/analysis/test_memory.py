@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cnnscope.analysis import memory
 from cnnscope.bench import work
-from cnnscope.models import build, run
+from cnnscope.models import find, run
 from cnnscope.records import Trace
 from cnnscope.tracing.tracer import trace
 
@@ -571,7 +571,7 @@ _BY_DATA = ("rcnn", "retinanet", "ssd", "fcos")  # as much as is found in the pi
 @pytest.mark.slow
 @pytest.mark.parametrize("source", ["torchvision", "classic"])
 def test_every_model_has_the_peak_of_a_real_forward(source: str):
-    for name in build.library(source).names():
+    for name in find.library(source).names():
         if source == "classic":
             check_model(source, name, None)
         elif not any(part in name for part in _BY_DATA):

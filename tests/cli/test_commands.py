@@ -154,13 +154,13 @@ def test_unknown_model_names_the_nearest():
 
 
 def test_a_name_that_several_sources_have_is_suggested_once(monkeypatch):
-    from cnnscope.models import build
+    from cnnscope.models import find
 
     class Library:
         def names(self):
             return ["resnet18", "resnet34"]
 
-    monkeypatch.setattr(build, "library", lambda source: Library())
+    monkeypatch.setattr(find, "library", lambda source: Library())
     assert "did you mean resnet18, resnet34?" in error_of("summary", "resnet1", "--no-cache")
 
 

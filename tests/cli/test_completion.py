@@ -9,7 +9,7 @@ from imports import imported_by
 
 from cnnscope import cli
 from cnnscope.models import registered
-from cnnscope.models.build import library
+from cnnscope.models.find import library
 
 NET = "class Net: pass\ndef make(): pass\ndef _private(): pass\n"
 

@@ -11,7 +11,10 @@ import pytest
 
 from cnnscope import parallel
 from cnnscope.errors import RequestError
-from cnnscope.models import build, run, spec
+from cnnscope.models import run, spec
+from cnnscope.models.build import build
+from cnnscope.models.find import find
+from cnnscope.models.inputs import make_inputs
 from cnnscope.records import TensorSpec
 from cnnscope.reports import summary
 
@@ -87,7 +90,7 @@ def counted(name: str) -> Counted:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    built = build.build(spec.parse_model(name), {})
+    built = build(find(spec.parse_model(name)), {})
     params = sum(p.numel() for p in built.model.parameters())
     if kind(name) == "detection":
         return Counted(params, None)
@@ -96,7 +99,7 @@ def counted(name: str) -> Counted:
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            built.model(*run.make_inputs(built.inputs))
+            built.model(*make_inputs(built.inputs))
     finally:  # the next model of this process is traced as it is by default
         torch.backends.mha.set_fastpath_enabled(fast_path)
     return Counted(params, counter.get_total_flops())

@@ -15,8 +15,9 @@ from command_line import run_cli
 from paths import ROOT
 from torch import nn
 
-from cnnscope.models import build
-from cnnscope.models.run import make_inputs, trace_spec
+from cnnscope.models import find
+from cnnscope.models.inputs import make_inputs
+from cnnscope.models.run import trace_spec
 from cnnscope.models.sources import classic
 from cnnscope.records import About, Inputs, LayerRow, ModelReport, Shape, TensorSpec, Trace
 from cnnscope.reports.summary import report
@@ -133,7 +134,7 @@ def constructor(name: str) -> inspect.Signature:
 def test_no_classic_name_hides_behind_one_of_torchvision():
     from cnnscope.models.sources import torchvision
 
-    assert build.SOURCES.index("torchvision") < build.SOURCES.index("classic")
+    assert find.SOURCES.index("torchvision") < find.SOURCES.index("classic")
     assert set(classic.names()) & set(torchvision.names()) == set()
 
 

@@ -120,17 +120,17 @@ def test_exceptions_of_our_own_are_no_installation(monkeypatch):
 @pytest.fixture
 def no_torchvision(monkeypatch):
     """A torchvision that was built for another torch."""
-    from cnnscope.models import build
+    from cnnscope.models import find
 
     error = imported("raise RuntimeError('operator torchvision::nms does not exist')")
-    import_module = build.importlib.import_module
+    import_module = find.importlib.import_module
 
     def broken(name, *more):
         if name == "cnnscope.models.sources.torchvision":
             raise error
         return import_module(name, *more)
 
-    monkeypatch.setattr(build.importlib, "import_module", broken)
+    monkeypatch.setattr(find.importlib, "import_module", broken)
 
 
 def test_a_broken_torchvision_is_told_for_its_models(no_torchvision):

@@ -8,7 +8,10 @@ import timm_models
 from command_line import run_cli
 
 from cnnscope.errors import RequestError
-from cnnscope.models import build, run, spec
+from cnnscope.models import run, spec
+from cnnscope.models.build import build
+from cnnscope.models.find import find
+from cnnscope.models.inputs import make_inputs
 from cnnscope.records import TensorSpec
 
 
@@ -18,7 +21,7 @@ def timm():
 
 
 def built(name, **arguments):
-    return build.build(spec.parse_model(f"timm:{name}"), arguments)
+    return build(find(spec.parse_model(f"timm:{name}")), arguments)
 
 
 def test_named_model_with_the_input_of_its_configuration(timm):
@@ -38,7 +41,7 @@ def test_named_model_with_the_input_of_its_configuration(timm):
 def test_default_input_follows_the_constructor(timm, name, arguments, shape):
     one = built(name, **arguments)
     assert one.inputs.tensors == (TensorSpec(shape),)
-    one.model(*run.make_inputs(one.inputs))
+    one.model(*make_inputs(one.inputs))
 
 
 def test_fixed_input_size_is_named_where_another_is_asked_for(timm):

@@ -21,8 +21,8 @@ from torch.nn.utils import prune
 import cnnscope
 from cnnscope import parallel
 from cnnscope.cache.requests import Request
-from cnnscope.models import build as zoo
-from cnnscope.models import run
+from cnnscope.models import find
+from cnnscope.models.build import Built
 from cnnscope.ops import table
 from cnnscope.ops.fields import maps
 from cnnscope.records import (
@@ -37,6 +37,7 @@ from cnnscope.records import (
 from cnnscope.render import check as renderer
 from cnnscope.render import page
 from cnnscope.reports import check, counters, listing, referee, verify
+from cnnscope.tracing import isolation
 
 
 def subject_of(make, *shapes):
@@ -44,10 +45,10 @@ def subject_of(make, *shapes):
     inputs = Inputs(tuple(TensorSpec(shape) for shape in shapes))
     source = Source("net", "python", "net")
 
-    def build(way):
-        with torch.device("cpu" if way == "real" else "meta"):
+    def build(rung):
+        with torch.device(rung.device):
             model = make().eval()
-        return zoo.Built(model, inputs, source, None, zoo.anything, ())
+        return Built(model, inputs, source, rung)
 
     given = tuple(torch.empty(shape, device="meta") for shape in shapes)
     return counters.Subject(cnnscope.trace(make(), given), build)
@@ -436,7 +437,7 @@ def test_shapes_that_depend_on_data_are_left_out(selecting):
 
 
 def published(monkeypatch, *figures):
-    monkeypatch.setattr(zoo, "published", lambda _: figures)
+    monkeypatch.setattr(find, "published", lambda _: figures)
 
 
 def inputs(*shape):
@@ -524,7 +525,7 @@ def test_nothing_is_published_of_a_model_with_arguments():
     ],
 )
 def test_torchvision_counted_on_images_of_512_after_the_transforms(name, shapes):
-    for one in zoo.published(Source(name, "torchvision", name)):
+    for one in find.published(Source(name, "torchvision", name)):
         assert [spec.shape for spec in one.inputs.tensors] == shapes
 
 
@@ -1041,7 +1042,7 @@ def test_a_random_path_is_run_with_the_same_seed_by_all():
             return x
 
     model = Chooses()
-    with run.seeded():
+    with isolation.seeded():
         trace = cnnscope.trace(model, [torch.empty(1, 3, 8, 8, device="meta")])
     subject = subject_of(Chooses, (1, 3, 8, 8))
     subject.trace = trace

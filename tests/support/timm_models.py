@@ -8,7 +8,10 @@ import time
 import warnings
 from typing import Any, NamedTuple
 
-from cnnscope.models import build, run, spec
+from cnnscope.models import run, spec
+from cnnscope.models.build import Built, build
+from cnnscope.models.find import find
+from cnnscope.models.inputs import make_inputs
 from cnnscope.ops import table
 from cnnscope.records import Trace
 from cnnscope.reports import summary
@@ -84,7 +87,7 @@ def _look(name: str) -> Seen:
     trace = run.trace_spec(f"timm:{name}")
     result = summary.report(trace)
     seconds = time.perf_counter() - begun
-    built = build.build(spec.parse_model(f"timm:{name}"), {})
+    built = build(find(spec.parse_model(f"timm:{name}")), {})
     lost = next((row.operation for row in result.layers if row.leaf and row.field_unknown), "")
     return Seen(
         name,
@@ -116,7 +119,7 @@ def _torch_has_formulas(trace: Trace) -> bool:
     return products <= known and not any("depends on data" in note for note in trace.notes)
 
 
-def _torch_macs(built: build.Built) -> int:
+def _torch_macs(built: Built) -> int:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -124,7 +127,7 @@ def _torch_macs(built: build.Built) -> int:
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            built.model.requires_grad_(requires_grad=False)(*run.make_inputs(built.inputs))
+            built.model.requires_grad_(requires_grad=False)(*make_inputs(built.inputs))
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
     return counter.get_total_flops() // 2

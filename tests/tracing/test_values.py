@@ -12,7 +12,9 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from cnnscope.models import build, run, spec
+from cnnscope.models import run, spec
+from cnnscope.models.build import build
+from cnnscope.models.find import find
 from cnnscope.tracing.tracer import trace
 from cnnscope.tracing.values import KnownValues, needs_data, same_device
 
@@ -176,14 +178,14 @@ def test_a_refusal_for_want_of_data_is_told_from_a_mistake(error: Exception, ans
 
 # num_params of torchvision's RegNet_Y_400MF_Weights is 4,344,144.
 def test_the_constructor_of_a_regnet_is_given_its_values():
-    built = build.build(spec.parse_model("regnet_y_400mf"), {})
+    built = build(find(spec.parse_model("regnet_y_400mf")), {})
     assert all(p.is_meta for p in built.model.parameters())
     assert sum(p.numel() for p in built.model.parameters()) == 4_344_144
     assert sum(built.values.answered.values()) > 0
 
 
 def test_the_constructor_of_a_resnet_needs_none():
-    assert build.build(spec.parse_model("resnet18"), {}).values is None
+    assert build(find(spec.parse_model("resnet18")), {}).values is None
 
 
 class Selecting(nn.Module):
@@ -248,7 +250,7 @@ def test_a_detector_allocates_nothing_of_the_size_of_its_weights():
 
 def test_building_a_regnet_allocates_nothing_of_the_size_of_its_weights():
     with Largest() as largest:
-        build.build(spec.parse_model("regnet_y_128gf"), {})
+        build(find(spec.parse_model("regnet_y_128gf")), {})
     assert 0 < largest.nbytes < 2**16
 
 

@@ -1,0 +1,120 @@
+"""Trace one forward on the rung that a model was built for, and say how the trace was made."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from cnnscope.models.inputs import make_inputs, of_dtype
+from cnnscope.models.ladder import Rung
+from cnnscope.records import Inputs, Trace
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cnnscope.models.build import Built
+    from cnnscope.models.choices import Choice
+
+
+def traced(built: Built, choice: Choice, dtype: str | None, *, own: bool, why_real: str) -> Trace:
+    """Trace one forward.
+
+    Args:
+        built: the model; its lazy layers get their widths, and it gets the dtype.
+        choice: the inputs.
+        dtype: of weights; None leaves them as they are.
+        own: whether it is the user's own network.
+        why_real: why it runs on real tensors, if it does.
+
+    Raises:
+        ForwardError: forward raised.
+        RequestError: the inputs are none for this model.
+    """
+    from cnnscope.tracing.tracer import trace
+
+    arguments = built.arguments(choice.inputs)
+    with built.running():
+        if is_lazy(built.model) and not built.borrowed:
+            _run_once(built, choice.inputs)
+        if dtype is not None:
+            convert(built.model, dtype)
+        made = trace(built.model, arguments, source=built.source)
+    notes = (choice.note,) if choice.note else ()
+    return _described(made, built, (*notes, *built.notes), own=own, why_real=why_real)
+
+
+def is_lazy(model: nn.Module) -> bool:
+    """Whether some layer learns its width from its first input."""
+    from torch.nn.parameter import is_lazy as lazy
+
+    from cnnscope.tracing.tracer import state_of
+
+    return any(map(lazy, state_of(model)))
+
+
+def _run_once(built: Built, inputs: Inputs) -> None:
+    """Let lazy layers find out their widths."""
+    import torch
+
+    arguments = make_inputs(of_dtype(inputs, "float32"), built.rung.device)
+    with torch.no_grad(), contextlib.suppress(Exception):
+        built.model(*arguments)  # if it fails, the trace says why
+
+
+def convert(model: nn.Module, dtype: str) -> None:
+    """Give a model another floating-point dtype, such as "float16"."""
+    import torch
+
+    model.to(getattr(torch, dtype))
+
+
+# ------------------------------------------------------------------------- what the report says
+
+
+def _described(
+    made: Trace, built: Built, notes: tuple[str, ...], *, own: bool, why_real: str
+) -> Trace:
+    """The trace with notes on how it was made, and with what decided which operations ran."""
+    from msgspec.structs import replace
+
+    decided_by = made.decided_by
+    if built.rung is Rung.REAL:
+        decided_by = tuple(sorted({*decided_by, "data"}))
+        notes += (
+            "ran on real tensors, with random weights and inputs of a fixed seed, because it "
+            f"looks at its data ({why_real}); with other data it may come out otherwise",
+        )
+    elif built.rung is Rung.VALUES:
+        notes += _of_forward(built.values, own=own)
+    else:
+        notes += _of_constructor(built.values)
+    return replace(made, notes=made.notes + notes, decided_by=decided_by)
+
+
+def _of_constructor(values: Any) -> tuple[str, ...]:
+    """What a constructor was told that looked at its tensors."""
+    asked = _asked(values)
+    if not asked:
+        return ()
+    return (f"its constructor computes with small tensors ({asked}): those had values",)
+
+
+def _of_forward(values: Any, *, own: bool) -> tuple[str, ...]:
+    """What a forward was told that looked at its tensors."""
+    asked = _asked(values)
+    if not asked:
+        return ()
+    if own:
+        return (f"its forward computes with small constants ({asked}): those had values",)
+    return (
+        f"its forward depends on data ({asked}): that part ran on small tensors with values, "
+        "network outputs taken as 0 and every score as passing, so detections are counted at the "
+        "model's own limits",
+    )
+
+
+def _asked(values: Any) -> str:
+    """The operations that were answered with values: "item x3, nonzero"."""
+    answered: Counter[str] = values.answered if values is not None else Counter()
+    return ", ".join(f"{name} x{n}" if n > 1 else name for name, n in answered.most_common())

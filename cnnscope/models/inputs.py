@@ -1,0 +1,70 @@
+"""Arguments of a forward from their sizes: tensors without data, or filled with random numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cnnscope.errors import RequestError
+from cnnscope.models.spec import FLOATS
+from cnnscope.records import Inputs, TensorSpec
+from cnnscope.text import printable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def make_inputs(inputs: Inputs, device: str = "meta") -> tuple[Any, ...]:
+    """Arguments for forward, uninitialised.
+
+    Args:
+        inputs: shapes and dtypes.
+        device: of the tensors.
+
+    Raises:
+        RequestError: more elements than a tensor can have.
+    """
+    import torch
+
+    try:
+        made = [
+            torch.empty(spec.shape, dtype=getattr(torch, spec.dtype), device=device)
+            for spec in inputs.tensors
+        ]
+    except (RuntimeError, OverflowError, TypeError):
+        shown = ", ".join(map(str, inputs.tensors))
+        raise RequestError(f"input {printable(shown)}: too large to be a tensor") from None
+    return (made,) if inputs.as_list else tuple(made)
+
+
+def real_inputs(inputs: Inputs) -> tuple[Any, ...]:
+    """Arguments for forward on the CPU: floating point uniform in [0, 1), integers 0, bools true.
+
+    Zero is an index into anything.
+
+    Raises:
+        RequestError: more elements than a tensor can have.
+    """
+    made = make_inputs(inputs, "cpu")
+    if inputs.as_list:
+        return ([_filled(tensor) for tensor in made[0]],)
+    return tuple(map(_filled, made))
+
+
+def _filled(tensor: Tensor) -> Tensor:
+    import torch
+
+    if tensor.is_floating_point() and tensor.element_size() > 1:
+        return tensor.uniform_()
+    if tensor.is_floating_point() or tensor.is_complex():  # kernels may not fill these
+        return torch.rand(tensor.shape).to(tensor.dtype)
+    return tensor.fill_(1 if tensor.dtype is torch.bool else 0)
+
+
+def of_dtype(inputs: Inputs, dtype: str | None) -> Inputs:
+    """The inputs with another dtype where they are floating point; None leaves them as they are."""
+    if dtype is None:
+        return inputs
+    tensors = tuple(
+        TensorSpec(t.shape, dtype if t.dtype in FLOATS else t.dtype) for t in inputs.tensors
+    )
+    return Inputs(tensors, inputs.as_list)
