@@ -31,3 +31,15 @@ def golden():
         assert text == path.read_text(encoding="utf-8")
 
     return compare
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark the fast lane: the first case of each test that is not slow, of the zoo, or broad."""
+    found = set()
+    for item in items:
+        test = item.nodeid.partition("[")[0]
+        if test in found or any(map(item.get_closest_marker, ("slow", "zoo", "broad"))):
+            continue
+        found.add(test)
+        item.add_marker("fast")

@@ -78,6 +78,7 @@ def test_a_normalised_weight_is_left_on_its_device():
     assert not model.weight.is_meta
 
 
+@pytest.mark.broad
 def test_a_real_detector_still_runs_after_a_trace_that_failed():
     model = detection.fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None)
     model.eval()

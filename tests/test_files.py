@@ -160,6 +160,7 @@ def _cut_off(path):
     path.write_bytes(out.getvalue()[:5000])
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize(
     ("make", "message"),
     [

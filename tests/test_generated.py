@@ -37,6 +37,8 @@ from cnnscope.reports.diff import diff
 from cnnscope.reports.summary import report
 from cnnscope.tracing.tracer import ForwardError
 
+pytestmark = pytest.mark.broad
+
 Shapes = list[tuple[int, ...]]
 
 

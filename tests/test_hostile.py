@@ -31,6 +31,8 @@ import cnnscope
 from cnnscope import cli
 from cnnscope.tracing import tracer
 
+pytestmark = pytest.mark.broad
+
 ESCAPES = "\x1b]0;title\x07\x1b[31mred\x1b[0m\x9b1m\u202ebidi\x7f\r"
 OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200b-\u200f]")
 MEGABYTE = 2**20

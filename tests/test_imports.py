@@ -7,6 +7,8 @@ import pytest
 from command_line import run_cli
 from imports import HEAVY, imported_by
 
+pytestmark = pytest.mark.broad
+
 
 def import_log(*arguments):
     """Output of `python -m cnnscope`, and the modules that it imported by python's own account."""

@@ -4,7 +4,6 @@ Building needs the `dev` extra: `pytest -m slow tests/test_packaging.py`. The en
 network; it finds the dependencies in the folders in which this Python has them.
 """
 
-import re
 import subprocess
 import sys
 import tarfile
@@ -13,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from pages import NAMED, PAGES
 from paths import ROOT
 
 import cnnscope
@@ -146,24 +146,11 @@ def test_a_type_checker_sees_the_types(installed, package):
     assert "py.typed" in out
 
 
-LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
-NAMED = re.compile(r"(?<![\w/.])((?:tests|examples|cnnscope|\.ci)/[\w./*-]*\w)")
-
-
 def test_the_sdist_has_what_its_pages_name(built):
     (source,) = (path for path in built.iterdir() if path.is_dir())
-    for page in [*source.glob("*.md"), source / "cnnscope" / "README.md"]:
-        text = page.read_text(encoding="utf-8")
-        for name in LINK.findall(text):
-            assert (page.parent / name).exists(), (page.name, name)
+    for page in PAGES:
+        text = (source / page).read_text(encoding="utf-8")
         for name in NAMED.findall(text):
-            assert list(source.glob(name)), (page.name, name)
-    for name in (
-        "README.md",
-        "SECURITY.md",
-        "CHANGELOG.md",
-        "LICENSE",
-        "pyproject.toml",
-        "tests/golden/resnet18-80.txt",
-    ):
+            assert (source / name).exists(), (page, name)
+    for name in ("LICENSE", "pyproject.toml", "tests/golden/resnet18-80.txt"):
         assert (source / name).is_file()

@@ -29,6 +29,7 @@ def test_each_item_is_worked_on_once_in_other_processes():
     assert os.getpid() not in {pid for _, pid in done}
 
 
+@pytest.mark.broad
 def test_processes_are_replaced_after_so_many_items():
     done = list(parallel.each(square, [(n,) for n in range(4)], 1, most=2))
     assert len({pid for _, pid in done}) == 2
@@ -38,6 +39,7 @@ def test_threads_are_told_to_torch():
     assert list(parallel.each(threads, [()], 1, threads=3)) == ["3"]
 
 
+@pytest.mark.broad
 def test_what_runs_is_not_waited_for_when_nobody_asks_for_more():
     began = time.monotonic()
     working = parallel.each(wait, [(0,), (600,), (600,)], 2)

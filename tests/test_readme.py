@@ -7,11 +7,14 @@ import shutil
 import msgspec
 import pytest
 from command_line import OVERWRITE, run_cli, without_versions
+from pages import NAMED, PAGES
 from paths import DATA, ROOT
 
 from cnnscope.cli.commands import COMMANDS
 from cnnscope.records import CheckAllReport
 from cnnscope.render import check, page
+
+pytestmark = pytest.mark.broad
 
 README = ROOT / "README.md"
 EXAMPLE = re.compile(r"```console\n\$ cnnscope ([^\n]*)\n(.*?)```", re.DOTALL)
@@ -103,11 +106,23 @@ def test_python_example_runs(capsys):
     assert capsys.readouterr().out == "11689512 1814073344\n"
 
 
-@pytest.mark.parametrize("page", ["README.md", "cnnscope/README.md", "CHANGELOG.md"])
-def test_links_lead_somewhere(page):
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_files_that_pages_name_exist(page):
     path = ROOT / page
-    for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
+    text = path.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (path.parent / target).exists(), target
+    for target in NAMED.findall(text):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_architecture_names_every_folder_and_module_at_the_root():
+    text = (ROOT / "cnnscope/README.md").read_text(encoding="utf-8")
+    first = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    named = set(re.findall(r"`([\w./]+)`", " ".join(first)))
+    folders = {f"{path.parent.name}/" for path in (ROOT / "cnnscope").glob("*/__init__.py")}
+    modules = {path.name for path in (ROOT / "cnnscope").glob("*.py")}
+    assert named == folders | modules - {"__init__.py", "__main__.py"}
 
 
 def test_options_in_the_readme_exist():

@@ -24,6 +24,8 @@ from cnnscope.models import run
 from cnnscope.reports.effective import effective
 from cnnscope.reports.verify import verify
 
+pytestmark = pytest.mark.broad
+
 
 class Net(nn.Module):
     """Every kind of state that a forward may change."""

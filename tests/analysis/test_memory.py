@@ -544,6 +544,7 @@ def test_a_mask_that_is_older_than_the_run_keeps_its_bytes(kind: str):
     assert mask.nbytes in old
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("name", ["vit_b_32", "shufflenet_v2_x0_5"])
 def test_models_have_the_peak_of_a_real_forward(name: str):
     check_model("torchvision", name, None)

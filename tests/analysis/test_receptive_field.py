@@ -499,11 +499,13 @@ def interior(seed: int) -> bool:
     return True
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("start", range(0, 400, 100))
 def test_random_graphs_agree_with_the_jacobian(start):
     assert sum(check(seed) for seed in range(start, start + 100)) > 40
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("start", [0, 100])
 def test_random_graphs_see_on_a_large_canvas_what_was_computed_on_a_small_one(start):
     assert sum(interior(seed) for seed in range(start, start + 100)) > 20

@@ -21,6 +21,8 @@ from cnnscope.records import BenchReport, Ceilings, Comparison, Interval, Ratio,
 from cnnscope.render import bench as renderer
 from cnnscope.render import page, units
 
+pytestmark = pytest.mark.broad
+
 CEILINGS = Ceilings("float32", flops=1e11, bandwidth=1e10, matmul_size=1024, copy_bytes=2**28)
 # a small model on a small input: some milliseconds
 SHORT = ("--device", "cpu", "--input", "32", "--seconds", "0.05", "--threads", "1")

@@ -70,6 +70,7 @@ def test_too_few_samples_have_no_interval():
     assert stats.describe([7]).median_ns == 7
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("phi", [0.0, 0.9])
 def test_very_many_samples_have_the_interval_that_drawing_gives(monkeypatch, phi):
     samples = (1e5 * np.exp(noise(30_000, phi, 0.1, seed=6))).astype(int)

@@ -512,6 +512,7 @@ def _nonsense(chance):
     return change
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("count", [40, pytest.param(2000, marks=pytest.mark.slow)])
 def test_entries_that_are_whole_and_nonsense_are_no_internal_error(tmp_path, monkeypatch, count):
     """They are removed, and the answer is computed afresh; where nothing fails, it may be wrong."""
@@ -601,6 +602,7 @@ while True:
 """
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize(
     ("processes", "seconds"), [(4, 3), pytest.param(20, 60, marks=pytest.mark.slow)]
 )

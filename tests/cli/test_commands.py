@@ -198,6 +198,7 @@ def test_input_too_small_names_layer_formula_and_smallest_size():
     assert message.endswith("the smallest square input that works is 32x32")
 
 
+@pytest.mark.broad
 def test_input_of_the_wrong_size_for_a_linear_layer_is_a_wrong_request():
     message = error_of("summary", "vit_b_16", "--input", "3x200x200")
     assert "Expected 224 but got 200" in message
@@ -432,6 +433,7 @@ def test_every_broken_limit_is_told():
     assert result.err.count("\n") == 2
 
 
+@pytest.mark.broad
 def test_what_is_not_known_keeps_no_budget():
     result = run_cli("summary", "fasterrcnn_mobilenet_v3_large_320_fpn", "--min-rf", "10")
     assert result.code == 1

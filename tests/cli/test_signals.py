@@ -16,6 +16,8 @@ from paths import ROOT
 from cnnscope import cli
 from cnnscope.cli import signals
 
+pytestmark = pytest.mark.broad
+
 SAID = {"SIGINT": "interrupted", "SIGTERM": "ended by SIGTERM", "SIGHUP": "ended by SIGHUP"}
 
 

@@ -21,6 +21,8 @@ from paths import ROOT
 
 from cnnscope import cli
 
+pytestmark = pytest.mark.broad
+
 ESCAPE = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])")
 
 

@@ -94,6 +94,7 @@ def nan_interval(model, layer, unit, size, axis=2):
     return first, last
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize(
     ("name", "layer", "size", "unit"),
     [

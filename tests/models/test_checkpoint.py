@@ -122,6 +122,7 @@ def test_keys_in_disorder_are_walked_as_a_tree(tmp_path):
     assert [m.path for m in report.modules] == ["", "b", "b.c", "a"]
 
 
+@pytest.mark.broad
 def test_weights_are_not_read(tmp_path):
     """A file of 256 MiB: the process grows by less than a tenth of it."""
     path = tmp_path / "big.pth"

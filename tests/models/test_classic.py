@@ -533,6 +533,7 @@ def test_xception_has_the_printed_parameters():
     assert 2 + separable == 36
 
 
+@pytest.mark.broad
 # A plain network has the layers of its residual one. Option A adds no parameters, B a projection
 # with a norm in each of three stages, C one in every block (He et al. 2015, section 4.1).
 def test_shortcuts_of_option_a_are_free_and_b_and_c_are_projections():
@@ -768,6 +769,7 @@ def test_layer_l_is_given_k0_and_k_for_each_layer_before_it(name, growth, layers
         assert output(found[f"features.block{block}"])[0] == k0 + layers * growth
 
 
+@pytest.mark.broad
 def test_densenet264():
     # table 1: blocks of 6, 12, 64, 48 layers of 1x1 to 128 and 3x3 to 32, from 64 maps on
     expected = conv(3, 64, 7, bias=False) + 2 * 64

@@ -177,6 +177,7 @@ def leaf_macs(result):
     return [row.macs for row in result.layers if row.leaf and row.macs]
 
 
+@pytest.mark.broad
 def test_a_program_of_core_operations_costs_the_same(original, folder):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -189,6 +190,7 @@ def test_a_program_of_core_operations_costs_the_same(original, folder):
     assert leaf_macs(result) == leaf_macs(original)
 
 
+@pytest.mark.broad
 def test_torchvision_program_is_the_torchvision_model(folder):
     import torchvision
 
@@ -515,6 +517,7 @@ def test_time_steps_are_bounded(folder):
     assert "too large for a file" in text or "too large to be" in text
 
 
+@pytest.mark.broad
 def test_axes_below_the_longest_count_as_well(small, tmp_path):
     """A receptive field is kept for each unit: 2049 maps of 4095 x 4095 have over 2^24."""
     aten = "torch.ops.aten."

@@ -15,7 +15,10 @@ from mutations import MARK, Case, Witness, checkpoints, programs, watched
 KINDS = ("program", "bytes", "pickle", "header")
 MANY = int(os.environ.get("CNNSCOPE_MUTATIONS", "1000"))
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are limited by /proc")
+pytestmark = [
+    pytest.mark.broad,
+    pytest.mark.skipif(sys.platform != "linux", reason="processes are limited by /proc"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -255,12 +255,14 @@ def test_code_that_fails_is_a_failed_model_at_its_line(write, code, said):
     assert said in message
 
 
+@pytest.mark.broad
 def test_torchvision_is_not_imported_for_a_file_of_ones_own(net):
     program = f"import cnnscope; cnnscope.summary({net!r})"
     assert "torch" in imported_by(program)
     assert not {"torchvision", "torch._dynamo"} & set(imported_by(program))
 
 
+@pytest.mark.broad
 def test_a_file_that_imports_torchvision_is_detected_by_that_check(write):
     path = write("import torchvision\n" + textwrap.dedent(NET))
     assert "torchvision" in imported_by(f"import cnnscope; cnnscope.summary({path!r})")
@@ -541,6 +543,7 @@ def test_lazy_and_sparse_are_one_message():
         cnnscope.summary(torch.nn.Identity(), torch.eye(3).to_sparse())
 
 
+@pytest.mark.broad
 def test_a_compiled_module_is_the_one_it_was_made_from():
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))
     report = cnnscope.summary(torch.compile(model), "3x8x8")

@@ -14,6 +14,8 @@ from cnnscope.models.find import find
 from cnnscope.models.inputs import make_inputs
 from cnnscope.records import TensorSpec
 
+pytestmark = pytest.mark.broad
+
 
 @pytest.fixture
 def timm():

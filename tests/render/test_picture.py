@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from command_line import run_cli
 from PIL import Image
 
@@ -44,6 +45,7 @@ def test_a_picture_is_cut_to_the_input_and_that_is_said(tmp_path):
     assert green > 180 > red + blue
 
 
+@pytest.mark.broad
 def test_heat_is_drawn_over_it(tmp_path):
     out = tmp_path / "out.png"
     arguments = ("rf", "squeezenet1_1", "features.4", "--effective", "--samples", "1")

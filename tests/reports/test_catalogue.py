@@ -104,6 +104,7 @@ def test_one_failure_is_reported_and_not_kept(tmp_path, monkeypatch):
 # --------------------------------------------------------------------------- the real zoo
 
 
+@pytest.mark.broad
 def test_published_accuracy_is_of_the_traced_size():
     # IMAGENET1K_V2 of resnet50 was evaluated at 224: 80.858; resnet18 has V1 alone: 69.758
     out = run_cli("list", "resnet[15]*", "--source", "torchvision", "-f", "json").out

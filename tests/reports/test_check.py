@@ -694,6 +694,7 @@ def test_every_counter_has_a_line(printed):
     assert "differ for known reasons, 0 without" in printed
 
 
+@pytest.mark.broad
 def test_formats_hold_the_same_numbers():
     report = msgspec.json.decode(run_cli(*SMALL, "--format", "json").out, type=CheckReport)
     rows = list(csv.DictReader(io.StringIO(run_cli(*SMALL, "--format", "csv").out)))
@@ -776,6 +777,7 @@ def three(monkeypatch, tmp_path):
     return done
 
 
+@pytest.mark.broad
 def test_all_models_are_checked_once_and_summed_up(three):
     result = run_cli("check", "--all", "--format", "json")
     assert result.code == 1  # one of them is broken
@@ -797,6 +799,7 @@ def test_all_models_are_checked_once_and_summed_up(three):
     assert run_cli("check", "--all", "--format", "csv").out.count("\n") == 4
 
 
+@pytest.mark.broad
 def test_an_interruption_says_how_to_go_on(three, monkeypatch):
     each = parallel.each
 

@@ -187,6 +187,7 @@ def test_arguments_are_a_finding():
     assert findings(answer, "arguments")[0].after == ("num_classes=10",)
 
 
+@pytest.mark.broad
 def test_a_larger_growth_is_not_an_addition():
     answer = compared("densenet121", "densenet169")
     (blocks,) = findings(answer, "blocks")
@@ -465,6 +466,7 @@ def test_options_hold_for_both_unless_the_second_has_its_own(arguments, key, bef
     assert answer["after"][key][0]["shape"] == (after or before)
 
 
+@pytest.mark.broad
 def test_arguments_of_the_second_model_alone():
     command = ("diff", "mobilenet_v2", "--arg-b", "width_mult=0.5", "--dtype-b", "float16")
     answer = json.loads(run_cli(*command, "-f", "json").out)

@@ -188,6 +188,7 @@ def test_features_of_a_linear_layer_come_from_what_was_flattened():
     assert one["in features"][:2] == ("2*2", 4)
 
 
+@pytest.mark.broad
 def test_channels_of_a_dense_layer_come_from_what_was_concatenated():
     found = layer("densenet121", "features.denseblock1.denselayer3.conv1")["in channels"]
     assert (found.arithmetic, found.value) == ("64 + 32 + 32", 128)
@@ -243,6 +244,7 @@ class Wrapped(nn.Module):
         return self.module(x, x, x)[0]
 
 
+@pytest.mark.broad
 def test_equal_steps_of_a_recurrent_layer_are_counted():
     (one,) = steps(nn.Sequential(nn.LSTM(16, 32, 2)), "0", 12, 1, 16)
     # at each of 12 steps the input to 4*32 gates from 16 and 32, and the state to them, twice

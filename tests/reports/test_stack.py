@@ -269,6 +269,7 @@ def test_what_is_timed_has_the_macs_of_the_table(counted):
         assert real.layers[0].output_shapes == (row.output,)
 
 
+@pytest.mark.broad
 def test_every_stack_is_timed_in_turns_and_held_against_the_first(measured):
     timing = measured.timing
     assert [run.label for run in timing.runs] == [row.name for row in measured.rows]
@@ -281,6 +282,7 @@ def test_every_stack_is_timed_in_turns_and_held_against_the_first(measured):
     assert timing.runs[0].settings.dtype == "float32"
 
 
+@pytest.mark.broad
 def test_more_layers_of_the_same_take_longer():
     # 20 layers do 20 times the work of the last one; nothing on any machine hides a factor of 20
     found = stacks.timed(stack_report(41, 4, (8, 8), ["3x3"]), "cpu", 0.05)
@@ -345,6 +347,7 @@ def test_formats_hold_the_medians(measured):
     assert "| time | 95 % interval | to 5x5 |" in pages.markdown(render.page(measured))
 
 
+@pytest.mark.broad
 def test_the_command_times_an_inception_block():
     result = run_cli("stack", "--time", "--seconds", "0.05", "--preset", "inception",
                      "--block", "5a")  # fmt: skip
@@ -353,6 +356,7 @@ def test_the_command_times_an_inception_block():
     assert "inference mode on cpu, float32, random weights" in result.out
 
 
+@pytest.mark.broad
 def test_the_command_writes_what_was_measured_as_csv():
     result = run_cli(*TIMED, "--format", "csv")
     assert result.code == 0, result.err

@@ -173,6 +173,7 @@ DENSENETS = {
 }
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("name", DENSENETS)
 def test_densenets_are_table_1_of_their_paper(name):
     times = DENSENETS[name]
@@ -284,6 +285,7 @@ def test_squeeze_and_excite_is_a_gate():
     assert roles(first) == [("", 16), ("gate", None), ("gate", 8), ("gate", 16), ("", 16)]
 
 
+@pytest.mark.broad
 def test_a_position_bias_network_sees_no_data():
     # swin v2: two linear layers that make the bias, in each of 2 + 2 + 6 + 2 blocks
     model = table("swin_v2_t")
@@ -412,6 +414,7 @@ def test_models_share_rows_by_resolution():
     assert report.rows == ((None, 0), (0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6))
 
 
+@pytest.mark.broad
 def test_models_with_other_inputs_share_rows_by_reduction():
     # 224 and 240 are halved five times
     report = stages.stages_report([traced("efficientnet_b0"), traced("efficientnet_b1")])
@@ -421,6 +424,7 @@ def test_models_with_other_inputs_share_rows_by_reduction():
     assert "8x8:" in text
 
 
+@pytest.mark.broad
 def test_tokens_of_other_inputs_share_a_row():
     # patches of 16: 14*14 + 1 = 197 tokens and 16*16 + 1 = 257
     small = run.trace_spec("vit_b_16", inputs=["224"], arguments={"image_size": 224})
@@ -475,6 +479,7 @@ def family(name):
     return stages.stages_report([traced(model) for model in FAMILIES[name]])
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("width", [80, 120])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_table(name, width, golden):

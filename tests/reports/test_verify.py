@@ -318,6 +318,7 @@ def test_a_field_that_is_not_known_is_no_difference(tmp_path):
     assert "nothing to measure: no field is known" in result.out
 
 
+@pytest.mark.broad
 def test_a_known_field_that_cannot_be_measured_is_no_difference():
     # behind the class token the patches lie beside it in one dimension: no image of another size
     result = run_cli("rf", "vit_b_16", "encoder.layers.encoder_layer_0.ln_1", "--verify")

@@ -441,6 +441,7 @@ class Several(nn.Module):
         return self.function(*inputs)
 
 
+@pytest.mark.broad
 def test_random_calls_are_refused_as_by_a_real_forward():
     assert [found for found in map(judged, range(300)) if found] == []
 

@@ -19,6 +19,7 @@ def run(program):
     assert done.returncode == 0, done.stderr.decode()
 
 
+@pytest.mark.broad
 def test_compiled_modules_still_compile_after_a_run_with_the_stand_in():
     run("""
 import sys, torch
@@ -35,6 +36,7 @@ assert len(seen) == 1
 """)
 
 
+@pytest.mark.broad
 def test_a_stand_in_leaves_and_makes_way_and_what_was_kept_of_it_is_as_good_as_the_real_thing():
     run("""
 import sys, torch
@@ -70,6 +72,7 @@ assert len(graphs) == 2 and not any(compiled)
 """)
 
 
+@pytest.mark.broad
 def test_whoever_asks_what_people_ask_of_modules_is_answered():
     run(
         """

@@ -239,6 +239,7 @@ def test_the_watcher_of_large_tensors_sees_one():
     assert largest.nbytes == 4000
 
 
+@pytest.mark.broad
 # Its 19,386,354 parameters would be 77,545,416 bytes. The largest known value is the buffer that
 # the pooled boxes are gathered in: 150 boxes of 256*7*7 floats are 7,526,400 bytes.
 def test_a_detector_allocates_nothing_of_the_size_of_its_weights():
