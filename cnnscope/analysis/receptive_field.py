@@ -155,8 +155,14 @@ def _own(state: State, dim: int, axis: int) -> tuple[Atom, ...]:
 
 
 def _among_channels(state: State) -> bool:
-    """Whether the second dimension holds channels: some positions lie in another one as well."""
-    atoms = state.layout[1]
+    """Whether the second dimension holds channels: some positions lie in another one as well.
+
+    Where there are too few dimensions for an image, and none but the first two holds positions, it
+    is a sequence (attention along rows, which lie in the batch).
+    """
+    atoms, sizes = state.layout[1], len(state.layout)
+    if sizes < _CHANNELS_AND_AXIS + len(state.axes) and not any(state.layout[2:]):
+        return atoms[0] == layout.CHANNELS
     return atoms[0].axis == -1 or any(len(state.dims_of(a.axis)) > 1 for a in atoms)
 
 
