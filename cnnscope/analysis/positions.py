@@ -52,7 +52,8 @@ def positions(trace: Trace) -> Positions | None:
     """The first input that a layer slides over, None where nothing has positions.
 
     Without a sliding operation, an image of rank 4 has two axes and one of rank 5 three; of other
-    inputs they are the dimensions that are sliced, padded, flipped or summed up.
+    inputs they are the dimensions that are sliced, padded, flipped or summed up, or over which
+    there is attention.
     """
     first = next((r for r in trace.ops if _slides(trace, r)), None)
     lost = False
@@ -122,6 +123,8 @@ class _Search:
     def _moved(self, record: OpRecord, state: State) -> set[int]:
         """The axes that a slice, a pad, a flip, a roll or a running sum moves positions of."""
         entry, op = table.lookup(record.name), table.Op(self.trace, record)
+        if entry is not None and entry.field in (rules.attention, rules.matmul):
+            return self._attended(record, state)
         if entry is None or entry.field not in _MOVES or len(op.first) != len(op.out):
             return set()
         if op.first != op.out:
@@ -134,6 +137,18 @@ class _Search:
             given = given if isinstance(given, tuple) else (given,)
             dims = [d % len(op.first) for d in given]
         return {axis for d in dims if (axis := layout.alone(state, d)) is not None}
+
+    def _attended(self, record: OpRecord, main: State) -> set[int]:
+        """The axis of the queries, where they are multiplied by keys of the same one."""
+        key = next(iter(list(record.inputs.values())[1:]), None)
+        other = self.states[key] if isinstance(key, int) else None
+        rank = len(main.layout)
+        if not isinstance(other, State) or min(rank, len(other.layout)) < 2:
+            return set()
+        keys = -2 if "attention" in record.name else -1  # products have them transposed already
+        axis = layout.alone(main, rank - 2)
+        same = axis is not None and axis == layout.alone(other, len(other.layout) + keys)
+        return {axis} if same and axis is not None else set()
 
 
 def _main(record: OpRecord, states: Sequence[rules.Seen]) -> rules.Seen:

@@ -139,8 +139,10 @@ def _gathered(state: State, axis: int) -> State:
         state = layout.contract(state, 1, among=axis)
         dims = state.dims_of(axis)
     if len(dims) > 1 and _is_image(state):
-        for dim in set(dims) - {len(state.layout) - len(state.axes) + axis}:
-            state = layout.contract(state, dim, among=axis)
+        first = len(state.layout) - len(state.axes)
+        for dim in dims:
+            if dim >= first and dim != first + axis:
+                state = layout.contract(state, dim, among=axis)
     return state
 
 
@@ -167,9 +169,15 @@ def _among_channels(state: State) -> bool:
 
 
 def _is_image(state: State) -> bool:
-    """Whether the last dimensions hold the axes in their order, whatever else they hold."""
+    """Whether the last dimensions are the axes in their order, whatever else they hold."""
     first = len(state.layout) - len(state.axes)
-    return first > 0 and all(first + i in state.dims_of(i) for i in range(len(state.axes)))
+    return first > 0 and all(_coarse(state, i) == first + i for i in range(len(state.axes)))
+
+
+def _coarse(state: State, axis: int) -> int:
+    """The dimension of an axis's outermost digits; -1 if it lies in none."""
+    weights = [(a.weight, d) for d, dim in enumerate(state.layout) for a in dim if a.axis == axis]
+    return max(weights, default=(0, -1))[1]
 
 
 def _axis_field(axis: maps.Axis, size: int) -> AxisField | None:
