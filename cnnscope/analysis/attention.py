@@ -22,11 +22,11 @@ def products(trace: Trace, data: Container[int]) -> frozenset[int]:
     weights = {r.outputs[0] for r in trace.ops if _is_softmax(r)} & factors
     weights = {t for t in weights if t in data}
     softmaxes = (r for r in trace.ops if not weights.isdisjoint(r.outputs))
-    scores = _reaching(trace, {t for r in softmaxes for t in _read(r)}, None)
+    scores = _reaching(trace, {t for r in softmaxes for t in r.tensors}, None)
     found: set[int] = set()
     for record in trace.ops:
         kind = _kind(record)
-        read, made = _read(record), record.outputs[:1]
+        read, made = record.tensors, record.outputs[:1]
         if kind is table.Kind.REARRANGE and not weights.isdisjoint(read):
             weights.update(made)
         fused = "query" in record.inputs
@@ -52,13 +52,8 @@ def _reaching(trace: Trace, ends: set[int], kind: table.Kind | None) -> set[int]
         passes = own is not table.Kind.PRODUCT if kind is None else own is table.Kind.REARRANGE
         reaches = passes and not found.isdisjoint(record.outputs)
         if reaches or (kind is not None and own is kind):
-            found.update(_read(record))
+            found.update(record.tensors)
     return found
-
-
-def _read(record: OpRecord) -> set[int]:
-    values = (v if isinstance(v, tuple) else (v,) for v in record.inputs.values())
-    return {t for value in values for t in value if t is not None}
 
 
 def _kind(record: OpRecord) -> table.Kind | None:

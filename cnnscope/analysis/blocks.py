@@ -19,8 +19,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from cnnscope.analysis import shapes
-from cnnscope.analysis.cost import op_path
-from cnnscope.analysis.weights import Layer, WeightOp, of_data, weight_ops
+from cnnscope.analysis.weights import Layer, WeightOp, weight_ops
 from cnnscope.ops import table
 from cnnscope.ops.table import Family
 from cnnscope.records import (
@@ -92,7 +91,7 @@ def _layers(trace: Trace) -> dict[int, StageLayer]:
     found: dict[int, StageLayer] = {}
     weighted = {op.op: op for op in weight_ops(trace)}
     within = {place for op in weighted.values() for place in op.others}
-    data, multiplied = of_data(trace), _multiplied(trace, within | weighted.keys())
+    data, multiplied = trace.index.from_input, _multiplied(trace, within | weighted.keys())
     seen: set[object] = set()
     for index, record in enumerate(trace.ops):
         weights = weighted.get(index)
@@ -118,15 +117,8 @@ def _multiplied(trace: Trace, weighted: Container[int]) -> set[int]:
         product = entry.multiplies and index not in weighted
         moved = entry.kind is table.Kind.REARRANGE and not found.isdisjoint(record.outputs)
         if product or moved:
-            found.update(_inputs(record))
+            found.update(record.tensors)
     return found
-
-
-def _inputs(record: OpRecord) -> Iterator[int]:
-    for value in record.inputs.values():
-        for tensor in value if isinstance(value, tuple) else (value,):
-            if tensor is not None:
-                yield tensor
 
 
 def _weighted_layer(trace: Trace, weights: WeightOp) -> StageLayer:
@@ -144,11 +136,11 @@ def _weighted_layer(trace: Trace, weights: WeightOp) -> StageLayer:
 
 def _recurrent(trace: Trace, record: OpRecord) -> StageLayer:
     """A recurrent layer of torch.nn; its width is that of the hidden state."""
-    module = trace.modules[trace.calls[record.call].module] if record.call >= 0 else None
+    module = trace.index.module(record)
     hidden = module.hyper.get("hidden_size") if module else None
     given = module.hyper.get("input_size") if module else None
     return StageLayer(
-        path=op_path(trace, record),
+        path=trace.index.path(record),
         kind=_RECURRENT.get(module.base if module else "", "recurrent layer"),
         in_channels=given if isinstance(given, int) else None,
         out_channels=hidden if isinstance(hidden, int) else None,
@@ -159,7 +151,7 @@ def _convolution(trace: Trace, record: OpRecord) -> StageLayer:
     op, slide = table.Op(trace, record), shapes.of_op(trace, record)
     if not op.has("weight"):
         return StageLayer(
-            path=op_path(trace, record),
+            path=trace.index.path(record),
             kind="quantised conv",
             output=_trimmed(op.out[2:]),
             in_channels=op.first[1],
@@ -168,7 +160,7 @@ def _convolution(trace: Trace, record: OpRecord) -> StageLayer:
     weight = op.shape("weight")
     kind = "conv" if slide is None or slide.form == "convolution" else slide.form + " conv"
     return StageLayer(
-        path=op_path(trace, record),
+        path=trace.index.path(record),
         kind="deformable conv" if slide is None else kind,
         output=_trimmed(op.out[-(len(weight) - 2) :]),
         geometry=slide.geometry if slide else _deformed(op),
@@ -195,7 +187,7 @@ def _linear(trace: Trace, record: OpRecord) -> StageLayer:
     if call is not None and call.outputs and trace.modules[call.module].base == "Linear":
         out = trace.tensors[call.outputs[0]].shape
     return StageLayer(
-        path=op_path(trace, record),
+        path=trace.index.path(record),
         kind="linear",
         output=_trimmed(out[1:-1]),
         in_channels=(op.shape("mat1") if op.has("mat1") else op.first)[-1],
@@ -206,7 +198,7 @@ def _linear(trace: Trace, record: OpRecord) -> StageLayer:
 def _other(trace: Trace, record: OpRecord) -> StageLayer | None:
     """A pool, an upsampling, an attention: what a table shows beside the weight layers."""
     entry = table.lookup(record.name)
-    op, path = table.Op(trace, record), op_path(trace, record)
+    op, path = table.Op(trace, record), trace.index.path(record)
     if not op.out:
         return None
     if entry.family in _POOLS:
@@ -231,7 +223,7 @@ def _pool(trace: Trace, record: OpRecord, kind: str) -> StageLayer | None:
     geometry = slide.geometry if slide else None
     if geometry and op.first[-axes - 1 : -axes] == (1,) and _over_first(geometry):
         return None
-    return StageLayer(op_path(trace, record), kind, _trimmed(op.out[-axes:]), geometry)
+    return StageLayer(trace.index.path(record), kind, _trimmed(op.out[-axes:]), geometry)
 
 
 def _over_first(g: Geometry) -> bool:
@@ -254,7 +246,7 @@ def _attention(trace: Trace, record: OpRecord) -> StageLayer:
     """The softmax over keys: scores are (..., heads, queries, keys)."""
     out = table.Op(trace, record).out
     heads = out[-3] if len(out) > 3 else None
-    return StageLayer(op_path(trace, record), "attention", heads=heads, keys=out[-1])
+    return StageLayer(trace.index.path(record), "attention", heads=heads, keys=out[-1])
 
 
 def _trimmed(sizes: Shape) -> Shape:
@@ -271,29 +263,14 @@ class _Walk:
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
         self.layers = _layers(trace)
-        self.data = of_data(trace)
-        self.children: dict[int, list[int]] = {}
-        self.own: dict[int, list[int]] = {}
-        for index, call in enumerate(trace.calls):
-            self.children.setdefault(call.parent, []).append(index)
-        for index, record in enumerate(trace.ops):
-            self.own.setdefault(record.call, []).append(index)
-        self.ops = self._inside()
+        self.data = trace.index.from_input
+        self.children, self.own = trace.index.children, trace.index.own_ops
+        self.ops = trace.index.all_ops
         self.weights = {call: self._count(inside) for call, inside in self.ops.items()}
         self.joins = {call: self._joins_of(call) for call in self.ops if self.weights[call] > 1}
         modules = {c.module for i, c in enumerate(trace.calls) if self.weights.get(i, 0) > 1}
         self.kinds = Counter(trace.modules[m].kind for m in modules)
         self.resized = 0
-
-    def _inside(self) -> dict[int, list[int]]:
-        """The operations of each call and of those inside it, in order."""
-        found: dict[int, list[int]] = {}
-        for index, record in enumerate(self.trace.ops):
-            call = record.call
-            while call >= 0:
-                found.setdefault(call, []).append(index)
-                call = self.trace.calls[call].parent
-        return found
 
     def _count(self, inside: Iterable[int]) -> int:
         return sum(i in self.layers and self.layers[i].kind in _WEIGHTED for i in inside)
@@ -315,7 +292,7 @@ class _Walk:
             for index in self.own.get(at, ()):
                 record = self.trace.ops[index]
                 family = table.lookup(record.name).family
-                if family in _JOINS and len(self.data & set(_inputs(record))) > 1:
+                if family in _JOINS and len(self.data & set(record.tensors)) > 1:
                     out = self.trace.tensors[record.outputs[0]]
                     if len(out.shape) > 2 and "float" in out.dtype:  # and no list of boxes
                         found.setdefault(family, set()).add(out.shape[2:])
@@ -386,15 +363,15 @@ class _Walk:
 
     def opened(self, call: int) -> Iterator[Unit]:
         """What runs inside a call, one after the other."""
-        events = [(self.trace.calls[c].start, 0, c) for c in self.children.get(call, ())]
-        events += [(i, 1, i) for i in self.own.get(call, ()) if i in self.layers]
         last = None
-        for _, is_op, item in sorted(events):
+        for is_op, item in self.trace.index.events(call):
             if not is_op:
                 yield from self._unit(item)
                 last = None if self.weights.get(item) else last
                 continue
-            layer = self.layers[item]
+            layer = self.layers.get(item)
+            if layer is None:
+                continue
             resized = last is not None and _is_resized(last, layer)
             self.resized += resized
             last = layer
@@ -500,7 +477,7 @@ _Path = tuple[_Start | _Step | _Fork, ...]
 class _Flow:
     """What has been done to each tensor of a block: a row of layers, and branches in it."""
 
-    def __init__(self, trace: Trace, layers: dict[int, StageLayer], data: set[int]) -> None:
+    def __init__(self, trace: Trace, layers: dict[int, StageLayer], data: Container[int]) -> None:
         self.trace, self.layers, self.data = trace, layers, data
         self.paths: dict[int, _Path] = {}
 
@@ -508,7 +485,7 @@ class _Flow:
         """From the block's inputs to its outputs."""
         for index in inside:
             record = self.trace.ops[index]
-            came = self._distinct(t for t in _inputs(record) if t in self.data)
+            came = self._distinct(t for t in record.tensors if t in self.data)
             if not came:
                 continue
             path = came[0] if len(came) == 1 else self._joined(record, came)

@@ -23,11 +23,6 @@ def item_size(dtype: str) -> int:
     return _ITEM_SIZE.get(dtype, 1)
 
 
-def op_path(trace: Trace, record: OpRecord) -> str:
-    """Dotted path of the module that ran an operation."""
-    return trace.modules[trace.calls[record.call].module].path if record.call >= 0 else ""
-
-
 def notes(trace: Trace) -> tuple[str, ...]:
     """The trace's notes, and how complex numbers are counted where there are any."""
     if not any(table.is_complex(trace, record) for record in trace.ops):
@@ -43,6 +38,6 @@ def unknown_ops(trace: Trace) -> tuple[UnknownOp, ...]:
         if table.lookup(record.name).kind is table.Kind.UNKNOWN:
             found.setdefault(record.name, []).append(record)
     return tuple(
-        UnknownOp(name, len(records), op_path(trace, records[0]))
+        UnknownOp(name, len(records), trace.index.path(records[0]))
         for name, records in sorted(found.items(), key=lambda item: -len(item[1]))
     )

@@ -21,12 +21,7 @@ def step(trace: Trace, record: OpRecord, states: list[rules.Seen], memo: dict[An
         states: of every tensor, by id; those of the outputs are set.
         memo: what earlier steps remember; empty at the first.
     """
-    seeing = [
-        tensor
-        for value in record.inputs.values()
-        for tensor in (value if isinstance(value, tuple) else (value,))
-        if tensor is not None and states[tensor] is not None
-    ]
+    seeing = [tensor for tensor in record.tensors if states[tensor] is not None]
     if not seeing:
         return
     entry = table.lookup(record.name)

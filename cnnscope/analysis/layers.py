@@ -60,25 +60,16 @@ class _Builder:
     def __init__(self, trace: Trace, fields: Fields) -> None:
         self.trace, self.fields = trace, fields
         self.rows: list[LayerRow | None] = []
-        self.children: dict[int, list[int]] = {}
-        self.ops: dict[int, list[int]] = {}
         self.owned = parameters.owners(trace)
-        self.times: Counter[int] = Counter()
         found = weights.weight_ops(trace)
         self.linear = {op.op for op in found if op.kind is not weights.Layer.CONVOLUTION}
-        self.read: set[int | None] = set(trace.outputs)
+        self.index = trace.index
+        self.read = {*trace.outputs, *self.index.readers}
         for call in trace.calls:
             self.read.update(call.inputs, call.outputs)
-        for record in trace.ops:
-            for value in record.inputs.values():
-                self.read.update(value if isinstance(value, tuple) else (value,))
-        for index, call in enumerate(trace.calls):
-            self.children.setdefault(call.parent, []).append(index)
-        for index, record in enumerate(trace.ops):
-            self.ops.setdefault(record.call, []).append(index)
 
     def build(self) -> list[LayerRow]:
-        for call in self.children.get(-1, ()):
+        for call in self.index.children.get(-1, ()):
             self._call(call, parent=-1, depth=0)
         return [row for row in self.rows if row is not None]
 
@@ -88,30 +79,23 @@ class _Builder:
         """Add the row of a module call and the rows inside it."""
         call = self.trace.calls[index]
         module = self.trace.modules[call.module]
-        self.times[call.module] += 1
-        number = self.times[call.module]  # before those inside, which may be of the same module
         at = len(self.rows)
         self.rows.append(None)  # known when everything inside is
-        owned, own_ops = self.owned.get(index, []), self.ops.get(index, [])
+        owned, own_ops = self.owned.get(index, []), self.index.own_ops.get(index, [])
         if self._is_leaf(index, module):
             cost = _sum([*map(self._param_cost, owned), *map(self._op_cost, own_ops)])
         else:
             inside = [self._parameter(param, module, at, depth + 1) for param in owned]
             cost = _sum(inside).plus(self._inside(index, at, depth + 1))
         leaf = len(self.rows) == at + 1
-        self.rows[at] = self._module_row(index, number, parent, depth, cost, leaf=leaf)
+        self.rows[at] = self._module_row(index, parent, depth, cost, leaf=leaf)
         return cost
 
     def _inside(self, index: int, at: int, depth: int) -> Cost:
         """Add the calls and operations inside a call, in the order in which they ran."""
-        calls = self.trace.calls
-        events = sorted(
-            [(calls[c].start, 0, c) for c in self.children.get(index, ())]
-            + [(op, 1, op) for op in self.ops.get(index, ())]
-        )
         names: Counter[str] = Counter()
         total = Cost()
-        for _, is_op, item in events:
+        for is_op, item in self.index.events(index):
             if is_op:
                 total = total.plus(self._operation(item, index, at, depth, names))
             else:
@@ -120,20 +104,20 @@ class _Builder:
 
     def _is_leaf(self, index: int, module: ModuleRecord) -> bool:
         """A module of torch.nn without children, or one that does a single thing."""
-        if index in self.children:
+        if index in self.index.children:
             return False
         if module.library:
             return True
-        own = shapes.without_weights(self.trace, self.ops.get(index, ()))
+        own = shapes.without_weights(self.trace, self.index.own_ops.get(index, ()))
         return sum(map(self._computes, own)) <= 1
 
     def _module_row(
-        self, index: int, number: int, parent: int, depth: int, cost: Cost, *, leaf: bool
+        self, index: int, parent: int, depth: int, cost: Cost, *, leaf: bool
     ) -> LayerRow:
         trace = self.trace
         call = trace.calls[index]
         module = trace.modules[call.module]
-        own_ops = self.ops.get(index, [])
+        own_ops = self.index.own_ops.get(index, [])
         slide = shapes.of_call(trace, module, own_ops) if leaf else None
         inputs = self._shapes(call.inputs)
         outputs = self._shapes(call.outputs)
@@ -149,7 +133,7 @@ class _Builder:
             kind="module",
             operation=module.kind,
             parent=parent,
-            call=number,
+            call=self.index.keys[index][1],
             geometry=slide.geometry if slide and slide.geometry.kernel_size else None,
             input_shapes=inputs,
             output_shapes=outputs,
@@ -287,12 +271,7 @@ class _Builder:
         return False
 
     def _op_inputs(self, record: OpRecord) -> tuple[Shape, ...]:
-        flat = (
-            tensor
-            for value in record.inputs.values()
-            for tensor in (value if isinstance(value, tuple) else (value,))
-        )
-        return self._shapes(tuple(t for t in flat if t is not None))
+        return self._shapes(record.tensors)
 
     def _op_outputs(self, record: OpRecord) -> tuple[int, ...]:
         """Without what comes last and nobody reads: a pool's indices, a norm's statistics."""

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-from cnnscope.analysis.cost import op_path
 from cnnscope.ops import table
 from cnnscope.records import Trace
 
@@ -41,7 +40,7 @@ def peak(trace: Trace) -> Peak:
         alive += change
         if alive > best:
             best, where = alive, index
-    return Peak(best, op_path(trace, trace.ops[where]) if where >= 0 else "")
+    return Peak(best, trace.index.path(trace.ops[where]) if where >= 0 else "")
 
 
 def product_inputs(trace: Trace) -> int:
@@ -53,9 +52,7 @@ def product_inputs(trace: Trace) -> int:
     read: set[int] = set()
     for record in trace.ops:
         if table.lookup(record.name).multiplies:
-            for value in record.inputs.values():
-                tensors = value if isinstance(value, tuple) else (value,)
-                read.update(trace.tensors[t].storage for t in tensors if t is not None)
+            read.update(trace.tensors[t].storage for t in record.tensors)
     return sum(trace.storages[s].nbytes for s in read - weights)
 
 

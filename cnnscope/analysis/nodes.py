@@ -125,36 +125,27 @@ class _Identities:
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
-        self.made_by = {t: record for record in trace.ops for t in record.outputs}
-        self.calls: dict[tuple[str, int], int] = {}
-        times: Counter[int] = Counter()
-        for index, call in enumerate(trace.calls):
-            times[call.module] += 1
-            self.calls[trace.modules[call.module].path, times[call.module]] = index
-        self.own_ops: dict[int, list[OpRecord]] = {}
-        for record in trace.ops:
-            self.own_ops.setdefault(record.call, []).append(record)
 
     def of(self, row: LayerRow) -> tuple[dict[str, Attribute], str]:
         """Identity and role of a row."""
         if row.kind == "module":
             return self._module(row)
         if row.kind == "operation" and row.tensor >= 0:
-            record = self.made_by[row.tensor]
+            record = self.trace.ops[self.trace.index.maker[row.tensor]]
             return _attributes(record), _role(row, [record])
         if row.kind == "operation":
             return {}, "other"
         return {"shape": row.output_shapes[0] if row.output_shapes else ()}, row.kind
 
     def _module(self, row: LayerRow) -> tuple[dict[str, Attribute], str]:
-        call = self.calls[row.path, row.call]
+        call = self.trace.index.calls[row.path, row.call]
         module = self.trace.modules[self.trace.calls[call].module]
         hyper = {name: v for name, v in module.hyper.items() if name not in _NO_EFFECT}
         for name in _ONE_FOR_ALL & hyper.keys():
             size = hyper[name]
             if isinstance(size, int) and row.output_shapes:
                 hyper[name] = (size,) * max(len(row.output_shapes[0]) - 2, 1)
-        own = self.own_ops.get(call, [])
+        own = [self.trace.ops[i] for i in self.trace.index.own_ops.get(call, ())]
         if not row.leaf and not module.library:
             hyper = {}  # a block is what is in it
         if row.leaf and not module.library:

@@ -94,23 +94,6 @@ def weight_ops(trace: Trace) -> tuple[WeightOp, ...]:
     return tuple(_joined(trace, list(_Weights(trace).layers())))
 
 
-def inputs_of(record: OpRecord) -> Iterator[tuple[str, int]]:
-    """Every tensor that an operation reads, with the name of the argument."""
-    for name, value in record.inputs.items():
-        for tensor in value if isinstance(value, tuple) else (value,):
-            if tensor is not None:
-                yield name, tensor
-
-
-def of_data(trace: Trace) -> set[int]:
-    """The tensors that depend on the input."""
-    found = set(trace.inputs)
-    for record in trace.ops:
-        if any(t in found for _, t in inputs_of(record)):
-            found.update(record.outputs)
-    return found
-
-
 class _Weights:
     """Follows weights from the parameters to the products that they meet data in."""
 
@@ -119,7 +102,7 @@ class _Weights:
         held = {p.tensor: p.path for p in (*trace.params, *trace.strays) if not p.buffer}
         self.storages = {trace.tensors[t].storage: path for t, path in held.items()}
         self.state = {trace.tensors[p.tensor].storage for p in trace.params}
-        self.data = of_data(trace)
+        self.data = trace.index.from_input
         # Of which parameters a tensor is a weight, as it is or computed.
         self.made_of = {t: frozenset((path,)) for t, path in held.items()}
         self.learned = set(held)  # follows from parameters
@@ -133,7 +116,7 @@ class _Weights:
                 yield found
             elif not _multiplies(record) or record.outputs[0] in self._only_weights:
                 self._pass_on(record)
-            if any(t in self.learned for _, t in inputs_of(record)):
+            if any(t in self.learned for t in record.tensors):
                 self.learned.update(record.outputs)
 
     def _layer(self, index: int, record: OpRecord) -> WeightOp | None:
@@ -152,7 +135,7 @@ class _Weights:
 
     def _weights(self, record: OpRecord) -> list[int]:
         """The operands of a product that are weights: one, or those of a whole recurrent layer."""
-        factors = [(n, t) for n, t in inputs_of(record) if not _is_added(n, record)]
+        factors = [(n, t) for n, t in record.arguments() if not _is_added(n, record)]
         inside = self._in_layer(record)
         if _convolves(record):
             kernels = [t for n, t in factors if n == "weight"]
@@ -198,7 +181,7 @@ class _Weights:
             return self._in_layer(record) and out in self.data and self._is_output(record)
         if out in self.data or self._in_layer(record):
             return True
-        factors = [t for n, t in inputs_of(record) if not _is_added(n, record)]
+        factors = [t for n, t in record.arguments() if not _is_added(n, record)]
         return sum(t in self.learned for t in factors) < 2
 
     def _in_layer(self, record: OpRecord) -> bool:
@@ -216,7 +199,7 @@ class _Weights:
 
     def _pass_on(self, record: OpRecord) -> None:
         """What is computed from weights is a weight; data that it is added to or scales is not."""
-        read = [t for _, t in inputs_of(record)]
+        read = record.tensors
         paths = [self.made_of[t] for t in read if t in self.made_of]
         if not paths or not record.outputs:
             return
@@ -252,7 +235,7 @@ class _Weights:
         for record in reversed(self.trace.ops):
             alive = self._is_valued(record, valued, read)
             changes = not _rearranges(record)
-            for name, tensor in inputs_of(record):
+            for name, tensor in record.arguments():
                 read.add(tensor)
                 used = alive or (changes and tensor in self.data)
                 if used and not self._is_weight(name, tensor, record):
@@ -328,10 +311,9 @@ def _rearranges(record: OpRecord) -> bool:
 
 def _joined(trace: Trace, found: list[WeightOp]) -> list[WeightOp]:
     """Convolutions that are one layer together, as one."""
-    maker = {t: i for i, record in enumerate(trace.ops) for t in record.outputs}
     by_op = {op.op: op for op in found if op.convolution}
     left = {op.op: op for op in found}
-    for group in (*_complex(trace, by_op), *_tables(trace, by_op, maker)):
+    for group in (*_complex(trace, by_op), *_tables(trace, by_op)):
         first, *others = (left.pop(i) for i in group.places)
         left[first.op] = first._replace(
             weights=(frozenset((first.weights, *(op.weights for op in others))),),
@@ -356,7 +338,7 @@ def _complex(trace: Trace, by_op: dict[int, WeightOp]) -> Iterator[_Group]:
             yield _Group((*map(int, parts), index))  # type: ignore[arg-type]
 
 
-def _tables(trace: Trace, by_op: dict[int, WeightOp], maker: dict[int, int]) -> Iterator[_Group]:
+def _tables(trace: Trace, by_op: dict[int, WeightOp]) -> Iterator[_Group]:
     """Convolutions over chosen channels of one map, laid end to end.
 
     So is LeNet-5's connection table (LeCun et al. 1998, table I).
@@ -364,12 +346,12 @@ def _tables(trace: Trace, by_op: dict[int, WeightOp], maker: dict[int, int]) -> 
     for record in trace.ops:
         if table.base_name(record.name) != "cat" or Op(trace, record).get("dim", 0) in (0, -1):
             continue
-        places = tuple(maker.get(t, -1) for _, t in inputs_of(record))
+        places = tuple(trace.index.maker.get(t, -1) for t in record.tensors)
         if len(places) < 2 or len(set(places)) < len(places) or any(i not in by_op for i in places):
             continue
         slides = [shapes.of_op(trace, trace.ops[i]) for i in places]
         alike = {s and s.geometry for s in slides}
-        roots = {root for i in places for root in _roots(trace, maker, trace.ops[i])}
+        roots = {root for i in places for root in _roots(trace, trace.ops[i])}
         if len(alike) > 1 or len(roots) > 1 or None in slides:
             continue
         axis = -len(Op(trace, trace.ops[places[0]]).shape("weight")) + 1
@@ -379,14 +361,15 @@ def _tables(trace: Trace, by_op: dict[int, WeightOp], maker: dict[int, int]) -> 
             yield _Group(places, (whole, Op(trace, record).out[axis]))
 
 
-def _roots(trace: Trace, maker: dict[int, int], record: OpRecord) -> set[int]:
+def _roots(trace: Trace, record: OpRecord) -> set[int]:
     """The maps that the channels of a convolution's input were chosen from."""
-    waiting, found = [t for n, t in inputs_of(record) if n == "input"], set()
+    maker = trace.index.maker
+    waiting, found = [t for n, t in record.arguments() if n == "input"], set()
     while waiting:
         tensor = waiting.pop()
         made_by = trace.ops[maker[tensor]] if tensor in maker else None
         if made_by is not None and table.base_name(made_by.name) in _SELECTS:
-            waiting += [t for n, t in inputs_of(made_by) if n in ("self", "tensors")]
+            waiting += [t for n, t in made_by.arguments() if n in ("self", "tensors")]
         else:
             found.add(tensor)
     return found

@@ -92,7 +92,7 @@ def sum_bytes(trace: Trace, records: tuple[OpRecord, ...] | list[OpRecord]) -> i
 def op_bytes(trace: Trace, record: OpRecord) -> int:
     """Bytes that one operation reads and writes; a view moves none, and no tensor counts twice."""
     entry = table.lookup(record.name)
-    read = _inputs(record)
+    read = record.tensors
     if entry.kind is table.Kind.CREATE:
         return 0 if entry.family is table.Family.EMPTY else _written(trace, record)
     if entry.kind is table.Kind.REARRANGE:
@@ -114,24 +114,12 @@ def _moved(trace: Trace, tensor: int) -> int:
     return tensor_bytes(trace, tensor) if kept else 0
 
 
-def _inputs(record: OpRecord) -> list[int]:
-    flat: list[int] = []
-    for value in record.inputs.values():
-        flat += [t for t in (value if isinstance(value, tuple) else (value,)) if t is not None]
-    return flat
-
-
 def layer_bytes(trace: Trace) -> dict[tuple[str, int], int]:
     """Bytes moved by the operations that each module call ran itself, by (path, which call)."""
-    times: Counter[int] = Counter()
-    keys: list[tuple[str, int]] = []
-    for call in trace.calls:
-        times[call.module] += 1
-        keys.append((trace.modules[call.module].path, times[call.module]))
     found: Counter[tuple[str, int]] = Counter()
     for record in trace.ops:
         if record.call >= 0:
-            found[keys[record.call]] += op_bytes(trace, record)
+            found[trace.index.keys[record.call]] += op_bytes(trace, record)
     return dict(found)
 
 

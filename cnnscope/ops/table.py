@@ -190,10 +190,8 @@ def _real(op: Op) -> Factors:
     added = _NO_FACTORS | ({"self"} if op.has("mat1") or op.has("batch1") else set())
     dtypes = [
         op.trace.tensors[tensor].dtype
-        for name, value in op.record.inputs.items()
+        for name, tensor in op.record.arguments()
         if name not in added
-        for tensor in (value if isinstance(value, tuple) else (value,))
-        if tensor is not None
     ]
     complex_ = sum("complex" in dtype for dtype in dtypes)
     if not complex_:
@@ -1035,15 +1033,8 @@ def _decomposition(label: str, names: str, flops: Callable[[Op, int, int], int],
 
 def _read(op: Op, *positions: int) -> bool:
     """Whether outputs are read: under a trace, torch asks for vectors that nobody wants."""
-    wanted = {op.record.outputs[position] for position in positions}
-    if wanted & set(op.trace.outputs):
-        return True
-    return any(
-        tid in wanted
-        for record in op.trace.ops
-        for value in record.inputs.values()
-        for tid in (value if isinstance(value, tuple) else (value,))
-    )
+    wanted = [op.record.outputs[position] for position in positions]
+    return any(t in op.trace.index.readers or t in op.trace.outputs for t in wanted)
 
 
 def _right(op: Op, name: str) -> int:

@@ -1,6 +1,11 @@
 """The trace: everything that one forward of a model did, and nothing of torch."""
 
+from collections.abc import Iterator
+from functools import cached_property
+
 import msgspec
+
+from cnnscope.records.index import TraceIndex
 
 TRACE_SCHEMA = 1
 Shape = tuple[int, ...]
@@ -117,8 +122,23 @@ class OpRecord(msgspec.Struct, frozen=True):
     attributes: dict[str, Attribute] = {}
     call: int = -1
 
+    def arguments(self) -> Iterator[tuple[str, int]]:
+        """Name of the argument and id of each tensor that is read, lists taken apart."""
+        for name, value in self.inputs.items():
+            for tensor in value if isinstance(value, tuple) else (value,):
+                if tensor is not None:
+                    yield name, tensor
 
-class Trace(msgspec.Struct, frozen=True):
+    @property
+    def tensors(self) -> tuple[int, ...]:
+        """Ids of the tensors that are read, in the order of the arguments."""
+        found: list[int | None] = []
+        for value in self.inputs.values():
+            found += value if isinstance(value, tuple) else (value,)
+        return tuple(tensor for tensor in found if tensor is not None)
+
+
+class Trace(msgspec.Struct, frozen=True, dict=True):
     """Everything that one forward of a model did, and nothing of torch.
 
     `as_list`: forward was given its inputs in a list, as torchvision's detectors want their images.
@@ -149,3 +169,8 @@ class Trace(msgspec.Struct, frozen=True):
     def input_specs(self) -> tuple[TensorSpec, ...]:
         """Shape and dtype of every input."""
         return tuple(TensorSpec(self.tensors[t].shape, self.tensors[t].dtype) for t in self.inputs)
+
+    @cached_property
+    def index(self) -> TraceIndex:
+        """Lookups over calls and operations; no part of what is saved."""
+        return TraceIndex(self.modules, self.calls, self.ops, self.inputs)

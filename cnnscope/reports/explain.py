@@ -14,7 +14,7 @@ from math import prod
 from typing import NamedTuple
 
 from cnnscope.analysis import layers, params, receptive_field, shapes, weights
-from cnnscope.analysis.cost import item_size, op_path
+from cnnscope.analysis.cost import item_size
 from cnnscope.analysis.cost import notes as notes_of
 from cnnscope.analysis.sizes import sentence
 from cnnscope.ops import table as ops
@@ -107,19 +107,16 @@ class _View:
         self.own: dict[int, list[int]] = {}
         self.life: dict[int, tuple[int, int]] = {}  # storage: first and last operation on it
         for index, record in enumerate(trace.ops):
-            self.own.setdefault(record.call, []).append(index)
-            for value in (*record.inputs.values(), record.outputs):
-                for tensor in value if isinstance(value, tuple) else (value,):
-                    if tensor is not None:
-                        storage = trace.tensors[tensor].storage
-                        self.life[storage] = (self.life.get(storage, (index,))[0], index)
+            for tensor in (*record.tensors, *record.outputs):
+                storage = trace.tensors[tensor].storage
+                self.life[storage] = (self.life.get(storage, (index,))[0], index)
 
     def part(self, row: LayerRow) -> _Part:
         """Where the row comes from."""
         if row.kind == "module":
-            call = self.calls[row.path, row.call]
-            return _Part(call, tuple(self.own.get(call, ())))
-        made_by = self.producer.get(row.tensor)
+            call = self.trace.index.calls[row.path, row.call]
+            return _Part(call, tuple(self.trace.index.own_ops.get(call, ())))
+        made_by = self.trace.index.maker.get(row.tensor)
         return _Part(-1, () if made_by is None else (made_by,))
 
     def steps(self, index: int) -> Iterable[Step]:
@@ -279,7 +276,7 @@ def _channel_origin(view: _View, record: OpRecord) -> Step | None:
     source = record.inputs["input"]
     assert isinstance(source, int)  # noqa: S101  for the type checker
     found, dims = _back(view, source, (1,))
-    made_by = view.producer.get(found)
+    made_by = view.trace.index.maker.get(found)
     if made_by is None or dims != (1,):
         return None
     step = _joined(view, view.trace.ops[made_by], "in channels")
@@ -302,7 +299,7 @@ def _feature_origin(view: _View, source: int, features: int) -> Step | None:
 def _back(view: _View, tensor: int, dims: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
     """The tensor that these dimensions come from, unchanged but for their order and grouping."""
     trace = view.trace
-    while (index := view.producer.get(tensor)) is not None:
+    while (index := view.trace.index.maker.get(tensor)) is not None:
         record = trace.ops[index]
         entry, op = ops.lookup(record.name), ops.Op(trace, record)
         sources = [t for t in record.inputs.values() if isinstance(t, int)]
@@ -339,15 +336,17 @@ def _before(entry: ops.Entry, op: ops.Op, dims: tuple[int, ...]) -> tuple[int, .
 
 
 def _maker(view: _View, tensor: int) -> str:
-    index = view.producer.get(tensor)
+    index = view.trace.index.maker.get(tensor)
     if index is None:
         return "the model's input"
     record = view.trace.ops[index]
-    module = view.trace.modules[view.trace.calls[record.call].module] if record.call >= 0 else None
-    if module is not None and (module.library or len(view.own.get(record.call, ())) == 1):
+    module = view.trace.index.module(record)
+    if module is not None and (
+        module.library or len(view.trace.index.own_ops.get(record.call, ())) == 1
+    ):
         return module.path or "the model"
     label = ops.lookup(record.name).label
-    path = op_path(view.trace, record)
+    path = view.trace.index.path(record)
     return f"{label} in {path}" if path else label
 
 
@@ -390,7 +389,7 @@ def _sizes_step(view: _View, topic: str, held: Sequence[ParamRecord], row: Layer
 
 def _described(view: _View, row: LayerRow, name: str, sizes: Shape) -> str:
     """What the sizes of a weight are, where torch.nn says."""
-    call = view.calls.get((row.path, row.call))
+    call = view.trace.index.calls.get((row.path, row.call))
     if call is None or name != "weight" or len(sizes) < 2:
         return name
     base = view.trace.modules[view.trace.calls[call].module].base
@@ -472,7 +471,7 @@ def _reached(view: _View, tensor: int, wanted: ops.Kind | ops.Family) -> int | N
 
     Through what rearranges; to a product also through what scales or masks.
     """
-    while (index := view.producer.get(tensor)) is not None:
+    while (index := view.trace.index.maker.get(tensor)) is not None:
         record = view.trace.ops[index]
         entry = ops.lookup(record.name)
         if wanted in (entry.kind, entry.family):
@@ -563,13 +562,7 @@ def _sources(view: _View, part: _Part) -> list[Field]:
     if part.call >= 0:
         tensors: Iterable[int] = trace.calls[part.call].inputs
     else:
-        tensors = [
-            t
-            for i in part.ops
-            for value in trace.ops[i].inputs.values()
-            for t in (value if isinstance(value, tuple) else (value,))
-            if t is not None
-        ]
+        tensors = [t for i in part.ops for t in trace.ops[i].tensors]
     fields = [view.fields[t] for t in tensors]
     return [f for f in fields if f is not None and not f.unknown]
 
@@ -699,15 +692,15 @@ def _life(view: _View, row: LayerRow) -> str:
     returned = any(trace.tensors[t].storage == index for t in trace.outputs)
     until = "returned by the model" if returned else f"needed until {_named(view, last)}"
     record = trace.ops[first]
-    maker = op_path(trace, record) or ops.base_name(record.name)
-    own = first == view.producer.get(row.tensor) or f"{maker}.".startswith(f"{row.path}.")
+    maker = trace.index.path(record) or ops.base_name(record.name)
+    own = first == view.trace.index.maker.get(row.tensor) or f"{maker}.".startswith(f"{row.path}.")
     return until if own else f"shared with what {_named(view, first)} made; {until}"
 
 
 def _named(view: _View, op: int) -> str:
     """The layer that ran an operation, with the number of the call where it ran several times."""
     record = view.trace.ops[op]
-    path = op_path(view.trace, record)
+    path = view.trace.index.path(record)
     if not path:
         return ops.base_name(record.name)
     number = view.numbers[record.call]

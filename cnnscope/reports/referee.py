@@ -19,7 +19,7 @@ from functools import cached_property
 from math import prod
 from typing import NamedTuple
 
-from cnnscope.analysis import cost, params
+from cnnscope.analysis import params
 from cnnscope.analysis.weights import RECURRENT
 from cnnscope.ops import table
 from cnnscope.ops.operation import Op
@@ -208,7 +208,7 @@ def _without_formula(known: Known, formulas: Collection[str]) -> Iterator[Term]:
     real = "on real tensors" in formulas  # where an LSTM is one operation
     for index, macs in known.products.items():
         name = table.base_name(known.trace.ops[index].name)
-        module = known.module(known.trace.ops[index])
+        module = known.trace.index.module(known.trace.ops[index])
         if real and module is not None and module.base == "LSTM":
             yield Term("no formula", -macs, "mkldnn_rnn_layer", known.depends(index))
         elif name not in formulas:
@@ -256,7 +256,7 @@ class Known:
         return found
 
     def _depth(self, record: OpRecord, known: Mapping[int, int]) -> int:
-        return max((known.get(t, 0) for t in _read(record)), default=0)
+        return max((known.get(t, 0) for t in record.tensors), default=0)
 
     def depth(self, index: int) -> int:
         """How many selections came before an operation."""
@@ -268,7 +268,7 @@ class Known:
 
     def path(self, index: int) -> str:
         """The module that ran an operation."""
-        return cost.op_path(self.trace, self.trace.ops[index])
+        return self.trace.index.path(self.trace.ops[index])
 
     @property
     def dependent_macs(self) -> int:
@@ -303,29 +303,10 @@ class Known:
                     found.setdefault(path, {})[last] = params.numel(self.trace, param)
         return found
 
-    @cached_property
-    def run_by(self) -> dict[int, list[int]]:
-        """Operations that each call ran itself."""
-        found: dict[int, list[int]] = {}
-        for index, record in enumerate(self.trace.ops):
-            found.setdefault(record.call, []).append(index)
-        return found
-
-    def module(self, record: OpRecord) -> ModuleRecord | None:
-        """The module that ran an operation."""
-        return (
-            self.trace.modules[self.trace.calls[record.call].module] if record.call >= 0 else None
-        )
-
 
 def made_inside(module: ModuleRecord) -> bool:
     """Whether a module is no part of the model: made by a forward, or held in a plain list."""
     return not module.registered
-
-
-def _read(record: OpRecord) -> Iterator[int]:
-    for value in record.inputs.values():
-        yield from (t for t in (value if isinstance(value, tuple) else (value,)) if t is not None)
 
 
 # ------------------------------------------------------------------------------- torchinfo
@@ -369,7 +350,11 @@ class _Torchinfo:
                 own = (
                     []
                     if index < 0
-                    else [i for i in self.known.run_by.get(index, ()) if i in self.known.products]
+                    else [
+                        i
+                        for i in self.trace.index.own_ops.get(index, ())
+                        if i in self.known.products
+                    ]
                 )
                 found = list(self._of_call(call, own))
                 terms += found
@@ -505,7 +490,7 @@ class _Fvcore:
         for index, macs in self.known.products.items():
             record = self.trace.ops[index]
             name = table.base_name(record.name)
-            module = self.known.module(record)
+            module = self.trace.index.module(record)
             dependent = self.known.depends(index)
             if index in attention:
                 yield Term("attention", -macs, self.known.path(index), dependent)
@@ -525,7 +510,7 @@ class _Fvcore:
         """
         found = set()
         for index in self.known.products:
-            module = self.known.module(self.trace.ops[index])
+            module = self.trace.index.module(self.trace.ops[index])
             if module is not None and isinstance(module.hyper.get("padding"), str):
                 found.add(index)
         met = self.count.evidence.get("aten::_convolution_mode", 0)
@@ -545,7 +530,7 @@ class _Fvcore:
             return about, each * prod(op.out)
         family = table.lookup(record.name).family
         if family is Family.BATCH_NORM:
-            module = self.known.module(record)
+            module = self.trace.index.module(record)
             instance = module is not None and "Instance" in module.base
             each = 4 if instance or op.get("training", False) else 1
             return "norm flops", prod(op.first) * (each + op.has("weight"))
@@ -566,22 +551,14 @@ class _Fvcore:
 
     def _unsqueezed(self, record: OpRecord) -> bool:
         """A pool over one axis is traced as one over two: fvcore has no formula for it."""
-        maker = self._makers.get(next(_read(record)))
-        return maker is not None and table.base_name(maker.name) == "unsqueeze"
-
-    @cached_property
-    def _makers(self) -> dict[int, OpRecord]:
-        return {t: record for record in self.trace.ops for t in record.outputs}
+        maker = self.trace.index.maker.get(record.tensors[0])
+        return maker is not None and table.base_name(self.trace.ops[maker].name) == "unsqueeze"
 
     def _attention(self) -> set[int]:
         """The two products around each softmax of scaled_dot_product_attention.
 
         Recognised by `_safe_softmax`, which nothing else runs, and accepted if fvcore met as many.
         """
-        number = {id(record): i for i, record in enumerate(self.trace.ops)}
-        readers: dict[int, OpRecord] = {}
-        for record in reversed(self.trace.ops):
-            readers.update(dict.fromkeys(_read(record), record))
         softmaxes = [r for r in self.trace.ops if table.base_name(r.name) == "_safe_softmax"]
         fused = [
             i
@@ -593,14 +570,25 @@ class _Fvcore:
             return set()
         found = set(fused)
         for softmax in softmaxes:
-            before = self._makers.get(next(_read(softmax)))
-            while before is not None and number[id(before)] not in self.known.products:
-                before = self._makers.get(next(_read(before), -1))
-            after = readers.get(softmax.outputs[0])
-            while after is not None and number[id(after)] not in self.known.products:
-                after = readers.get(after.outputs[0])
-            found.update(number[id(record)] for record in (before, after) if record is not None)
+            around = (self._product_before(softmax), self._product_after(softmax))
+            found.update(index for index in around if index is not None)
         return found
+
+    def _product_before(self, record: OpRecord) -> int | None:
+        """The product that an operation's first operand comes from, by first operands alone."""
+        maker = self.trace.index.maker
+        index = maker.get(record.tensors[0])
+        while index is not None and index not in self.known.products:
+            index = maker.get(next(iter(self.trace.ops[index].tensors), -1))
+        return index
+
+    def _product_after(self, record: OpRecord) -> int | None:
+        """The product that reads an operation's result, by first readers alone."""
+        readers = self.trace.index.readers
+        index = next(iter(readers.get(record.outputs[0], ())), None)
+        while index is not None and index not in self.known.products:
+            index = next(iter(readers.get(self.trace.ops[index].outputs[0], ())), None)
+        return index
 
 
 # ---------------------------------------------------------------------------------- shapes

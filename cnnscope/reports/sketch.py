@@ -182,8 +182,7 @@ class Sketch:
         outputs: tuple[int, ...],
         attributes: dict[str, Any],
     ) -> None:
-        for value in (*inputs.values(), outputs):
-            for tensor in value if isinstance(value, tuple) else (value,):
-                if tensor is not None:
-                    self.uses[self.tensors[tensor].storage] = len(self.ops)
-        self.ops.append(OpRecord(name, inputs, outputs, attributes, call))
+        record = OpRecord(name, inputs, outputs, attributes, call)
+        for tensor in (*record.tensors, *outputs):
+            self.uses[self.tensors[tensor].storage] = len(self.ops)
+        self.ops.append(record)

@@ -180,17 +180,14 @@ def _targets(trace: Trace) -> dict[int, gradient.Target]:
     """Where each operation's first output is made: module call, name, how manieth of that name."""
     from cnnscope.measure.gradient import Target
 
-    times: Counter[int] = Counter()
-    calls: list[tuple[str, int]] = []
-    for call in trace.calls:
-        times[call.module] += 1
-        calls.append((trace.modules[call.module].path, times[call.module]))
     seen: Counter[tuple[int, str]] = Counter()
     found = {}
     for record in trace.ops:
         if record.call >= 0 and record.outputs and not record.name.startswith("cnnscope."):
             key = (record.call, record.name)
-            found[record.outputs[0]] = Target(*calls[record.call], record.name, seen[key])
+            found[record.outputs[0]] = Target(
+                *trace.index.keys[record.call], record.name, seen[key]
+            )
             seen[key] += 1
     return found
 

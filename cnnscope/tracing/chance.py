@@ -129,12 +129,12 @@ def decided_by(
         bools: tensors of truth values.
     """
     of = {DATA: set(inputs), RANDOM: set[int]()}
-    read = {t for record in ops for t in _inputs(record)} | set(outputs)
+    read = {t for record in ops for t in record.tensors} | set(outputs)
     found: set[str] = set()
     for record in ops:
         name = record.name.partition(".")[2].partition(".")[0]
         name = name.removesuffix("_") or name
-        given = set(_inputs(record))
+        given = set(record.tensors)
         looks = name in _READS or (name == "index" and any(t in bools for t in given))
         draws = name in _DRAWS
         for what, tensors in of.items():
@@ -146,8 +146,3 @@ def decided_by(
         if draws and record.outputs and record.outputs[0] not in read:
             found.add(RANDOM)
     return tuple(sorted(found))
-
-
-def _inputs(record: OpRecord) -> Iterator[int]:
-    for value in record.inputs.values():
-        yield from (t for t in (value if isinstance(value, tuple) else (value,)) if t is not None)

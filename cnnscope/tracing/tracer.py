@@ -887,9 +887,7 @@ class _Recorder(TorchDispatchMode):
         for op in self.ops:
             written = op.name.split(".")[1].endswith("_") if "." in op.name else False
             made = set() if written else {self.tensors[tid].storage for tid in op.outputs}
-            for value in op.inputs.values():
-                given = value if isinstance(value, tuple) else (value,)
-                found.update({self.tensors[t].storage for t in given if t is not None} - made)
+            found.update({self.tensors[t].storage for t in op.tensors} - made)
         return found
 
     def _decided_by(self, outputs: tuple[int, ...]) -> tuple[str, ...]:
