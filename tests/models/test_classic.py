@@ -19,6 +19,7 @@ from cnnscope.models import find
 from cnnscope.models.inputs import make_inputs
 from cnnscope.models.run import trace_spec
 from cnnscope.models.sources import classic
+from cnnscope.models.sources.classic import networks
 from cnnscope.records import About, Inputs, LayerRow, ModelReport, Shape, TensorSpec, Trace
 from cnnscope.reports.summary import report
 
@@ -126,7 +127,7 @@ def test_the_readme_lists_every_name_and_argument():
 
 
 def constructor(name: str) -> inspect.Signature:
-    model = classic._MODELS[name]
+    model = networks._MODELS[name]
     module = importlib.import_module(f"cnnscope.models.sources.classic.{model.file}")
     return inspect.signature(getattr(module, model.factory))
 
@@ -152,7 +153,7 @@ def test_the_answer_depends_on_the_version_of_cnnscope():
 def makers() -> list[str]:
     """One name for each constructor."""
     by_maker: dict[tuple[str, str], str] = {}
-    for name, model in classic._MODELS.items():
+    for name, model in networks._MODELS.items():
         by_maker.setdefault((model.file, model.factory), name)
     return [name for name in by_maker.values() if not name.startswith("inception_")]
 
