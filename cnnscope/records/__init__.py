@@ -55,6 +55,9 @@ from cnnscope.records.catalogue import (
     ListReport as ListReport,
 )
 from cnnscope.records.check import (
+    PRUNED as PRUNED,
+)
+from cnnscope.records.check import (
     Cause as Cause,
 )
 from cnnscope.records.check import (

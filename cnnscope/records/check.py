@@ -6,6 +6,8 @@ from cnnscope.records.rf import LayerCheck
 from cnnscope.records.summary import REPORT_SCHEMA
 from cnnscope.records.trace import Inputs, Shape, Source, TensorSpec
 
+PRUNED = "pruned: "  # in `Count.evidence`: before the name of a weight, its masked elements
+
 
 class Published(msgspec.Struct, frozen=True):
     """What a library publishes of a model, for one of its weights.

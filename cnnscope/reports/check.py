@@ -60,7 +60,7 @@ def check(
         RequestError, ModelError: see `cnnscope.models.run.trace_spec`.
     """
     from cnnscope.models import run
-    from cnnscope.reports import counters
+    from cnnscope.reports.subject import Subject
 
     trace = request.trace()
     deadline = _Deadline(seconds)
@@ -72,7 +72,7 @@ def check(
         num_classes=request.num_classes,
         dtype=request.dtype,
     ) as build:
-        counts = list(counters.Subject(trace, build, memory_share).counts(deadline.over))
+        counts = list(Subject(trace, build, memory_share).counts(deadline.over))
         field = _field(trace, build, deadline)
     verdicts = [referee.verdict(trace, count) for count in counts]
     verdicts += [*_published(trace, request), field]

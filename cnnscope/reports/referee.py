@@ -25,6 +25,7 @@ from cnnscope.ops import table
 from cnnscope.ops.operation import Op
 from cnnscope.ops.table import Family
 from cnnscope.records import (
+    PRUNED,
     CallRecord,
     Count,
     ModuleRecord,
@@ -60,7 +61,6 @@ _RESAMPLING = {  # fvcore's flops per element of the output
 }
 
 
-_PRUNED = "pruned: "  # of torchinfo's evidence: before the name of a weight, its masked elements
 _PLACES = 4  # of a reason, named in its record
 
 
@@ -327,9 +327,9 @@ class _Torchinfo:
 
     def __init__(self, known: Known, evidence: Mapping[str, int]) -> None:
         self.known, self.trace = known, known.trace
-        self.names = {k: v for k, v in evidence.items() if not k.startswith(_PRUNED)}
+        self.names = {k: v for k, v in evidence.items() if not k.startswith(PRUNED)}
         self.pruned = {
-            k.removeprefix(_PRUNED): v for k, v in evidence.items() if k.startswith(_PRUNED)
+            k.removeprefix(PRUNED): v for k, v in evidence.items() if k.startswith(PRUNED)
         }
 
     def _weights(self, path: str) -> dict[str, int]:
@@ -474,7 +474,7 @@ class _Fvcore:
     5 of any other; 1 and 4 without weights), adaptive average pools (1 for each element that goes
     in), and for each that comes out, nearest (1) and bilinear (4) upsampling and grid sampling (4).
     It has no formula for scaled_dot_product_attention, nor for some other products. What it does to
-    einsum and matmul is seen only where it does it, and is told by `counters.py`.
+    einsum and matmul is seen only where it does it, and is told by `measure/counters.py`.
     """
 
     def __init__(self, known: Known, count: Count) -> None:

@@ -215,25 +215,15 @@ class _Limits:
 
     def announce(self, tasks: int, elements: float) -> None:
         """Say what it will take, where that is long."""
-        expected = elements * _pace()
+        from cnnscope.measure import gradient
+
+        expected = elements * gradient.pace()
         if expected > _LONG and (self.seconds is None or expected > self.seconds):
             duration = f"{expected:.0f} s" if expected < 100 else f"{expected / 60:.0f} min"
             stops = (
                 f"stops after {self.seconds:g} s" if self.seconds else "--seconds N stops earlier"
             )
             self.tell(f"measuring {tasks} fields takes about {duration}; {stops}")
-
-
-def _pace() -> float:
-    """Seconds that this machine needs for an element of a tensor, read, changed and written."""
-    import torch
-
-    block = torch.zeros(1 << 18, dtype=torch.float64)
-    block + block  # the first is slow
-    began = time.perf_counter()
-    for _ in range(8):
-        block + block
-    return (time.perf_counter() - began) / 8 / block.numel()
 
 
 class _Canvas(NamedTuple):

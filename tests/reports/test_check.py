@@ -21,6 +21,7 @@ from torch.nn.utils import prune
 import cnnscope
 from cnnscope import parallel
 from cnnscope.cache.requests import Request
+from cnnscope.measure import counters
 from cnnscope.models import find
 from cnnscope.models.build import Built
 from cnnscope.ops import table
@@ -36,7 +37,8 @@ from cnnscope.records import (
 )
 from cnnscope.render import check as renderer
 from cnnscope.render import page
-from cnnscope.reports import check, counters, listing, referee, verify
+from cnnscope.reports import check, listing, referee, verify
+from cnnscope.reports.subject import Subject
 from cnnscope.tracing import isolation
 
 
@@ -51,7 +53,7 @@ def subject_of(make, *shapes):
         return Built(model, inputs, source, rung)
 
     given = tuple(torch.empty(shape, device="meta") for shape in shapes)
-    return counters.Subject(cnnscope.trace(make(), given), build)
+    return Subject(cnnscope.trace(make(), given), build)
 
 
 def judged(make, *shapes):
@@ -919,7 +921,7 @@ def test_what_torchinfo_lists_of_random_trees(seed):
     model = Walked(seed)
     trace = cnnscope.trace(model, [torch.empty(1, 2, 4, 4, device="meta")])
     found = torchinfo.summary(model, input_data=[torch.empty(1, 2, 4, 4)], verbose=0)
-    listed = listing.lines(trace, dict(counters._named(model)))
+    listed = listing.lines(trace, dict(counters.names_of(model)))
     assert sum(line.counted for line in listed) == found.total_params
     assert [(x.name.module, x.recursive) for x in listed] == [
         (index_of(model, x.module), x.is_recursive) for x in found.summary_list
@@ -940,8 +942,8 @@ def test_modules_in_a_circle_are_not_listed_for_ever():
         def forward(self, x):
             return self.conv(x)
 
-    with pytest.raises(counters._CircleError, match=r"child\.parent holds the module"):
-        dict(counters._named(Circle()))
+    with pytest.raises(counters.CircleError, match=r"child\.parent holds the module"):
+        dict(counters.names_of(Circle()))
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")

@@ -261,7 +261,7 @@ def test_what_there_was_no_time_for_is_said():
 
 
 def test_what_takes_long_is_announced_beforehand(monkeypatch):
-    monkeypatch.setattr("cnnscope.reports.verify._pace", lambda: 1.0)  # seconds for every element
+    monkeypatch.setattr("cnnscope.measure.gradient.pace", lambda: 1.0)  # seconds for every element
     model = nn.Sequential(nn.Conv1d(1, 1, 3), nn.Conv1d(1, 1, 5)).to("meta")
     made = trace(model, (torch.empty(1, 1, 40, device="meta"),))
     said = []

@@ -15,7 +15,7 @@ larger one: it is what grows. What has no stand-in (operations that look at thei
 passed: everything after it is not measurable, and names it.
 """
 
-from cnnscope.measure.gradient.replay import LATE, NOTHING, Interval, Root, measure
+from cnnscope.measure.gradient.replay import LATE, NOTHING, Interval, Root, measure, pace
 from cnnscope.measure.gradient.tape import (
     Given,
     Growth,
@@ -30,5 +30,5 @@ from cnnscope.measure.gradient.tape import (
 
 __all__ = [
     "LATE", "NOTHING", "Given", "Growth", "Interval", "Root", "Size", "Tape", "Target", "growing",
-    "image", "measure", "record", "size",
+    "image", "measure", "pace", "record", "size",
 ]  # fmt: skip

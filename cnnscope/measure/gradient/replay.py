@@ -47,6 +47,16 @@ class Root(NamedTuple):
 MOST_FROM_FILES = 2**27  # elements of all tensors of a replay, 8 bytes each
 
 
+def pace() -> float:
+    """Seconds that this machine takes to read, change and write one element of a tensor."""
+    block = torch.zeros(1 << 18, dtype=torch.float64)
+    block + block  # the first is slow
+    began = time.perf_counter()
+    for _ in range(8):
+        block + block
+    return (time.perf_counter() - began) / 8 / block.numel()
+
+
 def measure(
     tape: Tape,
     roots: Sequence[Root],

@@ -1,0 +1,195 @@
+"""Ask other people's counters about a model that was traced, built again for them.
+
+Each gets the same model and inputs as the trace: without data where it can, else real ones, if
+there is memory for them. A counter that cannot be run says why, and is no agreement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from msgspec.structs import replace
+
+from cnnscope import parallel
+from cnnscope.analysis import memory, params
+from cnnscope.errors import CnnscopeError
+from cnnscope.measure import counters
+from cnnscope.measure.counters import blank, inference
+from cnnscope.models.inputs import make_inputs, real_inputs
+from cnnscope.models.ladder import Rung, asks_for_data
+from cnnscope.records import Count, Inputs, Trace
+from cnnscope.text import printable, said
+from cnnscope.tracing.autocast import autocast_on_meta
+from cnnscope.tracing.isolation import seeded
+from cnnscope.tracing.tracer import states_on_meta
+
+if TYPE_CHECKING:
+    from cnnscope.models.build import Built
+
+_BASE = 0.5 * 2**30  # bytes that a forward needs beside its tensors: kernels and their workspaces
+_T = TypeVar("_T")
+_Ask = Callable[[Any, tuple[Any, ...]], _T]  # about a model and its inputs
+
+
+class Subject:
+    """A traced model that is built again, without weights and with."""
+
+    def __init__(
+        self, trace: Trace, build: Callable[[Rung], Built], memory_share: float = 1.0
+    ) -> None:
+        """Take a model to be counted.
+
+        Args:
+            trace: of the model.
+            build: builds the model on a rung.
+            memory_share: how much of the free memory may be used.
+        """
+        self.trace, self.build, self.memory_share = trace, build, memory_share
+
+    def counts(self, late: Callable[[], str] = str) -> Iterator[Count]:
+        """The answers of all counters.
+
+        Args:
+            late: why no further counter is to be asked, "" while there is time.
+        """
+        each: tuple[tuple[list[Count], Callable[[], Iterable[Count]]], ...] = (
+            ([blank("numel", "parameters")], lambda: [counters.numel(self._real.model)]),
+            (
+                [blank("torchinfo", figure) for figure in ("parameters", "MACs")],
+                lambda: self._as_traced_or_real(counters.torchinfo),
+            ),
+            (
+                [blank("fvcore", "parameters")],
+                lambda: [counters.fvcore_parameters(self._real.model)],
+            ),
+            ([blank("fvcore", "MACs"), blank("forward", "shapes")], self._fvcore_and_forward),
+            (
+                [blank("flop counter", "MACs")],
+                lambda: [self._as_traced_or_real(counters.flop_counter)],
+            ),
+        )
+        for blanks, ask in each:
+            over = late()
+            yield from [replace(c, failed=over) for c in blanks] if over else _answers(blanks, ask)
+
+    def _fvcore_and_forward(self) -> Iterator[Count]:
+        """One forward for both: it takes long. Where fvcore cannot trace it, it runs again."""
+        calls = counters.Calls()
+
+        def traced() -> Iterator[Count]:
+            with calls.of(self._real.model):
+                yield self._on_real(counters.fvcore_macs)
+
+        def ran() -> Iterator[Count]:
+            calls.clear()
+            with calls.of(self._real.model):
+                self._on_real(lambda model, inputs: model(*inputs))
+            yield calls.shapes()
+
+        (counted,) = _answers([blank("fvcore", "MACs")], traced)
+        yield counted
+        if counted.failed or counted.needs:
+            yield from _answers([blank("forward", "shapes")], ran)
+        else:
+            yield calls.shapes()
+
+    # -- the model as it was traced
+
+    def _as_traced_or_real(self, ask: _Ask[_T]) -> _T:
+        """The answer of the model as it was traced.
+
+        Where that fails, as for a model that makes constants on the CPU, it is asked on real
+        tensors.
+        """
+        if self.trace.device != "meta":
+            return self._on_real(ask)
+        with suppress(Exception), self._on_meta(self._rung) as (model, inputs):
+            return ask(model, inputs)
+        return self._on_real(ask)
+
+    @contextmanager
+    def _on_meta(self, rung: Rung) -> Iterator[tuple[Any, tuple[Any, ...]]]:
+        """The model and its inputs without data, on one of the rungs that have none."""
+        built = self.build(rung)
+        with built.running(), inference(), states_on_meta(), autocast_on_meta():
+            inputs = make_inputs(self._given(built))
+            with seeded():
+                yield built.model, inputs
+
+    @cached_property
+    def _rung(self) -> Rung:
+        """The first rung on which its forward does not ask for data."""
+        try:
+            with self._on_meta(Rung.META) as (model, inputs):
+                model(*inputs)
+        except Exception as error:  # noqa: BLE001  any other is met again by who asks
+            if asks_for_data(error):
+                return Rung.VALUES
+        return Rung.META
+
+    def _given(self, built: Built) -> Inputs:
+        return Inputs(self.trace.input_specs, built.inputs.as_list)
+
+    # -- the model with random weights
+
+    def _on_real(self, ask: _Ask[_T]) -> _T:
+        """The answer of the model on real tensors: random inputs, the same every time.
+
+        Raises:
+            _TooLargeError: there is not enough memory.
+        """
+        with inference(), seeded():
+            inputs = real_inputs(self._given(self._real))
+        with inference(), seeded():
+            return ask(self._real.model, inputs)
+
+    @cached_property
+    def _real(self) -> Built:
+        """The model with random weights.
+
+        Raises:
+            _TooLargeError: there is not enough memory.
+        """
+        weights = params.nbytes(self.trace) + params.nbytes(self.trace, buffers=True)
+        needed = int(weights + 2 * memory.peak(self.trace).nbytes + _BASE)
+        free = parallel.free_memory()
+        if free is not None and needed > free * self.memory_share:
+            raise _TooLargeError(needed)
+        return self.build(Rung.REAL)
+
+
+class _TooLargeError(Exception):
+    """A model that needs more memory than there is."""
+
+    def __init__(self, needed: int) -> None:
+        super().__init__()
+        self.needed = needed
+
+
+def _answers(blanks: Sequence[Count], ask: Callable[[], Iterable[Count]]) -> list[Count]:
+    """What a counter says, or why it says nothing.
+
+    Args:
+        blanks: each figure that it has, without a value.
+        ask: gives them with their values.
+    """
+    try:
+        return list(ask())
+    except _TooLargeError as error:
+        return [replace(count, needs=error.needed) for count in blanks]
+    except (Exception, SystemExit) as error:  # noqa: BLE001  whatever it raises, it has no answer
+        return [replace(count, failed=_told(error)) for count in blanks]
+
+
+def _told(error: BaseException) -> str:
+    """Why there is no answer, in a line: what was raised first."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, CnnscopeError):
+        return printable(str(error), 200)
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"{error.name} is not installed"
+    return said(error, 200)
