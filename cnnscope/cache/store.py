@@ -55,7 +55,7 @@ class Store:
         self, root: Path, warn: Callable[[str], None] = lambda _: None, limit: int = LIMIT
     ) -> None:
         self.root, self.warn, self.limit = root, warn, limit
-        self._given: set[Path] = set()
+        self._given: dict[Path, object] = {}  # what was read
 
     def read(self, key: Mapping[str, Any], kind: type[T]) -> T | None:
         """The record under a key, or None; a damaged file is reported, removed and counts as none.
@@ -72,7 +72,7 @@ class Store:
             if os.path.lexists(path):
                 self._remove(path, "a damaged")
             return None
-        self._given.add(path)
+        self._given[path] = value
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > _FRESH:
                 os.utime(path)
@@ -102,13 +102,18 @@ class Store:
             path.unlink(missing_ok=True)
         return before
 
-    def distrust(self) -> bool:
+    def distrust(self, use: Callable[[Any], object] | None = None) -> bool:
         """Remove what was read so far, because what uses it failed; whether there was anything.
 
         An entry may be whole, of the right type, and nonsense.
+
+        Args:
+            use: does with one record what failed with all of them; only those that it fails with
+                are removed, unless it does with none.
         """
-        given, self._given = self._given, set()
-        for path in given:
+        given, self._given = self._given, {}
+        bad = [path for path, record in given.items() if use is not None and _fails(use, record)]
+        for path in bad or given:
             self._remove(path, "an unusable")
         return bool(given)
 
@@ -167,6 +172,14 @@ class Store:
             with contextlib.suppress(OSError):
                 path.unlink()
                 excess -= size
+
+
+def _fails(use: Callable[[Any], object], record: object) -> bool:
+    try:
+        use(record)
+    except Exception:  # noqa: BLE001  nobody knows what a nonsensical record raises
+        return True
+    return False
 
 
 # ------------------------------------------------------------------------------ what is in it

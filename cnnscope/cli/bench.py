@@ -108,6 +108,8 @@ class Bench(options.Written, options.Build):
         limit = _limit(self.fail_if_slower, compared=compared)
         for path, option in ((self.output, "--output"), (self.save, "--save")):
             out.check_writable(path, option)
+        if self.save == Path("-"):
+            raise RequestError("--save -: name a file; --format json writes the run to stdout")
         if self.save and self.output and self.save.absolute() == self.output.absolute():
             raise RequestError("--save and --output are one file; name two")
 

@@ -55,6 +55,7 @@ class Check(options.Written, options.Cached, options.Batched):
             given = {"MODEL": self.model, **self.given(), "--seconds": self.seconds is not None}
             options.refuse(given, "--all checks every model as it is published")
             out.check_writable(self.output)
+            session.use = _use
             return _all(self.store(session), self.format.value, self.output)
         if self.model is None:
             raise RequestError("check: name a model, as in: cnnscope check resnet18; or give --all")
@@ -94,3 +95,14 @@ def _all(store: Store | None, format_: str, output: Path | None) -> int:
     report = checking.summary(_SOURCE, found)
     out.write_report(report, renderer, format_, output)
     return 1 if any(model.unexplained or model.failed for model in report.models) else 0
+
+
+def _use(record: object) -> None:
+    """Do with one stored record what is done with all of them, to find one that is nonsense."""
+    from cnnscope.cli import out
+    from cnnscope.records import CheckReport
+    from cnnscope.render import check as renderer
+    from cnnscope.reports import check as checking
+
+    if isinstance(record, CheckReport):
+        out.rendered(checking.summary(_SOURCE, [(record.source.name, record)]), renderer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -105,6 +106,7 @@ class List(options.Written, options.Cached):
         )
         axes = _pareto(self.pareto)
         out.check_writable(self.output)
+        session.use = partial(_use, wanted)
         listed = _listed(wanted, self.store(session))
         report = catalogue.report(listed, wanted, sort=self.sort or "", pareto=axes)
         if not report.models:
@@ -129,6 +131,20 @@ def _listed(wanted: Wanted, store: Store | None) -> list[Listed]:
             listed.append(one)
             update(len(listed), len(models), one.name)
     return listed
+
+
+def _use(wanted: Wanted, record: object) -> None:
+    """Do with one stored record what is done with all of them, to find one that is nonsense."""
+    from cnnscope.cli import out
+    from cnnscope.records import Card, Listed
+    from cnnscope.render import catalogue as renderer
+    from cnnscope.reports import catalogue
+
+    if isinstance(record, Card):
+        alone = [Listed(record.source, record.name, record)]
+        catalogue.report(alone, wanted)
+        for sort in ("", *catalogue.KEYS):
+            out.rendered(catalogue.report(alone, catalogue.Wanted(), sort=sort), renderer)
 
 
 def _limits(given: Mapping[str, str | None]) -> dict[str, float]:

@@ -89,6 +89,11 @@ class Cached(Options):
         return None if self.no_cache else session.store()
 
 
+def _file(path: Path | None) -> Path | None:
+    """The file that was named, None for stdout."""
+    return None if path == Path("-") else path
+
+
 @dataclass(frozen=True, kw_only=True)
 class Written(Options):
     """A command that writes a report."""
@@ -98,7 +103,14 @@ class Written(Options):
     )
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Write to a file.", show_default=False),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write to a file; - is stdout.",
+            show_default=False,
+            callback=_file,
+        ),
     ] = None
 
 

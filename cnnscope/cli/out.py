@@ -88,6 +88,15 @@ def write_report(report: Any, renderer: Renderer, format_: str, path: Path | Non
         _print(lambda width, plain: page.text(laid_out, width, ascii_only=plain))
 
 
+def rendered(report: Any, renderer: Renderer) -> tuple[str, ...]:
+    """A report in every format, written nowhere."""
+    from cnnscope.render import page
+
+    made = renderer.page(report)
+    text, markdown = page.text(made).plain, page.markdown(made)
+    return text, markdown, renderer.to_csv(report), renderer.to_json(report)
+
+
 def write(text: str, path: Path | None, option: str = "--output") -> None:
     """Write text to a file, or to stdout.
 

@@ -7,14 +7,23 @@ from typing import TYPE_CHECKING
 from cnnscope.cli.out import note
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from cnnscope.cache.store import Store
 
 
 class Session:
-    """One run: whether tracebacks are shown, and the store that was opened."""
+    """One run: whether tracebacks are shown, and the store that was opened.
+
+    Attributes:
+        debug: whether tracebacks are shown.
+        use: where a command reads many records, what it does with each of them.
+    """
 
     def __init__(self) -> None:
         self.debug = False
+        self.use: Callable[[Any], object] | None = None
         self._opened: Store | None = None
 
     def store(self) -> Store | None:
@@ -27,4 +36,4 @@ class Session:
 
     def distrust(self) -> bool:
         """Remove what was read from the store, because what uses it failed; whether there was."""
-        return self._opened is not None and self._opened.distrust()
+        return self._opened is not None and self._opened.distrust(self.use)

@@ -551,6 +551,31 @@ def test_an_entry_that_later_code_trips_over_is_made_anew(tmp_path, monkeypatch)
     assert run_cli("summary", "classic:lenet5") == cold
 
 
+def test_of_many_entries_the_one_that_is_nonsense_is_dropped(tmp_path, monkeypatch):
+    monkeypatch.setenv("CNNSCOPE_CACHE_DIR", str(tmp_path))
+    cold = run_cli("list", "classic:lenet*")
+    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    (bad,) = tmp_path.glob("card-classic-lenet1989-*")
+    _forged(bad, lambda record: {**record, "inputs": []})
+    result = run_cli("list", "classic:lenet*")
+    assert (result.code, result.out) == (0, cold.out)
+    notes = [line for line in result.err.splitlines() if "an unusable file" in line]
+    assert [bad.name in note for note in notes] == [True]
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == kept
+
+
+def test_where_no_entry_fails_alone_all_are_dropped(tmp_path):
+    store = Store(tmp_path)
+    for number in range(3):
+        store.write({"number": number}, number)
+        store.read({"number": number}, int)
+    assert store.distrust(lambda number: 1 / (number - 1))
+    assert [store.read({"number": n}, int) for n in range(3)] == [0, None, 2]
+    assert store.distrust(lambda number: 1 / (number - 1))
+    assert [store.read({"number": n}, int) for n in range(3)] == [None] * 3
+    assert not store.distrust()
+
+
 def test_a_mistake_of_ours_is_told_after_one_more_try(tmp_path, monkeypatch):
     monkeypatch.setenv("CNNSCOPE_CACHE_DIR", str(tmp_path))
     run_cli("summary", "classic:lenet5")

@@ -220,6 +220,31 @@ def test_weights_are_never_downloaded():
     assert "never downloaded" in message
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("summary", "classic:lenet5"),
+        ("summary", "classic:lenet5", "--format", "json"),
+        ("rf", "classic:lenet5"),
+        ("explain", "classic:lenet5", "c1"),
+        ("stages", "classic:lenet5", "--format", "latex"),
+        ("diff", "classic:lenet5", "classic:lenet1989"),
+        ("stack", "--kernel", "3", "--channels", "4"),
+        ("list", "classic:lenet5"),
+    ],
+)
+def test_a_dash_is_stdout(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run_cli(*command, "--output", "-") == run_cli(*command)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_is_saved_in_a_file():
+    result = run_cli("bench", "classic:lenet5", "--save", "-")
+    assert (result.code, result.out) == (2, "")
+    assert "--save -: name a file" in result.err
+
+
 def test_unwritable_output_fails_before_the_work(tmp_path, monkeypatch):
     def never(*_, **__):
         raise AssertionError("ran")

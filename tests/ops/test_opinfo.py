@@ -1,6 +1,7 @@
 """All operators that torch's own tests describe, traced: known, or reported by name."""
 
 import itertools
+import random
 import sys
 import types
 import unittest
@@ -37,7 +38,9 @@ def operators():
         stand_in = types.ModuleType("expecttest")
         stand_in.TestCase = unittest.TestCase
         sys.modules["expecttest"] = stand_in
-    return pytest.importorskip("torch.testing._internal.common_methods_invocations").op_db
+    with pytest.MonkeyPatch.context() as patch:  # it names a folder for the compiler to write in
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
+        return pytest.importorskip("torch.testing._internal.common_methods_invocations").op_db
 
 
 class Call(nn.Module):
@@ -77,8 +80,8 @@ def traces(operator):
     return made, failed
 
 
-@pytest.mark.slow
-def test_every_operator_of_torchs_tests_is_known_or_named(operators):
+def hold(operators):
+    """Every operation is known or named, and what computes has a count."""
     unknown, empty, failures = set(), set(), []
     for operator in operators:
         made, failed = traces(operator)
@@ -87,18 +90,28 @@ def test_every_operator_of_torchs_tests_is_known_or_named(operators):
                 entry = table.lookup(record.name)
                 if entry.kind is table.Kind.UNKNOWN:
                     unknown.add(table.base_name(record.name))
-                    continue
-                count = table.macs(found, record) + table.element_ops(found, record)
-                tids = [
-                    *record.outputs,
-                    *(tid for v in record.inputs.values() for tid in as_list(v)),
-                ]
-                large = all(min(found.tensors[tid].shape, default=1) > 1 for tid in tids)
-                if entry.kind in (table.Kind.PRODUCT, table.Kind.ELEMENT) and large and not count:
-                    empty.add((record.name, operator.name))
+                elif entry.kind in (table.Kind.PRODUCT, table.Kind.ELEMENT):
+                    count = table.macs(found, record) + table.element_ops(found, record)
+                    if not count and is_large(found, record):
+                        empty.add((record.name, operator.name))
         unexplained = [e for e in failed if not made and not needs_data(e)]
         if unexplained and not operator.name.startswith(NOT_FOLLOWED):
             failures.append((operator.name, unexplained[0]))
     assert unknown <= UNKNOWN
     assert failures == []
     assert empty == set()
+
+
+def is_large(found, record):
+    """Whether no tensor of an operation has an axis of one or none, which may cost nothing."""
+    tids = [*record.outputs, *(tid for v in record.inputs.values() for tid in as_list(v))]
+    return all(min(found.tensors[tid].shape, default=1) > 1 for tid in tids)
+
+
+def test_some_operators_of_torchs_tests_are_known_or_named(operators):
+    hold(random.Random(0).sample(operators, 30))
+
+
+@pytest.mark.slow
+def test_every_operator_of_torchs_tests_is_known_or_named(operators):
+    hold(operators)

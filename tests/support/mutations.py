@@ -682,7 +682,14 @@ def _limit():
     """Twice the seconds from now on, and twice the memory: what is beyond is killed."""
     now = resource.getrusage(resource.RUSAGE_SELF)
     seconds = int(now.ru_utime + now.ru_stime) + 2 * SECONDS
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
+    _lower(resource.RLIMIT_CPU, seconds)
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     limit = mapped + 2 * MEMORY
-    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+    _lower(resource.RLIMIT_AS, limit)
+
+
+def _lower(what, limit):
+    """Set a limit, no higher than it may be set."""
+    _, hard = resource.getrlimit(what)
+    limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+    resource.setrlimit(what, (limit, hard))
