@@ -501,27 +501,61 @@ class _Flow:
         return list(dict.fromkeys(self.paths[t] for t in found))
 
     def _joined(self, record: OpRecord, came: list[_Path]) -> _Path:
-        """Paths that meet: what they share, then what is different."""
-        common = _common(came)
-        rests = [path[len(common) :] for path in came]
-        layered = [rest for rest in rests if any(not isinstance(x, _Start) for x in rest)]
+        """Join the paths that meet at an operation: what they share, then what differs."""
         entry = table.lookup(record.name)
+        meeting = _Meeting(came)
+        joined: _Path | None = None
         if entry.family is Family.MULTIPLY:
-            gates = [r for r in layered if _is_gate(r, self.trace.tensors[record.outputs[0]].shape)]
-            others = [r for r in layered if r not in gates]
-            if gates and len(others) < 2:
-                gated = tuple(x for gate in gates for x in _marked(gate, "gate"))
-                return (*(common or came[0][:1]), *(x for r in others for x in r), *gated)
-        if entry.multiplies and any(map(_attends, layered)):
-            last = next(rest[-1] for rest in layered if _attends(rest))
-            return (*_fork([p[:-1] if _attends(p) else p for p in came]), last)
-        if entry.family is Family.ADD and common and len(layered) == 2:
-            short, long = sorted(layered, key=_weights)
-            if _weights(short) < 2 <= _weights(long) and _is_row(short):
-                return (*common, *_marked(short, "shortcut"), *long)
-            if _is_separable(short) and _weights(long) > 2:
-                return (*common, *_marked(short, "shortcut"), *long)
-        return _fork(came)
+            joined = _gated(meeting, self.trace.tensors[record.outputs[0]].shape)
+        elif entry.multiplies:
+            joined = _attended(meeting)
+        elif entry.family is Family.ADD:
+            joined = _projected(meeting)
+        return joined or _fork(came)
+
+
+class _Meeting:
+    """Paths that meet: their common beginning, and those of the rests that have layers."""
+
+    def __init__(self, paths: Sequence[_Path]) -> None:
+        self.paths, self.common = paths, _common(paths)
+        rests = [path[len(self.common) :] for path in paths]
+        self.layered = [rest for rest in rests if any(not isinstance(x, _Start) for x in rest)]
+
+
+def _gated(meeting: _Meeting, shape: Shape) -> _Path | None:
+    """A map that is multiplied by gates (Hu et al. 2017, section 3); None where there are none.
+
+    Args:
+        meeting: the paths of the factors.
+        shape: of the product.
+    """
+    gates = [rest for rest in meeting.layered if _is_gate(rest, shape)]
+    others = [rest for rest in meeting.layered if rest not in gates]
+    if not gates or len(others) > 1:
+        return None
+    before = meeting.common or meeting.paths[0][:1]
+    gated = (x for gate in gates for x in _marked(gate, "gate"))
+    return (*before, *(x for rest in others for x in rest), *gated)
+
+
+def _attended(meeting: _Meeting) -> _Path | None:
+    """Queries, keys and values as branches, and the attention behind them."""
+    last = next((rest[-1] for rest in meeting.layered if _attends(rest)), None)
+    if last is None:
+        return None
+    return (*_fork([p[:-1] if _attends(p) else p for p in meeting.paths]), last)
+
+
+def _projected(meeting: _Meeting) -> _Path | None:
+    """A residual path with a projection beside it (He et al. 2015, section 3.3)."""
+    if not meeting.common or len(meeting.layered) != 2:
+        return None
+    short, long = sorted(meeting.layered, key=_weights)
+    single = _weights(short) < 2 <= _weights(long) and _is_row(short)
+    if single or (_is_separable(short) and _weights(long) > 2):
+        return (*meeting.common, *_marked(short, "shortcut"), *long)
+    return None
 
 
 def _common(paths: Sequence[_Path]) -> _Path:
@@ -535,13 +569,12 @@ def _common(paths: Sequence[_Path]) -> _Path:
 
 def _fork(paths: Sequence[_Path]) -> _Path:
     """Several paths as one: their common beginning, then branches."""
-    common = _common(paths)
-    rests = [path[len(common) :] for path in paths]
-    layered = [rest for rest in rests if any(not isinstance(x, _Start) for x in rest)]
-    if not layered:
+    meeting = _Meeting(paths)
+    common = meeting.common
+    if not meeting.layered:
         return common or paths[0][:1]
     groups: dict[object, list[_Path]] = {}
-    for rest in layered:
+    for rest in meeting.layered:
         groups.setdefault(next(x for x in rest if not isinstance(x, _Start)), []).append(rest)
     branches = [g[0] if len(g) == 1 else _fork(list(map(_bare, g))) for g in groups.values()]
     if len(branches) == 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any, NamedTuple
 
 from cnnscope import parallel
@@ -48,42 +49,54 @@ def effective(
         RequestError: the model takes more than one tensor, or there is no such layer with units.
         ModelError: the model failed.
     """
-    from cnnscope.measure.influence import influence
-
     if len(trace.inputs) != 1:
         raise RequestError("--effective: the model takes more than one tensor")
     fields = receptive_field.fields(trace)
     rows, total = _rows(layers.rows(trace, fields), layer)
-    wanted = [_unit(trace, row, fields[row.tensor], unit) for row in rows]
-    if layer is not None and isinstance(wanted[0], str):
-        raise RequestError(f"--effective: {layer} has no centre unit: {wanted[0]}")
-    done = 0
-
-    def advance() -> None:
-        nonlocal done
-        done += 1
-        progress(done, samples)
-
-    shape = trace.tensors[trace.inputs[0]].shape
-    units = [w for w in wanted if not isinstance(w, str)]
-    progress(0, samples)
-    found = influence(model, shape, units, samples=samples, seed=seed, advance=advance)
-    results, maps = [], []
-    for row, one in zip(rows, wanted, strict=True):
-        gradient = None if isinstance(one, str) else found[one]
-        results.append(_result(row, fields[row.tensor], one, gradient))
-        maps.append(None if gradient is None else (gradient / gradient.max()).tolist())
+    units = [_unit(trace, row, fields[row.tensor], unit) for row in rows]
+    if layer is not None and isinstance(units[0], str):
+        raise RequestError(f"--effective: {layer} has no centre unit: {units[0]}")
+    gradients = _gradients(trace, model, units, _Sampling(samples, seed, progress))
+    found = zip(rows, units, gradients, strict=True)
     report = EffectiveReport(
         source=trace.source,
         inputs=trace.input_specs,
         device="cpu",
-        layers=tuple(results),
+        layers=tuple(_result(row, fields[row.tensor], one, grad) for row, one, grad in found),
         samples=samples,
         seed=seed,
         threshold=THRESHOLD,
         total=total,
     )
+    maps = (None if grad is None else (grad / grad.max()).tolist() for grad in gradients)
     return Effective(report, tuple(maps))
+
+
+class _Sampling(NamedTuple):
+    """Random inputs that are averaged."""
+
+    samples: int
+    seed: int
+    progress: Progress
+
+
+def _gradients(
+    trace: Trace, model: Any, units: Sequence[Any], sampling: _Sampling
+) -> list[Any | None]:
+    """Mean gradient of each unit by the input's pixels, None where a unit is a reason."""
+    from cnnscope.measure.influence import influence
+
+    done = count(1)
+    sampling.progress(0, sampling.samples)
+    found = influence(
+        model,
+        trace.tensors[trace.inputs[0]].shape,
+        [unit for unit in units if not isinstance(unit, str)],
+        samples=sampling.samples,
+        seed=sampling.seed,
+        advance=lambda: sampling.progress(next(done), sampling.samples),
+    )
+    return [None if isinstance(unit, str) else found[unit] for unit in units]
 
 
 def check_memory(trace: Trace) -> None:
@@ -140,7 +153,6 @@ def _result(row: LayerRow, field: Field | None, unit: Any, gradient: Any) -> Eff
     clipped = tuple(
         (m.lo[u], m.hi[u]) for m, u in zip(field.maps, unit.place, strict=True) if m is not None
     )
-    known = EffectiveField(row.path, row.call, unit.place, axes, clipped)
     if gradient is None or not float(gradient.max()) > 0:
         return EffectiveField(
             row.path, row.call, unit.place, axes, clipped, reason="its gradient is zero"
@@ -150,6 +162,6 @@ def _result(row: LayerRow, field: Field | None, unit: Any, gradient: Any) -> Eff
     places = strong.nonzero()
     box = tuple(zip(places.amin(0).tolist(), places.amax(0).tolist(), strict=True))
     return EffectiveField(
-        known.path, known.call, known.unit, axes, clipped, pixels,
+        row.path, row.call, unit.place, axes, clipped, pixels,
         round(pixels ** (1 / gradient.dim()), 1), box,
     )  # fmt: skip
