@@ -129,12 +129,13 @@ class Rf(options.Written, options.Named):
 def _verify(trace: Trace, meta: _Built, asked: _Asked, format_: str, path: Path | None) -> int:
     from cnnscope.cli import out
     from cnnscope.cli.progress import progress
+    from cnnscope.deadline import Deadline
     from cnnscope.render import verify as rendered
     from cnnscope.reports import verify
 
     with progress("measuring") as update, meta as module:
         report = verify.verify(
-            trace, module, asked.layer, every=asked.every, seconds=asked.seconds,
+            trace, module, asked.layer, every=asked.every, deadline=Deadline(asked.seconds),
             progress=update, tell=out.note,
         )  # fmt: skip
     out.write_report(report, rendered, format_, path)

@@ -111,6 +111,7 @@ class _Search:
         self.shape = failure.inputs.tensors[0].shape
         self.where = positions_of(failure.built.model, failure.inputs)
         self.count = len(self.where.dims)
+        self.works: tuple[int, ...] = ()  # sides that are known to
 
     def remedy(self) -> Remedy:
         """Other channels, other sizes, or what is usual: whichever runs."""
@@ -136,6 +137,9 @@ class _Search:
         said = diagnose.where_and_why(self.error)
         for side in _OTHERS:
             if self.trials.late:
+                return False
+            if self.trials.runs(self._square(side)):  # which costs less than to learn why not
+                self.works = (side,)
                 return False
             error = self.trials.error(self._square(side))
             if error is None or diagnose.where_and_why(error) != said:
@@ -207,7 +211,7 @@ class _Search:
 
     def _sizes(self) -> str:
         """Other sizes of the same input."""
-        seeds = [
+        seeds = [*self.works] or [
             tensors[0].shape[-1]
             for tensors in (known.tensors for known in self.failure.known)
             if tensors and tensors[0].shape

@@ -51,11 +51,12 @@ class Trials:
         self._on_meta = built.rung is not Rung.REAL
         self._seconds = self.allowed = seconds
         self._calls = int(CALLS * max(seconds / SECONDS, 1))
-        self._longest = 0.0  # seconds of a forward: another one of that length has to fit
+        self._last = 0.0  # seconds of the latest forward: another one has to fit
         self._clock = time.thread_time if self._on_meta else time.monotonic
         self._begin, self._since = self._clock(), time.monotonic()
         self._forwards = 0
         self._rehearsal: Rehearsal | None = None
+        self._ran: dict[Inputs, bool] = {}
         self._errors: dict[Inputs, CnnscopeError | None] = {}
         self._exact = False  # run as `trace` does: it brings constants to the meta device
 
@@ -86,24 +87,18 @@ class Trials:
         calls = self._rehearsal.calls if self._rehearsal else 0
         counted = (calls + _OVERHEAD * self._forwards) / self._calls
         waited = (time.monotonic() - self._since) / _WALL  # for other processes, or a forward's own
-        return max(counted, (max(self.seconds(), waited) + self._longest) / self._seconds)
+        return max(counted, (max(self.seconds(), waited) + self._last) / self._seconds)
 
     def runs(self, inputs: Inputs) -> bool:
         """Whether a forward on these inputs runs."""
         if self._exact:
             return self.error(inputs) is None
-        with self._timed():
-            return self._run(inputs)
-
-    @contextmanager
-    def _timed(self) -> Iterator[None]:
-        """Count a forward."""
-        self._forwards += 1
-        begin = self.seconds()
-        try:
-            yield
-        finally:
-            self._longest = max(self._longest, self.seconds() - begin)
+        if inputs not in self._ran:
+            self._forwards += 1
+            begin = self.seconds()
+            self._ran[inputs] = self._run(inputs)
+            self._last = self.seconds() - begin
+        return self._ran[inputs]
 
     def _run(self, inputs: Inputs) -> bool:
         try:
@@ -120,8 +115,8 @@ class Trials:
     def error(self, inputs: Inputs) -> CnnscopeError | None:
         """What a forward on these inputs fails with, and where; None if it runs."""
         if inputs not in self._errors:
-            with self._timed():
-                self._errors[inputs] = self._traced(inputs)
+            self._forwards += 1
+            self._errors[inputs] = self._traced(inputs)
         return self._errors[inputs]
 
     def _traced(self, inputs: Inputs) -> CnnscopeError | None:
@@ -147,14 +142,14 @@ class Trials:
     @property
     def late(self) -> bool:
         """Whether another forward may not fit the time."""
-        return self.seconds() + self._longest >= self._seconds
+        return self.seconds() + self._last >= self._seconds
 
     @property
     def cut(self) -> str:
         """What a search for sizes had that is over: "3 s", "5000 calls of modules"; "" before."""
         if self.spent() < _FOR_SIZES:
             return ""
-        by_time = (self.seconds() + self._longest) / self._seconds >= _FOR_SIZES
+        by_time = (self.seconds() + self._last) / self._seconds >= _FOR_SIZES
         return f"{self.allowed:g} s" if by_time else f"{self._calls} calls of modules"
 
     def be_exact(self) -> None:
@@ -330,10 +325,13 @@ class _Searches:
 
     def _wrong(self, found: SmallestInput, at: Callable[[int], Inputs]) -> bool:
         """Whether the tracer is of another opinion than a bare forward."""
+        if self.trials.late and not self.known:
+            return False  # that the search was cut is said
         side = found.side or 1
         if self.trials.error(at(side)) is not None:
             return True
-        return side > 1 and self.trials.error(at(side - 1)) is None
+        failed = any(low < side <= high + 1 for low, high in found.fails)  # side - 1
+        return failed and self.trials.error(at(side - 1)) is None
 
     def _explained(self, found: SmallestInput, at: Callable[[int], Inputs]) -> SmallestInput:
         """With the layers that break just below the smallest size, and first above it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from cnnscope.records import (
     Cause,
@@ -29,7 +29,7 @@ _STATUSES = {
     "equal": "equal",
     "explained": "known reasons",
     "incomparable": "depends on data",
-    "unexplained": "NO REASON",
+    "unexplained": "unexplained",
     "absent": "not run",
 }
 _STYLES = {"unexplained": "red", "absent": "yellow"}
@@ -80,7 +80,7 @@ _ALL = (
     Heading("equal"),
     Heading("known reasons"),
     Heading("depends on data", drop=1),
-    Heading("no reason"),
+    Heading("unexplained"),
     Heading("not run", drop=2),
 )
 _CAUSES = (
@@ -110,6 +110,7 @@ def _one(report: CheckReport) -> Page:
     why = tuple(row for one in verdicts for row in _why(one))
     tables = (table, Table(_WHY, why, caption="why they differ")) if why else (table,)
     below = [("summary", _summary(verdicts)), *_remarks(verdicts)]
+    below += [("!", text) for text in _absences(verdicts)]
     below += [("!", note) for note in report.notes]
     return Page(report.source.name, facts.header(report), tables, tuple(below))
 
@@ -149,7 +150,7 @@ def _why(one: Verdict) -> Iterator[tuple[str, ...]]:
         layers = "" if reason.about in _NAMED else units.integer(reason.count)
         yield (counter, units.signed(reason.amount), _because(reason), layers)
     if one.status == "unexplained" and one.figure not in ("shapes", "field"):
-        yield (counter, units.signed(one.unexplained), "NO REASON is known for this", "")
+        yield (counter, units.signed(one.unexplained), "unexplained", "")
 
 
 def _because(reason: Reason) -> str:
@@ -176,7 +177,7 @@ def _sentence(count: dict[str, int], noun: str) -> str:
     return text
 
 
-def _remarks(verdicts: tuple[Verdict, ...]) -> Iterator[tuple[str, str]]:
+def _remarks(verdicts: Sequence[Verdict]) -> Iterator[tuple[str, str]]:
     for one in verdicts:
         what = f"{_name(one)}, {one.figure}"
         if one.status == "unexplained" and one.figure == "shapes":
@@ -185,8 +186,6 @@ def _remarks(verdicts: tuple[Verdict, ...]) -> Iterator[tuple[str, str]]:
             yield from (("!", f"{what}: {text}") for text in verify.differences([one.layer]))
         elif one.status == "unexplained":
             yield ("!", f"{what}: {units.signed(one.unexplained)} has no known reason")
-        elif one.status == "absent":
-            yield ("!", f"{what}, not run: {_absence(one)}")
         elif one.layer is not None:
             yield ("field", _which(one.layer))
         elif one.range is not None:
@@ -200,6 +199,16 @@ def _which(layer: LayerCheck) -> str:
     text = f"of {layer.path}, the largest that does not depend on the input's size"
     within = all(axis.how != "interior" for axis in layer.checks)
     return f"{text}; measured within the input" if within else text
+
+
+def _absences(verdicts: Sequence[Verdict]) -> Iterator[str]:
+    """What was not run, and why; what has the same reason is named together."""
+    found: dict[str, list[str]] = {}
+    for one in verdicts:
+        if one.status == "absent":
+            found.setdefault(_absence(one), []).append(f"{_name(one)} ({one.figure})")
+    for reason, names in found.items():
+        yield f"not run ({reason}): {', '.join(names)}"
 
 
 def _absence(one: Verdict) -> str:
@@ -260,6 +269,8 @@ def _below(report: CheckAllReport) -> Iterator[tuple[str, str]]:
             yield ("!", f"{model.name}: {model.failed}")
         for title, sentence in _remarks(model.trouble):
             yield (title, f"{model.name}: {sentence}")
+        for sentence in _absences(model.trouble):
+            yield ("!", f"{model.name}: {sentence}")
 
 
 # ------------------------------------------------------------------------------- raw numbers

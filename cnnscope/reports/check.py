@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import msgspec
 from cnnscope import parallel
 from cnnscope.cache.requests import LIBRARIES, Request, ask_names, card_key, keep_names
 from cnnscope.cache.store import Store
+from cnnscope.deadline import Deadline
 from cnnscope.errors import CnnscopeError, RequestError
 from cnnscope.models.installed import version
 from cnnscope.ops import table
@@ -63,7 +63,7 @@ def check(
     from cnnscope.reports.subject import Subject
 
     trace = request.trace()
-    deadline = _Deadline(seconds)
+    deadline = Deadline(seconds)
     if expected := _expected(trace):
         tell(expected + ("" if seconds else "; --seconds N begins nothing after N seconds"))
     with run.building(
@@ -72,29 +72,12 @@ def check(
         num_classes=request.num_classes,
         dtype=request.dtype,
     ) as build:
-        counts = list(Subject(trace, build, memory_share).counts(deadline.over))
+        counts = list(Subject(trace, build, memory_share).counts(deadline))
         field = _field(trace, build, deadline)
     verdicts = [referee.verdict(trace, count) for count in counts]
     verdicts += [*_published(trace, request), field]
     verdicts.sort(key=lambda one: _FIGURES.index(one.figure))
     return CheckReport(trace.source, trace.input_specs, trace.device, tuple(verdicts), trace.notes)
-
-
-class _Deadline:
-    """When no further counter is begun."""
-
-    def __init__(self, seconds: float | None) -> None:
-        self._end = None if seconds is None else time.monotonic() + seconds
-        self._why = "" if seconds is None else f"not begun within {seconds:g} s (--seconds)"
-
-    @property
-    def left(self) -> float | None:
-        """Seconds that are left, None where there is no limit."""
-        return None if self._end is None else self._end - time.monotonic()
-
-    def over(self) -> str:
-        """Why nothing more is begun; "" while there is time."""
-        return self._why if self._end is not None and time.monotonic() > self._end else ""
 
 
 def _expected(trace: Trace) -> str:
@@ -117,21 +100,20 @@ def differs(report: CheckReport) -> bool:
 
 
 def _field(
-    trace: Trace, build: Callable[[Rung], Built], deadline: _Deadline | None = None
+    trace: Trace, build: Callable[[Rung], Built], deadline: Deadline | None = None
 ) -> Verdict:
     """The verdict of the gradient on the largest receptive field."""
     from cnnscope.models.build import out_of_memory
     from cnnscope.models.ladder import Rung
     from cnnscope.reports import verify
 
-    if deadline and (note := deadline.over()):
-        return Verdict("gradient", "", "field", referee.ABSENT, note=note)
+    if deadline and deadline.over:
+        return Verdict("gradient", "", "field", referee.ABSENT, note=deadline.reason)
     if "random" in trace.decided_by:
         note = "random numbers decide what runs: its forward would take another path"
         return Verdict("gradient", "", "field", referee.ABSENT, note=note)
     try:
-        seconds = deadline.left if deadline else None
-        layer = verify.verify_largest(trace, build(Rung.META).model.to("meta"), seconds)
+        layer = verify.verify_largest(trace, build(Rung.META).model.to("meta"), deadline)
     except CnnscopeError as error:
         return Verdict("gradient", "", "field", referee.ABSENT, note=str(error))
     except (RuntimeError, MemoryError) as error:

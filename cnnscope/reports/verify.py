@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from math import inf, lcm, prod
+from math import lcm, prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnnscope import parallel
 from cnnscope.analysis import growth, layers, positions, receptive_field
+from cnnscope.deadline import Deadline
 from cnnscope.errors import RequestError
 from cnnscope.records import (
     AxisCheck,
@@ -65,7 +65,7 @@ def verify(
     layer: str | None = None,
     *,
     every: bool = False,
-    seconds: float | None = None,
+    deadline: Deadline | None = None,
     progress: Progress = lambda *_: None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> VerifyReport:
@@ -77,7 +77,7 @@ def verify(
         layer: dotted path of the only layer; left out, the last layer of every different field,
             at most `CHOSEN` of them.
         every: each layer that has a field.
-        seconds: after which nothing more is measured.
+        deadline: after which nothing more is measured.
         progress: told what is done.
         tell: told beforehand what is coming, where that takes long.
 
@@ -92,20 +92,20 @@ def verify(
         source=trace.source,
         inputs=trace.input_specs,
         device=trace.device,
-        layers=_measured(trace, model, chosen.rows, fields, progress, _Limits(seconds, tell)),
+        layers=_measured(trace, model, chosen.rows, fields, progress, _Limits(deadline, tell)),
         total=chosen.total,
         fields=chosen.fields,
         notes=notes,
     )
 
 
-def verify_largest(trace: Trace, model: Any, seconds: float | None = None) -> LayerCheck:
+def verify_largest(trace: Trace, model: Any, deadline: Deadline | None = None) -> LayerCheck:
     """Measure the layer of `growth.largest_regular`: what the network sees at most of any image.
 
     Args:
         trace: of the model.
         model: the module, on the meta device.
-        seconds: after which it is given up.
+        deadline: after which it is given up.
 
     Raises:
         RequestError: no layer has such a field.
@@ -114,7 +114,7 @@ def verify_largest(trace: Trace, model: Any, seconds: float | None = None) -> La
     row = growth.largest_regular(layers.rows(trace, fields))
     if row is None:
         raise RequestError("no layer has a receptive field that is alike for images of any size")
-    (check,) = _measured(trace, model, [row], fields, lambda *_: None, _Limits(seconds))
+    (check,) = _measured(trace, model, [row], fields, lambda *_: None, _Limits(deadline))
     return check
 
 
@@ -202,27 +202,19 @@ class _Limits:
     """How long measuring may take, and how much memory; what is coming is told beforehand."""
 
     def __init__(
-        self, seconds: float | None = None, tell: Callable[[str], None] = lambda _: None
+        self, deadline: Deadline | None = None, tell: Callable[[str], None] = lambda _: None
     ) -> None:
-        self.seconds, self.tell = seconds, tell
-        self.deadline = inf if seconds is None else time.monotonic() + seconds
-        self.late = f"not within {seconds:.3g} s" if seconds is not None else ""
-
-    @property
-    def over(self) -> bool:
-        """Whether there is no time left."""
-        return time.monotonic() > self.deadline
+        self.deadline, self.tell = deadline or Deadline(), tell
 
     def announce(self, tasks: int, elements: float) -> None:
         """Say what it will take, where that is long."""
         from cnnscope.measure import gradient
 
         expected = elements * gradient.pace()
-        if expected > _LONG and (self.seconds is None or expected > self.seconds):
+        seconds = self.deadline.seconds
+        if expected > _LONG and (seconds is None or expected > seconds):
             duration = f"{expected:.0f} s" if expected < 100 else f"{expected / 60:.0f} min"
-            stops = (
-                f"stops after {self.seconds:g} s" if self.seconds else "--seconds N stops earlier"
-            )
+            stops = f"stops after {seconds:g} s" if seconds else "--seconds N stops earlier"
             self.tell(f"measuring {tasks} fields takes about {duration}; {stops}")
 
 
@@ -293,10 +285,11 @@ class _Session:
         from cnnscope.measure import gradient
 
         short = _short_of_memory(canvas.tape, canvas.size)
-        if short or self.limits.over:
-            return {root.target: short or self.limits.late for root in roots}
-        found = gradient.measure(canvas.tape, roots, grows, self._advance, self.limits.deadline)
-        return {t: self.limits.late if r == gradient.LATE else r for t, r in found.items()}
+        deadline = self.limits.deadline
+        if short or deadline.over:
+            return {root.target: short or deadline.reason for root in roots}
+        found = gradient.measure(canvas.tape, roots, grows, self._advance, deadline.end)
+        return {t: deadline.reason if r == gradient.LATE else r for t, r in found.items()}
 
     def _check(self, task: _Task) -> LayerCheck:
         checks = sorted(self.checks.get(task.target, ()), key=lambda c: (c.axis, c.how == "whole"))
@@ -313,8 +306,8 @@ class _Session:
         """Measure on canvases that suffice; the tasks that could not be are returned."""
         left: list[_Task] = []
         for group in _groups(tasks, (axis,)):
-            if self.limits.over:
-                self._give_up(group, self.limits.late)
+            if self.limits.deadline.over:
+                self._give_up(group, self.limits.deadline.reason)
                 continue
             canvas = self._larger(axis, max(_needed(t, axis) for t in group), group)
             if canvas is None:

@@ -21,6 +21,7 @@ from torch.nn.utils import prune
 import cnnscope
 from cnnscope import parallel
 from cnnscope.cache.requests import Request
+from cnnscope.deadline import Deadline
 from cnnscope.measure import counters
 from cnnscope.models import find
 from cnnscope.models.build import Built
@@ -594,7 +595,7 @@ def test_a_wrong_field_has_no_reason(monkeypatch):
     report = CheckReport(Source("net", "python", "net"), (TensorSpec((1,)),), "meta", (found,))
     assert check.differs(report)
     shown = page.text(renderer.page(report)).plain
-    assert "input gradient  field        7     8  NO REASON" in shown
+    assert "input gradient  field        7     8  unexplained" in shown
     assert "! input gradient, field: 1, axis 0: unit " in shown
 
 
@@ -1060,6 +1061,17 @@ def test_a_random_path_is_run_with_the_same_seed_by_all():
 
 def test_nothing_is_begun_when_the_time_is_over():
     subject = subject_of(lambda: nn.Conv2d(3, 4, 1), (1, 3, 4, 4))
-    assert {count.failed for count in subject.counts(lambda: "late")} == {"late"}
-    over = check._Deadline(-1)
-    assert check._field(subject.trace, subject.build, over).note.startswith("not begun within")
+    over = Deadline(-1)
+    assert {count.failed for count in subject.counts(over)} == {over.reason}
+    assert over.reason.startswith("the limit of --seconds -1 was reached")
+    assert check._field(subject.trace, subject.build, over).note == over.reason
+
+
+def test_counters_that_the_same_reason_stopped_are_named_together():
+    reason = "the limit of --seconds 2 was reached; give more"
+    absent = [Verdict(name, "", "MACs", "absent", note=reason) for name in ("fvcore", "forward")]
+    other = Verdict("torchinfo", "1.8.0", "parameters", "absent", note="it is not installed")
+    assert list(renderer._absences([absent[0], other, absent[1]])) == [
+        f"not run ({reason}): fvcore (MACs), forward on the CPU (MACs)",
+        "not run (it is not installed): torchinfo 1.8.0 (parameters)",
+    ]

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from cnnscope.analysis.receptive_field import fields
+from cnnscope.deadline import Deadline
 from cnnscope.measure import gradient as probe
 from cnnscope.ops.fields import maps
 from cnnscope.reports.verify import verify
@@ -254,9 +255,9 @@ def test_a_wrong_context_is_caught(monkeypatch):
 def test_what_there_was_no_time_for_is_said():
     model = nn.Sequential(nn.Conv1d(1, 1, 3), nn.Conv1d(1, 1, 5)).to("meta")
     made = trace(model, (torch.empty(1, 1, 40, device="meta"),))
-    report = verify(made, model, seconds=1e-9)
+    report = verify(made, model, deadline=Deadline(1e-9))
     assert {(c.verdict, c.reason) for c in report.layers} == {
-        ("not measured", "not within 1e-09 s")
+        ("not measured", "the limit of --seconds 1e-09 was reached; give more")
     }
 
 
