@@ -1,4 +1,4 @@
-"""What the timing loop adds to an iteration: an empty program, timed as a model is."""
+"""Overhead of the timing loop for each iteration: an empty program, timed as a model is."""
 
 import time
 

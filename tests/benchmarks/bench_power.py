@@ -87,7 +87,7 @@ def calibrated(seconds):
 
 
 def verdicts(request, runs, rows, right):
-    """How often each was given; one that is not right is printed with its interval."""
+    """Count the verdicts of repeated runs; print each wrong one with its interval."""
     found = Counter()
     for run in range(runs):
         programs.RealModel = slower_second(rows)

@@ -1,4 +1,4 @@
-"""What comparing two traces costs without torch: swin_b against swin_v2_b, or two other models.
+"""Time of comparing two traces without torch: swin_b against swin_v2_b, or two other models.
 
 The traces are made in a process of their own; this one reads them, and has never imported torch.
 """

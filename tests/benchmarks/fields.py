@@ -1,4 +1,4 @@
-"""What receptive fields cost in `summary` without torch: trace to text with and without them.
+"""Time of receptive fields in `summary` without torch: trace to text with and without them.
 
 CPU time, interleaved.
 """
@@ -24,7 +24,7 @@ def seconds(function, *arguments):
 
 
 def summary(trace):
-    """What `cnnscope summary` does with a trace."""
+    """Render a trace as `cnnscope summary` does."""
     made = report(trace)
     shown = view.view(made, view.Options())
     return terminal.summary(made, shown, columns.choose(columns.DEFAULT), width=120)

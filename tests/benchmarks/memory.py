@@ -1,4 +1,4 @@
-"""How much memory a summary takes above `import torch, torchvision` (peak resident set)."""
+"""Memory of a summary above `import torch, torchvision` (peak resident set)."""
 
 import resource
 import sys

@@ -1,4 +1,4 @@
-"""What recording a trace costs: `trace(model, x)` against `model(x)`, interleaved, on meta."""
+"""Overhead of recording a trace: `trace(model, x)` against `model(x)`, interleaved, on meta."""
 
 import statistics
 import time

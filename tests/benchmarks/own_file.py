@@ -1,4 +1,4 @@
-"""What a network of 600 M parameters in a file of one's own takes above `import torch`."""
+"""Memory and time of a network of 600 M parameters in a file, above `import torch`."""
 
 import resource
 import sys

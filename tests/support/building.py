@@ -1,4 +1,4 @@
-"""What random networks are made of: recipes as plain data, blocks, and what blocks share.
+"""Recipes of random networks as plain data, and the helpers that their blocks share.
 
 Every recipe is a network. A block takes its hyper-parameters from `digits`, one for each choice; a
 choice that torch refuses, or that leaves nothing of the data, is `Identity` instead. Hence a
@@ -18,7 +18,7 @@ LONGEST = 100  # positions that attention is over
 
 
 class Block(NamedTuple):
-    """What a block is, what its choices are, and the blocks inside it."""
+    """A block of a recipe: its kind, one digit for each of its choices, the blocks inside it."""
 
     kind: str
     digits: tuple[int, ...]

@@ -15,7 +15,7 @@ OVERWRITE = bool(os.environ.get("CNNSCOPE_OVERWRITE"))
 
 
 class Result(NamedTuple):
-    """What a command line printed, and its exit code."""
+    """Exit code and output of a command line."""
 
     code: int
     out: str
@@ -34,7 +34,7 @@ def run_cli(*arguments: str) -> Result:
 
 
 def hears_ctrl_c(*arguments: str) -> subprocess.Popen[bytes]:
-    """Python in a process of its own, its output in pipes, to be sent a SIGINT."""
+    """Start Python in a process of its own that a SIGINT interrupts, with its output in pipes."""
     return subprocess.Popen(
         [sys.executable, *arguments],
         stdout=subprocess.PIPE,
@@ -45,6 +45,6 @@ def hears_ctrl_c(*arguments: str) -> subprocess.Popen[bytes]:
 
 
 def without_versions(text: str) -> str:
-    """Output without what differs between releases of torchvision and of other counters."""
+    """Replace the versions of torchvision and of other counters in an output."""
     text = re.sub(r"torchvision \d+(\.\d+)*", "torchvision X.Y.Z", text)
     return re.sub(r"(torchinfo|fvcore) \d\.\d+\.\d+", r"\1 X.Y.Z", text)

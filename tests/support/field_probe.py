@@ -1,4 +1,4 @@
-"""What a module's units see, by NaN: an oracle that knows nothing of rules, maps or layouts.
+"""Receptive fields measured by NaN: an oracle that knows nothing of rules, maps or layouts.
 
 NaN in all of one row (or column) of the input reaches exactly the units that read it, through any
 arithmetic that is done on it. Every row and column in turn gives the pixels of every unit.

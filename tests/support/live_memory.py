@@ -1,4 +1,4 @@
-"""The memory of a real forward on the CPU, told by torch's allocator and without cnnscope.
+"""The memory of a real forward on the CPU, measured by torch's allocator and without cnnscope.
 
 torch's profiler writes down every allocation, and the operation inside which it was made. One that
 is freed before its operation ends was the kernel's own workspace; the others are tensors, alive
@@ -44,9 +44,14 @@ def live(model: nn.Module, *inputs: Any) -> Live:
 def _allocations(
     event: Any, until: int | None, *, inside: bool
 ) -> Iterator[tuple[int, int, int, float]]:
-    """What was allocated and freed inside an event, which is in an operation that ends `until`.
+    """Yield the allocations inside an event: time, address, bytes (negative: freed), end of life.
 
-    What is allocated outside of every function is a Python number that is wrapped as a tensor.
+    Memory that is allocated outside of every function is a Python number wrapped as a tensor.
+
+    Args:
+        event: of the profiler.
+        until: when the operation around it ends, in ns; None outside of one.
+        inside: True within a function of torch.
     """
     fields = event.extra_fields
     if isinstance(fields, torch._C._profiler._ExtraFields_Allocation):
@@ -63,7 +68,7 @@ def _allocations(
 
 @cache
 def _is_composite(name: str) -> bool:
-    """Whether a function is made of others, so that the tensors between these are tensors."""
+    """Return True for a function that torch makes of others: tensors between these are tensors."""
     packet = getattr(torch.ops.aten, name.removeprefix("aten::"), None)
     if packet is None or not name.startswith("aten::"):
         return False

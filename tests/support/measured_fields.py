@@ -1,4 +1,4 @@
-"""Receptive fields that others measured, and the small graphs that some of them are of."""
+"""Published and measured receptive fields, and the small graphs that some of them belong to."""
 
 from __future__ import annotations
 

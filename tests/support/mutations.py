@@ -246,7 +246,7 @@ LISTED = sorted(f"torch.ops.{name}" for name in permitted.OPERATIONS)
 
 
 class Mutator:
-    """Changes an archive or document by chance."""
+    """Change an archive or document at random."""
 
     def __init__(self, seed):
         self.chance = random.Random(seed)
@@ -605,7 +605,7 @@ class Witness:
 
 
 def faults(case, bases, folder, work, witness):
-    """What went wrong with one file, in words; nothing where all is well."""
+    """Run one mutated file and list its faults in words."""
     path, command = case.make(bases, folder)
     witness.seen.clear()
     begin = resource.getrusage(resource.RUSAGE_SELF)
@@ -626,7 +626,7 @@ def faults(case, bases, folder, work, witness):
 
 
 def watched(cases, bases, folder):
-    """Every fault of some files, in a process of its own that is killed where one hangs or grows.
+    """List the faults of some files, in a process that is killed where one hangs or grows.
 
     Returns:
         (case, what went wrong) for each fault.

@@ -833,7 +833,7 @@ _DEPTH = 2  # levels of blocks inside blocks
 
 
 def decode(data: bytes) -> Recipe:
-    """Bytes as a recipe, whatever they are; what is missing at the end is zero.
+    """Read any bytes as a recipe; missing bytes at the end are zero.
 
     One draw of bytes costs Hypothesis a hundredth of what the draws for a tree of blocks do.
     """

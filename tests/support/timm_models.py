@@ -1,4 +1,4 @@
-"""A sample of timm's models, and what torch says of each: for the slow tests and the script."""
+"""A sample of timm's models with torch's counts: for the slow tests and the benchmark."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOT_CONVOLUTIONAL = frozenset(
 
 
 class Seen(NamedTuple):
-    """What cnnscope and torch say of one model; `failure` is "" where both ran."""
+    """Counts of one model by cnnscope and by torch; `failure` is "" where both ran."""
 
     name: str
     failure: str = ""
@@ -73,7 +73,7 @@ def sample() -> list[str]:
 
 
 def look(name: str) -> Seen:
-    """Trace a model and report on it, and ask torch the same; nothing is raised."""
+    """Count a model by cnnscope and by torch; a failure is returned, not raised."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -105,7 +105,7 @@ def _look(name: str) -> Seen:
 
 
 def _torch_has_formulas(trace: Trace) -> bool:
-    """Whether torch counts every operation that has multiply-accumulates."""
+    """Return True if torch counts every operation that has multiply-accumulates."""
     import torch
     from torch.utils.flop_counter import flop_registry
 
