@@ -547,9 +547,9 @@ def test_table_names_operations_of_torchvision():
         assert hasattr(torch.ops.torchvision, name.removeprefix("torchvision.")), name
 
 
-def test_dotted_names_belong_to_torchvision_the_profiler_or_the_tracer():
+def test_dotted_names_belong_to_other_libraries_of_torch_or_to_the_tracer():
     spaces = {name.partition(".")[0] for name in table.TABLE if "." in name}
-    assert spaces == {"torchvision", "profiler", "cnnscope"}
+    assert spaces == {"torchvision", "profiler", "quantized", "cnnscope"}
 
 
 def test_only_products_have_macs_and_rearrangements_have_no_steps():

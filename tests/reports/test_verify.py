@@ -309,10 +309,11 @@ def test_a_field_that_is_not_known_is_no_difference(tmp_path):
     file = tmp_path / "net.py"
     file.write_text(
         "from torch import nn\n"
-        "class Mirror(nn.Module):\n"
+        "class Warp(nn.Module):\n"
         "    def forward(self, x):\n"
-        "        return x + x.mT\n"
-        "net = nn.Sequential(nn.Conv2d(1, 1, 3), Mirror())\n"
+        "        grid = x.expand(1, 2, 7, 7).movedim(1, -1)  # where it leads depends on the data\n"
+        "        return nn.functional.grid_sample(x, grid, align_corners=False)\n"
+        "net = nn.Sequential(nn.Conv2d(1, 1, 3), Warp())\n"
     )
     result = run_cli("rf", f"{file}:net", "1", "--input", "1x9x9", "--verify")
     assert result.code == 0
