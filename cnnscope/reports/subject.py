@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from cnnscope import parallel
 from cnnscope.analysis import memory, params
+from cnnscope.deadline import Deadline
 from cnnscope.errors import CnnscopeError
 from cnnscope.measure import counters
 from cnnscope.measure.counters import blank, inference
@@ -49,11 +50,11 @@ class Subject:
         """
         self.trace, self.build, self.memory_share = trace, build, memory_share
 
-    def counts(self, late: Callable[[], str] = str) -> Iterator[Count]:
+    def counts(self, deadline: Deadline | None = None) -> Iterator[Count]:
         """The answers of all counters.
 
         Args:
-            late: why no further counter is to be asked, "" while there is time.
+            deadline: after which no further counter is asked.
         """
         each: tuple[tuple[list[Count], Callable[[], Iterable[Count]]], ...] = (
             ([blank("numel", "parameters")], lambda: [counters.numel(self._real.model)]),
@@ -72,8 +73,10 @@ class Subject:
             ),
         )
         for blanks, ask in each:
-            over = late()
-            yield from [replace(c, failed=over) for c in blanks] if over else _answers(blanks, ask)
+            if deadline and deadline.over:
+                yield from [replace(c, failed=deadline.reason) for c in blanks]
+            else:
+                yield from _answers(blanks, ask)
 
     def _fvcore_and_forward(self) -> Iterator[Count]:
         """One forward for both: it takes long. Where fvcore cannot trace it, it runs again."""
