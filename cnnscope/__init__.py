@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cnnscope.api import summary as summary
     from cnnscope.api import trace as trace
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["__version__", "summary", "trace"]
 
 

@@ -1,5 +1,6 @@
 """The README's examples print what the README says. CNNSCOPE_OVERWRITE=1 writes them anew."""
 
+import datetime as dt
 import re
 import shlex
 import shutil
@@ -10,6 +11,7 @@ from command_line import OVERWRITE, run_cli, without_versions
 from pages import NAMED, PAGES
 from paths import DATA, ROOT
 
+import cnnscope
 from cnnscope.cli.commands import COMMANDS
 from cnnscope.records import CheckAllReport
 from cnnscope.render import check, page
@@ -114,6 +116,14 @@ def test_links_and_files_that_pages_name_exist(page):
         assert (path.parent / target).exists(), target
     for target in NAMED.findall(text):
         assert (ROOT / target).exists(), target
+
+
+def test_the_newest_section_of_the_changelog_is_this_version_with_its_date():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    version, date = re.findall(r"^## (\S+) \((\d{4}-\d\d-\d\d)\)$", text, re.MULTILINE)[0]
+    assert version == cnnscope.__version__
+    dt.date.fromisoformat(date)
+    assert "\n## Unreleased" not in text
 
 
 def test_the_architecture_names_every_folder_and_module_at_the_root():
