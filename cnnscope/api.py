@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from cnnscope.errors import ModelError, RequestError
+from cnnscope.models.failures import asks_for_data
 from cnnscope.models.inputs import make_inputs
-from cnnscope.models.ladder import asks_for_data
 from cnnscope.models.run import trace_module, trace_spec
 from cnnscope.models.spec import parse_input
 from cnnscope.records import Inputs, ModelReport, TensorSpec, Trace

@@ -10,8 +10,9 @@ from cnnscope.bench import machine
 from cnnscope.bench.loop import Program, Step, Timer, first_call, warm_up
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
 from cnnscope.models import run
-from cnnscope.models.build import out_of_memory
-from cnnscope.records import BenchMemory, BenchSettings, Inputs, TensorSpec, Trace
+from cnnscope.models.failures import out_of_memory
+from cnnscope.models.inputs import real_inputs
+from cnnscope.records import BenchMemory, BenchSettings, Inputs, Trace
 from cnnscope.text import printable, said
 from cnnscope.tracing import isolation
 
@@ -123,7 +124,7 @@ class RealModel:
 
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
-            torch.manual_seed(0)
+            torch.manual_seed(isolation.SEED)
             return random_inputs(
                 Inputs(trace.input_specs, self.as_list),
                 self.device,
@@ -222,19 +223,17 @@ class Prepared:
 def random_inputs(
     inputs: Inputs, device: torch.device, *, channels_last: bool = False
 ) -> tuple[Any, ...]:
-    """Tensors on a device, uniform in [0, 1) as images are; integers are 0 or 1."""
-    made = [_random(spec, device, channels_last=channels_last) for spec in inputs.tensors]
-    return (made,) if inputs.as_list else tuple(made)
+    """The tensors of `models.inputs.real_inputs` on a device, in the layout of the weights."""
+    made = real_inputs(inputs, str(device))
+    if not channels_last:
+        return made
+    return tuple(list(map(_laid_out, a)) if inputs.as_list else _laid_out(a) for a in made)
 
 
-def _random(spec: TensorSpec, device: torch.device, *, channels_last: bool) -> Any:
+def _laid_out(tensor: Any) -> Any:
     import torch
 
-    dtype = getattr(torch, spec.dtype)
-    if not dtype.is_floating_point:
-        return torch.randint(0, 2, spec.shape, device=device).to(dtype)
-    tensor = torch.rand(spec.shape, device=device).to(dtype)
-    layout = _LAYOUTS.get(tensor.dim()) if channels_last else None
+    layout = _LAYOUTS.get(tensor.dim()) if tensor.is_floating_point() else None
     return tensor.contiguous(memory_format=getattr(torch, layout)) if layout else tensor
 
 

@@ -8,9 +8,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
+from cnnscope.models.failures import asks_for_data, out_of_memory
 from cnnscope.models.find import PROGRAM, Cautious, Found
-from cnnscope.models.inputs import make_inputs, real_inputs
-from cnnscope.models.ladder import Rung, asks_for_data
+from cnnscope.models.inputs import make_inputs, real_inputs, too_large
+from cnnscope.models.ladder import Rung
 from cnnscope.records import Inputs, Source
 from cnnscope.text import printable, said
 from cnnscope.tracing.isolation import SEED
@@ -57,7 +58,12 @@ class Built(NamedTuple):
         Raises:
             RequestError: more elements than a tensor can have.
         """
-        return real_inputs(inputs) if self.rung is Rung.REAL else make_inputs(inputs)
+        if self.rung is not Rung.REAL:
+            return make_inputs(inputs)
+        try:
+            return real_inputs(inputs)
+        except RuntimeError as error:
+            raise (too_large(inputs) if out_of_memory(error) else error) from None
 
     def running(self) -> AbstractContextManager[Any]:
         """The context of a forward on its rung: with the values that it may ask for."""
@@ -113,7 +119,7 @@ def build_real(found: Found, arguments: Mapping[str, Any], device: str, seed: in
     Raises:
         RequestError: as `build`, and where a source makes modules without weights alone.
         ModelError: the constructor failed.
-        RuntimeError: the device has no memory left (see `out_of_memory`).
+        RuntimeError: the device has no memory left (see `models.failures`).
     """
     import torch
 
@@ -185,24 +191,6 @@ def _source(found: Found, arguments: Mapping[str, Any]) -> Source:
     name = found.own.title if found.own else found.spec.name
     shown = printable(found.spec.text, 4096)
     return Source(shown, found.source, printable(name, 120), literals, found.library.versions())
-
-
-_NO_MEMORY = (
-    "out of memory",
-    "can't allocate memory",
-    "not enough memory",
-    "status_alloc_failed",  # of cuBLAS and cuDNN
-)
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether a device (or the machine) had no memory left for a tensor."""
-    import torch
-
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    text = said(error).lower()
-    return isinstance(error, RuntimeError) and any(part in text for part in _NO_MEMORY)
 
 
 def _constructor_error(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cnnscope.errors import RequestError
+from cnnscope.models.failures import out_of_memory
 from cnnscope.models.spec import FLOATS
 from cnnscope.records import Inputs, TensorSpec
 from cnnscope.text import printable
@@ -22,6 +23,7 @@ def make_inputs(inputs: Inputs, device: str = "meta") -> tuple[Any, ...]:
 
     Raises:
         RequestError: more elements than a tensor can have.
+        RuntimeError: the device has no memory left (see `models.failures`).
     """
     import torch
 
@@ -30,21 +32,33 @@ def make_inputs(inputs: Inputs, device: str = "meta") -> tuple[Any, ...]:
             torch.empty(spec.shape, dtype=getattr(torch, spec.dtype), device=device)
             for spec in inputs.tensors
         ]
-    except (RuntimeError, OverflowError, TypeError):
-        shown = ", ".join(map(str, inputs.tensors))
-        raise RequestError(f"input {printable(shown)}: too large to be a tensor") from None
+    except (RuntimeError, OverflowError, TypeError) as error:
+        if out_of_memory(error):
+            raise
+        raise too_large(inputs) from None
     return (made,) if inputs.as_list else tuple(made)
 
 
-def real_inputs(inputs: Inputs) -> tuple[Any, ...]:
-    """Arguments for forward on the CPU: floating point uniform in [0, 1), integers 0, bools true.
+def too_large(inputs: Inputs) -> RequestError:
+    """The error for inputs of more elements than a tensor, or the memory, can have."""
+    shown = ", ".join(map(str, inputs.tensors))
+    return RequestError(f"input {printable(shown)}: too large to be a tensor")
+
+
+def real_inputs(inputs: Inputs, device: str = "cpu") -> tuple[Any, ...]:
+    """Arguments for forward: floating point uniform in [0, 1), integers 0, bools true.
 
     Zero is an index into anything.
 
+    Args:
+        inputs: shapes and dtypes.
+        device: of the tensors.
+
     Raises:
         RequestError: more elements than a tensor can have.
+        RuntimeError: the device has no memory left (see `models.failures`).
     """
-    made = make_inputs(inputs, "cpu")
+    made = make_inputs(inputs, device)
     if inputs.as_list:
         return ([_filled(tensor) for tensor in made[0]],)
     return tuple(map(_filled, made))
@@ -56,7 +70,7 @@ def _filled(tensor: Tensor) -> Tensor:
     if tensor.is_floating_point() and tensor.element_size() > 1:
         return tensor.uniform_()
     if tensor.is_floating_point() or tensor.is_complex():  # kernels may not fill these
-        return torch.rand(tensor.shape).to(tensor.dtype)
+        return torch.rand(tensor.shape, device=tensor.device).to(tensor.dtype)
     return tensor.fill_(1 if tensor.dtype is torch.bool else 0)
 
 

@@ -10,8 +10,6 @@ from contextlib import ExitStack, contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
-from cnnscope.errors import CnnscopeError
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -75,19 +73,3 @@ class Ladder(NamedTuple):
 
 LIBRARY = Ladder()
 OWN = Ladder((Rung.META, Rung.VALUES, Rung.REAL), own=True)
-
-
-def asks_for_data(error: BaseException, *, own: bool = False) -> bool:
-    """Whether a constructor or a forward failed because tensors have no data.
-
-    Args:
-        error: what was raised, a `ForwardError` for what a forward raised.
-        own: whether the code is the user's, which may check devices.
-    """
-    from cnnscope.tracing.tracer import ForwardError
-    from cnnscope.tracing.values import needs_data
-
-    raised = error.cause if isinstance(error, ForwardError) else error
-    if isinstance(raised, CnnscopeError) or not isinstance(raised, Exception):
-        return False
-    return needs_data(raised, own=own)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
 from cnnscope.models import choices, forward
 from cnnscope.models import spec as specs
-from cnnscope.models.build import Built, build, build_real, out_of_memory
+from cnnscope.models.build import Built, build, build_real
 from cnnscope.models.choices import Asked, Choice
+from cnnscope.models.failures import asks_for_data, out_of_memory
 from cnnscope.models.find import Found, find
 from cnnscope.models.inputs import of_dtype
-from cnnscope.models.ladder import OWN, Ladder, Rung, asks_for_data
+from cnnscope.models.ladder import OWN, Ladder, Rung
 from cnnscope.records import Inputs, SmallestInput, Trace
 from cnnscope.text import said
 

@@ -103,7 +103,7 @@ def _field(
     trace: Trace, build: Callable[[Rung], Built], deadline: Deadline | None = None
 ) -> Verdict:
     """The verdict of the gradient on the largest receptive field."""
-    from cnnscope.models.build import out_of_memory
+    from cnnscope.models.failures import out_of_memory
     from cnnscope.models.ladder import Rung
     from cnnscope.reports import verify
 

@@ -19,8 +19,9 @@ from cnnscope.deadline import Deadline
 from cnnscope.errors import CnnscopeError
 from cnnscope.measure import counters
 from cnnscope.measure.counters import blank, inference
+from cnnscope.models.failures import asks_for_data
 from cnnscope.models.inputs import make_inputs, real_inputs
-from cnnscope.models.ladder import Rung, asks_for_data
+from cnnscope.models.ladder import Rung
 from cnnscope.records import Count, Inputs, Trace
 from cnnscope.text import printable, said
 from cnnscope.tracing.autocast import autocast_on_meta

@@ -8,7 +8,7 @@ import torch
 from cnnscope import parallel
 from cnnscope.bench import devices, machine
 from cnnscope.errors import RequestError
-from cnnscope.models import build
+from cnnscope.models import failures
 
 
 def test_cores_are_those_of_the_affinity():
@@ -102,8 +102,8 @@ def test_a_gpu_without_tf32_computes_in_full_precision():
 
 def test_running_out_of_memory_inside_of_a_library_is_out_of_memory():
     for text in ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED when ..."):
-        assert build.out_of_memory(RuntimeError(text))
-    assert not build.out_of_memory(RuntimeError("CUDNN_STATUS_NOT_SUPPORTED"))
+        assert failures.out_of_memory(RuntimeError(text))
+    assert not failures.out_of_memory(RuntimeError("CUDNN_STATUS_NOT_SUPPORTED"))
 
 
 @pytest.mark.parametrize("text", ["gpu", "cuda:", "cuda:x", "CPU", "cpu:0", ""])
