@@ -115,13 +115,14 @@ def _placed(state: State, axis: int, memo: dict[Any, Any]) -> maps.Axis:
     for dim in state.layout:  # the most frequent case
         if len(dim) == 1 and dim[0].axis == axis and dim[0].size == value.units:
             return value
-    state = _gathered(state, axis)
+    image = _is_image(state)
+    state = _gathered(state, axis, image=image)
     value, dims = state.axes[axis], state.dims_of(axis)
     if not dims and value.units > 1:
         return value.summed()
     if len(dims) != 1 or value.spans is None:
         return value
-    own = _own(state, dims[0], axis)
+    own = _own(state, dims[0], axis, image=image)
     key = (value, own)
     if key not in memo:
         memo[key] = maps.rearranged(value, layout.units_of(own))
@@ -129,7 +130,7 @@ def _placed(state: State, axis: int, memo: dict[Any, Any]) -> maps.Axis:
     return placed
 
 
-def _gathered(state: State, axis: int) -> State:
+def _gathered(state: State, axis: int, *, image: bool) -> State:
     """Digits of an axis joined that lie in the channels, or beside another axis's positions.
 
     A unit sees what its channels see, and all that lies at its place along the axis.
@@ -138,7 +139,7 @@ def _gathered(state: State, axis: int) -> State:
     if dims[:1] == [1] and len(state.layout) > _CHANNELS_AND_AXIS and _among_channels(state):
         state = layout.contract(state, 1, among=axis)
         dims = state.dims_of(axis)
-    if len(dims) > 1 and _is_image(state):
+    if len(dims) > 1 and image:
         first = len(state.layout) - len(state.axes)
         for dim in dims:
             if dim >= first and dim != first + axis:
@@ -146,11 +147,11 @@ def _gathered(state: State, axis: int) -> State:
     return state
 
 
-def _own(state: State, dim: int, axis: int) -> tuple[Atom, ...]:
+def _own(state: State, dim: int, axis: int, *, image: bool) -> tuple[Atom, ...]:
     """The atoms of a dimension as those of one axis, by whose units it is read."""
     atoms = state.layout[dim]
     others = {a.axis for a in atoms} - {axis, -1}
-    if others and _is_image(state):
+    if others and image:
         return tuple(a if a.axis == axis else Atom(a.size, -1, 0) for a in atoms)
     own = tuple(a for a in atoms if a.axis == axis or (a.axis == -1 and not others))
     return own[1:] if dim == 1 and own[0].axis == -1 else own  # rows of channels, side by side
@@ -169,15 +170,17 @@ def _among_channels(state: State) -> bool:
 
 
 def _is_image(state: State) -> bool:
-    """Whether the last dimensions are the axes in their order, whatever else they hold."""
-    first = len(state.layout) - len(state.axes)
-    return first > 0 and all(_coarse(state, i) == first + i for i in range(len(state.axes)))
+    """Whether the last dimensions are the axes in their order, whatever else they hold.
 
-
-def _coarse(state: State, axis: int) -> int:
-    """The dimension of an axis's outermost digits; -1 if it lies in none."""
-    weights = [(a.weight, d) for d, dim in enumerate(state.layout) for a in dim if a.axis == axis]
-    return max(weights, default=(0, -1))[1]
+    Where each of them holds all axes, they are windows and the places in a window.
+    """
+    count = len(state.axes)
+    held = [{a.axis for a in dim} - {-1} for dim in state.layout[-count:]]
+    return (
+        len(state.layout) > count
+        and all(axis in axes for axis, axes in enumerate(held))
+        and (count == 1 or not all(len(axes) == count for axes in held))
+    )
 
 
 def _axis_field(axis: maps.Axis, size: int) -> AxisField | None:

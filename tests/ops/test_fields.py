@@ -340,6 +340,10 @@ NETWORKS = {
     # rows 2i and 2i + 1 of 3x3 side by side
     "rows as columns": (lambda m, x: m.a(x).view(1, 4, 6, 2, 20).transpose(3, 4).reshape(
         1, 4, 6, 40), "4x3 /2x0.5", (IMAGE,), {}),
+    # row 2i + j has columns 10j to 10j + 9 of row i, and column 2k + c of it column 10j + k of
+    # channel c: a unit sees, in one of both halves, 3 around column k or k + 10 (12 at the border)
+    "rows cut in two": (lambda m, x: m.a(x).view(1, 2, 2, 12, 20).permute(0, 1, 3, 4, 2).reshape(
+        1, 2, 24, 20), "3x12-13 /0.5x1", (IMAGE,), {}),
     "windows behind a token": (windows_behind_a_token, "3", (IMAGE,), {}),
     "a mirror across the diagonal": (lambda m, x: (y := m.a(x)[..., :12]) + y.mT, "all", (IMAGE,),
                                      {}),
