@@ -23,12 +23,12 @@ _PERCENT = re.compile(r"(\d+(?:\.\d+)?) ?%?")
 
 @dataclass(frozen=True, kw_only=True)
 class Bench(options.Written, options.Build):
-    """Latency and throughput on this machine, with their spread, and what limits them.
+    """Latency and throughput on this machine, and what limits them.
 
     Example: cnnscope bench squeezenet1_1 --device cpu --seconds 1
 
-    Weights are random. Several models are measured in turns, so that whatever the machine does
-    meanwhile hits all of them.
+    Each time is shown with its confidence interval. Weights are random. Several models are
+    measured in turns, so that whatever the machine does meanwhile hits all of them.
     """
 
     models: Annotated[
@@ -60,7 +60,7 @@ class Bench(options.Written, options.Build):
     compile: Annotated[
         str | None,
         typer.Option(
-            "--compile", metavar="[MODE]", help="torch.compile: default, reduce-overhead, ..."
+            "--compile", metavar="[MODE]", help="torch.compile, as in --compile reduce-overhead."
         ),
     ] = None
     threads: Annotated[

@@ -20,14 +20,15 @@ _SOURCE = "torchvision"  # whose models --all checks
 
 @dataclass(frozen=True, kw_only=True)
 class Check(options.Written, options.Cached, options.Batched):
-    """Our numbers beside torchinfo, fvcore, torch, the published ones and a real forward.
+    """Our numbers beside those of other counters and a real forward.
 
     Example: cnnscope check resnet18
 
-    Every counter runs on the spot, on random weights where it needs some: large models take
-    minutes, unless --seconds ends it. A difference is explained
-    if what the counter adds and leaves out, by its own rule, is the whole of it; the exit code is 1
-    if one is not. The largest receptive field is measured by gradient, as by `rf --verify`.
+    The others are torchinfo, fvcore, torch and the published figures. Every counter runs on the
+    spot, on random weights where it needs some: large models take minutes, unless --seconds ends
+    it. A difference is explained if what the counter adds and leaves out, by its own rule, is the
+    whole of it; the exit code is 1 if one is not. The largest receptive field is measured by
+    gradient, as by `rf --verify`.
     """
 
     model: Annotated[

@@ -38,7 +38,7 @@ COMMANDS = {
     "rf": Entry(
         "rf",
         "Rf",
-        "Receptive fields: how they grow, where they outgrow the input, what one unit sees.",
+        "Receptive fields: how they grow, and what one unit sees.",
     ),
     "explain": Entry(
         "explain", "Explain", "How each number of a layer comes about, with its numbers put in."
@@ -46,7 +46,7 @@ COMMANDS = {
     "diff": Entry(
         "diff",
         "Diff",
-        "What changes from one model to another: layers, cost, memory and receptive field.",
+        "What changes from one model to another, layer by layer.",
     ),
     "stages": Entry(
         "stages", "Stages", "The architecture table that papers print, made from the models."
@@ -54,22 +54,22 @@ COMMANDS = {
     "stack": Entry(
         "stack",
         "Stack",
-        "What stacks of small kernels cost against one large kernel that sees as much.",
+        "What stacks of small kernels cost against one large kernel.",
     ),
     "bench": Entry(
         "bench",
         "Bench",
-        "Latency and throughput on this machine, with their spread, and what limits them.",
+        "Latency and throughput on this machine, and what limits them.",
     ),
     "check": Entry(
         "check",
         "Check",
-        "Our numbers beside torchinfo, fvcore, torch, the published ones and a real forward.",
+        "Our numbers beside those of other counters and a real forward.",
     ),
     "list": Entry(
         "list_",
         "List",
-        "Every model that can be named: parameters, MACs, memory, field, published accuracy.",
+        "Every model that can be named, with its size and its cost.",
     ),
     "cache": Entry(
         "cache", "COMMANDS", "The store of traces: what was asked once is answered at once."

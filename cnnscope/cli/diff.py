@@ -15,12 +15,12 @@ from cnnscope.errors import RequestError
 
 @dataclass(frozen=True, kw_only=True)
 class Diff(options.Written, options.Traced):
-    """What changes from one model to another: layers, cost, memory and receptive field.
+    """What changes from one model to another, layer by layer.
 
     Example: cnnscope diff vgg11 vgg13
 
-    Rows are `=` equal, `~` changed, `+` added, `-` removed. Options hold for both models; one
-    that ends in -b takes its place for B.
+    Layers, cost, memory and receptive field. Rows are `=` equal, `~` changed, `+` added, `-`
+    removed. Options hold for both models; one that ends in -b takes its place for B.
     """
 
     before: Annotated[

@@ -24,11 +24,12 @@ _MANY = 12  # names in a message
 
 @dataclass(frozen=True, kw_only=True)
 class List(options.Written, options.Cached):
-    """Every model that can be named: parameters, MACs, memory, field, published accuracy.
+    """Every model that can be named, with its size and its cost.
 
     Example: cnnscope list 'resnet*' --sort macs
 
-    The first run traces what it lists, on all cores, and keeps it; afterwards it is instant.
+    Parameters, MACs, memory, receptive field and published accuracy. The first run traces what it
+    lists, on all cores, and keeps it; afterwards it is instant.
     """
 
     pattern: Annotated[

@@ -141,7 +141,7 @@ class Build(Options):
     ] = None
     dtype: Annotated[
         str | None,
-        typer.Option("--dtype", help="Type of weights and input: float16, bfloat16, ..."),
+        typer.Option("--dtype", help="Type of weights and input, such as float16."),
     ] = None
 
 

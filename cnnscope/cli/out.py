@@ -7,6 +7,7 @@ import os
 import re
 import stat
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -210,9 +211,22 @@ def _replace(path: Path, content: bytes, before: os.stat_result | None) -> None:
 def note(text: str) -> None:
     """A sentence on stderr, beside the report."""
     if sys.stderr is not None:
-        line = _encodable(printable(text, _LONGEST), sys.stderr)
+        line = _encodable(f"cnnscope: {printable(text, _LONGEST)}", sys.stderr)
         with suppress(OSError, ValueError):  # nobody listens
-            sys.stderr.write(f"cnnscope: {line}\n")
+            sys.stderr.write(f"{_wrapped(line)}\n")
+
+
+def _wrapped(line: str) -> str:
+    """A sentence in lines that fit the terminal, if stderr is one; a longer word stays whole."""
+    try:
+        width = os.get_terminal_size(sys.stderr.fileno()).columns if watched() else 0
+    except (OSError, ValueError):  # it has no size
+        width = 0
+    if not 0 < width < len(line):
+        return line
+    return textwrap.fill(
+        line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
 
 
 def watched() -> bool:

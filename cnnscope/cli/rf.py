@@ -37,14 +37,15 @@ class _Asked(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Rf(options.Written, options.Named):
-    """Receptive fields: how they grow, where they outgrow the input, what one unit sees.
+    """Receptive fields: how they grow, and what one unit sees.
 
     Example: cnnscope rf resnet18 layer2.0 --unit 3,5
 
-    Sizes are in input pixels and unclipped: what an interior unit of an arbitrarily large image
-    sees. `min` is the field of the shortest path; a layer is unproductive when that covers the
-    input before the layer has run. With --output OUT.png the unit's field is drawn, over --image
-    or over a plain grid.
+    The layers are listed with their fields, and from which one on a field is larger than the
+    input. Sizes are in input pixels and unclipped: what an interior unit of an arbitrarily large
+    image sees. `min` is the field of the shortest path; a layer is unproductive when that covers
+    the input before the layer has run. With --output OUT.png the unit's field is drawn, over
+    --image or over a plain grid.
     """
 
     layer: Annotated[

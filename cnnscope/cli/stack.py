@@ -24,14 +24,15 @@ class Preset(str, Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Stack(options.Written):
-    """What stacks of small kernels cost against one large kernel that sees as much.
+    """What stacks of small kernels cost against one large kernel.
 
     Example: cnnscope stack --kernel 7 --channels 64 --input 56x56
 
-    LAYERS are joined by commas: [max|avg|dw]K[xK], and behind it, where wanted, /S for stride,
-    dD dilation, gG groups, pP padding (left out: what keeps the size at stride 1), @N channels
-    (128, C, 2C, C/4; left out: as many as come in). dw is depthwise, max and avg are pools.
-    Such as 3x3,3x3/2,1x1@2C or dw7x7,1x1 or 3x3d2g32. No biases; a ReLU behind each convolution.
+    All stacks see as much as the large kernel. LAYERS are joined by commas: [max|avg|dw]K[xK],
+    and behind it, where wanted, /S for stride, dD dilation, gG groups, pP padding (left out: what
+    keeps the size at stride 1), @N channels (128, C, 2C, C/4; left out: as many as come in). dw
+    is depthwise, max and avg are pools. Such as 3x3,3x3/2,1x1@2C or dw7x7,1x1 or 3x3d2g32. No
+    biases; a ReLU behind each convolution.
 
     --time runs forwards in inference mode, in float32 with random weights, on the input counted.
     """

@@ -467,3 +467,11 @@ def test_what_is_not_known_keeps_no_budget():
 
 def test_limit_that_is_no_number_is_refused_before_the_work():
     assert "--max-params 'many'" in error_of("summary", "alexnet", "--max-params", "many")
+
+
+def test_what_a_command_does_is_one_whole_line_of_a_page_of_help(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for group in ((), ("cache",)):
+        listed = run_cli(*group, "--help").out.partition("Commands:\n")[2].splitlines()
+        assert len(listed) >= 3
+        assert all(line.endswith(".") and not line.endswith("...") for line in listed)

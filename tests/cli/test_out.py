@@ -1,5 +1,6 @@
 """`--output`, `--save`: a file is written whole or not at all, and stays what it was."""
 
+import io
 import os
 import resource
 import stat
@@ -147,3 +148,27 @@ def test_a_longest_name_has_room_for_its_neighbour(folder):
     name = "a" * 255
     out.write("x", Path(name))
     assert listed() == [name]
+
+
+class Narrow(io.StringIO):
+    """A terminal of 40 columns."""
+
+    def isatty(self):
+        return True
+
+    def fileno(self):
+        return 99
+
+
+def test_messages_break_between_words_on_a_terminal_and_nowhere_else(monkeypatch):
+    text = "a message of several words about layer " + "path." * 10 + "conv, which is long"
+    monkeypatch.setattr(out.os, "get_terminal_size", lambda _: os.terminal_size((40, 24)))
+    for stream, whole in ((Narrow(), False), (io.StringIO(), True)):
+        monkeypatch.setattr(out.sys, "stderr", stream)
+        out.note(text)
+        lines = stream.getvalue().splitlines()
+        assert " ".join(" ".join(lines).split()) == f"cnnscope: {text}"
+        assert (len(lines) == 1) == whole
+        if not whole:
+            assert all(len(line) <= 40 or "path.path" in line for line in lines)
+            assert all(line.startswith("  ") for line in lines[1:])
