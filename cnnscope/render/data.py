@@ -1,5 +1,6 @@
 """Reports as JSON, the summary as CSV: raw integers in base units (elements, bytes, operations)."""
 
+import inspect
 import io
 
 import msgspec
@@ -24,7 +25,11 @@ def to_json(report: object) -> str:
 
 def schema() -> bytes:
     """The JSON Schema of the report."""
-    encoded = msgspec.json.encode(msgspec.json.schema(ModelReport), order="sorted")
+    found = msgspec.json.schema(ModelReport)
+    for record in found["$defs"].values():  # Python from 3.13 on strips docstrings of indentation
+        if "description" in record:
+            record["description"] = inspect.cleandoc(record["description"])
+    encoded = msgspec.json.encode(found, order="sorted")
     return msgspec.json.format(encoded, indent=2) + b"\n"
 
 
