@@ -120,11 +120,7 @@ class RealModel:
     # -- what is called
 
     def _inputs(self, trace: Trace) -> tuple[Any, ...]:
-        import torch
-
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
-            torch.manual_seed(isolation.SEED)
+        with isolation.seeded_on(self.device):
             return random_inputs(
                 Inputs(trace.input_specs, self.as_list),
                 self.device,

@@ -123,11 +123,12 @@ def build_real(found: Found, arguments: Mapping[str, Any], device: str, seed: in
     """
     import torch
 
+    from cnnscope.tracing import isolation
+
     if found.source == PROGRAM:
         raise _without_weights(found)
     where = torch.device(device)
-    with torch.random.fork_rng([where] if where.type == "cuda" else []), where:
-        torch.manual_seed(seed)  # of that device as well
+    with isolation.seeded_on(where, seed), where:
         built = build(found, arguments, Rung.REAL, seed)
     if any(t.is_meta for t in (*built.model.parameters(), *built.model.buffers())):
         raise _without_weights(found)

@@ -181,6 +181,16 @@ def seeded(seed: int = SEED) -> Iterator[None]:
 
 
 @contextmanager
+def seeded_on(device: Any, seed: int = SEED) -> Iterator[None]:
+    """Random numbers of torch alone, of a fixed seed on the CPU and on a `torch.device`."""
+    import torch
+
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
 def same_modes() -> Iterator[None]:
     """Have the modes of torch afterwards that there were: a guest may set a default device."""
     before = _modes()

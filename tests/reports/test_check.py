@@ -1075,3 +1075,18 @@ def test_counters_that_the_same_reason_stopped_are_named_together():
         f"not run ({reason}): fvcore (MACs), forward on the CPU (MACs)",
         "not run (it is not installed): torchinfo 1.8.0 (parameters)",
     ]
+
+
+def test_counters_know_the_constants_that_a_forward_looks_at(tmp_path):
+    path = tmp_path / "net.py"
+    path.write_text(
+        "import torch\nclass Net(torch.nn.Module):\n    def __init__(self):\n"
+        "        super().__init__()\n        self.c = torch.nn.Conv2d(3, 4, 3, bias=False)\n"
+        "    def forward(self, x):\n"
+        "        return self.c(x)[:, : int(torch.arange(3, device=x.device).sum())]\n"
+    )
+    made = check.check(Request(f"{path}:Net", ("3x8x8",)))
+    assert made.device == "meta"
+    macs = {one.counter: (one.status, one.theirs) for one in made.verdicts if one.figure == "MACs"}
+    # 3 * 4 * 3*3 weights at 6*6 positions = 3,888, which no counter has where the forward fails
+    assert macs == dict.fromkeys(("torchinfo", "fvcore", "flop counter"), ("equal", 3888))
