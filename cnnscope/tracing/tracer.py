@@ -62,6 +62,7 @@ _expired: Callable[[int], bool] = cast("Any", torch.UntypedStorage._expired)
 _free: Callable[[int], None] = cast("Any", torch.UntypedStorage._free_weak_ref)
 
 _FEW = 256  # storages that are asked one by one whether they are alive
+_LISTED = 1024  # elements of a list of indices that a trace holds
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -527,6 +528,8 @@ class _Recorder(TorchDispatchMode):
         ]
         self._keep(written)
         self._note_complex(schema, inputs, attributes)
+        if schema.lifts and (values := _values(args[0])):
+            attributes["values"] = values
         result = _answer(func, schema, args, kwargs, written)
         outputs: list[int] = []
         writes = [self._overwrite(*self._place(tensor)) for tensor in written]
@@ -1182,6 +1185,14 @@ def source_of(model: nn.Module) -> Source:
     """A module that came from nowhere but a Python program."""
     name = visible(type(model).__name__)
     return Source(spec=name, source="python", name=name, versions={"torch": str(torch.__version__)})
+
+
+def _values(tensor: Any) -> tuple[int, ...]:
+    """The elements of a list of whole numbers that has just become a tensor, () of any other."""
+    if type(tensor) is not Tensor or tensor.device.type != "cpu" or tensor.dim() != 1:
+        return ()
+    whole = not (tensor.is_floating_point() or tensor.is_complex() or tensor.is_quantized)
+    return tuple(map(int, tensor.tolist())) if whole and len(tensor) <= _LISTED else ()
 
 
 @functools.cache

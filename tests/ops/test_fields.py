@@ -500,6 +500,18 @@ def test_each_axis_is_told_by_itself(spectrogram):
     assert "along W it depends on every position" in text
 
 
+@pytest.mark.parametrize("listed", [[0, 2, 4], [3, -1, 0], [5]])
+def test_listed_indices_are_followed_where_their_values_were_made_on_the_cpu(listed):
+    model = Net(lambda m, x: m.a(x)[:, :, torch.tensor(listed)]).double().eval()
+    inputs = [torch.rand(IMAGE, dtype=torch.float64)]
+    recorded = trace(model, tuple(inputs))
+    if not any("lift_fresh" in op.name for op in recorded.ops):
+        pytest.skip("torch 2.9 makes such tensors unseen")
+    field, found = computed(model, inputs)
+    for axis, dim in enumerate(found.dims):
+        assert expected(field, axis) == measured(model, inputs, 0, dim, dim)
+
+
 INDICES = {
     # 49 * (1 / 49) is 1 in float32, and 0.9999999999999999 in float64, which cuts to 0
     "parts of a unit": lambda x: (arange(x, 98) * (1 / 49)).long(),

@@ -61,6 +61,8 @@ class Constants:
         if not self._worth(record):
             return None
         op, dtype = Op(self.trace, record), self.trace.tensors[record.outputs[0]].dtype
+        if op.get("values") and dtype in _DTYPES:
+            return _listed(op).astype(dtype)
         given = self._given(record, dtype)
         if given is None or dtype not in _DTYPES:
             return None
@@ -100,6 +102,12 @@ def _name(record: OpRecord) -> str:
 # ------------------------------------------------------------------------------- operations
 
 Given = dict[str, Any]
+
+
+def _listed(op: Op) -> Array:
+    import numpy as np
+
+    return np.array(op.get("values")).reshape(op.out)
 
 
 def _arange(op: Op, _: Given) -> Array:
