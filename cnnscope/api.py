@@ -53,12 +53,13 @@ class Summary(ModelReport, frozen=True):
             RequestError: an unknown column or sort key, or a filter that matches nothing.
         """
         with _not_drawing():
-            from cnnscope.render import columns as all_columns
-            from cnnscope.render import terminal, view
+            from cnnscope.render import drawing, page
+            from cnnscope.render.columns import DEFAULT
+            from cnnscope.render.view import Options
 
-        options = view.Options(depth, unfold, everything, sort, filter)
-        chosen = all_columns.choose(columns or all_columns.DEFAULT)
-        return terminal.summary(self, view.view(self, options), chosen, width=width).plain
+        options = Options(depth, unfold, everything, sort, filter)
+        laid_out = drawing.page(self, options=options, columns=columns or DEFAULT)
+        return page.text(laid_out, width).plain
 
     def to_dict(self) -> dict[str, Any]:
         """What `--format json` writes, as dicts, lists, strings and numbers."""
@@ -76,10 +77,9 @@ class Summary(ModelReport, frozen=True):
     def _repr_html_(self) -> str:
         """For a notebook."""
         with _not_drawing():
-            from cnnscope.render import columns, html, view
+            from cnnscope.render import drawing
 
-        shown = view.view(self, view.Options())
-        return html.summary(self, shown, columns.choose(columns.DEFAULT))
+        return drawing.write(self, "html")
 
 
 @contextmanager

@@ -31,8 +31,8 @@ from cnnscope.analysis import positions, receptive_field
 from cnnscope.analysis import shapes as shapes_by_formula
 from cnnscope.ops import table
 from cnnscope.records import Field, ModelReport, Trace
-from cnnscope.render import columns, terminal, view
-from cnnscope.render.data import to_json
+from cnnscope.render import drawing
+from cnnscope.render.view import Options
 from cnnscope.reports.diff import diff
 from cnnscope.reports.summary import report
 from cnnscope.tracing.tracer import ForwardError
@@ -356,9 +356,9 @@ def check_reports(trace: Trace, again: Trace, answer: ModelReport) -> None:
     change = diff(trace, again)
     assert not change.differs
     assert {row.status for row in change.rows} == {"same"}
-    assert msgspec.json.decode(to_json(answer), type=ModelReport) == answer
-    shown = view.view(answer, view.Options(everything=True, unfold=True, depth=0))
-    assert terminal.summary(answer, shown, columns.choose(columns.DEFAULT), width=None).plain
+    assert msgspec.json.decode(drawing.write(answer, "json"), type=ModelReport) == answer
+    options = Options(everything=True, unfold=True, depth=0)
+    assert drawing.write(answer, "table", options=options)
 
 
 # --------------------------------------------------------------------------------- the tests

@@ -43,7 +43,7 @@ def test_help_and_version_do_not_import_torch(arguments, shown):
     "program",
     [
         "import cnnscope",
-        "import cnnscope.reports.summary, cnnscope.render.terminal",
+        "import cnnscope.reports.summary, cnnscope.render.summary, cnnscope.render.drawing",
         "import cnnscope.reports.diff, cnnscope.render.diff",
         "import cnnscope.reports.stages, cnnscope.render.stages",
         "import cnnscope.models.spec, cnnscope.ops.table, cnnscope.records",

@@ -115,7 +115,7 @@ class Bench(options.Written, options.Build):
 
         from cnnscope.bench import runner as question
         from cnnscope.models.spec import parse_arguments
-        from cnnscope.render import bench as renderer
+        from cnnscope.render.data import to_json
 
         request = question.Request(
             models=tuple(self.models),
@@ -144,8 +144,8 @@ class Bench(options.Written, options.Build):
                 report = question.with_saved(report, saved, str(self.against))
         finally:  # what was measured is kept, even if it has nothing in common with the saved run
             if self.save is not None:
-                out.write(renderer.to_json(report), self.save, "--save")
-        out.write_report(report, renderer, self.format.value, self.output)
+                out.write(to_json(report), self.save, "--save")
+        out.write_report(report, self.format.value, self.output)
         if report.interrupted:
             return 130
         return int(limit is not None and question.too_slow(report, limit))

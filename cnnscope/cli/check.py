@@ -63,19 +63,17 @@ class Check(options.Written, options.Cached, options.Batched):
         options.seconds(self.seconds)
         out.check_writable(self.output)
 
-        from cnnscope.render import check as renderer
         from cnnscope.reports import check as checking
 
         request = self.request(self.model)
         report = checking.check(request, seconds=self.seconds, tell=out.note)
-        out.write_report(report, renderer, self.format.value, self.output)
+        out.write_report(report, self.format.value, self.output)
         return 1 if checking.differs(report) else 0
 
 
 def _all(store: Store | None, format_: str, output: Path | None) -> int:
     from cnnscope.cli import out
     from cnnscope.cli.progress import progress
-    from cnnscope.render import check as renderer
     from cnnscope.reports import check as checking
 
     total, made = checking.check_all(_SOURCE, store)
@@ -94,7 +92,7 @@ def _all(store: Store | None, format_: str, output: Path | None) -> int:
             )
         raise
     report = checking.summary(_SOURCE, found)
-    out.write_report(report, renderer, format_, output)
+    out.write_report(report, format_, output)
     return 1 if any(model.unexplained or model.failed for model in report.models) else 0
 
 
@@ -102,8 +100,7 @@ def _use(record: object) -> None:
     """Do with one stored record what is done with all of them, to find one that is nonsense."""
     from cnnscope.cli import out
     from cnnscope.records import CheckReport
-    from cnnscope.render import check as renderer
     from cnnscope.reports import check as checking
 
     if isinstance(record, CheckReport):
-        out.rendered(checking.summary(_SOURCE, [(record.source.name, record)]), renderer)
+        out.rendered(checking.summary(_SOURCE, [(record.source.name, record)]))

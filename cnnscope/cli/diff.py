@@ -83,14 +83,14 @@ class Diff(options.Written, options.Traced):
         levels = options.levels(self.depth)
         out.check_writable(self.output)
 
-        from cnnscope.render.diff import Options, Renderer
+        from cnnscope.render.view import Options
         from cnnscope.reports.diff import diff as compare
 
         first = self.trace(self.before, session)
         second = self._other().trace(self.after or self.before, session)
         report = compare(first, second)
-        renderer = Renderer(Options(levels, self.unfold, self.all))
-        out.write_report(report, renderer, self.format.value, self.output)
+        rows = Options(levels, self.unfold, self.all)
+        out.write_report(report, self.format.value, self.output, options=rows)
         return int(self.exit_code and report.differs)
 
     def _other(self) -> Self:

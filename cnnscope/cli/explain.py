@@ -49,7 +49,6 @@ class Explain(options.Written, options.Named):
 
         from cnnscope.analysis import receptive_field
         from cnnscope.cache import requests
-        from cnnscope.render import explain as render
         from cnnscope.reports.explain import explain_layers, explain_model
         from cnnscope.reports.summary import report
 
@@ -58,7 +57,7 @@ class Explain(options.Written, options.Named):
             trace, sizes = requests.examined(request, self.store(session), self.seconds)
             fields = receptive_field.fields(trace)
             model = explain_model(trace, report(trace, fields).totals, sizes, fields)
-            out.write_report(model, render, self.format.value, self.output)
+            out.write_report(model, self.format.value, self.output)
         else:
             layers = explain_layers(self.trace(self.model, session), self.layer)
-            out.write_report(layers, render, self.format.value, self.output)
+            out.write_report(layers, self.format.value, self.output)

@@ -80,7 +80,6 @@ class List(options.Written, options.Cached):
     def run(self, session: Session) -> None:
         """List."""
         from cnnscope.cli import out
-        from cnnscope.render import catalogue as renderer
         from cnnscope.reports import catalogue
 
         _known("--sort", self.sort)
@@ -117,7 +116,7 @@ class List(options.Written, options.Cached):
             )
             count = f"none of {len(listed)} models keeps" if len(listed) > 1 else "it does not keep"
             raise RequestError(f"{count} to these limits")
-        out.write_report(report, renderer, self.format.value, self.output)
+        out.write_report(report, self.format.value, self.output)
 
 
 def _listed(wanted: Wanted, store: Store | None) -> list[Listed]:
@@ -138,14 +137,13 @@ def _use(wanted: Wanted, record: object) -> None:
     """Do with one stored record what is done with all of them, to find one that is nonsense."""
     from cnnscope.cli import out
     from cnnscope.records import Card, Listed
-    from cnnscope.render import catalogue as renderer
     from cnnscope.reports import catalogue
 
     if isinstance(record, Card):
         alone = [Listed(record.source, record.name, record)]
         catalogue.report(alone, wanted)
         for sort in ("", *catalogue.KEYS):
-            out.rendered(catalogue.report(alone, catalogue.Wanted(), sort=sort), renderer)
+            out.rendered(catalogue.report(alone, catalogue.Wanted(), sort=sort))
 
 
 def _limits(given: Mapping[str, str | None]) -> dict[str, float]:

@@ -8,10 +8,10 @@ import re
 import stat
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from cnnscope.errors import RequestError
 from cnnscope.text import harmless, printable
@@ -22,80 +22,32 @@ _LONGEST = 1000  # characters of a message
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from cnnscope.records import ModelReport
-    from cnnscope.render.columns import Column
-    from cnnscope.render.page import Page
-    from cnnscope.render.view import Options
+
+def write_report(report: Any, format_: str, path: Path | None, **options: Any) -> None:
+    """Write a report to a file or to stdout.
+
+    Args:
+        report: any answer to a command.
+        format_: "table", "json", "csv", "markdown" or "latex".
+        path: of the file; None for stdout.
+        options: which rows and columns; see `cnnscope.render.drawing.page`.
+    """
+    from cnnscope.render import drawing
+
+    if format_ != "table" or path is not None:
+        write(drawing.write(report, format_, **options), path)
+        return
+    from cnnscope.render.page import text
+
+    page = drawing.page(report, **options)
+    _print(lambda width, plain: text(page, width, ascii_only=plain))
 
 
-def write_summary(
-    report: ModelReport,
-    options: Options,
-    columns: Sequence[Column],
-    format_: str,
-    path: Path | None,
-) -> None:
-    """Render a report and write it to a file or to stdout."""
-    from cnnscope.render import data, markdown, terminal
-    from cnnscope.render.view import view
-
-    if format_ == "json":
-        write(data.to_json(report), path)
-    elif format_ == "csv":
-        write(data.to_csv(report), path)
-    elif format_ == "markdown":
-        write(markdown.summary(report, view(report, options), columns), path)
-    elif path is not None:
-        write(terminal.summary(report, view(report, options), columns).plain, path)
-    else:
-        shown = view(report, options)
-        _print(
-            lambda width, plain: terminal.summary(
-                report, shown, columns, width=width, ascii_only=plain
-            )
-        )
-
-
-class Renderer(Protocol):
-    """A module of `render/` that lays a report out as a page, and writes its raw numbers."""
-
-    def page(self, report: Any, /) -> Page:
-        """What a person reads, as text or Markdown."""
-        ...
-
-    def to_csv(self, report: Any, /) -> str:
-        """Raw numbers, one line per row."""
-        ...
-
-    def to_json(self, report: Any, /) -> str:
-        """The whole report."""
-        ...
-
-
-def write_report(report: Any, renderer: Renderer, format_: str, path: Path | None) -> None:
-    """Render a report and write it to a file or to stdout."""
-    from cnnscope.render import page
-
-    if format_ == "json":
-        write(renderer.to_json(report), path)
-    elif format_ == "csv":
-        write(renderer.to_csv(report), path)
-    elif format_ == "markdown":
-        write(page.markdown(renderer.page(report)), path)
-    elif path is not None:
-        write(page.text(renderer.page(report)).plain, path)
-    else:
-        laid_out = renderer.page(report)
-        _print(lambda width, plain: page.text(laid_out, width, ascii_only=plain))
-
-
-def rendered(report: Any, renderer: Renderer) -> tuple[str, ...]:
+def rendered(report: Any) -> tuple[str, ...]:
     """A report in every format, written nowhere."""
-    from cnnscope.render import page
+    from cnnscope.render import drawing
 
-    made = renderer.page(report)
-    text, markdown = page.text(made).plain, page.markdown(made)
-    return text, markdown, renderer.to_csv(report), renderer.to_json(report)
+    return tuple(drawing.write(report, name) for name in ("table", "markdown", "csv", "json"))
 
 
 def write(text: str, path: Path | None, option: str = "--output") -> None:

@@ -114,16 +114,15 @@ class Rf(options.Written, options.Named):
             _effective(trace, real, asked, self.format.value, path)
             return 0
 
-        from cnnscope.render import field
         from cnnscope.reports.rf import field_report, unit_report
 
         if self.layer is None:
-            out.write_report(field_report(trace), field, self.format.value, path)
+            out.write_report(field_report(trace), self.format.value, path)
             return 0
         report = unit_report(trace, self.layer, asked.unit)
         if picture is not None:
             _draw(report, asked, picture)
-        out.write_report(report, field, self.format.value, path)
+        out.write_report(report, self.format.value, path)
         return 0
 
 
@@ -131,7 +130,6 @@ def _verify(trace: Trace, meta: _Built, asked: _Asked, format_: str, path: Path 
     from cnnscope.cli import out
     from cnnscope.cli.progress import progress
     from cnnscope.deadline import Deadline
-    from cnnscope.render import verify as rendered
     from cnnscope.reports import verify
 
     with progress("measuring") as update, meta as module:
@@ -139,14 +137,13 @@ def _verify(trace: Trace, meta: _Built, asked: _Asked, format_: str, path: Path 
             trace, module, asked.layer, every=asked.every, deadline=Deadline(asked.seconds),
             progress=update, tell=out.note,
         )  # fmt: skip
-    out.write_report(report, rendered, format_, path)
+    out.write_report(report, format_, path)
     return 1 if any(check.verdict == "differs" for check in report.layers) else 0
 
 
 def _effective(trace: Trace, real: _Built, asked: _Asked, format_: str, path: Path | None) -> None:
     from cnnscope.cli import out
     from cnnscope.cli.progress import progress
-    from cnnscope.render import effective as rendered
     from cnnscope.reports import effective
     from cnnscope.reports.rf import unit_report
 
@@ -161,7 +158,7 @@ def _effective(trace: Trace, real: _Built, asked: _Asked, format_: str, path: Pa
         )  # fmt: skip
     if asked.picture is not None and unit is not None:
         _draw(unit, asked, asked.picture, result.maps[0], result.report.layers[0].box)
-    out.write_report(result.report, rendered, format_, path)
+    out.write_report(result.report, format_, path)
 
 
 def _draw(report: UnitReport, asked: _Asked, path: Path, heat: Any = None, box: Any = ()) -> None:

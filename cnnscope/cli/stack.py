@@ -85,7 +85,6 @@ class Stack(options.Written):
     def run(self, session: Session) -> int:
         """Compare."""
         from cnnscope.cli import out
-        from cnnscope.render import stack as render
         from cnnscope.reports.stack import inception_report, stack_report
 
         out.check_writable(self.output)
@@ -111,7 +110,7 @@ class Stack(options.Written):
             report = inception_report("3a" if self.block is None else self.block)
         if self.time:
             report = _timed(report, on, budget)
-        out.write_report(report, render, self.format.value, self.output)
+        out.write_report(report, self.format.value, self.output)
         return 130 if report.timing is not None and report.timing.interrupted else 0
 
 

@@ -58,12 +58,7 @@ class Stages(options.Written, options.Traced):
 
         out.check_writable(self.output)
 
-        from cnnscope.render import stages as render
         from cnnscope.reports.stages import stages_report
 
         report = stages_report([self.trace(model, session) for model in self.models])
-        renderer = render.Renderer(self.projections, inline=self.format is Format.MARKDOWN)
-        if self.format is Format.LATEX:
-            out.write(renderer.to_latex(report), self.output)
-        else:
-            out.write_report(report, renderer, self.format.value, self.output)
+        out.write_report(report, self.format.value, self.output, projections=self.projections)

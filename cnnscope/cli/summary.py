@@ -88,8 +88,9 @@ class Summary(options.Written, options.Named):
         elif self.sort is not None or self.filter is not None:
             given = {"--depth": self.depth, "--unfold": self.unfold}
             options.refuse(given, "--sort and --filter list single layers")
-        keys = all_columns.DEFAULT if self.columns is None else self.columns.split(",")
-        columns = all_columns.choose([key.strip() for key in keys])
+        columns = all_columns.DEFAULT
+        if self.columns is not None:
+            columns = all_columns.known(self.columns.split(","))
         pattern = options.pattern(self.filter, "--filter")
         rows = Options(options.levels(self.depth), self.unfold, self.all, self.sort, pattern)
         limits = parse_limits(self._limits())
@@ -98,7 +99,7 @@ class Summary(options.Written, options.Named):
         from cnnscope.reports.summary import report
 
         made = report(self.trace(self.model, session))
-        out.write_summary(made, rows, columns, self.format.value, self.output)
+        out.write_report(made, self.format.value, self.output, options=rows, columns=columns)
         return _over_budget(made, limits) if limits else 0
 
     def _rows(self) -> dict[str, object]:
@@ -135,11 +136,10 @@ def _is_weights(model: str) -> bool:
 def _weights(file: str, levels: int | None, format_: str, output: Path | None) -> int:
     """The summary of a file that holds weights alone."""
     from cnnscope.cli import out
-    from cnnscope.render import checkpoint
     from cnnscope.reports.checkpoint import checkpoint_report
 
     out.check_writable(output)
-    out.write_report(checkpoint_report(file), checkpoint.Renderer(levels), format_, output)
+    out.write_report(checkpoint_report(file), format_, output, levels=levels)
     return 0
 
 

@@ -70,18 +70,19 @@ class LayerCheck(msgspec.Struct, frozen=True):
     field: tuple[AxisField, ...]
     checks: tuple[AxisCheck, ...] = ()
     reason: str = ""
+    verdict: str = ""  # what came of it: "equal", "differs" or "not measured"
+
+    def __post_init__(self) -> None:
+        """Judge what was measured."""
+        verdict = "not measured" if self.reason or not self.checks else "equal"
+        if any(not check.equal for check in self.checks):
+            verdict = "differs"
+        msgspec.structs.force_setattr(self, "verdict", verdict)
 
     @property
     def unknown(self) -> bool:
         """Whether there was nothing to compare with."""
         return not self.field
-
-    @property
-    def verdict(self) -> str:
-        """What came of it: "equal", "differs" or "not measured"."""
-        if any(not check.equal for check in self.checks):
-            return "differs"
-        return "not measured" if self.reason or not self.checks else "equal"
 
 
 class VerifyReport(msgspec.Struct, frozen=True):

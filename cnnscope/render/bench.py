@@ -1,8 +1,7 @@
-"""The report of `cnnscope bench`: as text, Markdown, CSV and JSON."""
+"""The report of `cnnscope bench`."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 
 from cnnscope.records import (
@@ -15,8 +14,8 @@ from cnnscope.records import (
     LayerTime,
     Ratio,
 )
-from cnnscope.render import data, units
-from cnnscope.render.escaping import CsvWriter
+from cnnscope.render import units
+from cnnscope.render.data import Row
 from cnnscope.render.page import Heading, Page, Table
 
 _LATENCY = (
@@ -436,47 +435,30 @@ _CSV = (
 )
 
 
-def to_csv(report: BenchReport) -> str:
+def sheet(report: BenchReport) -> tuple[Sequence[str], Iterator[Row]]:
     """One line per run, raw numbers; with `--per-layer` one line per call of a layer instead."""
-    out = io.StringIO()
-    writer = CsvWriter(out)
-    if any(run.layers for run in report.runs):
-        fields = LayerTime.__struct_fields__
-        writer.writerow(("model", "batch", *fields))
-        for run in report.runs:
-            for layer in run.layers:
-                values = [getattr(layer, name) for name in fields]
-                cells = ["x".join(map(str, v)) if isinstance(v, tuple) else v for v in values]
-                writer.writerow((run.label, run.batch, *cells))
-        return out.getvalue()
-    writer.writerow(_CSV)
-    writer.writerows(map(_csv_row, report.runs))
-    return out.getvalue()
+    if not any(run.layers for run in report.runs):
+        return _CSV, map(_run, report.runs)
+    columns = ("model", "batch", *LayerTime.__struct_fields__)
+    rows = (({"model": r.label, "batch": r.batch}, x) for r in report.runs for x in r.layers)
+    return columns, rows
 
 
-def _csv_row(run: BenchRun) -> list[object]:
-    x, m, launch = run.settings, run.memory, run.launch
-    return [
-        *(run.label, run.batch, x.device, x.mode, x.dtype, x.amp, int(x.channels_last)),
-        *(x.compile, x.threads),
-        *statistics(run.statistics),
-        *(wall_ns(run), run.first_call_ns, images_per_second(run), run.work.macs),
-        *(run.work.nbytes, flops_per_second(run), bytes_per_second(run)),
-        *(m.allocated, m.reserved, m.resident),
-        *((launch.enqueue_ns, launch.device_ns) if launch else (None, None)),
-        " ".join(run.warnings),
-    ]
-
-
-def statistics(s: BenchStatistics) -> list[object]:
-    """The values of `STATISTICS`."""
-    ends = {
-        "interval_low_ns": s.interval and s.interval.low,
-        "interval_high_ns": s.interval and s.interval.high,
+def _run(run: BenchRun) -> Row:
+    computed: dict[str, object] = {
+        "model": run.label,
+        "bytes": run.work.nbytes,
+        "wall_ns": wall_ns(run),
+        "images_per_second": images_per_second(run),
+        "flops_per_second": flops_per_second(run),
+        "bytes_per_second": bytes_per_second(run),
+        "warnings": " ".join(run.warnings),
     }
-    return [ends[name] if name in ends else getattr(s, name) for name in STATISTICS]
+    own = (run.settings, run.work, run.memory, run.launch)
+    return (computed, run, *statistics(run.statistics), *own)
 
 
-def to_json(report: BenchReport) -> str:
-    """The whole report with every sample; what `--save` writes and `--against` reads."""
-    return data.to_json(report)
+def statistics(s: BenchStatistics) -> Row:
+    """What has the values of `STATISTICS`."""
+    low, high = (s.interval.low, s.interval.high) if s.interval else (None, None)
+    return ({"interval_low_ns": low, "interval_high_ns": high}, s)

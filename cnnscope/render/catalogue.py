@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
+from collections.abc import Iterator, Sequence
 from math import isfinite
 
 from cnnscope.records import Card, Listed, ListReport
-from cnnscope.render import data, units
-from cnnscope.render.escaping import CsvWriter
+from cnnscope.render import units
+from cnnscope.render.data import Row
 from cnnscope.render.page import Heading, Page, Table
 
 _BAR = 8
@@ -102,39 +102,18 @@ def _below(report: ListReport) -> list[tuple[str, str]]:
     return lines
 
 
-def to_csv(report: ListReport) -> str:
+def sheet(report: ListReport) -> tuple[Sequence[str], Iterator[Row]]:
     """One line per model, raw numbers."""
-    out = io.StringIO()
-    writer = CsvWriter(out)
-    writer.writerow(_CSV)
-    for one in report.models:
-        writer.writerow(_raw(one))
-    return out.getvalue()
+    return _CSV, map(_raw, report.models)
 
 
-def _raw(one: Listed) -> tuple[str | int | float | None, ...]:
+def _raw(one: Listed) -> Row:
     card = one.card
     if card is None:
-        return (one.source, one.name, *[None] * 11, int(one.best), one.failed)
-    return (
-        one.source,
-        one.name,
-        card.about.family,
-        card.about.task,
-        card.params,
-        card.macs,
-        2 * card.macs,
-        card.element_ops,
-        card.peak_activation_bytes,
-        "x".join(_sizes(card)),
-        card.weight_layers,
-        ";".join(units.shape(spec.shape) for spec in card.inputs),
-        card.about.top1,
-        int(one.best),
-        "",
-    )
-
-
-def to_json(report: ListReport) -> str:
-    """The whole report."""
-    return data.to_json(report)
+        return (one,)
+    computed = {
+        "flops": 2 * card.macs,
+        "field": "x".join(_sizes(card)),
+        "input": ";".join(units.shape(spec.shape) for spec in card.inputs),
+    }
+    return (computed, one, card, card.about)

@@ -1,22 +1,20 @@
-"""The reports of `cnnscope check`: as text, Markdown, CSV and JSON."""
+"""The reports of `cnnscope check`."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 
 from cnnscope.records import (
     Cause,
     CheckAllReport,
-    Checked,
     CheckReport,
     LayerCheck,
     Reason,
     Tally,
     Verdict,
 )
-from cnnscope.render import data, facts, units, verify
-from cnnscope.render.escaping import CsvWriter
+from cnnscope.render import facts, units, verify
+from cnnscope.render.data import Row
 from cnnscope.render.page import Heading, Page, Table
 
 _COUNTERS = {
@@ -284,30 +282,20 @@ _CSV_ALL = (
 )  # fmt: skip
 
 
-def to_csv(report: CheckReport | CheckAllReport) -> str:
+def sheet(report: CheckReport | CheckAllReport) -> tuple[Sequence[str], Iterator[Row]]:
     """One line per verdict and one for each of its reasons; or one per model."""
-    out = io.StringIO()
-    writer = CsvWriter(out)
     if isinstance(report, CheckAllReport):
-        writer.writerow(_CSV_ALL)
-        writer.writerows(map(_model, report.models))
-        return out.getvalue()
-    writer.writerow(_CSV)
-    for one in report.verdicts:
-        absent = one.status == "absent"
-        numbers = ("", "") if absent else (one.theirs, one.ours)
-        own = (one.counter, one.version, one.figure, *numbers, one.status)
-        note = _absence(one) if absent else one.note
-        writer.writerow((*own, "", one.unexplained or "", "", note))
-        for reason in one.reasons:
-            writer.writerow((*own, reason.about, reason.amount, reason.count, ""))
-    return out.getvalue()
+        return _CSV_ALL, ((model,) for model in report.models)
+    return _CSV, (row for one in report.verdicts for row in _raw(one))
 
 
-def _model(model: Checked) -> tuple[str | int, ...]:
-    return tuple(getattr(model, name) for name in _CSV_ALL)
-
-
-def to_json(report: CheckReport | CheckAllReport) -> str:
-    """The whole report."""
-    return data.to_json(report)
+def _raw(one: Verdict) -> Iterator[Row]:
+    own: dict[str, object] = {"counts": one.figure}
+    note = one.note
+    if one.status == "absent":
+        own |= {"theirs": "", "ours": ""}
+        note = _absence(one)
+    yield ({**own, "amount": one.unexplained or "", "note": note}, one)
+    for r in one.reasons:
+        reason = {"reason": r.about, "amount": r.amount, "places": r.count, "note": ""}
+        yield ({**own, **reason}, one)

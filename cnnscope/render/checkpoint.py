@@ -1,14 +1,12 @@
-"""The report on a file that holds weights alone: as text, Markdown, CSV and JSON."""
+"""The report on a file that holds weights alone."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
 
 from cnnscope.records import CheckpointReport, StoredModule, StoredOther, StoredTensor
-from cnnscope.render import data, units
-from cnnscope.render.escaping import CsvWriter
+from cnnscope.render import units
+from cnnscope.render.data import Row
 from cnnscope.render.page import Heading, Page, Table
 from cnnscope.text import printable
 
@@ -28,38 +26,27 @@ _CANNOT_TELL = (
 )
 
 
-class Renderer(NamedTuple):
-    """Lays the report out down to a depth: None is what fits a screen, 0 every level."""
+def page(report: CheckpointReport, levels: int | None = None) -> Page:
+    """The modules that the keys name, as a tree down to a depth.
 
-    depth: int | None = None
+    Args:
+        report: of the file.
+        levels: of the tree; None is what fits a screen, 0 every level.
+    """
+    depth = _depth(report, levels)
+    rows = [row for row in report.modules[1:] if row.depth <= depth]
+    every = _dtypes(report)
+    headings = _HEADINGS if len(every) == 1 else (*_HEADINGS, _TYPE)
+    whole = report.modules[0]
+    cells = [_tensor_cells(tensor, whole) for tensor in whole.own]
+    cells += [_module_cells(row, whole, folded=row.depth == depth) for row in rows]
+    table = Table(headings, tuple(row[: len(headings)] for row in cells))
+    return Page(printable(report.file), _header(report, every), (table,), _sentences(report, depth))
 
-    def page(self, report: CheckpointReport) -> Page:
-        """The modules that the keys name, as a tree."""
-        depth = _depth(report, self.depth)
-        rows = [row for row in report.modules[1:] if row.depth <= depth]
-        every = _dtypes(report)
-        headings = _HEADINGS if len(every) == 1 else (*_HEADINGS, _TYPE)
-        whole = report.modules[0]
-        cells = [_tensor_cells(tensor, whole) for tensor in whole.own]
-        cells += [_module_cells(row, whole, folded=row.depth == depth) for row in rows]
-        table = Table(headings, tuple(row[: len(headings)] for row in cells))
-        return Page(
-            printable(report.file), _header(report, every), (table,), _sentences(report, depth)
-        )
 
-    def to_csv(self, report: CheckpointReport) -> str:
-        """One line per key; `same_as` names the first key of the same memory."""
-        out = io.StringIO()
-        writer = CsvWriter(out)
-        writer.writerow(_TENSOR)
-        for t in report.tensors:
-            shape = "x".join(map(str, t.shape))
-            writer.writerow((t.path, shape, t.dtype, t.elements, t.nbytes, t.same_as))
-        return out.getvalue()
-
-    def to_json(self, report: CheckpointReport) -> str:
-        """The whole report."""
-        return data.to_json(report)
+def sheet(report: CheckpointReport) -> tuple[Sequence[str], Iterator[Row]]:
+    """One line per key; `same_as` names the first key of the same memory."""
+    return _TENSOR, (({"bytes": tensor.nbytes}, tensor) for tensor in report.tensors)
 
 
 def _dtypes(report: CheckpointReport) -> tuple[str, ...]:

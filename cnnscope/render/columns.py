@@ -1,6 +1,6 @@
 """The columns of the summary: a title and a cell each, for every format that is a table."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from cnnscope.errors import RequestError
@@ -87,16 +87,17 @@ COLUMNS = {
         Column("activation", "activation", lambda line, _: units.nbytes(line.row.activation_bytes)),
     )
 }
-DEFAULT = ("layer", "operation", "output", "params", "macs", "share", "field")
+DEFAULT: tuple[str, ...] = ("layer", "operation", "output", "params", "macs", "share", "field")
 
 
-def choose(keys: Sequence[str]) -> tuple[Column, ...]:
-    """The columns of these keys.
+def known(keys: Iterable[str]) -> tuple[str, ...]:
+    """Keys of columns as they were typed, without spaces around them.
 
     Raises:
         RequestError: a key that there is no column for.
     """
-    for key in keys:
+    stripped = tuple(key.strip() for key in keys)
+    for key in stripped:
         if key not in COLUMNS:
             raise RequestError(f"--columns {printable(key)!r}: use any of {', '.join(COLUMNS)}")
-    return tuple(COLUMNS[key] for key in keys)
+    return stripped

@@ -1,20 +1,16 @@
-"""Reports as JSON, the summary as CSV: raw integers in base units (elements, bytes, operations)."""
+"""Reports as JSON and as CSV: raw integers in base units (elements, bytes, operations)."""
 
 import inspect
 import io
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from cnnscope.records import LayerRow, ModelReport, Shape
+from cnnscope.records import ModelReport
 from cnnscope.render.escaping import CsvWriter
 
-CSV_COLUMNS = (
-    "path", "depth", "kind", "operation", "call", "input_shapes", "output_shapes",
-    "kernel_size", "stride", "padding", "dilation", "groups",
-    "params", "trainable_params", "buffers", "macs", "flops", "element_ops",
-    "activation_bytes", "field", "field_local", "field_min", "field_stride", "field_padding",
-    "unknown_ops", "minor",
-)  # fmt: skip
+# Records, and mappings for what is computed; None stands for a record that there is not.
+Row = Sequence[Mapping[str, object] | msgspec.Struct | None]
 
 
 def to_json(report: object) -> str:
@@ -33,48 +29,29 @@ def schema() -> bytes:
     return msgspec.json.format(encoded, indent=2) + b"\n"
 
 
-def to_csv(report: ModelReport) -> str:
-    """One line per row of the report, blocks and what is inside them alike (see `depth`)."""
+def to_csv(columns: Sequence[str], rows: Iterable[Row]) -> str:
+    """A line per row: each column from the first part of the row that has it, else nothing."""
     out = io.StringIO()
     writer = CsvWriter(out)
-    writer.writerow(CSV_COLUMNS)
-    for row in report.layers:
-        writer.writerow([_csv_cell(row, name) for name in CSV_COLUMNS])
+    writer.writerow(columns)
+    writer.writerows((_cell(_value(row, name)) for name in columns) for row in rows)
     return out.getvalue()
 
 
-def _csv_cell(row: LayerRow, name: str) -> str | int:
-    if name == "flops":
-        return 2 * row.macs
-    if name in ("input_shapes", "output_shapes"):
-        return ";".join(map(_joined, getattr(row, name)))
-    if name in ("kernel_size", "stride", "padding", "dilation", "groups"):
-        value = getattr(row.geometry, name) if row.geometry else ""
-        return _joined(value) if isinstance(value, tuple) else value
-    if name.startswith("field"):
-        return "?" if row.field_unknown else "x".join(_field_cells(row, name))
-    value = getattr(row, name)
+def _value(row: Row, name: str) -> object:
+    for part in row:
+        if isinstance(part, Mapping):
+            if name in part:
+                return part[name]
+        elif hasattr(part, name):
+            return getattr(part, name)
+    return ""
+
+
+def _cell(value: object) -> object:
+    """A shape as 3x7x7, several with semicolons, a truth as 0 or 1."""
+    if isinstance(value, tuple):
+        return (";" if any(isinstance(v, tuple) for v in value) else "x").join(
+            str(_cell(v)) for v in value
+        )
     return int(value) if isinstance(value, bool) else value
-
-
-_FIELD = {
-    "field": "size",
-    "field_local": "local_size",
-    "field_min": "min_size",
-    "field_stride": "stride",
-    "field_padding": "padding",
-}
-
-
-def _field_cells(row: LayerRow, name: str) -> list[str]:
-    """One number per axis; `all` for the whole, nothing where there is none."""
-    values = [getattr(axis, _FIELD[name]) for axis in row.field or ()]
-    if name in ("field", "field_local") and set(values) != {None}:
-        return ["all" if v is None else str(v) for v in values]
-    if name == "field":
-        return ["all" for _ in values]
-    return [] if set(values) == {None} else ["" if v is None else str(v) for v in values]
-
-
-def _joined(sizes: Shape) -> str:
-    return "x".join(map(str, sizes))

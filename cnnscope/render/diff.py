@@ -1,12 +1,10 @@
-"""The report of `cnnscope diff`: as text, Markdown, CSV and JSON."""
+"""The report of `cnnscope diff`."""
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import NamedTuple
 
 from cnnscope.records import (
     CONSEQUENCES,
@@ -19,11 +17,11 @@ from cnnscope.records import (
     LayerRow,
     Totals,
 )
-from cnnscope.render import data, facts, units
-from cnnscope.render.escaping import CsvWriter
+from cnnscope.render import facts, units
+from cnnscope.render.data import Row
 from cnnscope.render.page import Heading, Page, Table
+from cnnscope.render.view import AUTO_ROWS, DEFAULT, Options
 
-AUTO_ROWS = 60  # without a depth, the deepest level whose table has at most so many rows
 _SHOWN = 4  # distinct changes in one cell or sentence
 _SENTENCES = 12  # of the findings
 
@@ -47,39 +45,17 @@ _ROWS = (
 )
 
 
-class Options(NamedTuple):
-    """How a person wants the rows."""
-
-    depth: int | None = None  # None: chosen by AUTO_ROWS; 0: no limit
-    unfold: bool = False  # equal rows one by one, and what is inside of what has no partner
-    everything: bool = False  # operations that only move data as well
-
-
-class Renderer:
-    """Lays a report out as a page; what `cli.out.write_report` takes."""
-
-    def __init__(self, options: Options = Options()) -> None:  # noqa: B008  a frozen record
-        self.options = options
-
-    def page(self, report: DiffReport) -> Page:
-        """Findings in words, the aligned rows, and the totals side by side."""
-        view = _View(report, self.options)
-        table = Table(_ROWS, view.cells, view.styles)
-        return Page(
-            f"{report.before.source.name} -> {report.after.source.name}",
-            _header(report),
-            ((table,) if view.cells else ()) + (_totals(report),),
-            tuple(_below(report, view)),
-            (*_sides(report), *_sentences(report)),
-        )
-
-    def to_csv(self, report: DiffReport) -> str:
-        """One line per pair of rows, raw numbers; costs are differences, after less before."""
-        return to_csv(report)
-
-    def to_json(self, report: DiffReport) -> str:
-        """The whole report."""
-        return data.to_json(report)
+def page(report: DiffReport, options: Options = DEFAULT) -> Page:
+    """Findings in words, the aligned rows, and the totals side by side."""
+    view = _View(report, options)
+    table = Table(_ROWS, view.cells, view.styles)
+    return Page(
+        f"{report.before.source.name} -> {report.after.source.name}",
+        _header(report),
+        ((table,) if view.cells else ()) + (_totals(report),),
+        tuple(_below(report, view)),
+        (*_sides(report), *_sentences(report)),
+    )
 
 
 # -------------------------------------------------------------------------------- headings
@@ -522,27 +498,27 @@ _CSV_SIDES = ("path", "call", "operation", "output_shapes", "params", "macs")
 _CSV_COSTS = ("params", "macs", "element_ops", "activation_bytes")
 
 
-def to_csv(report: DiffReport) -> str:
-    """One line per pair of rows, blocks and what is inside them alike (see `depth`)."""
-    out = io.StringIO()
-    writer = CsvWriter(out)
+def sheet(report: DiffReport) -> tuple[Sequence[str], Iterator[Row]]:
+    """One line per pair of rows, blocks and what is inside them alike (see `depth`).
+
+    Costs are differences, after less before.
+    """
     sides = [f"{side}_{name}" for side in ("before", "after") for name in _CSV_SIDES]
     changes = [f"{name}_change" for name in _CSV_COSTS]
-    writer.writerow(("status", "depth", "kind", "leaf", "minor", *sides, "changes", *changes))
-    for row in report.rows:
-        cells = [cell for side in (row.before, row.after) for cell in _csv_side(side)]
-        own = (row.status, row.depth, row.row.kind, int(row.row.leaf), int(row.row.minor))
-        texts = "; ".join(f"{c.what}: {_raw(c.before)} -> {_raw(c.after)}" for c in row.changes)
-        writer.writerow((*own, *cells, texts, *(getattr(row, name) for name in _CSV_COSTS)))
-    return out.getvalue()
+    columns = ("status", "depth", "kind", "leaf", "minor", *sides, "changes", *changes)
+    return columns, map(_raw, report.rows)
 
 
-def _csv_side(row: LayerRow | None) -> list[str | int]:
-    if row is None:
-        return [""] * len(_CSV_SIDES)
-    shapes = ";".join("x".join(map(str, shape)) for shape in row.output_shapes)
-    return [row.path, row.call, row.operation, shapes, row.params, row.macs]
+def _raw(row: DiffRow) -> Row:
+    computed: dict[str, object] = {f"{name}_change": getattr(row, name) for name in _CSV_COSTS}
+    for side, own in (("before", row.before), ("after", row.after)):
+        if own is not None:
+            computed |= {f"{side}_{name}": getattr(own, name) for name in _CSV_SIDES}
+    computed["changes"] = "; ".join(
+        f"{c.what}: {_plain(c.before)} -> {_plain(c.after)}" for c in row.changes
+    )
+    return (computed, row, row.row)
 
 
-def _raw(value: Attribute) -> str:
+def _plain(value: Attribute) -> str:
     return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,12 +1,12 @@
-"""The report of `cnnscope rf --effective`: as text, Markdown, CSV and JSON."""
+"""The report of `cnnscope rf --effective`."""
 
 from __future__ import annotations
 
-import io
+from collections.abc import Iterator, Sequence
 
 from cnnscope.records import EffectiveField, EffectiveReport
-from cnnscope.render import data, facts, units
-from cnnscope.render.escaping import CsvWriter
+from cnnscope.render import facts, units
+from cnnscope.render.data import Row
 from cnnscope.render.page import Heading, Page, Table
 
 _COLUMNS = (
@@ -71,25 +71,24 @@ def _sentences(report: EffectiveReport) -> list[tuple[str, str]]:
     return lines
 
 
-def to_csv(report: EffectiveReport) -> str:
+_CSV = (
+    "path", "call", "axis", "unit", "field", "first", "last", "effective_first", "effective_last",
+    "pixels", "effective_size", "reason",
+)  # fmt: skip
+
+
+def sheet(report: EffectiveReport) -> tuple[Sequence[str], Iterator[Row]]:
     """One line per layer and axis, raw numbers."""
-    out = io.StringIO()
-    writer = CsvWriter(out)
-    writer.writerow(
-        ("path", "call", "axis", "unit", "field", "first", "last", "effective_first",
-         "effective_last", "pixels", "effective_size", "reason")
-    )  # fmt: skip
-    for layer in report.layers:
-        if layer.reason:
-            writer.writerow((layer.path, layer.call, *[""] * 9, layer.reason))
-            continue
-        for axis, field in enumerate(layer.field):
-            ends = (*layer.clipped[axis], *layer.box[axis], layer.pixels, layer.size)
-            head = (layer.path, layer.call, axis, layer.unit[axis], field.local_size)
-            writer.writerow((*head, *ends, ""))
-    return out.getvalue()
+    return _CSV, (row for layer in report.layers for row in _raw(layer))
 
 
-def to_json(report: EffectiveReport) -> str:
-    """The whole report."""
-    return data.to_json(report)
+def _raw(layer: EffectiveField) -> Iterator[Row]:
+    head: dict[str, object] = {"path": layer.path, "call": layer.call}
+    if layer.reason:
+        yield ({**head, "reason": layer.reason},)
+        return
+    head |= {"pixels": layer.pixels, "effective_size": layer.size}
+    for axis, field in enumerate(layer.field):
+        ends = (*layer.clipped[axis], *layer.box[axis])
+        own = (axis, layer.unit[axis], field.local_size, *ends)
+        yield ({**head, **dict(zip(_CSV[2:9], own, strict=True))},)

@@ -1,9 +1,8 @@
-"""The reports of `cnnscope explain`: as text, Markdown, CSV and JSON."""
+"""The reports of `cnnscope explain`."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from cnnscope.records import (
     ExplainReport,
@@ -14,8 +13,8 @@ from cnnscope.records import (
     Shape,
     Step,
 )
-from cnnscope.render import data, facts, units
-from cnnscope.render.escaping import CsvWriter
+from cnnscope.render import facts, units
+from cnnscope.render.data import Row
 from cnnscope.render.page import Heading, Page, Table
 
 _STEPS = (Heading("number", left=True), Heading("how", left=True, least=30, wrap=True))
@@ -165,39 +164,27 @@ def _sentences(report: ModelExplanation) -> list[tuple[str, str]]:
 # ----------------------------------------------------------------------------------- data
 
 
-def to_csv(report: ExplainReport | ModelExplanation) -> str:
+_CSV = ("path", "call", "topic", "formula", "arithmetic", "value", "note")
+_CSV_MODEL = ("topic", "name", "layers", "params", "macs", "before", "after")
+
+
+def sheet(report: ExplainReport | ModelExplanation) -> tuple[Sequence[str], Iterator[Row]]:
     """One line per step; of a model, one per kind, layer and change of resolution."""
-    out = io.StringIO()
-    writer = CsvWriter(out)
     if isinstance(report, ModelExplanation):
-        writer.writerow(("topic", "name", "layers", "params", "macs", "before", "after"))
-        writer.writerows(_model_lines(report))
-        return out.getvalue()
-    writer.writerow(("path", "call", "topic", "formula", "arithmetic", "value", "note"))
-    for explained in report.layers:
-        row = explained.layer
-        for step in explained.steps:
-            numbers = (step.formula, step.arithmetic, step.value, step.note)
-            writer.writerow((row.path, row.call, step.topic, *numbers))
-    return out.getvalue()
+        return _CSV_MODEL, _model_rows(report)
+    return _CSV, ((step, e.layer) for e in report.layers for step in e.steps)
 
 
-def _model_lines(report: ModelExplanation) -> Iterable[tuple[object, ...]]:
+def _model_rows(report: ModelExplanation) -> Iterator[Row]:
     for kind in report.kinds:
-        yield "kind", kind.operation, kind.layers, kind.params, kind.macs, "", ""
+        yield ({"topic": "kind", "name": kind.operation}, kind)
     for topic, explained in (("most parameters", report.params), ("most MACs", report.macs)):
         for e in explained:
-            yield topic, e.layer.path, 1, e.layer.params, e.layer.macs, "", ""
+            yield ({"topic": topic, "name": e.layer.path, "layers": 1}, e.layer)
     for change in report.resolution:
         names = " ".join(row.path for row in change.layers)
-        sizes = (units.shape(change.before), units.shape(change.after) if change.after else "")
-        yield "resolution", names, len(change.layers), "", "", *sizes
+        yield ({"topic": "resolution", "name": names, "layers": len(change.layers)}, change)
     for found in (report.smallest, *report.along):
         if found is not None:
-            along = " and ".join(found.axes)
-            yield "smallest input", found.layer, "", "", "", along, found.side or ""
-
-
-def to_json(report: ExplainReport | ModelExplanation) -> str:
-    """The whole report."""
-    return data.to_json(report)
+            sizes = {"before": " and ".join(found.axes), "after": found.side or ""}
+            yield ({"topic": "smallest input", "name": found.layer, "layers": "", **sizes},)

@@ -1,13 +1,12 @@
-"""The reports of `cnnscope rf`: as text, Markdown, CSV and JSON."""
+"""The reports of `cnnscope rf`."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from cnnscope.records import AxisField, FieldReport, LayerRow, UnitReport
-from cnnscope.render import data, facts, units
-from cnnscope.render.escaping import CsvWriter
+from cnnscope.render import facts, units
+from cnnscope.render.data import Row
 from cnnscope.render.page import Heading, Page, Table
 
 _GROWTH = (
@@ -115,30 +114,25 @@ def _unit(report: UnitReport) -> Page:
     return Page(report.source.name, facts.header(report), (Table(_UNIT, cells),), tuple(below))
 
 
-def to_csv(report: FieldReport | UnitReport) -> str:
+_CSV_UNIT = ("path", "axis", "unit", "first", "last", "clipped_first", "clipped_last")
+_PER_AXIS = tuple(f for f in AxisField.__struct_fields__ if f not in ("sizes", "clipped"))
+_CSV = (
+    *("path", "call", "axis"), *_PER_AXIS,
+    *("clipped_min", "clipped_max", "unknown", "unproductive"),
+)  # fmt: skip
+
+
+def sheet(report: FieldReport | UnitReport) -> tuple[Sequence[str], Iterator[Row]]:
     """One line per layer and axis, raw numbers; nothing for `all` and for what is not known."""
-    out = io.StringIO()
-    writer = CsvWriter(out)
     if isinstance(report, UnitReport):
-        writer.writerow(("path", "axis", "unit", "first", "last", "clipped_first", "clipped_last"))
-        for i, axis in enumerate(report.axes):
-            writer.writerow((report.layer.path, i, axis.unit, *axis.unclipped, *axis.clipped))
-        return out.getvalue()
-    names = [f for f in AxisField.__struct_fields__ if f not in ("sizes", "clipped")]
-    last = ("clipped_min", "clipped_max", "unknown", "unproductive")
-    writer.writerow(("path", "call", "axis", *names, *last))
-    for row in report.layers:
-        for i, field in enumerate(row.field or (AxisField(None, None, None),)):
-            values = [getattr(field, name) for name in names]
-            flags = (int(row.field_unknown), int(row.unproductive))
-            writer.writerow((row.path, row.call, i, *map(_plain, values), *field.clipped, *flags))
-    return out.getvalue()
+        ends = ((i, a.unit, *a.unclipped, *a.clipped) for i, a in enumerate(report.axes))
+        names = _CSV_UNIT[1:]
+        return _CSV_UNIT, ((dict(zip(names, own, strict=True)), report.layer) for own in ends)
+    return _CSV, (row for layer in report.layers for row in _raw(layer))
 
 
-def _plain(value: float | None) -> float | None:
-    return int(value) if isinstance(value, bool) else value
-
-
-def to_json(report: FieldReport | UnitReport) -> str:
-    """The whole report."""
-    return data.to_json(report)
+def _raw(row: LayerRow) -> Iterator[Row]:
+    for axis, field in enumerate(row.field or (AxisField(None, None, None),)):
+        low, high = field.clipped
+        computed: dict[str, object] = {"axis": axis, "clipped_min": low, "clipped_max": high}
+        yield ({**computed, "unknown": row.field_unknown}, field, row)

@@ -1,13 +1,9 @@
-"""The summary as HTML for a notebook: one table that brings its style along, everything escaped."""
+"""A page as HTML for a notebook: one `<div>` that brings its style along, everything escaped."""
 
 from collections.abc import Sequence
 
-from cnnscope.records import ModelReport
-from cnnscope.render import facts
-from cnnscope.render.columns import Column
 from cnnscope.render.escaping import html as escape
-from cnnscope.render.page import LONGEST_CELL, cut, indented
-from cnnscope.render.view import Line, View
+from cnnscope.render.page import LONGEST_SENTENCE, Bar, Heading, Page, Table, cells, cut, indented
 
 _STYLE = (
     ".cnnscope{font-size:.9em}"
@@ -18,37 +14,54 @@ _STYLE = (
 )
 
 
-def summary(report: ModelReport, view: View, columns: Sequence[Column]) -> str:
-    """A heading, the table, the totals and the findings, in one `<div>`."""
-    heading = f"<b>{escape(report.source.name)}</b> &nbsp; {escape(facts.header(report))}"
-    titles = "".join(f"<th{_side(column)}>{escape(column.title)}</th>" for column in columns)
-    rows = "\n".join(_row(report, line, columns) for line in view.lines)
-    below = [f"<b>{escape(title)}</b> {escape(value)}" for title, value in facts.totals(report)]
-    below += [f"! {escape(finding)}" for finding in facts.findings(report)]
-    below += [f"<i>{escape(text)}</i>" for text in (facts.omitted(view),) if text]
+def html(page: Page) -> str:
+    """A heading, the tables and the sentences around them."""
+    heading = f"<b>{escape(page.name)}</b>"
+    heading += f" &nbsp; {escape(page.header)}" if page.header else ""
+    above = "".join(f"<br>{text}" for text in _sentences(page.above))
+    below = _sentences(page.below)
+    below += [f"<i>{escape(page.omitted)}</i>"] if page.omitted else []
     return (
-        f'<div class="cnnscope"><style>{_STYLE}</style>{heading}\n'
-        f"<table><thead><tr>{titles}</tr></thead>\n<tbody>\n{rows}\n</tbody></table>\n"
-        f"{'<br>'.join(below)}</div>\n"
+        f'<div class="cnnscope"><style>{_STYLE}</style>{heading}{above}\n'
+        f"{''.join(map(_table, page.tables))}{'<br>'.join(below)}</div>\n"
     )
 
 
-def _row(report: ModelReport, line: Line, columns: Sequence[Column]) -> str:
-    cells = "".join(
-        f"<td{_side(column)}{_bar(report, line, column)}>"
-        f"{indented(escape(cut(column.cell(line, report.totals), LONGEST_CELL)))}</td>"
-        for column in columns
+def _sentences(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """A line for each, its title in bold; warnings begin with `!`."""
+    shown = ((title, escape(cut(sentence, LONGEST_SENTENCE))) for title, sentence in pairs)
+    return [
+        f"! {text}" if title == "!" else f"<b>{escape(title)}</b> {text}" if title else text
+        for title, text in shown
+    ]
+
+
+def _table(table: Table) -> str:
+    columns, rows = cells(table)
+    caption = f"<b>{escape(table.caption)}</b>" if table.caption else ""
+    headings = [table.headings[column] for column in columns]
+    titles = "".join(f"<th{_side(h)}>{escape(h.title)}</th>" for h in headings)
+    body = "\n".join(
+        f"<tr>{''.join(_cell(table, i, *cell) for cell in zip(columns, row, strict=True))}</tr>"
+        for i, row in enumerate(rows)
     )
-    return f"<tr>{cells}</tr>"
+    return f"{caption}<table><thead><tr>{titles}</tr></thead>\n<tbody>\n{body}\n</tbody></table>\n"
 
 
-def _side(column: Column) -> str:
-    return "" if column.number else ' class="l"'
+def _cell(table: Table, row: int, column: int, lines: Sequence[str]) -> str:
+    """A cell, with the bar at its right drawn behind it."""
+    beside = table.rows[row][column + 1 : column + 2]
+    bar = _bar(beside[0]) if beside and isinstance(beside[0], Bar) else ""
+    text = "<br>".join(indented(escape(line)) for line in lines)
+    return f"<td{_side(table.headings[column])}{bar}>{text}</td>"
 
 
-def _bar(report: ModelReport, line: Line, column: Column) -> str:
-    """A row's share of all MACs, drawn behind the number."""
-    if column.key != "share" or not line.macs or not report.totals.macs:
+def _side(heading: Heading) -> str:
+    return ' class="l"' if heading.left else ""
+
+
+def _bar(bar: Bar) -> str:
+    if not bar.part or not bar.whole:
         return ""
-    part = f"{100 * line.macs / report.totals.macs:.1f}%"
-    return f' style="background:linear-gradient(90deg,#7f9fbf66 {part},transparent {part})"'
+    share = f"{100 * bar.part / bar.whole:.1f}%"
+    return f' style="background:linear-gradient(90deg,#7f9fbf66 {share},transparent {share})"'

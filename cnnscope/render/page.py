@@ -1,21 +1,24 @@
-"""A report as a page: a heading, tables of text, sentences below; as text and as Markdown.
+"""A report as a page: a heading, tables, sentences below; drawn as text and as Markdown.
 
-Every report but the summary (which folds, and draws bars) is laid out here: its own file makes a
-`Page` of it, and this one knows about widths, alignment and escaping.
+The file of a report makes a `Page` of it; this one knows about widths, alignment and escaping.
+`html.py` and `latex.py` draw the same page.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from typing import NamedTuple
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 from rich.text import Text
 
+from cnnscope.render import units
 from cnnscope.render.escaping import markdown as escape
 from cnnscope.render.escaping import markdown_block
 
 _GAP = 2
+_BAR = 6  # characters of a whole bar
 LONGEST_CELL = 1000  # characters, wherever it is written
 LONGEST_SENTENCE = 20_000
 _PLAIN = str.maketrans("·…\u2500⎡⎢⎣⎤⎥⎦µ▁▂▃▄▅▆▇█", "|~-[[[]]]u_.-:=+*#")
@@ -27,32 +30,58 @@ class Heading(NamedTuple):
     title: str
     left: bool = False  # text begins at the left, numbers end at the right
     least: int | None = None  # may be cut to so many characters; None: never cut
-    keep: str = "end"  # which end of a text that is cut is worth reading: "start" or "end"
+    keep: str = "end"  # what is kept of a text that is cut: "start", "end", "times" (and ` x 12`)
     drop: int = 0  # columns are left out by falling number, 0 never
     wrap: bool = False  # goes on in the next line instead of being cut
+    bar: bool = False  # bars, which belong to the column at the left
+
+
+class Bar(NamedTuple):
+    """A part of a whole, to be drawn."""
+
+    part: int
+    whole: int
+
+
+class Box(NamedTuple):
+    """Lines in a bracket, and how often; without a bracket where it is one layer, once."""
+
+    lines: tuple[str, ...]
+    times: int = 1
+    bracket: bool = False
+
+
+Boxes = tuple[Box, ...]  # below each other
+Cell = str | Bar | Boxes | None
+_T = TypeVar("_T")
 
 
 class Table(NamedTuple):
-    """Rows of text under headings; `styles` has a Rich style for each row, or nothing at all.
+    """Rows of cells under headings; a cell reaches over the cells at its right that are None.
 
-    A cell may have several lines, and reaches over the cells at its right that are None. Where
+    `styles` has a Rich style for each row, or for each cell of it, or nothing at all. Where
     `repeat` is not 0, a table that is too wide goes on below, each part with the first `repeat`
-    columns. Before the rows in `gaps`, text has an empty line.
+    columns. `gaps` are rows with some room before them. `yields` is what a narrow terminal takes
+    away, in order: a column and the width left to it, 0 for none; else `least` and `drop` say it.
     """
 
     headings: tuple[Heading, ...]
-    rows: tuple[tuple[str | None, ...], ...]
-    styles: tuple[str, ...] = ()
+    rows: tuple[tuple[Cell, ...], ...]
+    styles: tuple[str | tuple[str, ...], ...] = ()
     caption: str = ""
     repeat: int = 0
     gaps: frozenset[int] = frozenset()
+    yields: tuple[tuple[int, int], ...] = ()
 
     def filled(self) -> Table:
         """Without the columns that are empty throughout."""
-        kept = [i for i in range(len(self.headings)) if any(row[i] for row in self.rows)]
+        return self.chosen([i for i in range(len(self.headings)) if any(r[i] for r in self.rows)])
+
+    def chosen(self, columns: Sequence[int]) -> Table:
+        """These columns of it."""
         return self._replace(
-            headings=tuple(self.headings[i] for i in kept),
-            rows=tuple(tuple(row[i] for i in kept) for row in self.rows),
+            headings=tuple(self.headings[i] for i in columns),
+            rows=tuple(tuple(row[i] for i in columns) for row in self.rows),
         )
 
 
@@ -64,6 +93,7 @@ class Page(NamedTuple):
     tables: tuple[Table, ...] = ()
     below: tuple[tuple[str, str], ...] = ()  # (title, sentence); a title of "!" is a warning
     above: tuple[tuple[str, str], ...] = ()  # likewise, before the tables
+    omitted: str = ""  # what is not shown, and how to see it
 
 
 # ------------------------------------------------------------------------------------ text
@@ -72,36 +102,38 @@ class Page(NamedTuple):
 def text(page: Page, width: int | None = None, *, ascii_only: bool = False) -> Text:
     """The page for a terminal of `width` columns, or as wide as it needs to be (None)."""
     shown = Text(no_wrap=True, overflow="ignore")
-    heading(shown, page.name, page.header, width)
+    _append_heading(shown, page, width)
     if page.above:
         shown.append("\n")
-    sentences(shown, page.above, width)
+    _append_sentences(shown, page.above, width)
     dropped: list[str] = []
     for table in page.tables:
         shown.append("\n")
         if table.caption:
             shown.append(f"{cut(table.caption, width)}\n", "bold")
-        dropped += _append_table(shown, table, width)
+        for number, grid in enumerate(_grids(table, width, ascii_only=ascii_only)):
+            shown.append("\n" if number else "")
+            dropped += _append_grid(shown, grid, width)
     if page.below:
         shown.append("\n")
-    sentences(shown, page.below, width)
-    if dropped:
-        shown.append(
-            f"{cut('too narrow for ' + ', '.join(dict.fromkeys(dropped)), width)}\n", "dim"
-        )
-    return plain(shown) if ascii_only else shown
+    _append_sentences(shown, page.below, width)
+    narrow = f"too narrow for {', '.join(dict.fromkeys(dropped))}" if dropped else ""
+    if left_out := "; ".join(filter(None, [narrow, page.omitted])):
+        shown.append("\n".join(wrap(left_out, width)), "dim")
+        shown.append("\n")
+    return _plain(shown) if ascii_only else shown
 
 
-def heading(shown: Text, name: str, header: str, width: int | None) -> None:
+def _append_heading(shown: Text, page: Page, width: int | None) -> None:
     """The name in bold and what it is, on one line where they fit."""
-    shown.append(cut(name, width), "bold")
-    joined = f"   {header}" if header else ""
-    if width is not None and len(name) + len(joined) > width:
-        joined = "\n" + "\n".join(wrap(header, width))
+    shown.append(cut(page.name, width), "bold")
+    joined = f"   {page.header}" if page.header else ""
+    if width is not None and len(page.name) + len(joined) > width:
+        joined = "\n" + "\n".join(wrap(page.header, width))
     shown.append(f"{joined}\n", "dim")
 
 
-def sentences(shown: Text, below: Sequence[tuple[str, str]], width: int | None) -> None:
+def _append_sentences(shown: Text, below: Sequence[tuple[str, str]], width: int | None) -> None:
     """Titled sentences, aligned; warnings begin with `!`."""
     named = [title for title, _ in below if title != "!"]
     indent = max([11, *map(len, named)]) + 1
@@ -115,77 +147,133 @@ def sentences(shown: Text, below: Sequence[tuple[str, str]], width: int | None) 
         shown.append("\n")
 
 
-def plain(shown: Text) -> Text:
+def _plain(shown: Text) -> Text:
     """For a terminal that has no more than ASCII."""
     replaced = shown.plain.translate(_PLAIN)
     return Text(replaced.encode("ascii", "replace").decode())
 
 
-def _append_table(shown: Text, table: Table, width: int | None) -> list[str]:
-    """Write the table; the titles of columns that did not fit."""
-    dropped: list[str] = []
-    for number, part in enumerate(_parts(table, width)):
-        if number:
-            shown.append("\n")
-        dropped += _append_part(shown, part, width)
-    return dropped
+class _Grid(NamedTuple):
+    """A table, or a part of one, of which every cell is text."""
+
+    headings: tuple[Heading, ...]
+    rows: tuple[tuple[str | None, ...], ...]
+    table: Table
+
+    def extent(self, columns: Sequence[int], widths: Sequence[int]) -> int:
+        """How wide columns are with what lies between them."""
+        return sum(widths[i] for i in columns) + sum(map(self.gap, columns[1:]))
+
+    def gap(self, column: int) -> int:
+        """How far a column is from the one at its left."""
+        return 1 if self.headings[column].bar else _GAP
 
 
-def _append_part(shown: Text, table: Table, width: int | None) -> list[str]:
-    table = table._replace(rows=tuple(tuple(map(bounded, row)) for row in table.rows))
-    widths = _widths(table)
-    kept = _fit(table.headings, widths, width)
-    styles = table.styles or ("",) * len(table.rows)
-    titles = tuple(h.title for h in table.headings)
-    for number, (row, style) in enumerate(
-        zip((titles, *table.rows), ("bold", *styles), strict=True)
-    ):
-        if number - 1 in table.gaps:
-            shown.append("\n")
-        for cells in _lines(row, widths, kept, table.headings):
-            shown.append((" " * _GAP).join(cells).rstrip(), style)
-            shown.append("\n")
-    return [h.title for i, h in enumerate(table.headings) if i not in kept]
-
-
-def _parts(table: Table, width: int | None) -> list[Table]:
+def _grids(table: Table, width: int | None, *, ascii_only: bool) -> list[_Grid]:
     """The table, or where it is too wide and may be: as few parts as fit, of about equal size."""
+    rows = tuple(
+        tuple(bounded(_written(cell, _tall, ascii_only=ascii_only)) for cell in row)
+        for row in table.rows
+    )
+    grids = [_Grid(table.headings, rows, table)]
     wide = range(table.repeat, len(table.headings))
     if width is None or not table.repeat or len(wide) < 2:
-        return [table]
-    parts = [table]
+        return grids
     for count in range(1, len(wide) + 1):
         size, more = divmod(len(wide), count)
         ends = [table.repeat + (i * size) + min(i, more) for i in range(count + 1)]
-        parts = [_columns(table, a, b) for a, b in itertools.pairwise(ends)]
-        if all(_total(_widths(part)) <= width for part in parts):
+        grids = [_part(table, rows, a, b) for a, b in itertools.pairwise(ends)]
+        if all(g.extent(range(len(g.headings)), _widths(g)) <= width for g in grids):
             break
-    return parts
+    return grids
 
 
-def _columns(table: Table, first: int, end: int) -> Table:
+def _part(table: Table, rows: Iterable[tuple[str | None, ...]], first: int, end: int) -> _Grid:
     """The repeated columns and those from `first` to before `end`."""
-
-    def chosen(row: tuple[str | None, ...]) -> tuple[str | None, ...]:
-        return (*row[: table.repeat], _covering(row, first), *row[first + 1 : end])
-
     headings = (*table.headings[: table.repeat], *table.headings[first:end])
-    return table._replace(headings=headings, rows=tuple(map(chosen, table.rows)))
+    cells = tuple(
+        (*row[: table.repeat], _covering(row, first), *row[first + 1 : end]) for row in rows
+    )
+    return _Grid(headings, cells, table)
 
 
-def _covering(row: Sequence[str | None], index: int) -> str:
-    """The text of a cell, or of the one that reaches over it."""
-    return next((cell for cell in reversed(row[: index + 1]) if cell is not None), "")
+def _written(
+    cell: Cell, box: Callable[[Box], Iterable[str]], *, ascii_only: bool = False
+) -> str | None:
+    """A cell as text, which may have several lines."""
+    if cell is None or isinstance(cell, str):
+        return cell
+    if isinstance(cell, Bar):
+        return units.bar(cell.part, cell.whole, _BAR, ascii_only=ascii_only)
+    return "\n".join(line for one in cell for line in box(one))
 
 
-def _widths(table: Table) -> list[int]:
+def _tall(box: Box) -> list[str]:
+    """A bracket as high as it has lines."""
+    if not box.bracket:
+        return list(box.lines)
+    width, inner = max(map(len, box.lines)), len(box.lines) - 2
+    left, right = "[", "]"
+    if inner >= 0:
+        left, right = f"⎡{'⎢' * inner}⎣", f"⎤{'⎥' * inner}⎦"
+    lines = [f"{a}{text:<{width}}{b}" for a, text, b in zip(left, box.lines, right, strict=True)]
+    if box.times > 1:
+        lines[len(lines) // 2] += f" x {box.times}"
+    return lines
+
+
+def inline(box: Box) -> list[str]:
+    """[3x3, 64; 3x3, 64] x 2: where characters have no fixed width."""
+    if not box.bracket:
+        return list(box.lines)
+    return [f"[{'; '.join(box.lines)}]" + (f" x {box.times}" if box.times > 1 else "")]
+
+
+def _append_grid(shown: Text, grid: _Grid, width: int | None) -> list[str]:
+    """Write a table; the titles of columns that did not fit."""
+    widths = _widths(grid)
+    kept = _fit(grid, widths, width)
+    styles = grid.table.styles or ("",) * len(grid.rows)
+    each = any(isinstance(style, tuple) for style in styles)
+    bold = ("bold",) * len(grid.headings) if each else "bold"
+    titles = tuple(h.title for h in grid.headings)
+    for number, (row, style) in enumerate(zip((titles, *grid.rows), (bold, *styles), strict=True)):
+        if number - 1 in grid.table.gaps:
+            shown.append("\n")
+        for cells in _lines(row, widths, kept, grid):
+            _append_line(shown, cells, style, grid)
+    return [h.title for i, h in enumerate(grid.headings) if i not in kept and not h.bar]
+
+
+def _append_line(
+    shown: Text, cells: Sequence[tuple[int, str]], style: str | tuple[str, ...], grid: _Grid
+) -> None:
+    """Cells with the columns that they begin in, under one style or each under its own."""
+    spaced = [(" " * grid.gap(i) if n else "", cell, i) for n, (i, cell) in enumerate(cells)]
+    if isinstance(style, str):
+        shown.append("".join(gap + cell for gap, cell, _ in spaced).rstrip(), style)
+    else:
+        line = Text()
+        for gap, cell, column in spaced:
+            line.append(gap).append(cell, style[column])
+        line.rstrip()
+        shown.append_text(line)
+    shown.append("\n")
+
+
+def _covering(row: Sequence[_T], index: int) -> _T:
+    """A cell, or the one that reaches over it."""
+    return next((cell for cell in reversed(row[: index + 1]) if cell is not None), row[index])
+
+
+def _widths(grid: _Grid) -> list[int]:
     """Of every column; the last one of several takes what a cell over them needs beside."""
-    rows = (tuple(h.title for h in table.headings), *table.rows)
+    rows = (tuple(h.title for h in grid.headings), *grid.rows)
     spans = [(i, end, cell) for row in rows for i, end, cell in _cells(row)]
-    widths = [0] * len(table.headings)
+    widths = [_BAR if h.bar else 0 for h in grid.headings]
     for i, end, cell in sorted(spans, key=lambda span: span[1] - span[0]):
         needed = max(map(len, cell.split("\n")))
-        widths[end - 1] += max(needed - _total(widths[i:end]), 0)
+        widths[end - 1] += max(needed - grid.extent(range(i, end), widths), 0)
     return widths
 
 
@@ -196,68 +284,70 @@ def _cells(row: Sequence[str | None]) -> list[tuple[int, int, str]]:
     return [(i, end, row[i] or "") for i, end in zip(starts, ends, strict=True)]
 
 
-def _total(widths: Sequence[int]) -> int:
-    return sum(widths) + _GAP * (len(widths) - 1)
-
-
 def _lines(
-    row: Sequence[str | None], widths: list[int], kept: list[int], headings: Sequence[Heading]
-) -> list[list[str]]:
-    """A row as lines of cells, each as wide as its columns."""
+    row: Sequence[str | None], widths: list[int], kept: list[int], grid: _Grid
+) -> list[list[tuple[int, str]]]:
+    """A row as lines of cells, each as wide as its columns and with the first of them."""
     cells = []
     for i, end, text in _cells(row):
         inside = [k for k in kept if i <= k < end]
         if inside:
-            width = _total([widths[k] for k in inside])
+            width = grid.extent(inside, widths)
             texts = text.split("\n")
-            if headings[i].wrap:
+            if grid.headings[i].wrap:
                 texts = [line_ for t in texts for line_ in wrap(t, width, "  ")]
-            cells.append((texts, width, headings[i]))
-    height = max((len(texts) for texts, _, _ in cells), default=0)
+            cells.append((i, texts, width))
+    height = max((len(texts) for _, texts, _ in cells), default=0)
     return [
-        [_cell(texts[n] if n < len(texts) else "", width, h) for texts, width, h in cells]
+        [(i, _cell(texts[n : n + 1], width, grid.headings[i])) for i, texts, width in cells]
         for n in range(height)
     ]
 
 
-def _fit(headings: Sequence[Heading], widths: list[int], width: int | None) -> list[int]:
+def _fit(grid: _Grid, widths: list[int], width: int | None) -> list[int]:
     """Which columns are shown; `widths` shrink to what is left."""
-    kept = list(range(len(headings)))
+    kept = list(range(len(grid.headings)))
     if width is None:
         return kept
-
-    def excess() -> int:
-        return sum(widths[i] for i in kept) + _GAP * (len(kept) - 1) - width
-
-    def shrink(floor: int) -> None:
-        for i in kept:
-            least = headings[i].least
-            if least is not None:
-                widths[i] = max(min(widths[i], max(least, floor)), widths[i] - max(excess(), 0))
-
-    shrink(24)
-    shrink(0)
-    for i in sorted(kept, key=lambda i: -headings[i].drop):
-        if excess() > 0 and headings[i].drop:
-            kept.remove(i)
-    while excess() > 0 and len(kept) > 1:
+    for column, least in grid.table.yields or _yields(grid.headings):
+        excess = grid.extent(kept, widths) - width
+        if excess > 0 and column in kept:
+            if least:
+                widths[column] = max(min(widths[column], least), widths[column] - excess)
+            else:
+                kept.remove(column)
+    while len(kept) > 1 and grid.extent(kept, widths) > width:
         kept.pop()
-    widths[kept[0]] -= max(excess(), 0)
+    for first in kept[:1]:
+        widths[first] -= max(grid.extent(kept, widths) - width, 0)
     return kept
 
 
-def _cell(value: str, width: int, heading: Heading) -> str:
-    value = cut(value, width, keep=heading.keep)
+def _yields(headings: Sequence[Heading]) -> Iterator[tuple[int, int]]:
+    """Columns are cut to what can be read, then to their least, and then left out."""
+    least = [(i, h.least) for i, h in enumerate(headings) if h.least is not None]
+    yield from ((i, max(characters, 24)) for i, characters in least)
+    yield from least
+    last = sorted(range(len(headings)), key=lambda i: -headings[i].drop)
+    yield from ((i, 0) for i in last if headings[i].drop)
+
+
+def _cell(texts: Sequence[str], width: int, heading: Heading) -> str:
+    value = cut("".join(texts), width, keep=heading.keep)
     return value.ljust(width) if heading.left else value.rjust(width)
 
 
 def cut(value: str, width: int | None, *, keep: str = "start") -> str:
-    """At most `width` characters, an ellipsis where some were lost."""
+    """At most `width` characters, an ellipsis where some were lost; see `Heading.keep`."""
     if width is None or len(value) <= width:
         return value
     if width < 2:
         return value[: max(width, 0)]
-    return value[: width - 1] + "…" if keep == "start" else "…" + value[len(value) - width + 1 :]
+    if keep == "end":
+        return "…" + value[len(value) - width + 1 :]
+    times = re.search(r" x \d+$", value) if keep == "times" else None
+    tail = times[0] if times and len(times[0]) + 4 < width else ""
+    return value[: width - 1 - len(tail)] + "…" + tail
 
 
 def bounded(cell: str | None) -> str | None:
@@ -294,14 +384,25 @@ def markdown(page: Page) -> str:
     for table in page.tables:
         if table.caption:
             lines += [f"**{escape(table.caption)}**", ""]
-        lines.append(line([escape(h.title) for h in table.headings]))
-        lines.append(line([":---" if h.left else "---:" for h in table.headings]))
-        for row in table.rows:
-            cells = [(bounded(_covering(row, i)) or "").split("\n") for i in range(len(row))]
-            lines.append(line(["<br>".join(indented(escape(t)) for t in c) for c in cells]))
+        columns, rows = cells(table)
+        headings = [table.headings[column] for column in columns]
+        lines.append(_row([escape(h.title) for h in headings]))
+        lines.append(_row([":---" if h.left else "---:" for h in headings]))
+        lines += [_row(["<br>".join(indented(escape(t)) for t in c) for c in row]) for row in rows]
         lines.append("")
     lines += _items(page.below)
+    lines += ["", f"*{escape(page.omitted)}*"] if page.omitted else []
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def cells(table: Table) -> tuple[list[int], list[list[list[str]]]]:
+    """Columns that are no bars, and the lines of their cells in every row, for no fixed width."""
+    columns = [i for i, heading in enumerate(table.headings) if not heading.bar]
+    rows = [
+        [(bounded(_written(_covering(row, i), inline)) or "").split("\n") for i in columns]
+        for row in table.rows
+    ]
+    return columns, rows
 
 
 def _items(pairs: Sequence[tuple[str, str]]) -> list[str]:
@@ -314,12 +415,11 @@ def _items(pairs: Sequence[tuple[str, str]]) -> list[str]:
     ]
 
 
-def line(cells: Sequence[str]) -> str:
-    """One row of a table."""
+def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
 def indented(cell: str) -> str:
-    """Leading spaces that Markdown keeps."""
+    """Leading spaces that Markdown and HTML keep."""
     bare = cell.lstrip(" ")
     return "&nbsp;" * (len(cell) - len(bare)) + bare

@@ -1,13 +1,13 @@
-"""The report of `cnnscope stack`: as text, Markdown, CSV and JSON."""
+"""The report of `cnnscope stack`."""
 
 from __future__ import annotations
 
-import io
+from collections.abc import Iterator, Sequence
 from math import prod
 
 from cnnscope.records import Ratio, StackReport, StackRow
-from cnnscope.render import bench, data, units
-from cnnscope.render.escaping import CsvWriter
+from cnnscope.render import bench, units
+from cnnscope.render.data import Row
 from cnnscope.render.page import Heading, Page, Table
 
 _VGG = "(Simonyan and Zisserman 2014, section 2.3)"
@@ -210,59 +210,31 @@ def _inception(report: StackReport) -> Page:
 
 _CSV = (
     "name", "layers", "weights", "square", "linear", "macs", "flops", "element_ops",
-    "activation_bytes", "peak_activation_bytes", "nonlinearities",
+    "activation_bytes", "peak_activation_bytes", "nonlinearities", "output", "field", "stride",
+    "read",
 )  # fmt: skip
-
-
-def to_csv(report: StackReport) -> str:
-    """One line per stack, raw numbers."""
-    out = io.StringIO()
-    writer = CsvWriter(out)
-    writer.writerow((*_CSV, "output", "field", "stride", "read", *_time_names(report)))
-    for row, times in zip(report.rows, _times(report), strict=True):
-        writer.writerow(
-            (
-                *(getattr(row, name) for name in _CSV),
-                units.shape(row.output),
-                "x".join(str(a.local_size) for a in row.field),
-                "x".join(str(a.stride) for a in row.field),
-                "" if row.read is None else prod(row.read),
-                *times,
-            )
-        )
-    return out.getvalue()
-
-
 _RATIO = ("ratio", "ratio_low", "ratio_high", "noise_floor", "verdict")
 
 
-def _time_names(report: StackReport) -> tuple[str, ...]:
-    return ("device", *bench.STATISTICS, *_RATIO, "warnings") if report.timing else ()
+def sheet(report: StackReport) -> tuple[Sequence[str], Iterator[Row]]:
+    """One line per stack, raw numbers."""
+    times = ("device", *bench.STATISTICS, *_RATIO, "warnings") if report.timing else ()
+    return (*_CSV, *times), (_raw(report, index) for index in range(len(report.rows)))
 
 
-def _times(report: StackReport) -> list[list[object]]:
-    """What was measured of every row; nothing where nothing was."""
-    timing = report.timing
+def _raw(report: StackReport, index: int) -> Row:
+    row, timing = report.rows[index], report.timing
+    computed: dict[str, object] = {
+        "output": units.shape(row.output),
+        "field": "x".join(str(a.local_size) for a in row.field),
+        "stride": "x".join(str(a.stride) for a in row.field),
+        "read": "" if row.read is None else prod(row.read),
+    }
     if timing is None:
-        return [[] for _ in report.rows]
-    ratios = {c.run: c.ratio for c in timing.comparisons}
-    return [
-        [
-            run.settings.device,
-            *bench.statistics(run.statistics),
-            *_ratio_values(ratios.get(index)),
-            " ".join(run.warnings),
-        ]
-        for index, run in enumerate(timing.runs)
-    ]
-
-
-def _ratio_values(r: Ratio | None) -> list[object]:
-    if r is None:
-        return [None] * len(_RATIO)
-    return [r.ratio, r.interval.low, r.interval.high, r.noise_floor, r.verdict]
-
-
-def to_json(report: StackReport) -> str:
-    """The whole report."""
-    return data.to_json(report)
+        return (computed, row)
+    run = timing.runs[index]
+    computed["warnings"] = " ".join(run.warnings)
+    for r in (c.ratio for c in timing.comparisons if c.run == index):
+        computed |= {"ratio_low": r.interval.low, "ratio_high": r.interval.high}
+        computed |= {"ratio": r.ratio, "noise_floor": r.noise_floor, "verdict": r.verdict}
+    return (computed, row, run.settings, *bench.statistics(run.statistics))

@@ -1,4 +1,4 @@
-"""The report of `cnnscope stages`: as text, Markdown, LaTeX, CSV and JSON.
+"""The report of `cnnscope stages`.
 
 Cells are written as in Table 1 of He et al. 2015: `[3x3, 64; 3x3, 64] x 2` is a block of two 3x3
 convolutions of 64 channels, twice. A squeeze-and-excite is `fc, [16, 256]`, as in Table 1 of Hu
@@ -7,9 +7,8 @@ et al. 2017.
 
 from __future__ import annotations
 
-import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -25,68 +24,46 @@ from cnnscope.records import (
     StagesReport,
     flat,
 )
-from cnnscope.render import data, facts, units
-from cnnscope.render.escaping import CsvWriter, latex
-from cnnscope.render.page import Heading, Page, Table
+from cnnscope.render import facts, units
+from cnnscope.render.data import Row
+from cnnscope.render.page import Box, Boxes, Heading, Page, Table
 
 
-class Box(NamedTuple):
-    """Lines in a bracket, and how often; without a bracket where it is one layer, once."""
-
-    lines: tuple[str, ...]
-    times: int = 1
-    bracket: bool = False
-
-
-Cell = tuple[Box, ...]
-
-
-class Row(NamedTuple):
+class _Row(NamedTuple):
     """One row of cells below a stage's label, or one cell that reaches over all columns."""
 
     label: str
-    cells: tuple[Cell, ...]
+    cells: tuple[Boxes, ...]
     opens: bool  # the first row of a stage
 
 
-class Renderer(NamedTuple):
-    """How a table is written; see `cnnscope.cli.out.Renderer`."""
+def page(report: StagesReport, *, projections: bool = False) -> Page:
+    """Models side by side; a terminal that is too narrow gets them below each other.
 
-    projections: bool = False
-    inline: bool = False  # blocks on one line, for a format without fixed widths
+    Args:
+        report: of the models.
+        projections: show those of shortcuts, and layers that see no data.
+    """
+    rows = _rows(report, projections=projections)
+    width = len(report.models)
+    body = [(r.label, *r.cells, *[None] * (width - len(r.cells))) for r in rows]
+    totals = [(title, *cells) for title, cells in _totals(report)]
+    gaps = frozenset((*(i for i, row in enumerate(rows) if row.opens and i), len(body)))
+    headings = (Heading("output", left=True), *_columns(report))
+    table = Table(headings, (*body, *totals), repeat=1, gaps=gaps)
+    names = ", ".join(dict.fromkeys(m.source.name for m in report.models))
+    below = tuple(_below(report, rows, projections=projections))
+    return Page(names, _header(report), (table,), below)
 
-    def page(self, report: StagesReport) -> Page:
-        """Models side by side; a terminal that is too narrow gets them below each other."""
-        headings = (Heading("output", left=True), *_columns(report))
-        rows = _rows(report, projections=self.projections)
-        write = _inline_lines if self.inline else _box_lines
-        body = [(row.label, *_spread(row, len(report.models), write)) for row in rows]
-        gaps = {i for i, row in enumerate(rows) if row.opens and i}
-        totals = [(title, *cells) for title, cells in _totals(report)]
-        table = Table(
-            headings, (*body, *totals), repeat=1, gaps=frozenset((*sorted(gaps), len(body)))
-        )
-        names = ", ".join(dict.fromkeys(m.source.name for m in report.models))
-        return Page(names, _header(report), (table,), tuple(self._below(report)))
 
-    def to_latex(self, report: StagesReport) -> str:
-        """A tabular with the rules of booktabs."""
-        return _latex(report, _rows(report, projections=self.projections))
-
-    def to_csv(self, report: StagesReport) -> str:
-        """One line for each layer of each item, projections included."""
-        return _csv(report)
-
-    def to_json(self, report: StagesReport) -> str:
-        """The whole report."""
-        return data.to_json(report)
-
-    def _below(self, report: StagesReport) -> Iterator[tuple[str, str]]:
-        yield "read as", _legend(_rows(report, projections=self.projections))
-        if not self.projections and (hidden := _hidden(report)):
-            yield "not shown", f"{hidden} (--projections)"
-        yield "note", "1 MAC = 2 FLOPs; the FLOPs of most papers are MACs"
-        yield from _findings(report)
+def _below(
+    report: StagesReport, rows: Sequence[_Row], *, projections: bool
+) -> Iterator[tuple[str, str]]:
+    yield "read as", _legend(rows)
+    if not projections and (hidden := _hidden(report)):
+        yield "not shown", f"{hidden} (--projections)"
+    yield "note", "1 MAC = 2 FLOPs; the FLOPs of most papers are MACs"
+    yield from _findings(report)
 
 
 # ------------------------------------------------------------------------------- the cells
@@ -139,7 +116,7 @@ def _width(layer: StageLayer) -> str:
     return ("" if top == "1" else top) + "C" + (f"/{bottom}" if bottom else "")
 
 
-def _boxes(item: StageItem, *, projections: bool) -> Cell:
+def _boxes(item: StageItem, *, projections: bool) -> Boxes:
     """What an item is written as."""
     parts = [p for p in item.parts if isinstance(p, StageFork) or p.role != "side"]
     beside = [p for p in item.parts if not isinstance(p, StageFork) and p.role == "side"]
@@ -196,9 +173,9 @@ def _columns(report: StagesReport) -> tuple[Heading, ...]:
     return tuple(Heading(m.source.name, left=True, least=12, keep="start") for m in report.models)
 
 
-def _rows(report: StagesReport, *, projections: bool) -> list[Row]:
+def _rows(report: StagesReport, *, projections: bool) -> list[_Row]:
     """Stages, what all models begin and end one with in rows of its own."""
-    rows: list[Row] = []
+    rows: list[_Row] = []
     for indices in report.rows:
         found = [
             None if index is None else model.stages[index]
@@ -215,7 +192,7 @@ def _rows(report: StagesReport, *, projections: bool) -> list[Row]:
     return rows
 
 
-def _cell(stage: Stage, projections: bool) -> Cell:
+def _cell(stage: Stage, projections: bool) -> Boxes:
     return tuple(box for item in stage.items for box in _boxes(item, projections=projections))
 
 
@@ -235,23 +212,23 @@ def _size(output: Shape) -> str:
     return units.shape(output) if output else "1x1"
 
 
-def _stage_rows(label: str, cells: Sequence[Cell]) -> Iterator[Row]:
+def _stage_rows(label: str, cells: Sequence[Boxes]) -> Iterator[_Row]:
     """The boxes with which all cells begin, the cells, the boxes with which all end."""
     shortest = min(map(len, cells))
     several = len(cells) > 1
     head = _equal(cells, range(shortest)) if several else 0
     tail = _equal([cell[head:][::-1] for cell in cells], range(shortest - head)) if several else 0
-    rows: list[tuple[Cell, ...]] = [(cells[0][i : i + 1],) for i in range(head)]
+    rows: list[tuple[Boxes, ...]] = [(cells[0][i : i + 1],) for i in range(head)]
     rest = tuple(cell[head : len(cell) - tail] for cell in cells)
     if any(rest):
         rows.append(rest)
     last = cells[0]
     rows += [(last[i : i + 1],) for i in range(len(last) - tail, len(last))]
     for number, row in enumerate(rows):
-        yield Row("" if number else label, row, not number)
+        yield _Row("" if number else label, row, not number)
 
 
-def _equal(cells: Sequence[Cell], places: Iterable[int]) -> int:
+def _equal(cells: Sequence[Boxes], places: Iterable[int]) -> int:
     """At how many places, from the first on, all cells have the same box."""
     count = 0
     for i in places:
@@ -259,33 +236,6 @@ def _equal(cells: Sequence[Cell], places: Iterable[int]) -> int:
             break
         count += 1
     return count
-
-
-def _spread(row: Row, models: int, write: Callable[[Box], Iterable[str]]) -> tuple[str | None, ...]:
-    """Cells as text, None below the one that reaches over all."""
-    texts = ["\n".join(text for box in cell for text in write(box)) for cell in row.cells]
-    return (*texts, *[None] * (models - len(texts)))
-
-
-def _box_lines(box: Box) -> list[str]:
-    """A bracket as high as it has lines."""
-    if not box.bracket:
-        return list(box.lines)
-    width, inner = max(map(len, box.lines)), len(box.lines) - 2
-    left, right = "[", "]"
-    if inner >= 0:
-        left, right = f"⎡{'⎢' * inner}⎣", f"⎤{'⎥' * inner}⎦"
-    lines = [f"{a}{text:<{width}}{b}" for a, text, b in zip(left, box.lines, right, strict=True)]
-    if box.times > 1:
-        lines[len(lines) // 2] += f" x {box.times}"
-    return lines
-
-
-def _inline_lines(box: Box) -> list[str]:
-    """[3x3, 64; 3x3, 64] x 2."""
-    if not box.bracket:
-        return list(box.lines)
-    return [f"[{'; '.join(box.lines)}]" + (f" x {box.times}" if box.times > 1 else "")]
 
 
 def _totals(report: StagesReport) -> Iterator[tuple[str, list[str]]]:
@@ -311,7 +261,7 @@ def _header(report: StagesReport) -> str:
     return headers[0] if len(headers) == 1 else ""
 
 
-def _legend(rows: Sequence[Row]) -> str:
+def _legend(rows: Sequence[_Row]) -> str:
     lines = [t for row in rows for cell in row.cells for box in cell for t in box.lines]
     text = "kernel, output channels"
     if any(re.search(r"\dC|, C|\[C", t) for t in lines):
@@ -373,48 +323,6 @@ def _findings(report: StagesReport) -> Iterator[tuple[str, str]]:
         yield from (("!", f"{name}: {note}") for note in model.notes)
 
 
-# --------------------------------------------------------------------------------- LaTeX
-
-_NEXT = " \\\\ "  # the next line of an array
-
-
-def _latex(report: StagesReport, rows: Sequence[Row]) -> str:
-    count = len(report.models)
-    titles = " & ".join(["output", *(latex(m.source.name) for m in report.models)])
-    lines = [
-        "% needs \\usepackage{booktabs}",
-        f"\\begin{{tabular}}{{l{'c' * count}}}",
-        "\\toprule",
-        f"{titles} \\\\",
-    ]
-    for row in rows:
-        lines += ["\\midrule"] if row.opens else []
-        cells = [_tex_cell(cell) for cell in row.cells]
-        if len(cells) < count:
-            cells = [f"\\multicolumn{{{count}}}{{c}}{{{cells[0]}}}"]
-        lines.append(" & ".join([latex(row.label), *cells]) + " \\\\")
-    lines.append("\\midrule")
-    for title, texts in _totals(report):
-        lines.append(" & ".join(map(latex, (title, *texts))) + " \\\\")
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
-
-
-def _tex_cell(cell: Cell) -> str:
-    texts = list(map(_tex_box, cell))
-    if len(texts) < 2:
-        return "".join(texts)
-    return f"\\begin{{tabular}}{{@{{}}c@{{}}}}{_NEXT.join(texts)}\\end{{tabular}}"
-
-
-def _tex_box(box: Box) -> str:
-    if not box.bracket:
-        return _NEXT.join(map(latex, box.lines))
-    inside = _NEXT.join(f"\\mbox{{{latex(text)}}}" for text in box.lines)
-    times = f" \\times {box.times}" if box.times > 1 else ""
-    array = f"\\begin{{array}}{{@{{}}l@{{}}}}{inside}\\end{{array}}"
-    return f"$\\left[{array}\\right]{times}$"
-
-
 # ----------------------------------------------------------------------------------- CSV
 
 _CSV = (
@@ -424,18 +332,19 @@ _CSV = (
 )  # fmt: skip
 
 
-def _csv(report: StagesReport) -> str:
-    out = io.StringIO()
-    writer = CsvWriter(out)
-    writer.writerow(_CSV)
-    for model in report.models:
-        for number, stage in enumerate(model.stages):
-            for place, item in enumerate(stage.items):
-                start = (model.source.name, number, _size(stage.output), place, item.kind)
-                for branch, layer, times in _listed(item):
-                    row = (*start, int(item.block), times, branch, *_csv_layer(layer))
-                    writer.writerow(row)
-    return out.getvalue()
+def sheet(report: StagesReport) -> tuple[Sequence[str], Iterator[Row]]:
+    """One line for each layer of each item, projections included."""
+    return _CSV, (row for model in report.models for row in _raw(model))
+
+
+def _raw(model: ModelStages) -> Iterator[Row]:
+    for number, stage in enumerate(model.stages):
+        for place, item in enumerate(stage.items):
+            start = (model.source.name, number, _size(stage.output), place, item.kind, item.block)
+            own = dict(zip(_CSV, start, strict=False))
+            for branch, layer, times in _listed(item):
+                listed = {"times": times, "branch": branch, "layer": layer.kind}
+                yield ({**own, **listed}, layer, layer.geometry)
 
 
 def _listed(item: StageItem) -> Iterator[tuple[str, StageLayer, int]]:
@@ -451,19 +360,3 @@ def _branched(parts: Sequence[StagePart], prefix: str) -> Iterator[tuple[str, St
             continue
         for number, branch in enumerate(part.branches):
             yield from _branched(branch, f"{prefix}.{number}".lstrip("."))
-
-
-def _csv_layer(layer: StageLayer) -> tuple[object, ...]:
-    g = layer.geometry or Geometry()
-    slides = ["x".join(map(str, sizes)) for sizes in (g.kernel_size, g.stride, g.dilation)]
-    return (
-        layer.role,
-        layer.kind,
-        layer.path,
-        *slides,
-        g.groups if layer.geometry else "",
-        layer.in_channels,
-        layer.out_channels,
-        layer.times_in,
-        layer.weights,
-    )

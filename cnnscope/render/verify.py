@@ -1,17 +1,14 @@
-"""The report of `cnnscope rf --verify`: as text, Markdown, CSV and JSON."""
+"""The report of `cnnscope rf --verify`."""
 
 from __future__ import annotations
 
-import io
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 
-import msgspec
-
 from cnnscope.records import AxisCheck, LayerCheck, VerifyReport
-from cnnscope.render import data, facts, units
-from cnnscope.render.escaping import CsvWriter
+from cnnscope.render import facts, units
+from cnnscope.render.data import Row
 from cnnscope.render.page import Heading, Page, Table
 
 _COLUMNS = (
@@ -158,29 +155,22 @@ def _difference(check: AxisCheck) -> str:
     )
 
 
-def to_csv(report: VerifyReport) -> str:
+_CSV = (
+    "path", "call", "verdict", "axis", "how", "canvas", "unit", "computed_first", "computed_last",
+    "measured_first", "measured_last", "reason",
+)  # fmt: skip
+
+
+def sheet(report: VerifyReport) -> tuple[Sequence[str], Iterator[Row]]:
     """One line per layer, axis and unit, raw numbers."""
-    out = io.StringIO()
-    writer = CsvWriter(out)
-    writer.writerow(
-        ("path", "call", "verdict", "axis", "how", "canvas", "unit", "computed_first",
-         "computed_last", "measured_first", "measured_last", "reason")
-    )  # fmt: skip
-    for check in report.layers:
-        head = (check.path, check.call, check.verdict)
-        if not check.checks:
-            writer.writerow((*head, *[""] * 8, check.reason))
-        for axis in check.checks:
-            known = axis.units if len(axis.units) == len(axis.computed) else ("",)
-            for unit, computed, measured in zip(known, axis.computed, axis.measured, strict=True):
-                writer.writerow((*head, axis.axis, axis.how, axis.canvas, unit, *computed,
-                                 *measured, check.reason))  # fmt: skip
-    return out.getvalue()
+    return _CSV, (row for check in report.layers for row in _raw(check))
 
 
-def to_json(report: VerifyReport) -> str:
-    """The whole report, with each layer's verdict."""
-    built = msgspec.to_builtins(report)
-    for layer, check in zip(built["layers"], report.layers, strict=True):
-        layer["verdict"] = check.verdict
-    return data.to_json(built)
+def _raw(check: LayerCheck) -> Iterator[Row]:
+    if not check.checks:
+        yield (check,)
+    for axis in check.checks:
+        known = axis.units if len(axis.units) == len(axis.computed) else ("",)
+        for unit, computed, measured in zip(known, axis.computed, axis.measured, strict=True):
+            seen = dict(zip(_CSV[6:11], (unit, *computed, *measured), strict=True))
+            yield (seen, axis, check)

@@ -23,6 +23,9 @@ class Options(NamedTuple):
     filter: str | None = None
 
 
+DEFAULT = Options()
+
+
 class Line(NamedTuple):
     """A row as it is shown: `times` equal blocks, of which `last` is the last one's row."""
 

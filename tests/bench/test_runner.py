@@ -19,7 +19,7 @@ from cnnscope.cli.commands import with_values
 from cnnscope.errors import RequestError
 from cnnscope.records import BenchReport, Ceilings, Comparison, Interval, Ratio, TensorSpec
 from cnnscope.render import bench as renderer
-from cnnscope.render import page, units
+from cnnscope.render import drawing, page, units
 
 pytestmark = pytest.mark.broad
 
@@ -125,12 +125,12 @@ def test_json_has_every_sample_and_the_environment(saved):
 
 def test_a_saved_run_can_be_read_back(saved):
     report = report_of(saved[0])
-    assert renderer.to_json(report).encode() == saved[0].read_bytes()
+    assert drawing.write(report, "json").encode() == saved[0].read_bytes()
 
 
 def test_csv_and_markdown_have_the_numbers_of_the_json(saved):
     report = report_of(saved[0])
-    (row,) = csv.DictReader(io.StringIO(renderer.to_csv(report)))
+    (row,) = csv.DictReader(io.StringIO(drawing.write(report, "csv")))
     statistics = report.runs[0].statistics
     assert float(row["median_ns"]) == statistics.median_ns
     assert row["p99_ns"] == ""  # too few samples

@@ -13,8 +13,7 @@ from pathlib import Path
 import msgspec
 
 from cnnscope.records import Trace
-from cnnscope.render import page
-from cnnscope.render.diff import Renderer
+from cnnscope.render import drawing, page
 from cnnscope.reports.diff import diff
 
 ROUNDS = 11
@@ -43,8 +42,8 @@ def main():
     for _ in range(ROUNDS):
         traces, reading = timed(lambda: [decode(each) for each in stored])
         report, comparing = timed(lambda traces=traces: diff(*traces))
-        _, drawing = timed(lambda report=report: page.text(Renderer().page(report)))
-        took.append((reading, comparing, drawing))
+        _, draw = timed(lambda report=report: page.text(drawing.page(report)))
+        took.append((reading, comparing, draw))
     assert "torch" not in sys.modules
     read, compared, drawn = (statistics.median(times) for times in zip(*took, strict=True))
     operations = " and ".join(str(len(trace.ops)) for trace in traces)

@@ -9,7 +9,7 @@ import time
 
 from cnnscope.analysis import receptive_field
 from cnnscope.models.run import trace_spec
-from cnnscope.render import columns, terminal, view
+from cnnscope.render import drawing, page
 from cnnscope.reports.summary import report
 
 MODELS = ("resnet18", "densenet201", "efficientnet_b7", "efficientnet_v2_l", "regnet_y_128gf",
@@ -26,8 +26,7 @@ def seconds(function, *arguments):
 def summary(trace):
     """Render a trace as `cnnscope summary` does."""
     made = report(trace)
-    shown = view.view(made, view.Options())
-    return terminal.summary(made, shown, columns.choose(columns.DEFAULT), width=120)
+    return page.text(drawing.page(made), 120)
 
 
 def without(trace):

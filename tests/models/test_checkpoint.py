@@ -16,7 +16,7 @@ from torch import nn
 from cnnscope.errors import RequestError
 from cnnscope.models import run
 from cnnscope.models.files import checkpoint, unpickle
-from cnnscope.render.checkpoint import Renderer
+from cnnscope.render import checkpoint as render
 from cnnscope.reports.checkpoint import checkpoint_report
 
 
@@ -212,9 +212,9 @@ def test_depth_folds_the_tree(state, tmp_path):
 def test_many_layers_are_folded_until_they_fit(tmp_path):
     content = {f"block{i}.layer{j}.weight": torch.zeros(1) for i in range(9) for j in range(9)}
     report = checkpoint_report(saved(content, tmp_path / "net.pth"))
-    (table,) = Renderer().page(report).tables
+    (table,) = render.page(report).tables
     assert len(table.rows) == 9
-    (table,) = Renderer(0).page(report).tables
+    (table,) = render.page(report, 0).tables
     assert len(table.rows) == 9 + 81
 
 

@@ -8,7 +8,7 @@ from torch import nn
 import cnnscope
 from cnnscope import records
 from cnnscope.models.run import trace_spec
-from cnnscope.render import columns, data, terminal, units
+from cnnscope.render import columns, data, drawing, page, units
 from cnnscope.render.view import Options, view
 from cnnscope.reports.summary import report
 
@@ -19,9 +19,8 @@ def resnet18():
 
 
 def table(model_report, width, options=None, keys=columns.DEFAULT, **kwargs):
-    shown = view(model_report, options or Options())
-    text = terminal.summary(model_report, shown, columns.choose(keys), width=width, **kwargs)
-    return without_versions(text.plain)
+    laid_out = drawing.page(model_report, options=options or Options(), columns=keys)
+    return without_versions(page.text(laid_out, width, **kwargs).plain)
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -14,8 +14,8 @@ from command_line import run_cli, without_versions
 import cnnscope
 from cnnscope.cli.diff import _instead
 from cnnscope.records import DiffReport, LayerRow
-from cnnscope.render import page
-from cnnscope.render.diff import Options, Renderer
+from cnnscope.render import drawing, page
+from cnnscope.render.view import Options
 from cnnscope.reports.diff import diff
 from cnnscope.reports.summary import report
 
@@ -209,7 +209,7 @@ def test_models_of_other_families_are_removed_and_added_whole():
     assert ("removed", "layer1") in top
     assert ("added", "features") in top
     assert ("changed", "avgpool") in top
-    laid_out = Renderer().page(answer)
+    laid_out = drawing.page(answer)
     assert len(laid_out.tables[0].rows) < 20
     assert len(laid_out.above) < 14
 
@@ -495,14 +495,14 @@ def test_mistakes_are_one_message(arguments, said):
 
 def test_json_can_be_read_back():
     answer = compared("vgg11", "vgg13")
-    decoded = msgspec.json.decode(Renderer().to_json(answer).encode(), type=DiffReport)
+    decoded = msgspec.json.decode(drawing.write(answer, "json").encode(), type=DiffReport)
     assert decoded.rows == answer.rows
     assert decoded.change == answer.change
 
 
 def test_csv_has_a_line_for_every_row():
     answer = compared("vgg11", "vgg13")
-    lines = list(csv.DictReader(io.StringIO(Renderer().to_csv(answer))))
+    lines = list(csv.DictReader(io.StringIO(drawing.write(answer, "csv"))))
     assert [line["status"] for line in lines] == [row.status for row in answer.rows]
     leaf_lines = [line for line in lines if line["leaf"] == "1"]
     assert sum(int(line["params_change"]) for line in leaf_lines) == 184_512
@@ -517,7 +517,7 @@ GOLDEN = (
 
 
 def drawn(answer, width, **options):
-    laid_out = Renderer(Options(**options)).page(answer)
+    laid_out = drawing.page(answer, options=Options(**options))
     return without_versions(page.text(laid_out, width).plain)
 
 
@@ -542,26 +542,26 @@ def test_no_line_is_wider_than_the_terminal(width):
 def test_rows_that_stand_for_several_add_up():
     # `0-1` and what is added, of layer1 to layer4, and the rest: the whole of resnet34's change
     answer = compared("resnet18", "resnet34")
-    cells = Renderer(Options(depth=1)).page(answer).tables[0].rows
+    cells = drawing.page(answer, options=Options(depth=1)).tables[0].rows
     assert sum(int(c[4].replace(",", "")) for c in cells if c[0] != "=") == 10_108_160
 
 
 def test_unfolding_shows_every_layer():
     answer = compared("vgg11", "vgg13")
-    folded = Renderer(Options(depth=0)).page(answer).tables[0].rows
-    unfolded = Renderer(Options(depth=0, unfold=True)).page(answer).tables[0].rows
+    folded = drawing.page(answer, options=Options(depth=0)).tables[0].rows
+    unfolded = drawing.page(answer, options=Options(depth=0, unfold=True)).tables[0].rows
     shown = [r for r in answer.rows[1:] if not (r.row.minor and r.row.kind != "module")]
     assert len(folded) < len(unfolded) == len(shown)
 
 
 def test_colours_follow_the_status():
-    table = Renderer().page(compared("alexnet", "vgg11")).tables[0]
+    table = drawing.page(compared("alexnet", "vgg11")).tables[0]
     marks = {row[0]: style for row, style in zip(table.rows, table.styles, strict=True)}
     assert (marks["+"], marks["-"], marks["~"]) == ("green", "red", "yellow")
 
 
 def test_no_difference_is_said():
-    laid_out = Renderer().page(compared("vgg11", "vgg11"))
+    laid_out = drawing.page(compared("vgg11", "vgg11"))
     assert laid_out.above[0][1].startswith("no difference")
 
 

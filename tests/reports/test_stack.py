@@ -15,6 +15,7 @@ from cnnscope.bench import machine, stacks
 from cnnscope.errors import RequestError
 from cnnscope.models.sources.classic.inception_table import BLOCKS
 from cnnscope.records import Interval, Ratio
+from cnnscope.render import drawing
 from cnnscope.render import page as pages
 from cnnscope.render import stack as render
 from cnnscope.reports.stack import (
@@ -336,10 +337,10 @@ def test_times_fit_a_terminal(measured, width):
 
 def test_formats_hold_the_medians(measured):
     timing = measured.timing
-    data = json.loads(render.to_json(measured))["timing"]
+    data = json.loads(drawing.write(measured, "json"))["timing"]
     medians = [run.statistics.median_ns for run in timing.runs]
     assert [run["statistics"]["median_ns"] for run in data["runs"]] == medians
-    lines = list(csv.DictReader(io.StringIO(render.to_csv(measured))))
+    lines = list(csv.DictReader(io.StringIO(drawing.write(measured, "csv"))))
     assert [float(line["median_ns"]) for line in lines] == medians
     assert [line["verdict"] for line in lines] == [
         "", *(c.ratio.verdict for c in timing.comparisons)

@@ -19,9 +19,8 @@ import cnnscope
 from cnnscope.analysis import blocks, weights
 from cnnscope.models import run
 from cnnscope.records import StageFork, StagesReport
-from cnnscope.render import page
+from cnnscope.render import drawing, page
 from cnnscope.render.page import Heading, Page, Table
-from cnnscope.render.stages import Renderer
 from cnnscope.reports import stages
 
 
@@ -402,7 +401,7 @@ def test_a_module_without_layers_has_no_stages():
         trace = cnnscope.trace(nn.ReLU(), torch.empty(1, 3, 8, 8))
     report = stages.stages_report([trace])
     assert report.models[0].stages == ()
-    assert "parameters" in page.text(Renderer().page(report), 80).plain
+    assert "parameters" in page.text(drawing.page(report), 80).plain
 
 
 # ------------------------------------------------------------------------- models together
@@ -419,7 +418,7 @@ def test_models_with_other_inputs_share_rows_by_reduction():
     # 224 and 240 are halved five times
     report = stages.stages_report([traced("efficientnet_b0"), traced("efficientnet_b1")])
     assert report.rows == tuple((i, i) for i in range(6))
-    text = page.text(Renderer().page(report), 120).plain
+    text = page.text(drawing.page(report), 120).plain
     assert "/32 " in text
     assert "8x8:" in text
 
@@ -431,7 +430,7 @@ def test_tokens_of_other_inputs_share_a_row():
     large = run.trace_spec("vit_b_16", inputs=["256"], arguments={"image_size": 256})
     report = stages.stages_report([small, large])
     assert report.rows == ((0, 0), (1, 1), (2, 2))
-    text = page.text(Renderer().page(report), 120).plain
+    text = page.text(drawing.page(report), 120).plain
     assert "tokens " in text
     assert "197:" in text
     assert "257:" in text
@@ -459,9 +458,10 @@ def test_no_layer_of_any_model_is_lost(name):
     assert weight_layers(model) == sum(weights.weight_layers(trace))
     assert model.conv_layers + model.linear_layers == weight_layers(model)
     assert 2 <= len(model.stages) <= 17
-    for renderer in (Renderer(), Renderer(projections=True)):
-        assert max(map(len, page.text(renderer.page(report), 80).plain.splitlines())) <= 80
-        assert_is_latex(renderer.to_latex(report), 1)
+    for projections in (False, True):
+        laid_out = drawing.page(report, projections=projections)
+        assert max(map(len, page.text(laid_out, 80).plain.splitlines())) <= 80
+        assert_is_latex(drawing.write(report, "latex", projections=projections), 1)
 
 
 # --------------------------------------------------------------------------------- rendered
@@ -483,14 +483,14 @@ def family(name):
 @pytest.mark.parametrize("width", [80, 120])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_table(name, width, golden):
-    text = page.text(Renderer().page(family(name)), width).plain
+    text = page.text(drawing.page(family(name)), width).plain
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
     golden(without_versions(text), f"stages-{name}-{width}.txt")
 
 
 def test_five_resnets_stand_below_each_other_in_80_columns():
-    text = page.text(Renderer().page(family("resnet")), 80).plain
+    text = page.text(drawing.page(family("resnet")), 80).plain
     titles = [line.split() for line in text.splitlines() if line.startswith("output")]
     assert titles == [
         ["output", "resnet18", "resnet34", "resnet50"],
@@ -531,7 +531,7 @@ def test_latex(golden):
 
 
 def test_ascii_only_is_ascii():
-    assert page.text(Renderer().page(family("resnet")), 80, ascii_only=True).plain.isascii()
+    assert page.text(drawing.page(family("resnet")), 80, ascii_only=True).plain.isascii()
 
 
 def test_json_can_be_read_back():
@@ -690,6 +690,6 @@ def test_both_directions_of_a_recurrent_layer_are_shown():
             return self.fc(self.lstm(x)[0][:, -1])
 
     made = stages.stages_report([cnnscope.trace(Reader(), "1x20x16")])
-    shown = page.text(Renderer().page(made)).plain
+    shown = page.text(drawing.page(made)).plain
     assert shown.count("lstm, 32") == 2
     assert "4-d fc" in shown

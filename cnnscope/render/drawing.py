@@ -1,0 +1,70 @@
+"""Every report in every format: which file of this folder makes a page and a sheet of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from cnnscope import records
+from cnnscope.render import data
+from cnnscope.render.page import Page, markdown, text
+
+_FILES: dict[type, str] = {  # in cnnscope.render; each has `page` and `sheet`
+    records.BenchReport: "bench",
+    records.CheckAllReport: "check",
+    records.CheckReport: "check",
+    records.CheckpointReport: "checkpoint",
+    records.DiffReport: "diff",
+    records.EffectiveReport: "effective",
+    records.ExplainReport: "explain",
+    records.FieldReport: "field",
+    records.ListReport: "catalogue",
+    records.ModelExplanation: "explain",
+    records.ModelReport: "summary",
+    records.StackReport: "stack",
+    records.StagesReport: "stages",
+    records.UnitReport: "field",
+    records.VerifyReport: "verify",
+}
+
+
+def page(report: Any, **options: Any) -> Page:
+    """A report as a page.
+
+    Args:
+        report: one of those that are answers to a command.
+        options: which rows and columns; arguments of `page` in the report's file.
+
+    Raises:
+        RequestError: an option that the report does not know a value of.
+    """
+    made: Page = _file(report).page(report, **options)
+    return made
+
+
+def write(report: Any, format_: str, **options: Any) -> str:
+    """A report in a format ("table", "json", "csv", "markdown", "latex", "html").
+
+    JSON and CSV hold the whole report, whatever the options are.
+    """
+    if format_ == "json":
+        return data.to_json(report)
+    if format_ == "csv":
+        return data.to_csv(*_file(report).sheet(report))
+    return _drawing(format_)(page(report, **options))
+
+
+def _drawing(format_: str) -> Callable[[Page], str]:
+    """What draws a page; formats that are seldom asked for are imported when they are."""
+    if format_ in ("html", "latex"):
+        drawing: Callable[[Page], str] = getattr(
+            import_module(f"cnnscope.render.{format_}"), format_
+        )
+        return drawing
+    return markdown if format_ == "markdown" else lambda page: text(page).plain
+
+
+def _file(report: Any) -> Any:
+    name = next(_FILES[kind] for kind in type(report).__mro__ if kind in _FILES)
+    return import_module(f"cnnscope.render.{name}")

@@ -1,0 +1,115 @@
+"""The report of `cnnscope summary`: the call tree, folded, or a list of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from cnnscope.records import AxisField, LayerRow, ModelReport
+from cnnscope.render import facts
+from cnnscope.render.columns import COLUMNS, DEFAULT, Column, known
+from cnnscope.render.data import Row
+from cnnscope.render.escaping import one_line
+from cnnscope.render.page import Bar, Cell, Heading, Page, Table
+from cnnscope.render.view import DEFAULT as DEFAULT_ROWS
+from cnnscope.render.view import Line, Options, view
+
+# Where a terminal is too narrow for all columns, the bars go first, and then these.
+_DROPPED_FIRST = (
+    "activation", "element-ops", "input", "features", "share", "field", "output", "operation",
+)  # fmt: skip
+_DEAR = 0.05  # a row of at least so much of the total stands out
+
+
+def page(
+    report: ModelReport, options: Options = DEFAULT_ROWS, columns: Sequence[str] = DEFAULT
+) -> Page:
+    """The chosen rows and columns, the totals and the findings.
+
+    Raises:
+        RequestError: an unknown column or sort key, or a filter that nothing matches.
+    """
+    shown, chosen = view(report, options), [COLUMNS[key] for key in known(columns)]
+    keys = [key for column in chosen for key in (column.key, "bar")[: 1 + (column.key == "share")]]
+    headings = tuple(heading for column in chosen for heading in _headings(column))
+    table = Table(
+        headings,
+        tuple(tuple(_cells(report, line, chosen)) for line in shown.lines),
+        tuple(tuple(_style(report, line, key) for key in keys) for line in shown.lines),
+        yields=tuple(_yields(keys)),
+    )
+    findings = (("!", finding) for finding in facts.findings(report))
+    below = (*facts.totals(report), *findings)
+    header = facts.header(report)
+    return Page(report.source.name, header, (table,), below, omitted=facts.omitted(shown))
+
+
+def _headings(column: Column) -> Iterator[Heading]:
+    yield Heading(column.title, left=not column.number, keep="times")
+    if column.key == "share":
+        yield Heading("", left=True, bar=True)
+
+
+def _cells(report: ModelReport, line: Line, columns: Sequence[Column]) -> Iterator[Cell]:
+    for column in columns:
+        yield one_line(column.cell(line, report.totals))
+        if column.key == "share":
+            yield Bar(line.macs, report.totals.macs)
+
+
+def _style(report: ModelReport, line: Line, key: str) -> str:
+    leaf, total = line.row.leaf, report.totals.macs
+    if key in ("layer", "path"):
+        return "" if leaf else "bold"
+    if key in ("macs", "share"):
+        return "bold" if leaf and total and line.macs / total >= _DEAR else ""
+    return {"output": "dim", "bar": "cyan" if leaf else "blue"}.get(key, "")
+
+
+def _yields(keys: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """What goes where there is too little room, by the column's key; see `Table.yields`."""
+    steps = [("operation", 20), ("bar", 0), ("layer", 28), ("operation", 14)]
+    for key in filter(keys.__contains__, _DROPPED_FIRST):
+        steps += [(key, 0), (keys[0], 12)]
+    yield from ((keys.index(key), width) for key, width in steps if key in keys)
+
+
+# ------------------------------------------------------------------------------------- CSV
+
+_CSV = (
+    "path", "depth", "kind", "operation", "call", "input_shapes", "output_shapes",
+    "kernel_size", "stride", "padding", "dilation", "groups",
+    "params", "trainable_params", "buffers", "macs", "flops", "element_ops",
+    "activation_bytes", "field", "field_local", "field_min", "field_stride", "field_padding",
+    "unknown_ops", "minor",
+)  # fmt: skip
+_FIELD = {
+    "field": "size",
+    "field_local": "local_size",
+    "field_min": "min_size",
+    "field_stride": "stride",
+    "field_padding": "padding",
+}
+
+
+def sheet(report: ModelReport) -> tuple[Sequence[str], Iterator[Row]]:
+    """One line per row of the report, blocks and what is inside them alike (see `depth`)."""
+    return _CSV, map(_raw, report.layers)
+
+
+def _raw(row: LayerRow) -> Row:
+    return ({"flops": 2 * row.macs, **_field(row)}, row, row.geometry)
+
+
+def _field(row: LayerRow) -> dict[str, str]:
+    if row.field_unknown:
+        return dict.fromkeys(_FIELD, "?")
+    return {name: "x".join(_axes(row.field or (), name)) for name in _FIELD}
+
+
+def _axes(axes: Sequence[AxisField], name: str) -> list[str]:
+    """One number per axis; `all` for the whole, nothing where there is none."""
+    values = [getattr(axis, _FIELD[name]) for axis in axes]
+    none = "all" if name in ("field", "field_local") else ""
+    if name != "field" and set(values) == {None}:
+        return []
+    return [none if v is None else str(v) for v in values]
