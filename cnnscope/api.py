@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from cnnscope.errors import ModelError, RequestError
 from cnnscope.models.failures import asks_for_data
 from cnnscope.models.inputs import make_inputs
+from cnnscope.models.request import Request, parse_input
 from cnnscope.models.run import trace_module, trace_spec
-from cnnscope.models.spec import parse_input
 from cnnscope.records import Inputs, ModelReport, TensorSpec, Trace
 from cnnscope.reports.summary import report
 
@@ -119,7 +119,7 @@ def trace(
     given = _as_sequence(inputs)
     if isinstance(model, str):
         _refuse_for_a_name(given, kwargs)
-        return trace_spec(model, inputs=given, **options)
+        return trace_spec(Request.of(model, given, **options))
     from cnnscope.tracing.tracer import ForwardError
     from cnnscope.tracing.tracer import trace as run_traced
 

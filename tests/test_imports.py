@@ -46,7 +46,7 @@ def test_help_and_version_do_not_import_torch(arguments, shown):
         "import cnnscope.reports.summary, cnnscope.render.summary, cnnscope.render.drawing",
         "import cnnscope.reports.diff, cnnscope.render.diff",
         "import cnnscope.reports.stages, cnnscope.render.stages",
-        "import cnnscope.models.spec, cnnscope.ops.table, cnnscope.records",
+        "import cnnscope.models.request, cnnscope.ops.table, cnnscope.records",
         "import cnnscope.analysis.layers",
         "from cnnscope.cli import run; assert run(['summary', '--help']) == 0",
         "from cnnscope.cli import run; assert run(['stack']) == 0",

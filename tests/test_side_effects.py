@@ -21,6 +21,7 @@ from torch.nn.modules import module as module_internals
 import cnnscope
 from cnnscope.errors import CnnscopeError
 from cnnscope.models import run
+from cnnscope.models.request import Request
 from cnnscope.reports.effective import effective
 from cnnscope.reports.verify import verify
 
@@ -426,7 +427,7 @@ def test_calls_from_several_threads_do_not_mix(own):
         partial(cnnscope.trace, a_net(), torch.ones(REAL)),
         partial(cnnscope.trace, a_net(), "3x9x9"),
         partial(cnnscope.trace, network(draw), torch.ones(REAL)),
-        partial(run.trace_spec, "net.py:Net", inputs=["3x16x16"]),
+        partial(run.trace_spec, Request.of("net.py:Net", ["3x16x16"])),
     ]
     models = [call.args[0] for call in calls[:3]]
     expected = [call() for call in calls]

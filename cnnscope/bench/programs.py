@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from cnnscope.errors import CnnscopeError, ModelError, RequestError
 from cnnscope.models import run
 from cnnscope.models.failures import out_of_memory
 from cnnscope.models.inputs import real_inputs
+from cnnscope.models.request import Request
 from cnnscope.records import BenchMemory, BenchSettings, Inputs, Trace
 from cnnscope.text import printable, said
 from cnnscope.tracing import isolation
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from cnnscope.bench.runner import Network
     from cnnscope.bench.watch import Watched
 
 MOMENTUM = 0.9
@@ -36,31 +38,26 @@ class RealModel:
 
     def __init__(
         self,
-        spec: str,
+        source: Request | Network,
         settings: BenchSettings,
         device: torch.device,
-        arguments: Mapping[str, Any] | None = None,
-        num_classes: int | None = None,
-        build: Callable[[], nn.Module] | None = None,
     ) -> None:
         import torch
 
-        self.spec, self.settings, self.device = spec, settings, device
+        self.name, self.settings, self.device = source.name, settings, device
         before = self._held()
-        dtype = None if settings.dtype == "float32" else settings.dtype
         self.model: nn.Module
         self.close: Callable[[], None]
-        with translated(spec, settings):
-            if build is not None:
-                self.model, self.as_list, self.close = build().to(device), False, lambda: None
-            else:
-                built, self.close = run.real_model(
-                    spec, str(device), arguments=arguments, num_classes=num_classes, dtype=dtype
-                )
+        with translated(self.name, settings):
+            if isinstance(source, Request):
+                built, self.close = run.real_model(source, str(device))
                 self.model, self.as_list = built.model, built.inputs.as_list
+            else:
+                self.model, self.as_list = source.build().to(device), False
+                self.close = lambda: None
             if settings.mode == "train" and self.as_list:
                 raise RequestError(
-                    f"{printable(spec)}: training needs targets, which are not made up here; "
+                    f"{self.name}: training needs targets, which are not made up here; "
                     "use --mode forward"
                 )
             if settings.channels_last:
@@ -80,7 +77,7 @@ class RealModel:
             ModelError: the model failed.
         """
         before = self._held()
-        with translated(self.spec, self.settings):
+        with translated(self.name, self.settings):
             inputs = self._inputs(trace)
             program = Program(name, self._step(inputs))
             with self.grad_mode():
@@ -149,7 +146,7 @@ class RealModel:
         """
         import torch
 
-        called, autocast, name = self.called, self._autocast(), printable(self.spec)
+        called, autocast, name = self.called, self._autocast(), printable(self.name)
         if not any(p.requires_grad for p in self.model.parameters()):
             raise ModelError(f"{name}: no parameters to train; use --mode forward")
         optimizer = torch.optim.SGD(self.model.parameters(), lr=0.0, momentum=MOMENTUM)

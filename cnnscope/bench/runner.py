@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from msgspec.structs import replace
@@ -20,8 +20,8 @@ from cnnscope.bench import compare, devices, layers, loop, machine, stats, work
 from cnnscope.bench.loop import Progress, Report
 from cnnscope.bench.timers import CudaTimer, HostTimer
 from cnnscope.errors import RequestError
+from cnnscope.models.request import DTYPES, FLOATS, Request
 from cnnscope.models.run import trace_spec
-from cnnscope.models.spec import DTYPES, FLOATS, printable
 from cnnscope.records import (
     BenchReport,
     BenchRun,
@@ -32,6 +32,7 @@ from cnnscope.records import (
     LayerTime,
     Trace,
 )
+from cnnscope.text import printable
 
 if TYPE_CHECKING:
     import torch
@@ -49,24 +50,18 @@ COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-
 class Network:
     """A network that no specification names: its trace, and what makes it, with weights."""
 
+    name: str
     trace: Trace
     build: Callable[[], nn.Module]
 
 
 @dataclass(frozen=True)
-class Request:
-    """What is to be measured. `batches` is empty for the batch of the input.
+class Plan:
+    """What is to be measured. `batches` is empty for the batch of the input."""
 
-    Where there are `networks`, `models` are their names and nothing else.
-    """
-
-    models: tuple[str, ...]
-    networks: tuple[Network, ...] = ()
+    models: tuple[Request | Network, ...]
     device: str = "auto"
-    inputs: tuple[str, ...] = ()
     batches: tuple[int, ...] = ()
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    num_classes: int | None = None
     mode: str = "forward"
     dtype: str | None = None
     amp: bool = False
@@ -79,46 +74,46 @@ class Request:
     smaller: str = "--batch-size, --input or --dtype"  # what to lower where memory runs out
 
 
-def check(request: Request) -> None:
+def check(plan: Plan) -> None:
     """Refuse what cannot be, before torch is imported.
 
     Raises:
         RequestError: an option has a value that it cannot have, or would have no effect.
     """
-    devices.check(request.device)
-    if request.mode not in MODES:
-        raise RequestError(f"--mode {printable(request.mode)!r}: use forward or train")
-    if request.dtype is not None and DTYPES.get(request.dtype) not in FLOATS:
-        raise RequestError(f"--dtype {printable(request.dtype)!r}: use one of {', '.join(FLOATS)}")
-    if request.amp and DTYPES.get(request.dtype or "") in ("float32", "float64"):
+    devices.check(plan.device)
+    if plan.mode not in MODES:
+        raise RequestError(f"--mode {printable(plan.mode)!r}: use forward or train")
+    if plan.dtype is not None and DTYPES.get(plan.dtype) not in FLOATS:
+        raise RequestError(f"--dtype {printable(plan.dtype)!r}: use one of {', '.join(FLOATS)}")
+    if plan.amp and DTYPES.get(plan.dtype or "") in ("float32", "float64"):
         raise RequestError("--amp: casts to float16 or bfloat16; leave --dtype out, or name one")
-    if request.compile and request.compile not in COMPILE_MODES:
+    if plan.compile and plan.compile not in COMPILE_MODES:
         raise RequestError(
-            f"--compile {printable(request.compile)!r}: use one of {', '.join(COMPILE_MODES)}"
+            f"--compile {printable(plan.compile)!r}: use one of {', '.join(COMPILE_MODES)}"
         )
-    if request.threads is not None and not 0 < request.threads <= 1024:
-        raise RequestError(f"--threads {request.threads}: must be between 1 and 1024")
-    if not 0 < request.seconds <= 86400:
-        raise RequestError(f"--seconds {request.seconds:g}: must be above 0, and at most a day")
-    if request.per_layer:
-        _check_per_layer(request)
+    if plan.threads is not None and not 0 < plan.threads <= 1024:
+        raise RequestError(f"--threads {plan.threads}: must be between 1 and 1024")
+    if not 0 < plan.seconds <= 86400:
+        raise RequestError(f"--seconds {plan.seconds:g}: must be above 0, and at most a day")
+    if plan.per_layer:
+        _check_per_layer(plan)
 
 
-def _check_per_layer(request: Request) -> None:
+def _check_per_layer(plan: Plan) -> None:
     for given, option, reason in (
-        (bool(request.compile), "--compile", "a compiler fuses the layers"),
-        (request.mode == "train", "--mode train", "backward does not run layer by layer"),
-        (request.amp, "--amp", "casts between layers belong to none of them"),
+        (bool(plan.compile), "--compile", "a compiler fuses the layers"),
+        (plan.mode == "train", "--mode train", "backward does not run layer by layer"),
+        (plan.amp, "--amp", "casts between layers belong to none of them"),
     ):
         if given:
             raise RequestError(f"--per-layer with {option}: {reason}; leave one of them out")
 
 
-def bench(request: Request, report: Report = lambda _: None) -> BenchReport:
+def bench(plan: Plan, report: Report = lambda _: None) -> BenchReport:
     """Measure, and keep what was measured if memory runs out or the user interrupts.
 
     Args:
-        request: what is wanted; see `check`.
+        plan: what is wanted; see `check`.
         report: called now and then, outside of what is timed, with where things stand.
 
     Raises:
@@ -126,9 +121,9 @@ def bench(request: Request, report: Report = lambda _: None) -> BenchReport:
         ModelError: a model failed.
         KeyboardInterrupt: before there was anything to keep.
     """
-    check(request)
-    with _threads(request.threads):
-        return _Bench(request, report).report()
+    check(plan)
+    with _threads(plan.threads):
+        return _Bench(plan, report).report()
 
 
 def with_saved(report: BenchReport, saved: BenchReport, name: str) -> BenchReport:
@@ -151,13 +146,13 @@ def with_saved(report: BenchReport, saved: BenchReport, name: str) -> BenchRepor
     )
 
 
-def check_saved(request: Request, saved: BenchReport, name: str) -> None:
+def check_saved(plan: Plan, saved: BenchReport, name: str) -> None:
     """Refuse a saved run with which nothing will be in common, before anything is measured.
 
     Raises:
         RequestError: nothing will be.
     """
-    compare.expect(_labels(request.models), request.batches, saved, name)
+    compare.expect(_labels(plan.models), plan.batches, saved, name)
 
 
 def too_slow(report: BenchReport, limit: float) -> bool:
@@ -166,16 +161,16 @@ def too_slow(report: BenchReport, limit: float) -> bool:
 
 
 class _Bench:
-    """One request, carried out."""
+    """One plan, carried out."""
 
-    def __init__(self, request: Request, report: Report) -> None:
-        self.request, self.tell = request, report
-        self.device = devices.resolve(request.device)
-        self.settings = _settings(request, self.device)
+    def __init__(self, plan: Plan, report: Report) -> None:
+        self.plan, self.tell = plan, report
+        self.device = devices.resolve(plan.device)
+        self.settings = _settings(plan, self.device)
         devices.check_dtype(self.device, self.settings.amp or self.settings.dtype)
         self.timer = self._timer()
         self.environment = machine.environment(self.device)
-        self.labels = _labels(request.models)
+        self.labels = _labels(plan.models)
         self.models: list[RealModel] = []
         self.ceilings: Ceilings | None = None
         self.runs: list[BenchRun] = []
@@ -207,16 +202,14 @@ class _Bench:
     def _sweep(self) -> None:
         from cnnscope.bench.programs import OutOfMemory
 
-        for batch in self.request.batches or (None,):
+        for batch in self.plan.batches or (None,):
             before = len(self.runs)
             at = f"batch {batch}: " if batch is not None else ""
             try:
                 self._batch(batch)
             except OutOfMemory as error:
                 if not self.runs:
-                    raise RequestError(
-                        f"{at}{error}; use a smaller {self.request.smaller}"
-                    ) from error
+                    raise RequestError(f"{at}{error}; use a smaller {self.plan.smaller}") from error
                 what = f"stopped at batch {batch}"
                 if len(self.runs) > before:
                     what = f"{at}what follows the rounds is left out"
@@ -237,7 +230,7 @@ class _Bench:
         for label, model, trace in zip(self.labels, self.models, traces, strict=True):
             self._say(f"warming up {label}", batch)
             model.release()
-            prepared.append(model.program(label, trace, self.timer, self.request.seconds))
+            prepared.append(model.program(label, trace, self.timer, self.plan.seconds))
         programs = [p.program for p in prepared]
         self._check_growth(prepared)
         interrupted = False
@@ -253,7 +246,7 @@ class _Bench:
             self._add(index, trace, prepared[index], waited)
         if not interrupted:
             if (
-                self.ceilings is None and self.request.ceilings
+                self.ceilings is None and self.plan.ceilings
             ):  # after the first runs: what it allocates is not theirs
                 self._say("measuring this machine's ceilings", None)
                 self.ceilings = self._ceilings()
@@ -270,7 +263,7 @@ class _Bench:
             self.tell(progress._replace(what=f"measuring {progress.what}{at}"))
 
         with translated(", ".join(self.labels), self.settings), self.models[0].grad_mode():
-            loop.measure(programs, self.timer, self.request.seconds, tell)
+            loop.measure(programs, self.timer, self.plan.seconds, tell)
 
     def _add(self, index: int, trace: Trace, prepared: Prepared, waited: float | None) -> None:
         """Turn what was measured into a record."""
@@ -304,7 +297,7 @@ class _Bench:
                     clocks = machine.gpu_clocks(self.device, one.program.step)
                     self.environment = replace(self.environment, gpu_clocks=clocks)
                 launch = self._launch(index, one.program.step)
-                timed = self._layers(index, trace, one) if self.request.per_layer else ()
+                timed = self._layers(index, trace, one) if self.plan.per_layer else ()
             run = replace(self.runs[first + index], launch=launch, layers=timed)
             self.runs[first + index] = _with_warnings(run, self.environment)
 
@@ -321,7 +314,7 @@ class _Bench:
     def _translated(self, index: int) -> AbstractContextManager[None]:
         from cnnscope.bench.programs import translated
 
-        return translated(self.request.models[index], self.settings)
+        return translated(self.plan.models[index].name, self.settings)
 
     def _layers(self, index: int, trace: Trace, prepared: Prepared) -> tuple[LayerTime, ...]:
         model = self.models[index]
@@ -329,42 +322,32 @@ class _Bench:
         rows = work.leaves(analysis.rows(trace))
         wanted = frozenset(rows)
         found = layers.time_layers(
-            model.model, prepared.inputs, wanted, self.timer, self.request.seconds
+            model.model, prepared.inputs, wanted, self.timer, self.plan.seconds
         )
         return layers.layer_times(trace, rows, found, self.ceilings)
 
     # -- what it needs
 
     def _trace(self, index: int, batch: int | None) -> Trace:
-        if self.request.networks:
-            return self.request.networks[index].trace
-        dtype = None if self.settings.dtype == "float32" else self.settings.dtype
-        return trace_spec(
-            self.request.models[index],
-            inputs=self.request.inputs,
-            arguments=self.request.arguments,
-            num_classes=self.request.num_classes,
-            batch_size=batch,
-            dtype=dtype,
-        )
+        model = self.plan.models[index]
+        if isinstance(model, Network):
+            return model.trace
+        return trace_spec(replace(model, batch_size=batch, dtype=self._dtype))
+
+    @property
+    def _dtype(self) -> str | None:
+        """Of weights and inputs, where it is not what models have anyway."""
+        return None if self.settings.dtype == "float32" else self.settings.dtype
 
     def _build(self) -> None:
         from cnnscope.bench.programs import RealModel
 
-        networks = self.request.networks
-        for index, (label, model) in enumerate(zip(self.labels, self.request.models, strict=True)):
-            if len(self.models) < len(self.labels):
-                self._say(f"building {label} on {self.device}", None)
-                self.models.append(
-                    RealModel(
-                        model,
-                        self.settings,
-                        self.device,
-                        self.request.arguments,
-                        self.request.num_classes,
-                        networks[index].build if networks else None,
-                    )
-                )
+        for index in range(len(self.models), len(self.labels)):
+            model = self.plan.models[index]
+            self._say(f"building {self.labels[index]} on {self.device}", None)
+            if isinstance(model, Request):
+                model = replace(model, dtype=self._dtype)
+            self.models.append(RealModel(model, self.settings, self.device))
 
     def _check_memory(self, traces: Sequence[Trace]) -> None:
         """Do not even try what cannot fit.
@@ -395,11 +378,11 @@ class _Bench:
         free = machine.free_memory(self.device)
         for one in prepared:
             kept = one.watched.kept if one.watched is not None else 0
-            calls = self.request.seconds * 1e9 / max(one.program.per_call, 1)
+            calls = self.plan.seconds * 1e9 / max(one.program.per_call, 1)
             if kept and free is not None and kept * calls > free / 2:
                 raise OutOfMemory(
                     f"{one.program.name} keeps {kept / 2**10:,.0f} KiB with every call: "
-                    f"{calls:,.0f} calls in {self.request.seconds:g} s would need "
+                    f"{calls:,.0f} calls in {self.plan.seconds:g} s would need "
                     f"{_gib(int(kept * calls))} of the {_gib(free)} that are free; lower --seconds"
                 )
 
@@ -438,32 +421,32 @@ class _Bench:
         self.tell(Progress(what if batch is None else f"{what}, batch {batch}", 0, -1))
 
 
-def _settings(request: Request, device: torch.device) -> BenchSettings:
+def _settings(plan: Plan, device: torch.device) -> BenchSettings:
     import torch
 
-    dtype = DTYPES[request.dtype] if request.dtype else "float32"
+    dtype = DTYPES[plan.dtype] if plan.dtype else "float32"
     amp = ""
-    if request.amp:
+    if plan.amp:
         default = str(torch.get_autocast_dtype(device.type)).removeprefix("torch.")
-        amp, dtype = (dtype if request.dtype else default), "float32"
+        amp, dtype = (dtype if plan.dtype else default), "float32"
     return BenchSettings(
         device=str(device),
-        mode=request.mode,
+        mode=plan.mode,
         dtype=dtype,
         amp=amp,
-        channels_last=request.channels_last,
-        compile=request.compile,
+        channels_last=plan.channels_last,
+        compile=plan.compile,
         threads=torch.get_num_threads(),
-        seconds=request.seconds,
+        seconds=plan.seconds,
     )
 
 
-def _labels(models: Sequence[str]) -> list[str]:
+def _labels(models: Sequence[Request | Network]) -> list[str]:
     """The models' names; the second of the same name is `name #2`."""
     seen: Counter[str] = Counter()
     labels = []
     for model in models:
-        name = printable(model.strip())
+        name = model.name
         seen[name] += 1
         labels.append(name if seen[name] == 1 else f"{name} #{seen[name]}")
     return labels

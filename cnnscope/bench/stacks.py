@@ -78,11 +78,10 @@ def timed(
     """
     shape = report.input.shape
     networks = tuple(
-        runner.Network(row_trace(row, shape), partial(module, row.layers, shape[1]))
+        runner.Network(row.name, row_trace(row, shape), partial(module, row.layers, shape[1]))
         for row in report.rows
     )
-    request = runner.Request(
-        tuple(row.name for row in report.rows),
+    plan = runner.Plan(
         networks,
         device=device,
         seconds=seconds,
@@ -94,6 +93,6 @@ def timed(
         measuring = progress.seconds_left >= 0
         tell(progress._replace(what=f"measuring {len(networks)} stacks") if measuring else progress)
 
-    found = runner.bench(request, brief)
+    found = runner.bench(plan, brief)
     runs = tuple(replace(run, samples_ns=()) for run in found.runs)
     return replace(report, timing=replace(found, runs=runs))

@@ -7,71 +7,18 @@ user's own file may change between two calls, and what it imports may as well.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from typing import Any
 
 import msgspec
 
 from cnnscope.cache.store import Store, code
-from cnnscope.models import spec as specs
 from cnnscope.models.installed import version
+from cnnscope.models.request import ModelSpec, Request
 from cnnscope.records import TRACE_SCHEMA, About, SmallestInput, Trace
 
 # Sources whose models depend on nothing but their name, arguments and installed versions, and the
 # packages whose versions those are; in the order in which a bare name is looked for.
 LIBRARIES = {"torchvision": "torchvision", "classic": "torch", "timm": "timm"}
-
-
-class Request(msgspec.Struct, frozen=True):
-    """All that was asked for: what `cnnscope.models.run.trace_spec` takes."""
-
-    model: str
-    inputs: tuple[str, ...] = ()
-    arguments: Mapping[str, Any] = {}
-    num_classes: int | None = None
-    batch_size: int | None = None
-    dtype: str | None = None
-
-    def trace(self) -> Trace:
-        """Build and run the model.
-
-        Raises:
-            RequestError, ModelError: see `cnnscope.models.run.trace_spec`.
-        """
-        from cnnscope.models.run import trace_spec
-
-        return trace_spec(self.model, **self._options())
-
-    def examine(self, seconds: float | None = None) -> tuple[Trace, tuple[SmallestInput, ...]]:
-        """Build and run the model, and try which sizes of its input it works on.
-
-        Raises:
-            RequestError, ModelError: see `cnnscope.models.run.examine_spec`.
-        """
-        from cnnscope.models.run import examine_spec
-
-        return examine_spec(self.model, seconds=seconds, **self._options())
-
-    def module(self, seed: int | None = None) -> AbstractContextManager[Any]:
-        """The `nn.Module`, on the meta device; with weights where a seed for them is given.
-
-        Raises:
-            RequestError, ModelError: see `cnnscope.models.run.module`.
-        """
-        from cnnscope.models.run import module
-
-        return module(self.model, **self._options(), seed=seed)
-
-    def _options(self) -> dict[str, Any]:
-        """All but the model, as keyword arguments of `cnnscope.models.run`."""
-        return {
-            "inputs": self.inputs,
-            "arguments": self.arguments,
-            "num_classes": self.num_classes,
-            "batch_size": self.batch_size,
-            "dtype": self.dtype,
-        }
 
 
 def examined(
@@ -87,13 +34,15 @@ def examined(
     Raises:
         RequestError, ModelError: it could not be made; nothing is kept then.
     """
-    source = _library(specs.parse_model(request.model), store) if store is not None else ""
+    source = _library(request.model, store) if store is not None else ""
     if source and store is not None and seconds is None:
-        name = specs.parse_model(request.model).name
-        sizes = store.read(_key(source, name, request, "sizes"), tuple[SmallestInput, ...])
+        key = _key(source, request.model.name, request, "sizes")
+        sizes = store.read(key, tuple[SmallestInput, ...])
         if sizes is not None:
             return trace(request, store), sizes
-    made, sizes = request.examine(seconds)
+    from cnnscope.models import run  # and torch
+
+    made, sizes = run.examine_spec(request, seconds)
     if store is not None:
         _keep(made, request, store, sizes)
     return made, sizes
@@ -105,17 +54,18 @@ def trace(request: Request, store: Store | None) -> Trace:
     Raises:
         RequestError, ModelError: it could not be made; nothing is kept then.
     """
-    if store is None:
-        return request.trace()
-    spec = specs.parse_model(request.model)
-    source = _library(spec, store)
-    if source:
-        found = store.read(_key(source, spec.name, request), Trace)
+    model = request.model
+    source = _library(model, store) if store is not None else ""
+    if source and store is not None:
+        found = store.read(_key(source, model.name, request), Trace)
         if found is not None:
-            origin = msgspec.structs.replace(found.source, spec=spec.text)
+            origin = msgspec.structs.replace(found.source, spec=model.text)
             return msgspec.structs.replace(found, source=origin)
-    made = request.trace()
-    _keep(made, request, store)
+    from cnnscope.models import run  # and torch
+
+    made = run.trace_spec(request)
+    if store is not None:
+        _keep(made, request, store)
     return made
 
 
@@ -129,7 +79,7 @@ def _keep(
         if sizes is not None and not any(one.unclear for one in sizes):
             store.write(_key(source, made.source.name, request, "sizes"), sizes)
         keep_names(source, store)
-        if not specs.parse_model(request.model).source:
+        if not request.model.source:
             _keep_listed(source, store)
 
 
@@ -213,7 +163,7 @@ def card_key(source: str, name: str) -> dict[str, Any]:
     return {"what": "card", "source": source, "name": name, **_versions(source)}
 
 
-def _library(spec: specs.ModelSpec, store: Store) -> str:
+def _library(spec: ModelSpec, store: Store) -> str:
     """The library that a name means; "" if it is none's, or if that cannot be known yet."""
     if spec.source:
         return spec.source if spec.source in LIBRARIES else ""
@@ -246,11 +196,10 @@ def _key(source: str, name: str, request: Request, what: str = "trace") -> dict[
         "schema": TRACE_SCHEMA,
         "source": source,
         "name": ascii(name),
-        "inputs": ascii(request.inputs),
+        "inputs": [f"{one.sizes}:{one.dtype}" for one in request.inputs],
         "arguments": {ascii(name): ascii(value) for name, value in request.arguments.items()},
-        "num_classes": request.num_classes,
         "batch_size": request.batch_size,
-        "dtype": ascii(request.dtype),
+        "dtype": request.dtype,
         **_versions(source),
     }
 

@@ -114,16 +114,12 @@ class Bench(options.Written, options.Build):
             raise RequestError("--save and --output are one file; name two")
 
         from cnnscope.bench import runner as question
-        from cnnscope.models.spec import parse_arguments
         from cnnscope.render.data import to_json
 
-        request = question.Request(
-            models=tuple(self.models),
+        plan = question.Plan(
+            models=tuple(map(self.request, self.models)),
             device=self.device,
-            inputs=tuple(self.input or ()),
             batches=_batches(self.batch_size),
-            arguments=parse_arguments(self.arg or ()),
-            num_classes=self.num_classes,
             mode=self.mode,
             dtype=self.dtype,
             amp=self.amp,
@@ -133,12 +129,12 @@ class Bench(options.Written, options.Build):
             seconds=self.seconds,
             per_layer=self.per_layer,
         )
-        question.check(request)
+        question.check(plan)
         saved = _saved(self.against)
         if saved is not None:
-            question.check_saved(request, saved, str(self.against))
+            question.check_saved(plan, saved, str(self.against))
         with Line() as line:
-            report = question.bench(request, line.show)
+            report = question.bench(plan, line.show)
         try:
             if saved is not None:
                 report = question.with_saved(report, saved, str(self.against))

@@ -65,7 +65,7 @@ class Check(options.Written, options.Cached, options.Batched):
 
         from cnnscope.reports import check as checking
 
-        request = self.request(self.model)
+        request = self.request_for(self.model)
         report = checking.check(request, seconds=self.seconds, tell=out.note)
         out.write_report(report, self.format.value, self.output)
         return 1 if checking.differs(report) else 0

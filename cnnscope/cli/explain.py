@@ -53,7 +53,7 @@ class Explain(options.Written, options.Named):
         from cnnscope.reports.summary import report
 
         if self.layer is None:
-            request = self.request(self.model)
+            request = self.request_for(self.model)
             trace, sizes = requests.examined(request, self.store(session), self.seconds)
             fields = receptive_field.fields(trace)
             model = explain_model(trace, report(trace, fields).totals, sizes, fields)

@@ -148,7 +148,7 @@ def _use(wanted: Wanted, record: object) -> None:
 
 def _limits(given: Mapping[str, str | None]) -> dict[str, float]:
     """Limits that were given, by what they limit."""
-    from cnnscope.models.spec import parse_limits
+    from cnnscope.reports.budget import parse_limits
 
     found = {key.split("_", 1)[1]: limit for key, limit in parse_limits(given).items()}
     return {_LIMITED.get(key, key): limit for key, limit in found.items()}

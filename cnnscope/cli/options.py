@@ -19,8 +19,8 @@ from cnnscope.cli.session import Session
 from cnnscope.errors import RequestError
 
 if TYPE_CHECKING:
-    from cnnscope.cache.requests import Request
     from cnnscope.cache.store import Store
+    from cnnscope.models.request import Request
     from cnnscope.records import Trace
 
 _LONGEST_PATTERN = 1000
@@ -144,6 +144,23 @@ class Build(Options):
         typer.Option("--dtype", help="Type of weights and input, such as float16."),
     ] = None
 
+    def request(self, model: str, batch_size: int | None = None) -> "Request":
+        """The request for a model with these options.
+
+        Raises:
+            RequestError: --arg is no name=value.
+        """
+        from cnnscope.models.request import Request, parse_arguments
+
+        return Request.of(
+            model,
+            tuple(self.input or ()),
+            parse_arguments(self.arg or ()),
+            self.num_classes,
+            batch_size,
+            self.dtype,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batched(Build):
@@ -153,23 +170,13 @@ class Batched(Build):
         int | None, typer.Option("--batch-size", "-b", metavar="N", help="Samples per batch.")
     ] = None
 
-    def request(self, model: str) -> "Request":
-        """The request for a model with these options.
+    def request_for(self, model: str) -> "Request":
+        """The request for a model in such batches.
 
         Raises:
-            RequestError: --arg is no name=value.
+            RequestError: an option cannot be understood.
         """
-        from cnnscope.cache.requests import Request
-        from cnnscope.models.spec import parse_arguments
-
-        return Request(
-            model,
-            tuple(self.input or ()),
-            parse_arguments(self.arg or ()),
-            self.num_classes,
-            self.batch_size,
-            self.dtype,
-        )
+        return self.request(model, self.batch_size)
 
     def given(self) -> dict[str, object]:
         """These options by name, for `refuse`."""
@@ -195,7 +202,7 @@ class Traced(Cached, Batched):
         """
         from cnnscope.cache import requests
 
-        return requests.trace(self.request(model), self.store(session))
+        return requests.trace(self.request_for(model), self.store(session))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -103,14 +103,18 @@ class Rf(options.Written, options.Named):
         out.check_writable(self.output)
 
         trace = self.trace(self.model, session)
-        request = self.request(self.model)
+        request = self.request_for(self.model)
         path = None if picture else self.output
         if self.verify:
-            return _verify(trace, request.module(), asked, self.format.value, path)
+            from cnnscope.models import run
+
+            return _verify(trace, run.module(request), asked, self.format.value, path)
         if self.effective:
             from msgspec.structs import replace
 
-            real = replace(request, dtype=None).module(asked.seed)
+            from cnnscope.models import run
+
+            real = run.module(replace(request, dtype=None), asked.seed)
             _effective(trace, real, asked, self.format.value, path)
             return 0
 

@@ -118,7 +118,7 @@ def _check_timing(device: str, seconds: float) -> None:
     """Refuse what cannot be, before anything is counted."""
     from cnnscope.bench import runner
 
-    runner.check(runner.Request((), device=device, seconds=seconds))
+    runner.check(runner.Plan((), device=device, seconds=seconds))
 
 
 def _timed(report: StackReport, device: str, seconds: float) -> StackReport:
@@ -130,7 +130,8 @@ def _timed(report: StackReport, device: str, seconds: float) -> StackReport:
 
 
 def _size(text: str) -> tuple[int, int]:
-    from cnnscope.models.spec import parse_input, printable
+    from cnnscope.models.request import parse_input
+    from cnnscope.text import printable
 
     spec = parse_input(text)
     if len(spec.sizes) > 2 or spec.dtype is not None:

@@ -73,9 +73,9 @@ class Summary(options.Written, options.Named):
     def run(self, session: Session) -> int:
         """Write the summary."""
         from cnnscope.cli import out
-        from cnnscope.models.spec import parse_limits
         from cnnscope.render import columns as all_columns
         from cnnscope.render.view import Options
+        from cnnscope.reports.budget import parse_limits
 
         if _is_weights(self.model):
             useless = self.given() | self._rows() | self._limits() | {"--columns": self.columns}

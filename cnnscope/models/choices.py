@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from cnnscope.errors import RequestError
-from cnnscope.models import spec as specs
+from cnnscope.models import request as specs
 from cnnscope.models.inputs import of_dtype
+from cnnscope.models.request import Request
 from cnnscope.records import Inputs
 from cnnscope.text import printable
 
@@ -19,25 +20,6 @@ if TYPE_CHECKING:
     from cnnscope.models.files.source import Guess
 
 
-class Asked(NamedTuple):
-    """The part of a request that is about inputs.
-
-    Attributes:
-        inputs: sizes and dtypes, () where none was given.
-        batch_size: N of every input.
-        dtype: of weights and inputs, where they are floating point.
-    """
-
-    inputs: tuple[specs.InputSpec, ...] = ()
-    batch_size: int | None = None
-    dtype: str | None = None
-
-    @property
-    def nothing(self) -> bool:
-        """Whether the model runs as it is published."""
-        return not self.inputs and self.batch_size is None and self.dtype is None
-
-
 class Choice(NamedTuple):
     """Inputs to try, and what the report says of them."""
 
@@ -45,38 +27,37 @@ class Choice(NamedTuple):
     note: str = ""
 
 
-def of_library(asked: Asked, built: Built) -> list[Choice]:
+def of_library(request: Request, built: Built) -> list[Choice]:
     """The one choice for a library's model: its default, completed by the request."""
-    inputs = specs.fit_inputs(asked.inputs, built.inputs, asked.batch_size)
-    return [Choice(of_dtype(inputs, asked.dtype))]
+    inputs = specs.fit_inputs(request.inputs, built.inputs, request.batch_size)
+    return [Choice(of_dtype(inputs, request.dtype))]
 
 
 def of_own(
-    name: str, asked: Asked, built: Built, guesses: Callable[[nn.Module], Sequence[Guess]]
+    request: Request, built: Built, guesses: Callable[[nn.Module], Sequence[Guess]]
 ) -> list[Choice]:
     """The inputs to try on the user's own network, in order.
 
     Args:
-        name: of the network, for messages.
-        asked: the request.
+        request: for the network.
         built: the network.
         guesses: inputs that it may take.
 
     Raises:
         RequestError: an input is needed, and nothing tells which.
     """
-    dtype = asked.dtype or _dtype_of(built.model)
-    if asked.inputs:
+    dtype = request.dtype or _dtype_of(built.model)
+    if request.inputs:
         taken = all(t.dtype in specs.FLOATS for t in built.inputs.tensors)
         typed = [
             specs.InputSpec(a.sizes, a.dtype or (dtype if taken else None), a.text)
-            for a in asked.inputs
+            for a in request.inputs
         ]
-        fitted = specs.fit_open(typed, built.inputs, asked.batch_size)
-        return [Choice(of_dtype(inputs, asked.dtype)) for inputs in fitted]
-    choices = [_guessed(guess, asked.batch_size, dtype) for guess in guesses(built.model)]
+        fitted = specs.fit_open(typed, built.inputs, request.batch_size)
+        return [Choice(of_dtype(inputs, request.dtype)) for inputs in fitted]
+    choices = [_guessed(guess, request.batch_size, dtype) for guess in guesses(built.model)]
     if not choices:
-        _refuse_to_guess(name, built.model)
+        _refuse_to_guess(request.name, built.model)
     return choices or [Choice(Inputs(()))]
 
 

@@ -16,7 +16,7 @@ from cnnscope.files import names_file
 from cnnscope.models import installed, registered
 from cnnscope.models.files import archive
 from cnnscope.models.ladder import LIBRARY, OWN, Ladder
-from cnnscope.models.spec import ModelSpec
+from cnnscope.models.request import ModelSpec
 from cnnscope.records import About, Inputs, Published, Shape, Source
 from cnnscope.text import printable
 from cnnscope.tracing.stubs import light

@@ -15,7 +15,7 @@ from cnnscope.analysis import sizes
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
 from cnnscope.models import diagnose
 from cnnscope.models.build import Built
-from cnnscope.models.spec import DTYPES, FLOATS
+from cnnscope.models.request import DTYPES, FLOATS
 from cnnscope.models.trials import AT_ERROR, Trials, positions_of, smallest_inputs
 from cnnscope.records import Inputs, SmallestInput, TensorSpec
 from cnnscope.tracing.refusals import LayerError, about_dtypes

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
 from cnnscope.models import choices, forward
-from cnnscope.models import spec as specs
 from cnnscope.models.build import Built, build, build_real
-from cnnscope.models.choices import Asked, Choice
+from cnnscope.models.choices import Choice
 from cnnscope.models.failures import asks_for_data, out_of_memory
 from cnnscope.models.find import Found, find
 from cnnscope.models.inputs import of_dtype
 from cnnscope.models.ladder import OWN, Ladder, Rung
+from cnnscope.models.request import Request
 from cnnscope.records import Inputs, SmallestInput, Trace
 from cnnscope.text import said
 
@@ -32,26 +32,29 @@ class Network(NamedTuple):
     """A model to be traced, however it was named.
 
     Attributes:
-        name: for messages.
+        request: which model, on which inputs.
         ladder: the rungs on which it may run.
         build: builds it on a rung.
-        asked: the inputs that were asked for.
         guesses: inputs that the user's own network may take.
         line: where in the user's code an exception was raised: "net.py:3: ".
     """
 
-    name: str
+    request: Request
     ladder: Ladder
     build: Callable[[Rung], Built]
-    asked: Asked
     guesses: Callable[[nn.Module], Sequence[Guess]] = lambda _: ()
     line: Callable[[BaseException], str] = lambda _: ""
+
+    @property
+    def name(self) -> str:
+        """The model as it was typed, for messages."""
+        return self.request.name
 
     def choices(self, built: Built) -> list[Choice]:
         """The inputs to try, in order."""
         if self.ladder.own:
-            return choices.of_own(self.name, self.asked, built, self.guesses)
-        return choices.of_library(self.asked, built)
+            return choices.of_own(self.request, built, self.guesses)
+        return choices.of_library(self.request, built)
 
     def asks_for_data(self, error: BaseException) -> bool:
         """Whether its forward failed because tensors have no data."""
@@ -148,7 +151,7 @@ def _forward(network: Network, built: Built, choice: Choice, why_real: str) -> T
         choices.check_count(network.name, built.model, choice.inputs)
     with isolation.seeded(), _quiet(network):
         return forward.traced(
-            built, choice, network.asked.dtype, own=network.ladder.own, why_real=why_real
+            built, choice, network.request.dtype, own=network.ladder.own, why_real=why_real
         )
 
 
@@ -175,24 +178,24 @@ def _explained(
     from cnnscope.models import remedy
     from cnnscope.tracing import isolation
 
-    asked, own = network.asked, network.ladder.own
+    request, own = network.request, network.ladder.own
     if isinstance(error.cause, RequestError):  # of a program in a file, which was refused
         return RequestError(f"{network.name}: {error.cause}")
-    if asked.nothing and not own:
+    if request.as_published and not own:
         return ModelError(f"{network.name}: {error}")
     known: tuple[Inputs, ...] = () if own else (built.inputs,)
-    if own and asked.inputs:
+    if own and request.inputs:
         guesses = network.guesses(built.model)
-        known = tuple(of_dtype(guess.inputs, asked.dtype) for guess in guesses)
+        known = tuple(of_dtype(guess.inputs, request.dtype) for guess in guesses)
     failure = remedy.Failure(
         network.name,
         error,
         built,
         inputs,
-        tuple(one.text for one in asked.inputs),
+        tuple(one.text for one in request.inputs),
         known,
         network.line(error.cause),
-        guessed=own and not asked.inputs,
+        guessed=own and not request.inputs,
     )
     with _quiet(network), isolation.seeded():
         return remedy.explained(failure)
@@ -201,85 +204,43 @@ def _explained(
 # ------------------------------------------------------------------------------ a named model
 
 
-def trace_spec(
-    model: str,
-    *,
-    inputs: Sequence[str] = (),
-    arguments: Mapping[str, Any] | None = None,
-    num_classes: int | None = None,
-    batch_size: int | None = None,
-    dtype: str | None = None,
-) -> Trace:
+def trace_spec(request: Request) -> Trace:
     """Trace a named model.
 
     Args:
-        model: such as "resnet18", "torchvision:resnet18", "net.py:Net" or "package.module:Net".
-        inputs: such as "3x224x224" (see `models.spec.fit_inputs`); none is the model's default.
-        arguments: for the constructor.
-        num_classes: for the constructor, where it has it.
-        batch_size: N of every input.
-        dtype: floating-point type of weights and inputs.
+        request: which model, how it is built and what it runs on.
 
     Raises:
         RequestError: something in the request cannot be; the message says what and the remedy.
         ModelError: the model failed to build or to run on its own default input.
     """
-    request = _request(model, inputs, arguments, num_classes, batch_size, dtype)
-    with request.found() as found:
-        return run(request.network(found)).trace
+    with _found(request) as found:
+        return run(_network(request, found)).trace
 
 
-def examine_spec(
-    model: str,
-    *,
-    inputs: Sequence[str] = (),
-    arguments: Mapping[str, Any] | None = None,
-    num_classes: int | None = None,
-    batch_size: int | None = None,
-    dtype: str | None = None,
-    seconds: float | None = None,
-) -> Examined:
+def examine_spec(request: Request, seconds: float | None = None) -> Examined:
     """Trace a named model, and try which sizes of its input it works on.
 
-    The other arguments and errors are those of `trace_spec`.
-
     Args:
-        model: and the others: as for `trace_spec`.
-        inputs: likewise.
-        arguments: likewise.
-        num_classes: likewise.
-        batch_size: likewise.
-        dtype: likewise.
+        request: as for `trace_spec`.
         seconds: that sizes are tried for; left out, `cnnscope.models.trials.SECONDS`.
+
+    Raises:
+        RequestError, ModelError: as `trace_spec`.
     """
-    request = _request(model, inputs, arguments, num_classes, batch_size, dtype)
-    with request.found() as found:
-        ran = run(request.network(found))
+    with _found(request) as found:
+        ran = run(_network(request, found))
         return Examined(ran.trace, ran.sizes(seconds))
 
 
 @contextmanager
-def module(
-    model: str,
-    *,
-    inputs: Sequence[str] = (),
-    arguments: Mapping[str, Any] | None = None,
-    num_classes: int | None = None,
-    batch_size: int | None = None,
-    dtype: str | None = None,
-    seed: int | None = None,
-) -> Iterator[Any]:
+def module(request: Request, seed: int | None = None) -> Iterator[Any]:
     """The `nn.Module` that `trace_spec` traces, in eval mode, to be run while this lasts.
 
     What it prints goes to stderr; afterwards what was loaded for it is forgotten.
 
     Args:
-        model: and the others: as for `trace_spec`.
-        inputs: likewise.
-        arguments: likewise.
-        num_classes: likewise.
-        batch_size: likewise.
-        dtype: likewise.
+        request: as for `trace_spec`.
         seed: for weights as the constructor makes them, in memory; left out, the module is on the
             meta device and has none.
 
@@ -289,22 +250,14 @@ def module(
     """
     from cnnscope.tracing import isolation
 
-    request = _request(model, inputs, arguments, num_classes, batch_size, dtype)
-    with request.found() as found, isolation.aside():
+    with _found(request) as found, isolation.aside():
         if seed is None:  # the user's own may come with weights
-            yield request.build(found, Rung.META).model.to("meta")
+            yield _built(request, found, Rung.META).model.to("meta")
         else:
             yield build_real(found, request.arguments, "cpu", seed).model
 
 
-def real_model(
-    model: str,
-    device: str,
-    *,
-    arguments: Mapping[str, Any] | None = None,
-    num_classes: int | None = None,
-    dtype: str | None = None,
-) -> tuple[Built, Callable[[], None]]:
+def real_model(request: Request, device: str) -> tuple[Built, Callable[[], None]]:
     """A named model on a device, with weights as its constructor makes them; not a trace.
 
     Returns:
@@ -316,25 +269,18 @@ def real_model(
     """
     from cnnscope.tracing import isolation
 
-    request = _request(model, (), arguments, num_classes, None, dtype)
     with isolation.alone:
-        found = find(request.spec)
+        found = find(request.model)
         try:
             built = build_real(found, request.arguments, device)
-            return _cast(built, request.asked.dtype), found.close
+            return _cast(built, request.dtype), found.close
         except BaseException:
             found.close()
             raise
 
 
 @contextmanager
-def building(
-    model: str,
-    *,
-    arguments: Mapping[str, Any] | None = None,
-    num_classes: int | None = None,
-    dtype: str | None = None,
-) -> Iterator[Callable[[Rung], Built]]:
+def building(request: Request) -> Iterator[Callable[[Rung], Built]]:
     """Yield `build(rung)` of a named model, to be called as often as it is needed.
 
     What the model prints goes to stderr; afterwards what was loaded for it is forgotten.
@@ -344,91 +290,56 @@ def building(
     """
     from cnnscope.tracing import isolation
 
-    request = _request(model, (), arguments, num_classes, None, dtype)
-    with request.found() as found, isolation.aside():
-        yield lambda rung: request.build(found, rung)
+    with _found(request) as found, isolation.aside():
+        yield lambda rung: _built(request, found, rung)
 
 
-def _request(
-    model: str,
-    inputs: Sequence[str],
-    arguments: Mapping[str, Any] | None,
-    num_classes: int | None,
-    batch_size: int | None,
-    dtype: str | None,
-) -> _Request:
-    wanted = specs.parse_model(model)
-    asked = tuple(map(specs.parse_input, inputs))
-    keywords = dict(arguments or {})
-    if num_classes is not None:
-        if "num_classes" in keywords:
-            raise RequestError("--num-classes and --arg num_classes: give one of them")
-        if num_classes < 1:
-            raise RequestError(f"--num-classes {num_classes}: must be at least 1")
-        keywords["num_classes"] = num_classes
-    if dtype is not None and specs.DTYPES.get(dtype) not in specs.FLOATS:
-        raise RequestError(
-            f"--dtype {specs.printable(dtype)!r}: use one of {', '.join(specs.FLOATS)}"
-        )
-    return _Request(wanted, keywords, Asked(asked, batch_size, dtype and specs.DTYPES[dtype]))
+@contextmanager
+def _found(request: Request) -> Iterator[Found]:
+    """The model's source while something is done with it, and whose fault it is if that fails.
 
+    One thread at a time.
+    """
+    from cnnscope.tracing import isolation
 
-class _Request(NamedTuple):
-    """A named model, arguments of its constructor, and the inputs that were asked for."""
-
-    spec: specs.ModelSpec
-    arguments: Mapping[str, Any]
-    asked: Asked
-
-    @contextmanager
-    def found(self) -> Iterator[Found]:
-        """The model's source while something is done with it, and whose fault it is if that fails.
-
-        One thread at a time.
-        """
-        from cnnscope.tracing import isolation
-
-        with isolation.alone, isolation.warning_once():
-            found = find(self.spec)
-            try:
-                yield found
-            except (CnnscopeError, KeyboardInterrupt):
+    with isolation.alone, isolation.warning_once():
+        found = find(request.model)
+        try:
+            yield found
+        except (CnnscopeError, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            failure = _failure(request, found, error)
+            if failure is None:
                 raise
-            except BaseException as error:
-                failure = self._failure(found, error)
-                if failure is None:
-                    raise
-                raise failure from error
-            finally:
-                found.close()
+            raise failure from error
+        finally:
+            found.close()
 
-    def _failure(self, found: Found, error: BaseException) -> ModelError | None:
-        """What has failed, where that is not this program."""
-        from cnnscope.tracing import isolation
 
-        if out_of_memory(error):
-            name = specs.printable(self.spec.text)
-            return ModelError(f"{name}: there is not enough memory for it ({said(error)})")
-        if found.own is None or isolation.raised_in(error).startswith(_PACKAGE):
-            return None
-        return ModelError(found.own.sentence("could not be examined", error))
+def _failure(request: Request, found: Found, error: BaseException) -> ModelError | None:
+    """What has failed, where that is not this program."""
+    from cnnscope.tracing import isolation
 
-    def network(self, found: Found) -> Network:
-        """The model, to be traced."""
-        network = Network(
-            specs.printable(self.spec.text),
-            found.ladder,
-            lambda rung: build(found, self.arguments, rung),
-            self.asked,
-        )
-        own = found.own
-        return network._replace(guesses=own.guesses, line=own.line) if own else network
+    if out_of_memory(error):
+        return ModelError(f"{request.name}: there is not enough memory for it ({said(error)})")
+    if found.own is None or isolation.raised_in(error).startswith(_PACKAGE):
+        return None
+    return ModelError(found.own.sentence("could not be examined", error))
 
-    def build(self, found: Found, rung: Rung) -> Built:
-        """The model on a rung, with real weights if it is the last."""
-        if rung is Rung.REAL:
-            return _cast(build_real(found, self.arguments, rung.device), self.asked.dtype)
-        return _cast(build(found, self.arguments, rung), self.asked.dtype)
+
+def _network(request: Request, found: Found) -> Network:
+    """The model, to be traced."""
+    network = Network(request, found.ladder, lambda rung: build(found, request.arguments, rung))
+    own = found.own
+    return network._replace(guesses=own.guesses, line=own.line) if own else network
+
+
+def _built(request: Request, found: Found, rung: Rung) -> Built:
+    """The model on a rung, with real weights if it is the last."""
+    if rung is Rung.REAL:
+        return _cast(build_real(found, request.arguments, rung.device), request.dtype)
+    return _cast(build(found, request.arguments, rung), request.dtype)
 
 
 def _cast(built: Built, dtype: str | None) -> Built:
@@ -467,6 +378,6 @@ def trace_module(model: nn.Module, inputs: Sequence[str] = ()) -> Trace:
         values = OWN.known_values() if rung is Rung.VALUES else None
         return Built(model, Inputs(()), source, rung, values, borrowed=True)
 
-    asked = Asked(tuple(map(specs.parse_input, inputs)))
+    request = Request.of_module(source.name, inputs)
     with isolation.alone, isolation.warning_once():
-        return run(Network(source.name, OWN, borrow, asked, guesses)).trace
+        return run(Network(request, OWN, borrow, guesses)).trace

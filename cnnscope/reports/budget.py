@@ -2,12 +2,44 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from math import inf
 
+from cnnscope.errors import RequestError
 from cnnscope.records import Excess, LayerRow, ModelReport
+from cnnscope.text import printable
 
 LIMITS = ("max_params", "max_macs", "max_activation", "min_rf")
+_QUANTITY = re.compile(r"(\d+(?:\.\d+)?|\.\d+) ?(?:([kKMGTP])(i?)(B?)|B)?", re.ASCII)
+
+
+def parse_quantity(text: str, option: str) -> float:
+    """`10M`, `1.5G`, `50MiB`, `75`: k, M, G, T, P are powers of 1000, and with an i of 1024.
+
+    Raises:
+        RequestError: it is no such number.
+    """
+    found = _QUANTITY.fullmatch(text.strip())
+    if found is None or len(text) > 30:
+        raise RequestError(f"{option} {printable(text)!r}: expected a number such as 10M or 50MiB")
+    number, prefix, binary, _ = found.groups()
+    power = " KMGTP".index((prefix or " ").upper())
+    scale: int = (1024 if binary else 1000) ** power
+    return float(number) * scale
+
+
+def parse_limits(given: Mapping[str, str | None]) -> dict[str, float]:
+    """The limits that were given: `{"--max-params": "10M"}` is `{"max_params": 10e6}`.
+
+    Raises:
+        RequestError: one is no number.
+    """
+    return {
+        option.strip("-").replace("-", "_"): parse_quantity(text, option)
+        for option, text in given.items()
+        if text is not None
+    }
 
 
 def broken(report: ModelReport, limits: Mapping[str, float]) -> tuple[Excess, ...]:

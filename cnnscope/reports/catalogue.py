@@ -13,6 +13,7 @@ from cnnscope import parallel
 from cnnscope.cache import requests
 from cnnscope.cache.store import Store
 from cnnscope.errors import CnnscopeError, RequestError
+from cnnscope.models.request import Request
 from cnnscope.records import Card, Listed, ListReport
 
 
@@ -130,7 +131,7 @@ def _make(source: str, name: str, root: Any) -> Listed:
 
     store = Store(root) if root else None
     try:
-        trace = requests.trace(requests.Request(f"{source}:{name}"), store)
+        trace = requests.trace(Request.of(f"{source}:{name}"), store)
         made = card(trace, requests.about(trace))
     except CnnscopeError as error:
         return Listed(source, name, None, str(error))

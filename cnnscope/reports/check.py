@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cnnscope import parallel
-from cnnscope.cache.requests import LIBRARIES, Request, ask_names, card_key, keep_names
+from cnnscope.cache.requests import LIBRARIES, ask_names, card_key, keep_names
 from cnnscope.cache.store import Store
 from cnnscope.deadline import Deadline
 from cnnscope.errors import CnnscopeError, RequestError
 from cnnscope.models.installed import version
+from cnnscope.models.request import Request, parse_input
 from cnnscope.ops import table
 from cnnscope.records import (
     Cause,
@@ -62,16 +63,11 @@ def check(
     from cnnscope.models import run
     from cnnscope.reports.subject import Subject
 
-    trace = request.trace()
+    trace = run.trace_spec(request)
     deadline = Deadline(seconds)
     if expected := _expected(trace):
         tell(expected + ("" if seconds else "; --seconds N begins nothing after N seconds"))
-    with run.building(
-        request.model,
-        arguments=request.arguments,
-        num_classes=request.num_classes,
-        dtype=request.dtype,
-    ) as build:
+    with run.building(request) as build:
         counts = list(Subject(trace, build, memory_share).counts(deadline))
         field = _field(trace, build, deadline)
     verdicts = [referee.verdict(trace, count) for count in counts]
@@ -176,9 +172,12 @@ def _same_input(one: Published, trace: Trace) -> bool:
 
 def _elsewhere(trace: Trace, request: Request, one: Published, macs: Count) -> Verdict:
     """The verdict on a figure for another input, which the model is traced at for it."""
+    from cnnscope.models import run
+
     shapes = tuple("x".join(map(str, spec.shape)) for spec in one.inputs.tensors)
+    inputs = tuple(map(parse_input, shapes))
     try:
-        there = msgspec.structs.replace(request, inputs=shapes, batch_size=None).trace()
+        there = run.trace_spec(msgspec.structs.replace(request, inputs=inputs, batch_size=None))
     except CnnscopeError as error:
         failed = f"published for {', '.join(shapes)}: {error}"
         return referee.verdict(trace, msgspec.structs.replace(macs, failed=failed))
@@ -233,7 +232,7 @@ def _in_processes(source: str, names: Sequence[str], root: Path | None) -> Itera
 def _make(source: str, name: str, root: Path | None, memory_share: float) -> Made:
     """Check a model and keep the report; one that fails is an answer as well."""
     try:
-        made = check(Request(f"{source}:{name}"), memory_share)
+        made = check(Request.of(f"{source}:{name}"), memory_share)
     except CnnscopeError as error:
         return name, str(error)
     if root:

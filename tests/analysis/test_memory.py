@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from cnnscope.analysis import memory
 from cnnscope.bench import work
 from cnnscope.models import find, run
+from cnnscope.models.request import Request
 from cnnscope.records import Trace
 from cnnscope.tracing.tracer import trace
 
@@ -523,7 +524,9 @@ def test_norms_keep_statistics_of_the_type_of_their_weights(norm: nn.Module, dty
 # tokens without and with positions, the block's input, its sum with attention, the norm of it (5),
 # the 4 times wider hidden layer and its GELU (8). One block's scores would be 12*2305*2305*4 bytes.
 def test_vit_at_768_pixels_keeps_no_scores():
-    made = run.trace_spec("vit_b_16", inputs=("3x768x768",), arguments={"image_size": 768})
+    made = run.trace_spec(
+        Request.of("vit_b_16", inputs=("3x768x768",), arguments={"image_size": 768})
+    )
     assert memory.peak(made).nbytes == 7_077_888 + 13 * 7_080_960
     assert memory.peak(made).nbytes / 2**20 == pytest.approx(94.5, abs=0.05)
     assert memory.allocated(made) / 2**30 == pytest.approx(1.13, abs=0.005)
@@ -552,7 +555,7 @@ def test_models_have_the_peak_of_a_real_forward(name: str):
 
 def check_model(source: str, name: str, shape: tuple[int, ...] | None) -> None:
     """Hold a named model, at `shape` (N, C, H, W) or its own input."""
-    built, forget = run.real_model(f"{source}:{name}", "cpu")
+    built, forget = run.real_model(Request.of(f"{source}:{name}"), "cpu")
     shapes = [shape] if shape else [tensor.shape for tensor in built.inputs.tensors]
     try:
         hold(built.model, *map(rand, shapes))

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from cnnscope.analysis.receptive_field import fields
+from cnnscope.models.request import Request
 from cnnscope.models.run import trace_spec
 from cnnscope.records import (
     AxisField,
@@ -41,7 +42,7 @@ def field_of(model: nn.Module, *shape: int) -> Field:
 
 @functools.cache
 def layer_fields(name: str) -> dict[str, Field]:
-    result = trace_spec(name)
+    result = trace_spec(Request.of(name))
     found = fields(result)
     return {result.modules[c.module].path: found[c.outputs[0]] for c in result.calls if c.outputs}
 

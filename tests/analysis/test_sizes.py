@@ -12,12 +12,13 @@ from paths import SUPPORT
 from cnnscope.analysis import sizes
 from cnnscope.errors import ModelError, RequestError
 from cnnscope.models import run
+from cnnscope.models.request import Request
 
 FILE = str(SUPPORT / "sized.py")
 
 
 def examined(name, *inputs):
-    return run.examine_spec(f"{FILE}:{name}", inputs=inputs).sizes
+    return run.examine_spec(Request.of(f"{FILE}:{name}", inputs=inputs)).sizes
 
 
 def every(runs):
@@ -278,11 +279,11 @@ def classifiers():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", classifiers())
 def test_explain_and_errors_agree_on_every_classifier(name):
-    found = run.examine_spec(name).sizes[0]
-    assert run.trace_spec(name, inputs=[f"{found.side}x{found.side}"])
+    found = run.examine_spec(Request.of(name)).sizes[0]
+    assert run.trace_spec(Request.of(name, inputs=[f"{found.side}x{found.side}"]))
     if found.side > 1:
         with pytest.raises(RequestError) as caught:
-            run.trace_spec(name, inputs=[f"{found.side - 1}x{found.side - 1}"])
+            run.trace_spec(Request.of(name, inputs=[f"{found.side - 1}x{found.side - 1}"]))
         assert f"input that works is {found.side}x{found.side}" in str(caught.value)
 
 
@@ -319,9 +320,9 @@ def test_a_search_at_an_error_that_was_cut_says_so(monkeypatch, tmp_path):
     message = error_of(*given, code=3)
     assert "no size that works was found in the 0.3 s that the search has" in message
     monkeypatch.setattr("cnnscope.models.trials.SECONDS", 0.03)  # a forward takes 0.02
-    (found,) = run.examine_spec(given[1], inputs=["3x2000x2000"]).sizes
+    (found,) = run.examine_spec(Request.of(given[1], inputs=["3x2000x2000"])).sizes
     assert found.unclear.endswith(
         "the search for sizes has 0.03 s; to give it more, add --seconds 10"
     )
-    (found,) = run.examine_spec(given[1], inputs=["3x2000x2000"], seconds=0.2).sizes
+    (found,) = run.examine_spec(Request.of(given[1], inputs=["3x2000x2000"]), seconds=0.2).sizes
     assert not found.unclear

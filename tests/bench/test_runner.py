@@ -17,6 +17,7 @@ from cnnscope.cli import bench as command
 from cnnscope.cli.bench import Bench
 from cnnscope.cli.commands import with_values
 from cnnscope.errors import RequestError
+from cnnscope.models.request import Request
 from cnnscope.records import BenchReport, Ceilings, Comparison, Interval, Ratio, TensorSpec
 from cnnscope.render import bench as renderer
 from cnnscope.render import drawing, page, units
@@ -263,10 +264,10 @@ def test_threads_are_set_and_restored():
 def test_weights_are_the_same_every_time_and_the_random_state_is_kept():
     torch.manual_seed(7)
     state = torch.get_rng_state()
-    one = programs.RealModel(MODEL, runner.BenchSettings("cpu"), torch.device("cpu"))
+    one = programs.RealModel(Request.of(MODEL), runner.BenchSettings("cpu"), torch.device("cpu"))
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(8)
-    other = programs.RealModel(MODEL, runner.BenchSettings("cpu"), torch.device("cpu"))
+    other = programs.RealModel(Request.of(MODEL), runner.BenchSettings("cpu"), torch.device("cpu"))
     pairs = zip(one.model.parameters(), other.model.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
 
@@ -427,7 +428,7 @@ def test_a_run_that_the_saved_one_lacks_is_named(saved):
     ],
 )
 def test_a_saved_run_of_something_else_is_refused_before_any_work(saved, models, batches, refused):
-    request = runner.Request(models, batches=batches)
+    request = runner.Plan(tuple(map(Request.of, models)), batches=batches)
     context = pytest.raises(RequestError, match="none of these") if refused else nullcontext()
     with context:
         runner.check_saved(request, report_of(saved[0]), "run.json")

@@ -16,6 +16,7 @@ from torch.utils.benchmark import Timer
 from cnnscope.bench.loop import MIN_ROUNDS, measure
 from cnnscope.bench.programs import RealModel
 from cnnscope.bench.timers import HostTimer
+from cnnscope.models.request import Request
 from cnnscope.models.run import trace_spec
 from cnnscope.records import BenchSettings
 
@@ -37,8 +38,8 @@ def theirs(program, seconds, threads):
 
 def stretches(name, turns, seconds, threads):
     """Samples in seconds of ours and of theirs, a list for each turn."""
-    model = RealModel(name, BenchSettings("cpu", threads=threads), torch.device("cpu"))
-    program = model.program(name, trace_spec(name), HostTimer(), WARM_UP).program
+    model = RealModel(Request.of(name), BenchSettings("cpu", threads=threads), torch.device("cpu"))
+    program = model.program(name, trace_spec(Request.of(name)), HostTimer(), WARM_UP).program
     seconds = max(seconds, MIN_ROUNDS * program.per_call / 1e9)  # what ours takes at least
     found = {ours: [], theirs: []}
     with torch.inference_mode():

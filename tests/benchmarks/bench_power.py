@@ -17,6 +17,7 @@ from cnnscope.bench import machine, programs, runner
 from cnnscope.bench.loop import measure
 from cnnscope.bench.stats import compare_rounds
 from cnnscope.bench.timers import HostTimer
+from cnnscope.models.request import Request
 from cnnscope.models.run import trace_spec
 from cnnscope.records import BenchSettings
 
@@ -56,9 +57,14 @@ def slower_second(rows):
 
 def true_slowdown(rows, seconds):
     """One long run of both in turns: the ratio of times, with its interval."""
-    timer, trace, device = HostTimer(), trace_spec(MODEL, inputs=[str(SIDE)]), torch.device("cpu")
+    timer, trace, device = (
+        HostTimer(),
+        trace_spec(Request.of(MODEL, inputs=[str(SIDE)])),
+        torch.device("cpu"),
+    )
     settings, model = BenchSettings("cpu"), slower_second(rows)
-    both = [model(MODEL, settings, device).program("", trace, timer, 1).program for _ in range(2)]
+    models = [model(Request.of(MODEL), settings, device) for _ in range(2)]
+    both = [one.program("", trace, timer, 1).program for one in models]
     with torch.inference_mode():
         measure(both, timer, seconds)
     return compare_rounds(both[0].rounds, both[1].rounds)
@@ -112,9 +118,8 @@ def main():
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     machine.ceilings = lambda *_: None  # not asked here
-    request = runner.Request(
-        (MODEL, MODEL), device="cpu", inputs=(str(SIDE),), seconds=options.seconds
-    )
+    model = Request.of(MODEL, [str(SIDE)])
+    request = runner.Plan((model, model), device="cpu", seconds=options.seconds)
     same = verdicts(request, options.runs, 0, SAME)
     print(f"the same model twice: {dict(same)}", flush=True)
     rows, r = calibrated(options.calibrate)

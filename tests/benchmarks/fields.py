@@ -8,6 +8,7 @@ import sys
 import time
 
 from cnnscope.analysis import receptive_field
+from cnnscope.models.request import Request
 from cnnscope.models.run import trace_spec
 from cnnscope.render import drawing, page
 from cnnscope.reports.summary import report
@@ -41,7 +42,7 @@ def without(trace):
 
 def main(names):
     for name in names:
-        trace = trace_spec(name)
+        trace = trace_spec(Request.of(name))
         summary(trace)
         pairs = [(seconds(without, trace), seconds(summary, trace)) for _ in range(ROUNDS)]
         bare, whole = (1e3 * statistics.median(times) for times in zip(*pairs, strict=True))

@@ -13,11 +13,12 @@ def peak_mb():
 
 def main():
     before = peak_mb()
+    from cnnscope.models.request import Request
     from cnnscope.models.run import trace_spec
     from cnnscope.reports.summary import report
 
     for name in sys.argv[1:] or ["regnet_y_128gf"]:
-        params = report(trace_spec(name)).totals.params
+        params = report(trace_spec(Request.of(name))).totals.params
         print(f"{name:<32} {params:>13,} parameters   {peak_mb() - before:6.1f} MB")
 
 

@@ -2,6 +2,7 @@
 
 import time
 
+from cnnscope.models.request import Request
 from cnnscope.models.run import trace_spec
 from cnnscope.models.sources import torchvision
 from cnnscope.reports.summary import report
@@ -10,7 +11,7 @@ from cnnscope.reports.summary import report
 def main():
     begin = time.perf_counter()
     names = torchvision.names()
-    reports = {name: report(trace_spec(name)) for name in names}
+    reports = {name: report(trace_spec(Request.of(name))) for name in names}
     took = time.perf_counter() - begin
     unknown = sum(len(r.unknown) for r in reports.values())
     wrong = sum(len(r.mismatches) for r in reports.values())

@@ -17,7 +17,9 @@ from cnnscope import cli
 from cnnscope.cache import requests as stored
 from cnnscope.cache import store as store_file
 from cnnscope.cache.store import Store, default_root
+from cnnscope.models import run
 from cnnscope.models.installed import version
+from cnnscope.models.request import Request
 from cnnscope.records import CallRecord, ModuleRecord, Source, Trace
 
 KEY = {"what": "trace", "source": "torchvision", "name": "resnet18"}
@@ -313,23 +315,23 @@ def made(monkeypatch):
 
     def trace(request):
         requests.append(request)
-        return small_trace(request.model)
+        return small_trace(request.model.text)
 
-    monkeypatch.setattr(stored.Request, "trace", trace)
+    monkeypatch.setattr(run, "trace_spec", trace)
     monkeypatch.setattr(stored, "ask_names", lambda source: (f"{source}_a", "resnet18"))
     return requests
 
 
 def test_second_request_is_answered_from_the_store(store, made):
-    first = stored.trace(stored.Request("torchvision:resnet18"), store)
-    second = stored.trace(stored.Request("torchvision:resnet18"), store)
+    first = stored.trace(Request.of("torchvision:resnet18"), store)
+    second = stored.trace(Request.of("torchvision:resnet18"), store)
     assert first == second
     assert len(made) == 1
 
 
 def test_bare_and_qualified_name_share_an_entry_and_keep_what_was_typed(store, made):
-    stored.trace(stored.Request("torchvision:resnet18"), store)
-    found = stored.trace(stored.Request("resnet18"), store)
+    stored.trace(Request.of("torchvision:resnet18"), store)
+    found = stored.trace(Request.of("resnet18"), store)
     assert len(made) == 1
     assert found.source.spec == "resnet18"
 
@@ -346,41 +348,41 @@ def test_bare_and_qualified_name_share_an_entry_and_keep_what_was_typed(store, m
     ],
 )
 def test_every_part_of_a_request_counts(store, made, other):
-    stored.trace(stored.Request("torchvision:resnet18"), store)
-    stored.trace(stored.Request("torchvision:resnet18", **other), store)
+    stored.trace(Request.of("torchvision:resnet18"), store)
+    stored.trace(Request.of("torchvision:resnet18", **other), store)
     assert len(made) == 2
 
 
 @pytest.mark.parametrize("package", ["torch", "torchvision"])
 def test_another_version_is_another_answer(store, made, monkeypatch, package):
-    stored.trace(stored.Request("torchvision:resnet18"), store)
+    stored.trace(Request.of("torchvision:resnet18"), store)
     installed = stored.version
     monkeypatch.setattr(
         stored, "version", lambda name: "99.0" if name == package else installed(name)
     )
-    stored.trace(stored.Request("torchvision:resnet18"), store)
+    stored.trace(Request.of("torchvision:resnet18"), store)
     assert len(made) == 2
 
 
 def test_other_code_of_ours_is_another_answer(store, made, monkeypatch):
-    stored.trace(stored.Request("torchvision:resnet18"), store)
+    stored.trace(Request.of("torchvision:resnet18"), store)
     monkeypatch.setattr(stored, "code", lambda: "changed")
-    stored.trace(stored.Request("torchvision:resnet18"), store)
+    stored.trace(Request.of("torchvision:resnet18"), store)
     assert len(made) == 2
 
 
 def test_a_model_that_is_no_librarys_is_not_kept(store, made, monkeypatch):
     own = msgspec.structs.replace(small_trace("x"), source=Source("net.py", "file", "net.py"))
-    monkeypatch.setattr(stored.Request, "trace", lambda _: made.append(1) or own)
-    stored.trace(stored.Request("net.py"), store)
-    stored.trace(stored.Request("net.py"), store)
+    monkeypatch.setattr(run, "trace_spec", lambda _: made.append(1) or own)
+    stored.trace(Request.of("net.py"), store)
+    stored.trace(Request.of("net.py"), store)
     assert len(made) == 2
     assert store.info().entries == 0
 
 
 def test_without_a_store_nothing_is_kept(made):
-    stored.trace(stored.Request("torchvision:resnet18"), None)
-    stored.trace(stored.Request("torchvision:resnet18"), None)
+    stored.trace(Request.of("torchvision:resnet18"), None)
+    stored.trace(Request.of("torchvision:resnet18"), None)
     assert len(made) == 2
 
 
@@ -400,43 +402,41 @@ def test_a_bare_name_is_found_though_no_library_was_asked(
 ):
     def trace(request):
         made.append(request)
-        source = Source(request.model, *name.split(":"))
+        source = Source(request.model.text, *name.split(":"))
         return msgspec.structs.replace(small_trace(name), source=source)
 
-    monkeypatch.setattr(stored.Request, "trace", trace)
+    monkeypatch.setattr(run, "trace_spec", trace)
     bare = name.partition(":")[2]
-    stored.trace(stored.Request(bare), store)
+    stored.trace(Request.of(bare), store)
     monkeypatch.setattr("cnnscope.models.registered.names", None)  # nor are its files read again
-    assert stored.trace(stored.Request(bare), store).source.spec == bare
+    assert stored.trace(Request.of(bare), store).source.spec == bare
     assert len(made) == 1
 
 
 def test_a_bare_name_means_the_first_library_that_has_it(store, made, libraries):
-    stored.trace(stored.Request("torchvision:both"), store)
-    assert stored.trace(stored.Request("both"), store).source.source == "torchvision"
+    stored.trace(Request.of("torchvision:both"), store)
+    assert stored.trace(Request.of("both"), store).source.source == "torchvision"
     assert len(made) == 1
 
 
 def test_a_library_whose_names_cannot_be_read_leaves_it_open(store, made, libraries):
     libraries["torchvision"] = []
-    stored.trace(stored.Request("classic:b"), store)
-    stored.trace(stored.Request("b"), store)
+    stored.trace(Request.of("classic:b"), store)
+    stored.trace(Request.of("b"), store)
     assert len(made) == 2
 
 
 def test_completion_prefers_names_that_are_stored_to_those_in_files(store, made):
     assert "resnet34" in stored.complete("res", store)
-    stored.trace(stored.Request("torchvision:resnet18"), store)
+    stored.trace(Request.of("torchvision:resnet18"), store)
     assert "resnet18" in stored.complete("res", store)
     assert "resnet34" not in stored.complete("res", store)
     assert stored.complete("torchvision:res", store) == ["torchvision:resnet18"]
 
 
-@pytest.mark.parametrize("where", ["inputs", "dtype"])
-def test_what_cannot_be_written_is_no_mistake_of_the_store(store, made, where):
-    stored.trace(stored.Request("torchvision:resnet18"), store)  # names are known from now on
-    asked = {"inputs": ("\ud800",)} if where == "inputs" else {where: "\ud800"}
-    stored.trace(stored.Request("torchvision:resnet18", **asked), store)
+def test_what_cannot_be_written_is_no_mistake_of_the_store(store, made):
+    stored.trace(Request.of("torchvision:resnet18"), store)  # names are known from now on
+    stored.trace(Request.of("torchvision:resnet18", (), {"\ud800": "\ud800"}), store)
     assert len(made) == 2
 
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from cnnscope.measure import gradient as probe
 from cnnscope.measure.gradient import Root, Target
 from cnnscope.models import run
+from cnnscope.models.request import Request
 from cnnscope.models.run import trace_spec
 from cnnscope.reports.verify import verify
 
@@ -38,9 +39,9 @@ def test_the_referee_measures_what_brute_force_did(name):
 
 @pytest.mark.parametrize("model", ["alexnet", "vgg11", "resnet18", "squeezenet1_0"])
 def test_the_referee_measures_the_published_models(model):
-    trace_ = trace_spec(model)
+    trace_ = trace_spec(Request.of(model))
     for layer, (size, stride, padding) in MEASURED["models"][model].items():
-        with run.module(model) as module:
+        with run.module(Request.of(model)) as module:
             (row,) = verify(trace_, module, layer).layers
         assert row.verdict == "equal", (layer, row)
         for check in row.checks:
@@ -53,9 +54,9 @@ def test_the_referee_measures_the_published_models(model):
 @pytest.mark.slow
 @pytest.mark.parametrize("model", MEASURED["models"])
 def test_every_published_stage_is_measured_equal(model):
-    trace_ = trace_spec(model)
+    trace_ = trace_spec(Request.of(model))
     for layer in MEASURED["models"][model]:
-        with run.module(model) as module:
+        with run.module(Request.of(model)) as module:
             (row,) = verify(trace_, module, layer).layers
         assert row.verdict == "equal", (layer, row)
 
@@ -105,10 +106,10 @@ def nan_interval(model, layer, unit, size, axis=2):
     ],
 )
 def test_the_referee_agrees_with_nan_through_the_unmodified_model(name, layer, size, unit):
-    with run.module(name) as without_weights:
+    with run.module(Request.of(name)) as without_weights:
         tape = probe.record(without_weights, [probe.image((1, 3, *size))])
     found = probe.measure(tape, [Root(Target(layer), 2, (unit,))])[Target(layer)]
-    with run.module(name, seed=0) as model:
+    with run.module(Request.of(name), seed=0) as model:
         assert found[0][0] == nan_interval(model, layer, unit, size)
 
 

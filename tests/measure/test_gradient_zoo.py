@@ -7,6 +7,7 @@ from torchvision.models import list_models
 from cnnscope.analysis import layers
 from cnnscope.analysis.receptive_field import fields
 from cnnscope.models import run
+from cnnscope.models.request import Request
 from cnnscope.models.run import trace_spec
 from cnnscope.ops import table
 from cnnscope.reports.verify import verify
@@ -35,11 +36,11 @@ def final_map(trace):
 
 def check(name):
     """Equal at interior units of a canvas larger than the field, on both axes; its local size."""
-    trace = trace_spec(name)
+    trace = trace_spec(Request.of(name))
     if not is_convolutional(trace):
         return None
     layer = final_map(trace)
-    with run.module(name) as module:
+    with run.module(Request.of(name)) as module:
         report = verify(trace, module, layer.path)
     (row,) = report.layers
     assert row.verdict == "equal", (name, layer.path, row)

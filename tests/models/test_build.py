@@ -11,10 +11,11 @@ import pytest
 
 from cnnscope import parallel
 from cnnscope.errors import RequestError
-from cnnscope.models import run, spec
+from cnnscope.models import run
 from cnnscope.models.build import build
 from cnnscope.models.find import find
 from cnnscope.models.inputs import make_inputs
+from cnnscope.models.request import Request, parse_model
 from cnnscope.records import TensorSpec
 from cnnscope.reports import summary
 
@@ -40,7 +41,7 @@ class Seen:
 
 
 def look(name: str, *inputs: str, **arguments: Any) -> Seen:
-    result = summary.report(run.trace_spec(name, inputs=inputs, arguments=arguments))
+    result = summary.report(run.trace_spec(Request.of(name, inputs=inputs, arguments=arguments)))
     totals = result.totals
     return Seen(
         inputs=result.inputs,
@@ -90,7 +91,7 @@ def counted(name: str) -> Counted:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    built = build(find(spec.parse_model(name)), {})
+    built = build(find(parse_model(name)), {})
     params = sum(p.numel() for p in built.model.parameters())
     if kind(name) == "detection":
         return Counted(params, None)
@@ -489,7 +490,7 @@ def traced_calls(name: str, size: str) -> Calls:
     arguments = {"aux_loss": None} if kind(name) == "segmentation" else {}
     if "lraspp" in name:
         arguments = {}
-    trace = run.trace_spec(name, inputs=[size], arguments=arguments)
+    trace = run.trace_spec(Request.of(name, inputs=[size], arguments=arguments))
     return [
         (trace.modules[call.module].path, tuple(trace.tensors[t].shape for t in call.outputs))
         for call in trace.calls
@@ -530,7 +531,7 @@ def test_forty_models_of_all_families_are_run():
 )
 def test_the_smallest_input_of_the_message_is_the_published_one(name: str, side: int):
     with pytest.raises(RequestError) as caught:
-        run.trace_spec(name, inputs=["8x8"])
+        run.trace_spec(Request.of(name, inputs=["8x8"]))
     found = re.search(r"smallest square input that works is (\d+)x(\d+)", str(caught.value))
     assert found is not None
     assert found.groups() == (str(side), str(side))

@@ -16,6 +16,7 @@ from torch import nn
 from cnnscope.errors import RequestError
 from cnnscope.models import run
 from cnnscope.models.files import checkpoint, unpickle
+from cnnscope.models.request import Request
 from cnnscope.render import checkpoint as render
 from cnnscope.reports.checkpoint import checkpoint_report
 
@@ -252,7 +253,7 @@ def test_questions_that_need_a_forward_are_refused(state, tmp_path):
     assert result.code == 2
     assert "weights without a forward" in result.err
     with pytest.raises(RequestError, match="weights without a forward"):
-        run.trace_spec(str(tmp_path / "net.pth"))
+        run.trace_spec(Request.of(str(tmp_path / "net.pth")))
 
 
 # ------------------------------------------------------------------------------ what is refused

@@ -17,6 +17,7 @@ from torch import nn
 
 from cnnscope.models import find
 from cnnscope.models.inputs import make_inputs
+from cnnscope.models.request import Request
 from cnnscope.models.run import trace_spec
 from cnnscope.models.sources import classic
 from cnnscope.models.sources.classic import networks
@@ -48,7 +49,7 @@ BIG = {
 
 @functools.cache
 def traced(name: str, *inputs: str, **arguments: Any) -> Trace:
-    return trace_spec(f"classic:{name}", inputs=inputs, arguments=arguments)
+    return trace_spec(Request.of(f"classic:{name}", inputs=inputs, arguments=arguments))
 
 
 @functools.cache
@@ -141,7 +142,7 @@ def test_no_classic_name_hides_behind_one_of_torchvision():
 
 def test_a_classic_name_needs_no_source():
     assert summary("lenet5").source.source == "classic"
-    assert trace_spec("lenet5").source.source == "classic"
+    assert trace_spec(Request.of("lenet5")).source.source == "classic"
 
 
 def test_the_answer_depends_on_the_version_of_cnnscope():

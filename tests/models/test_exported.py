@@ -19,6 +19,7 @@ from cnnscope import api
 from cnnscope.errors import RequestError
 from cnnscope.models import run
 from cnnscope.models.files import archive, exported, permitted
+from cnnscope.models.request import Request
 from cnnscope.reports import summary
 
 
@@ -97,7 +98,7 @@ def original():
 
 def message(path, **options):
     with pytest.raises(RequestError) as caught:
-        run.trace_spec(path, **options)
+        run.trace_spec(Request.of(path, **options))
     return str(caught.value)
 
 
@@ -139,7 +140,7 @@ def facts(rows):
 @pytest.mark.parametrize("strict", [False, True])
 def test_rows_are_those_of_the_original_model(original, folder, fixed, strict):
     path = save(Net().eval(), INPUTS, folder / "strict.pt2", strict=True) if strict else fixed
-    result = summary.report(run.trace_spec(path))
+    result = summary.report(run.trace_spec(Request.of(path)))
     assert facts(result.layers) == facts(original.layers)
     assert result.mismatches == ()
     assert result.unknown == ()
@@ -154,13 +155,13 @@ def test_hyper_parameters_are_those_of_the_constructors(fixed):
             m.path: m.hyper for i, m in enumerate(trace.modules) if i in called and m.kind in kinds
         }
 
-    told = hyper(run.trace_spec(fixed))
+    told = hyper(run.trace_spec(Request.of(fixed)))
     assert told == hyper(api.trace(Net(), INPUTS))
     assert len(told) == 9  # stem, five in the block, up, two linear layers
 
 
 def test_totals_are_those_of_the_original_model(original, fixed):
-    totals = summary.report(run.trace_spec(fixed)).totals
+    totals = summary.report(run.trace_spec(Request.of(fixed))).totals
     # What the original run on the CPU made beside its layers: the constant of four floats.
     assert totals.params == original.totals.params
     # By hand: stem 8*3*9 + 8, block 16*8*9, norm 2*16, 16*4*9 + 16, 16*8 + 16, up 16*4*4 + 4,
@@ -183,7 +184,7 @@ def test_a_program_of_core_operations_costs_the_same(original, folder):
         warnings.simplefilter("ignore")
         program = torch.export.export(Net().eval(), INPUTS).run_decompositions()
         torch.export.save(program, folder / "core.pt2")
-    result = summary.report(run.trace_spec(str(folder / "core.pt2")))
+    result = summary.report(run.trace_spec(Request.of(str(folder / "core.pt2"))))
     assert result.totals.macs == original.totals.macs
     assert result.totals.params == original.totals.params
     # Torch forgets the modules of what ran under no_grad here: the operations are left.
@@ -197,8 +198,8 @@ def test_torchvision_program_is_the_torchvision_model(folder):
     path = save(
         torchvision.models.resnet18().eval(), (torch.zeros(1, 3, 64, 64),), folder / "r.pt2"
     )
-    program = summary.report(run.trace_spec(path))
-    named = summary.report(run.trace_spec("resnet18", inputs=["64"]))
+    program = summary.report(run.trace_spec(Request.of(path)))
+    named = summary.report(run.trace_spec(Request.of("resnet18", inputs=["64"])))
     assert facts(program.layers) == facts(named.layers)
     assert program.totals == named.totals
 
@@ -218,14 +219,14 @@ def test_receptive_fields_of_a_program(fixed):
 def test_training_mode_is_pointed_out(folder):
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout())
     path = save(model.train(), INPUTS[:1], folder / "train.pt2")
-    assert "training mode" in " ".join(run.trace_spec(path).notes)
+    assert "training mode" in " ".join(run.trace_spec(Request.of(path)).notes)
 
 
 # ----------------------------------------------------------------------------------------- sizes
 
 
 def test_other_sizes_where_they_are_dynamic(dynamic):
-    trace = run.trace_spec(dynamic, inputs=["4x3x32x40", "4x2"])
+    trace = run.trace_spec(Request.of(dynamic, inputs=["4x3x32x40", "4x2"]))
     direct = api.summary(Net(), (torch.zeros(4, 3, 32, 40), torch.zeros(4, 2)))
     assert summary.report(trace).totals.macs == direct.totals.macs
 
@@ -286,7 +287,7 @@ def with_mischief(path, target, marker):
 def test_pickled_inputs_of_a_program_are_not_unpickled(fixed, tmp_path):
     marker = tmp_path / "ran"
     path = with_mischief(fixed, tmp_path / "evil.pt2", marker)
-    assert run.trace_spec(path).ops
+    assert run.trace_spec(Request.of(path)).ops
     assert not marker.exists()
 
 
@@ -308,7 +309,7 @@ def test_weights_are_not_read(fixed, monkeypatch):
     opened = []
     read = archive.read
     monkeypatch.setattr(archive, "read", lambda n, e: opened.append(e.filename) or read(n, e))
-    run.trace_spec(fixed)
+    run.trace_spec(Request.of(fixed))
     assert {name.rpartition(".")[2] for name in opened} == {"json"}
     assert len(opened) == 3  # the graph, and where weights and constants lie
 
@@ -479,7 +480,7 @@ def test_devices_of_a_program_are_not_used(small, tmp_path, name):
         node("torch.ops.aten.to.device", ["b1"], self=tensor("input"), device={name: device},
              dtype={"as_scalar_type": 7}),
     ]  # fmt: skip
-    trace = run.trace_spec(attacked(small, tmp_path / "devices.pt2", nodes))
+    trace = run.trace_spec(Request.of(attacked(small, tmp_path / "devices.pt2", nodes)))
     assert trace.device == "meta"
     assert not trace.notes
 
@@ -491,7 +492,10 @@ def test_a_program_without_weights_does_not_run_on_real_tensors(folder):
     result = run_cli("bench", path)
     assert result.code == 2
     assert "weights are not read from the file" in result.err
-    with run.module(path) as model, pytest.raises(RequestError, match="without data alone"):
+    with (
+        run.module(Request.of(path)) as model,
+        pytest.raises(RequestError, match="without data alone"),
+    ):
         model(torch.zeros(1, 3, 8, 8))
 
 
@@ -505,7 +509,7 @@ def test_time_steps_are_bounded(folder):
             return self.lstm(x)[0]
 
     path = save(Steps(), (torch.zeros(20, 1, 2),), folder / "steps.pt2")
-    assert run.trace_spec(path).ops
+    assert run.trace_spec(Request.of(path)).ops
 
     def longer(document):
         for value in document["graph_module"]["graph"]["tensor_values"].values():

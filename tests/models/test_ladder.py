@@ -8,7 +8,7 @@ from cnnscope.models.build import build
 from cnnscope.models.failures import asks_for_data
 from cnnscope.models.find import find
 from cnnscope.models.ladder import LIBRARY, OWN, Rung
-from cnnscope.models.spec import parse_model
+from cnnscope.models.request import parse_model
 
 
 def test_each_rung_is_followed_by_those_with_more_data():

@@ -14,7 +14,7 @@ from imports import imported_by
 
 import cnnscope
 from cnnscope.errors import ModelError, RequestError
-from cnnscope.models.spec import parse_model
+from cnnscope.models.request import parse_model
 from cnnscope.tracing.values import KnownValues, UnknownValueError
 
 NET = """

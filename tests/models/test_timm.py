@@ -8,10 +8,11 @@ import timm_models
 from command_line import run_cli
 
 from cnnscope.errors import RequestError
-from cnnscope.models import run, spec
+from cnnscope.models import run
 from cnnscope.models.build import build
 from cnnscope.models.find import find
 from cnnscope.models.inputs import make_inputs
+from cnnscope.models.request import Request, parse_model
 from cnnscope.records import TensorSpec
 
 pytestmark = pytest.mark.broad
@@ -23,11 +24,11 @@ def timm():
 
 
 def built(name, **arguments):
-    return build(find(spec.parse_model(f"timm:{name}")), arguments)
+    return build(find(parse_model(f"timm:{name}")), arguments)
 
 
 def test_named_model_with_the_input_of_its_configuration(timm):
-    trace = run.trace_spec("timm:inception_v4")
+    trace = run.trace_spec(Request.of("timm:inception_v4"))
     assert trace.input_specs == (TensorSpec((1, 3, 299, 299)),)
     assert trace.source.versions["timm"] == timm.__version__
 
@@ -55,8 +56,8 @@ def test_fixed_input_size_is_named_where_another_is_asked_for(timm):
 
 
 def test_bare_name_is_found_where_torchvision_has_none(timm):
-    assert run.trace_spec("resnetv2_50").source.source == "timm"
-    assert run.trace_spec("resnet18").source.source == "torchvision"
+    assert run.trace_spec(Request.of("resnetv2_50")).source.source == "timm"
+    assert run.trace_spec(Request.of("resnet18")).source.source == "torchvision"
 
 
 @pytest.mark.parametrize("argument", ["pretrained", "checkpoint_path", "pretrained_cfg"])
@@ -86,7 +87,7 @@ def test_without_the_extra_the_message_says_how_to_get_it():
 def test_without_the_extra_bare_names_are_those_of_torchvision():
     result = run_cli("summary", "resnetv2_50")
     assert "no model called 'resnetv2_50'; did you mean" in result.err
-    assert run.trace_spec("resnet18").source.source == "torchvision"
+    assert run.trace_spec(Request.of("resnet18")).source.source == "torchvision"
 
 
 def test_torchvision_names_do_not_import_timm(timm):

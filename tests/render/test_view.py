@@ -7,6 +7,7 @@ from torch import nn
 
 import cnnscope
 from cnnscope import records
+from cnnscope.models.request import Request
 from cnnscope.models.run import trace_spec
 from cnnscope.render import columns, data, drawing, page, units
 from cnnscope.render.view import Options, view
@@ -15,7 +16,7 @@ from cnnscope.reports.summary import report
 
 @pytest.fixture(scope="module")
 def resnet18():
-    return report(trace_spec("resnet18"))
+    return report(trace_spec(Request.of("resnet18")))
 
 
 def table(model_report, width, options=None, keys=columns.DEFAULT, **kwargs):
@@ -28,7 +29,7 @@ def table(model_report, width, options=None, keys=columns.DEFAULT, **kwargs):
     "model", ["alexnet", "resnet18", "googlenet", "vit_b_16", "efficientnet_b0"]
 )
 def test_table(model, width, golden):
-    golden(table(report(trace_spec(model)), width), f"{model}-{width}.txt")
+    golden(table(report(trace_spec(Request.of(model))), width), f"{model}-{width}.txt")
 
 
 def test_markdown(golden):
@@ -57,7 +58,7 @@ def test_lines_of_the_first_level_add_up(resnet18):
 
 def test_folded_blocks_add_up_as_unfolded_ones(resnet18):
     del resnet18
-    deep = report(trace_spec("resnet50"))
+    deep = report(trace_spec(Request.of("resnet50")))
     folded = [x for x in view(deep, Options(depth=2)).lines if x.indent == 1]
     unfolded = [x for x in view(deep, Options(depth=2, unfold=True)).lines if x.indent == 1]
     assert sum(line.macs for line in folded) == sum(line.macs for line in unfolded)

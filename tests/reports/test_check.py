@@ -20,11 +20,12 @@ from torch.nn.utils import prune
 
 import cnnscope
 from cnnscope import parallel
-from cnnscope.cache.requests import Request
 from cnnscope.deadline import Deadline
 from cnnscope.measure import counters
 from cnnscope.models import find
 from cnnscope.models.build import Built
+from cnnscope.models.request import Request
+from cnnscope.models.run import trace_spec
 from cnnscope.ops import table
 from cnnscope.ops.fields import maps
 from cnnscope.records import (
@@ -449,8 +450,8 @@ def inputs(*shape):
 
 @pytest.fixture(scope="module")
 def squeezenet():
-    request = Request("squeezenet1_1", ("3x64x64",))
-    return request, request.trace()
+    request = Request.of("squeezenet1_1", ("3x64x64",))
+    return request, trace_spec(request)
 
 
 def test_published_figures_for_the_same_input_are_compared(squeezenet, monkeypatch):
@@ -478,7 +479,7 @@ def test_a_figure_for_another_input_is_compared_there(squeezenet):
     elements, macs = check._published(trace, request)
     assert (elements.status, macs.status) == ("equal", "explained")
     (reason,) = macs.reasons
-    there = Request("squeezenet1_1").trace()
+    there = trace_spec(Request.of("squeezenet1_1"))
     assert (reason.about, reason.where) == ("input", ("1x3x224x224",))
     assert reason.amount == referee.Known(there).macs - referee.Known(trace).macs
     assert macs.theirs == 349_000_000
@@ -500,7 +501,7 @@ def test_an_input_that_the_model_does_not_take_is_told(squeezenet, monkeypatch):
 
 
 def test_parameters_that_never_run_may_be_left_out_of_what_is_published():
-    trace = Request("googlenet", ("3x64x64",)).trace()
+    trace = trace_spec(Request.of("googlenet", ("3x64x64",)))
     verdict = referee.verdict(trace, Count("published", "parameters", "V1", 6_624_904))
     assert verdict.status == "explained"
     assert reasons(verdict) == {"unused": -6_379_984}
@@ -508,8 +509,8 @@ def test_parameters_that_never_run_may_be_left_out_of_what_is_published():
 
 
 def test_nothing_is_published_of_a_model_with_arguments():
-    request = Request("squeezenet1_1", ("3x64x64",), {"num_classes": 10})
-    (only,) = check._published(request.trace(), request)
+    request = Request.of("squeezenet1_1", ("3x64x64",), {"num_classes": 10})
+    (only,) = check._published(trace_spec(request), request)
     assert (only.status, only.note) == (
         "absent",
         "torchvision publishes the model without arguments",
@@ -629,7 +630,7 @@ def test_a_gradient_that_memory_is_too_small_for_is_not_run(monkeypatch):
 
 def test_a_model_too_large_for_memory_is_not_run(monkeypatch):
     monkeypatch.setattr(parallel, "free_memory", lambda: 2**20)
-    report = check.check(Request("squeezenet1_1", ("3x64x64",)))
+    report = check.check(Request.of("squeezenet1_1", ("3x64x64",)))
     absent = {(one.counter, one.figure) for one in report.verdicts if one.status == "absent"}
     assert absent == {
         ("numel", "parameters"),
@@ -671,7 +672,7 @@ def test_free_memory_is_what_the_system_says():
 def test_counting_leaves_torch_as_it_was():
     torch.manual_seed(3)
     before = (torch.get_rng_state().tolist(), torch.backends.mha.get_fastpath_enabled())
-    check.check(Request("squeezenet1_1", ("3x64x64",)))
+    check.check(Request.of("squeezenet1_1", ("3x64x64",)))
     after = (torch.get_rng_state().tolist(), torch.backends.mha.get_fastpath_enabled())
     assert after == before
     assert torch.is_grad_enabled()

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from cnnscope.errors import RequestError
+from cnnscope.models.request import Request
 from cnnscope.models.run import trace_spec
 from cnnscope.models.sources import torchvision as zoo_torchvision
 from cnnscope.records import (
@@ -84,7 +85,7 @@ def check(explained) -> None:
     "model", ["vgg11_bn", "resnet18", "googlenet", "efficientnet_b0", "vit_b_16", "densenet121"]
 )
 def test_every_printed_formula_is_true_and_gives_the_number_of_the_report(model):
-    found = trace_spec(model)
+    found = trace_spec(Request.of(model))
     explained = explain_layers(found, "*").layers
     rows = [row for row in report(found).layers if row.leaf and not row.minor and row.depth]
     assert [e.layer for e in explained] == rows
@@ -95,7 +96,7 @@ def test_every_printed_formula_is_true_and_gives_the_number_of_the_report(model)
 @pytest.mark.slow
 @pytest.mark.parametrize("model", TORCHVISION)
 def test_every_formula_of_the_zoo_is_true(model):
-    found = trace_spec(model)
+    found = trace_spec(Request.of(model))
     for pattern in ("*", *{row.path for row in report(found).layers if not row.leaf} - {""}):
         for one in explain_layers(found, pattern).layers:
             check(one)
@@ -152,7 +153,7 @@ def steps(model, pattern, *shape):
 
 
 def layer(name, path):
-    (one,) = explain_layers(trace_spec(name), path).layers
+    (one,) = explain_layers(trace_spec(Request.of(name)), path).layers
     return {step.topic: step for step in one.steps}
 
 
@@ -309,17 +310,19 @@ def test_an_operation_without_a_formula_says_so():
 
 
 def test_a_glob_names_layers_and_a_wrong_path_the_nearest():
-    paths = [e.layer.path for e in explain_layers(trace_spec("alexnet"), "features.*").layers]
+    paths = [
+        e.layer.path for e in explain_layers(trace_spec(Request.of("alexnet")), "features.*").layers
+    ]
     assert paths == [f"features.{i}" for i in range(13)]
     with pytest.raises(RequestError, match=r"did you mean features\.1"):
-        explain_layers(trace_spec("alexnet"), "feature.1")
+        explain_layers(trace_spec(Request.of("alexnet")), "feature.1")
 
 
 # ------------------------------------------------------------------------------- the model
 
 
 def test_a_model_in_words_and_numbers():
-    found = trace_spec("vgg11")
+    found = trace_spec(Request.of("vgg11"))
     story = explain_model(found, report(found).totals)
     assert (story.totals.conv_layers, story.totals.linear_layers) == (8, 3)
     # 512*7*7*4096 + 4096 of 132,863,336
@@ -395,7 +398,7 @@ SIZES = {
      ("googlenet", "maxpool1"), ("inception_v3", None)],
 )  # fmt: skip
 def test_page(name, pattern, width, golden):
-    found = trace_spec(name)
+    found = trace_spec(Request.of(name))
     story = (
         explain_layers(found, pattern)
         if pattern

@@ -18,6 +18,7 @@ from torch import nn
 import cnnscope
 from cnnscope.analysis import blocks, weights
 from cnnscope.models import run
+from cnnscope.models.request import Request
 from cnnscope.records import StageFork, StagesReport
 from cnnscope.render import drawing, page
 from cnnscope.render.page import Heading, Page, Table
@@ -26,7 +27,7 @@ from cnnscope.reports import stages
 
 @functools.cache
 def traced(name, **arguments):
-    return run.trace_spec(name, arguments=arguments)
+    return run.trace_spec(Request.of(name, arguments=arguments))
 
 
 def table(name, **arguments):
@@ -426,8 +427,8 @@ def test_models_with_other_inputs_share_rows_by_reduction():
 @pytest.mark.broad
 def test_tokens_of_other_inputs_share_a_row():
     # patches of 16: 14*14 + 1 = 197 tokens and 16*16 + 1 = 257
-    small = run.trace_spec("vit_b_16", inputs=["224"], arguments={"image_size": 224})
-    large = run.trace_spec("vit_b_16", inputs=["256"], arguments={"image_size": 256})
+    small = run.trace_spec(Request.of("vit_b_16", inputs=["224"], arguments={"image_size": 224}))
+    large = run.trace_spec(Request.of("vit_b_16", inputs=["256"], arguments={"image_size": 256}))
     report = stages.stages_report([small, large])
     assert report.rows == ((0, 0), (1, 1), (2, 2))
     text = page.text(drawing.page(report), 120).plain
@@ -452,7 +453,7 @@ def test_no_layer_is_lost(name):
 @pytest.mark.zoo
 @pytest.mark.parametrize("name", torchvision.models.list_models())
 def test_no_layer_of_any_model_is_lost(name):
-    trace = run.trace_spec(name)
+    trace = run.trace_spec(Request.of(name))
     report = stages.stages_report([trace])
     model = report.models[0]
     assert weight_layers(model) == sum(weights.weight_layers(trace))

@@ -8,10 +8,11 @@ import time
 import warnings
 from typing import Any, NamedTuple
 
-from cnnscope.models import run, spec
+from cnnscope.models import run
 from cnnscope.models.build import Built, build
 from cnnscope.models.find import find
 from cnnscope.models.inputs import make_inputs
+from cnnscope.models.request import Request, parse_model
 from cnnscope.ops import table
 from cnnscope.records import Trace
 from cnnscope.reports import summary
@@ -84,10 +85,10 @@ def look(name: str) -> Seen:
 
 def _look(name: str) -> Seen:
     begun = time.perf_counter()
-    trace = run.trace_spec(f"timm:{name}")
+    trace = run.trace_spec(Request.of(f"timm:{name}"))
     result = summary.report(trace)
     seconds = time.perf_counter() - begun
-    built = build(find(spec.parse_model(f"timm:{name}")), {})
+    built = build(find(parse_model(f"timm:{name}")), {})
     lost = next((row.operation for row in result.layers if row.leaf and row.field_unknown), "")
     return Seen(
         name,

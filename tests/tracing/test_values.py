@@ -12,9 +12,10 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from cnnscope.models import run, spec
+from cnnscope.models import run
 from cnnscope.models.build import build
 from cnnscope.models.find import find
+from cnnscope.models.request import Request, parse_model
 from cnnscope.tracing.tracer import trace
 from cnnscope.tracing.values import KnownValues, needs_data, same_device
 
@@ -178,14 +179,14 @@ def test_a_refusal_for_want_of_data_is_told_from_a_mistake(error: Exception, ans
 
 # num_params of torchvision's RegNet_Y_400MF_Weights is 4,344,144.
 def test_the_constructor_of_a_regnet_is_given_its_values():
-    built = build(find(spec.parse_model("regnet_y_400mf")), {})
+    built = build(find(parse_model("regnet_y_400mf")), {})
     assert all(p.is_meta for p in built.model.parameters())
     assert sum(p.numel() for p in built.model.parameters()) == 4_344_144
     assert sum(built.values.answered.values()) > 0
 
 
 def test_the_constructor_of_a_resnet_needs_none():
-    assert build(find(spec.parse_model("resnet18")), {}).values is None
+    assert build(find(parse_model("resnet18")), {}).values is None
 
 
 class Selecting(nn.Module):
@@ -244,14 +245,14 @@ def test_the_watcher_of_large_tensors_sees_one():
 # the pooled boxes are gathered in: 150 boxes of 256*7*7 floats are 7,526,400 bytes.
 def test_a_detector_allocates_nothing_of_the_size_of_its_weights():
     with Largest() as largest:
-        result = run.trace_spec("fasterrcnn_mobilenet_v3_large_320_fpn")
+        result = run.trace_spec(Request.of("fasterrcnn_mobilenet_v3_large_320_fpn"))
     assert result.device == "meta"
     assert 0 < largest.nbytes <= 7_526_400
 
 
 def test_building_a_regnet_allocates_nothing_of_the_size_of_its_weights():
     with Largest() as largest:
-        build(find(spec.parse_model("regnet_y_128gf")), {})
+        build(find(parse_model("regnet_y_128gf")), {})
     assert 0 < largest.nbytes < 2**16
 
 

@@ -29,7 +29,7 @@ from torch import nn
 
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
 from cnnscope.files import open_regular, read_regular
-from cnnscope.models.spec import ModelSpec
+from cnnscope.models.request import ModelSpec
 from cnnscope.records import About, Inputs, Shape, TensorSpec
 from cnnscope.text import printable, said
 from cnnscope.tracing import isolation

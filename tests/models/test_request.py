@@ -3,15 +3,16 @@
 import pytest
 
 from cnnscope.errors import RequestError
-from cnnscope.models.spec import (
+from cnnscope.models.request import (
     DTYPES,
+    Request,
     fit_inputs,
     parse_arguments,
     parse_input,
     parse_model,
-    printable,
 )
 from cnnscope.records import Inputs, TensorSpec
+from cnnscope.text import printable
 
 
 def refusal(function, *arguments):
@@ -325,3 +326,34 @@ def test_dtypes_are_those_of_torch():
     assert all(isinstance(getattr(torch, name), torch.dtype) for name in set(DTYPES.values()))
     shorts = {name for name in DTYPES if hasattr(torch, name)}
     assert all(str(getattr(torch, name)) == f"torch.{DTYPES[name]}" for name in shorts)
+
+
+# ------------------------------------------------------------------------- the whole request
+
+
+def test_a_request_is_parsed_once_and_holds_what_it_means():
+    request = Request.of(" torchvision:resnet18 ", ["3x64x64:half"], {"width": 2}, 10, 4, "bf16")
+    assert (request.model.source, request.model.name) == ("torchvision", "resnet18")
+    assert request.name == "torchvision:resnet18"
+    assert [(one.sizes, one.dtype) for one in request.inputs] == [((3, 64, 64), "float16")]
+    assert request.arguments == {"width": 2, "num_classes": 10}
+    assert (request.batch_size, request.dtype) == (4, "bfloat16")
+
+
+def test_a_request_of_a_name_alone_runs_as_it_is_published():
+    assert Request.of("resnet18", (), {"num_classes": 5}).as_published
+    for given in ({"inputs": ["64"]}, {"batch_size": 2}, {"dtype": "half"}):
+        assert not Request.of("resnet18", **given).as_published
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"num_classes": 0}, "--num-classes 0: must be at least 1"),
+        ({"num_classes": 3, "arguments": {"num_classes": 3}}, "give one of them"),
+        ({"dtype": "int8"}, "--dtype 'int8': use one of float16, bfloat16, float32, float64"),
+        ({"inputs": ["3x"]}, "input '3x'"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused_before_torch_is_needed(given, said):
+    assert said in refusal(lambda: Request.of("resnet18", **given))

@@ -1,15 +1,15 @@
-"""What the user typed, understood: which model, which inputs, which arguments. No torch."""
+"""Parse a request: which model, its inputs, arguments and dtype. No torch."""
 
 import ast
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
 from cnnscope.errors import RequestError
 from cnnscope.records import Inputs, Shape, TensorSpec
-from cnnscope.text import printable as printable  # noqa: PLC0414  to be had from here as well
+from cnnscope.text import printable
 
 _DTYPES = (
     "float16 bfloat16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool "
@@ -50,6 +50,82 @@ class InputSpec(msgspec.Struct, frozen=True):
     sizes: Shape
     dtype: str | None
     text: str
+
+
+class Request(msgspec.Struct, frozen=True):
+    """A model, how it is built, and what it runs on: parsed, and carried whole from here on.
+
+    Attributes:
+        model: which one.
+        inputs: sizes and dtypes, () for those that the model was published for.
+        arguments: of its constructor; `num_classes` is one of them.
+        batch_size: N of every input.
+        dtype: of weights and inputs that are floating point, by torch's name.
+    """
+
+    model: ModelSpec
+    inputs: tuple[InputSpec, ...] = ()
+    arguments: Mapping[str, Any] = {}
+    batch_size: int | None = None
+    dtype: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: str,
+        inputs: Sequence[str] = (),
+        arguments: Mapping[str, Any] | None = None,
+        num_classes: int | None = None,
+        batch_size: int | None = None,
+        dtype: str | None = None,
+    ) -> Self:
+        """Parse a request.
+
+        Args:
+            model: "resnet18", "torchvision:resnet18", "net.py:Net" or "package.module:Net".
+            inputs: sizes of each input, such as "3x224x224"; none is the model's default.
+            arguments: of the model's constructor.
+            num_classes: of the model's constructor.
+            batch_size: N of every input.
+            dtype: "float16", "bfloat16", "float32" or "float64".
+
+        Raises:
+            RequestError: one of them cannot be; the message says what and the remedy.
+        """
+        keywords = dict(arguments or {})
+        if num_classes is not None:
+            if "num_classes" in keywords:
+                raise RequestError("--num-classes and --arg num_classes: give one of them")
+            if num_classes < 1:
+                raise RequestError(f"--num-classes {num_classes}: must be at least 1")
+            keywords["num_classes"] = num_classes
+        if dtype is not None and DTYPES.get(dtype) not in FLOATS:
+            raise RequestError(f"--dtype {printable(dtype)!r}: use one of {', '.join(FLOATS)}")
+        parsed = tuple(map(parse_input, inputs))
+        return cls(parse_model(model), parsed, keywords, batch_size, dtype and DTYPES[dtype])
+
+    @classmethod
+    def of_module(cls, name: str, inputs: Sequence[str]) -> Self:
+        """The request for a module that is there already.
+
+        Args:
+            name: of its class.
+            inputs: sizes of each input.
+
+        Raises:
+            RequestError: an input cannot be.
+        """
+        return cls(ModelSpec("module", name, name), tuple(map(parse_input, inputs)))
+
+    @property
+    def name(self) -> str:
+        """The model as it was typed, for messages."""
+        return printable(self.model.text)
+
+    @property
+    def as_published(self) -> bool:
+        """Whether the model runs on its default input."""
+        return not self.inputs and self.batch_size is None and self.dtype is None
 
 
 def parse_model(text: str) -> ModelSpec:
@@ -99,37 +175,6 @@ def parse_input(text: str) -> InputSpec:
             f"input {printable(text)!r}: every size must be between 1 and {MAX_SIDE}"
         )
     return InputSpec(tuple(map(int, parts)), dtype, text.strip())
-
-
-_QUANTITY = re.compile(r"(\d+(?:\.\d+)?|\.\d+) ?(?:([kKMGTP])(i?)(B?)|B)?", re.ASCII)
-
-
-def parse_quantity(text: str, option: str) -> float:
-    """`10M`, `1.5G`, `50MiB`, `75`: k, M, G, T, P are powers of 1000, and with an i of 1024.
-
-    Raises:
-        RequestError: it is no such number.
-    """
-    found = _QUANTITY.fullmatch(text.strip())
-    if found is None or len(text) > 30:
-        raise RequestError(f"{option} {printable(text)!r}: expected a number such as 10M or 50MiB")
-    number, prefix, binary, _ = found.groups()
-    power = " KMGTP".index((prefix or " ").upper())
-    scale: int = (1024 if binary else 1000) ** power
-    return float(number) * scale
-
-
-def parse_limits(given: Mapping[str, str | None]) -> dict[str, float]:
-    """The limits that were given: `{"--max-params": "10M"}` is `{"max_params": 10e6}`.
-
-    Raises:
-        RequestError: one is no number.
-    """
-    return {
-        option.strip("-").replace("-", "_"): parse_quantity(text, option)
-        for option, text in given.items()
-        if text is not None
-    }
 
 
 def parse_arguments(texts: Sequence[str]) -> dict[str, Any]:
