@@ -55,7 +55,7 @@ class Summary(ModelReport, frozen=True):
         with _not_drawing():
             from cnnscope.render import drawing, page
             from cnnscope.render.columns import DEFAULT
-            from cnnscope.render.view import Options
+            from cnnscope.render.tree import Options
 
         options = Options(depth, unfold, everything, sort, filter)
         laid_out = drawing.page(self, options=options, columns=columns or DEFAULT)

@@ -32,7 +32,7 @@ from cnnscope.analysis import shapes as shapes_by_formula
 from cnnscope.ops import table
 from cnnscope.records import Field, ModelReport, Trace
 from cnnscope.render import drawing
-from cnnscope.render.view import Options
+from cnnscope.render.tree import Options
 from cnnscope.reports.diff import diff
 from cnnscope.reports.summary import report
 from cnnscope.tracing.tracer import ForwardError

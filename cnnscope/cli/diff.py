@@ -83,7 +83,7 @@ class Diff(options.Written, options.Traced):
         levels = options.levels(self.depth)
         out.check_writable(self.output)
 
-        from cnnscope.render.view import Options
+        from cnnscope.render.tree import Options
         from cnnscope.reports.diff import diff as compare
 
         first = self.trace(self.before, session)

@@ -74,7 +74,7 @@ class Summary(options.Written, options.Named):
         """Write the summary."""
         from cnnscope.cli import out
         from cnnscope.render import columns as all_columns
-        from cnnscope.render.view import Options
+        from cnnscope.render.tree import Options
         from cnnscope.reports.budget import parse_limits
 
         if _is_weights(self.model):

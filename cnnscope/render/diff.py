@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from itertools import groupby
 
 from cnnscope.records import (
@@ -20,7 +20,7 @@ from cnnscope.records import (
 from cnnscope.render import facts, units
 from cnnscope.render.data import Row
 from cnnscope.render.page import Heading, Page, Table
-from cnnscope.render.view import AUTO_ROWS, DEFAULT, Options
+from cnnscope.render.tree import DEFAULT, Options, Tree, View
 
 _SHOWN = 4  # distinct changes in one cell or sentence
 _SENTENCES = 12  # of the findings
@@ -47,12 +47,12 @@ _ROWS = (
 
 def page(report: DiffReport, options: Options = DEFAULT) -> Page:
     """Findings in words, the aligned rows, and the totals side by side."""
-    view = _View(report, options)
-    table = Table(_ROWS, view.cells, view.styles)
+    view = _Rows(report.rows, options).view()
+    table = Table(_ROWS, tuple(c for _, c in view.lines), tuple(style for style, _ in view.lines))
     return Page(
         f"{report.before.source.name} -> {report.after.source.name}",
         _header(report),
-        ((table,) if view.cells else ()) + (_totals(report),),
+        ((table,) if view.lines else ()) + (_totals(report),),
         tuple(_below(report, view)),
         (*_sides(report), *_sentences(report)),
     )
@@ -216,92 +216,64 @@ def _value(value: object, what: str = "") -> str:
 # ------------------------------------------------------------------------------------ rows
 
 
-class _View:
+_Drawn = tuple[str, tuple[str, ...]]  # a style and cells
+
+
+class _Rows(Tree[_Drawn]):
     """The rows of the table: which are shown, folded and opened."""
 
-    def __init__(self, report: DiffReport, options: Options) -> None:
-        self.rows, self.options = report.rows, options
-        self.children: dict[int, list[int]] = {}
-        self.hidden = 0  # operations that only move data, and differ
-        for index, row in enumerate(report.rows):
-            if row.row.minor and row.row.kind != "module" and not options.everything:
-                self.hidden += row.status != "same"
-            else:
-                self.children.setdefault(row.parent, []).append(index)
-        self.full_depth = max((r.depth for r in report.rows if not r.row.minor), default=0)
-        self._signatures: dict[int, int] = {}
-        self._lines: list[tuple[str, tuple[str, ...]]] = []
-        self.depth = self._fill(options.depth)
-        self.cells = tuple(cells for _, cells in self._lines)
-        self.styles = tuple(style for style, _ in self._lines)
+    def __init__(self, rows: Sequence[DiffRow], options: Options) -> None:
+        super().__init__(
+            [r.parent for r in rows], lambda i: options.everything or not _bare(rows[i])
+        )
+        self.rows, self.options = rows, options
+        self.flat = rows[0].status == "resized"  # only data differs: every row has its own line
 
-    def _fill(self, depth: int | None) -> int:
-        """Make the lines, as deep as was asked for or as fits."""
-        if depth is not None:
-            self._add(0, depth or self.full_depth, 0)
-            return depth or self.full_depth
-        best: list[tuple[str, tuple[str, ...]]] = []
-        for levels in range(1, max(self.full_depth, 1) + 1):
-            self._lines = []
-            self._add(0, levels, 0)
-            if levels > 1 and (len(self._lines) > AUTO_ROWS or len(self._lines) == len(best)):
-                self._lines = best
-                return levels - 1
-            best = self._lines
-        return max(self.full_depth, 1)
+    def view(self) -> View[_Drawn]:
+        """The lines, as deep as was asked for or as fits."""
+        full = max((r.depth for r in self.rows if not r.row.minor), default=0)
+        if self.options.depth is None:
+            lines, depth = self.fitting(0, full)
+            depth = next(d for d in range(1, depth + 1) if len(self.lines(0, d)) == len(lines))
+        else:
+            depth = self.options.depth or full
+            lines = self.lines(0, depth)
+        hidden = 0
+        if not self.options.everything:
+            hidden = sum(_bare(row) and row.status != "same" for row in self.rows)
+        return View(tuple(lines), depth, full, hidden, folded=not self.options.unfold)
 
-    def _add(self, parent: int, levels: int, indent: int, prefix: str = "") -> None:
-        """Add the lines inside a row; `prefix` is "*." for what is inside each of equal blocks."""
-        for run in self._runs(self.children.get(parent, [])):
-            opened = levels > 1 and self._opens(run[0])
-            self._line(run, indent, prefix, opened=opened)
-            if opened:
-                self._add(run[0], levels - 1, indent + 1, "*." if len(run) > 1 else "")
-
-    def _opens(self, index: int) -> bool:
+    def opens(self, index: int) -> bool:
         """Equal blocks and those without a partner stay closed."""
-        if index not in self.children:
-            return False
         status = self.rows[index].status
-        return self.options.unfold or status == "changed" or (status == "resized" and self._flat)
+        changed = status == "changed" or (status == "resized" and self.flat)
+        return index in self.children and (self.options.unfold or changed)
 
-    @property
-    def _flat(self) -> bool:
-        """Whether nothing but the data differs: then every row is worth its own line."""
-        return self.rows[0].status == "resized"
+    def key(self, index: int) -> Hashable:
+        """Equal for blocks that differ from their partners in the same way."""
+        row = self.rows[index]
+        if self.options.unfold:
+            return index
+        if row.status == "same" or (row.status == "resized" and not self.flat):
+            return row.status
+        return index if row.row.leaf else ("", self.signature(index))
 
-    def _runs(self, children: Sequence[int]) -> Iterator[list[int]]:
-        """Neighbours that share a line."""
-        for _, group in groupby(children, key=self._key):
-            run = list(group)
-            if self.options.unfold:
-                yield from ([index] for index in run)
-            else:
-                yield run
+    def look(self, index: int) -> Hashable:
+        """What both partners are, and in what they differ."""
+        row = self.rows[index]
+        sides = [side for side in (row.before, row.after) if side]
+        shapes = tuple(side.output_shapes for side in sides)
+        what = (row.status, row.changes, row.params, row.macs, row.row.leaf)
+        return what, tuple(map(_operation, sides)), shapes
 
-    def _key(self, index: int) -> object:
-        status = self.rows[index].status
-        if status == "same" or (status == "resized" and not self._flat):
-            return status
-        return index if self.rows[index].row.leaf else self._signature(index)
+    def inside(self, run: Sequence[int]) -> str:
+        """What is inside each of equal blocks."""
+        return "*." if len(run) > 1 else ""
 
-    def _signature(self, index: int) -> int:
-        """Equal for neighbours that differ from their partners in the same way."""
-        known = self._signatures.get(index)
-        if known is None:
-            row = self.rows[index]
-            sides = [_operation(side) for side in (row.before, row.after) if side]
-            shapes = [side.output_shapes for side in (row.before, row.after) if side]
-            inside = [self._signature(i) for i in self.children.get(index, ())]
-            what = (row.status, row.changes, row.params, row.macs, row.row.leaf)
-            known = hash((what, str(sides), str(shapes), tuple(inside)))
-            self._signatures[index] = known
-        return known
-
-    def _line(self, run: Sequence[int], indent: int, prefix: str, *, opened: bool) -> None:
+    def line(self, run: Sequence[int], indent: int, prefix: str, *, opened: bool) -> _Drawn:
+        """Marks, names, what it is, what differs, and what that costs."""
         rows = [self.rows[i] for i in run]
-        row = rows[0]
-        status = row.status
+        status = rows[0].status
         params, macs = sum(r.params for r in rows), sum(r.macs for r in rows)
         if status == "same":
             params, macs = sum(r.row.params for r in rows), sum(r.row.macs for r in rows)
@@ -315,7 +287,7 @@ class _View:
             self._change(run, opened=opened),
             *costs,
         )
-        self._lines.append((_STYLES[status], cells))
+        return _STYLES[status], cells
 
     def _contents(self, index: int) -> str:
         """Of a container that stays closed, what it is made of."""
@@ -329,7 +301,7 @@ class _View:
         """What differs: of the layer itself, or of what is inside a block that stays closed."""
         row = self.rows[run[0]]
         if row.status == "resized":
-            return _map(row) if len(run) == 1 or self._flat else "other maps or channels"
+            return _map(row) if len(run) == 1 or self.flat else "other maps or channels"
         if row.status != "changed":
             return ""
         own = ", ".join(map(_said_of, row.changes))
@@ -355,6 +327,11 @@ class _View:
             if self.rows[inner].row.leaf:
                 yield self.rows[inner]
             yield from self._leaves(inner)
+
+
+def _bare(row: DiffRow) -> bool:
+    """Whether a row is an operation that only moves data."""
+    return row.row.minor and row.row.kind != "module"
 
 
 def _names(rows: Sequence[DiffRow]) -> str:
@@ -472,7 +449,7 @@ def _wider(before: int | None, after: int | None) -> str:
     return units.signed(after - before) or "0"
 
 
-def _below(report: DiffReport, view: _View) -> Iterator[tuple[str, str]]:
+def _below(report: DiffReport, view: View[_Drawn]) -> Iterator[tuple[str, str]]:
     for side in (report.before, report.after):
         for op in side.unknown:
             yield (
@@ -481,15 +458,8 @@ def _below(report: DiffReport, view: _View) -> Iterator[tuple[str, str]]:
             )
     notes = dict.fromkeys(note for side in (report.before, report.after) for note in side.notes)
     yield from (("!", note) for note in notes)
-    parts = []
-    if view.depth < view.full_depth and view.cells:
-        parts.append(f"{view.depth} of {view.full_depth} levels (--depth {view.full_depth})")
-    if not view.options.unfold and view.cells:
-        parts.append("equal rows folded (--unfold)")
-    if view.hidden:
-        parts.append(f"{units.plural(view.hidden, 'minor change')} hidden (--all)")
-    if parts:
-        yield "shown", ", ".join(parts)
+    if shown := facts.shown(view, "minor change"):
+        yield "shown", shown
 
 
 # ------------------------------------------------------------------------------------- CSV

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 from cnnscope.records import (
     AxisField,
@@ -19,7 +20,7 @@ from cnnscope.records import (
     VerifyReport,
 )
 from cnnscope.render import units
-from cnnscope.render.view import View
+from cnnscope.render.tree import View
 
 
 def header(
@@ -134,16 +135,16 @@ def excess(over: Excess) -> str:
     return f"{text}; most in {over.where}: {shown(over.share)}"
 
 
-def omitted(view: View) -> str:
-    """What the table leaves out, and how to see it."""
+def shown(view: View[Any], hidden: str) -> str:
+    """What a table leaves out, and how to see it; `hidden` is what minor rows are called."""
     parts = []
-    if view.depth < view.full_depth:
+    if view.depth < view.full_depth and view.lines:
         parts.append(f"{view.depth} of {view.full_depth} levels (--depth {view.full_depth})")
-    if view.folded:
+    if view.folded and view.lines:
         parts.append("equal rows folded (--unfold)")
     if view.hidden:
-        parts.append(f"{units.plural(view.hidden, 'minor row')} hidden (--all)")
-    return "shown: " + ", ".join(parts) if parts else ""
+        parts.append(f"{units.plural(view.hidden, hidden)} hidden (--all)")
+    return ", ".join(parts)
 
 
 def _first_unknown_field(report: ModelReport) -> str:

@@ -10,8 +10,9 @@ from cnnscope.render.columns import COLUMNS, DEFAULT, Column, known
 from cnnscope.render.data import Row
 from cnnscope.render.escaping import one_line
 from cnnscope.render.page import Bar, Cell, Heading, Page, Table
-from cnnscope.render.view import DEFAULT as DEFAULT_ROWS
-from cnnscope.render.view import Line, Options, view
+from cnnscope.render.tree import DEFAULT as DEFAULT_ROWS
+from cnnscope.render.tree import Options
+from cnnscope.render.view import Line, view
 
 # Where a terminal is too narrow for all columns, the bars go first, and then these.
 _DROPPED_FIRST = (
@@ -39,8 +40,9 @@ def page(
     )
     findings = (("!", finding) for finding in facts.findings(report))
     below = (*facts.totals(report), *findings)
-    header = facts.header(report)
-    return Page(report.source.name, header, (table,), below, omitted=facts.omitted(shown))
+    left_out = facts.shown(shown, "minor row")
+    omitted = f"shown: {left_out}" if left_out else ""
+    return Page(report.source.name, facts.header(report), (table,), below, omitted=omitted)
 
 
 def _headings(column: Column) -> Iterator[Heading]:

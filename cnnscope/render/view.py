@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from fnmatch import fnmatchcase
 from itertools import groupby
 from typing import NamedTuple
 
 from cnnscope.errors import RequestError
 from cnnscope.records import LayerRow, ModelReport
+from cnnscope.render.tree import AUTO_ROWS, Options, Tree, View
 from cnnscope.text import printable
-
-AUTO_ROWS = 60  # without --depth, the deepest level whose table has at most so many rows
-
-
-class Options(NamedTuple):
-    """How a person wants the rows."""
-
-    depth: int | None = None  # None: chosen by AUTO_ROWS; 0: no limit
-    unfold: bool = False
-    everything: bool = False  # minor rows as well, at every depth, unfolded
-    sort: str | None = None
-    filter: str | None = None
-
-
-DEFAULT = Options()
 
 
 class Line(NamedTuple):
@@ -40,16 +27,6 @@ class Line(NamedTuple):
     last: LayerRow | None = None
 
 
-class View(NamedTuple):
-    """The lines, and what was left out of them."""
-
-    lines: tuple[Line, ...]
-    depth: int  # levels shown
-    full_depth: int  # levels that there are
-    hidden: int  # minor rows
-    folded: bool
-
-
 SORT_KEYS = {
     "macs": "macs",
     "params": "params",
@@ -58,166 +35,113 @@ SORT_KEYS = {
 }
 
 
-def view(report: ModelReport, options: Options) -> View:
+def view(report: ModelReport, options: Options) -> View[Line]:
     """Choose and fold the rows of a report.
 
     Raises:
         RequestError: an unknown sort key, or a filter that nothing matches.
     """
-    tree = _Tree(report.layers, show_all=options.everything)
-    if options.sort is not None or options.filter is not None:
-        return tree.flat(options)
-    fold = not (options.unfold or options.everything)
-    depth = options.depth
-    if options.everything and depth is None:
-        depth = 0
-    if depth is None:
-        depth = tree.auto_depth(fold=fold)
-    return tree.nested(depth or tree.depth, fold=fold)
+    rows = _Rows(report.layers, options)
+    if options.sort is None and options.filter is None:
+        return rows.nested()
+    return rows.listed()
 
 
-class _Tree:
-    """The rows by parent."""
+class _Rows(Tree[Line]):
+    """The rows of the summary."""
 
-    def __init__(self, rows: tuple[LayerRow, ...], *, show_all: bool) -> None:
-        self.rows = rows
-        self.hidden = 0 if show_all else sum(row.minor for row in rows)
-        self.children: dict[int, list[int]] = {}
-        for index, row in enumerate(rows):
-            if show_all or not row.minor:
-                self.children.setdefault(row.parent, []).append(index)
-        self.depth = max((row.depth for row in rows if show_all or not row.minor), default=0)
-        self._signatures: dict[int, int] = {}
+    def __init__(self, rows: Sequence[LayerRow], options: Options) -> None:
+        everything = options.everything
+        super().__init__([r.parent for r in rows], lambda i: everything or not rows[i].minor)
+        self.rows, self.options = rows, options
+        self.fold = not (options.unfold or everything)
+        self.depth = max((row.depth for row in rows if everything or not row.minor), default=0)
 
-    def flat(self, options: Options) -> View:
+    def listed(self) -> View[Line]:
         """Leaves alone, filtered and sorted."""
+        everything, key = self.options.everything, self.options.sort
         leaves = [
             row
             for index, row in enumerate(self.rows)
-            if index not in self.children and (options.everything or not row.minor)
+            if index not in self.children and (everything or not row.minor)
         ]
-        if options.filter is not None:
-            pattern = options.filter
-            candidates = [*leaves] if options.everything else [r for r in self.rows if r.depth]
-            chosen = [row for row in candidates if _matches(row, pattern)]
-            leaf_matches = [row for row in leaves if _matches(row, pattern)]
-            leaves = leaf_matches or chosen
-            if not leaves:
-                raise RequestError(
-                    f"--filter {printable(pattern)!r}: no layer has such a path or operation; "
-                    "try 'layer1.*' or 'Conv*'"
-                )
-        if options.sort is not None:
-            if options.sort not in SORT_KEYS:
-                raise RequestError(
-                    f"--sort {printable(options.sort)!r}: use one of {', '.join(SORT_KEYS)}"
-                )
-            attribute = SORT_KEYS[options.sort]
-            leaves = sorted(leaves, key=lambda row: -getattr(row, attribute))
+        if self.options.filter is not None:
+            inner = leaves if everything else [row for row in self.rows if row.depth]
+            leaves = _matching(leaves, inner, self.options.filter)
+        if key is not None:
+            if key not in SORT_KEYS:
+                raise RequestError(f"--sort {printable(key)!r}: use one of {', '.join(SORT_KEYS)}")
+            leaves = sorted(leaves, key=lambda row: -getattr(row, SORT_KEYS[key]))
         lines = tuple(_line(row, 0, _named(row, row.path or row.name)) for row in leaves)
         return View(lines, self.depth, self.depth, 0, folded=False)
 
-    def nested(self, depth: int, *, fold: bool) -> View:
+    def nested(self) -> View[Line]:
         """The tree to a depth, equal neighbours folded."""
-        lines: list[Line] = []
-        top = self.children.get(-1, [])
-        for root in top:
-            self._add(root, depth, lines, fold=fold, indent=0)
-        if fold and len(lines) > AUTO_ROWS:
-            lines = _gathered(lines)
-        if not lines:  # a model that is a single layer
-            lines = [_line(self.rows[r], 0, self.rows[r].operation) for r in top]
-        folded = len(lines) < self._count(top, depth)
-        return View(tuple(lines), min(depth, self.depth), self.depth, self.hidden, folded)
+        depth = 0 if self.options.everything else None
+        depth = depth if self.options.depth is None else self.options.depth
+        if depth is None:
+            lines, depth = self.fitting(-1, self.depth)
+        else:
+            depth = depth or self.depth
+            lines = self.lines(-1, depth)
+        folded = len(lines) < self._count(self.children.get(-1, []), depth)
+        hidden = 0 if self.options.everything else sum(row.minor for row in self.rows)
+        return View(tuple(lines), min(depth, self.depth), self.depth, hidden, folded)
 
-    def _count(self, parents: list[int], depth: int) -> int:
+    def _count(self, parents: Sequence[int], depth: int) -> int:
         """How many lines there are without folding."""
-        if depth < 1:
-            return 0
-        children = [c for p in parents for c in self.children.get(p, ())]
+        children = [c for p in parents for c in self.children.get(p, ())] if depth > 0 else []
         return len(children) + (self._count(children, depth - 1) if children else 0)
 
-    def auto_depth(self, *, fold: bool) -> int:
-        """The deepest level whose table is not too long."""
-        best = 1
-        for depth in range(1, self.depth + 1):
-            if len(self.nested(depth, fold=fold).lines) > AUTO_ROWS:
-                break
-            best = depth
-        return best
+    def lines(self, root: int, levels: int) -> list[Line]:
+        """The lines inside the models at the root; a model that is one layer is a line itself."""
+        top = self.children.get(root, [])
+        lines = [line for model in top for line in super(_Rows, self).lines(model, levels)]
+        if self.fold and len(lines) > AUTO_ROWS:
+            lines = _gathered(lines)
+        return lines or [_line(self.rows[r], 0, self.rows[r].operation) for r in top]
 
-    def _add(
-        self,
-        parent: int,
-        depth: int,
-        lines: list[Line],
-        *,
-        fold: bool,
-        indent: int,
-        prefix: str = "",
-    ) -> None:
-        """Add the lines inside a row; `prefix` is the block inside it that has no line itself."""
-        if depth < 1:
-            return
-        children = self.children.get(parent, [])
-        position = 0
-        while position < len(children):
-            first = children[position]
-            run = self._run(children, position) if fold else 1
-            row = self.rows[first]
-            inside = self._said_above(parent, first, run)
-            if inside:
-                deeper = f"{prefix}{inside}."
-                self._add(first, depth - 1, lines, fold=fold, indent=indent, prefix=deeper)
-                return
-            name = _named(row, row.name)
-            if run > 1:
-                name = _range(row, self.rows[children[position + run - 1]])
-            line = _line(row, indent, prefix + name, run, self._content(first))
-            lines.append(line._replace(last=self.rows[children[position + run - 1]]))
-            self._add(first, depth - 1, lines, fold=fold, indent=indent + 1)
-            position += run
+    def key(self, index: int) -> Hashable:
+        """Equal for blocks, and for operations, that look and cost the same."""
+        folds = index in self.children or self.rows[index].kind == "operation"
+        return ("", self.signature(index)) if self.fold and folds else index
 
-    def _said_above(self, parent: int, first: int, run: int) -> str:
+    def look(self, index: int) -> Hashable:
+        """What a row is and costs."""
+        row = self.rows[index]
+        facts = (row.operation, row.geometry, row.features, row.output_shapes, row.kind)
+        costs = (row.params, row.trainable_params, row.macs, row.element_ops, row.unknown_ops)
+        return facts, costs
+
+    def name_inside(self, index: int) -> str:
+        """Blocks are equal where their parts have equal names."""
+        return self.rows[index].name
+
+    def shortest(self, index: int) -> int:
+        """Blocks, or at least three operations."""
+        return 1 if index in self.children else 3
+
+    def replaces(self, parent: int, run: Sequence[int]) -> str:
         """The name of a block whose own line would repeat its parent's, "" if it would not.
 
         All the equal blocks of a container are `*`; a block that is all that its parent does
         keeps its name.
         """
-        children = self.children[parent]
-        if first not in self.children or run != len(children):
+        if run[0] not in self.children or len(run) != len(self.children[parent]):
             return ""
-        if run > 1:
+        if len(run) > 1:
             return "*" if self._content(parent) else ""
-        mine, outer = self.rows[first], self.rows[parent]
+        mine, outer = self.rows[run[0]], self.rows[parent]
         same = (mine.macs, mine.params) == (outer.macs, outer.params) and outer.depth > 0
         return mine.name if same and mine.call == 1 else ""
 
-    def _run(self, children: list[int], position: int) -> int:
-        """How many equal neighbours follow each other: blocks, or at least three operations."""
-        first = children[position]
-        block = first in self.children
-        if not block and self.rows[first].kind != "operation":
-            return 1
-        same = 1
-        for other in children[position + 1 :]:
-            if self._signature(other) != self._signature(first):
-                break
-            same += 1
-        return same if block or same > 2 else 1
-
-    def _signature(self, index: int) -> int:
-        """Equal for blocks that look and cost the same, all the way down."""
-        known = self._signatures.get(index)
-        if known is None:
-            row = self.rows[index]
-            inside = tuple(
-                (self.rows[c].name, self._signature(c)) for c in self.children.get(index, ())
-            )
-            facts = (row.operation, row.geometry, row.features, row.output_shapes, row.kind)
-            costs = (row.params, row.trainable_params, row.macs, row.element_ops, row.unknown_ops)
-            known = self._signatures[index] = hash((facts, costs, inside))
-        return known
+    def line(self, run: Sequence[int], indent: int, prefix: str, *, opened: bool) -> Line:
+        """The line of a block, or of equal ones."""
+        del opened
+        row, last = self.rows[run[0]], self.rows[run[-1]]
+        name = _range(row, last) if len(run) > 1 else _named(row, row.name)
+        made = _line(row, indent, prefix + name, len(run), self._content(run[0]))
+        return made._replace(last=last)
 
     def _content(self, index: int) -> str:
         """`BasicBlock x 2` for a Sequential of two."""
@@ -272,5 +196,17 @@ def _range(first: LayerRow, last: LayerRow) -> str:
     return f"{first.name}-{last.name.removeprefix(prefix)}"
 
 
-def _matches(row: LayerRow, pattern: str) -> bool:
-    return fnmatchcase(row.path, pattern) or fnmatchcase(row.operation.lower(), pattern.lower())
+def _matching(leaves: list[LayerRow], inner: Sequence[LayerRow], pattern: str) -> list[LayerRow]:
+    """The leaves, or else the blocks, that a glob matches by their path or operation."""
+
+    def matches(row: LayerRow) -> bool:
+        operation = row.operation.lower()
+        return fnmatchcase(row.path, pattern) or fnmatchcase(operation, pattern.lower())
+
+    found = list(filter(matches, leaves)) or list(filter(matches, inner))
+    if not found:
+        raise RequestError(
+            f"--filter {printable(pattern)!r}: no layer has such a path or operation; "
+            "try 'layer1.*' or 'Conv*'"
+        )
+    return found

@@ -10,7 +10,8 @@ from cnnscope import records
 from cnnscope.models.request import Request
 from cnnscope.models.run import trace_spec
 from cnnscope.render import columns, data, drawing, page, units
-from cnnscope.render.view import Options, view
+from cnnscope.render.tree import Options
+from cnnscope.render.view import view
 from cnnscope.reports.summary import report
 
 

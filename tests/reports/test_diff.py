@@ -15,7 +15,7 @@ import cnnscope
 from cnnscope.cli.diff import _instead
 from cnnscope.records import DiffReport, LayerRow
 from cnnscope.render import drawing, page
-from cnnscope.render.view import Options
+from cnnscope.render.tree import Options
 from cnnscope.reports.diff import diff
 from cnnscope.reports.summary import report
 
