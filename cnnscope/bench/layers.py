@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -45,30 +46,10 @@ def time_layers(
         timer: of the device.
         seconds: for all of them together.
     """
-    each = max(seconds / max(len(wanted), 1), _LEAST_SECONDS)
-    found: dict[Key, Timed] = {}
-    calls: Counter[str] = Counter()
-    busy = False
-
-    def before(path: str) -> Any:
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            nonlocal busy
-            if busy:
-                return
-            calls[path] += 1
-            key = (path, calls[path])
-            if key in wanted:
-                busy = True
-                try:
-                    found[key] = _time(module, args, kwargs, timer, each)
-                finally:
-                    busy = False
-
-        return hook
-
+    watch = _Watch(wanted, timer, max(seconds / max(len(wanted), 1), _LEAST_SECONDS))
     paths = {path for path, _ in wanted}
     handles = [
-        module.register_forward_pre_hook(before(path), with_kwargs=True)
+        module.register_forward_pre_hook(partial(watch.before, path), with_kwargs=True)
         for path, module in model.named_modules()
         if path in paths
     ]
@@ -78,7 +59,32 @@ def time_layers(
     finally:
         for handle in handles:
             handle.remove()
-    return found
+    return watch.found
+
+
+class _Watch:
+    """Times layers from the hooks that run before them; calls that this makes are not watched."""
+
+    def __init__(self, wanted: frozenset[Key], timer: Timer, seconds: float) -> None:
+        self.wanted, self.timer, self.seconds = wanted, timer, seconds
+        self.found: dict[Key, Timed] = {}
+        self.calls: Counter[str] = Counter()
+        self.busy = False
+
+    def before(
+        self, path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """Time a layer that is about to run on these arguments, if it is wanted."""
+        if self.busy:
+            return
+        self.calls[path] += 1
+        key = (path, self.calls[path])
+        if key in self.wanted:
+            self.busy = True
+            try:
+                self.found[key] = _time(module, args, kwargs, self.timer, self.seconds)
+            finally:
+                self.busy = False
 
 
 def _time(

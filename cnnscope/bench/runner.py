@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from msgspec.structs import replace
 
 from cnnscope.analysis import layers as analysis
-from cnnscope.bench import compare, devices, layers, loop, machine, stats, work
+from cnnscope.bench import compare, devices, layers, loop, machine, room, stats, warnings, work
 from cnnscope.bench.loop import Progress, Report
 from cnnscope.bench.timers import CudaTimer, HostTimer
 from cnnscope.errors import RequestError
@@ -27,7 +27,6 @@ from cnnscope.records import (
     BenchRun,
     BenchSettings,
     Ceilings,
-    Environment,
     Launch,
     LayerTime,
     Trace,
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
 
 MODES = ("forward", "train")
 _COMPILED = 256  # torch's own limit of all recompilations of one function
-BUSY = 0.05  # of the time spent waiting for a core
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
@@ -168,7 +166,7 @@ class _Bench:
         self.device = devices.resolve(plan.device)
         self.settings = _settings(plan, self.device)
         devices.check_dtype(self.device, self.settings.amp or self.settings.dtype)
-        self.timer = self._timer()
+        self.timer = _timer(self.device)
         self.environment = machine.environment(self.device)
         self.labels = _labels(plan.models)
         self.models: list[RealModel] = []
@@ -179,7 +177,7 @@ class _Bench:
 
     def report(self) -> BenchReport:
         try:
-            with self._current_device(), _compiling(self.settings):
+            with _current(self.device), _compiling(self.settings):
                 self._sweep()
         except KeyboardInterrupt:
             if not self.runs:
@@ -189,12 +187,12 @@ class _Bench:
             for model in reversed(self.models):
                 model.close()
         return BenchReport(
-            runs=tuple(_with_above(run, self.ceilings) for run in self.runs),
+            runs=tuple(warnings.of_ceilings(run, self.ceilings) for run in self.runs),
             comparisons=compare.interleaved(self.runs) if len(self.labels) > 1 else (),
             environment=self.environment,
             ceilings=self.ceilings,
             interrupted=self.interrupted,
-            notes=tuple(self.notes),
+            notes=tuple(dict.fromkeys(self.notes)),  # each batch size may have the same
         )
 
     # -- the sweep
@@ -224,7 +222,7 @@ class _Bench:
         traces = [self._trace(index, batch) for index in range(len(self.labels))]
         for model in self.models:
             model.release()
-        self._check_memory(traces)
+        room.check_fit(self.device, self.settings, self.labels, traces, len(self.models))
         self._build()
         prepared = []
         for label, model, trace in zip(self.labels, self.models, traces, strict=True):
@@ -232,7 +230,7 @@ class _Bench:
             model.release()
             prepared.append(model.program(label, trace, self.timer, self.plan.seconds))
         programs = [p.program for p in prepared]
-        self._check_growth(prepared)
+        room.check_growth(self.device, prepared, self.plan.seconds)
         interrupted = False
         waiting = _Waiting(self.settings.threads)
         try:
@@ -245,12 +243,7 @@ class _Bench:
         for index, trace in enumerate(traces):
             self._add(index, trace, prepared[index], waited)
         if not interrupted:
-            if (
-                self.ceilings is None and self.plan.ceilings
-            ):  # after the first runs: what it allocates is not theirs
-                self._say("measuring this machine's ceilings", None)
-                self.ceilings = self._ceilings()
-                self._reach(len(traces))
+            self._measure_ceilings(len(traces))
             self._look_closer(traces, prepared)
         self.interrupted = interrupted
 
@@ -286,7 +279,30 @@ class _Bench:
             computed=watched.macs if watched is not None and watched.whole else None,
             kept=watched.kept if watched is not None else 0,
         )
-        self.runs.append(_with_warnings(run, self.environment))
+        self.runs.append(warnings.of_run(run, self.environment))
+
+    def _measure_ceilings(self, count: int) -> None:
+        """Measure the machine's ceilings, after the first runs: what it allocates is not theirs.
+
+        Where one of the last `count` runs is above them they are measured again, and the higher
+        are kept.
+        """
+        if self.ceilings is not None or not self.plan.ceilings:
+            return
+        self._say("measuring this machine's ceilings", None)
+        self.ceilings = found = self._ceilings()
+        runs = [run for run in self.runs[-count:] if not work.is_other(run)]
+        if found is not None and any(work.above(run, found) for run in runs):
+            again = self._ceilings()
+            self.ceilings = found if again is None else work.higher(found, again)
+
+    def _ceilings(self) -> Ceilings | None:
+        try:
+            return machine.ceilings(self.device, self.settings.amp or self.settings.dtype)
+        except (RuntimeError, MemoryError) as error:
+            reason = " ".join(str(error).split())[:120]
+            self.notes.append(f"the machine's ceilings could not be measured ({reason})")
+            return None
 
     def _look_closer(self, traces: Sequence[Trace], prepared: Sequence[Prepared]) -> None:
         """What is measured after the rounds: launches on CUDA, and single layers if wanted."""
@@ -299,16 +315,15 @@ class _Bench:
                 launch = self._launch(index, one.program.step)
                 timed = self._layers(index, trace, one) if self.plan.per_layer else ()
             run = replace(self.runs[first + index], launch=launch, layers=timed)
-            self.runs[first + index] = _with_warnings(run, self.environment)
+            self.runs[first + index] = warnings.of_run(run, self.environment)
 
     def _launch(self, index: int, step: loop.Step) -> Launch | None:
         found: Launch | None = self.timer.launch(step)
-        note = (
-            f"{self.labels[index]}: whether it is launch-bound is not known, as the host waits for "
-            "the device within an iteration"
-        )
-        if found is None and self.device.type == "cuda" and note not in self.notes:
-            self.notes.append(note)
+        if found is None and self.device.type == "cuda":
+            self.notes.append(
+                f"{self.labels[index]}: whether it is launch-bound is not known, as the host waits "
+                "for the device within an iteration"
+            )
         return found
 
     def _translated(self, index: int) -> AbstractContextManager[None]:
@@ -349,76 +364,23 @@ class _Bench:
                 model = replace(model, dtype=self._dtype)
             self.models.append(RealModel(model, self.settings, self.device))
 
-    def _check_memory(self, traces: Sequence[Trace]) -> None:
-        """Do not even try what cannot fit.
-
-        Raises:
-            OutOfMemory: by the traces, it is more than what is free.
-        """
-        from cnnscope.bench.programs import OutOfMemory
-
-        free = machine.free_memory(self.device)
-        built = len(self.models)  # their weights are there already, and not free
-        needed = work.needed_together(traces, built, self.settings)
-        if free is not None and needed > free:
-            need = "needs" if len(traces) == 1 else "need"
-            raise OutOfMemory(
-                f"{', '.join(self.labels)} {need} at least {_gib(needed)} by the trace, "
-                f"and {self.device} has {_gib(free)} free"
-            )
-
-    def _check_growth(self, prepared: Sequence[Prepared]) -> None:
-        """Refuse to measure a model that would fill the memory.
-
-        Raises:
-            OutOfMemory: by what each call keeps and how many calls there will be.
-        """
-        from cnnscope.bench.programs import OutOfMemory
-
-        free = machine.free_memory(self.device)
-        for one in prepared:
-            kept = one.watched.kept if one.watched is not None else 0
-            calls = self.plan.seconds * 1e9 / max(one.program.per_call, 1)
-            if kept and free is not None and kept * calls > free / 2:
-                raise OutOfMemory(
-                    f"{one.program.name} keeps {kept / 2**10:,.0f} KiB with every call: "
-                    f"{calls:,.0f} calls in {self.plan.seconds:g} s would need "
-                    f"{_gib(int(kept * calls))} of the {_gib(free)} that are free; lower --seconds"
-                )
-
-    def _reach(self, count: int) -> None:
-        """Measure the ceilings once more where a run is above them, and keep the higher."""
-        runs = [run for run in self.runs[-count:] if not work.is_other(run)]
-        if self.ceilings is None or not any(work.above(run, self.ceilings) for run in runs):
-            return
-        again = self._ceilings()
-        if again is not None:
-            self.ceilings = work.higher(self.ceilings, again)
-
-    def _ceilings(self) -> Ceilings | None:
-        dtype = self.settings.amp or self.settings.dtype
-        try:
-            return machine.ceilings(self.device, dtype)
-        except (RuntimeError, MemoryError) as error:
-            reason = " ".join(str(error).split())[:120]
-            self.notes.append(f"the machine's ceilings could not be measured ({reason})")
-            return None
-
-    def _timer(self) -> Any:
-        import torch
-
-        if self.device.type == "cuda":
-            return CudaTimer(cast("Any", torch.cuda))
-        return HostTimer(torch.mps.synchronize if self.device.type == "mps" else None)
-
-    def _current_device(self) -> AbstractContextManager[None]:
-        """Events and synchronisation are those of the current CUDA device."""
-        import torch
-
-        return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
-
     def _say(self, what: str, batch: int | None) -> None:
         self.tell(Progress(what if batch is None else f"{what}, batch {batch}", 0, -1))
+
+
+def _timer(device: torch.device) -> Any:
+    import torch
+
+    if device.type == "cuda":
+        return CudaTimer(cast("Any", torch.cuda))
+    return HostTimer(torch.mps.synchronize if device.type == "mps" else None)
+
+
+def _current(device: torch.device) -> AbstractContextManager[None]:
+    """Make a CUDA device the current one: events and synchronisation are its own."""
+    import torch
+
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def _settings(plan: Plan, device: torch.device) -> BenchSettings:
@@ -456,33 +418,6 @@ def _batch_of(trace: Trace, *, as_list: bool) -> int:
     """Images in one iteration."""
     specs = trace.input_specs
     return len(specs) if as_list else (specs[0].shape or (1,))[0] if specs else 1
-
-
-def _with_warnings(run: BenchRun, environment: Environment) -> BenchRun:
-    found = []
-    s = run.statistics
-    if run.settings.device == "cpu" and run.settings.threads > environment.capacity:
-        found.append("threads")
-    elif run.waited is not None and run.waited > BUSY:
-        found.append("busy")
-    if abs(s.drift) > stats.UNSTABLE_DRIFT:
-        found.append("drift")
-    if s.outliers > stats.UNSTABLE_OUTLIERS * s.count:
-        found.append("outliers")
-    if run.launch is not None and run.launch.enqueue_ns > run.launch.device_ns:
-        found.append("launch-bound")
-    if work.is_other(run):
-        found.append("other-work")
-    if run.kept:
-        found.append("grows")
-    return replace(run, warnings=tuple(found))
-
-
-def _with_above(run: BenchRun, ceilings: Ceilings | None) -> BenchRun:
-    """The run, with a warning for each ceiling that it is above."""
-    if ceilings is None or work.is_other(run):
-        return run
-    return replace(run, warnings=(*run.warnings, *work.above(run, ceilings)))
 
 
 class _Waiting:
@@ -524,7 +459,3 @@ def _compiling(settings: BenchSettings) -> Iterator[None]:
 
     with config.patch(recompile_limit=max(config.recompile_limit, _COMPILED)):
         yield
-
-
-def _gib(nbytes: int) -> str:
-    return f"{nbytes / 2**30:.1f} GiB"

@@ -12,7 +12,7 @@ import pytest
 import torch
 from command_line import run_cli
 
-from cnnscope.bench import compare, layers, loop, machine, programs, runner, timers
+from cnnscope.bench import compare, layers, loop, machine, programs, runner, timers, warnings
 from cnnscope.cli import bench as command
 from cnnscope.cli.bench import Bench
 from cnnscope.cli.commands import with_values
@@ -907,7 +907,7 @@ def with_warnings(path, **changes):
     run = msgspec.structs.replace(
         run, **parts, launch=changes.get("launch"), waited=changes.get("waited", 0.01)
     )
-    run = runner._with_warnings(run, report.environment)
+    run = warnings.of_run(run, report.environment)
     return run.warnings, page.text(
         renderer.page(msgspec.structs.replace(report, runs=(run,)))
     ).plain
