@@ -35,7 +35,10 @@ def golden():
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark the fast lane: the first case of each test that is not slow, of the zoo, or broad."""
+    """Mark the fast lane: the first case of each test that is not slow, of the zoo, or broad.
+
+    Tests that are marked `fast` by hand have all of their cases in it.
+    """
     found = set()
     for item in items:
         test = item.nodeid.partition("[")[0]

@@ -401,6 +401,7 @@ NETWORKS |= {
 }
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("name", NETWORKS)
 def test_each_unit_sees_what_nan_reaches(name):
     function, seen, shapes, children = NETWORKS[name]
