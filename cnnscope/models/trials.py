@@ -86,8 +86,12 @@ class Trials:
         """Share of the allowance that is used up."""
         calls = self._rehearsal.calls if self._rehearsal else 0
         counted = (calls + _OVERHEAD * self._forwards) / self._calls
+        return max(counted, self._time_spent())
+
+    def _time_spent(self) -> float:
+        """Share of the time that is used up when the next forward has run."""
         waited = (time.monotonic() - self._since) / _WALL  # for other processes, or a forward's own
-        return max(counted, (max(self.seconds(), waited) + self._last) / self._seconds)
+        return (max(self.seconds(), waited) + self._last) / self._seconds
 
     def runs(self, inputs: Inputs) -> bool:
         """Whether a forward on these inputs runs."""
@@ -149,7 +153,7 @@ class Trials:
         """What a search for sizes had that is over: "3 s", "5000 calls of modules"; "" before."""
         if self.spent() < _FOR_SIZES:
             return ""
-        by_time = (self.seconds() + self._last) / self._seconds >= _FOR_SIZES
+        by_time = self._time_spent() >= _FOR_SIZES
         return f"{self.allowed:g} s" if by_time else f"{self._calls} calls of modules"
 
     def be_exact(self) -> None:

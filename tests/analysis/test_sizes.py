@@ -11,8 +11,10 @@ from paths import SUPPORT
 
 from cnnscope.analysis import sizes
 from cnnscope.errors import ModelError, RequestError
-from cnnscope.models import run
+from cnnscope.models import run, trials
+from cnnscope.models.build import Built
 from cnnscope.models.request import Request
+from cnnscope.records import Inputs, Source
 
 FILE = str(SUPPORT / "sized.py")
 
@@ -326,3 +328,11 @@ def test_a_search_at_an_error_that_was_cut_says_so(monkeypatch, tmp_path):
     )
     (found,) = run.examine_spec(Request.of(given[1], inputs=["3x2000x2000"]), seconds=0.2).sizes
     assert not found.unclear
+
+
+def test_a_search_that_had_to_wait_ends_by_its_seconds_and_not_by_its_calls(monkeypatch):
+    built = Built(torch.nn.Conv2d(3, 4, 3), Inputs(()), Source("net", "python", "net"))
+    search = trials.Trials(built, 3.0)
+    assert search.cut == ""
+    monkeypatch.setattr(trials, "_WALL", 1e-9)  # whatever has passed was waited for
+    assert search.cut == "3 s"
