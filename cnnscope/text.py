@@ -29,3 +29,8 @@ def said(error: BaseException, limit: int = 300) -> str:
     except Exception:  # noqa: BLE001  its __str__ is other people's code as well
         text = "its message cannot be shown"
     return f"{printable(type(error).__name__)}: {printable(text or 'no message', limit)}"
+
+
+def operation(name: str) -> str:
+    """An operation for a reader: `add` of aten.add.Tensor; other libraries keep their names."""
+    return name.split(".")[1] if name.startswith("aten.") else name

@@ -58,7 +58,7 @@ class RealModel:
             if settings.mode == "train" and self.as_list:
                 raise RequestError(
                     f"{self.name}: training needs targets, which are not made up here; "
-                    "use --mode forward"
+                    "to measure the forward alone, give --mode forward"
                 )
             if settings.channels_last:
                 _to_channels_last(self.model)
@@ -148,7 +148,9 @@ class RealModel:
 
         called, autocast, name = self.called, self._autocast(), printable(self.name)
         if not any(p.requires_grad for p in self.model.parameters()):
-            raise ModelError(f"{name}: no parameters to train; use --mode forward")
+            raise ModelError(
+                f"{name}: no parameters to train; to measure the forward, give --mode forward"
+            )
         optimizer = torch.optim.SGD(self.model.parameters(), lr=0.0, momentum=MOMENTUM)
         scaler = None
         if self.settings.amp == "float16":
@@ -252,7 +254,8 @@ def _loss(output: Any, name: str) -> Any:
     means = [t.float().mean() for t in tensors_in(output) if t.requires_grad]
     if not means:
         raise ModelError(
-            f"{name}: no output has a gradient, there is nothing to train; use --mode forward"
+            f"{name}: no output has a gradient, there is nothing to train; to measure the "
+            "forward, give --mode forward"
         )
     return sum(means[1:], means[0])
 

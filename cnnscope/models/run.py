@@ -325,6 +325,12 @@ def _failure(request: Request, found: Found, error: BaseException) -> ModelError
         return ModelError(f"{request.name}: there is not enough memory for it ({said(error)})")
     if found.own is None or isolation.raised_in(error).startswith(_PACKAGE):
         return None
+    if isinstance(error, RecursionError):
+        return ModelError(
+            f"{request.name}: its modules are nested without end ({found.own.reason(error)}): a "
+            "module that is a child of itself, perhaps by `self.parent = parent`; keep such a "
+            "reference out of the children, as in `self.parent = [parent]`"
+        )
     return ModelError(found.own.sentence("could not be examined", error))
 
 

@@ -21,6 +21,7 @@ from cnnscope.render import facts, units
 from cnnscope.render.data import Row
 from cnnscope.render.page import Heading, Page, Table
 from cnnscope.render.tree import DEFAULT, Options, Tree, View
+from cnnscope.text import operation
 
 _SHOWN = 4  # distinct changes in one cell or sentence
 _SENTENCES = 12  # of the findings
@@ -454,7 +455,8 @@ def _below(report: DiffReport, view: View[_Drawn]) -> Iterator[tuple[str, str]]:
         for op in side.unknown:
             yield (
                 "!",
-                f"{side.source.name}: no formula for {op.name} (x{op.count}): its cost is missing",
+                f"{side.source.name}: no formula for {operation(op.name)} (x{op.count}): "
+                "its cost is missing",
             )
     notes = dict.fromkeys(note for side in (report.before, report.after) for note in side.notes)
     yield from (("!", note) for note in notes)

@@ -1,7 +1,7 @@
 """The sentences around the table: header, totals and findings, alike in every text format."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cnnscope.records import (
@@ -21,6 +21,7 @@ from cnnscope.records import (
 )
 from cnnscope.render import units
 from cnnscope.render.tree import View
+from cnnscope.text import operation
 
 
 def header(
@@ -96,19 +97,43 @@ def findings(report: ModelReport) -> list[str]:
     unused = "not used in this run" if report.decided_by else "defined but never used"
     found = [
         f"{unused}: {path}, {units.plural(count, 'parameter')}"
-        for path, count in report.unused.items()
+        for path, count in _siblings(report.unused).items()
     ]
     found += [
         f"one weight under several names: {path} = {', '.join(aliases)}"
         for path, aliases in report.shared.items()
     ]
     found += [
-        f"no formula for {op.name} (x{op.count}, first in {op.first_layer or 'the model'}): "
-        "its cost is missing above"
+        f"no formula for {operation(op.name)} (x{op.count}, first in "
+        f"{op.first_layer or 'the model'}): its cost is missing above"
         for op in report.unknown
     ]
     found += [f"the floor formula does not give the output of {path}" for path in report.mismatches]
     return found + list(report.notes)
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """0-4,6: ascending numbers, those in a row as one range."""
+    texts = []
+    for _, row in itertools.groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0]):
+        same = [number for _, number in row]
+        texts.append(f"{same[0]}-{same[-1]}" if len(same) > 1 else str(same[0]))
+    return ",".join(texts)
+
+
+def _siblings(counts: Mapping[str, int]) -> dict[str, int]:
+    """Paths that differ in one number and hold as much, together: `experts.0-63.l`, their sum."""
+    found: dict[tuple[str, str, int], list[str]] = {}
+    for path, count in counts.items():
+        parts = path.split(".")
+        at = next((i for i, part in enumerate(parts) if part.isdecimal()), len(parts))
+        key = (".".join(parts[:at]), ".".join(parts[at + 1 :]), count)
+        found.setdefault(key, []).append(parts[at] if at < len(parts) else "")
+    folded = {}
+    for (before, after, count), numbers in found.items():
+        middle = _ranges(sorted(map(int, numbers))) if numbers[0] else ""
+        folded[".".join(filter(None, (before, middle, after)))] = count * len(numbers)
+    return folded
 
 
 _LIMITS = {

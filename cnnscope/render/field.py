@@ -25,6 +25,11 @@ _UNIT = (
     *map(Heading, ("unit", "sees", "in the input", "centre", "input")),
 )
 
+_WRAPS = (
+    "positions wrap around (circular padding, torch.roll): a unit at the border also sees the "
+    "opposite side of the input, as the column `in input` says"
+)
+
 
 def page(report: FieldReport | UnitReport) -> Page:
     """Either report as a page."""
@@ -84,7 +89,7 @@ def _sentences(report: FieldReport) -> list[tuple[str, str]]:
     if any(a.explicit for a in axes):
         lines.append(("note", "fields without a stride are true of this input size only"))
     if any(a.size is not None and a.stride and a.clipped[1] > a.size for a in axes):
-        lines.append(("note", "units at a border that wraps around see more (in input)"))
+        lines.append(("note", _WRAPS))
     return lines + [("note", note) for note in report.notes]
 
 

@@ -344,10 +344,28 @@ def cut(value: str, width: int | None, *, keep: str = "start") -> str:
     if width < 2:
         return value[: max(width, 0)]
     if keep == "end":
-        return "…" + value[len(value) - width + 1 :]
+        path = _abbreviated(value, width)
+        return path if len(path) <= width else "…" + path[len(path) - width + 1 :]
     times = re.search(r" x \d+$", value) if keep == "times" else None
     tail = times[0] if times and len(times[0]) + 4 < width else ""
     return value[: width - 1 - len(tail)] + "…" + tail
+
+
+def _abbreviated(path: str, width: int) -> str:
+    """A dotted path with as many of its first parts shortened as is needed, so that rows differ.
+
+    A letter is left of them, and the number that tells siblings apart: `f….d…1.denselayer2.conv1`.
+    """
+    if " ... " in path:  # from one row to another
+        return path
+    parts = path.split(".")
+    for i, part in enumerate(parts[:-1]):
+        number = part[len(part.rstrip("0123456789")) :]
+        short = f"{part[:1]}…{number}"
+        parts[i] = short if part != number and len(short) < len(part) else part
+        if sum(map(len, parts)) + len(parts) - 1 <= width:
+            break
+    return ".".join(parts)
 
 
 def bounded(cell: str | None) -> str | None:

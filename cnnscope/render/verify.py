@@ -37,7 +37,7 @@ def _cells(check: LayerCheck) -> tuple[str, ...]:
     return (
         path,
         units.field(check.field) if check.field else "?",
-        measured(check),
+        measured(check) if check.verdict != "not measured" else "",
         units.same([_padding(c) for c in check.checks if c.how == "interior"] or [""]),
         units.same(_once(str(c.canvas) for c in check.checks if c.how != "whole") or [""]),
         verdict,

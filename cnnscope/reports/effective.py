@@ -132,16 +132,19 @@ def _unit(trace: Trace, row: LayerRow, field: Field | None, unit: Sequence[int] 
     from cnnscope.measure.influence import Unit
 
     if row.kind != "module":
-        return "it is an operation inside a module, and only modules can be watched"
+        return "it is an operation, and --effective measures modules: name the module around it"
     if field is None or field.unknown or any(m is None for m in field.maps):
-        return "its positions are not told apart"
+        return "its receptive field is not known along every axis, so that no unit can be chosen"
     counts = [axis.units for axis in field.axes]
     shape = trace.tensors[row.tensor].shape
     rank = len(shape)
     last, second = range(rank - len(counts), rank), range(1, 1 + len(counts))
     dims = next((d for d in (last, second) if [shape[i] for i in d if i < rank] == counts), None)
     if dims is None:
-        return "its positions do not lie along one dimension each"
+        return (
+            "a reshape has split or joined the axes of the input, so that no single unit of the "
+            "output can be chosen; name a layer before the reshape"
+        )
     index = [count // 2 for count in counts] if unit is None else unit
     return Unit(row.path, row.call, tuple(dims), tuple(index))
 

@@ -35,6 +35,7 @@ from cnnscope.records import (
     Totals,
     Trace,
 )
+from cnnscope.text import operation
 
 _KEEP_DIMENSIONS = (ops.NORMS - {ops.Family.WEIGHT_NORM}) | {ops.Family.COPY, ops.Family.DROPOUT}
 _TOP = 5  # layers that the account of a model names
@@ -444,7 +445,7 @@ def _unknown_steps(view: _View, part: _Part) -> Iterable[Step]:
     for name, count in names.items():
         if ops.lookup(name).kind is ops.Kind.UNKNOWN:
             times = f" (x{count})" if count > 1 else ""
-            yield Step("no formula", note=f"for {name}{times}: its cost is not known")
+            yield Step("no formula", note=f"for {operation(name)}{times}: its cost is not known")
 
 
 def _roles(view: _View, own: Sequence[int]) -> dict[int, str]:

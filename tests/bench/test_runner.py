@@ -734,7 +734,7 @@ def test_what_cannot_be_trained_is_one_message(own, kind, part):
     message = error_of(f"{own}:{kind}", *SHORT, "--mode", "train", code=3)
     assert message.startswith(f"{own}:{kind}: ")
     assert part in message
-    assert message.endswith("use --mode forward")
+    assert message.endswith("to measure the forward, give --mode forward")
 
 
 def test_a_forward_that_exits_is_one_message(own):

@@ -326,7 +326,7 @@ def test_a_known_field_that_cannot_be_measured_is_no_difference():
     result = run_cli("rf", "vit_b_16", "encoder.layers.encoder_layer_0.ln_1", "--verify")
     assert result.code == 0
     assert "not measured" in result.out
-    assert "its positions do not lie along one dimension" in result.out
+    assert "a reshape has split or joined the positions" in result.out
 
 
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
@@ -376,7 +376,7 @@ def test_verify_formats(format_):
         (("features.0", "--verify", "-o", "x.png"), "no picture"),
         (("features.0", "--image", "x.jpg"), "--output out.png"),
         (("-o", "x.png"), "name it"),
-        (("classifier.6", "--effective"), "not told apart"),
+        (("classifier.6", "--effective"), "its receptive field is not known along every axis"),
         (("features.0", "--image", "/no/such.jpg", "-o", "x.png"), "No such file"),
         (("features.0", "-o", "/no/such/x.png"), "no folder"),
         (("nothing", "--verify"), "no layer"),

@@ -407,7 +407,7 @@ def _matmul(op: Op) -> Any:
     out = torch.zeros(op.shape, dtype=torch.float64)
     if op.name == "linear" or op.named(a).dim() < 2 or op.named(b).dim() < 2:  # type: ignore[union-attr]
         if op.named(b).requires_grad or op.named(a).dim() < 2:  # type: ignore[union-attr]
-            return Poison(f"aten.{op.name} of two maps")
+            return Poison(f"{op.name} of two maps")
         return _contracted(op, a, b, -1, op.shape[-1])
     if op.named(a).requires_grad:  # type: ignore[union-attr]
         out = out + _contracted(op, a, b, -1, op.shape[-1])

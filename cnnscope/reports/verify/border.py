@@ -80,15 +80,22 @@ def _some(units: UnitMap | None) -> tuple[int, ...]:
 def _dimensions(canvas: Canvas, task: Task, axis: int) -> list[int] | str:
     """The dimensions of a layer's output that may be an axis, or why there is none."""
     if task.target not in canvas.tape.targets:
-        return f"not reached: {canvas.tape.failure or 'it runs otherwise'}"
+        why = canvas.tape.failure or "another path was taken, as data or chance may decide"
+        return f"the layer did not run when the model was run again to measure: {why}"
     tensor, _ = canvas.tape.targets[task.target]
     known = canvas.grows[axis].dims.get(tensor)
     shape, units = canvas.tape.shapes[tensor], task.axes[axis].units
     if known is None and task.axes[axis].size is None:
-        return "it runs otherwise at other input sizes: what is of the whole image is not known"
+        return (
+            "the model runs other operations at other input sizes, so that what depends on the "
+            "whole image cannot be told from what a unit sees; try another --input"
+        )
     fitting = [d for d in known or range(len(shape)) if shape[d] == units]
     if not fitting or len(known or ()) > 1:
-        return "its positions do not lie along one dimension"
+        return (
+            "a reshape has split or joined the positions along this axis, so that no single unit "
+            "of the output can be chosen; measure a layer before the reshape"
+        )
     return fitting
 
 
