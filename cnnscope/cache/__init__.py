@@ -1,1 +1,1 @@
-"""What was computed once and need not be computed again."""
+"""Results of earlier requests, kept on disk."""

@@ -151,7 +151,7 @@ def ask_names(source: str) -> tuple[str, ...]:
 
 
 def about(trace: Trace) -> About:
-    """What the library says of a model of its own."""
+    """Facts that the library states of a model of its own."""
     from cnnscope.models import find
 
     source = trace.source

@@ -40,7 +40,7 @@ _FRESH = 600  # seconds within which an entry's time of use is not written again
 
 
 class Info(NamedTuple):
-    """What is on disk: number of entries, their bytes, and the most that may be kept."""
+    """State of the store: number of entries, their bytes, and the limit of bytes."""
 
     path: Path
     entries: int
@@ -87,7 +87,7 @@ class Store:
             self._evict()
 
     def info(self) -> Info:
-        """How much there is."""
+        """State of the store."""
         sizes = [entry.stat().st_size for entry in self._files(_SUFFIX)]
         return Info(self.root, len(sizes), sum(sizes), self.limit)
 
@@ -243,7 +243,7 @@ def _no_collection() -> Iterator[None]:
 
 
 def default_root() -> Path | None:
-    """Where entries live: `CNNSCOPE_CACHE_DIR`, or the user's cache folder.
+    """Return the folder of the store: `CNNSCOPE_CACHE_DIR`, or the user's cache folder.
 
     None for a user without a home (as containers have): a folder called "~" would be made in the
     working folder otherwise.

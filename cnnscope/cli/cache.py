@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from cnnscope.cache.store import Store
 
 COMMANDS = {
-    "info": Entry(
-        "cache", "Info", "Where the store is, how much it holds, and how much it may hold."
-    ),
+    "info": Entry("cache", "Info", "Folder, size and limit of the store."),
     "clear": Entry("cache", "Clear", "Remove everything that is stored."),
     "path": Entry("cache", "Folder", "The folder of the store; CNNSCOPE_CACHE_DIR moves it."),
 }
@@ -26,7 +24,7 @@ COMMANDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Group(Options):
-    """The store of traces: what was asked once is answered at once.
+    """The store of traces, which answers repeated requests at once.
 
     Example: cnnscope cache info
     """
@@ -34,7 +32,7 @@ class Group(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class Info(Options):
-    """Where the store is, how much it holds, and how much it may hold.
+    """Folder, size and limit of the store.
 
     Example: cnnscope cache info
     """

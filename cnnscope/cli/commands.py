@@ -24,7 +24,7 @@ from cnnscope.cli.options import Options
 
 
 class Entry(NamedTuple):
-    """Where a command is, and the first line of its help."""
+    """Module of a command, and the first line of its help."""
 
     module: str
     kind: str  # the name of its dataclass, or of the dictionary of a group's commands
@@ -41,12 +41,12 @@ COMMANDS = {
         "Receptive fields: how they grow, and what one unit sees.",
     ),
     "explain": Entry(
-        "explain", "Explain", "How each number of a layer comes about, with its numbers put in."
+        "explain", "Explain", "Every number of a layer as a formula, with its values put in."
     ),
     "diff": Entry(
         "diff",
         "Diff",
-        "What changes from one model to another, layer by layer.",
+        "Differences between two models, layer by layer.",
     ),
     "stages": Entry(
         "stages", "Stages", "The architecture table that papers print, made from the models."
@@ -54,7 +54,7 @@ COMMANDS = {
     "stack": Entry(
         "stack",
         "Stack",
-        "What stacks of small kernels cost against one large kernel.",
+        "Cost of stacks of small kernels beside one large kernel.",
     ),
     "bench": Entry(
         "bench",
@@ -72,7 +72,7 @@ COMMANDS = {
         "Every model that can be named, with its size and its cost.",
     ),
     "cache": Entry(
-        "cache", "COMMANDS", "The store of traces: what was asked once is answered at once."
+        "cache", "COMMANDS", "The store of traces, which answers repeated requests at once."
     ),
 }
 
@@ -220,7 +220,7 @@ def _kinds(kind: Any) -> dict[str, type]:
 def _processed(
     param: Any, kind: type, process: Callable[[Any, Any], Any], ctx: Any, value: Any
 ) -> Any:
-    """What `param.process_value(ctx, value)` returns, and raises.
+    """Convert a value as `param.process_value(ctx, value)` does, with the same errors.
 
     Args:
         param: an argument or option of typer.

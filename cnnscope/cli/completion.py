@@ -1,4 +1,4 @@
-"""What a shell is told when a model is completed; nothing is imported to know more."""
+"""Shell completion of model names, without importing a library."""
 
 from __future__ import annotations
 

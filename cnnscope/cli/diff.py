@@ -15,7 +15,7 @@ from cnnscope.errors import RequestError
 
 @dataclass(frozen=True, kw_only=True)
 class Diff(options.Written, options.Traced):
-    """What changes from one model to another, layer by layer.
+    """Differences between two models, layer by layer.
 
     Example: cnnscope diff vgg11 vgg13
 

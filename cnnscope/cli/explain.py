@@ -13,7 +13,7 @@ from cnnscope.cli.session import Session
 
 @dataclass(frozen=True, kw_only=True)
 class Explain(options.Written, options.Named):
-    """How each number of a layer comes about, with its numbers put in.
+    """Every number of a layer as a formula, with its values put in.
 
     Example: cnnscope explain vgg11 features.3
 

@@ -27,7 +27,7 @@ _LONGEST_PATTERN = 1000
 
 
 class Format(str, Enum):
-    """How a report is written."""
+    """Output formats of a report."""
 
     TABLE = "table"
     JSON = "json"
@@ -56,7 +56,7 @@ Depth = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What every command takes."""
+    """Options of every command."""
 
     debug: Annotated[
         bool, typer.Option("--debug", help="Show tracebacks.", is_eager=True, callback=_debug)
@@ -116,7 +116,7 @@ class Written(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class Build(Options):
-    """How models are built and what they are run on."""
+    """Options that build a model and choose its inputs."""
 
     input: Annotated[
         list[str] | None,

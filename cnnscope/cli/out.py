@@ -1,4 +1,4 @@
-"""Where output goes: a terminal, a pipe or a file."""
+"""Write output to a terminal, a pipe or a file."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def _descriptor(path: Path) -> int | None:
 
 
 def _replaceable(path: Path, before: os.stat_result) -> bool:
-    """Whether a new file of this name would be no other than the old one with another content.
+    """Return True if a new file can replace the old one without a trace but its content.
 
     Not for devices, pipes, files with several names or of another user, or where no file can be
     made beside it.
@@ -182,7 +182,7 @@ def _wrapped(line: str) -> str:
 
 
 def watched() -> bool:
-    """Whether a person sees what is written on stderr while it is written."""
+    """Return True if stderr is a terminal."""
     return sys.stderr is not None and sys.stderr.isatty()
 
 

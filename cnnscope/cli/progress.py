@@ -1,4 +1,4 @@
-"""How far long work has come: a bar or a line on stderr, at a terminal only."""
+"""Progress of long work: a bar or a line on stderr, on a terminal only."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _bar(title: str, stream: TextIO) -> Progress:
 
 
 class Line:
-    """How a measurement stands: a line on stderr, overwritten and removed."""
+    """Progress of a measurement: a line on stderr, overwritten and removed."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock, self.next = clock, 0.0

@@ -21,7 +21,7 @@ _Built = AbstractContextManager[Any]  # a module, for as long as it is run
 
 
 class _Asked(NamedTuple):
-    """What is asked beside the model: the options that only this command has."""
+    """Options that only `rf` has."""
 
     layer: str | None
     unit: tuple[int, ...] | None

@@ -65,7 +65,7 @@ def received() -> int:
 
 
 def ended_by() -> tuple[str, int]:
-    """What to say of a command that was interrupted, and its exit code."""
+    """Message and exit code of a command that was interrupted."""
     number = _received or signal.SIGINT
     said = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
     return said, 128 + number

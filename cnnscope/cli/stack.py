@@ -24,7 +24,7 @@ class Preset(str, Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Stack(options.Written):
-    """What stacks of small kernels cost against one large kernel.
+    """Cost of stacks of small kernels beside one large kernel.
 
     Example: cnnscope stack --kernel 7 --channels 64 --input 56x56
 

@@ -13,7 +13,7 @@ from cnnscope.cli.session import Session
 
 
 class Format(str, Enum):
-    """How the table is written: as other reports, and for a paper."""
+    """Output formats of the table: those of other reports, and LaTeX."""
 
     TABLE = "table"
     JSON = "json"

@@ -96,7 +96,7 @@ def _run(arguments: list[str] | None, session: Session) -> int:
 
 
 def _unexpected(error: Exception) -> bool:
-    """Whether this program should not have raised an exception, whatever was asked of it."""
+    """Return True for an exception that is a fault of this program."""
     from cnnscope.errors import CnnscopeError
     from cnnscope.models import installed
 
@@ -131,7 +131,7 @@ def _failed(error: Exception, session: Session | None) -> int:
 
 
 def _unforeseen(error: Exception) -> tuple[str, int]:
-    """What to say of an exception that was not made to be shown, and the exit code."""
+    """Message and exit code for an exception that was not made to be shown."""
     from cnnscope.models import installed
     from cnnscope.text import said
 
@@ -161,7 +161,7 @@ def _fail(message: str, code: int, session: Session | None) -> int:
 
 
 def _misused(error: Any, session: Session | None) -> int:
-    """What the argument parser has to say, in one line; nothing asked for is a page of help."""
+    """Print the argument parser's error in one line, or the help if there are no arguments."""
     from cnnscope.text import printable
 
     if type(error).__name__ == "NoArgsIsHelpError":

@@ -103,7 +103,7 @@ class Summary(options.Written, options.Named):
         return _over_budget(made, limits) if limits else 0
 
     def _rows(self) -> dict[str, object]:
-        """Which rows are shown."""
+        """Options that choose rows."""
         return {
             "--depth": self.depth,
             "--unfold": self.unfold,
@@ -113,7 +113,7 @@ class Summary(options.Written, options.Named):
         }
 
     def _limits(self) -> dict[str, str | None]:
-        """What the model has to keep to."""
+        """Options that set limits."""
         return {
             "--max-params": self.max_params,
             "--max-macs": self.max_macs,
@@ -123,7 +123,7 @@ class Summary(options.Written, options.Named):
 
 
 def _is_weights(model: str) -> bool:
-    """Whether a file holds weights alone; the readers of files are imported for a file alone."""
+    """Return True for a file of weights alone; readers are imported for files only."""
     from cnnscope.files import names_file
 
     if not names_file(model):

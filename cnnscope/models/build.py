@@ -143,7 +143,7 @@ def _without_weights(found: Found) -> RequestError:
 
 
 class _Made(NamedTuple):
-    """What a constructor made, the rung that it was made on, and why not on an earlier one."""
+    """A built model, the rung that it was built on, and why not on an earlier one."""
 
     model: nn.Module
     rung: Rung
@@ -187,7 +187,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _source(found: Found, arguments: Mapping[str, Any]) -> Source:
-    """Where a model comes from, for the report."""
+    """Describe the source of a model for the report."""
     literals = {name: repr(value) for name, value in arguments.items()}
     name = found.own.title if found.own else found.spec.name
     shown = printable(found.spec.text, 4096)
@@ -197,7 +197,7 @@ def _source(found: Found, arguments: Mapping[str, Any]) -> Source:
 def _constructor_error(
     found: Found, arguments: Mapping[str, Any], error: BaseException
 ) -> CnnscopeError:
-    """What a constructor raised: the arguments are to blame, unless it fails without them too."""
+    """Make the error of a constructor: of its arguments, unless it fails without them too."""
     given = printable(", ".join(f"{name}={value!r}" for name, value in arguments.items()), 200)
     how = f"could not be built with {given}" if given else "could not be built"
     blamed = bool(arguments) and not _fails_without_arguments(found, error)
@@ -208,7 +208,7 @@ def _constructor_error(
 
 
 def _fails_without_arguments(found: Found, error: BaseException) -> bool:
-    """Whether the constructor raises the same without any arguments."""
+    """Return True if the constructor raises the same without any arguments."""
     try:
         _made(found, {}, Rung.META, SEED)
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Why a forward failed, in the terms of the layer that refused: channels, window, features."""
+"""Diagnose a failed forward in the terms of the layer that refused: channels, window, features."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _short(error: ForwardError) -> str:
 
 
 def cause(error: ForwardError, limit: int = _LONG) -> str:
-    """What was raised; of an assert without a message, the line that asserts."""
+    """Return the message of the exception; of an assert without one, its source line."""
     if isinstance(error.cause, AssertionError) and not str(error.cause):
         frames = traceback.extract_tb(error.cause.__traceback__)
         line = linecache.getline(frames[-1].filename, frames[-1].lineno or 0) if frames else ""
@@ -60,7 +60,7 @@ def cause(error: ForwardError, limit: int = _LONG) -> str:
 
 
 def layer_reason(error: ForwardError) -> str | None:
-    """Why the layer refused, as a sentence that names it; None where it is not known."""
+    """Explain why a layer refused its input, as a sentence that names it; None if unknown."""
     record = _record(error)
     name = f"{error.path} ({record.kind})" if error.path else record.kind
     wrong = channels(error)

@@ -14,7 +14,7 @@ _NO_MEMORY = (
 
 
 def asks_for_data(error: BaseException, *, own: bool = False) -> bool:
-    """Whether a constructor or a forward failed because tensors have no data.
+    """Return True if a constructor or a forward failed because tensors have no data.
 
     Args:
         error: what was raised, a `ForwardError` for what a forward raised.
@@ -30,7 +30,7 @@ def asks_for_data(error: BaseException, *, own: bool = False) -> bool:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether a device (or the machine) had no memory left for a tensor."""
+    """Return True if a device (or the machine) had no memory left for a tensor."""
     import torch
 
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):

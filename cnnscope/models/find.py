@@ -34,7 +34,7 @@ PROGRAM = "torch.export"  # a program in a file: its graph runs on meta alone, w
 
 
 class Library(Protocol):
-    """What the module of a source offers."""
+    """Interface of a source of models."""
 
     def names(self) -> list[str]:
         """Every model that can be named."""
@@ -45,11 +45,11 @@ class Library(Protocol):
         ...
 
     def default_inputs(self, name: str, model: nn.Module) -> Inputs:
-        """What the model is published for."""
+        """Inputs that the model is published for."""
         ...
 
     def about(self, name: str, shape: Shape) -> About:
-        """What it says of a model whose first input has this shape (N, C, H, W)."""
+        """Library's facts about a model whose first input has this shape (N, C, H, W)."""
         ...
 
     def versions(self) -> dict[str, str]:
@@ -59,28 +59,28 @@ class Library(Protocol):
 
 @runtime_checkable
 class Cautious(Protocol):
-    """What a source offers as well, whose models were made for certain inputs."""
+    """Interface of a source whose models accept certain inputs only."""
 
     def accept(self, inputs: Inputs) -> None:
         """Raise RequestError for inputs that the model cannot take."""
         ...
 
     def notes(self) -> tuple[str, ...]:
-        """What the report should say of the model."""
+        """Notes on the model for the report."""
         ...
 
 
 @runtime_checkable
 class Publishing(Protocol):
-    """What a source offers as well that publishes parameters and MACs of its models."""
+    """Interface of a source that publishes parameters and MACs of its models."""
 
     def published(self, name: str) -> tuple[Published, ...]:
-        """What it publishes of a model, for each of its weights."""
+        """Published figures of a model, for each of its weights."""
         ...
 
 
 class Found(NamedTuple):
-    """Where a model comes from."""
+    """A specification with the library that builds its model."""
 
     spec: ModelSpec
     source: str
@@ -107,7 +107,7 @@ class Found(NamedTuple):
 
 
 def find(spec: ModelSpec) -> Found:
-    """Where the model is; a file or module of the user's is loaded.
+    """Find the source of a model; load the file or module if it is the user's own.
 
     Raises:
         RequestError: no such source, file, module or model.
@@ -174,7 +174,7 @@ def library(source: str) -> Library:
 
 
 def published(source: Source) -> tuple[Published, ...]:
-    """What a source publishes of a model, () where it publishes nothing."""
+    """Return the published figures of a model, () if there are none."""
     found = library(source.source) if source.source in SOURCES else None
     return found.published(source.name) if isinstance(found, Publishing) else ()
 

@@ -45,7 +45,7 @@ def traced(built: Built, choice: Choice, dtype: str | None, *, own: bool, why_re
 
 
 def is_lazy(model: nn.Module) -> bool:
-    """Whether some layer learns its width from its first input."""
+    """Return True if some layer learns its width from its first input."""
     from torch.nn.parameter import is_lazy as lazy
 
     from cnnscope.tracing.tracer import state_of
@@ -93,7 +93,7 @@ def _described(
 
 
 def _of_constructor(values: Any) -> tuple[str, ...]:
-    """What a constructor was told that looked at its tensors."""
+    """Note on the values that a constructor read."""
     asked = _asked(values)
     if not asked:
         return ()
@@ -101,7 +101,7 @@ def _of_constructor(values: Any) -> tuple[str, ...]:
 
 
 def _of_forward(values: Any, *, own: bool) -> tuple[str, ...]:
-    """What a forward was told that looked at its tensors."""
+    """Note on the values that a forward read."""
     asked = _asked(values)
     if not asked:
         return ()

@@ -1,4 +1,4 @@
-"""What is installed: versions without an import, and what to say where an import fails."""
+"""Versions of packages without an import, and messages for imports that fail."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def refuse_old() -> None:
 
 
 def broken(error: BaseException) -> str:
-    """What is wrong with an installation where an import has failed, and how to repair it.
+    """Diagnose an installation in which an import failed, with the command that repairs it.
 
     Returns:
         A sentence; "" where the exception was not raised by the import of a package that this

@@ -49,7 +49,7 @@ class Ladder(NamedTuple):
         return self.rungs[after:]
 
     def known_values(self) -> KnownValues:
-        """What follows values on `Rung.VALUES`."""
+        """The values that are followed on `Rung.VALUES`."""
         from cnnscope.tracing.values import KnownValues
 
         return KnownValues(constants_only=self.own, computes=self.computes)

@@ -1,4 +1,4 @@
-"""What to do about a forward that failed: inputs that were tried and run, and whose fault it is.
+"""Remedies for a failed forward: inputs that were tried and run, and whose fault it is.
 
 It is the input's fault where another input runs: the request is wrong then. Where nothing runs
 that was tried, the model has failed, whatever it has raised.
@@ -46,7 +46,7 @@ class Failure(NamedTuple):
 
 
 class Remedy(NamedTuple):
-    """What to do instead, and whether the input is to blame."""
+    """A remedy as text, and whether the input is at fault."""
 
     text: str
     input_is_wrong: bool
@@ -133,7 +133,7 @@ class _Search:
     # -- whether it is about the input at all
 
     def _same_everywhere(self) -> bool:
-        """Whether it complains of the same at other sizes."""
+        """Return True if other sizes fail for the same reason."""
         said = diagnose.where_and_why(self.error)
         for side in _OTHERS:
             if self.trials.late:
@@ -147,13 +147,13 @@ class _Search:
         return True
 
     def _checks_by_itself(self) -> bool:
-        """Whether it may be a check of the model's own, which says the same of every size."""
+        """Return True if it may be a check of the model's own, which is the same at every size."""
         cause = self.error.cause
         recursion = isinstance(cause, RecursionError)
         return isinstance(cause, _REFUSALS) and not self.error.operation and not recursion
 
     def _features_follow(self) -> bool:
-        """Whether a linear layer is given other features at another size."""
+        """Return True if a linear layer gets other features at another size."""
         other = self.trials.error(self._square(_OTHERS[0]))
         if not isinstance(other, ForwardError):
             return False

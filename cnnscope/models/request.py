@@ -124,7 +124,7 @@ class Request(msgspec.Struct, frozen=True):
 
     @property
     def as_published(self) -> bool:
-        """Whether the model runs on its default input."""
+        """True if the model runs on its default input."""
         return not self.inputs and self.batch_size is None and self.dtype is None
 
 

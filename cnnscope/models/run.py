@@ -57,7 +57,7 @@ class Network(NamedTuple):
         return choices.of_library(self.request, built)
 
     def asks_for_data(self, error: BaseException) -> bool:
-        """Whether its forward failed because tensors have no data."""
+        """Return True if its forward failed because tensors have no data."""
         return asks_for_data(error, own=self.ladder.own)
 
 
@@ -69,7 +69,7 @@ class Ran(NamedTuple):
     inputs: Inputs
 
     def sizes(self, seconds: float | None = None) -> tuple[SmallestInput, ...]:
-        """Which sizes of the input work, tried for `seconds` (None: `models.trials.SECONDS`)."""
+        """Find input sizes that work, for `seconds` (None: `models.trials.SECONDS`)."""
         from cnnscope.models.trials import SECONDS, sizes_of
         from cnnscope.tracing import isolation
 
@@ -111,7 +111,7 @@ def run(network: Network) -> Ran:
 
 
 def _scripted(model: nn.Module) -> str:
-    """Why a model of TorchScript needs data, "" for any other."""
+    """Explain why a model of TorchScript needs data; "" for any other."""
     import torch
 
     from cnnscope.tracing.modules import modules_of
@@ -318,7 +318,7 @@ def _found(request: Request) -> Iterator[Found]:
 
 
 def _failure(request: Request, found: Found, error: BaseException) -> ModelError | None:
-    """What has failed, where that is not this program."""
+    """Make the error of a failed model; None for a fault of this program."""
     from cnnscope.tracing import isolation
 
     if out_of_memory(error):

@@ -1,4 +1,4 @@
-"""Which inputs a model that has been built runs on: forwards on tensors without data, again.
+"""Search the inputs that a built model runs on, by forwards on tensors without data.
 
 The answer to "the smallest input" is asked of the network itself. What a forward at one size costs
 is counted in module calls, so that the answer is the same on every machine; seconds of a core bound
@@ -79,7 +79,7 @@ class Trials:
                 self._rehearsal = None
 
     def seconds(self) -> float:
-        """How long it has taken; without data that is time of one core, whoever else is busy."""
+        """Seconds since the start; without data, of one core: other processes do not count."""
         return self._clock() - self._begin
 
     def spent(self) -> float:
@@ -94,7 +94,7 @@ class Trials:
         return (max(self.seconds(), waited) + self._last) / self._seconds
 
     def runs(self, inputs: Inputs) -> bool:
-        """Whether a forward on these inputs runs."""
+        """Return True if a forward on these inputs runs."""
         if self._exact:
             return self.error(inputs) is None
         if inputs not in self._ran:
@@ -117,7 +117,7 @@ class Trials:
         return True
 
     def error(self, inputs: Inputs) -> CnnscopeError | None:
-        """What a forward on these inputs fails with, and where; None if it runs."""
+        """Return the error of a forward on these inputs; None if it runs."""
         if inputs not in self._errors:
             self._forwards += 1
             self._errors[inputs] = self._traced(inputs)
@@ -145,12 +145,12 @@ class Trials:
 
     @property
     def late(self) -> bool:
-        """Whether another forward may not fit the time."""
+        """True if another forward may not fit the time."""
         return self.seconds() + self._last >= self._seconds
 
     @property
     def cut(self) -> str:
-        """What a search for sizes had that is over: "3 s", "5000 calls of modules"; "" before."""
+        """Limit that ended a search for sizes: "3 s", "5000 calls of modules"; "" if none did."""
         if self.spent() < _FOR_SIZES:
             return ""
         by_time = self._time_spent() >= _FOR_SIZES
@@ -224,7 +224,7 @@ def smallest_inputs(
 
 
 def _too_slow(took: float, allowed: float) -> str:
-    """Why no size was tried, and how long a search of some twenty forwards would last."""
+    """Explain why no size was tried, and how long a search of some 20 forwards would take."""
     more = max(-(-int(20 * took) // 10) * 10, 10)
     return (
         f"a forward takes {took:.1f} s, and the search for sizes has {allowed:g} s; to give it "
@@ -265,11 +265,11 @@ class _Searches:
         return self.search(Axes(dims, names), self.square_seeds(dims))
 
     def _nothing_else(self, found: SmallestInput) -> bool:
-        """Whether no size works but the one that was traced."""
+        """Return True if no size works but the one that was traced."""
         return found.side is None or found.works == ((found.side, found.side),)
 
     def _differ(self, together: Sequence[Axes], whole: SmallestInput) -> bool:
-        """Whether axes have to be looked at one by one."""
+        """Return True if axes have to be searched one by one."""
         if len(together) < _PLANE:
             return False
         if self._nothing_else(whole):
@@ -328,7 +328,7 @@ class _Searches:
         return _described(search, axes)
 
     def _wrong(self, found: SmallestInput, at: Callable[[int], Inputs]) -> bool:
-        """Whether the tracer is of another opinion than a bare forward."""
+        """Return True if the tracer disagrees with a bare forward."""
         if self.trials.late and not self.known:
             return False  # that the search was cut is said
         side = found.side or 1
@@ -355,7 +355,7 @@ class _Searches:
 
 
 def _described(search: sizes.Search, axes: Axes) -> SmallestInput:
-    """What was found out, as a record."""
+    """Make the record of a search."""
     tried, side = search.tried, search.smallest
     rule = sizes.rule(tried)
     failing = [n for n, works in tried.items() if not works and side is not None and n > side]

@@ -1,4 +1,4 @@
-"""What stacks of small kernels cost against one large one that sees as much.
+"""Cost of stacks of small kernels beside one large kernel that sees as much.
 
 Stacks are drawn (`cnnscope.reports.sketch`) and counted by the analyses that count traced models.
 Every convolution has no bias, as papers count them, and a ReLU behind it; pools have none.

@@ -1,4 +1,4 @@
-"""What a file of weights or of a program is, told from its content. No torch, nothing unpickled.
+"""Recognise files of weights and programs by their content. No torch, nothing unpickled.
 
 Everything that torch writes today is a zip archive whose entries are not compressed: weights lie
 in it as they lie in memory. So an entry that is compressed, or entries that are larger than the
@@ -36,7 +36,7 @@ _NEEDS_CODE = (
 
 
 class Kind(Enum):
-    """What a file holds."""
+    """Kind of a file."""
 
     EXPORTED = "exported program"
     CHECKPOINT = "checkpoint"
@@ -44,7 +44,7 @@ class Kind(Enum):
 
 
 def is_weights(name: str) -> bool:
-    """Whether a model's name is that of a file that holds weights alone.
+    """Return True if a model's name is that of a file that holds weights alone.
 
     Raises:
         RequestError: it is that of a file, and the file cannot be read.
@@ -53,7 +53,7 @@ def is_weights(name: str) -> bool:
 
 
 def recognise(name: str) -> Kind:
-    """What a file holds.
+    """Recognise the kind of a file by its content.
 
     Raises:
         RequestError: there is no such file, or nothing can be told from it: it says why.
@@ -120,7 +120,7 @@ def _listed(name: str, file: BinaryIO) -> list[zipfile.ZipInfo]:
 
 
 class _End(NamedTuple):
-    """What an end record says of the table of contents."""
+    """Position of the table of contents, by an end record."""
 
     entries: int
     size: int
@@ -271,7 +271,7 @@ def _in_zip(name: str) -> Kind:
 
 
 def _unknown(name: str, start: bytes) -> RequestError:
-    """Why a file that is no archive is not read, from how it begins."""
+    """Make the error for a file that is no archive, by its first bytes."""
     if not start:
         reason = "is empty"
     elif start.startswith(b"version https://git-lfs"):

@@ -45,7 +45,7 @@ class Stored(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """What a file holds: the weights, the key that they lie under, and what lies beside them."""
+    """Contents of a file: the weights, the key that they lie under, and other entries."""
 
     format: str
     root: str
@@ -85,7 +85,7 @@ def read(name: str) -> Contents:
 
 
 def _wants_code(name: str, wanted: list[str]) -> RequestError:
-    """Which globals the pickle asked for; none of them was imported."""
+    """Make the error that names the globals of a pickle; none of them was imported."""
     shown = ", ".join(wanted[:4]) + (f" and {len(wanted) - 4} more" if len(wanted) > 4 else "")
     return RequestError(
         f"{printable(name)} is more than weights: unpickling it would run {printable(shown, 300)}, "
@@ -203,7 +203,7 @@ class _Reader:
         return self.filled[id(value)]
 
     def _other(self, key: str, value: Any) -> StoredOther:
-        """What lies beside the weights, in short."""
+        """Summarise an entry beside the weights."""
         if value is None or isinstance(value, (bool, int, float, str)):
             return StoredOther(key, _literal(value))
         tensors = list(self._tensors(value))
@@ -211,7 +211,7 @@ class _Reader:
         return StoredOther(key, visible(_kind(value)), len(tensors), elements)
 
     def _stored(self, key: str, tensor: unpickle.Window, storages: dict[str, int]) -> Stored:
-        """What is known of a tensor; its storage is added to those that the weights lie in."""
+        """Describe a tensor, and add its storage to those of the weights."""
         if tensor.layout:
             raise RequestError(
                 f"{printable(self.name)}: {printable(key)} is a {tensor.layout} tensor"
@@ -284,7 +284,7 @@ def _safetensors(name: str) -> Contents:
 
 
 def _metadata(header: Any) -> tuple[StoredOther, ...]:
-    """What lies beside the tensors, taken out of the header."""
+    """Take the entries beside the tensors out of the header."""
     if not isinstance(header, dict):
         raise ValueError("it is no object")  # noqa: TRY004  a fault of the file
     if len(header) > MAX_TENSORS:
@@ -323,7 +323,7 @@ def _in_header(key: str, entry: Any) -> Stored:
 
 
 def _are_sizes(values: Any) -> bool:
-    """Whether these are integers as they are: neither text, nor 1.0, nor true."""
+    """Return True for integers proper: neither text, nor 1.0, nor true."""
     return isinstance(values, list) and all(type(n) is int and 0 <= n < 2**63 for n in values)
 
 

@@ -197,12 +197,12 @@ class Program:
             return _Builder(self._document["graph_module"], self._weights()).build()
 
     def default_inputs(self, name: str, model: nn.Module) -> Inputs:
-        """What it was exported with."""
+        """Inputs that the program was exported with."""
         del name, model
         return Inputs(tuple(traced for traced, _ in self._inputs()))
 
     def notes(self) -> tuple[str, ...]:
-        """What the report should say of the program."""
+        """Notes on the program for the report."""
         with self._understood():
             nodes = self._document["graph_module"]["graph"]["nodes"]
             trains = any(_trains(argument) for node in nodes for argument in node["inputs"])
@@ -708,12 +708,12 @@ def _step(target: str, node: Mapping[str, Any], renamed: dict[str, Any]) -> Step
 
 
 def _trains(argument: Mapping[str, Any]) -> bool:
-    """Whether an operation is told that it trains: a batch norm or dropout."""
+    """Return True for the argument that makes a batch norm or dropout train."""
     return argument["name"] in ("training", "train") and argument["arg"] == {"as_bool": True}
 
 
 def _value(argument: Mapping[str, Any], renamed: dict[str, Any]) -> Any:
-    """What an operation is given: a constant, a `Name`, or a list of those."""
+    """Read an argument of an operation: a constant, a `Name`, or a list of those."""
     ((tag, held),) = argument.items()
     if tag in ("as_tensor", "as_optional_tensor", "as_sym_int", "as_sym_bool", "as_sym_float"):
         return _single(held, renamed)

@@ -268,7 +268,7 @@ OPERATIONS = _listed()
 
 
 def function(target: str) -> Callable[..., Any]:
-    """What a program means by a target: a listed operation, or arithmetic on sizes.
+    """Return the function of a program's target: a listed operation, or arithmetic on sizes.
 
     Raises:
         RequestError: it is not listed, or this torch does not have it.
@@ -418,7 +418,7 @@ def _require_small_power(what: str, base: Any, exponent: Any) -> None:
 
 
 class Limits(TorchDispatchMode):
-    """What one run of a program has used up.
+    """Limits of one run of a program, and how much of each is used.
 
     As a mode it counts the operations that others are made of, among them the time steps of
     recurrent layers, which torch unrolls on the meta device.

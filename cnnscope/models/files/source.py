@@ -163,7 +163,7 @@ class Own:
         return guessed[0].inputs if guessed else Inputs(())
 
     def guesses(self, model: nn.Module) -> tuple[Guess, ...]:
-        """What to try where nobody asked for an input."""
+        """Inputs to try where none is given."""
         return guesses(model, self._module)
 
     # -- running other people's code
@@ -212,7 +212,7 @@ class Own:
 
 
 def importable(name: str) -> bool:
-    """Whether `name` (without dots) may be a module: for a spec such as `nets:Net`."""
+    """Return True if `name` (without dots) may be a module: for a spec such as `nets:Net`."""
     return name.isidentifier() and (_importable(name) or Path(f"{name}.py").is_file())
 
 
@@ -287,7 +287,7 @@ def _remove_from_path(folder: str) -> None:
 
 
 def _relative_level(tree: ast.Module) -> int:
-    """How many dots the file's widest relative import has; 0 if it has none."""
+    """Count the dots of the file's widest relative import; 0 if it has none."""
     return max((n.level for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)), default=0)
 
 
@@ -322,7 +322,7 @@ def _forget_neighbours(before: set[str], folder: Path) -> None:
 
 
 def _within(filename: str, folder: Path) -> bool:
-    """Whether a file is the user's own: in the folder, and not in an environment below it."""
+    """Return True for a file of the user's: in the folder, not in an environment below it."""
     try:
         parts = Path(filename).resolve().relative_to(folder).parts
     except (OSError, ValueError):
@@ -331,7 +331,7 @@ def _within(filename: str, folder: Path) -> bool:
 
 
 def _importable(place: str) -> bool:
-    """Whether there is such a module; finding out runs the packages that it is in.
+    """Return True if there is such a module; this imports the packages that it is in.
 
     Raises:
         ModuleNotFoundError: one of these packages lacks another module.
@@ -396,7 +396,7 @@ def _instances(module: ModuleType) -> list[str]:
 
 
 def _is_network(value: Any) -> bool:
-    """Whether it is an nn.Module, whatever its `__class__` says."""
+    """Return True for an nn.Module, whatever its `__class__` is."""
     return issubclass(type(value), nn.Module)
 
 
@@ -411,7 +411,7 @@ def _functions(module: ModuleType) -> list[str]:
 
 
 def _instead(module: ModuleType, name: str) -> str:
-    """What could have been meant."""
+    """Suggest the names that could have been meant."""
     networks = [*_classes(module), *_instances(module)]
     functions = _functions(module)
     near = difflib.get_close_matches(name, [*networks, *functions], n=1) if name else []
@@ -465,7 +465,7 @@ def _a(value: Any) -> str:
 
 
 def guesses(model: nn.Module, file: ModuleType | None = None) -> tuple[Guess, ...]:
-    """What to try, in order: what the network or its file offers, then by its first layer."""
+    """Inputs to try, in order: offered by the network or its file, then by its first layer."""
     places = (model,) if file is None else (model, file)
     offered = [guess for place in places for guess in _offers(place)]
     required = required_inputs(model)
@@ -526,7 +526,7 @@ def _sized(size: Sequence[int]) -> TensorSpec:
 
 
 def _by_first_layer(model: nn.Module) -> Iterator[Guess]:
-    """What the first layer with a fixed width takes; nothing for what is no picture or vector."""
+    """Inputs that fit the first layer with a fixed width; none unless pictures or vectors."""
     for path, layer in modules_of(model):
         if isinstance(layer, nn.modules.conv._ConvNd):
             channels = layer.in_channels or 3  # a lazy one takes any

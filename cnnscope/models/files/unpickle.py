@@ -114,7 +114,7 @@ class Other(NamedTuple):
 
 
 def load(data: bytes) -> Any:
-    """What a pickle describes: dicts, lists, tuples, numbers, text, `Window` and `Other`.
+    """Read a pickle as data: dicts, lists, tuples, numbers, text, `Window` and `Other`.
 
     Raises:
         WantsCodeError: it names functions beyond those of weights; it says all of them.
@@ -169,7 +169,7 @@ def _operations(data: bytes) -> Iterator[tuple[bytes, Any]]:
 
 
 def _foreign(code: bytes, protocol: int) -> ValueError:
-    """Why an operation is not read."""
+    """Make the error for an operation that is not read."""
     if not code:
         return DamagedError("its pickle is cut off")
     if protocol > PROTOCOL:

@@ -95,7 +95,7 @@ def published(name: str) -> tuple[Published, ...]:
 
 
 def _counted_on(name: str, weights: WeightsEnum) -> Inputs:
-    """What a model's published MACs were counted on."""
+    """Inputs that a model's published MACs were counted on."""
     kind = get_model_builder(name).__module__.removeprefix("torchvision.models.").partition(".")[0]
     transform = weights.transforms()
     if kind == "detection":
@@ -113,7 +113,7 @@ def _crop(weights: WeightsEnum) -> Shape:
 
 
 def _published_arguments(builder: Callable[..., nn.Module]) -> dict[str, Any]:
-    """What the published weights were trained with, where the builder's own default differs."""
+    """Arguments of the published weights, where the builder's default differs."""
     if builder.__name__ == "ssdlite320_mobilenet_v3_large":
         return {"weights_backbone": None}  # its last block is narrower without them
     return {"aux_loss": True} if "aux_loss" in inspect.signature(builder).parameters else {}

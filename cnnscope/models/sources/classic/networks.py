@@ -21,7 +21,7 @@ CIFAR: Shape = (3, 32, 32)
 
 
 class _Model(NamedTuple):
-    """Where a model is made, and what for.
+    """Factory and input of a model.
 
     `file` is one of this folder, `factory` what is called in it, with what the name fixes in
     `arguments`; `input` is C, H, W.

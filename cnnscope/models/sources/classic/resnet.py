@@ -150,7 +150,7 @@ class PaddedIdentity(nn.Module):
 def make_shortcut(
     option: str, in_channels: int, out_channels: int, stride: int
 ) -> nn.Module | None:
-    """What goes around a block (section 4.1, "Identity vs. Projection Shortcuts").
+    """Make the shortcut of a block (section 4.1, "Identity vs. Projection Shortcuts").
 
     A pads with zeros where the shape changes, B projects there, C projects everywhere.
 
