@@ -15,7 +15,7 @@ from cnnscope.records import (
     Ratio,
 )
 from cnnscope.render import units
-from cnnscope.render.data import Row
+from cnnscope.render.data import Row, Sheet
 from cnnscope.render.page import Heading, Page, Table
 
 _LATENCY = (
@@ -209,7 +209,7 @@ def _layers(run: BenchRun) -> Table:
 
 def _layer_cells(layer: LayerTime, total: float) -> tuple[str, ...]:
     return (
-        (layer.path or "the model") + (f" #{layer.call}" if layer.call > 1 else ""),
+        units.called(layer),
         layer.operation,
         units.per_sample(layer.output_shape),
         units.duration(layer.median_ns),
@@ -435,7 +435,7 @@ _CSV = (
 )
 
 
-def sheet(report: BenchReport) -> tuple[Sequence[str], Iterator[Row]]:
+def sheet(report: BenchReport) -> Sheet:
     """One line per run, raw numbers; with `--per-layer` one line per call of a layer instead."""
     if not any(run.layers for run in report.runs):
         return _CSV, map(_run, report.runs)

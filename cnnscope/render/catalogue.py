@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from math import isfinite
 
 from cnnscope.records import Card, Listed, ListReport
 from cnnscope.render import units
-from cnnscope.render.data import Row
+from cnnscope.render.data import Row, Sheet
 from cnnscope.render.page import Heading, Page, Table
 
 _BAR = 8
@@ -102,7 +101,7 @@ def _below(report: ListReport) -> list[tuple[str, str]]:
     return lines
 
 
-def sheet(report: ListReport) -> tuple[Sequence[str], Iterator[Row]]:
+def sheet(report: ListReport) -> Sheet:
     """One line per model, raw numbers."""
     return _CSV, map(_raw, report.models)
 

@@ -14,7 +14,7 @@ from cnnscope.records import (
     Verdict,
 )
 from cnnscope.render import facts, units, verify
-from cnnscope.render.data import Row
+from cnnscope.render.data import Row, Sheet
 from cnnscope.render.page import Heading, Page, Table
 
 _COUNTERS = {
@@ -282,7 +282,7 @@ _CSV_ALL = (
 )  # fmt: skip
 
 
-def sheet(report: CheckReport | CheckAllReport) -> tuple[Sequence[str], Iterator[Row]]:
+def sheet(report: CheckReport | CheckAllReport) -> Sheet:
     """One line per verdict and one for each of its reasons; or one per model."""
     if isinstance(report, CheckAllReport):
         return _CSV_ALL, ((model,) for model in report.models)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from cnnscope.records import CheckpointReport, StoredModule, StoredOther, StoredTensor
 from cnnscope.render import units
-from cnnscope.render.data import Row
+from cnnscope.render.data import Sheet
 from cnnscope.render.page import Heading, Page, Table
 from cnnscope.text import printable
 
@@ -44,7 +44,7 @@ def page(report: CheckpointReport, levels: int | None = None) -> Page:
     return Page(printable(report.file), _header(report, every), (table,), _sentences(report, depth))
 
 
-def sheet(report: CheckpointReport) -> tuple[Sequence[str], Iterator[Row]]:
+def sheet(report: CheckpointReport) -> Sheet:
     """One line per key; `same_as` names the first key of the same memory."""
     return _TENSOR, (({"bytes": tensor.nbytes}, tensor) for tensor in report.tensors)
 

@@ -1,5 +1,6 @@
 """Reports as JSON and as CSV: raw integers in base units (elements, bytes, operations)."""
 
+import csv
 import inspect
 import io
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,10 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from cnnscope.records import ModelReport
-from cnnscope.render.escaping import CsvWriter
+from cnnscope.render.escaping import spreadsheet
 
 # Records, and mappings for what is computed; None stands for a record that there is not.
 Row = Sequence[Mapping[str, object] | msgspec.Struct | None]
+Sheet = tuple[Sequence[str], Iterable[Row]]  # columns, and rows that have what they name
 
 
 def to_json(report: object) -> str:
@@ -30,11 +32,11 @@ def schema() -> bytes:
 
 
 def to_csv(columns: Sequence[str], rows: Iterable[Row]) -> str:
-    """A line per row: each column from the first part of the row that has it, else nothing."""
+    """A line per row: each column from the first part of it that has one, else nothing."""
     out = io.StringIO()
-    writer = CsvWriter(out)
+    writer = csv.writer(out, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows((_cell(_value(row, name)) for name in columns) for row in rows)
+    writer.writerows([spreadsheet(_cell(_value(row, name))) for name in columns] for row in rows)
     return out.getvalue()
 
 

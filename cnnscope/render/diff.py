@@ -18,7 +18,7 @@ from cnnscope.records import (
     Totals,
 )
 from cnnscope.render import facts, units
-from cnnscope.render.data import Row
+from cnnscope.render.data import Row, Sheet
 from cnnscope.render.page import Heading, Page, Table
 from cnnscope.render.tree import DEFAULT, Options, Tree, View
 from cnnscope.text import operation
@@ -344,7 +344,7 @@ def _names(rows: Sequence[DiffRow]) -> str:
 
 
 def _range(side: Sequence[LayerRow]) -> str:
-    first, last = (f"{r.name} #{r.call}" if r.call > 1 else r.name for r in (side[0], side[-1]))
+    first, last = (units.called(row, row.name) for row in (side[0], side[-1]))
     if first == last:
         return first
     digits = all(name.replace(" ", "").isdigit() for name in (first, last))
@@ -470,7 +470,7 @@ _CSV_SIDES = ("path", "call", "operation", "output_shapes", "params", "macs")
 _CSV_COSTS = ("params", "macs", "element_ops", "activation_bytes")
 
 
-def sheet(report: DiffReport) -> tuple[Sequence[str], Iterator[Row]]:
+def sheet(report: DiffReport) -> Sheet:
     """One line per pair of rows, blocks and what is inside them alike (see `depth`).
 
     Costs are differences, after less before.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from cnnscope.records import EffectiveField, EffectiveReport
 from cnnscope.render import facts, units
-from cnnscope.render.data import Row
+from cnnscope.render.data import Row, Sheet
 from cnnscope.render.page import Heading, Page, Table
 
 _COLUMNS = (
@@ -28,8 +28,7 @@ def page(report: EffectiveReport) -> Page:
 
 
 def _cells(layer: EffectiveField) -> tuple[str, ...]:
-    path = layer.path or "the model"
-    path = f"{path} #{layer.call}" if layer.call > 1 else path
+    path = units.called(layer)
     head = (path, ",".join(map(str, layer.unit)), units.field_size(layer.field))
     if layer.reason:
         return (*head, "", "", "", "", layer.reason)
@@ -77,7 +76,7 @@ _CSV = (
 )  # fmt: skip
 
 
-def sheet(report: EffectiveReport) -> tuple[Sequence[str], Iterator[Row]]:
+def sheet(report: EffectiveReport) -> Sheet:
     """One line per layer and axis, raw numbers."""
     return _CSV, (row for layer in report.layers for row in _raw(layer))
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Iterable
-from typing import Protocol
 
 from cnnscope.text import harmless, visible
 
@@ -64,23 +61,3 @@ def spreadsheet(cell: object) -> object:
     shown = harmless(cell)  # a carriage return ends the row for some readers
     formula = shown.startswith(_FORMULA) and not re.fullmatch(_NUMBER, shown)
     return f"'{shown}" if formula else shown
-
-
-class _Stream(Protocol):
-    def write(self, text: str, /) -> object: ...
-
-
-class CsvWriter:
-    """Rows of CSV (RFC 4180, lines end with a line feed) that a spreadsheet opens without harm."""
-
-    def __init__(self, stream: _Stream) -> None:
-        self._writer = csv.writer(stream, lineterminator="\n")
-
-    def writerow(self, row: Iterable[object]) -> None:
-        """Write one row; None is an empty cell."""
-        self._writer.writerow([spreadsheet(cell) for cell in row])
-
-    def writerows(self, rows: Iterable[Iterable[object]]) -> None:
-        """Write several rows."""
-        for row in rows:
-            self.writerow(row)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from cnnscope.records import (
     ExplainReport,
@@ -14,7 +14,7 @@ from cnnscope.records import (
     Step,
 )
 from cnnscope.render import facts, units
-from cnnscope.render.data import Row
+from cnnscope.render.data import Row, Sheet
 from cnnscope.render.page import Heading, Page, Table
 
 _STEPS = (Heading("number", left=True), Heading("how", left=True, least=30, wrap=True))
@@ -65,8 +65,7 @@ def _caption(row: LayerRow) -> str:
 
 def _named(row: LayerRow) -> str:
     """Its path, or its class where it is the whole model; the second run of a module says so."""
-    path = row.path or row.name or row.operation
-    return f"{path} #{row.call}" if row.call > 1 else path
+    return units.called(row, row.path or row.name or row.operation)
 
 
 def _lines(step: Step) -> Iterable[str]:
@@ -168,7 +167,7 @@ _CSV = ("path", "call", "topic", "formula", "arithmetic", "value", "note")
 _CSV_MODEL = ("topic", "name", "layers", "params", "macs", "before", "after")
 
 
-def sheet(report: ExplainReport | ModelExplanation) -> tuple[Sequence[str], Iterator[Row]]:
+def sheet(report: ExplainReport | ModelExplanation) -> Sheet:
     """One line per step; of a model, one per kind, layer and change of resolution."""
     if isinstance(report, ModelExplanation):
         return _CSV_MODEL, _model_rows(report)

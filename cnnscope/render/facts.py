@@ -2,40 +2,26 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
-from cnnscope.records import (
-    AxisField,
-    CheckReport,
-    DiffSide,
-    EffectiveReport,
-    Excess,
-    ExplainReport,
-    FieldReport,
-    ModelExplanation,
-    ModelReport,
-    ModelStages,
-    Totals,
-    UnitReport,
-    VerifyReport,
-)
+from cnnscope.records import AxisField, Excess, ModelReport, Source, TensorSpec, Totals
 from cnnscope.render import units
 from cnnscope.render.tree import View
 from cnnscope.text import operation
 
 
-def header(
-    report: ModelReport
-    | FieldReport
-    | UnitReport
-    | DiffSide
-    | CheckReport
-    | ModelStages
-    | ExplainReport
-    | ModelExplanation
-    | VerifyReport
-    | EffectiveReport,
-) -> str:
+class _Traced(Protocol):
+    """A report, or a part of one, that is about one traced model."""
+
+    @property
+    def source(self) -> Source: ...
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]: ...
+    @property
+    def device(self) -> str: ...
+
+
+def header(report: _Traced) -> str:
     """resnet18, torchvision 0.29.2, input 1x3x224x224 float32, traced on meta."""
     source = report.source
     version = source.versions.get(source.source, "").partition("+")[0]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from cnnscope.records import AxisField, FieldReport, LayerRow, UnitReport
 from cnnscope.render import facts, units
-from cnnscope.render.data import Row
+from cnnscope.render.data import Row, Sheet
 from cnnscope.render.page import Heading, Page, Table
 
 _GROWTH = (
@@ -42,8 +42,7 @@ def _growth(report: FieldReport) -> Page:
 
 
 def _cells(row: LayerRow) -> tuple[str, ...]:
-    path = row.path or "the model"
-    path = f"{path} #{row.call}" if row.call > 1 else path
+    path = units.called(row)
     if row.field is None:
         return (path, units.output(row), "?", *[""] * 5, "unknown")
     return (
@@ -127,7 +126,7 @@ _CSV = (
 )  # fmt: skip
 
 
-def sheet(report: FieldReport | UnitReport) -> tuple[Sequence[str], Iterator[Row]]:
+def sheet(report: FieldReport | UnitReport) -> Sheet:
     """One line per layer and axis, raw numbers; nothing for `all` and for what is not known."""
     if isinstance(report, UnitReport):
         ends = ((i, a.unit, *a.unclipped, *a.clipped) for i, a in enumerate(report.axes))

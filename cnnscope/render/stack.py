@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from math import prod
 
 from cnnscope.records import Ratio, StackReport, StackRow
 from cnnscope.render import bench, units
-from cnnscope.render.data import Row
+from cnnscope.render.data import Row, Sheet
 from cnnscope.render.page import Heading, Page, Table
 
 _VGG = "(Simonyan and Zisserman 2014, section 2.3)"
@@ -216,7 +215,7 @@ _CSV = (
 _RATIO = ("ratio", "ratio_low", "ratio_high", "noise_floor", "verdict")
 
 
-def sheet(report: StackReport) -> tuple[Sequence[str], Iterator[Row]]:
+def sheet(report: StackReport) -> Sheet:
     """One line per stack, raw numbers."""
     times = ("device", *bench.STATISTICS, *_RATIO, "warnings") if report.timing else ()
     return (*_CSV, *times), (_raw(report, index) for index in range(len(report.rows)))

@@ -25,7 +25,7 @@ from cnnscope.records import (
     flat,
 )
 from cnnscope.render import facts, units
-from cnnscope.render.data import Row
+from cnnscope.render.data import Row, Sheet
 from cnnscope.render.page import Box, Boxes, Heading, Page, Table
 
 
@@ -332,7 +332,7 @@ _CSV = (
 )  # fmt: skip
 
 
-def sheet(report: StagesReport) -> tuple[Sequence[str], Iterator[Row]]:
+def sheet(report: StagesReport) -> Sheet:
     """One line for each layer of each item, projections included."""
     return _CSV, (row for model in report.models for row in _raw(model))
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from cnnscope.records import AxisField, LayerRow, ModelReport
 from cnnscope.render import facts
 from cnnscope.render.columns import COLUMNS, DEFAULT, Column, known
-from cnnscope.render.data import Row
+from cnnscope.render.data import Row, Sheet
 from cnnscope.render.escaping import one_line
 from cnnscope.render.page import Bar, Cell, Heading, Page, Table
 from cnnscope.render.tree import DEFAULT as DEFAULT_ROWS
@@ -93,7 +93,7 @@ _FIELD = {
 }
 
 
-def sheet(report: ModelReport) -> tuple[Sequence[str], Iterator[Row]]:
+def sheet(report: ModelReport) -> Sheet:
     """One line per row of the report, blocks and what is inside them alike (see `depth`)."""
     return _CSV, map(_raw, report.layers)
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from cnnscope.records import AxisField, Geometry, LayerRow, Shape
 
@@ -97,6 +98,19 @@ def output(row: LayerRow) -> str:
         return ""
     more = len(row.output_shapes) - 1
     return per_sample(row.output_shapes[0]) + (f" +{more}" if more else "")
+
+
+class _Called(Protocol):
+    @property
+    def path(self) -> str: ...
+    @property
+    def call(self) -> int: ...
+
+
+def called(row: _Called, name: str = "") -> str:
+    """layer1.0, layer1.0 #2 for a module's second run; or another name in place of the path."""
+    shown = name or row.path or "the model"
+    return f"{shown} #{row.call}" if row.call > 1 else shown
 
 
 def geometry(g: Geometry) -> str:

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from cnnscope.records import AxisCheck, LayerCheck, VerifyReport
 from cnnscope.render import facts, units
-from cnnscope.render.data import Row
+from cnnscope.render.data import Row, Sheet
 from cnnscope.render.page import Heading, Page, Table
 
 _COLUMNS = (
@@ -31,8 +31,7 @@ def page(report: VerifyReport) -> Page:
 
 
 def _cells(check: LayerCheck) -> tuple[str, ...]:
-    path = check.path or "the model"
-    path = f"{path} #{check.call}" if check.call > 1 else path
+    path = units.called(check)
     verdict = {"equal": "=", "differs": "differs", "not measured": "not measured"}[check.verdict]
     return (
         path,
@@ -161,7 +160,7 @@ _CSV = (
 )  # fmt: skip
 
 
-def sheet(report: VerifyReport) -> tuple[Sequence[str], Iterator[Row]]:
+def sheet(report: VerifyReport) -> Sheet:
     """One line per layer, axis and unit, raw numbers."""
     return _CSV, (row for check in report.layers for row in _raw(check))
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from cnnscope.errors import RequestError
 from cnnscope.records import LayerRow, ModelReport
+from cnnscope.render import units
 from cnnscope.render.tree import AUTO_ROWS, Options, Tree, View
 from cnnscope.text import printable
 
@@ -72,7 +73,7 @@ class _Rows(Tree[Line]):
             if key not in SORT_KEYS:
                 raise RequestError(f"--sort {printable(key)!r}: use one of {', '.join(SORT_KEYS)}")
             leaves = sorted(leaves, key=lambda row: -getattr(row, SORT_KEYS[key]))
-        lines = tuple(_line(row, 0, _named(row, row.path or row.name)) for row in leaves)
+        lines = tuple(_line(row, 0, units.called(row, row.path or row.name)) for row in leaves)
         return View(lines, self.depth, self.depth, 0, folded=False)
 
     def nested(self) -> View[Line]:
@@ -139,7 +140,7 @@ class _Rows(Tree[Line]):
         """The line of a block, or of equal ones."""
         del opened
         row, last = self.rows[run[0]], self.rows[run[-1]]
-        name = _range(row, last) if len(run) > 1 else _named(row, row.name)
+        name = _range(row, last) if len(run) > 1 else units.called(row, row.name)
         made = _line(row, indent, prefix + name, len(run), self._content(run[0]))
         return made._replace(last=last)
 
@@ -180,11 +181,6 @@ def _is_small(line: Line) -> bool:
 def _line(row: LayerRow, indent: int, name: str, times: int = 1, content: str = "") -> Line:
     macs, params, element_ops = row.macs * times, row.params * times, row.element_ops * times
     return Line(row, indent, name, times, macs, params, element_ops, content)
-
-
-def _named(row: LayerRow, name: str) -> str:
-    """The second run of a module says so."""
-    return f"{name} #{row.call}" if row.call > 1 else name
 
 
 def _range(first: LayerRow, last: LayerRow) -> str:

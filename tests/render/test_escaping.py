@@ -9,7 +9,7 @@ import torch
 from command_line import run_cli
 
 import cnnscope
-from cnnscope.render import escaping, page
+from cnnscope.render import data, escaping, page
 from cnnscope.render.page import Heading, Page, Table
 
 HOSTILE = [
@@ -84,9 +84,8 @@ def test_latex_shows_text_as_it_is(text, tex):
     "text", ["=1+1", "@sum(a1)", "+cmd|' /C calc'!A0", "-2+3", "\n=1", "\uff1d1"]
 )
 def test_text_that_a_spreadsheet_would_compute_is_text(text):
-    out = io.StringIO()
-    escaping.CsvWriter(out).writerow(["a", text])
-    (row,) = csv.reader(io.StringIO(out.getvalue(), newline=""))
+    written = data.to_csv(["a", "b"], [({"a": "a", "b": text},)])
+    _, row = csv.reader(io.StringIO(written, newline=""))
     assert row == ["a", f"'{text}"]
 
 
