@@ -65,7 +65,7 @@ def _told(
     within = bool(local) and all(c.how == "input" for c in local)
     if any(c.how == "whole" for c in check.checks) and not within:
         seen = units.same([extent(c) for c in check.checks if c.how == "whole"])
-        return f"{seen} px ({text})" if text else f"{seen} px"
+        return f"{seen} px (local {text})" if text else f"{seen} px"
     return f"{text} /{units.same(steps)}" if set(steps) - {"1"} and all(steps) else text
 
 
