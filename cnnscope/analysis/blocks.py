@@ -217,22 +217,13 @@ def _other(trace: Trace, record: OpRecord) -> StageLayer | None:
 def _pool(trace: Trace, record: OpRecord, kind: str) -> StageLayer | None:
     """None for an adaptive pool that has nothing to do, and for one over channels."""
     op, slide = table.Op(trace, record), shapes.of_op(trace, record)
-    axes = len(slide.geometry.kernel_size) if slide else 2 + record.name.count("3d")
+    axes = slide.axes if slide else op.axes or 2
     if slide is None and op.first[-axes:] == op.out[-axes:]:
         return None
-    geometry = slide.geometry if slide else None
-    if geometry and op.first[-axes - 1 : -axes] == (1,) and _over_first(geometry):
+    if shapes.over_channels(trace, record):
         return None
+    geometry = slide.geometry if slide else None
     return StageLayer(trace.index.path(record), kind, _trimmed(op.out[-axes:]), geometry)
-
-
-def _over_first(g: Geometry) -> bool:
-    """Whether it slides along the first axis only.
-
-    On a map of one channel that axis is the channels: so torch computes local response
-    normalisation (Krizhevsky et al. 2012, section 3.3), by an average pool of their squares.
-    """
-    return {*g.kernel_size[1:], *g.stride} == {1} and not any(g.padding)
 
 
 def _over_positions(op: table.Op) -> bool:

@@ -9,31 +9,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cnnscope.analysis import follow
+from cnnscope.analysis import follow, shapes
 from cnnscope.ops import table
 from cnnscope.ops.fields import layout, maps, rules
 from cnnscope.ops.fields.layout import Atom, State
+from cnnscope.ops.table import Family
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cnnscope.records import OpRecord, Shape, Trace
 
-SLIDES = (
-    rules.convolution,
-    rules.deformable,
-    rules.pool,
-    rules.adaptive_pool,
-    rules.nearest,
-    rules.nearest_exact,
-    rules.linear,
-    rules.cubic,
-    rules.antialiased,
-    rules.antialiased_cubic,
+_SLIDES = (
+    Family.CONVOLUTION,
+    Family.DEFORMABLE_CONVOLUTION,
+    Family.MAX_POOL,
+    Family.AVERAGE_POOL,
+    Family.RESAMPLE,
 )
-_CUTS = (rules.slice_, rules.narrow)
-_MOVES = (*_CUTS, rules.roll, rules.flip, rules.cumulative, rules.pad,
-          rules.border)  # fmt: skip
+_MOVES = (Family.SLICE, Family.ROLL, Family.FLIP, Family.CUMULATIVE, Family.PAD)
+_ATTENDS = (Family.ATTENTION, Family.MATMUL)
 _IMAGE, _VIDEO = 4, 5  # ranks whose last dimensions are positions, where nothing tells
 
 
@@ -123,14 +118,14 @@ class _Search:
     def _moved(self, record: OpRecord, state: State) -> set[int]:
         """The axes that a slice, a pad, a flip, a roll or a running sum moves positions of."""
         entry, op = table.lookup(record.name), table.Op(self.trace, record)
-        if entry is not None and entry.field in (rules.attention, rules.matmul):
+        if entry.family in _ATTENDS and entry.field is not None:
             return self._attended(record, state)
-        if entry is None or entry.field not in _MOVES or len(op.first) != len(op.out):
+        if entry.family not in _MOVES or len(op.first) != len(op.out):
             return set()
         if op.first != op.out:
             dims = [d for d, (a, b) in enumerate(zip(op.first, op.out, strict=True))
                     if a != b and b > 1]  # fmt: skip
-        elif entry.field in _CUTS:
+        elif entry.family is Family.SLICE:
             dims = []
         else:
             given = op.get("dims", op.get("dim", ()))
@@ -145,7 +140,9 @@ class _Search:
         rank = len(main.layout)
         if not isinstance(other, State) or min(rank, len(other.layout)) < 2:
             return set()
-        keys = -2 if "attention" in record.name else -1  # products have them transposed already
+        keys = (
+            -2 if table.lookup(record.name).family is Family.ATTENTION else -1
+        )  # products have them transposed already
         axis = layout.alone(main, rank - 2)
         same = axis is not None and axis == layout.alone(other, len(other.layout) + keys)
         return {axis} if same and axis is not None else set()
@@ -159,12 +156,8 @@ def _main(record: OpRecord, states: Sequence[rules.Seen]) -> rules.Seen:
 def _slides(trace: Trace, record: OpRecord) -> bool:
     """Whether an operation slides over positions, and not over channels as a local norm does."""
     entry = table.lookup(record.name)
-    if entry is None or entry.field not in SLIDES:
-        return False
-    op = table.Op(trace, record)
-    kernel = op.get("kernel_size")
-    most = max((len(trace.tensors[t].shape) for t in trace.inputs), default=0)
-    return not (isinstance(kernel, tuple) and len(op.first) > most and set(kernel[1:]) == {1})
+    slides = entry.family in _SLIDES and entry.field is not None
+    return slides and not shapes.over_channels(trace, record)
 
 
 def _slides_over(trace: Trace, record: OpRecord) -> int:
@@ -172,7 +165,7 @@ def _slides_over(trace: Trace, record: OpRecord) -> int:
     op = table.Op(trace, record)
     if op.has("weight"):
         return len(op.shape("weight")) - 2
-    named = next((n for tag, n in (("1d", 1), ("2d", 2), ("3d", 3)) if tag in record.name), 2)
+    named = op.axes or 2
     return 1 if named == 2 and op.first[-2:-1] == op.out[-2:-1] == (1,) else named
 
 
@@ -181,29 +174,25 @@ def notes(trace: Trace, found: Positions | None) -> tuple[str, ...]:
     if found is None:
         return ()
     said = []
-    shapes = [trace.tensors[t].shape for t in trace.inputs]
-    own = shapes[found.input]
+    given = [trace.tensors[t].shape for t in trace.inputs]
+    own = given[found.input]
     count = len(found.dims)
     if found.dims != tuple(range(len(own) - count, len(own))):
         where = " and ".join(map(str, found.dims))
         plural = "s" if count > 1 else ""
         said.append(f"receptive fields: positions are dimension{plural} {where} of the input "
                     f"{_sizes(own)}, counted from 0")  # fmt: skip
-    others = [i for i, shape in enumerate(shapes)
+    others = [i for i, shape in enumerate(given)
               if i != found.input and len(shape) > count and min(shape[-count:]) > 1]  # fmt: skip
     if others:
-        names = ", ".join(f"{i + 1} ({_sizes(shapes[i])})" for i in others)
+        names = ", ".join(f"{i + 1} ({_sizes(given[i])})" for i in others)
         said.append(f"receptive fields are those of input {found.input + 1} ({_sizes(own)}); what "
                     f"is seen of input {names} is left out")  # fmt: skip
-    if any(_deformable(record) for record in trace.ops):
+    families = {table.lookup(record.name).family for record in trace.ops}
+    if Family.DEFORMABLE_CONVOLUTION in families:
         said.append("receptive fields: a deformable convolution is taken at its regular grid; "
                     "where its offsets lead is not known")  # fmt: skip
     return tuple(said)
-
-
-def _deformable(record: OpRecord) -> bool:
-    entry = table.lookup(record.name)
-    return entry is not None and entry.field is rules.deformable
 
 
 def _sizes(shape: Shape) -> str:

@@ -119,7 +119,7 @@ def of_op(trace: Trace, record: OpRecord) -> Slide | None:
         return _of_convolution(op)
     if family not in table.POOLS or not op.has("self"):
         return None
-    axes = next((n for tag, n in _AXES.items() if tag in record.name), None)
+    axes = op.axes
     if axes is None or op.get("kernel_size") is None:
         return None
     kernel = _tuple(op.get("kernel_size"), axes)
@@ -132,6 +132,21 @@ def of_op(trace: Trace, record: OpRecord) -> Slide | None:
         output_padding=(0,) * axes,
     )
     return Slide("pool", geometry, axes, None)
+
+
+def over_channels(trace: Trace, record: OpRecord) -> bool:
+    """Whether a pool slides over channels and not over positions.
+
+    So torch computes local response normalisation (Krizhevsky et al. 2012, section 3.3): the
+    channels become the first axis of a map of one channel, and an average pool slides along it.
+    """
+    slide, first = of_op(trace, record), table.Op(trace, record).first
+    if slide is None or slide.form != "pool" or slide.axes < 2:
+        return False
+    g = slide.geometry
+    first_axis = {*g.kernel_size[1:], *g.stride} == {1} and not any(g.padding)
+    made = len(first) > max((len(trace.tensors[t].shape) for t in trace.inputs), default=0)
+    return made and first_axis and first[-slide.axes - 1] == 1
 
 
 def _of_convolution(op: table.Op) -> Slide:

@@ -4,6 +4,8 @@ from typing import Any
 
 from cnnscope.records import OpRecord, Shape, Trace
 
+_AXES = {"1d": 1, "2d": 2, "3d": 3}
+
 
 class Op:
     """An operation as a formula sees it: shapes by argument name, attributes, output shape."""
@@ -32,6 +34,11 @@ class Op:
     def get(self, name: str, default: Any = None) -> Any:
         """A non-tensor argument."""
         return self.record.attributes.get(name, default)
+
+    @property
+    def axes(self) -> int | None:
+        """Spatial axes, where the name says how many ("max_pool2d": 2)."""
+        return next((n for tag, n in _AXES.items() if tag in self.record.name), None)
 
     @property
     def out(self) -> Shape:

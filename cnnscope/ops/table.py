@@ -761,8 +761,7 @@ _per_output(
 
 def _window(op: Op) -> Shape:
     kernel = op.get("kernel_size", ())
-    spatial = {"1d": 1, "2d": 2, "3d": 3}
-    axes = next((n for tag, n in spatial.items() if tag in op.record.name), 2)
+    axes = op.axes or 2
     return tuple(kernel) if len(kernel) == axes else tuple(kernel) * axes
 
 

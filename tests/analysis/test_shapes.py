@@ -409,3 +409,31 @@ def test_formula_is_a_true_sum(case):
 def test_formula_of_an_adaptive_pool_does_not_fail():
     slide = slide_of(nn.AdaptiveAvgPool2d(7))
     assert "7" in shapes.formula(slide, (1, 8, 9, 9), 0)
+
+
+class Lifted(nn.Module):
+    """Gives its input a dimension of one channel, as torch's local response norm does."""
+
+    def __init__(self, pool):
+        super().__init__()
+        self.pool = pool
+
+    def forward(self, x):
+        return self.pool(x.unsqueeze(1))
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "answer"),
+    [
+        (nn.LocalResponseNorm(5), (1, 8, 16, 16), True),
+        (nn.LocalResponseNorm(5), (1, 8, 16), True),
+        (Lifted(nn.AvgPool2d((5, 1), stride=1)), (1, 8, 16), True),
+        (nn.AvgPool2d((5, 1), stride=1), (1, 1, 16, 16), False),  # a map that was given
+        (Lifted(nn.AvgPool2d((2, 1))), (1, 8, 16), False),  # it halves an axis
+        (Lifted(nn.AvgPool2d((3, 1), stride=1, padding=(1, 0))), (1, 8, 16), False),
+        (Lifted(nn.AvgPool1d(3, stride=1)), (8, 16), False),  # there is no second axis
+    ],
+)
+def test_a_pool_over_channels_is_told_from_one_over_positions(module, shape, answer):
+    traced = trace(module, (torch.empty(shape, device="meta"),))
+    assert [shapes.over_channels(traced, op) for op in traced.ops if "pool" in op.name] == [answer]

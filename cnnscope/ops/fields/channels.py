@@ -91,9 +91,7 @@ def _grid(op: rules.View, tensor: int | None) -> Grid | None:
 
 
 def _through(op: rules.View, hulls: Hulls) -> Grids:
-    seeing = [t for value in op.record.inputs.values()
-              for t in (value if isinstance(value, tuple) else (value,))
-              if t is not None and op.states[t] is not None]  # fmt: skip
+    seeing = [t for t in op.record.tensors if op.states[t] is not None]
     alone = len(seeing) == 1 and op.trace.tensors[seeing[0]].shape == op.out
     if alone and hulls[0] is op.states[seeing[0]]:  # nothing is summed over
         passed(op.memo, seeing[0], op.record.outputs[0])

@@ -45,7 +45,7 @@ class Constants:
                 self.known.setdefault(last, None)
                 wanted.pop()
                 continue
-            missing = [t for t in _inputs(record) if t not in self.known]
+            missing = [t for t in record.tensors if t not in self.known]
             if missing and self._worth(record):
                 wanted += missing
                 continue
@@ -54,7 +54,7 @@ class Constants:
         return self.known[tensor]
 
     def _worth(self, record: OpRecord) -> bool:
-        sizes = [prod(self.trace.tensors[t].shape) for t in (*record.outputs, *_inputs(record))]
+        sizes = [prod(self.trace.tensors[t].shape) for t in (*record.outputs, *record.tensors)]
         return _name(record) in _RULES and max(sizes, default=0) <= LARGEST
 
     def _computed(self, record: OpRecord) -> Array | None:
@@ -83,15 +83,6 @@ class Constants:
                 return None
             given[name] = arrays if isinstance(value, tuple) else arrays[0]
         return given
-
-
-def _inputs(record: OpRecord) -> list[int]:
-    return [
-        t
-        for value in record.inputs.values()
-        for t in (value if isinstance(value, tuple) else (value,))
-        if t is not None
-    ]
 
 
 def _name(record: OpRecord) -> str:

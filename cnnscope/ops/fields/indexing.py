@@ -423,8 +423,8 @@ def _one(shape: Shape, dim: int, cut: Cut) -> list[Cut]:
 def unpooled(op: View) -> Seen:
     """A maximum put back in its window, where pooling had windows side by side."""
     state, tensor = op.main, op.record.inputs["indices"]
-    maker = next((r for r in op.trace.ops if tensor in r.outputs), None)
-    axes = 3 if "3d" in op.record.name else 2
+    place = op.trace.index.maker.get(tensor) if isinstance(tensor, int) else None
+    maker, axes = None if place is None else op.trace.ops[place], op.axes or 2
     if state is None or maker is None or "max_pool" not in maker.name:
         return UNKNOWN
     kernel = numbers(maker.attributes.get("kernel_size"), axes)

@@ -56,14 +56,10 @@ class View(Op):
 
     def all(self) -> Iterator[tuple[State | None, Shape]]:
         """State and shape of every input, in order."""
-        for value in self.record.inputs.values():
-            for tid in value if isinstance(value, tuple) else (value,):
-                if tid is not None:
-                    state = self.states[tid]
-                    yield (
-                        None if isinstance(state, Unknown) else state,
-                        self.trace.tensors[tid].shape,
-                    )
+        for tid in self.record.tensors:
+            state = self.states[tid]
+            known = None if isinstance(state, Unknown) else state
+            yield known, self.trace.tensors[tid].shape
 
     @property
     def main(self) -> State | None:
@@ -123,11 +119,6 @@ def numbers(value: Any, count: int) -> tuple[int, ...]:
     if isinstance(value, (tuple, list)):
         return tuple(value) if len(value) == count else tuple(value) * count
     return (value,) * count
-
-
-def _axes(op: View) -> int:
-    """How many axes a pool or interpolation works on, by its name."""
-    return next((n for tag, n in (("1d", 1), ("2d", 2), ("3d", 3)) if tag in op.record.name), 2)
 
 
 # ---------------------------------------------------------------------- position by position
@@ -282,7 +273,7 @@ def _channels(op: View, state: State, channel: int) -> State:
 
 def pool(op: View) -> Seen:
     """A pool's taps. Those in the padding, and beyond the end in ceil_mode, are not there."""
-    axes = _axes(op)
+    axes = op.axes or 2
     kernel = numbers(op.get("kernel_size"), axes)
     stride = numbers(op.get("stride") or kernel, axes)
     padding, dilation = numbers(op.get("padding", 0), axes), numbers(op.get("dilation", 1), axes)
@@ -295,7 +286,7 @@ def pool(op: View) -> Seen:
 
 def adaptive_pool(op: View) -> Seen:
     """Bins from floor(u*in/out) to ceil((u + 1)*in/out): a window where they divide."""
-    axes = _axes(op)
+    axes = op.axes or 2
     return _resample(op, axes, _bins)
 
 
@@ -359,13 +350,15 @@ def _read(op: View, state: State, dim: int, key: tuple[Any, ...], units: int) ->
 
 def nearest(op: View) -> Seen:
     """Unit u reads floor(u * in/out)."""
-    return _resample(op, _axes(op), lambda size, units, s: _nearest(size, units, s, Fraction(0)))
+    return _resample(
+        op, (op.axes or 2), lambda size, units, s: _nearest(size, units, s, Fraction(0))
+    )
 
 
 def nearest_exact(op: View) -> Seen:
     """Unit u reads floor((u + 1/2) * in/out)."""
     half = Fraction(1, 2)
-    return _resample(op, _axes(op), lambda size, units, s: _nearest(size, units, s, half))
+    return _resample(op, (op.axes or 2), lambda size, units, s: _nearest(size, units, s, half))
 
 
 def linear(op: View) -> Seen:
@@ -399,7 +392,7 @@ def _interpolate(op: View, first: int, last: int) -> Seen:
             return maps.explicit([real(u) for u in range(units)])
         return maps.Reading(taps, ratio.denominator, ratio.numerator, real)
 
-    return _resample(op, _axes(op), reading)
+    return _resample(op, (op.axes or 2), reading)
 
 
 def antialiased(op: View) -> Seen:
@@ -436,7 +429,7 @@ def _filtered(op: View, support: int) -> Seen:
             return maps.explicit([[t for t in taps(u) if 0 <= t < size] for u in range(units)])
         return maps.Reading(taps, ratio.denominator, ratio.numerator)
 
-    return _resample(op, _axes(op), reading)
+    return _resample(op, (op.axes or 2), reading)
 
 
 def _nearest(size: int, units: int, scale: float | None, half: Fraction) -> maps.Reading:
