@@ -1,4 +1,4 @@
-"""How long a command may take, as the user asked for it: one limit, handed to all that keep it."""
+"""The limit of `--seconds`: one deadline, handed to all that keep it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from math import inf
 
 
 class Deadline:
-    """When nothing more is begun.
+    """A time after which nothing more is begun.
 
     Args:
         seconds: from now on; None for no limit.
@@ -19,12 +19,12 @@ class Deadline:
 
     @property
     def over(self) -> bool:
-        """Whether there is no time left."""
+        """True if there is no time left."""
         return time.monotonic() > self.end
 
     @property
     def reason(self) -> str:
-        """Why something was not done: the limit, in the words of the command line."""
+        """Sentence that names the limit by its option; "" if there is none."""
         if self.seconds is None:
             return ""
         return f"the limit of --seconds {self.seconds:g} was reached; give more"

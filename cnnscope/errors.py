@@ -1,8 +1,8 @@
-"""What can go wrong, and the exit code each kind ends with."""
+"""Exceptions of this package, each with its exit code."""
 
 
 class CnnscopeError(Exception):
-    """A failure with a message for a person: what was asked, what broke, what to do."""
+    """A failure with a message for the user: the request, the fault, the remedy."""
 
     exit_code = 2
 

@@ -24,7 +24,7 @@ for _flag in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"):
 
 
 def names_file(model: str) -> bool:
-    """Whether a model's name is that of a file of weights or of a program: extension, or path."""
+    """Return True if a model's name is that of a file of weights or of a program."""
     path = Path(model)
     if path.suffix.lower() in _MODELS:
         return True

@@ -206,7 +206,7 @@ def _available(path: Path = Path("/proc/meminfo")) -> int | None:
 
 
 def _cgroup_free(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """What a control group's limit leaves; the page cache in it can be given up."""
+    """Bytes that a control group's limit leaves; its page cache can be given up."""
     for folder, limit, used in (
         (root, "memory.max", "memory.current"),
         (root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
