@@ -33,6 +33,7 @@ class Format(str, Enum):
     JSON = "json"
     CSV = "csv"
     MARKDOWN = "markdown"
+    LATEX = "latex"
 
 
 def complete_model(incomplete: str) -> list[str]:

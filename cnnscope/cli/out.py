@@ -47,7 +47,9 @@ def rendered(report: Any) -> tuple[str, ...]:
     """A report in every format, written nowhere."""
     from cnnscope.render import drawing
 
-    return tuple(drawing.write(report, name) for name in ("table", "markdown", "csv", "json"))
+    return tuple(
+        drawing.write(report, name) for name in ("table", "markdown", "latex", "csv", "json")
+    )
 
 
 def write(text: str, path: Path | None, option: str = "--output") -> None:

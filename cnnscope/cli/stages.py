@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import Annotated
 
 import typer
 
 from cnnscope.cli import options
 from cnnscope.cli.session import Session
-
-
-class Format(str, Enum):
-    """Output formats of the table: those of other reports, and LaTeX."""
-
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
-    MARKDOWN = "markdown"
-    LATEX = "latex"
-
-
-_Formatted = Annotated[Format, typer.Option("--format", "-f", help="How to write it.")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +36,6 @@ class Stages(options.Written, options.Traced):
             help="Show the projections of shortcuts as well, and layers that see no data.",
         ),
     ] = False
-    format: _Formatted = Format.TABLE  # type: ignore[assignment]  # one more than others
 
     def run(self, session: Session) -> None:
         """Write the table."""

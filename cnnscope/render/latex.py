@@ -1,5 +1,6 @@
 """The tables of a page as LaTeX, with the rules of booktabs."""
 
+import re
 from collections.abc import Iterator, Sequence
 
 from cnnscope.render.escaping import latex as escape
@@ -13,8 +14,14 @@ def latex(page: Page) -> str:
     lines = ["% needs \\usepackage{booktabs}"]
     for table in page.tables:
         lines += [f"% {escape(table.caption)}"] if table.caption else []
-        lines += _tabular(table.chosen([i for i, h in enumerate(table.headings) if not h.bar]))
+        kept = [i for i, h in enumerate(table.headings) if not (h.bar or _is_drawn(table, i))]
+        lines += _tabular(table.chosen(kept))
     return "\n".join(lines) + "\n"
+
+
+def _is_drawn(table: Table, column: int) -> bool:
+    """Whether a column is drawn with characters that LaTeX has not: bars and histograms."""
+    return any(re.search("[\u2580-\u259f]", str(row[column])) for row in table.rows)
 
 
 def _tabular(table: Table) -> Iterator[str]:
