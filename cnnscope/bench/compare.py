@@ -115,7 +115,7 @@ def _without_control(value: Any) -> Any:
 
 
 def too_slow(comparisons: Sequence[Comparison], limit: float) -> bool:
-    """Whether any run is slower than its base beyond doubt, and its ratio above 1 + `limit`.
+    """Return True if a run is slower than its base beyond doubt, by a ratio above 1 + `limit`.
 
     Where there are comparisons with a saved run, these alone count: two models differ anyway.
     """
@@ -139,7 +139,7 @@ def _flat(run: BenchRun) -> list[int]:
 def _differences(
     base: BenchRun, run: BenchRun, before: Environment, now: Environment
 ) -> tuple[str, ...]:
-    """What is not alike, as "name: before -> now"."""
+    """List the differences of two environments, as "name: before -> now"."""
     found: list[str] = []
     if base.inputs != run.inputs:
         pairs = (", ".join(map(str, r.inputs)) for r in (base, run))

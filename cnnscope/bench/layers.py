@@ -20,7 +20,7 @@ _LEAST_SECONDS = 0.01
 
 
 class Timed:
-    """What was found for one call of a layer."""
+    """Times of one call of a layer."""
 
     def __init__(self, samples: list[int]) -> None:
         self.median, self.count = float(median(samples)), len(samples)

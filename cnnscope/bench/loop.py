@@ -34,7 +34,7 @@ class Block(NamedTuple):
 
 
 class Timer(Protocol):
-    """How calls are timed on a device."""
+    """Interface of a timer of calls on a device."""
 
     def first(self, step: Step) -> int:
         """The wall clock of one call, waited for, in ns."""
@@ -47,7 +47,7 @@ class Timer(Protocol):
 
 @dataclass
 class Program:
-    """What is measured, and what has been found so far (ns)."""
+    """A program that is timed, and its times so far (ns)."""
 
     name: str
     step: Step
@@ -60,7 +60,7 @@ class Program:
 
 
 class Progress(NamedTuple):
-    """Where a measurement stands."""
+    """Progress of a measurement."""
 
     what: str
     samples: int
@@ -104,7 +104,7 @@ def measure(
 
     In every round each program runs one block. Of two rounds, the second goes through them
     backwards (A B, B A), so that what drifts linearly hits all of them alike; with which of them
-    the first begins is drawn by lot, so that what comes and goes at the pace of the rounds does as
+    the first begins is drawn at random, so that what comes and goes at the pace of the rounds does as
     well (randomised blocks: Fisher 1926, The Arrangement of Field Experiments). With several, the
     first call of a block finds the caches full of another program's data and is not counted. A
     round that is interrupted is left out.
@@ -120,7 +120,7 @@ def rounds(
     report: Report = lambda _: None,
     clock: Callable[[], int] = time.perf_counter_ns,
 ) -> None:
-    """What `measure` does, for a caller that has turned garbage collection off."""
+    """Measure with garbage collection off, which the caller has seen to."""
     budget = int(seconds * 1e9) * len(programs)
     counts = [_count(p, seconds) for p in programs]
     order = list(range(len(programs)))

@@ -151,7 +151,7 @@ def gpu_clocks(device: torch.device, step: Step) -> dict[str, str]:
 
 
 def _nvidia_smi(gpu: Any, fields: str, work: Step = lambda: time.sleep(0.01)) -> dict[str, str]:
-    """What the tool says of a GPU, where it is there and answers; `work` is done meanwhile.
+    """Query nvidia-smi for a GPU while `work` runs; {} where it is missing or fails.
 
     The GPU is named by its UUID, for its number may be another one than torch's
     (CUDA_VISIBLE_DEVICES, CUDA_DEVICE_ORDER).
@@ -215,7 +215,7 @@ def resident(*, reset: bool = False) -> int:
 
 
 def waited_ns(root: Path = Path("/proc/self/task")) -> int | None:
-    """How long all threads of this process, ready to run, have waited for a core; Linux tells."""
+    """Sum the time that ready threads of this process waited for a core; None but on Linux."""
     try:
         found = [(task / "schedstat").read_text().split()[1] for task in root.iterdir()]
     except (OSError, IndexError):
@@ -251,7 +251,7 @@ def ceilings(device: torch.device, dtype: str) -> Ceilings:
 
 
 def synchronize(device: torch.device) -> Callable[[], object]:
-    """How to wait for a device."""
+    """Return a function that waits for a device."""
     import torch
 
     if device.type == "cuda":

@@ -88,7 +88,7 @@ class RealModel:
         return Prepared(program, inputs, memory, watched)
 
     def _watched(self, program: Program) -> Watched | None:
-        """What a call does; None for a compiled one, and where a mode of ours disturbs it."""
+        """Watch a call; None for a compiled one, and where a dispatch mode disturbs it."""
         from cnnscope.bench.watch import watch
 
         if self.settings.compile:

@@ -55,7 +55,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be measured. `batches` is empty for the batch of the input."""
+    """A plan of measurements. `batches` is empty for the batch of the input."""
 
     models: tuple[Request | Network, ...]
     device: str = "auto"
@@ -154,7 +154,7 @@ def check_saved(plan: Plan, saved: BenchReport, name: str) -> None:
 
 
 def too_slow(report: BenchReport, limit: float) -> bool:
-    """Whether a comparison is slower beyond doubt, and by more than `limit` (0.05)."""
+    """Return True if a comparison is slower beyond doubt, by more than `limit` (0.05)."""
     return compare.too_slow(report.comparisons, limit)
 
 
@@ -305,7 +305,7 @@ class _Bench:
             return None
 
     def _look_closer(self, traces: Sequence[Trace], prepared: Sequence[Prepared]) -> None:
-        """What is measured after the rounds: launches on CUDA, and single layers if wanted."""
+        """Measure launches on CUDA, and single layers if requested, after the rounds."""
         first = len(self.runs) - len(traces)
         for index, (trace, one) in enumerate(zip(traces, prepared, strict=True)):
             with self.models[index].grad_mode(), self._translated(index):
@@ -421,7 +421,7 @@ def _batch_of(trace: Trace, *, as_list: bool) -> int:
 
 
 class _Waiting:
-    """How much of the time since it was made the threads have waited for a core."""
+    """Share of the time since its creation in which threads waited for a core."""
 
     def __init__(self, threads: int) -> None:
         self.threads, self.before = threads, machine.waited_ns()

@@ -1,4 +1,4 @@
-"""What samples of times say: robust statistics, and intervals that know of autocorrelation.
+"""Robust statistics of times, with confidence intervals that allow for autocorrelation.
 
 Times of one program on one machine are neither normal nor independent: a neighbour that wakes up
 slows twenty iterations in a row. So everything here is made of medians, and every interval is a
@@ -67,7 +67,7 @@ def describe(samples: Sequence[int]) -> BenchStatistics:
 
 
 def supported(count: int, quantile: float) -> bool:
-    """Whether `count` samples say anything about an upper quantile.
+    """Return True if `count` samples support an upper quantile.
 
     They do if a two-sided 95 % interval for it can be made of order statistics at all, whatever
     the distribution: the largest sample must lie above the quantile with probability 97.5 %, that
@@ -92,7 +92,7 @@ def drift(x: Sequence[float] | Floats) -> float:
 
 
 def outliers(x: Sequence[float] | Floats, q1: float, q3: float) -> int:
-    """How many samples lie "far out": more than 3 IQR above the upper quartile (Tukey 1977, 2D).
+    """Count the samples "far out": more than 3 IQR above the upper quartile (Tukey 1977, 2D).
 
     Where a coarse clock leaves no IQR, one percent of the quartile stands for it.
     """
@@ -106,7 +106,7 @@ def _fence(q1: float, q3: float) -> float:
 
 
 def block_length(above: Any) -> int:
-    """How many successive samples a block of the bootstrap holds, from the samples' own memory.
+    """Choose the block length of the bootstrap by the autocorrelation of the samples.
 
     What makes the median of a stationary series uncertain is the autocorrelation of "lies above
     the median" (Sen 1968). Twice its integrated time, summed while pairs of autocorrelations stay
@@ -195,7 +195,7 @@ def _interval(medians: Floats, centre: float) -> Interval:
 
 
 def compare_rounds(base: Sequence[Sequence[int]], other: Sequence[Sequence[int]]) -> Ratio:
-    """How many times as long `other` takes as `base`, measured in turns in the same rounds.
+    """Ratio of the times of `other` and `base`, measured in turns in the same rounds.
 
     Each round gives one ratio of medians; a slow spell of the machine hits both of its sides. The
     answer is the median of these ratios, and its interval draws blocks of rounds.
@@ -221,7 +221,7 @@ def compare_rounds(base: Sequence[Sequence[int]], other: Sequence[Sequence[int]]
 
 
 def compare_runs(base: Sequence[int], other: Sequence[int]) -> Ratio:
-    """How many times as long `other` takes as `base`, measured at different times.
+    """Ratio of the times of `other` and `base`, measured at different times.
 
     Nothing pairs the samples, so each side is resampled alone, and the drift between the halves
     of either run, which is what time did to it, widens the noise floor.

@@ -1,4 +1,4 @@
-"""How a block of calls is timed: by the host's clock on the CPU, by events on CUDA.
+"""Time a block of calls: by the host's clock on the CPU, by events on CUDA.
 
 The CUDA timer is given what it needs of `torch.cuda`, so that its logic is tested against a
 simulated device.
@@ -109,7 +109,7 @@ class CudaTimer:
         return self.clock() - begin
 
     def launch(self, step: Step) -> Launch | None:
-        """How long the host takes to enqueue a call, and the device to carry it out.
+        """Time the host's enqueueing of a call, and the device's execution of it.
 
         The device is kept spinning while the host enqueues, so that all kernels wait in the queue
         and run back to back: the method of nvbench's blocking kernel. A probe counts only if the

@@ -1,4 +1,4 @@
-"""What makes a measured time doubtful, or impossible: the warnings of a run."""
+"""Warnings of a run: measured times that are doubtful or impossible."""
 
 from __future__ import annotations
 

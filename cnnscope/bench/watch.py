@@ -1,4 +1,4 @@
-"""What a call really does: the multiply-accumulates that it computes, and what it keeps for good.
+"""Watch a call: the multiply-accumulates that it computes, and the memory that it keeps.
 
 A model may remember its answers, or return early from its second call on. Its times are then those
 of less work than the trace has, and figures that divide the one by the other are false. A model
@@ -25,7 +25,7 @@ _OPAQUE = ("rnn", "lstm", "gru", "transformer", "multi_head", "mkldnn", "onednn"
 
 
 class Watched(NamedTuple):
-    """What one call did.
+    """Work and memory of one call.
 
     Attributes:
         macs: multiply-accumulates of convolutions and matrix products, a backward pass included.

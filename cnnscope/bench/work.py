@@ -1,4 +1,4 @@
-"""What a forward has to do, by its trace: MACs, bytes moved, memory needed; and the roofline.
+"""Work of a forward by its trace: MACs, bytes moved, memory needed; and the roofline.
 
 Bytes are those that the operations of the trace read and write, one by one, as an eager forward
 runs them: fused code, and what stays in a cache, moves less.
@@ -79,7 +79,7 @@ def _trainable_bytes(trace: Trace) -> int:
 
 
 def _running_bytes(trace: Trace, *, train: bool) -> int:
-    """What is alive at once while it runs, its input included."""
+    """Peak bytes while it runs, its input included."""
     peak = memory.peak(trace).nbytes
     return max(peak, memory.product_inputs(trace)) if train else peak
 
@@ -133,7 +133,7 @@ def leaves(rows: tuple[LayerRow, ...]) -> dict[tuple[str, int], LayerRow]:
 
 
 def is_other(run: BenchRun) -> bool:
-    """Whether a call was seen to compute less than half of what was traced.
+    """Return True if a call was seen to compute less than half of what was traced.
 
     It remembers its answers, or returns early. Half, as counters differ by a few percent and some
     kernels compute a product another way.

@@ -154,7 +154,7 @@ class _Formulas:
         self.excess: Counter[str] = Counter()
 
     def einsum(self, inputs: Any, outputs: Any) -> Any:
-        """What fvcore counts for an einsum."""
+        """Count an einsum as fvcore does."""
         from fvcore.nn.jit_handles import einsum_flop_jit, get_shape
 
         counted = einsum_flop_jit(inputs, outputs)
@@ -170,7 +170,7 @@ class _Formulas:
         return counted
 
     def matmul(self, inputs: Any, outputs: Any) -> Any:
-        """What fvcore counts for a matmul."""
+        """Count a matmul as fvcore does."""
         from fvcore.nn.jit_handles import get_shape, matmul_flop_jit
 
         counted = matmul_flop_jit(inputs, outputs)
@@ -268,7 +268,7 @@ def _again(model: nn.Module) -> dict[str, int]:
 
 
 def _pruned(model: nn.Module) -> dict[str, int]:
-    """How many elements of each pruned weight are masked (torch.nn.utils.prune)."""
+    """Count the masked elements of each pruned weight (torch.nn.utils.prune)."""
     masks = {n: m for n, m in model.named_buffers() if n.endswith("_mask")}
     return {
         f"{PRUNED}{name}": int((masks[f"{name}_mask"] == 0).sum())

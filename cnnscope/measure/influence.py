@@ -1,4 +1,4 @@
-"""How much each pixel matters to a unit: input gradients of the model with random weights."""
+"""Influence of each pixel on a unit: input gradients of the model with random weights."""
 
 from __future__ import annotations
 

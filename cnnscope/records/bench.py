@@ -7,7 +7,7 @@ from cnnscope.records.trace import Shape, Source, TensorSpec
 
 
 class Interval(msgspec.Struct, frozen=True):
-    """Where a quantity lies, with what confidence (0.95)."""
+    """Confidence interval of a quantity (0.95)."""
 
     low: float
     high: float
@@ -15,7 +15,7 @@ class Interval(msgspec.Struct, frozen=True):
 
 
 class Ratio(msgspec.Struct, frozen=True):
-    """How many times as long one thing takes as another, and what may be said of it.
+    """Ratio of two times, with its confidence interval and verdict.
 
     The verdict is "slower" or "faster" only where the whole interval lies beyond the noise floor,
     which is a fraction (0.01).
@@ -56,7 +56,7 @@ class BenchStatistics(msgspec.Struct, frozen=True):
 
 
 class BenchSettings(msgspec.Struct, frozen=True):
-    """How a measurement was made: what would make two of them incomparable."""
+    """Settings of a measurement; two with other settings cannot be compared."""
 
     device: str  # "cpu", "cuda:0", "mps"
     mode: str = "forward"  # or "train"
@@ -102,7 +102,7 @@ class Environment(msgspec.Struct, frozen=True):
 
 
 class Ceilings(msgspec.Struct, frozen=True):
-    """What this machine reached in this run: a large matrix product, a large copy."""
+    """Rates that this machine reached in this run: a large matrix product, a large copy."""
 
     dtype: str
     flops: float  # per second
@@ -113,7 +113,7 @@ class Ceilings(msgspec.Struct, frozen=True):
 
 
 class Work(msgspec.Struct, frozen=True):
-    """What one forward has to do, by its trace."""
+    """Work of one forward, by its trace."""
 
     macs: int
     nbytes: int | None  # read and written by its operations, one by one; None where not known
@@ -132,7 +132,7 @@ class BenchMemory(msgspec.Struct, frozen=True):
 
 
 class Launch(msgspec.Struct, frozen=True):
-    """What the host needs to enqueue one iteration, and the device to carry it out (ns)."""
+    """Time of the host to enqueue one iteration, and of the device to execute it (ns)."""
 
     enqueue_ns: float
     device_ns: float

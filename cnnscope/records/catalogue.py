@@ -7,7 +7,7 @@ from cnnscope.records.trace import TensorSpec
 
 
 class About(msgspec.Struct, frozen=True):
-    """What a library says of a model: its family, its task, and the published top-1 accuracy.
+    """A library's facts about a model: its family, its task, the published top-1 accuracy.
 
     The accuracy is in percent, of the best weights published for the input size that the model is
     traced at; None where there are none.

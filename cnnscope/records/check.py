@@ -10,7 +10,7 @@ PRUNED = "pruned: "  # in `Count.evidence`: before the name of a weight, its mas
 
 
 class Published(msgspec.Struct, frozen=True):
-    """What a library publishes of a model, for one of its weights.
+    """Published figures of a model, for one of its weights.
 
     `macs` is a multiple of `resolution` (10**6 where three decimals of a giga are published),
     counted on `inputs`.
@@ -24,7 +24,7 @@ class Published(msgspec.Struct, frozen=True):
 
 
 class Count(msgspec.Struct, frozen=True):
-    """What one counter said of a model: a number, or why it said none.
+    """A counter's number for a model, or the reason why it has none.
 
     Then it has `failed`, or it `needs` so many bytes of memory, which are not free.
 
@@ -47,7 +47,7 @@ class Count(msgspec.Struct, frozen=True):
 
 
 class Reason(msgspec.Struct, frozen=True):
-    """What a counter adds to our number, or leaves out of it (`amount` < 0), in `count` places.
+    """An amount that a counter adds to our number or leaves out (< 0), in `count` places.
 
     Of torchinfo: "biases" are added once for each output; "norms", "lookups" and "other weights"
     once for each sample; "positions": a weight counts once for each sample and not for each
@@ -109,7 +109,7 @@ class CheckReport(msgspec.Struct, frozen=True):
 
 
 class Tally(msgspec.Struct, frozen=True):
-    """How often a counter's figure came to each status, over many models."""
+    """Number of models for each status of a counter's figure."""
 
     counter: str
     figure: str

@@ -30,7 +30,7 @@ class StoredModule(msgspec.Struct, frozen=True):
 
 
 class StoredOther(msgspec.Struct, frozen=True):
-    """What lies beside the weights under one key: a plain value, or so many tensors."""
+    """An entry beside the weights: a plain value, or a number of tensors."""
 
     path: str
     value: str  # a literal, or the name of a class

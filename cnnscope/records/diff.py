@@ -41,7 +41,7 @@ class DiffRow(msgspec.Struct, frozen=True):
 
     @property
     def row(self) -> LayerRow:
-        """What stands for both: the later one where there is one."""
+        """The row that stands for both: the later one if there is one."""
         row = self.after or self.before
         if row is None:
             raise ValueError("a row of neither model")

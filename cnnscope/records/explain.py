@@ -24,7 +24,7 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """How each number of one row of the summary comes about."""
+    """Formulas of the numbers of one row of the summary."""
 
     layer: LayerRow
     steps: tuple[Step, ...]
@@ -41,7 +41,7 @@ class ExplainReport(msgspec.Struct, frozen=True):
 
 
 class KindShare(msgspec.Struct, frozen=True):
-    """What all layers of one kind (Conv2d, Linear, ...) come to."""
+    """Totals of all layers of one kind (Conv2d, Linear, ...)."""
 
     operation: str
     layers: int
@@ -50,7 +50,7 @@ class KindShare(msgspec.Struct, frozen=True):
 
 
 class ResolutionChange(msgspec.Struct, frozen=True):
-    """Where maps become smaller or larger: sizes along each axis; () for no positions at all."""
+    """A change of resolution: sizes along each axis; () for no positions at all."""
 
     before: tuple[int, ...]
     after: tuple[int, ...]
@@ -66,7 +66,7 @@ class SizeFailure(msgspec.Struct, frozen=True):
 
 
 class SmallestInput(msgspec.Struct, frozen=True):
-    """Which sizes of the input work, by a forward at each of the sizes in `works` and `fails`.
+    """Input sizes that work, by a forward at each of the sizes in `works` and `fails`.
 
     `axes` are varied together (("height", "width"): squares) or alone (("samples",)), other
     dimensions are kept. `side` is the smallest size tried that works, None where none does; every

@@ -94,7 +94,7 @@ class TraceIndex:
         return {key: index for index, key in enumerate(self.keys)}
 
     def events(self, call: int) -> list[tuple[bool, int]]:
-        """What a call did, in order: (False, a call inside it) or (True, an operation)."""
+        """Events of a call, in order: (False, a call inside it) or (True, an operation)."""
         inside = [(self._calls[c].start, 0, c) for c in self.children.get(call, ())]
         inside += [(op, 1, op) for op in self.own_ops.get(call, ())]
         return [(bool(is_op), item) for _, is_op, item in sorted(inside)]

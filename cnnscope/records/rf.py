@@ -22,7 +22,7 @@ class FieldReport(msgspec.Struct, frozen=True):
 
 
 class UnitAxis(msgspec.Struct, frozen=True):
-    """What one unit sees along one axis: [first, last] in pixels, and cut to the input."""
+    """Receptive field of one unit along one axis: [first, last] in pixels, and cut to the input."""
 
     unit: int
     unclipped: tuple[int, int]
@@ -81,7 +81,7 @@ class LayerCheck(msgspec.Struct, frozen=True):
 
     @property
     def unknown(self) -> bool:
-        """Whether there was nothing to compare with."""
+        """True if there was nothing to compare with."""
         return not self.field
 
 

@@ -33,7 +33,7 @@ class StageLayer(msgspec.Struct, frozen=True, tag="layer", tag_field="type"):
 
     @property
     def depthwise(self) -> bool:
-        """Whether every channel is convolved alone."""
+        """True for a depthwise convolution."""
         return self.geometry is not None and 1 < self.geometry.groups == self.in_channels
 
 
@@ -72,12 +72,12 @@ class StageItem(msgspec.Struct, frozen=True):
 
     @property
     def times(self) -> int:
-        """How often it stands there."""
+        """Number of repetitions."""
         return len(self.paths)
 
 
 class Stage(msgspec.Struct, frozen=True):
-    """What runs one after the other at one resolution; () once positions are gone."""
+    """Blocks that run one after the other at one resolution; () once positions are gone."""
 
     output: Shape
     items: tuple[StageItem, ...]
@@ -106,7 +106,7 @@ class ModelStages(msgspec.Struct, frozen=True):
     decided_by: tuple[str, ...] = ()
 
     def reduction(self, output: Shape) -> tuple[int, ...] | None:
-        """How often each axis of the input was halved, rounded; () once positions are gone.
+        """Number of times that each axis of the input was halved, rounded; () without positions.
 
         None for tokens in a row, which have no axes of the input.
         """

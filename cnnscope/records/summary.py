@@ -10,7 +10,7 @@ CONTAINERS = frozenset(("Sequential", "ModuleList", "ModuleDict"))
 
 
 class Geometry(msgspec.Struct, frozen=True):
-    """How a layer slides over its input: one number per spatial axis (D, H, W order)."""
+    """Geometry of a layer that slides over its input: one number per spatial axis (D, H, W)."""
 
     kernel_size: tuple[int, ...] = ()
     stride: tuple[int, ...] = ()
@@ -45,7 +45,7 @@ class AxisField(msgspec.Struct, frozen=True):
 
 
 class UnitMap(msgspec.Struct, frozen=True):
-    """Which pixels each unit sees along one axis.
+    """Pixels that each unit sees along one axis.
 
     Unclipped: unit q*period + j sees [q*step + first[j], q*step + last[j]]; empty where the map
     has no regular form. Clipped: unit u sees [lo[u], hi[u]], without taps in padding; hi < lo

@@ -24,14 +24,14 @@ class TensorSpec(msgspec.Struct, frozen=True):
 
 
 class Inputs(msgspec.Struct, frozen=True):
-    """What a forward is called with: one argument per tensor, or one list of all of them."""
+    """Arguments of a forward: one per tensor, or one list of all tensors."""
 
     tensors: tuple[TensorSpec, ...]
     as_list: bool = False
 
 
 class Source(msgspec.Struct, frozen=True):
-    """Where a model came from: what the user typed, its arguments and the versions behind it."""
+    """Source of a model: its specification, arguments, and the versions of its libraries."""
 
     spec: str
     source: str
@@ -57,7 +57,7 @@ class ModuleRecord(msgspec.Struct, frozen=True):
 
     @property
     def library(self) -> bool:
-        """Whether this is a class of `torch.nn` itself."""
+        """True for a class of `torch.nn` itself."""
         return self.kind == self.base
 
 

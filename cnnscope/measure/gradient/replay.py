@@ -37,7 +37,7 @@ LATE = "the time was over"  # why there is no result
 
 
 class Root(NamedTuple):
-    """What is asked of one target: the units along one dimension of it, or all of it (None)."""
+    """Units of a target to measure: some along one dimension of it, or all of it (None)."""
 
     target: Target
     dim: int | None
@@ -64,7 +64,7 @@ def measure(
     advance: Callable[[], None] = lambda: None,
     deadline: float = inf,
 ) -> dict[Target, list[list[Interval]] | str]:
-    """What the units of each target see: for each unit one interval per axis of the input.
+    """Measure the receptive field of units: for each one interval per axis of the input.
 
     Args:
         tape: the forward on its canvas.
@@ -132,7 +132,7 @@ class Replay:
 
     @property
     def late(self) -> bool:
-        """Whether there is no time left."""
+        """True if there is no time left."""
         return time.monotonic() > self.deadline
 
     def _forward(
@@ -152,7 +152,7 @@ class Replay:
                     self._step(done)
 
     def _back(self, sums: list[Tensor] | str) -> list[list[Interval]] | str:
-        """What each unit sees."""
+        """Return the receptive field of each unit."""
         if isinstance(sums, str):
             return sums
         seen = []
@@ -172,7 +172,7 @@ class Replay:
         return [_weighted(value.select(root.dim, unit)) for unit in root.units]
 
     def _seen(self, total: Tensor) -> list[Interval]:
-        """Where the gradient is not zero, per axis of the input, union over inputs."""
+        """Return the interval of non-zero gradient per axis of the input, union over inputs."""
         seen = [NOTHING] * self.tape.axes
         if not total.requires_grad:
             return seen
@@ -227,7 +227,7 @@ class Replay:
                 self.values.pop(number, None)
 
     def _constants(self, step: Step, refs: Sequence[int]) -> list[Any]:
-        """What does not depend on the input: computed where its values are known."""
+        """Compute results that do not depend on the input, where their values are known."""
         unreal = any(n in self.unreal for n in refs)
         if not unreal and self._may_run(step):
             try:
@@ -238,7 +238,7 @@ class Replay:
         return [self._made_up(n) for n in step.outputs]
 
     def _may_run(self, step: Step) -> bool:
-        """Whether an operation may run with values; a file's author chose all of its arguments."""
+        """Return True if an operation may run with values: a file's author chose its arguments."""
         computes, name = self.tape.computes, name_of(step)
         return computes is None or name in computes or name in AS_IT_IS
 
@@ -318,7 +318,7 @@ class Replay:
         return self.native(op.step)
 
     def gradient(self, total: Tensor) -> Tensor:
-        """How a number depends on every pixel of all inputs, as a share of the largest."""
+        """Gradient of a number by every pixel of all inputs, as a share of the largest."""
         leaves = list(self.leaves.values())
         found = torch.autograd.grad(
             total, leaves, retain_graph=True, allow_unused=True, materialize_grads=True

@@ -1,4 +1,4 @@
-"""What each operation is replaced by: a linear one that depends on the same inputs."""
+"""Linear stand-ins of operations, which depend on the same inputs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TINY = 1e-6  # an interpolation weight below this is rounding
 
 
 class Poison(NamedTuple):
-    """What cannot be measured, and why."""
+    """A result that cannot be measured, with the reason."""
 
     reason: str
 
@@ -67,7 +67,7 @@ class Op:
         return self.replay.tape.shapes[self.step.outputs[0]]
 
     def indices_are_real(self) -> bool:
-        """Whether integers and masks among the arguments have known values."""
+        """Return True if integers and masks among the arguments have known values."""
         replay = self.replay
         return all(
             replay.tape.floating[n] or (n not in replay.unreal and not replay.get(n).requires_grad)
@@ -75,7 +75,7 @@ class Op:
         )
 
     def whole(self, number: int, dims: Sequence[int]) -> bool:
-        """Whether a sum over these dimensions of a tensor is a function of the whole image."""
+        """Return True if a sum over these dimensions of a tensor depends on the whole image."""
         if self.replay.at >= self.replay.cut.steps:
             return False  # on a larger canvas the model has never come here
         rank = len(self.replay.tape.shapes[number])
@@ -86,7 +86,7 @@ class Op:
         return self.replay.cut.dims.get(number, {})
 
     def constant_along(self, value: Tensor, dim: int) -> bool:
-        """Whether all places along a dimension depend on the input in the same way.
+        """Return True if all places along a dimension depend on the input in the same way.
 
         Then a sum over them depends on no more than each of them: attention's scores of one query,
         of which the keys were cut.
@@ -112,7 +112,7 @@ StandIn = Callable[[Op], Any]
 
 
 def identity(op: Op) -> Any:
-    """What it is given; a slope, a limit or a mask of the input counts as well."""
+    """Return the input; a slope, a limit or a mask that depends on the image is added."""
     first, dependent = op.tensor(0), op.dependent()
     return first if len(dependent) == 1 and dependent[0] is first else _sum(op)
 
@@ -133,7 +133,7 @@ def _sum(op: Op) -> Tensor:
 
 
 def _masked(op: Op) -> Tensor:
-    """What is left where a mask says so, and the mask itself."""
+    """Return the values that a mask keeps, plus the mask itself."""
     first, mask = op.tensor(0), op.named("mask")
     other = op.named("value") if isinstance(op.given.get("value"), Ref) else op.named("source")
     parts = [t for t in (first, mask, other) if t is not None and t.requires_grad]
@@ -285,7 +285,7 @@ def _convolution(op: Op) -> Any:
 
 
 def _with_weights(op: Op, out: Tensor, *, transposed: bool = False) -> Tensor:
-    """What a kernel computed from the input adds: every output sees all of its filter."""
+    """Add a kernel that is computed from the input: every output sees all of its filter."""
     weight, bias = op.named("weight"), op.named("bias")
     places = (1,) * (len(op.shape) - 2)
     if weight is not None and weight.requires_grad:
@@ -421,7 +421,7 @@ def _matmul(op: Op) -> Any:
 
 
 def _queried(op: Op, a: str, b: str) -> bool:
-    """Whether rows of the left and columns of the right matrix both are positions."""
+    """Return True if rows of the left and columns of the right matrix both are positions."""
     left, right = op.named(a), op.named(b)
     if left is None or right is None or not left.requires_grad:
         return False

@@ -78,7 +78,7 @@ class Tape(NamedTuple):
 
     @property
     def axes(self) -> int:
-        """How many axes the image has."""
+        """Number of axes of the image."""
         return max(len(given.axes) for given in self.inputs.values() if given.watched)
 
 
@@ -228,7 +228,7 @@ def name_of(step: Step) -> str:
 
 
 def in_place(step: Step) -> bool:
-    """Whether an operation writes to its first tensor."""
+    """Return True if an operation writes to its first tensor."""
     name = step.func._schema.name
     return name.endswith("_") and not name.endswith("__")
 
@@ -242,7 +242,7 @@ def refs_of(step: Step) -> Iterator[int]:
 
 
 class Growth(NamedTuple):
-    """Which dimensions of each tensor grow with the canvas, and by how much.
+    """Dimensions of each tensor that grow with the canvas, and by how much.
 
     The model may do something else on a larger canvas: `steps` operations were the same, and
     tensors that none of them met are left out.
@@ -270,14 +270,14 @@ def _increases(small: Shape, large: Shape) -> dict[int, int]:
 
 
 class Size(NamedTuple):
-    """What a replay of a recording has to do."""
+    """Elements that a replay of a recording makes and keeps."""
 
     elements: int  # of all tensors that operations make
     peak: int  # of those that are needed at once
 
 
 def size(tape: Tape) -> Size:
-    """How many elements a replay of a recording makes, and how many it keeps at once."""
+    """Count the elements that a replay of a recording makes, and those that it keeps at once."""
     given = {tape.memory[n] for n in (*tape.inputs, *tape.known)}
     lives: dict[int, tuple[int, int, int]] = {}  # of each memory: birth, last use, elements
     for index, step in enumerate(tape.steps):
