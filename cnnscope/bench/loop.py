@@ -103,8 +103,8 @@ def measure(
     """Rounds until `seconds` for each program have passed and there are `MIN_ROUNDS` of them.
 
     In every round each program runs one block. Of two rounds, the second goes through them
-    backwards (A B, B A), so that what drifts linearly hits all of them alike; with which of them
-    the first begins is drawn at random, so that what comes and goes at the pace of the rounds does as
+    backwards (A B, B A), so that what drifts linearly hits all of them alike. The first program of
+    each pair of rounds is drawn at random, so that a disturbance at the pace of the rounds does as
     well (randomised blocks: Fisher 1926, The Arrangement of Field Experiments). With several, the
     first call of a block finds the caches full of another program's data and is not counted. A
     round that is interrupted is left out.
