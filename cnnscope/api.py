@@ -157,7 +157,7 @@ def _as_sequence(inputs: Any) -> Sequence[Any]:
 
 
 def _is_size(value: Any) -> bool:
-    """Whether this is a size, such as (1, 3, 224, 224) or torch.Size."""
+    """Return True if this is a size, such as (1, 3, 224, 224) or torch.Size."""
     return isinstance(value, (list, tuple)) and bool(value) and all(type(n) is int for n in value)
 
 

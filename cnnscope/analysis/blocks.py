@@ -227,7 +227,7 @@ def _pool(trace: Trace, record: OpRecord, kind: str) -> StageLayer | None:
 
 
 def _over_positions(op: table.Op) -> bool:
-    """Whether a mean is over all positions, of any axes, and not over samples or channels."""
+    """True if a mean is over all positions, of any axes, and not over samples or channels."""
     rank, given = len(op.first), op.get("dim")
     axes = {a % rank for a in (given if isinstance(given, tuple) else (given,)) if a is not None}
     return rank > 2 and axes in (set(range(2, rank)), set(range(1, rank - 1)))
@@ -270,7 +270,7 @@ class _Walk:
         return self.trace.modules[self.trace.calls[call].module].kind
 
     def _plain(self, call: int) -> bool:
-        """Whether it is only a list of other modules."""
+        """Return True if it is only a list of other modules."""
         return self._kind(call) in CONTAINERS
 
     def _joins_of(self, call: int) -> dict[Family, set[Shape]]:
@@ -315,7 +315,7 @@ class _Walk:
         return any(Family.ADD in self.joins[call] for call in calls)
 
     def _is_one_block(self, call: int) -> bool:
-        """Whether a model is no more than a block: branches at one resolution, joined once."""
+        """True if a model is no more than a block: branches at one resolution, joined once."""
         if not self._joined(call, Family.CONCATENATE) or any(self._joined_inside(call)):
             return False
         families = [table.lookup(self.trace.ops[i].name).family for i in self.ops[call]]
@@ -341,7 +341,7 @@ class _Walk:
         return self.kinds[kind] > self.kinds[self._kind(call)]
 
     def _pools(self, call: int) -> bool:
-        """Whether it halves the resolution by a pool: then it is a stage, or a part of one."""
+        """True if it halves the resolution by a pool: then it is a stage, or a part of one."""
         layers = (self.layers[i] for i in self.ops[call] if i in self.layers)
         return any("pool" in x.kind and x.geometry and max(x.geometry.stride) > 1 for x in layers)
 
@@ -417,7 +417,7 @@ class _Walk:
 
 
 def _is_resized(layer: StageLayer, other: StageLayer) -> bool:
-    """Whether one resampling follows another of another size, as of detections one by one."""
+    """True if one resampling follows another of another size, as of detections one by one."""
     alike = layer.kind == other.kind and not other.geometry and other.kind not in _WEIGHTED
     return alike and layer.output != other.output
 
@@ -588,19 +588,19 @@ def _spliced(branches: Iterable[_Path]) -> Iterator[_Path]:
 
 
 def _is_gate(path: _Path, shape: Shape) -> bool:
-    """Whether its last layer gives one number per channel to a map with positions."""
+    """Return True if its last layer gives one number per channel to a map with positions."""
     last = path[-1]
     one = isinstance(last, _Step) and last.layer.kind in _WEIGHTED and not last.layer.output
     return one and prod(shape[2:]) > 1
 
 
 def _attends(path: _Path) -> bool:
-    """Whether it ends in the weights of an attention, which come behind queries, keys, values."""
+    """True if it ends in the weights of an attention, which come behind queries, keys, values."""
     return isinstance(path[-1], _Step) and path[-1].layer.kind == "attention"
 
 
 def _is_separable(path: _Path) -> bool:
-    """Whether it is a depthwise convolution and a 1x1, GhostNet's projection (Han et al. 2019)."""
+    """True if it is a depthwise convolution and a 1x1, GhostNet's projection (Han et al. 2019)."""
     layers = [x.layer for x in path if isinstance(x, _Step)]
     if not _is_row(path) or len(layers) != 2 or not all(x.kind == "conv" for x in layers):
         return False

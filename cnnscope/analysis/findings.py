@@ -82,7 +82,7 @@ def _blocks(rows: Sequence[DiffRow], children: dict[int, list[int]]) -> Iterator
 
 
 def _repeated(rows: Sequence[DiffRow], children: dict[int, list[int]], index: int) -> bool:
-    """Whether a row is inside a block that stands there several times, or is one itself."""
+    """Return True if a row is inside a block that stands there several times, or is one itself."""
     while index > 0:
         parent, kind = rows[index].parent, rows[index].row.operation
         alike = sum(rows[i].row.operation == kind for i in children[parent])
@@ -157,7 +157,7 @@ def _moved(
 
 
 def _more(change: Change) -> bool:
-    """Whether a layer had more of it before than after."""
+    """Return True if a layer had more of it before than after."""
     return _numbers(change.before) > _numbers(change.after)
 
 
@@ -194,12 +194,12 @@ def _changed(rows: Sequence[DiffRow], moved: set[int]) -> Iterator[Finding]:
 
 
 def _matters(row: DiffRow, change: Change) -> bool:
-    """Whether a change is one of those that a layer's cost is due to."""
+    """Return True if a change is one of those that a layer's cost is due to."""
     return change.what not in (*CONSEQUENCES, *_FREE) and not _depthwise(row, change)
 
 
 def _depthwise(row: DiffRow, change: Change) -> bool:
-    """Whether groups follow the channels, before and after."""
+    """Return True if groups follow the channels, before and after."""
     pairs = ((row.before, change.before), (row.after, change.after))
     return change.what == "groups" and all(
         side is not None and side.features is not None and side.features[0] == groups
@@ -249,7 +249,7 @@ def _by_weight(finding: Finding) -> tuple[int, int]:
 
 
 def _said(row: DiffRow, rows: Sequence[DiffRow]) -> bool:
-    """Whether a row without a partner is named, not the block around it, nor what is inside."""
+    """True if a row without a partner is named, not the block around it, nor what is inside."""
     if row.row.operation in CONTAINERS and not row.row.leaf:
         return False
     outer = rows[row.parent]

@@ -52,7 +52,7 @@ def _unknown(record: OpRecord) -> rules.Unknown:
 
 
 def _fits(state: State, shape: Shape, memo: dict[Any, Any]) -> bool:
-    """Whether the state describes such a tensor; what was found to is remembered."""
+    """Return True if the state describes such a tensor; what was found to is remembered."""
     key = (id(state), shape)
     if key not in memo:
         memo[key] = layout.fits(state, shape), state  # kept, so that its id stays its own

@@ -81,12 +81,12 @@ def covers_input_at(rows: tuple[LayerRow, ...]) -> str:
 
 
 def _covers_input(axes: Axes) -> bool:
-    """Whether every unit sees the whole image, borders and padding considered."""
+    """Return True if every unit sees the whole image, borders and padding considered."""
     return all(a.clipped[0] >= a.input_size for a in axes)
 
 
 def unproductive(read: Axes | None) -> bool:
-    """Whether a layer that reads such fields gains nothing from sliding.
+    """Return True if a layer that reads such fields gains nothing from sliding.
 
     True where the image is not larger than what the shortest path has seen already, along every
     axis (Richter et al., "Should You Go Deeper?", 2021, section 3). An axis all of which is seen

@@ -46,7 +46,7 @@ class Node:
 
     @property
     def leaf(self) -> bool:
-        """Whether it is a single layer."""
+        """True if it is a single layer."""
         return self.row.leaf
 
     def leaves(self) -> Iterable[Node]:

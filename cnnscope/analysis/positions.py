@@ -154,7 +154,7 @@ def _main(record: OpRecord, states: Sequence[rules.Seen]) -> rules.Seen:
 
 
 def _slides(trace: Trace, record: OpRecord) -> bool:
-    """Whether an operation slides over positions, and not over channels as a local norm does."""
+    """True if an operation slides over positions, and not over channels as a local norm does."""
     entry = table.lookup(record.name)
     slides = entry.family in _SLIDES and entry.field is not None
     return slides and not shapes.over_channels(trace, record)

@@ -158,7 +158,7 @@ def _own(state: State, dim: int, axis: int, *, image: bool) -> tuple[Atom, ...]:
 
 
 def _among_channels(state: State) -> bool:
-    """Whether the second dimension holds channels: some positions lie in another one as well.
+    """True if the second dimension holds channels: some positions lie in another one as well.
 
     Where there are too few dimensions for an image, and none but the first two holds positions, it
     is a sequence (attention along rows, which lie in the batch).
@@ -170,7 +170,7 @@ def _among_channels(state: State) -> bool:
 
 
 def _is_image(state: State) -> bool:
-    """Whether the last dimensions are the axes in their order, whatever else they hold.
+    """Return True if the last dimensions are the axes in their order, whatever else they hold.
 
     Where each of them holds all axes, they are windows and the places in a window.
     """

@@ -177,7 +177,7 @@ class RowMaker:
         return {"tensor": tensor, "field": axes, "field_unknown": field.unknown}
 
     def _unproductive(self, slide: shapes.Slide | None, inputs: tuple[int, ...]) -> bool:
-        """Whether it slides a kernel over units that have seen the whole image already."""
+        """Return True if it slides a kernel over units that have seen the whole image already."""
         if slide is None or not inputs or not self.fields:
             return False
         field = self.fields[inputs[0]]
@@ -195,7 +195,7 @@ def _shapes(trace: Trace, tensors: Iterable[int]) -> tuple[Shape, ...]:
 
 
 def _keeps_books(trace: Trace, record: OpRecord) -> bool:
-    """Whether only integers come out, or single numbers go in and come out."""
+    """Return True if only integers come out, or single numbers go in and come out."""
     outputs = [trace.tensors[t] for t in record.outputs]
     read = [trace.tensors[t] for t in record.inputs.values() if isinstance(t, int)]
     single = all(prod(t.shape) <= 1 for t in (*outputs, *read))
@@ -241,7 +241,7 @@ def _expected_of_op(
 
 
 def _holds_inside(trace: Trace, own_ops: Sequence[int]) -> bool:
-    """Whether the first operation that slides has the shape of its own formula."""
+    """Return True if the first operation that slides has the shape of its own formula."""
     for record in (trace.ops[i] for i in own_ops):
         slide = shapes.of_op(trace, record)
         if slide is not None:

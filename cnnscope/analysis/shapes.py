@@ -135,7 +135,7 @@ def of_op(trace: Trace, record: OpRecord) -> Slide | None:
 
 
 def over_channels(trace: Trace, record: OpRecord) -> bool:
-    """Whether a pool slides over channels and not over positions.
+    """Return True if a pool slides over channels and not over positions.
 
     So torch computes local response normalisation (Krizhevsky et al. 2012, section 3.3): the
     channels become the first axis of a map of one channel, and an average pool slides along it.

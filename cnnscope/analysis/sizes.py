@@ -51,7 +51,7 @@ class Search:
         self.tried: dict[int, bool] = {}
 
     def works(self, size: int) -> bool:
-        """Whether a size works."""
+        """Return True if a size works."""
         if size not in self.tried:
             self.tried[size] = self._works(size)
         return self.tried[size]
@@ -200,7 +200,7 @@ def _followed(tried: dict[int, bool], sizes: Sequence[int], step: int, offset: i
 
 
 def _open(tried: dict[int, bool], found: Rule) -> bool:
-    """Whether too little was tried for a rule: next to its sizes, or in a row for wider gaps."""
+    """True if too little was tried for a rule: next to its sizes, or in a row for wider gaps."""
     asked = [size for size in tried if size >= found.start]
     gap = max((last - first + 2 for first, last in _gaps(tried)), default=0)
     if found.step < gap and max(last - first + 1 for first, last in runs(asked)) < gap:

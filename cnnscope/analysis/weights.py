@@ -65,7 +65,7 @@ class WeightOp(NamedTuple):
 
     @property
     def convolution(self) -> bool:
-        """Whether it slides."""
+        """True if it slides."""
         return self.kind is Layer.CONVOLUTION
 
 
@@ -166,12 +166,12 @@ class _Weights:
         return self.trace.calls[record.call].module if record.call >= 0 else -1
 
     def _owned(self, tensor: int, record: OpRecord) -> bool:
-        """Whether a weight belongs to the module that runs the product."""
+        """Return True if a weight belongs to the module that runs the product."""
         path = self.trace.modules[self._module(record)].path
         return any(_owner(name) == path for name in self.made_of.get(tensor, ()))
 
     def _meets_data(self, record: OpRecord) -> bool:
-        """Whether weights are multiplied with data, or with what a module was given as such.
+        """Return True if weights are multiplied with data, or with what a module was given as such.
 
         Of products that see no input (a bias made of positions) those are layers whose result is
         added to data, if their other operand is no parameter or if a layer of torch.nn runs them.
@@ -185,12 +185,12 @@ class _Weights:
         return sum(t in self.learned for t in factors) < 2
 
     def _in_layer(self, record: OpRecord) -> bool:
-        """Whether a convolution or linear layer of torch.nn runs it, or a class made from one."""
+        """True if a convolution or linear layer of torch.nn runs it, or a class made from one."""
         base = self.trace.modules[self._module(record)].base if record.call >= 0 else ""
         return base.startswith(_LAYERS)
 
     def _is_output(self, record: OpRecord) -> bool:
-        """Whether what a layer of torch.nn gives back has the size of the product."""
+        """Return True if what a layer of torch.nn gives back has the size of the product."""
         outputs = self.trace.calls[record.call].outputs
         size = prod(self.trace.tensors[record.outputs[0]].shape)
         return any(prod(self.trace.tensors[t].shape) == size for t in outputs)
@@ -214,7 +214,7 @@ class _Weights:
             self.made_of[tensor] = paths[0].union(*paths)
 
     def _outweighs(self, read: Iterable[int]) -> bool:
-        """Whether the weight is larger than the data that changes it, as a modulated one is."""
+        """True if the weight is larger than the data that changes it, as a modulated one is."""
         sizes: dict[bool, int] = {True: 0, False: 0}
         for tensor in read:
             of_weights = tensor in self.made_of
@@ -244,7 +244,7 @@ class _Weights:
         return {t for t in made & read if t not in valued}
 
     def _is_valued(self, record: OpRecord, valued: set[int], read: set[int]) -> bool:
-        """Whether what an operation makes is used as data, or by nobody that is seen."""
+        """Return True if what an operation makes is used as data, or by nobody that is seen."""
         if any(t in valued for t in record.outputs):
             return True
         tensors = self.trace.tensors
@@ -252,7 +252,7 @@ class _Weights:
         return any(tensors[t].storage not in self.state for t in unread)
 
     def _is_weight(self, name: str, tensor: int, record: OpRecord) -> bool:
-        """Whether an operation reads a tensor as the weight of a product, or as one number."""
+        """True if an operation reads a tensor as the weight of a product, or as one number."""
         if not record.outputs:
             return False
         out = record.outputs[0]
@@ -289,7 +289,7 @@ def _owner(path: str) -> str:
 
 
 def _is_added(name: str, record: OpRecord) -> bool:
-    """Whether an operand is added to the product, and not a factor of it."""
+    """Return True if an operand is added to the product, and not a factor of it."""
     beside = _ADDED.get(name)
     return beside is not None and (not beside or any(other in record.inputs for other in beside))
 

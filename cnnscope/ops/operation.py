@@ -16,7 +16,7 @@ class Op:
         self.trace, self.record = trace, record
 
     def has(self, name: str) -> bool:
-        """Whether the tensor argument was given."""
+        """Return True if the tensor argument was given."""
         return name in self.record.inputs
 
     def shape(self, name: str, position: int = 0) -> Shape:

@@ -115,17 +115,17 @@ class Entry:
 
     @property
     def computes(self) -> bool:
-        """Whether it does arithmetic, as far as is known."""
+        """True if it does arithmetic, as far as is known."""
         return self.kind not in (Kind.REARRANGE, Kind.CREATE)
 
     @property
     def multiplies(self) -> bool:
-        """Whether it has multiply-accumulates."""
+        """True if it has multiply-accumulates."""
         return self.kind is Kind.PRODUCT
 
     @property
     def elementwise(self) -> bool:
-        """Whether an output depends on the inputs at its own position alone."""
+        """True if an output depends on the inputs at its own position alone."""
         return self.field is rules.elementwise
 
 
@@ -205,7 +205,7 @@ def real_products(trace: Trace, record: OpRecord) -> int:
 
 
 def is_complex(trace: Trace, record: OpRecord) -> bool:
-    """Whether an operation multiplies complex numbers."""
+    """Return True if an operation multiplies complex numbers."""
     return lookup(record.name).multiplies and bool(_real(Op(trace, record)))
 
 
@@ -1031,7 +1031,7 @@ def _decomposition(label: str, names: str, flops: Callable[[Op, int, int], int],
 
 
 def _read(op: Op, *positions: int) -> bool:
-    """Whether outputs are read: under a trace, torch asks for vectors that nobody wants."""
+    """Return True if outputs are read: under a trace, torch asks for vectors that nobody wants."""
     wanted = [op.record.outputs[position] for position in positions]
     return any(t in op.trace.index.readers or t in op.trace.outputs for t in wanted)
 

@@ -254,7 +254,7 @@ def _hidden(comparisons: Sequence[Comparison]) -> Iterator[str]:
 
 
 def _first_of_batch(run: BenchRun, report: BenchReport) -> bool:
-    """Whether what holds for all models of a batch is to be said here."""
+    """Return True if what holds for all models of a batch is to be said here."""
     return run is next(r for r in report.runs if r.batch == run.batch)
 
 

@@ -331,7 +331,7 @@ class _Rows(Tree[_Drawn]):
 
 
 def _bare(row: DiffRow) -> bool:
-    """Whether a row is an operation that only moves data."""
+    """Return True if a row is an operation that only moves data."""
     return row.row.minor and row.row.kind != "module"
 
 

@@ -20,7 +20,7 @@ def latex(page: Page) -> str:
 
 
 def _is_drawn(table: Table, column: int) -> bool:
-    """Whether a column is drawn with characters that LaTeX has not: bars and histograms."""
+    """Return True if a column is drawn with characters that LaTeX has not: bars and histograms."""
     return any(re.search("[\u2580-\u259f]", str(row[column])) for row in table.rows)
 
 

@@ -108,7 +108,7 @@ def _holes(row: StackRow) -> str:
 
 
 def _short(row: StackRow, first: StackRow) -> bool:
-    """Whether it sees another size."""
+    """Return True if it sees another size."""
     return [a.local_size for a in row.field] != [a.local_size for a in first.field]
 
 

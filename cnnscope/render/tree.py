@@ -60,7 +60,7 @@ class Tree(Generic[_Line]):
         return ""
 
     def opens(self, index: int) -> bool:
-        """Whether a row may be opened."""
+        """Return True if a row may be opened."""
         return index in self.children
 
     def shortest(self, index: int) -> int:  # noqa: ARG002

@@ -38,7 +38,7 @@ _WORTH_PROCESSES = 6  # fewer models take less time than other processes take to
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """Which models: a glob, and limits that a model must keep to."""
+    """A choice of models: a glob, and limits that a model must keep to."""
 
     pattern: str = "*"
     sources: tuple[str, ...] = ()
@@ -148,7 +148,7 @@ def _matches(pattern: str, source: str, name: str) -> bool:
 
 
 def _keeps(one: Listed, wanted: Wanted) -> bool:
-    """Whether a model is wanted; what has no figure keeps to no limit."""
+    """Return True if a model is wanted; what has no figure keeps to no limit."""
     limits = wanted.most or wanted.least
     if one.card is None:
         return not (limits or wanted.task or wanted.family)

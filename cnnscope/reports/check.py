@@ -77,7 +77,7 @@ def check(
 
 
 def _expected(trace: Trace) -> str:
-    """What is to come where it may take a minute, "" elsewhere."""
+    """Sentence that announces work of a minute or more; "" for less."""
     macs = sum(table.macs(trace, record) for record in trace.ops)
     if macs < _LONG:
         return ""
@@ -88,7 +88,7 @@ def _expected(trace: Trace) -> str:
 
 
 def differs(report: CheckReport) -> bool:
-    """Whether something differs without a known reason."""
+    """Return True if something differs without a known reason."""
     return any(verdict.status == referee.UNEXPLAINED for verdict in report.verdicts)
 
 
@@ -188,7 +188,7 @@ def _elsewhere(trace: Trace, request: Request, one: Published, macs: Count) -> V
 
 
 def check_all(source: str, store: Store | None) -> tuple[int, Iterator[Made]]:
-    """How many models a source has, and each one's report: those that are stored first.
+    """Count the models of a source and yield each one's report: stored ones first.
 
     The others are checked in as many processes as memory allows, and kept; an interruption loses
     nothing that was done.
@@ -246,7 +246,7 @@ def _key(source: str, name: str) -> dict[str, Any]:
 
 
 def summary(source: str, made: Sequence[Made]) -> CheckAllReport:
-    """What the reports of all models come to."""
+    """Sum up the reports of all models."""
     versions = {name: version(name) or "" for name in (*_PACKAGES, LIBRARIES[source])}
     reports = [(name, report) for name, report in sorted(made) if isinstance(report, CheckReport)]
     return CheckAllReport(

@@ -97,7 +97,7 @@ def _status(before: Node | None, after: Node | None) -> str:
 
 
 def _changes(before: Node, after: Node) -> Iterator[Change]:
-    """What differs between two layers themselves (not inside them, not in what they are fed)."""
+    """List the differences of two layers themselves (not inside them, not in their inputs)."""
     if before.core == after.core:
         return
     kinds = before.row.operation, after.row.operation

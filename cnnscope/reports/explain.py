@@ -81,7 +81,7 @@ def _chosen(rows: Sequence[LayerRow], pattern: str) -> list[int]:
 
 
 class _Part(NamedTuple):
-    """What a row is in the trace: its call (-1 for an operation) and the operations of its own."""
+    """Place of a row in the trace: its call (-1 for an operation) and its own operations."""
 
     call: int
     ops: tuple[int, ...]
@@ -113,7 +113,7 @@ class _View:
                 self.life[storage] = (self.life.get(storage, (index,))[0], index)
 
     def part(self, row: LayerRow) -> _Part:
-        """Where the row comes from."""
+        """Place of the row in the trace."""
         if row.kind == "module":
             call = self.trace.index.calls[row.path, row.call]
             return _Part(call, tuple(self.trace.index.own_ops.get(call, ())))
@@ -211,7 +211,7 @@ def _shape_steps(view: _View, row: LayerRow, part: _Part) -> Iterable[Step]:
 
 
 def _slide(view: _View, row: LayerRow, part: _Part) -> tuple[shapes.Slide, Shape] | None:
-    """How a row slides, and over what."""
+    """Geometry of a row that slides, and its input."""
     trace = view.trace
     slides = [
         (slide, ops.Op(trace, trace.ops[i]).first)
@@ -226,7 +226,7 @@ def _slide(view: _View, row: LayerRow, part: _Part) -> tuple[shapes.Slide, Shape
 
 
 def _joined_channels(view: _View, part: _Part) -> Iterable[Step]:
-    """What a concatenation lays end to end; layers of a recurrent network do the same."""
+    """Parts that a concatenation lays end to end, as layers of a recurrent network do."""
     steps = (_joined(view, view.trace.ops[index], "output size") for index in part.ops)
     yield from dict.fromkeys(step for step in steps if step is not None)
 
@@ -246,7 +246,7 @@ def _joined(view: _View, record: OpRecord, topic: str) -> Step | None:
 
 
 def _origin_steps(view: _View, row: LayerRow, part: _Part) -> Iterable[Step]:
-    """What the features of a linear layer, or the channels of a convolution, were before.
+    """Origin of the features of a linear layer, or of the channels of a convolution.
 
     Products that make a weight (of a spectral norm, of an orthogonal matrix) read no features.
     """
@@ -389,7 +389,7 @@ def _sizes_step(view: _View, topic: str, held: Sequence[ParamRecord], row: Layer
 
 
 def _described(view: _View, row: LayerRow, name: str, sizes: Shape) -> str:
-    """What the sizes of a weight are, where torch.nn says."""
+    """Names of the sizes of a weight, as torch.nn documents them."""
     call = view.trace.index.calls.get((row.path, row.call))
     if call is None or name != "weight" or len(sizes) < 2:
         return name
@@ -449,7 +449,7 @@ def _unknown_steps(view: _View, part: _Part) -> Iterable[Step]:
 
 
 def _roles(view: _View, own: Sequence[int]) -> dict[int, str]:
-    """Which products are attention's: those that a softmax reads, and those that read one."""
+    """Products of attention: those that a softmax reads, and those that read one."""
     trace = view.trace
     roles: dict[int, str] = {}
     for index in own:
@@ -684,7 +684,7 @@ def _memory_steps(view: _View, row: LayerRow) -> Iterable[Step]:
 
 
 def _life(view: _View, row: LayerRow) -> str:
-    """Who made the memory of an output and who reads it last."""
+    """The operation that made the memory of an output, and the last one that reads it."""
     trace = view.trace
     index = trace.tensors[row.tensor].storage
     if trace.storages[index].born < 0:
@@ -790,7 +790,7 @@ def _resolution(view: _View, indices: Sequence[int]) -> tuple[ResolutionChange, 
 
 
 def _change(view: _View, row: LayerRow) -> _Change | None:
-    """How a row changes the size of the maps that it reads; None where it does not."""
+    """Change of resolution by a row; None if there is none."""
     after = view.fields[row.tensor] if row.tensor >= 0 else None
     sources = _sources(view, view.part(row))
     if after is None or after.unknown or not sources:
@@ -830,7 +830,7 @@ def _together(view: _View, same: Sequence[_Change]) -> _Change:
 
 
 def _inside(view: _View, row: LayerRow) -> bool:
-    """Whether a row only moves data for the module around it, which is not the model itself."""
+    """True if a row only moves data for the module around it, which is not the model itself."""
     if not row.minor or row.parent <= 0:
         return False
     module = view.trace.calls[view.part(row).call].module if row.kind == "module" else None

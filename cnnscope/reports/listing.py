@@ -47,7 +47,7 @@ class Line:
 
     @property
     def counted(self) -> int:
-        """What it adds to the total."""
+        """Parameters that it adds to the total."""
         return 0 if self.recursive else self.numel if self.leaf else max(self.left(), 0)
 
 

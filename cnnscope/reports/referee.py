@@ -1,4 +1,4 @@
-"""What other counters should say of a trace, each by its own published rule, and the verdicts.
+"""Expected counts of other counters, each by its own published rule, and the verdicts.
 
 A counter that differs is not wrong by itself: torchinfo counts biases, fvcore counts norms. So the
 rule of each is applied to the trace (from the sources of torchinfo 1.8.0 and fvcore 0.1.5), and
@@ -186,7 +186,7 @@ def _mac_terms(known: Known, count: Count) -> list[Term]:
 
 
 def _not_selected(known: Known, count: Count) -> list[Term]:
-    """What is left out where a stage selected nothing, and so none after it ran.
+    """MACs that are left out where a stage selected nothing, so that none after it ran.
 
     Figures are published of models whose scores pass no threshold (random weights): the stages of
     selection are tried one by one, and one is a reason only if it gives the figure.
@@ -218,7 +218,7 @@ def _without_formula(known: Known, formulas: Collection[str]) -> Iterator[Term]:
 
 
 def _of_complex(known: Known, index: int) -> Iterator[Term]:
-    """What a complex product is short of where it is counted as if it were real."""
+    """MACs that a complex product lacks where it is counted as a real one."""
     record, macs = known.trace.ops[index], known.products[index]
     if table.is_complex(known.trace, record):
         plain = macs // table.real_products(known.trace, record)
@@ -259,11 +259,11 @@ class Known:
         return max((known.get(t, 0) for t in record.tensors), default=0)
 
     def depth(self, index: int) -> int:
-        """How many selections came before an operation."""
+        """Number of selections before an operation."""
         return self._depth(self.trace.ops[index], self.dependent)
 
     def depends(self, index: int) -> bool:
-        """Whether the size of an operation depends on data."""
+        """Return True if the size of an operation depends on data."""
         return self.depth(index) > 0
 
     def path(self, index: int) -> str:
@@ -305,7 +305,7 @@ class Known:
 
 
 def made_inside(module: ModuleRecord) -> bool:
-    """Whether a module is no part of the model: made by a forward, or held in a plain list."""
+    """True if a module is no part of the model: made by a forward, or held in a plain list."""
     return not module.registered
 
 
@@ -342,7 +342,7 @@ class _Torchinfo:
         return found
 
     def mac_terms(self) -> list[Term]:
-        """What it adds to the MACs of the operations, and what it leaves out."""
+        """Terms that it adds to the MACs of the operations, or leaves out."""
         terms: list[Term] = []
         covered: set[int] = set()
         for index, call in (*enumerate(self.trace.calls), *((-1, c) for c in self.trace.within)):
@@ -401,7 +401,7 @@ class _Torchinfo:
                 yield Term(self._about(call, name, own), times * size, module.path, dependent)
 
     def _computed(self, module: ModuleRecord, own: Sequence[int]) -> str:
-        """Why the weights of a layer do not stand for its products one by one, "" if they do.
+        """Reason why a layer's weights do not stand for its products one by one; "" if they do.
 
         They are complex, or others stand in their place: `weight_orig`, `weight_g`, `weight_v`.
         """
@@ -413,7 +413,7 @@ class _Torchinfo:
         return "" if names == ["weight"] and len(own) < 2 else "computed weights"
 
     def _positions(self, index: int, out: Shape) -> int:
-        """How often each element of a layer's weight is multiplied.
+        """Number of multiplications of each element of a layer's weight.
 
         Once for each position: of the output, or of the input where the layer is transposed.
         """
@@ -437,7 +437,7 @@ class _Torchinfo:
         return "lookups" if "Embedding" in base else "other weights"
 
     def parameter_terms(self) -> list[Term]:
-        """What it counts more than once, in lines of its list (see `listing`)."""
+        """Parameters that it counts more than once, in lines of its list (see `listing`)."""
         ours = params.total(self.trace)
         if self.pruned:
             return [Term("pruned", -masked, name) for name, masked in self.pruned.items()]
@@ -452,13 +452,13 @@ class _Torchinfo:
         return []
 
     def _tied(self) -> bool:
-        """Whether a weight, or a module, has several names."""
+        """Return True if a weight, or a module, has several names."""
         weights = any(p.aliases for p in self.trace.params if not p.buffer)
         return weights or len(set(self.names.values())) < len(self.names)
 
 
 def _times(module: ModuleRecord, name: str, out: Shape) -> int:
-    """How often torchinfo counts each element of a parameter."""
+    """Number of times that torchinfo counts each element of a parameter."""
     if name in ("weight", "bias"):
         return prod(out[:1] + out[2:]) if "Conv" in module.kind else prod(out[:1])
     return prod(out[:2]) if "weight" in name or "bias" in name else 0
@@ -481,7 +481,7 @@ class _Fvcore:
         self.known, self.trace, self.count = known, known.trace, count
 
     def terms(self) -> list[Term]:
-        """What it adds to the MACs of the operations, and what it leaves out."""
+        """Terms that it adds to the MACs of the operations, or leaves out."""
         told = [Term(name, self.count.evidence.get(name, 0), name) for name in ("einsum", "matmul")]
         return [*self._left_out(), *self._added(), *told]
 
@@ -523,7 +523,7 @@ class _Fvcore:
                 yield Term(about, amount, self.known.path(index), self.known.depends(index))
 
     def _amount(self, record: OpRecord) -> tuple[str, int]:
-        """What an operation without MACs counts."""
+        """Count of an operation without MACs."""
         name, op = table.base_name(record.name), Op(self.trace, record)
         if name in _RESAMPLING:
             about, each = _RESAMPLING[name]
@@ -637,7 +637,7 @@ def _sized(call: CallShapes) -> CallShapes:
 
 
 def _differing(real: Calls, expected: Calls) -> int:
-    """How many calls of either have no equal in the other."""
+    """Count the calls of either that have no equal in the other."""
     ours, theirs = Counter(expected), Counter(real)
     return max(sum((theirs - ours).values()), sum((ours - theirs).values()))
 

@@ -18,7 +18,7 @@ from cnnscope.records import (
 
 
 def field_report(trace: Trace) -> FieldReport:
-    """How the receptive field grows, layer by layer in execution order.
+    """Report the growth of the receptive field, layer by layer in execution order.
 
     Raises:
         RequestError: the model's input has no spatial axes.

@@ -107,7 +107,7 @@ class Sketch:
         return out
 
     def trace(self, output: int) -> Trace:
-        """What was drawn; a tensor dies when it was last used."""
+        """The trace of the drawing; a tensor dies after its last use."""
         end = len(self.ops)
         held = {self.tensors[t].storage for t in (self.input, output)}
         held |= {self.tensors[p.tensor].storage for p in self.params}

@@ -309,7 +309,7 @@ def _units(items: Sequence[Layer], channels: int) -> tuple[Fraction, Fraction]:
 
 
 def _read(items: Sequence[Layer]) -> tuple[int, int]:
-    """How many positions of its field a unit reads along H and W: dilation leaves holes."""
+    """Count the positions of its field that a unit reads along H and W: dilation leaves holes."""
     taps: list[set[int]] = [{0}, {0}]
     jump = [1, 1]
     for layer in items:

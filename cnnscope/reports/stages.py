@@ -142,7 +142,7 @@ class _Run(NamedTuple):
 
 
 def _form(unit: Unit) -> tuple[object, ...]:
-    """What units must have in common to be written as one: all but widths, and a block's stride."""
+    """Key of units that are written as one: all but widths, and a block's stride."""
     return tuple(_part_form(part, block=unit.block) for part in unit.parts)
 
 

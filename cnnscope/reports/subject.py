@@ -174,7 +174,7 @@ class _TooLargeError(Exception):
 
 
 def _answers(blanks: Sequence[Count], ask: Callable[[], Iterable[Count]]) -> list[Count]:
-    """What a counter says, or why it says nothing.
+    """Run a counter; if it fails, its figures carry the reason.
 
     Args:
         blanks: each figure that it has, without a value.
@@ -189,7 +189,7 @@ def _answers(blanks: Sequence[Count], ask: Callable[[], Iterable[Count]]) -> lis
 
 
 def _told(error: BaseException) -> str:
-    """Why there is no answer, in a line: what was raised first."""
+    """Describe in one line why a counter failed, by the first exception of the chain."""
     while error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, CnnscopeError):

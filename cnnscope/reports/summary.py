@@ -80,5 +80,5 @@ def _totals(trace: Trace, rows: tuple[LayerRow, ...]) -> Totals:
 
 
 def _disagrees(row: LayerRow) -> bool:
-    """Whether the floor formula gives another shape than the forward did."""
+    """Return True if the floor formula gives another shape than the forward did."""
     return row.expected_output is not None and row.expected_output not in row.output_shapes

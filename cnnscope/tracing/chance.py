@@ -1,4 +1,4 @@
-"""What may make another run of a model take another path: random numbers, and looks at data.
+"""Causes of another path in another run of a model: random numbers, and looks at data.
 
 Clocks are not followed: a forward that reads one mostly wants to know how long something took.
 """
@@ -68,7 +68,7 @@ def _states(modules: Iterable[nn.Module]) -> Iterator[tuple[str, Callable[[], An
 
 
 def _reader(value: Any, numpy: Any) -> Callable[[], Any] | None:
-    """How the state of a generator is read; None for anything else."""
+    """Return the function that reads the state of a generator; None for anything else."""
     if isinstance(value, random.Random):
         return None if isinstance(value, random.SystemRandom) else value.getstate  # it has no state
     if isinstance(value, Generator):
@@ -118,7 +118,7 @@ def _plain(state: Any) -> Any:
 def decided_by(
     ops: Sequence[OpRecord], inputs: Iterable[int], outputs: Iterable[int], bools: Container[int]
 ) -> tuple[str, ...]:
-    """What Python has looked at during a run: "data", "random", both or nothing.
+    """Sources of the values that Python read during a run: "data", "random", both or none.
 
     Random numbers that no operation reads count as looked at: a list was made of them.
 

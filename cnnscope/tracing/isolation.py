@@ -230,7 +230,7 @@ def keep_process(undo: ExitStack) -> None:
 
 
 def _flags() -> Iterator[tuple[Callable[[], Any], Callable[[Any], Any]]]:
-    """How each flag of Python and of torch is read and set."""
+    """Reader and setter of each flag of Python and of torch."""
     import torch
 
     cudnn, mha = torch.backends.cudnn, torch.backends.mha
@@ -253,7 +253,7 @@ def _flags() -> Iterator[tuple[Callable[[], Any], Callable[[Any], Any]]]:
 
 
 def _matmul_precision() -> str:
-    """What `set_float32_matmul_precision` set, or what is nearest to its default."""
+    """The value that `set_float32_matmul_precision` set, or the nearest to its default."""
     import torch
 
     try:
@@ -269,7 +269,7 @@ def _copied(place: Any, name: str) -> Any:
 
 
 def _patchable() -> list[Any]:
-    """Where people patch: torch's namespaces and the classes of its layers."""
+    """Places that users patch: torch's namespaces and the classes of its layers."""
     import torch
     from torch import nn
 

@@ -1,4 +1,4 @@
-"""What the CPU's kernels do with memory where the meta device's do otherwise.
+"""Memory of a CPU's kernels where the meta device's kernels differ.
 
 The trace is made on tensors without data, and the memory that it tells of is that of the kernels
 which really run on a CPU. They differ from what a dispatch mode sees on meta in three ways.
@@ -43,7 +43,7 @@ _MASKING = ("scalar_tensor", "where", "zeros_like", "logical_not", "masked_fill"
 
 
 class Recording(Protocol):
-    """What a function of `FUNCTIONS` may do to what was written down."""
+    """Changes that a function of `FUNCTIONS` may make to the recording."""
 
     ops: list[OpRecord]
     lives: list[list[int]]  # per storage: bytes, born, died (-1 while alive)
@@ -81,7 +81,7 @@ class Attention(NamedTuple):
 
     @property
     def fused(self) -> bool:
-        """Whether a CPU computes it without keeping the scores, (..., L, S).
+        """True if a CPU computes it without keeping the scores, (..., L, S).
 
         Decided as torch's flags are at the moment (`torch.nn.attention.sdpa_kernel`). Where they
         leave only kernels that a CPU lacks, which all are fused, it is.
@@ -96,7 +96,7 @@ class Attention(NamedTuple):
         return bool(choice == _FLASH)
 
     def result(self) -> Tensor:
-        """What the fused kernel returns, on meta: it lies in memory as the query does."""
+        """Make the result of the fused kernel on meta: it lies in memory as the query does."""
         with torch._C._DisableTorchDispatch():
             return torch.empty_like(self.query, requires_grad=False)
 
@@ -107,7 +107,7 @@ class Attention(NamedTuple):
         return queries * (8 if self.query.dtype is torch.float64 else 4)
 
     def keeps(self, operation: str) -> bool:
-        """Whether a storage that an operation of the decomposition made is real all the same."""
+        """True if a storage that an operation of the decomposition made is real all the same."""
         converted = self.attn_mask is not None and self.attn_mask.dtype is torch.bool
         return converted and operation.split(".")[1].rstrip("_") in _MASKING
 
@@ -228,12 +228,12 @@ class _Layers(NamedTuple):
 
     @property
     def of_inputs(self) -> Sequence[Tensor]:
-        """What the inputs are multiplied by in each direction of each layer: (gates * H, I)."""
+        """Input weights of each direction of each layer, (gates * H, I)."""
         return self.weights[:: len(self.weights) // (self.number * (1 + self.both_ways))]
 
     @property
     def ordered(self) -> bool:
-        """Whether the sequence lies in memory as the kernels read it, one time step after another.
+        """True if the sequence lies in memory as the kernels read it, one time step after another.
 
         Otherwise it is copied.
         """
@@ -388,7 +388,7 @@ def _watched(
 
 
 class FastPath(NamedTuple):
-    """What torch's fast path makes of a call of a module.
+    """Apply torch's fast path to a call of a module.
 
     `mask_bytes` are those of the sum of its two masks, (B, H, L, L), 0 where it has not both;
     without biases nn.MultiheadAttention makes the sum, and then is no single kernel.
@@ -401,7 +401,7 @@ class FastPath(NamedTuple):
 def fast_path(
     module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> FastPath | None:
-    """What a call of a module is where torch's fast path is on, as it is by default.
+    """Recognise a call of a module that torch's fast path runs, which is on by default.
 
     The conditions are those of `forward` of `nn.MultiheadAttention` and of
     `nn.TransformerEncoderLayer`, without what holds in every trace (eval mode, no gradients).
@@ -463,7 +463,7 @@ def hold_masks(seen: Recording, begin: int, mask_bytes: int) -> None:
 
 
 def in_one_kernel(seen: Recording, first: int, mask_bytes: int, output: Any) -> Any:
-    """What such a module returns, with the memory of nothing but that and its masks as numbers.
+    """Return the module's result, with no other memory than that and its masks as numbers.
 
     Args:
         seen: the recording, in which its operations are the last.
@@ -556,7 +556,7 @@ def _bags(args: Sequence[Any], results: tuple[Tensor, ...]) -> tuple[Tensor, ...
 
 
 def _by_onednn(args: Sequence[Any]) -> bool:
-    """Whether oneDNN runs a convolution (`ConvParams::use_mkldnn`), with several threads."""
+    """Return True if oneDNN runs a convolution (`ConvParams::use_mkldnn`), with several threads."""
     x, weight, _, stride, _, _, transposed, output_padding, groups = args[:9]
     if transposed:
         padded = any(extra >= step for extra, step in zip(output_padding, stride, strict=False))

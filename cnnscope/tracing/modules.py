@@ -73,7 +73,7 @@ def _containers(module: nn.Module) -> Iterator[tuple[Any, Any]]:
 
 
 def _same(container: Any, held: Any) -> bool:
-    """Whether it holds the very things that it held; some containers refuse to be written to."""
+    """True if it holds the very things that it held; some containers refuse to be written to."""
     if len(container) != len(held):
         return False
     if isinstance(container, dict) and held:

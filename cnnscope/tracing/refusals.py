@@ -50,7 +50,7 @@ _OF_DTYPES = re.compile(r"scalar type|[Ss]hould be the same|\bdtypes?\b|data typ
 
 
 def about_dtypes(error: BaseException) -> bool:
-    """Whether a forward was refused for its dtypes, by this module or by a meta kernel."""
+    """Return True if a forward was refused for its dtypes, by this module or by a meta kernel."""
     if not isinstance(error, RuntimeError) or isinstance(error, SizeError):
         return False
     return isinstance(error, DtypeError) or _OF_DTYPES.search(str(error)) is not None
@@ -137,7 +137,7 @@ def _per_axis(value: Sequence[int], axes: int) -> tuple[int, ...]:
 
 
 def _fitting(given: Given) -> str:
-    """Whether the kernel fits the padded input, which torch 2.9 does not ask on meta."""
+    """Return True if the kernel fits the padded input, which torch 2.9 does not ask on meta."""
     sizes, kernel = tuple(given["input"].shape[2:]), tuple(given["weight"].shape[2:])
     padding, dilation = (_per_axis(given[name], len(kernel)) for name in ("padding", "dilation"))
     padded = tuple(n + 2 * p for n, p in zip(sizes, padding, strict=True))
@@ -212,7 +212,7 @@ def _index_select(given: Given) -> str:
 
 
 def _index_put(given: Given) -> str:
-    """What is written broadcasts to what the indices select."""
+    """Describe a write that does not broadcast to what the indices select; "" for any other."""
     data, indices, values = given["self"], given["indices"], given["values"]
     dtypes = {index.dtype for index in indices if index is not None}
     if not dtypes <= {torch.int64, torch.int32, torch.bool, torch.uint8}:
@@ -419,7 +419,7 @@ def _repeated(tensor: Tensor) -> tuple[bool, ...]:
 
 
 def _key(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-    """What the verdict depends on: operation, dtypes, ranks, flags and kinds of numbers."""
+    """Key of a verdict: operation, dtypes, ranks, flags and kinds of numbers."""
     key: list[Any] = [func, *map(_part, args)]
     for name, value in kwargs.items():
         key += (name, _part(value))
@@ -439,14 +439,14 @@ def _part(value: Any) -> Any:
 
 
 def _autocast() -> bool:
-    """Whether `torch.autocast` surrounds the call: below it, only its nesting is to be seen."""
+    """True if `torch.autocast` surrounds the call: below it, only its nesting is to be seen."""
     nesting = torch.autocast_increment_nesting()
     torch.autocast_decrement_nesting()
     return nesting > 1
 
 
 def _verdict(func: Any, args: Any, kwargs: Any, result: Any) -> str:
-    """What is wrong with the dtypes of a call, "" if nothing or if it cannot be told."""
+    """Describe the fault in the dtypes of a call; "" if there is none or it is not known."""
     tensors = [v for v in tree_flatten((args, kwargs))[0] if isinstance(v, Tensor)]
     results = [v for v in tree_flatten(result)[0] if isinstance(v, Tensor)]
     if not any(tensor.is_meta for tensor in (*tensors, *results)):
@@ -483,7 +483,7 @@ def _unnoticed(func: Any) -> Iterator[None]:
 
 @functools.cache
 def _checked(func: Any) -> bool:
-    """Whether the dtypes of an operation are checked: not those of views and of the user's own."""
+    """True if the dtypes of an operation are checked: not those of views and of the user's own."""
     schema = getattr(func, "_schema", None)
     if schema is None or func.namespace not in ("aten", "torchvision"):
         return False
@@ -512,7 +512,7 @@ class _Call:
         return self.tree.unflatten(flat)
 
     def refusal(self, dtypes: Sequence[torch.dtype]) -> str | None:
-        """What the CPU kernel says to these dtypes, None if it runs."""
+        """Return the error of the CPU kernel for these dtypes; None if it runs."""
         args, kwargs = self.arguments(dtypes, "cpu")
         try:
             self.func(*args, **kwargs)
@@ -522,7 +522,7 @@ class _Call:
         return None
 
     def runs_with_others(self) -> bool:
-        """Whether the CPU kernel runs on the same shapes in other dtypes."""
+        """Return True if the CPU kernel runs on the same shapes in other dtypes."""
         kinds = (torch.float32, torch.int64, torch.bool)
         if len(self.dtypes) <= _EVERY:
             combinations: Any = itertools.product(kinds, repeat=len(self.dtypes))
@@ -531,7 +531,7 @@ class _Call:
         return any(self.refusal(dtypes) is None for dtypes in combinations)
 
     def fits(self) -> bool:
-        """Whether it has a size that can be repeated, and the meta kernel accepts it."""
+        """Return True if it has a size that can be repeated, and the meta kernel accepts it."""
         try:
             args, kwargs = self.arguments(self.dtypes, "meta")
             results = tree_flatten(self.func(*args, **kwargs))[0]
@@ -621,7 +621,7 @@ def _torchvision(func: Any, args: Any, kwargs: Any) -> str:
 
 
 def _sentence(func: Any, args: Any, kwargs: Any, refused: str) -> str:
-    """What the operation was given, and what the kernel said to it."""
+    """Describe the arguments of an operation, and the error of its kernel."""
     names = [a.name for a in func._schema.arguments]
     given = dict(zip(names, args, strict=False)) | kwargs
     parts = [

@@ -15,7 +15,7 @@ _MOST = 10_000  # things that are looked at in all
 
 
 class Names:
-    """Where the modules of a model hold what they do not register: paths by identity.
+    """Paths, by identity, of what the modules of a model hold without registering it.
 
     `ls.0` is the first of a plain list `ls`, `d.h` what a dict `d` has under "h"; what a function
     remembers is named after its variable.
@@ -71,7 +71,7 @@ class Names:
 
 
 def _held(value: Any) -> Iterator[tuple[str, Any]]:
-    """What a container, a function or a small object holds."""
+    """Items of a container, a function or a small object."""
     if isinstance(value, (list, tuple)):
         yield from ((str(i), item) for i, item in enumerate(value))
     elif isinstance(value, Mapping):
@@ -89,7 +89,7 @@ def _held(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _remembered(function: FunctionType) -> Iterator[tuple[str, Any]]:
-    """What a function has in its closure and as defaults, and what it was wrapped around."""
+    """Closure and defaults of a function, and the function that it wraps."""
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
         try:
             yield name, cell.cell_contents

@@ -185,7 +185,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _of_plain(name: str, plain: Callable[..., Any], kind: type = object) -> Callable[..., Any]:
-    """What a function comes to for plain arguments (of a type); any others are for the real one."""
+    """Answer a function for plain arguments (of a type); others go to the real one."""
 
     def function(*args: Any, **kwargs: Any) -> Any:
         if not kwargs and all(_is_plain(arg) and isinstance(arg, kind) for arg in args):

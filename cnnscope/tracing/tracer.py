@@ -242,7 +242,7 @@ def rehearsing(model: nn.Module, *, on_meta: bool) -> Iterator[Rehearsal]:
 
 
 class _Schema(NamedTuple):
-    """What an operation's signature says: argument names, and which of them it writes to."""
+    """Signature of an operation: argument names, and which of them it writes to."""
 
     name: str
     names: tuple[str, ...]
@@ -377,7 +377,7 @@ class _Recorder(TorchDispatchMode):
 
     @functools.cached_property
     def names(self) -> Names:
-        """Where the model holds what it does not register."""
+        """Paths of what the model holds without registering it."""
         return Names(modules_of(self.model))
 
     def _register_stray(self, parent: int, module: nn.Module) -> int:
@@ -455,7 +455,7 @@ class _Recorder(TorchDispatchMode):
         return tid
 
     def _covers(self, storage: _Storage, window: Window) -> bool:
-        """Whether a window is all of its storage, each element once."""
+        """Return True if a window is all of its storage, each element once."""
         offset, shape, stride, dtype = window
         extent = 1 + sum((n - 1) * s for n, s in zip(shape, stride, strict=True))
         size = math.prod(shape)
@@ -919,7 +919,7 @@ class _Recorder(TorchDispatchMode):
 
 
 def _current() -> _Recorder | None:
-    """Who records in this thread, if anybody does and is not busy with an operation."""
+    """Return the recorder of this thread, unless it is busy with an operation."""
     if not _recording or _get_current_dispatch_mode() is None:
         return None
     return _recording[-1] if threading.get_ident() == _recording[-1].thread else None
@@ -969,7 +969,7 @@ def tensors_in(value: Any, depth: int = 0) -> Iterator[Tensor]:
 
 
 def _items(value: Any) -> tuple[Iterable[Any], int]:
-    """What a container holds, and how many levels of the search it takes."""
+    """Items of a container, and the number of levels of the search that it takes."""
     if isinstance(value, (list, tuple)):
         return value, 1
     if isinstance(value, (*_PLAIN, bytes, type, nn.Module)):
@@ -1022,7 +1022,7 @@ def _alias(tensor: Tensor) -> Tensor:
 
 
 def _stand_in(tensor: Tensor, *, on_meta: bool, buffer: bool) -> Tensor:
-    """What the forward runs with in place of a parameter or buffer.
+    """Make the tensor that the forward runs with in place of a parameter or buffer.
 
     It is another tensor even where it lies in the same memory: a forward may give it a gradient,
     another dtype, another shape.
@@ -1043,7 +1043,7 @@ def _like(original: Tensor, tensor: Tensor) -> Tensor:
 
 
 def _identity(tensor: Tensor) -> Any:
-    """What two names of one tied weight have in common."""
+    """Key that the names of one tied weight share."""
     return tensor.untyped_storage()._cdata, tensor.storage_offset(), tensor.shape, tensor.stride()
 
 
@@ -1083,7 +1083,7 @@ def _refuse(model: nn.Module, arguments: Any, *, on_meta: bool) -> None:
 
 
 def _has_storage(tensor: Tensor) -> bool:
-    """Whether a tensor is memory and strides: not so a sparse one."""
+    """Return True if a tensor is memory and strides: not so a sparse one."""
     return tensor.layout is torch.strided
 
 
@@ -1247,7 +1247,7 @@ def _dtype(dtype: torch.dtype) -> str:
 
 
 def _geometry(window: Window, base: Window) -> dict[str, Any]:
-    """Where a window lies in its storage; `permuted` if its base does not lie there in order."""
+    """Place of a window in its storage; `permuted` if its base does not lie there in order."""
     offset, shape, stride, _ = window
     geometry = {"offset": int(offset), "shape": tuple(shape), "stride": tuple(stride)}
     size = math.prod(base[1])

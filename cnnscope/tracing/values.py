@@ -70,7 +70,7 @@ class UnknownValueError(NotImplementedError):
 
 
 class _Value:
-    """What is known of a meta tensor: its value, and whether the network had a say in it."""
+    """Known value of a meta tensor, and whether it depends on the network."""
 
     __slots__ = ("assumed", "data")
 
@@ -251,7 +251,7 @@ class KnownValues(TorchDispatchMode):
         return spec.unflatten(answers)
 
     def _may_answer(self, name: str, tensors: list[Tensor]) -> bool:
-        """Whether an operation whose result has a size that only values tell may run."""
+        """Return True if an operation whose result has a size that only values tell may run."""
         if self.computes is None:
             return True
         sizes = [t.numel() for t in tensors]
@@ -263,7 +263,7 @@ class KnownValues(TorchDispatchMode):
         return pairs.get(name, _PAIRS_LIMIT) < _PAIRS_LIMIT and self._may_compute(name, tensors)
 
     def _may_compute(self, name: str, tensors: list[Tensor]) -> bool:
-        """Whether an operation may run on values, given all tensors that it reads and makes."""
+        """True if an operation may run on values, given all tensors that it reads and makes."""
         if self.computes is None:
             return True
         if name not in self.computes or max((t.numel() for t in tensors), default=0) > ANSWER_LIMIT:
@@ -344,7 +344,7 @@ class KnownValues(TorchDispatchMode):
     def _can_follow(
         self, func: Any, name: str, tensors: list[Tensor], outputs: list[Tensor]
     ) -> bool:
-        """Whether the results of an operation follow from what it was given."""
+        """Return True if the results of an operation follow from what it was given."""
         if not outputs or not all(t.is_meta for t in outputs) or name in _LAYERS:
             return False
         if torch.Tag.nondeterministic_seeded in func.tags or name.startswith("empty"):
@@ -418,7 +418,7 @@ def _tensors(result: Any) -> list[Tensor]:
 
 
 def _uniform(data: Tensor) -> bool:
-    """Whether one number stands for all elements."""
+    """Return True if one number stands for all elements."""
     return data.numel() <= 1 or not any(data.stride())
 
 
@@ -437,7 +437,7 @@ def _is_meta_device(item: Any) -> bool:
 
 
 def needs_data(error: Exception, *, own: bool = False) -> bool:
-    """Whether the meta device refused because the answer depends on data.
+    """Return True if the meta device refused because the answer depends on data.
 
     Code of one's own (`own`) may also have checked a device. An assertion about shapes, and what
     code raises by itself, ask for no data.
@@ -465,7 +465,7 @@ _DEVICE_SIGNS = ("device", "cuda", "cpu", "is_meta", "data_ptr", "storage")
 
 
 def _by_itself(error: Exception) -> bool:
-    """Whether code that is not torch's has raised an error with a statement of its own."""
+    """Return True if code that is not torch's has raised an error with a statement of its own."""
     frames = traceback.extract_tb(error.__traceback__)
     torchs = not frames or frames[-1].filename.startswith(_TORCH)
     missing = "is missing the required" in str(error)  # a forward

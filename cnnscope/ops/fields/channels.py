@@ -180,7 +180,7 @@ def _by_digits(state: State | None, shape: Shape, dim: int, *, stacked: bool) ->
 
 
 def _fine(state: State, dim: int, atom: Atom) -> bool:
-    """Whether an atom is of the pixels of blocks that lie in other dimensions."""
+    """Return True if an atom is of the pixels of blocks that lie in other dimensions."""
     others = [a for d, dim_ in enumerate(state.layout) if d != dim
               for a in dim_ if a.axis == atom.axis]  # fmt: skip
     return atom.axis >= 0 and bool(others) and all(a.weight > atom.weight for a in others)

@@ -113,7 +113,7 @@ def _scattered(start: int, step: int, count: int, size: int) -> maps.Reading:
 
 
 def _is_all(outer: Shape, inner: Shape, strides: Sequence[int]) -> bool:
-    """Whether a window is the whole of a contiguous tensor, in its order."""
+    """Return True if a window is the whole of a contiguous tensor, in its order."""
     dense = [prod(inner[dim + 1 :]) for dim in range(len(inner))]
     return prod(outer) == prod(inner) and all(
         size == 1 or a == b for size, a, b in zip(inner, strides, dense, strict=True)
@@ -164,7 +164,7 @@ def _cuts(outer: Shape, inner: Shape, offset: int, strides: Sequence[int]) -> li
 
 
 def _is_slice(size: int, kept: int, stride: int, rest: int) -> bool:
-    """Whether a dimension of a window can be a slice of one of the tensor's."""
+    """Return True if a dimension of a window can be a slice of one of the tensor's."""
     if kept == 1:
         return size == 1
     return stride % rest == 0 and stride // rest * (kept - 1) < size

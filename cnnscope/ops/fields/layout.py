@@ -212,7 +212,7 @@ def of_input(shape: Shape, dims: Sequence[int]) -> State:
 
 
 def fits(state: State, shape: Shape) -> bool:
-    """Whether the layout describes such a tensor."""
+    """Return True if the layout describes such a tensor."""
     return len(state.layout) == len(shape) and all(
         not dim or prod(a.size for a in dim) == size
         for dim, size in zip(state.layout, shape, strict=True)
@@ -540,7 +540,7 @@ def _mixed(a: State, b: State, axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
 
 
 def _gaps(axis: Axis) -> bool:
-    """Whether half of the units, not all, see nothing: rows that were not written."""
+    """Return True if half of the units, not all, see nothing: rows that were not written."""
     if axis.spans is None or inf not in axis.spans.lo:
         return False
     none = axis.spans.lo.count(inf)
@@ -575,13 +575,13 @@ def _aligned(a: State, b: State) -> tuple[State, State]:
 
 
 def _apart(a: State, b: State, axis: int) -> bool:
-    """Whether both hold positions of an axis, and not in the same dimensions."""
+    """Return True if both hold positions of an axis, and not in the same dimensions."""
     first, second = a.dims_of(axis), b.dims_of(axis)
     return bool(first and second) and first != second
 
 
 def _crossed(a: State, b: State, dims: Sequence[int]) -> bool:
-    """Whether the axes in these dimensions lie in other ones in either operand, but in both."""
+    """True if the axes in these dimensions lie in other ones in either operand, but in both."""
     axes = {atom.axis for s in (a, b) for d in dims for atom in s.layout[d]} - {-1}
     places = [(set(a.dims_of(axis)), set(b.dims_of(axis))) for axis in axes]
     return bool(places) and all(x and y and not x & y for x, y in places)
@@ -661,7 +661,7 @@ def _laid_out(state: State, slots: list[_Slot], name: str) -> State:
 
 
 def _blind(state: State) -> bool:
-    """Whether all units lie in padding along an axis: then they see nothing along the others."""
+    """True if all units lie in padding along an axis: then they see nothing along the others."""
     return any(
         axis.spans is not None
         and axis.spans.hi[:1] == (-inf,)

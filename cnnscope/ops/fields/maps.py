@@ -114,7 +114,7 @@ class Axis:
                     mixed=self.mixed | 1 << axis, wraps=self.wraps)  # fmt: skip
 
     def alike(self, other: Axis) -> bool:
-        """Whether units see the same."""
+        """Return True if units see the same."""
         return self is other or (self.spans == other.spans and self.whole == other.whole)
 
     def all_seen(self) -> Interval | None:
@@ -384,7 +384,7 @@ def _main_lines(parts: Sequence[Part], spans: Spans) -> Lines | None:
 
 
 def _holds(lines: Lines, spans: Spans) -> bool:
-    """Whether most units that could have the regular form have it."""
+    """Return True if most units that could have the regular form have it."""
     first, last = min(spans.lo), max(spans.hi)
     inside = agree = 0
     for unit, pair in enumerate(zip(*spans, strict=True)):
@@ -396,7 +396,7 @@ def _holds(lines: Lines, spans: Spans) -> bool:
 
 
 def _one_sided(spans: Spans) -> bool:
-    """Whether every unit of a map without a regular form sees all that lies on one side of it.
+    """True if every unit of a map without a regular form sees all that lies on one side of it.
 
     That is what a recurrence leaves that was written out, step by step. Near the other side some
     see no more than their neighbours.

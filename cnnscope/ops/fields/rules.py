@@ -321,7 +321,7 @@ def _slide(
 
 
 def _only_padding(reading: maps.Reading, size: int, units: int) -> bool:
-    """Whether no unit reads anything: a large padding around a single position."""
+    """Return True if no unit reads anything: a large padding around a single position."""
     return not any(0 <= tap < size for unit in range(units) for tap in reading.of(unit))
 
 
@@ -449,7 +449,7 @@ def _nearest(size: int, units: int, scale: float | None, half: Fraction) -> maps
 
 
 def _repeats(size: int, units: int, scale: float | None) -> bool:
-    """Whether other image sizes are resampled by the same ratio.
+    """Return True if other image sizes are resampled by the same ratio.
 
     By a scale factor they are. Of two sizes it is believed where one divides the other; 33 to 65
     units is another ratio at another size. So is any ratio that aligns corners.

@@ -57,7 +57,7 @@ class Canvases:
         return Canvas(self.tape, tuple(grows), 0, self.size)
 
     def alone(self, task: Task, axis: int, dim: int) -> bool:
-        """Whether a dimension holds an axis and nothing else, by its length at the input's size."""
+        """True if a dimension holds an axis and nothing else, by its length at the input's size."""
         tensor, _ = self.tape.targets.get(task.target, (-1, 0))
         return tensor < 0 or self.tape.shapes[tensor][dim] == task.axes[axis].units
 
@@ -106,7 +106,7 @@ class Canvases:
         return Canvas(tape, (grows,) * self.count, step, size)  # only this axis is asked for
 
     def _growing(self, tape: gradient.Tape, size: Shape, axis: int, step: int) -> gradient.Growth:
-        """Which dimensions grow with an axis, as far as the model runs alike on a longer one."""
+        """Dimensions that grow with an axis, as far as the model runs alike on a longer one."""
         from cnnscope.measure import gradient
 
         longer = tuple(n + step * (a == axis) for a, n in enumerate(size))

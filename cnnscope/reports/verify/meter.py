@@ -72,7 +72,7 @@ class Meter:
 
 
 def _short_of_memory(tape: gradient.Tape, size: Shape) -> str:
-    """What a canvas needs beyond what is free, or nothing."""
+    """Explain that a canvas needs more than the free memory; "" if it fits."""
     from cnnscope.measure import gradient
 
     needed, free = _COPIES * 8 * gradient.size(tape).peak, parallel.free_memory()

@@ -151,7 +151,7 @@ def _target(row: LayerRow, targets: Mapping[int, gradient.Target]) -> gradient.T
 
 
 def _targets(trace: Trace) -> dict[int, gradient.Target]:
-    """Where each operation's first output is made: module call, name, how manieth of that name."""
+    """Place of each operation's first output: module call, name, number of that name."""
     from cnnscope.measure.gradient import Target
 
     seen: Counter[tuple[int, str]] = Counter()
@@ -170,7 +170,7 @@ def _targets(trace: Trace) -> dict[int, gradient.Target]:
 
 
 class _Limits:
-    """How long measuring may take, and how much memory; what is coming is told beforehand."""
+    """Limits of time and memory for measuring; long work is announced."""
 
     def __init__(
         self, deadline: Deadline | None = None, tell: Callable[[str], None] = lambda _: None

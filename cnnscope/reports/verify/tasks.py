@@ -28,7 +28,7 @@ class Task(NamedTuple):
 
 
 def regular(field: Field, axis: int) -> bool:
-    """Whether units repeat along an axis, so that those of any canvas are known."""
+    """Return True if units repeat along an axis, so that those of any canvas are known."""
     units = field.maps[axis]
     return units is not None and bool(units.first)
 
@@ -47,7 +47,7 @@ def groups(tasks: Sequence[Task], axes: Iterable[int]) -> Iterator[list[Task]]:
 
 
 def neighbours(units: UnitMap) -> int:
-    """How many neighbouring units are measured: a period of them and one more."""
+    """Number of neighbouring units to measure: a period of them and one more."""
     return min(max(UNITS, len(units.first) + 1), _MOST_UNITS)
 
 
