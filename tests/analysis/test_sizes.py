@@ -242,26 +242,38 @@ def test_json_has_the_same_numbers():
 
 
 # side, layer that breaks below: alexnet's last pool is given 2x2 at 62; four poolings of
-# densenet's leave nothing of 28; each of vgg's five halves, 31 comes to 0
+# densenet's leave nothing of 28; each of vgg's five halves, 31 comes to 0; a vision
+# transformer has one size
+TRANSFORMER = "torchvision.models.vision_transformer:VisionTransformer"
 ZOO = {
     "alexnet": (63, "features.12", 1),
     "vgg11": (32, "features.20", 1),
     "squeezenet1_1": (17, "features.8", 1),
-    "vit_b_16": (224, "VisionTransformer", 0),
+    TRANSFORMER: (224, "VisionTransformer", 0),
     "resnet18": (1, "", 1),
 }
+
+
+# of 2 x 2 patches and one layer
+ARGUMENTS = {
+    TRANSFORMER: (
+        "image_size=224", "patch_size=112", "num_layers=1", "num_heads=2", "hidden_dim=8",
+        "mlp_dim=8",
+    )
+}  # fmt: skip
 
 
 @pytest.mark.zoo
 @pytest.mark.parametrize("name", ZOO)
 def test_explain_errors_and_json_give_one_number(name):
     side, layer, step = ZOO[name]
-    found = json.loads(run_cli("explain", name, "-f", "json").out)["smallest"]
+    words = (name, *(word for each in ARGUMENTS.get(name, ()) for word in ("--arg", each)))
+    found = json.loads(run_cli("explain", *words, "-f", "json").out)["smallest"]
     assert (found["side"], found["layer"], found["step"]) == (side, layer, step)
-    line = run_cli("explain", name).out.rpartition("smallest  ")[2].strip()
+    line = run_cli("explain", *words).out.rpartition("smallest  ")[2].strip()
     assert line.startswith(f"{'only ' if step == 0 else ''}{side}x{side}")
     if side > 1:
-        message = error_of("summary", name, "--input", f"{side - 1}x{side - 1}")
+        message = error_of("summary", *words, "--input", f"{side - 1}x{side - 1}")
         assert f"the smallest square input that works is {side}x{side}" in message
 
 
