@@ -55,10 +55,16 @@ def _cells(row: Sequence[Cell]) -> Iterator[str]:
 def _cell(cell: Cell) -> str:
     if cell is None or isinstance(cell, Bar):
         return ""
-    texts = list(map(escape, cell.split("\n")) if isinstance(cell, str) else map(_box, cell))
+    texts = list(map(_text, cell.split("\n")) if isinstance(cell, str) else map(_box, cell))
     if len(texts) < 2:
         return "".join(texts)
     return f"\\begin{{tabular}}{{@{{}}c@{{}}}}{_NEXT.join(texts)}\\end{{tabular}}"
+
+
+def _text(text: str) -> str:
+    """Text with the room before it that shows what is inside of what."""
+    bare = text.lstrip(" ")
+    return "\\quad " * ((len(text) - len(bare)) // 2) + escape(bare)
 
 
 def _box(box: Box) -> str:

@@ -88,11 +88,13 @@ def test_latex_has_a_cell_for_each_column_in_every_row(reports):
     for report in reports:
         text = drawing.write(report, "latex")
         assert text.count("{") == text.count("}")
-        assert text.count(r"\begin{") == text.count(r"\end{")
-        for sides, body in re.findall(r"(?s)\\begin\{tabular\}\{([lrc]+)\}(.*?)\\bottomrule", text):
-            for line in re.sub(r"\\begin\{tabular\}.*?\\end\{tabular\}", "", body).split("\n"):
-                if line.endswith(r" \\") and r"\multicolumn" not in line:
-                    assert len(re.findall(r"(?<!\\)&", line)) == len(sides) - 1
+        outer = re.sub(r"\\begin\{tabular\}\{@.*?\\end\{tabular\}", "", text)  # inside a cell
+        tables = re.findall(r"(?s)\\begin\{tabular\}\{([lrc]+)\}(.*?)\\end\{tabular\}", outer)
+        assert len(tables) == len(drawing.page(report).tables)
+        for sides, body in tables:
+            rows = [line for line in body.splitlines() if line.endswith(r" \\")]
+            assert len(rows) > 1
+            assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {len(sides) - 1}
 
 
 def test_csv_has_a_cell_for_each_column_in_every_row(reports):
@@ -126,6 +128,13 @@ def test_boxes_are_high_in_text_and_on_one_line_where_characters_have_no_width()
     assert page.text(laid_out).plain.endswith("⎡3x3, 64⎤\n⎣3x3, 64⎦ x 2\n")
     assert r"| \[3x3, 64; 3x3, 64\] x 2 |" in page.markdown(laid_out)
     assert r"\right] \times 2$" in latex(laid_out)
+
+
+def test_blocks_inside_others_are_indented_in_every_drawing():
+    laid_out = Page("net", "", (Table((Heading("layer", left=True),), (("  conv",),)),))
+    assert "| &nbsp;&nbsp;conv |" in page.markdown(laid_out)
+    assert ">&nbsp;&nbsp;conv<" in html(laid_out)
+    assert r"\quad conv \\" in latex(laid_out)
 
 
 def test_a_column_of_csv_is_taken_from_the_first_part_of_a_row_that_has_it():
