@@ -137,7 +137,7 @@ def _per_axis(value: Sequence[int], axes: int) -> tuple[int, ...]:
 
 
 def _fitting(given: Given) -> str:
-    """Return True if the kernel fits the padded input, which torch 2.9 does not ask on meta."""
+    """Describe a kernel larger than its padded input, which torch 2.9 accepts on meta; else ""."""
     sizes, kernel = tuple(given["input"].shape[2:]), tuple(given["weight"].shape[2:])
     padding, dilation = (_per_axis(given[name], len(kernel)) for name in ("padding", "dilation"))
     padded = tuple(n + 2 * p for n, p in zip(sizes, padding, strict=True))
