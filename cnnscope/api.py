@@ -62,7 +62,7 @@ class Summary(ModelReport, frozen=True):
         return page.text(laid_out, width).plain
 
     def to_dict(self) -> dict[str, Any]:
-        """What `--format json` writes, as dicts, lists, strings and numbers."""
+        """Return what `--format json` writes, as dicts, lists, strings and numbers."""
         import msgspec
 
         built: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))

@@ -1,4 +1,4 @@
-"""Which nodes of two call trees belong together: blocks first, then the layers inside them.
+"""Align two call trees: blocks first, then the layers inside them.
 
 A recursive sequence alignment (Needleman and Wunsch 1970, section "the maximum match"): the
 children of two nodes that belong together are aligned by dynamic programming; equal ones match
@@ -79,7 +79,7 @@ class _Aligner:
     # -- costs
 
     def _cost(self, a: Node, b: Node) -> int | None:
-        """What matching two nodes costs, None where they cannot be matched."""
+        """Cost of matching two nodes; None if they cannot be matched."""
         if a.leaf != b.leaf or (a.role != b.role and a.row.operation != b.row.operation):
             return None
         key = (a.uid, b.uid)
@@ -124,7 +124,7 @@ class _Aligner:
         return estimate if excess <= limit * 2 * min(a.weight, b.weight) else None
 
     def _estimate(self, a: Node, b: Node) -> int:
-        """What differs inside two blocks, by counts: equal layers free, then those of one kind."""
+        """Estimate the difference of two blocks by counts of layers: first equal ones, then kinds."""
         key = (a.core, b.core)
         if key not in self.estimates:
             mine, other = self.forest.profile(a), self.forest.profile(b)
@@ -132,7 +132,7 @@ class _Aligner:
         return self.estimates[key]
 
     def _rest(self, removed: Counter[int], added: Counter[int]) -> int:
-        """What is left after equal layers: pairs of one kind, then of one role, then the others."""
+        """Cost of layers without equals: pairs of one kind, then of one role, then the others."""
         cost, kinds = self._paired(removed, added, lambda node: node.row.operation, _CHANGED)
         more, alone = self._paired(*kinds, lambda node: node.role, _OTHER_KIND)
         single = (self.forest.layers[core].weight * n for side in alone for core, n in side.items())
@@ -172,7 +172,7 @@ _Cost = Callable[[Node, Node], "int | None"]
 
 
 def _matches(a: Sequence[Node], b: Sequence[Node], cost: _Cost) -> list[tuple[int, int]]:
-    """Which positions of two sequences belong together, in order.
+    """Align two sequences: pairs of positions, in order.
 
     Equal beginnings are taken as they are. Equal ends are not (unless the table would be large):
     of `conv relu` against `conv relu conv relu` it is the second pair that was added.

@@ -274,7 +274,7 @@ class _Walk:
         return self._kind(call) in CONTAINERS
 
     def _joins_of(self, call: int) -> dict[Family, set[Shape]]:
-        """How paths of data are joined outside of what has weights: family to positions."""
+        """Joins of data paths outside of weight layers: family to positions."""
         found: dict[Family, set[Shape]] = {}
         pending = [call]
         while pending:
@@ -353,7 +353,7 @@ class _Walk:
     # -- units
 
     def opened(self, call: int) -> Iterator[Unit]:
-        """What runs inside a call, one after the other."""
+        """Contents of a call, in order of execution."""
         last = None
         for is_op, item in self.trace.index.events(call):
             if not is_op:
@@ -391,7 +391,7 @@ class _Walk:
         )
 
     def _parts(self, call: int) -> tuple[StagePart, ...]:
-        """What a block does to its input: every layer in it exactly once."""
+        """Row of a block: every layer in it exactly once."""
         inside = self.ops[call]
         every = [i for i in inside if i in self.layers]
         parts = _Flow(self.trace, self.layers, self.data).through(
@@ -466,7 +466,7 @@ _Path = tuple[_Start | _Step | _Fork, ...]
 
 
 class _Flow:
-    """What has been done to each tensor of a block: a row of layers, and branches in it."""
+    """Layers that led to each tensor of a block: a row of layers, and branches in it."""
 
     def __init__(self, trace: Trace, layers: dict[int, StageLayer], data: Container[int]) -> None:
         self.trace, self.layers, self.data = trace, layers, data

@@ -1,4 +1,4 @@
-"""What the operations cost: MACs, element operations, and what no formula is known for."""
+"""Cost of operations: MACs, element operations, and operations without a formula."""
 
 from math import prod
 

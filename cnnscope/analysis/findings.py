@@ -1,4 +1,4 @@
-"""What a person would say first about the differences between two models."""
+"""The main differences between two models, in words."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def _numbers(value: Attribute) -> tuple[float, ...]:
 
 
 def _changed(rows: Sequence[DiffRow], moved: set[int]) -> Iterator[Finding]:
-    """Which hyper-parameters of which kinds of layers changed, and to what.
+    """Changed hyper-parameters by kind of layer, with their new values.
 
     Layers of which more than that changed are told apart, so that each has its cost in findings
     about the same layers only.

@@ -1,4 +1,4 @@
-"""What the receptive fields of the rows come to: how they grow, and which layers still gain."""
+"""Receptive-field growth: largest field, where it exceeds the input, unproductive layers."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ class Forest:
         return nodes[0]
 
     def profile(self, node: Node) -> Counter[int]:
-        """How often each layer is inside."""
+        """Number of each layer inside."""
         known = self.profiles.get(node.core)
         if known is None:
             known = self.profiles[node.core] = Counter(leaf.core for leaf in node.leaves())
@@ -121,7 +121,7 @@ class Forest:
 
 
 class _Identities:
-    """What each row is, apart from what it is fed."""
+    """Identity of each row, apart from its input."""
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
@@ -194,7 +194,7 @@ def _described(record: OpRecord) -> str:
 
 
 def _role(row: LayerRow, own: list[OpRecord]) -> str:
-    """What a leaf is for: leaves of one role may take each other's place."""
+    """Role of a leaf: leaves of one role may take each other's place."""
     if not row.leaf:
         return "block"
     entries = [table.lookup(record.name) for record in own]

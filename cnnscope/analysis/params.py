@@ -51,7 +51,7 @@ def _prefixes(path: str) -> list[str]:
 
 
 def owners(trace: Trace) -> dict[int, list[ParamRecord]]:
-    """Which call counts which parameters and buffers that were used.
+    """Assign the parameters and buffers that were used to calls.
 
     A parameter belongs to the first call of the innermost module around it that ran at all:
     usually its own module, or the module that reads the weight of a child without calling it.

@@ -1,4 +1,4 @@
-"""Which input's positions receptive fields are about, and which of its dimensions they are.
+"""Find the input, and its dimensions, whose positions receptive fields are about.
 
 The first operation that slides tells: the dimensions that it slides over are followed back through
 permutes and views to those of an input. A channels-last image, a raw waveform and a batch of
@@ -170,7 +170,7 @@ def _slides_over(trace: Trace, record: OpRecord) -> int:
 
 
 def notes(trace: Trace, found: Positions | None) -> tuple[str, ...]:
-    """What a reader of the receptive fields has to know of how they were found."""
+    """Notes on how receptive fields were found."""
     if found is None:
         return ()
     said = []

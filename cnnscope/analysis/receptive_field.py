@@ -29,13 +29,13 @@ def fields(trace: Trace) -> tuple[Field | None, ...]:
 
 
 def spatial_axes(trace: Trace) -> int:
-    """How many axes the input has; 0 where nothing slides over it."""
+    """Number of axes of the input; 0 where nothing slides over it."""
     found = positions.positions(trace)
     return len(found.dims) if found is not None else 0
 
 
 def notes(trace: Trace) -> tuple[str, ...]:
-    """What a reader of the fields has to know of how they were found."""
+    """Notes on how receptive fields were found."""
     return positions.notes(trace, positions.positions(trace))
 
 
@@ -55,7 +55,7 @@ def _states(trace: Trace, found: positions.Positions) -> list[rules.Seen]:
 
 
 def _hull(states: list[rules.Seen]) -> rules.Seen:
-    """What several tensors of one shape see together."""
+    """Union of the receptive fields of several tensors of one shape."""
     hull: rules.Seen = None
     for state in states:
         if isinstance(state, rules.Unknown):

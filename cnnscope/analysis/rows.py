@@ -26,7 +26,7 @@ Fields = tuple[Field | None, ...]
 
 
 class Cost(NamedTuple):
-    """What one row or operation adds to the sums of the rows around it."""
+    """Costs that one row or operation adds to the rows around it."""
 
     params: int = 0
     trainable_params: int = 0
@@ -61,7 +61,7 @@ def of_param(trace: Trace, param: ParamRecord) -> Cost:
 
 
 class Place(NamedTuple):
-    """Where a row stands in the tree of rows."""
+    """Place of a row in the tree of rows."""
 
     parent: int
     depth: int
@@ -162,7 +162,7 @@ class RowMaker:
         )
 
     def label(self, index: int) -> str:
-        """What an operation is called: a matrix product with a weight is linear."""
+        """Name of an operation: a matrix product with a weight is linear."""
         entry = table.lookup(self.trace.ops[index].name)
         linear = entry.family is table.Family.MATMUL and index in self.linear
         return "linear" if linear else entry.label

@@ -86,7 +86,7 @@ def formula(slide: Slide, shape: Shape, axis: int) -> str:
 
 
 def of_module(module: ModuleRecord) -> Slide | None:
-    """How a convolution or pool of torch.nn slides, from its constructor's arguments."""
+    """Geometry of a convolution or pool of torch.nn, from its constructor's arguments."""
     kind, axes = module.base[:-2], _AXES.get(module.base[-2:])
     if axes is None or kind not in _FORMS:
         return None
@@ -113,7 +113,7 @@ def of_module(module: ModuleRecord) -> Slide | None:
 
 
 def of_op(trace: Trace, record: OpRecord) -> Slide | None:
-    """How a convolution or pool operation slides, from its own arguments."""
+    """Geometry of a convolution or pool operation, from its own arguments."""
     op, family = table.Op(trace, record), table.lookup(record.name).family
     if family is table.Family.CONVOLUTION:
         return _of_convolution(op)
@@ -166,7 +166,7 @@ def _of_convolution(op: table.Op) -> Slide:
 
 
 def of_call(trace: Trace, module: ModuleRecord, own_ops: Sequence[int]) -> Slide | None:
-    """How a leaf slides: by its constructor's arguments, or by its one operation's.
+    """Geometry of a leaf: by its constructor's arguments, or by its one operation's.
 
     A transposed convolution may be told its output size when it is called, so its output
     padding is not the constructor's to say. What does several things (a local response norm
@@ -199,7 +199,7 @@ def without_weights(trace: Trace, own_ops: Sequence[int]) -> list[int]:
 
 
 def regrouped(old: Shape, new: Shape) -> list[tuple[list[int], list[int]]]:
-    """Which dimensions of a view hold the same elements, from the left: (before, after).
+    """Dimensions of a view that hold the same elements, from the left: (before, after).
 
     Raises:
         ValueError: the shapes have different numbers of elements.

@@ -1,4 +1,4 @@
-"""Which sizes of an input a network works on: the search, and the rule that its answers follow.
+"""Input sizes that a network works on: the search, and the rule that its answers follow.
 
 Nothing is derived: a size works if a forward at that size has run, and nothing is said of sizes
 that were not tried. No torch: whether a size works is asked of a function.
@@ -86,7 +86,7 @@ class Search:
         return None
 
     def _begin(self, top: int) -> None:
-        """Where sizes begin to work, if all below fail and from there every `step`th works.
+        """Size from which every `step`th works, if all below it fail.
 
         It gallops up from the smallest, as what fails costs little, and bisects the last leap.
         """
@@ -133,7 +133,7 @@ class Search:
         return any(n > size and not works for n, works in self.tried.items())
 
     def _beyond(self, top: int) -> None:
-        """Where few sizes have worked, ask multiples of the smallest; test the rule once more."""
+        """Try multiples of the smallest size where few have worked; test the rule once more."""
         n, found = self.smallest or 1, rule(self.tried, certain=False)
         beyond: Sequence[int] = ()
         if sum(self.tried.values()) < _ENOUGH:
@@ -241,7 +241,7 @@ def shown(axes: Sequence[str], size: int) -> str:
 
 
 def sentence(found: SmallestInput) -> str:
-    """What works and what breaks: "16x16, and only multiples of 16; at 15x15 add breaks: ..."."""
+    """Describe the sizes that work: "16x16, and only multiples of 16; at 15x15 add breaks: ..."."""
     if found.unclear:
         return f"not known: {found.unclear}"
     if found.side is None:

@@ -36,7 +36,7 @@ _ADDED = {"bias": (), "self": ("mat1", "batch1", "mat", "vec1"), "attn_bias": ()
 
 
 class Layer(Enum):
-    """What a weight layer is."""
+    """Kind of a weight layer."""
 
     CONVOLUTION = "conv"
     LINEAR = "linear"
@@ -70,7 +70,7 @@ class WeightOp(NamedTuple):
 
 
 class Count(NamedTuple):
-    """How many weight layers ran, each weight counted once."""
+    """Count the weight layers that ran, each weight once."""
 
     convolutions: int
     linear: int
@@ -78,7 +78,7 @@ class Count(NamedTuple):
 
 
 def weight_layers(trace: Trace) -> Count:
-    """How many convolutions, linear and recurrent layers ran, each weight counted once.
+    """Count the convolutions, linear and recurrent layers that ran, each weight once.
 
     Returns:
         VGG-11 has 8 convolutions and 3 linear layers (Simonyan and Zisserman 2014, table 1).
@@ -198,7 +198,7 @@ class _Weights:
     # -- what is made of weights
 
     def _pass_on(self, record: OpRecord) -> None:
-        """What is computed from weights is a weight; data that it is added to or scales is not."""
+        """Follow what is computed from weights as a weight; data that it is added to is none."""
         read = record.tensors
         paths = [self.made_of[t] for t in read if t in self.made_of]
         if not paths or not record.outputs:

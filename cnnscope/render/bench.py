@@ -69,7 +69,7 @@ _SHOWN = 20  # layers; CSV and JSON have all of them
 
 
 def page(report: BenchReport) -> Page:
-    """What a person reads."""
+    """The report as a page."""
     tables = [Table(_LATENCY, tuple(map(_latency_cells, report.runs))).filled()]
     if report.comparisons:
         tables.append(Table(_COMPARED, tuple(_compared(report))))
@@ -242,7 +242,7 @@ def _sentences(report: BenchReport) -> list[tuple[str, str]]:
 
 
 def _hidden(comparisons: Sequence[Comparison]) -> Iterator[str]:
-    """Where an interval shows a difference, and the noise floor is why the verdict does not."""
+    """Notes on intervals that show a difference within the noise floor."""
     for c in comparisons:
         r = c.ratio
         apart = not r.interval.low <= 1 <= r.interval.high
@@ -274,7 +274,7 @@ REMEDIES = {
 
 
 def warnings(run: BenchRun, report: BenchReport, remedies: Mapping[str, str]) -> Iterator[str]:
-    """What was found to be wrong with a run, in words; remedies are the command's options."""
+    """Warnings of a run in words; remedies are the command's options."""
     s, name = run.statistics, _named(run, report)
     threads = units.plural(run.settings.threads, "thread")
     if "threads" in run.warnings and run is report.runs[0]:
@@ -307,7 +307,7 @@ def warnings(run: BenchRun, report: BenchReport, remedies: Mapping[str, str]) ->
 
 
 def _untrue(run: BenchRun, report: BenchReport) -> Iterator[str]:
-    """Why figures of a run are withheld, and what its calls do beside what was traced."""
+    """Reasons why figures of a run are withheld, and work of its calls beside the traced one."""
     name = _named(run, report)
     if "other-work" in run.warnings and run.computed is not None:
         yield (
@@ -367,7 +367,7 @@ def _launches(run: BenchRun, launch: Launch) -> str:
 
 
 def machine(e: Environment, run: BenchRun) -> str:
-    """What it ran on, and in which state that was."""
+    """The machine of a run, and its state."""
     parts = [e.cpu, _cores(e), f"{units.plural(run.settings.threads, 'thread')}"]
     if e.load is not None:
         parts.append(f"load {e.load:.1f} before")
@@ -408,7 +408,7 @@ def flops_per_second(run: BenchRun) -> float | None:
 
 
 def bytes_per_second(run: BenchRun) -> float | None:
-    """What the forward's operations read and write, over the median."""
+    """Bytes that the forward's operations read and write, per second of the median."""
     if run.settings.mode != "forward" or not run.work.nbytes or "other-work" in run.warnings:
         return None
     return 1e9 * run.work.nbytes / max(run.statistics.median_ns, 1)
@@ -459,6 +459,6 @@ def _run(run: BenchRun) -> Row:
 
 
 def statistics(s: BenchStatistics) -> Row:
-    """What has the values of `STATISTICS`."""
+    """Runs, layers and others with the values of `STATISTICS`."""
     low, high = (s.interval.low, s.interval.high) if s.interval else (None, None)
     return ({"interval_low_ns": low, "interval_high_ns": high}, s)

@@ -134,7 +134,7 @@ def _name(one: Verdict) -> str:
 
 
 def _figure(one: Verdict) -> str:
-    """What a counter said, with the digits that it said it with."""
+    """Number of a counter, with the digits that it gave."""
     return units.giga(one.theirs) if one.resolution > 1 else units.integer(one.theirs)
 
 
@@ -200,7 +200,7 @@ def _which(layer: LayerCheck) -> str:
 
 
 def _absences(verdicts: Sequence[Verdict]) -> Iterator[str]:
-    """What was not run, and why; what has the same reason is named together."""
+    """Counters that did not run, with reasons; those with one reason are named together."""
     found: dict[str, list[str]] = {}
     for one in verdicts:
         if one.status == "absent":

@@ -63,7 +63,7 @@ def page(report: DiffReport, options: Options = DEFAULT) -> Page:
 
 
 def _header(report: DiffReport) -> str:
-    """What both models have in common; nothing where they were asked for differently."""
+    """Header of what both models share; empty where their requests differ."""
     header = facts.header(report.before)
     return header if header == facts.header(report.after) else ""
 
@@ -158,7 +158,7 @@ def _resized(f: Finding) -> str:
 
 
 def _alone(found: Sequence[Finding], rows: dict[tuple[str, str], LayerRow]) -> Iterator[str]:
-    """What it is and costs; kinds that cost nothing share one sentence."""
+    """Describe a row and its costs; kinds that cost nothing share one sentence."""
     free = [f"{f.count} {f.subject}" for f in found if not f.params and not f.macs]
     for f in found:
         if f.params or f.macs:
@@ -260,7 +260,7 @@ class _Rows(Tree[_Drawn]):
         return index if row.row.leaf else ("", self.signature(index))
 
     def look(self, index: int) -> Hashable:
-        """What both partners are, and in what they differ."""
+        """Describe both partners and their differences."""
         row = self.rows[index]
         sides = [side for side in (row.before, row.after) if side]
         shapes = tuple(side.output_shapes for side in sides)
@@ -268,7 +268,7 @@ class _Rows(Tree[_Drawn]):
         return what, tuple(map(_operation, sides)), shapes
 
     def inside(self, run: Sequence[int]) -> str:
-        """What is inside each of equal blocks."""
+        """Rows inside each of equal blocks."""
         return "*." if len(run) > 1 else ""
 
     def line(self, run: Sequence[int], indent: int, prefix: str, *, opened: bool) -> _Drawn:
@@ -299,7 +299,7 @@ class _Rows(Tree[_Drawn]):
         return _operation(row.row)
 
     def _change(self, run: Sequence[int], *, opened: bool) -> str:
-        """What differs: of the layer itself, or of what is inside a block that stays closed."""
+        """Differences of the layer itself, or inside a block that stays closed."""
         row = self.rows[run[0]]
         if row.status == "resized":
             return _map(row) if len(run) == 1 or self.flat else "other maps or channels"

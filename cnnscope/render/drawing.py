@@ -56,7 +56,7 @@ def write(report: Any, format_: str, **options: Any) -> str:
 
 
 def _drawing(format_: str) -> Callable[[Page], str]:
-    """What draws a page; formats that are seldom asked for are imported when they are."""
+    """Return the function that draws a page; formats of rare use are imported on demand."""
     if format_ in ("html", "latex"):
         drawing: Callable[[Page], str] = getattr(
             import_module(f"cnnscope.render.{format_}"), format_

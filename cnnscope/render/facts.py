@@ -36,7 +36,7 @@ def header(report: _Traced) -> str:
 
 
 def totals(report: ModelReport) -> list[tuple[str, str]]:
-    """What the model comes to, a line for each question."""
+    """Totals of the model, a line for each."""
     t = report.totals
     lines = [
         ("parameters", _parameters(report)),
@@ -79,7 +79,7 @@ def macs(t: Totals) -> str:
 
 
 def findings(report: ModelReport) -> list[str]:
-    """What a person should know before trusting or training the model."""
+    """Findings to know before trusting or training the model."""
     unused = "not used in this run" if report.decided_by else "defined but never used"
     found = [
         f"{unused}: {path}, {units.plural(count, 'parameter')}"
@@ -147,7 +147,7 @@ def excess(over: Excess) -> str:
 
 
 def shown(view: View[Any], hidden: str) -> str:
-    """What a table leaves out, and how to see it; `hidden` is what minor rows are called."""
+    """Note on rows that a table leaves out, and the option that shows them."""
     parts = []
     if view.depth < view.full_depth and view.lines:
         parts.append(f"{view.depth} of {view.full_depth} levels (--depth {view.full_depth})")
@@ -186,7 +186,7 @@ def _field(t: Totals) -> str:
 
 
 def _context(axes: Sequence[AxisField]) -> str:
-    """What a field depends on beside its local extent, "" where that is all."""
+    """Context of a receptive field beside its local extent; "" if there is none."""
     whole = [a.size is None and a.local_size is not None for a in axes]
     if all(whole):
         return " beside a function of the whole image"

@@ -67,7 +67,7 @@ def _each(axes: Sequence[AxisField], name: str) -> str:
 
 
 def _centre(axes: Sequence[AxisField]) -> str:
-    """Where the middle of unit 0 lies, in pixels."""
+    """Centre of unit 0, in pixels."""
     known = [(a.local_size, a.padding) for a in axes]
     texts = ["-" if s is None or p is None else f"{(s - 1) / 2 - p:g}" for s, p in known]
     return "" if set(texts) == {"-"} else units.same(texts)

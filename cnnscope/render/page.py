@@ -86,7 +86,7 @@ class Table(NamedTuple):
 
 
 class Page(NamedTuple):
-    """What a report looks like: name and header above, tables, and titled sentences below."""
+    """Layout of a report: name and header above, tables, and titled sentences below."""
 
     name: str
     header: str
@@ -161,11 +161,11 @@ class _Grid(NamedTuple):
     table: Table
 
     def extent(self, columns: Sequence[int], widths: Sequence[int]) -> int:
-        """How wide columns are with what lies between them."""
+        """Width of columns with their gaps."""
         return sum(widths[i] for i in columns) + sum(map(self.gap, columns[1:]))
 
     def gap(self, column: int) -> int:
-        """How far a column is from the one at its left."""
+        """Gap to the column at the left."""
         return 1 if self.headings[column].bar else _GAP
 
 
@@ -305,7 +305,7 @@ def _lines(
 
 
 def _fit(grid: _Grid, widths: list[int], width: int | None) -> list[int]:
-    """Which columns are shown; `widths` shrink to what is left."""
+    """Choose the columns to show; `widths` shrink to what is left."""
     kept = list(range(len(grid.headings)))
     if width is None:
         return kept

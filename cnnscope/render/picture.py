@@ -185,7 +185,7 @@ def _colour(value: float) -> tuple[int, int, int]:
 
 
 def _captioned(canvas: Image.Image, report: UnitReport, *, effective: bool) -> Image.Image:
-    """What the boxes are, below."""
+    """Legend of the boxes."""
     unit = ",".join(str(a.unit) for a in report.axes)
     field = units.field(report.layer.field or ())
     lines = [

@@ -117,7 +117,7 @@ def _width(layer: StageLayer) -> str:
 
 
 def _boxes(item: StageItem, *, projections: bool) -> Boxes:
-    """What an item is written as."""
+    """Text of an item."""
     parts = [p for p in item.parts if isinstance(p, StageFork) or p.role != "side"]
     beside = [p for p in item.parts if not isinstance(p, StageFork) and p.role == "side"]
     lines = tuple(_lines(parts, block=item.block))
@@ -299,7 +299,7 @@ def _noun(counts: Sequence[int], noun: str) -> str:
 
 
 def _findings(report: StagesReport) -> Iterator[tuple[str, str]]:
-    """What a person should know before trusting a column."""
+    """Notes to know before trusting a column."""
     several = len({facts.header(m) for m in report.models}) > 1
     for model in report.models:
         name = model.source.name

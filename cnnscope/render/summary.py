@@ -68,7 +68,7 @@ def _style(report: ModelReport, line: Line, key: str) -> str:
 
 
 def _yields(keys: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """What goes where there is too little room, by the column's key; see `Table.yields`."""
+    """Columns that yield where there is too little room, by key; see `Table.yields`."""
     steps = [("operation", 20), ("bar", 0), ("layer", 28), ("operation", 14)]
     for key in filter(keys.__contains__, _DROPPED_FIRST):
         steps += [(key, 0), (keys[0], 12)]

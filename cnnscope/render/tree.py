@@ -11,7 +11,7 @@ _Line = TypeVar("_Line")
 
 
 class Options(NamedTuple):
-    """How a person wants the rows; only the summary sorts and filters them."""
+    """Options of rows; only the summary sorts and filters them."""
 
     depth: int | None = None  # None: chosen by AUTO_ROWS; 0: no limit
     unfold: bool = False  # equal rows one by one
@@ -56,7 +56,7 @@ class Tree(Generic[_Line]):
         raise NotImplementedError
 
     def name_inside(self, index: int) -> str:  # noqa: ARG002  for subclasses
-        """What a row is called, where blocks are only alike with the same names inside."""
+        """Name of a row, where blocks are equal only with the same names inside."""
         return ""
 
     def opens(self, index: int) -> bool:
@@ -64,7 +64,7 @@ class Tree(Generic[_Line]):
         return index in self.children
 
     def shortest(self, index: int) -> int:  # noqa: ARG002
-        """How many neighbours like this one are needed to share a line."""
+        """Number of equal neighbours that share a line."""
         return 1
 
     def replaces(self, parent: int, run: Sequence[int]) -> str:  # noqa: ARG002
@@ -84,7 +84,7 @@ class Tree(Generic[_Line]):
         return known
 
     def lines(self, root: int, levels: int) -> list[_Line]:
-        """What lies inside a row, so many levels deep."""
+        """Rows inside a row, to a depth."""
         return list(self._lines(root, levels, 0, ""))
 
     def fitting(self, root: int, deepest: int) -> tuple[list[_Line], int]:

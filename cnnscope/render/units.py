@@ -186,7 +186,7 @@ def span(sizes: tuple[int, int]) -> str:
 
 
 def span_of(ends: tuple[int, int]) -> str:
-    """How many pixels lie in [first, last]."""
+    """Number of pixels in [first, last]."""
     return str(max(ends[1] - ends[0] + 1, 0))
 
 

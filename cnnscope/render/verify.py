@@ -44,12 +44,12 @@ def _cells(check: LayerCheck) -> tuple[str, ...]:
 
 
 def measured(check: LayerCheck) -> str:
-    """What was measured, in the words of a computed field."""
+    """The measured field, in the form of a computed one."""
     return _told(check, lambda c: c.measured, lambda c: units.span_of(c.measured[0]))
 
 
 def computed(check: LayerCheck) -> str:
-    """What is computed of the same units, in the same words."""
+    """The computed field of the same units, in the same form."""
     return _told(check, lambda c: c.computed, lambda c: units.span(c.computed[0]))
 
 
@@ -58,7 +58,7 @@ def _told(
     intervals: Callable[[AxisCheck], Sequence[tuple[int, int]]],
     extent: Callable[[AxisCheck], str],
 ) -> str:
-    """What units see: their `intervals`, and the `extent` of what is of the whole image."""
+    """Receptive field of units: their `intervals`, and the `extent` of the whole image."""
     local = [c for c in check.checks if c.how != "whole"]
     text = units.same([_size(c, intervals(c)) for c in local]) if local else ""
     steps = [_stride(c, intervals(c)) for c in local]
@@ -80,7 +80,7 @@ def _size(check: AxisCheck, intervals: Sequence[tuple[int, int]]) -> str:
 
 
 def _stride(check: AxisCheck, intervals: Sequence[tuple[int, int]]) -> str:
-    """How far the middle moves from unit to unit, where it always moves as far."""
+    """Distance of the centres of neighbouring units, if it is always the same."""
     if check.how != "interior":
         return ""
     steps = {b[0] + b[1] - a[0] - a[1] for a, b in pairwise(intervals)}
@@ -88,7 +88,7 @@ def _stride(check: AxisCheck, intervals: Sequence[tuple[int, int]]) -> str:
 
 
 def _padding(check: AxisCheck) -> str:
-    """How far unit 0 would begin before the input, where all units are alike."""
+    """Padding of unit 0 before the input, if all units are alike."""
     starts = [a for a, _ in check.measured]
     steps = {b - a for a, b in pairwise(starts)}
     sizes = {b - a for a, b in check.measured}

@@ -1,4 +1,4 @@
-"""Which rows of a report are shown, and how: depth, folding of repeated blocks, order, filter."""
+"""Choose the rows of a report: depth, folding of repeated blocks, order, filter."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class _Rows(Tree[Line]):
         return View(tuple(lines), min(depth, self.depth), self.depth, hidden, folded)
 
     def _count(self, parents: Sequence[int], depth: int) -> int:
-        """How many lines there are without folding."""
+        """Number of lines without folding."""
         children = [c for p in parents for c in self.children.get(p, ())] if depth > 0 else []
         return len(children) + (self._count(children, depth - 1) if children else 0)
 
@@ -108,7 +108,7 @@ class _Rows(Tree[Line]):
         return ("", self.signature(index)) if self.fold and folds else index
 
     def look(self, index: int) -> Hashable:
-        """What a row is and costs."""
+        """Describe a row and its costs."""
         row = self.rows[index]
         facts = (row.operation, row.geometry, row.features, row.output_shapes, row.kind)
         costs = (row.params, row.trainable_params, row.macs, row.element_ops, row.unknown_ops)
