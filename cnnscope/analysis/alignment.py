@@ -124,7 +124,7 @@ class _Aligner:
         return estimate if excess <= limit * 2 * min(a.weight, b.weight) else None
 
     def _estimate(self, a: Node, b: Node) -> int:
-        """Estimate the difference of two blocks by counts of layers: first equal ones, then kinds."""
+        """Estimate the difference of two blocks by counts of layers: equal ones cost nothing."""
         key = (a.core, b.core)
         if key not in self.estimates:
             mine, other = self.forest.profile(a), self.forest.profile(b)
