@@ -152,7 +152,7 @@ def _convolution(trace: Trace, record: OpRecord) -> StageLayer:
     if not op.has("weight"):
         return StageLayer(
             path=trace.index.path(record),
-            kind="quantised conv",
+            kind=table.lookup(record.name).label,
             output=_trimmed(op.out[2:]),
             in_channels=op.first[1],
             out_channels=op.out[1],

@@ -115,14 +115,13 @@ def of_module(module: ModuleRecord) -> Slide | None:
 def of_op(trace: Trace, record: OpRecord) -> Slide | None:
     """Geometry of a convolution or pool operation, from its own arguments."""
     op, family = table.Op(trace, record), table.lookup(record.name).family
-    if family is table.Family.CONVOLUTION:
+    if family is table.Family.CONVOLUTION and op.has("weight"):
         return _of_convolution(op)
-    if family not in table.POOLS or not op.has("self"):
+    axes, kernel_size = op.axes, op.get("kernel_size")
+    fixed = kernel_size is not None and op.get("output_size") is None  # else windows differ
+    if family not in table.POOLS or axes is None or not fixed:
         return None
-    axes = op.axes
-    if axes is None or op.get("kernel_size") is None:
-        return None
-    kernel = _tuple(op.get("kernel_size"), axes)
+    kernel = _tuple(kernel_size, axes)
     geometry = Geometry(
         kernel_size=kernel,
         stride=_tuple(op.get("stride") or kernel, axes),

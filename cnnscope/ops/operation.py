@@ -37,8 +37,10 @@ class Op:
 
     @property
     def axes(self) -> int | None:
-        """Spatial axes, where the name says how many ("max_pool2d": 2)."""
-        return next((n for tag, n in _AXES.items() if tag in self.record.name), None)
+        """Spatial axes, where the name ("max_pool2d": 2) or the kernel says how many."""
+        named = next((n for tag, n in _AXES.items() if tag in self.record.name), None)
+        kernel = self.get("kernel_size")
+        return len(kernel) if named is None and isinstance(kernel, tuple) else named
 
     @property
     def out(self) -> Shape:

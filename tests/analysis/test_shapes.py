@@ -437,3 +437,13 @@ class Lifted(nn.Module):
 def test_a_pool_over_channels_is_told_from_one_over_positions(module, shape, answer):
     traced = trace(module, (torch.empty(shape, device="meta"),))
     assert [shapes.over_channels(traced, op) for op in traced.ops if "pool" in op.name] == [answer]
+
+
+def test_a_fractional_pool_has_no_floor_formula():
+    # 21 windows of 3x3 at random places, and not floor((32 - 3)/3 + 1) = 10
+    traced = trace(
+        nn.FractionalMaxPool2d(3, output_size=21), (torch.empty(1, 3, 32, 32, device="meta"),)
+    )
+    (row, *_) = report(traced).layers
+    assert row.output_shapes[0] == (1, 3, 21, 21)
+    assert row.expected_output is None

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import DeformConv2d, deform_conv2d, nms, roi_align
 
-from cnnscope.ops import table
+from cnnscope.ops import entry, products, table
 from cnnscope.records import OpRecord, Source, TensorRecord, Trace, UnknownOp
 from cnnscope.reports.summary import report
 from cnnscope.tracing.tracer import trace
@@ -555,17 +555,17 @@ def test_dotted_names_belong_to_other_libraries_of_torch_or_to_the_tracer():
 def test_only_products_have_macs_and_rearrangements_have_no_steps():
     given = trace(Function(torch.mm), (meta(3, 4), meta(4, 5)))
     op = table.Op(given, given.ops[0])
-    for name, entry in table.TABLE.items():
-        if entry.kind is not table.Kind.PRODUCT:
-            assert entry.macs(op) == (), name
-        if entry.kind in (table.Kind.REARRANGE, table.Kind.CREATE):
-            assert entry.steps(op) == (), name
+    for name, found in table.TABLE.items():
+        if found.kind is not table.Kind.PRODUCT:
+            assert found.macs(op) == (), name
+        if found.kind in (table.Kind.REARRANGE, table.Kind.CREATE):
+            assert found.steps(op) == (), name
 
 
 def test_factors_multiply_to_the_macs():
     # 1 image * 10*10 positions * 8 out * 3 in * 9
     given = trace(nn.Conv2d(3, 8, 3), (meta(1, 3, 12, 12),))
-    (factors,) = table.convolution(table.Op(given, given.ops[0]))
+    (factors,) = products.convolution(table.Op(given, given.ops[0]))
     assert factors == {
         "batch": 1,
         "output positions": (10, 10),
@@ -602,7 +602,7 @@ def test_lookup_finds_in_place_forms_and_not_the_unknown():
 
 def test_an_operation_cannot_be_entered_twice():
     with pytest.raises(ValueError, match="relu has two entries"):
-        table._enter("relu", table.TABLE["relu"])
+        entry.enter("relu", table.TABLE["relu"])
 
 
 # ------------------------------------------- operations as some device or version shows them

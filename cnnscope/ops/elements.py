@@ -1,0 +1,161 @@
+"""Arithmetic per element: functions, activations and reductions."""
+
+from functools import partial
+
+from cnnscope.ops.entry import Entry, Family, Kind, enter, factors, per_input, per_output
+from cnnscope.ops.fields import masks, rules
+
+_activation = partial(per_output, family=Family.ACTIVATION)
+
+# One step: the result is one arithmetic or comparing instruction per element.
+_activation("relu", 1, "relu threshold clamp_min clamp_max", how="max(x, 0): one comparison")
+per_output("add", 1, "add", family=Family.ADD)
+per_output("sub", 1, "sub rsub")
+per_output("mul", 1, "mul", family=Family.MULTIPLY)
+per_output("div", 1, "div true_divide floor_divide")
+for _name in (
+    "neg abs sign ceil floor round trunc frac reciprocal sqrt square exp exp2 expm1 log log2 log10 "
+    "log1p sin cos tan asin acos atan atan2 sinh cosh tanh erf erfc erfinv pow float_power "
+    "remainder fmod maximum minimum fmax fmin eq ne lt le gt ge logical_and logical_or logical_xor "
+    "logical_not __lshift__ __rshift__ bitwise_and bitwise_or bitwise_xor bitwise_not isnan isinf "
+    "isfinite lerp hypot sgn angle acosh asinh atanh copysign "
+    "deg2rad rad2deg digamma lgamma frexp gcd lcm heaviside i0 igamma igammac isneginf isposinf "
+    "ldexp mvlgamma nextafter polygamma signbit sinc bitwise_left_shift bitwise_right_shift xlogy "
+    "special_xlog1py special_entr special_erfcx special_i0e special_i1 special_i1e "
+    "special_log_ndtr special_ndtri special_ndtr special_zeta special_airy_ai special_bessel_j0 "
+    "special_bessel_j1 special_bessel_y0 special_bessel_y1 special_modified_bessel_i0 "
+    "special_modified_bessel_i1 special_modified_bessel_k0 special_modified_bessel_k1 "
+    "special_scaled_modified_bessel_k0 special_scaled_modified_bessel_k1 "
+    "special_spherical_bessel_j0"
+).split():
+    per_output(_name.replace("_", " "), 1, _name)
+per_output("native dropout", 1, "native_dropout", family=Family.DROPOUT, random=True)
+per_output("where", 1, "where", masks.where)
+per_output("masked fill", 1, "masked_fill", masks.masked_fill)
+_cumulative = partial(per_output, field=rules.cumulative, family=Family.CUMULATIVE)
+_cumulative("cumsum", 1, "cumsum")
+_cumulative("cumprod", 1, "cumprod")
+_cumulative("cumulative maximum", 1, "cummax cummin")
+_cumulative("cumulative logsumexp", 3, "logcumsumexp")
+per_output("logaddexp", 5, "logaddexp logaddexp2", how="max, subtract, exp, log1p, add")
+per_output("logit", 3, "logit", how="subtract, divide, log")
+per_output(
+    "quantise",
+    5,
+    "quantize_per_tensor quantize_per_channel quantize_per_tensor_dynamic",
+    how="divide, round, add, two comparisons",
+)
+per_output("dequantise", 2, "dequantize", how="subtract, multiply")
+per_output(
+    "fake quantise",
+    7,
+    "fake_quantize_per_tensor_affine_cachemask fake_quantize_per_channel_affine_cachemask "
+    "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams "
+    "_fake_quantize_learnable_per_tensor_affine _fake_quantize_learnable_per_channel_affine "
+    "_fused_moving_avg_obs_fq_helper fused_moving_avg_obs_fake_quant",
+    how="divide, round, add, two comparisons, subtract, multiply",
+)
+_activation("clamp", 2, "clamp hardtanh", how="two comparisons")
+_activation("relu6", 2, "relu6")
+_activation("leaky relu", 2, "leaky_relu", how="compare, multiply")
+_activation("rrelu", 2, "rrelu_with_noise", how="compare, multiply", random=True)
+_activation("prelu", 2, "prelu _prelu_kernel", how="compare, multiply")
+per_output("rsqrt", 2, "rsqrt", how="sqrt, reciprocal")
+per_output("multiply-add", 2, "addcmul")
+per_output("divide-add", 2, "addcdiv")
+_activation("sigmoid", 4, "sigmoid", how="negate, exp, add, reciprocal")
+_activation("log sigmoid", 4, "log_sigmoid_forward", how="negate, exp, add, log")
+_activation("silu", 5, "silu", how="sigmoid, multiply")
+_activation("gelu", 5, "gelu", how="divide, erf, add, multiply, halve")
+_activation("hard sigmoid", 4, "hardsigmoid", how="add, two comparisons, divide")
+_activation("hard swish", 5, "hardswish", how="hard sigmoid, multiply")
+_activation("elu", 4, "elu celu", how="compare, exp, subtract, multiply")
+_activation("softplus", 3, "softplus", how="exp, add, log")
+_activation("mish", 5, "mish", how="softplus, tanh, multiply")
+_activation("hard shrink", 2, "hardshrink softshrink")
+_activation("glu", 5, "glu", rules.halved, how="sigmoid of one half, multiply")
+per_output("polar", 4, "polar", how="sine, cosine, two multiplications")
+per_output(
+    "softmax",
+    5,
+    "_softmax _safe_softmax softmax",
+    rules.along,
+    how="max, subtract, exp, sum, divide",
+    family=Family.SOFTMAX,
+)
+per_output(
+    "log softmax",
+    5,
+    "_log_softmax log_softmax",
+    rules.along,
+    how="max, subtract, exp, sum, subtract",
+    family=Family.ACTIVATION,
+)
+enter(
+    "_cdist_forward _euclidean_dist _pdist_forward",
+    Entry(
+        "distance",
+        Kind.ELEMENT,
+        Family.OTHER,
+        steps=lambda op: (
+            {"steps for each feature": 3, "pairs": op.out, "features": op.first[-1]},
+        ),
+        how="subtract, raise, sum",
+    ),
+)
+per_output(
+    "weight norm",
+    3,
+    "_weight_norm_interface _weight_norm",
+    None,
+    how="square, sum, scale",
+    family=Family.WEIGHT_NORM,
+)
+per_output("nan to num", 1, "nan_to_num")
+
+# Reductions: one step per element that goes in.
+for _name in (
+    "sum prod amax amin max min argmax argmin any all logsumexp aminmax median count_nonzero"
+).split():
+    per_input(_name, 1, _name)
+for _name in "_is_all_true _is_any_true nansum nanmedian".split():
+    per_input(_name.strip("_").replace("_", " "), 1, _name)
+per_input("mean", 1, "mean", family=Family.MEAN)
+per_input("count", 1, "bincount unique_consecutive hash_tensor", None, "one addition each")
+per_input(
+    "histogram",
+    4,
+    "histc histogram _histogramdd_from_bin_cts _histogramdd_from_bin_tensors",
+    None,
+    "subtract, multiply, round, count",
+)
+per_input("distance", 3, "dist", None, "subtract, raise, sum")
+per_input("renorm", 3, "renorm embedding_renorm", None, "square, sum, scale")
+per_output("cross product", 3, "linalg_cross", None, "two multiplications, subtract")
+per_output("addr", 2, "addr", None, how="multiply, add")
+enter(
+    "scatter_add index_add scatter_reduce index_reduce",
+    Entry(
+        "scatter add",
+        Kind.ELEMENT,
+        Family.OTHER,
+        steps=lambda op: factors(1, "added", op.shape(op.last)),
+    ),
+)
+enter(
+    "_embedding_bag _embedding_bag_forward_only",
+    Entry(
+        "embedding bag",
+        Kind.ELEMENT,
+        Family.OTHER,
+        steps=lambda op: ({"indices": op.shape("indices"), "features": op.shape("weight")[-1]},),
+    ),
+)
+per_input("variance", 3, "var std var_mean std_mean", how="subtract mean, square, sum")
+per_input("norm", 2, "linalg_vector_norm norm", how="square, sum")
+
+
+per_output("segment reduce", 1, "segment_reduce", None, "one addition for each element")
+
+per_output("lstm cell", 13, "_thnn_fused_lstm_cell", None, "gates of each unit")
+per_output("gru cell", 12, "_thnn_fused_gru_cell", None, "gates of each unit")

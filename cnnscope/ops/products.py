@@ -1,0 +1,258 @@
+"""Formulas of multiply-accumulates: convolutions, matrix products, attention, recurrent layers."""
+
+from math import prod
+
+from cnnscope.ops.entry import Factors, Family, factors, register_product
+from cnnscope.ops.fields import rules, sequences
+from cnnscope.ops.operation import Op
+from cnnscope.records import Shape
+
+
+@register_product(
+    Family.CONVOLUTION,
+    "conv",
+    "convolution _convolution conv1d conv2d conv3d mkldnn_convolution",
+    field=rules.convolution,
+)
+def convolution(op: Op) -> tuple[Factors, ...]:
+    """Each output position of each output channel is a dot product over one group's window.
+
+    A transposed convolution scatters instead: each *input* position meets the whole kernel once.
+    """
+    data, weight = op.shape("input"), op.shape("weight")
+    spatial = len(weight) - 2
+    transposed = bool(op.get("transposed", False))
+    where = data if transposed else op.out
+    batch = where[0] if len(where) == len(weight) else 1
+    inside = ("in channels", "out channels per group")
+    names = inside if transposed else ("out channels", "in channels per group")
+    return (
+        {
+            "batch": batch,
+            "input positions" if transposed else "output positions": where[-spatial:],
+            names[0]: weight[0],
+            names[1]: weight[1],
+            "kernel": weight[2:],
+        },
+    )
+
+
+@register_product(
+    Family.DEFORMABLE_CONVOLUTION,
+    "deformable conv",
+    "torchvision.deform_conv2d",
+    field=rules.deformable,
+)
+def deformable_convolution(op: Op) -> tuple[Factors, ...]:
+    """A convolution at sampled positions (Dai et al. 2017, section 2.1)."""
+    weight, out = op.shape("weight"), op.out
+    return (
+        {
+            "batch": out[0],
+            "output positions": out[2:],
+            "out channels": weight[0],
+            "in channels per group": weight[1],
+            "kernel": weight[2:],
+        },
+    )
+
+
+def _quantised(kinds: str, *ends: str) -> str:
+    return " ".join(f"quantized.{kind}{end}" for kind in kinds.split() for end in ("", *ends))
+
+
+def packed_weight(op: Op) -> Shape:
+    """Shape of the weight that a quantised operation is given packed, () where it is not told."""
+    given = next((op.get(name) for name in _PACKED if op.get(name)), ())
+    return given if isinstance(given, tuple) else ()
+
+
+_PACKED = ("packed_weight", "W_prepack", "weight")
+
+
+@register_product(
+    Family.QUANTISED_CONVOLUTION,
+    "quantised conv",
+    _quantised("conv1d conv2d conv3d", "_relu", "_dynamic", "_add", "_add_relu")
+    + " "
+    + _quantised("conv_transpose1d conv_transpose2d conv_transpose3d", "_dynamic"),
+)
+def quantised_convolution(op: Op) -> tuple[Factors, ...]:
+    """As `convolution`; the packed weight is (O, I / groups, kernel), or (I, O / groups, kernel).
+
+    That of a 1-D convolution has a second axis of one.
+    """
+    weight, transposed = packed_weight(op), "transpose" in op.record.name
+    if len(weight) < 3:
+        return ()
+    where = op.first if transposed else op.out
+    inside = ("in channels", "out channels per group")
+    names = inside if transposed else ("out channels", "in channels per group")
+    return (
+        {
+            "batch": where[0],
+            "input positions" if transposed else "output positions": where[2:],
+            names[0]: weight[0],
+            names[1]: weight[1],
+            "kernel": weight[2:],
+        },
+    )
+
+
+@register_product(
+    Family.QUANTISED_LINEAR,
+    "quantised linear",
+    _quantised("linear", "_relu", "_leaky_relu", "_tanh", "_dynamic", "_dynamic_fp16")
+    + " quantized.linear_relu_dynamic quantized.linear_relu_dynamic_fp16",
+)
+def quantised_linear(op: Op) -> tuple[Factors, ...]:
+    """As `linear`; the weight is packed, and its sizes are those of input and output."""
+    *positions, out_features = op.out
+    return (
+        {
+            "positions": prod(positions),
+            "in features": op.first[-1],
+            "out features": out_features,
+        },
+    )
+
+
+def _matrix_product(a: Shape, b: Shape) -> tuple[Factors, ...]:
+    batch = a[:-2]
+    factors: Factors = {"rows": a[-2], "inner": a[-1], "columns": b[-1]}
+    return ({"batch": batch, **factors} if batch else factors,)
+
+
+@register_product(
+    Family.MATMUL, "matmul", "mm bmm _int_mm _scaled_mm _scaled_mm_v2", field=rules.matmul
+)
+def matrix_product(op: Op) -> tuple[Factors, ...]:
+    """(..., rows, inner) by (..., inner, columns)."""
+    return _matrix_product(op.shape("self"), op.shape("mat2"))
+
+
+@register_product(Family.MATMUL, "matmul", "addmm", field=rules.matmul)
+def added_matrix_product(op: Op) -> tuple[Factors, ...]:
+    """A matrix product whose sums begin at a bias."""
+    return _matrix_product(op.shape("mat1"), op.shape("mat2"))
+
+
+@register_product(Family.MATMUL, "matmul", "baddbmm", field=rules.matmul)
+@register_product(Family.MATMUL, "matmul", "addbmm")
+def added_batched_product(op: Op) -> tuple[Factors, ...]:
+    """A batched matrix product whose sums begin at another tensor."""
+    return _matrix_product(op.shape("batch1"), op.shape("batch2"))
+
+
+@register_product(Family.MATMUL, "matmul", "mv addmv")
+def matrix_vector_product(op: Op) -> tuple[Factors, ...]:
+    """(rows, inner) by (inner)."""
+    matrix = op.shape("mat") if op.has("mat") else op.shape("self")
+    return ({"rows": matrix[0], "inner": matrix[1]},)
+
+
+@register_product(Family.MATMUL, "matmul", "_weight_int8pack_mm _weight_int4pack_mm")
+def packed_matrix_product(op: Op) -> tuple[Factors, ...]:
+    """A product with packed weights, whose columns are those of the result."""
+    return ({"rows": op.out[0], "inner": op.first[-1], "columns": op.out[1]},)
+
+
+@register_product(Family.OTHER_PRODUCT, "affine grid", "affine_grid_generator")
+def affine_grid(op: Op) -> tuple[Factors, ...]:
+    """Every position in homogeneous coordinates times its image's matrix (Jaderberg 2015, 3.2)."""
+    batch, axes, homogeneous = op.shape("theta")
+    positions = op.out[1:-1]
+    return (
+        {"batch": batch, "positions": positions, "homogeneous": homogeneous, "coordinates": axes},
+    )
+
+
+@register_product(Family.OTHER_PRODUCT, "matrix exponential", "linalg_matrix_exp")
+def matrix_exponential(op: Op) -> tuple[Factors, ...]:
+    """A Taylor polynomial of degree 18 takes 5 products (Bader, Blanes and Casas 2019, table 1).
+
+    The squarings after it depend on the norm of the matrix and are not counted.
+    """
+    *batch, size, _ = op.first
+    return ({"matrices": tuple(batch), "products": 5, "n^3": size**3},)
+
+
+@register_product(Family.OTHER_PRODUCT, "dot", "dot vdot")
+def dot_product(op: Op) -> tuple[Factors, ...]:
+    """One multiply-accumulate per element."""
+    return ({"elements": op.shape("self")},)
+
+
+@register_product(Family.LINEAR, "linear", "linear mkldnn_linear", field=rules.linear_layer)
+def linear(op: Op) -> tuple[Factors, ...]:
+    """Every leading position of the output is a row of products with the weight."""
+    out_features, in_features = op.shape("weight")[-2:]
+    positions = prod(op.out) // out_features
+    return ({"positions": positions, "in features": in_features, "out features": out_features},)
+
+
+@register_product(Family.BILINEAR, "bilinear", "_trilinear")
+def trilinear(op: Op) -> tuple[Factors, ...]:
+    """`nn.Bilinear`: every output is a sum over pairs of inputs (and their products)."""
+    left, weight = op.shape("i1"), op.shape("i2")
+    return ({"batch": left[0], "weight": weight, "products": 2},)
+
+
+@register_product(
+    Family.ATTENTION,
+    "attention",
+    "_scaled_dot_product_flash_attention _scaled_dot_product_efficient_attention "
+    "_scaled_dot_product_cudnn_attention _scaled_dot_product_flash_attention_for_cpu "
+    "_scaled_dot_product_fused_attention_overrideable _scaled_dot_product_attention_math "
+    "_scaled_dot_product_attention_math_for_mps scaled_dot_product_attention",
+    steps=lambda op: (
+        {
+            "steps for each score": 6,
+            "batch, heads and queries": op.shape("query")[:-1],
+            "keys": op.shape("key")[-2],
+        },
+    ),
+    field=rules.attention,
+    how="scale; softmax: max, subtract, exp, sum, divide",
+    parts=("QK^T", "attention * V"),
+)
+def attention(op: Op) -> tuple[Factors, ...]:
+    """Scores QK^T and their product with V (Vaswani et al. 2017, section 3.2.1)."""
+    query, key, value = op.shape("query"), op.shape("key"), op.shape("value")
+    common: Factors = {"batch and heads": query[:-2], "queries": query[-2], "keys": key[-2]}
+    return ({**common, "query features": query[-1]}, {**common, "value features": value[-1]})
+
+
+def _recurrent_steps(op: Op) -> tuple[Factors, ...]:
+    """Bias and gates of each unit and time step: 22 for an LSTM (4 gates), 16 for a GRU (3)."""
+    gates = op.shape("weight1")[0] // op.shape("weight1")[1]
+    return factors({4: 22, 3: 16}.get(gates, 2), "output", op.out)
+
+
+@register_product(
+    Family.RECURRENT,
+    "recurrent layer",
+    "mkldnn_rnn_layer",
+    steps=_recurrent_steps,
+    field=sequences.recurrent,
+    how="bias and gates of each unit",
+    parts=("input to gates", "hidden to gates"),
+)
+def fused_recurrent_layer(op: Op) -> tuple[Factors, ...]:
+    """One layer of a recurrent network: both products of every gate, at every time step.
+
+    weight0 is (gates x hidden, input), weight1 is (gates x hidden, hidden).
+    """
+    positions = op.shape("input")[:-1]
+    return (
+        {"time steps and batch": positions, "input weights": op.shape("weight0")},
+        {"time steps and batch": positions, "hidden weights": op.shape("weight1")},
+    )
+
+
+@register_product(Family.RECURRENT, "recurrent network", "_cudnn_rnn miopen_rnn")
+def fused_recurrent_network(op: Op) -> tuple[Factors, ...]:
+    """All layers and directions at once: every weight matrix meets every time step."""
+    positions = op.shape("input")[:-1]
+    matrices = sum(prod(shape) for shape in op.shapes("weight") if len(shape) == 2)
+    return ({"time steps and batch": positions, "weights of all layers": matrices},)
