@@ -47,7 +47,7 @@ class Search:
 
     def __init__(self, works: Works, spent: Callable[[], float], *, thorough: bool = True) -> None:
         self._works, self._spent, self._thorough = works, spent, thorough
-        self._latest, self._late = (_LATEST, _LATE) if thorough else (1.0, 1.0)
+        self._late = _LATE if thorough else 1.0
         self.tried: dict[int, bool] = {}
 
     def works(self, size: int) -> bool:
@@ -96,12 +96,12 @@ class Search:
         base = (top - 1) % step + 1
         low, high = -1, (top - base) // step  # in steps above `base`: fails, works
         leap = 0
-        while leap < high and self._spent() < self._latest:
+        while leap < high and self._spent() < _LATEST:
             if self.works(base + leap * step):
                 high = leap
                 break
             low, leap = leap, 2 * leap + 1
-        while high - low > 1 and self._spent() < self._latest:
+        while high - low > 1 and self._spent() < _LATEST:
             middle = (low + high) // 2
             if self.works(base + middle * step):
                 high = middle

@@ -16,7 +16,7 @@ from cnnscope.errors import CnnscopeError, ModelError, RequestError
 from cnnscope.models import diagnose
 from cnnscope.models.build import Built
 from cnnscope.models.request import DTYPES, FLOATS
-from cnnscope.models.trials import AT_ERROR, Trials, positions_of, smallest_inputs
+from cnnscope.models.trials import SECONDS, Trials, positions_of, smallest_inputs
 from cnnscope.records import Inputs, SmallestInput, TensorSpec
 from cnnscope.tracing.refusals import LayerError, about_dtypes
 from cnnscope.tracing.tracer import ForwardError, state_of
@@ -93,7 +93,7 @@ def _of_dtypes(failure: Failure) -> ModelError:
 def find(failure: Failure) -> Remedy:
     """Look for inputs that run.
 
-    The search ends after `trials.CALLS` module calls or `trials.AT_ERROR` seconds, and says so.
+    The search ends after `trials.CALLS` module calls or `trials.SECONDS` seconds, and says so.
     """
     if not failure.inputs.tensors or not failure.inputs.tensors[0].shape:
         return Remedy("", input_is_wrong=False)
@@ -107,7 +107,7 @@ class _Search:
 
     def __init__(self, failure: Failure) -> None:
         self.failure, self.error = failure, failure.error
-        self.trials = Trials(failure.built, AT_ERROR, renewable=False)
+        self.trials = Trials(failure.built, SECONDS, renewable=False)
         self.shape = failure.inputs.tensors[0].shape
         self.where = positions_of(failure.built.model, failure.inputs)
         self.count = len(self.where.dims)

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 CALLS = 5000  # module calls that a search may take: 70 forwards of a ResNet-18
 SECONDS = 4.0  # and how long it may last
-AT_ERROR = 3.0  # likewise, where it only advises on a forward that failed
 _PLANE = 2  # axes
 _WALL = 4.0  # seconds on the wall that count as one of a core
 _FOR_SIZES = 0.9  # of the allowance at an error; the rest is for what is advised

@@ -329,7 +329,7 @@ def test_a_search_at_an_error_that_was_cut_says_so(monkeypatch, tmp_path):
         "        assert x.shape[-1] == 2000, f'{x.shape[-1]} is not 2000'\n"
         "        return self.conv(x)\n"
     )
-    monkeypatch.setattr("cnnscope.models.remedy.AT_ERROR", 0.3)
+    monkeypatch.setattr("cnnscope.models.remedy.SECONDS", 0.3)
     given = ("summary", f"{tmp_path / 'slow.py'}:Slow", "--input", "3x30x30")
     message = error_of(*given, code=3)
     assert "no size that works was found in the 0.3 s that the search has" in message
