@@ -27,7 +27,7 @@ def _read(op: Op, *positions: int) -> bool:
 
 
 def _right(op: Op, name: str) -> int:
-    """How many right-hand sides a system has: a vector of them is one."""
+    """Number of right-hand sides of a system: a vector is one."""
     shape, matrix = op.shape(name), op.first
     return shape[-1] if len(shape) >= len(matrix) else 1
 

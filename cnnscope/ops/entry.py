@@ -28,7 +28,7 @@ Factors = Mapping[str, int | Shape]  # a shape stands for the product of its siz
 
 
 class Kind(Enum):
-    """How an operation is treated."""
+    """Treatment of an operation."""
 
     PRODUCT = "product"  # multiply-accumulates
     ELEMENT = "element"  # arithmetic per element
@@ -38,7 +38,7 @@ class Kind(Enum):
 
 
 class Family(Enum):
-    """What an operation is. Programs ask this; labels are for people."""
+    """Family of an operation, for programs; labels are for people."""
 
     CONVOLUTION = "convolution"
     DEFORMABLE_CONVOLUTION = "deformable convolution"
@@ -95,7 +95,7 @@ POOLS = frozenset((Family.MAX_POOL, Family.AVERAGE_POOL))
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What the table knows about an operation."""
+    """An entry of the operation table."""
 
     label: str
     kind: Kind

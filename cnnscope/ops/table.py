@@ -56,7 +56,7 @@ def element_ops(trace: Trace, record: OpRecord) -> int:
 
 
 def real_products(trace: Trace, record: OpRecord) -> int:
-    """How many real products each multiply-accumulate of an operation stands for."""
+    """Number of real products that each multiply-accumulate of an operation stands for."""
     return product(real_factors(Op(trace, record)))
 
 

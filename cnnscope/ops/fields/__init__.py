@@ -1,1 +1,1 @@
-"""How receptive fields pass through operations: maps, layouts, and one rule for each kind."""
+"""Receptive-field algebra: maps, layouts, and one rule for each kind of operation."""

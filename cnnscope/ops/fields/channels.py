@@ -21,7 +21,7 @@ _BLOCK = 256  # pixels of a block that went to the channels
 
 
 class Grid(NamedTuple):
-    """What each index of the dimensions without positions sees.
+    """Receptive field of each index of the dimensions without positions.
 
     `index` says which of `cells`, by a dimension for each of the tensor's, of size 1 where all are
     alike. A cell is a state of such a tensor with one unit in the other dimensions, or None where
@@ -71,7 +71,7 @@ def _kept(op: rules.View, tensor: int, grid: Grid | None, hull: rules.Seen) -> r
 
 
 def passed(memo: dict[Any, Any], source: int, out: int) -> None:
-    """What is computed from a tensor element by element has its grid."""
+    """Keep the grid of a tensor in what is computed from it element by element."""
     grids: dict[int, Grid | Later] = memo.get("grids", {})
     if source in grids:
         grids[out] = grids[source]

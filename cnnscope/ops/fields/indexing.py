@@ -102,7 +102,7 @@ def _single(value: State | None) -> int | None:
 
 
 def _scattered(start: int, step: int, count: int, size: int) -> maps.Reading:
-    """Where the units of a slice come to lie."""
+    """Positions of the units of a slice."""
     if step == 1:
         return maps.shift(start)
     if start < step and start + count * step >= size:

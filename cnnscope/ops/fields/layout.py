@@ -1,4 +1,4 @@
-"""Where the positions of the input's axes lie among the dimensions of a tensor.
+"""Layout of the positions of the input's axes among the dimensions of a tensor.
 
 A dimension is a product of *atoms*, outermost first: a piece of an axis (its digits of some
 weight) or channels. (N, C, H, W) has one atom each for H and W; flattening makes one dimension
@@ -57,7 +57,7 @@ Layout = tuple[Dim, ...]
 
 
 class State(NamedTuple):
-    """What a tensor sees: its layout (a dimension without positions is empty), and each axis."""
+    """Receptive field of a tensor: each axis, and its layout (a dimension without positions: ())."""
 
     layout: Layout
     axes: tuple[Axis, ...]
@@ -176,7 +176,7 @@ def _piece(state: State, dim: int, units: Sequence[int]) -> State | None:
 
 
 def revealed(state: State) -> State:
-    """What stands for a tensor in which one piece alone sees something: tokens behind a class."""
+    """State of a tensor in which one piece alone sees something: tokens behind a class."""
     for dim, atoms in enumerate(state.layout):
         inner = atoms[0].inner if atoms else None
         if inner is not None and _same(state.axes, inner.axes):
@@ -672,7 +672,7 @@ def _blind(state: State) -> bool:
 
 
 def _only_spans(joined: Axis, seeing: Axis) -> Axis:
-    """What is seen at the real size is what one operand sees."""
+    """Take the exact intervals at the real size from one operand."""
     if joined.units != seeing.units:
         return joined
     return Axis(

@@ -50,14 +50,14 @@ class Lines(NamedTuple):
 
 
 class Spans(NamedTuple):
-    """What each unit of the real tensor sees: first and last pixel (inf, -inf for nothing)."""
+    """First and last pixel that each unit of the real tensor sees (inf, -inf for nothing)."""
 
     lo: tuple[Number, ...]
     hi: tuple[Number, ...]
 
 
 class Axis:
-    """What the units of one tensor see along one axis of the input.
+    """Receptive fields of the units of one tensor along one axis of the input.
 
     `lines` is None where the map has no regular form, `spans` is None where only the whole is
     seen. `least` is the map of the shortest path. `whole`: something in it depends on the whole
@@ -118,7 +118,7 @@ class Axis:
         return self is other or (self.spans == other.spans and self.whole == other.whole)
 
     def all_seen(self) -> Interval | None:
-        """What all units see together."""
+        """Union of the receptive fields of all units."""
         if self.spans is None or not self.spans.lo:
             return _outer(self.whole, self.together)
         return _outer(self.whole, (min(self.spans.lo), max(self.spans.hi)))
@@ -150,7 +150,7 @@ def _outer(a: Interval | None, b: Interval | None) -> Interval | None:
 
 
 class Reading(NamedTuple):
-    """Which units of the input an output unit reads: `of(u + turn)` is `of(u)` moved by `move`.
+    """Input units that an output unit reads: `of(u + turn)` is `of(u)` moved by `move`.
 
     `turn` 0 says that it does not repeat; `real` is what is read of a tensor with borders, where
     that is more than leaving out what does not exist. `wraps`: units come round from the end.
@@ -478,13 +478,13 @@ def _smear(count: int, weight: int, units: int) -> Reading:
 
 
 def explicit(units: Sequence[int | Sequence[int]]) -> Reading:
-    """What each unit of this very size reads: a map that does not repeat."""
+    """Map of what each unit of this very size reads, which does not repeat."""
     read = [(u,) if isinstance(u, int) else u for u in units]
     return Reading(lambda unit: read[unit], 0, 0)
 
 
 def listed(units: Sequence[int | Sequence[int]]) -> Reading:
-    """What each unit reads: with a regular form where the list repeats itself, moved on."""
+    """Map of what each unit reads, with a regular form where the list repeats, moved on."""
     read = [(u,) if isinstance(u, int) else tuple(u) for u in units]
     found = _repetition(read)
     if found is None:

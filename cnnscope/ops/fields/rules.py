@@ -142,7 +142,7 @@ def same(op: View) -> Seen:
 
 
 def copied(op: View) -> Seen:
-    """What is written, not what it overwrites."""
+    """Receptive field of the values that are written, not of those that they overwrite."""
     state = op.state("src")
     return None if state is None else layout.broadcast(state, op.shape("src"), op.out)
 
@@ -242,7 +242,7 @@ def deformable(op: View) -> Seen:
 
 
 def _computed(op: View, names: Sequence[str]) -> list[State]:
-    """What weights see that are computed from the input: the same for every unit."""
+    """Receptive field of weights that are computed from the input: the same for every unit."""
     found = []
     for name in names:
         if (state := op.state(name)) is not None:
