@@ -57,7 +57,7 @@ Layout = tuple[Dim, ...]
 
 
 class State(NamedTuple):
-    """Receptive field of a tensor: each axis, and its layout (a dimension without positions: ())."""
+    """Receptive field of a tensor: each axis, and its layout (empty without positions)."""
 
     layout: Layout
     axes: tuple[Axis, ...]
