@@ -370,7 +370,7 @@ def machine(e: Environment, run: BenchRun) -> str:
     """The machine of a run, and its state."""
     parts = [e.cpu, _cores(e), f"{units.plural(run.settings.threads, 'thread')}"]
     if e.load is not None:
-        parts.append(f"load {e.load:.1f} before")
+        parts.append(f"load {units.tenths(e.load)} before")
     if run.settings.device.startswith("cuda"):
         clocks = [e.gpu_clocks[k] for k in ("clocks.sm", "clocks.max.sm") if k in e.gpu_clocks]
         parts.append(e.gpu + (f" (driver {e.driver})" if e.driver else ""))
@@ -385,7 +385,9 @@ def _cores(e: Environment) -> str:
     text = units.plural(e.cores, "core")
     if e.cores != e.machine_cores:
         text = f"{e.cores} of {units.plural(e.machine_cores, 'core')}"
-    return text + (f" (limited to {e.quota:g} of their time)" if e.quota is not None else "")
+    return text + (
+        f" (limited to {units.decimal(e.quota)} of their time)" if e.quota is not None else ""
+    )
 
 
 def _differences(comparisons: Sequence[Comparison]) -> list[str]:

@@ -72,7 +72,7 @@ def _cells(one: Listed) -> tuple[str, ...]:
         units.same(_sizes(card)) if card.field else "",
         str(card.weight_layers),
         _input(card),
-        "" if card.about.top1 is None else f"{card.about.top1:.1f}",
+        "" if card.about.top1 is None else units.tenths(card.about.top1),
     )
 
 

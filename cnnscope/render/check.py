@@ -163,15 +163,16 @@ def _summary(verdicts: tuple[Verdict, ...]) -> str:
 
 def _sentence(count: dict[str, int], noun: str) -> str:
     """9 counters agree, 2 differ for known reasons, 0 without; 1 could not be run."""
+    shown = {status: units.integer(n) for status, n in count.items()}
     text = (
         f"{units.plural(count['equal'], noun)} {'agrees' if count['equal'] == 1 else 'agree'}, "
-        f"{count['explained']:,} {'differs' if count['explained'] == 1 else 'differ'} for known "
-        f"reasons, {count['unexplained']:,} without"
+        f"{shown['explained']} {'differs' if count['explained'] == 1 else 'differ'} for known "
+        f"reasons, {shown['unexplained']} without"
     )
     if count["incomparable"]:
-        text += f"; {count['incomparable']:,} within what data decides"
+        text += f"; {shown['incomparable']} within what data decides"
     if count["absent"]:
-        text += f"; {count['absent']:,} could not be run"
+        text += f"; {shown['absent']} could not be run"
     return text
 
 

@@ -39,7 +39,7 @@ def _cells(layer: EffectiveField) -> tuple[str, ...]:
     return (
         *head,
         units.same(list(map(str, extents))),
-        f"{layer.size:g}",
+        units.decimal(layer.size),
         units.percent(layer.pixels, area),
         "x".join(map(units.span_of, layer.box)),
         "",

@@ -63,13 +63,13 @@ def _each(axes: Sequence[AxisField], name: str) -> str:
     values = [getattr(axis, name) for axis in axes]
     if set(values) == {None}:
         return ""
-    return units.same(["-" if v is None else f"{v:g}" for v in values])
+    return units.same(["-" if v is None else units.decimal(v) for v in values])
 
 
 def _centre(axes: Sequence[AxisField]) -> str:
     """Centre of unit 0, in pixels."""
     known = [(a.local_size, a.padding) for a in axes]
-    texts = ["-" if s is None or p is None else f"{(s - 1) / 2 - p:g}" for s, p in known]
+    texts = ["-" if s is None or p is None else units.decimal((s - 1) / 2 - p) for s, p in known]
     return "" if set(texts) == {"-"} else units.same(texts)
 
 
@@ -100,7 +100,7 @@ def _unit(report: UnitReport) -> Page:
             str(axis.unit),
             units.interval(axis.unclipped),
             units.interval(axis.clipped),
-            f"{axis.centre:g}",
+            units.decimal(axis.centre),
             str(axis.input_size),
         )
         for name, axis in zip(names, report.axes, strict=True)

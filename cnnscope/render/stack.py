@@ -167,7 +167,8 @@ def _timing(report: StackReport) -> list[tuple[str, str]]:
     how = (
         f"median forward in inference mode on {first.settings.device}, {first.settings.dtype}, "
         f"random weights, torch {bench.torch_version(timing)}; in turns, "
-        f"{first.settings.seconds:g} s for each; no difference: none beyond the noise of this run"
+        f"{units.decimal(first.settings.seconds)} s for each; no difference: none beyond the noise "
+        "of this run"
     )
     return [*lines, ("timed", how), ("machine", bench.machine(timing.environment, first))]
 

@@ -205,7 +205,7 @@ def _label(report: StagesReport, found: Sequence[Stage | None]) -> tuple[str, bo
     halvings = model.reduction(stage.output)
     if halvings is None:
         return "tokens", True
-    return "/" + units.same([f"{2**h:g}" for h in halvings]), True
+    return "/" + units.same([units.decimal(2**h) for h in halvings]), True
 
 
 def _size(output: Shape) -> str:

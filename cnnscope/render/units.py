@@ -245,6 +245,16 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else _four_digits(value)
 
 
+def decimal(value: float) -> str:
+    """3, 2.5, 0.125: no more digits than it has, six at most."""
+    return f"{value:g}"
+
+
+def tenths(value: float) -> str:
+    """69.8: one digit behind the point."""
+    return f"{value:.1f}"
+
+
 def share(fraction: float) -> str:
     """25.5 %; a signed change is `change`."""
     return f"{100 * fraction:.1f} %"
