@@ -583,7 +583,7 @@ def test_a_mistake_of_ours_is_told_after_one_more_try(tmp_path, monkeypatch):
     def fails(*_, **__):
         raise LookupError("ours")
 
-    monkeypatch.setattr("cnnscope.cli.out.write_summary", fails)
+    monkeypatch.setattr("cnnscope.cli.out.write_report", fails)
     result = run_cli("summary", "classic:lenet5")
     assert result.code == cli.INTERNAL
     assert "LookupError: ours" in result.err

@@ -154,7 +154,7 @@ def test_a_broken_installation_costs_no_stored_answer(tmp_path, monkeypatch):
     def broken(*_, **__):
         raise error
 
-    monkeypatch.setattr("cnnscope.cli.out.write_summary", broken)
+    monkeypatch.setattr("cnnscope.cli.out.write_report", broken)
     assert "rich" in run_cli("summary", "classic:lenet5").err
     assert sorted(tmp_path.iterdir()) == before
 

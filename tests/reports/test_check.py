@@ -1086,7 +1086,7 @@ def test_counters_know_the_constants_that_a_forward_looks_at(tmp_path):
         "    def forward(self, x):\n"
         "        return self.c(x)[:, : int(torch.arange(3, device=x.device).sum())]\n"
     )
-    made = check.check(Request(f"{path}:Net", ("3x8x8",)))
+    made = check.check(Request.of(f"{path}:Net", ("3x8x8",)))
     assert made.device == "meta"
     macs = {one.counter: (one.status, one.theirs) for one in made.verdicts if one.figure == "MACs"}
     # 3 * 4 * 3*3 weights at 6*6 positions = 3,888, which no counter has where the forward fails

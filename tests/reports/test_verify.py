@@ -109,7 +109,7 @@ def test_the_number_of_a_window_is_no_position():
         Lambda(windows, a=nn.Conv2d(4, 4, 3, padding=1), b=nn.Linear(4, 4)), 1, 4, 32, 32
     )
     assert {c.path: c.verdict for c in report.layers} == {"a": "equal", "b": "not measured"}
-    assert "one dimension" in report.layers[-1].reason
+    assert "split or joined the positions" in report.layers[-1].reason
 
 
 class Fixed(nn.Module):
