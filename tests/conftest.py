@@ -19,6 +19,20 @@ def _own_store(tmp_path_factory):
         yield
 
 
+@pytest.fixture(autouse=True)
+def _searches_end_by_calls(request, monkeypatch):
+    """A search for sizes that work ends after so many calls; on a busy machine after seconds.
+
+    What it finds until then, and so what is said, would be another thing there. Tests of the
+    seconds are marked `timed`.
+    """
+    if not request.node.get_closest_marker("timed"):
+        from cnnscope.models.trials import Trials
+
+        monkeypatch.setattr(Trials, "seconds", lambda _: 0.0)
+        monkeypatch.setattr(Trials, "_time_spent", lambda _: 0.0)
+
+
 @pytest.fixture
 def golden():
     """Compare text with a file; CNNSCOPE_OVERWRITE=1 writes the file instead."""

@@ -314,6 +314,7 @@ def test_a_search_is_kept_with_the_trace(tmp_path, monkeypatch):
     assert run_cli("explain", "torchvision:squeezenet1_1").out == first.out
 
 
+@pytest.mark.timed
 def test_a_search_at_an_error_that_was_cut_says_so(monkeypatch, tmp_path):
     (tmp_path / "slow.py").write_text(
         "import time\n"
@@ -342,6 +343,7 @@ def test_a_search_at_an_error_that_was_cut_says_so(monkeypatch, tmp_path):
     assert not found.unclear
 
 
+@pytest.mark.timed
 def test_a_search_that_had_to_wait_ends_by_its_seconds_and_not_by_its_calls(monkeypatch):
     built = Built(torch.nn.Conv2d(3, 4, 3), Inputs(()), Source("net", "python", "net"))
     search = trials.Trials(built, 3.0)
