@@ -1,0 +1,96 @@
+"""Multiply-accumulates, FLOPs and element operations of a layer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from cnnscope.ops import table as ops
+from cnnscope.records import LayerRow, Step
+from cnnscope.reports.explain.view import Part, View
+from cnnscope.reports.explain.writing import factor_terms
+from cnnscope.text import operation
+
+_Groups = dict[tuple[str, str], list[ops.Factors]]  # what and how: the products of each operation
+
+
+def steps(view: View, row: LayerRow, part: Part) -> Iterable[Step]:
+    """MACs, FLOPs and element operations of each operation that has any, and their sums."""
+    trace = view.trace
+    roles = _roles(view, part.ops)
+    products: _Groups = {}
+    elements: _Groups = {}
+    for index in part.ops:
+        entry, op = ops.lookup(trace.ops[index].name), ops.Op(trace, trace.ops[index])
+        for number, factors in enumerate(entry.macs(op)):
+            name = roles.get(index) or (entry.parts[number] if entry.parts else entry.label)
+            products.setdefault((name, ""), []).append(factors)
+        for factors in entry.steps(op):
+            if ops.product(factors):
+                elements.setdefault((entry.label, entry.how), []).append(factors)
+    yield from _costs_of(products, "MACs", row.macs)
+    if row.macs:
+        yield Step("FLOPs", "2 * MACs", f"2*{row.macs}", 2 * row.macs)
+    yield from _costs_of(elements, "element ops", row.element_ops)
+    yield from _unknown_steps(view, part)
+    if not row.macs and not row.element_ops and not row.unknown_ops:
+        yield Step("cost", note="no arithmetic: it moves, selects or makes data")
+
+
+def _costs_of(groups: _Groups, topic: str, total: int) -> Iterable[Step]:
+    single = len(groups) == 1
+    for (name, how), same in groups.items():
+        formula, arithmetic, value = factor_terms(same)
+        yield Step(topic if single else f"{topic}, {name}", formula, arithmetic, value, how)
+    if len(groups) > 1:
+        values = [sum(map(ops.product, same)) for same in groups.values()]
+        yield Step(topic, "sum", " + ".join(map(str, values)), total)
+
+
+def _unknown_steps(view: View, part: Part) -> Iterable[Step]:
+    names = Counter(view.trace.ops[i].name for i in part.ops)
+    for name, count in names.items():
+        if ops.lookup(name).kind is ops.Kind.UNKNOWN:
+            times = f" (x{count})" if count > 1 else ""
+            yield Step("no formula", note=f"for {operation(name)}{times}: its cost is not known")
+
+
+def _roles(view: View, own: Sequence[int]) -> dict[int, str]:
+    """Products of attention: those that a softmax reads, and those that read one."""
+    trace = view.trace
+    roles: dict[int, str] = {}
+    for index in own:
+        record = trace.ops[index]
+        entry = ops.lookup(record.name)
+        sources = [t for t in record.inputs.values() if isinstance(t, int)]
+        if entry.family is ops.Family.SOFTMAX:
+            scores = _reached(view, sources[0], ops.Kind.PRODUCT)
+            if scores is not None:
+                roles[scores] = "QK^T"
+        elif entry.multiplies and any(
+            _reached(view, t, ops.Family.SOFTMAX) is not None for t in sources
+        ):
+            roles[index] = "attention * V"
+    return roles
+
+
+def _reached(view: View, tensor: int, wanted: ops.Kind | ops.Family) -> int | None:
+    """The first operation of a kind or family that a tensor comes from.
+
+    Through what rearranges; to a product also through what scales or masks.
+    """
+    while (index := view.trace.index.maker.get(tensor)) is not None:
+        record = view.trace.ops[index]
+        entry = ops.lookup(record.name)
+        if wanted in (entry.kind, entry.family):
+            return index
+        through = (
+            (ops.Kind.REARRANGE, ops.Kind.ELEMENT)
+            if wanted is ops.Kind.PRODUCT
+            else (ops.Kind.REARRANGE,)
+        )
+        sources = [t for t in record.inputs.values() if isinstance(t, int)]
+        if entry.kind not in through or not sources:
+            return None
+        tensor = sources[0]
+    return None
