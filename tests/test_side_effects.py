@@ -94,6 +94,8 @@ def process():
     """Of the process; what torch imports for the first time may add to it."""
     hooks = {k: copy.copy(v) for k, v in vars(module_internals).items() if k.startswith("_global_")}
     cudnn = torch.backends.cudnn
+    instantiator = sys.modules.get("torch.distributed.nn.jit.instantiator")  # of the compiler
+    of_torch = getattr(instantiator, "INSTANTIATED_TEMPLATE_DIR_PATH", "")
     return {
         "global hooks": hooks,
         "random": torch.get_rng_state().tolist(),
@@ -115,7 +117,7 @@ def process():
         "warnings": [f for f in warnings.filters if not f[2].__module__.startswith("sympy")],
         "directory": os.getcwd(),  # noqa: PTH109
         "environment": {k: v for k, v in os.environ.items() if not k.startswith("TORCH")},
-        "path": list(sys.path),
+        "path": [path for path in sys.path if path != of_torch],
         "argv": list(sys.argv),
         "recursion": sys.getrecursionlimit(),
         "streams": (sys.stdout, sys.stderr),
