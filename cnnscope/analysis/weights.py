@@ -19,18 +19,26 @@ from typing import NamedTuple
 from cnnscope.analysis import attention, shapes
 from cnnscope.ops import table
 from cnnscope.ops.operation import Op
+from cnnscope.ops.table import Family
 from cnnscope.records import OpRecord, Trace
 
 RECURRENT = frozenset(("LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"))
 # weight_hh_l0_reverse: the second layer of a number has a direction of its own.
 _OF_RECURRENT = r"weight_(?:ih|hh|hr)(?:_(l\d+(?:_reverse)?))?"
 _LAYERS = ("Linear", "Conv", "Bilinear", "NonDynamicallyQuantizableLinear")
-_SELECTS = frozenset(
-    "slice select narrow split split_with_sizes chunk unbind index index_select cat stack "
-    "unsqueeze squeeze clone contiguous".split()
+_CHOOSES = frozenset(  # or rearranges channels
+    (
+        Family.SLICE,
+        Family.SELECT,
+        Family.SPLIT,
+        Family.LOOKUP,
+        Family.CONCATENATE,
+        Family.STACK,
+        Family.SQUEEZE,
+        Family.COPY,
+    )
 )
-_LOOKS_UP = frozenset("index index_select embedding gather take".split())
-_CONVOLUTIONS = (table.Family.CONVOLUTION, table.Family.DEFORMABLE_CONVOLUTION)
+_CONVOLUTIONS = (Family.CONVOLUTION, Family.DEFORMABLE_CONVOLUTION)
 # Operands that are added to a product.
 _ADDED = {"bias": (), "self": ("mat1", "batch1", "mat", "vec1"), "attn_bias": (), "attn_mask": ()}
 
@@ -44,8 +52,8 @@ class Layer(Enum):
 
 
 _PACKED = {
-    table.Family.QUANTISED_CONVOLUTION: Layer.CONVOLUTION,
-    table.Family.QUANTISED_LINEAR: Layer.LINEAR,
+    Family.QUANTISED_CONVOLUTION: Layer.CONVOLUTION,
+    Family.QUANTISED_LINEAR: Layer.LINEAR,
 }
 
 
@@ -205,10 +213,10 @@ class _Weights:
             return
         if record.outputs[0] in self.data and not self._outweighs(read):
             return
-        name, index = table.base_name(record.name), record.attributes.get("index")
-        if name == "select" and record.attributes.get("dim") == 0:  # one of several, stacked
+        family, index = table.lookup(record.name).family, record.attributes.get("index")
+        if family is Family.SELECT and record.attributes.get("dim") == 0:  # one of several, stacked
             paths = [frozenset(f"{path}[{index}]" for path in made) for made in paths]
-        if name in _LOOKS_UP or not self.looked_up.isdisjoint(read):
+        if family is Family.LOOKUP or not self.looked_up.isdisjoint(read):
             self.looked_up.update(record.outputs)
         for tensor in record.outputs:
             self.made_of[tensor] = paths[0].union(*paths)
@@ -331,7 +339,7 @@ class _Group(NamedTuple):
 
 
 def _complex(trace: Trace, by_op: dict[int, WeightOp]) -> Iterator[_Group]:
-    """The three real convolutions that torch computes a complex one by (see `ops.convolution`)."""
+    """The three real convolutions that torch computes a complex one by (see `ops/entry.py`)."""
     for index, record in enumerate(trace.ops):
         parts = record.attributes.get(table.COMPLEX_PARTS)
         if isinstance(parts, tuple) and all(part in by_op for part in (*parts, index)):
@@ -344,7 +352,8 @@ def _tables(trace: Trace, by_op: dict[int, WeightOp]) -> Iterator[_Group]:
     So is LeNet-5's connection table (LeCun et al. 1998, table I).
     """
     for record in trace.ops:
-        if table.base_name(record.name) != "cat" or Op(trace, record).get("dim", 0) in (0, -1):
+        joins = table.lookup(record.name).family is Family.CONCATENATE
+        if not joins or Op(trace, record).get("dim", 0) in (0, -1):
             continue
         places = tuple(trace.index.maker.get(t, -1) for t in record.tensors)
         if len(places) < 2 or len(set(places)) < len(places) or any(i not in by_op for i in places):
@@ -368,7 +377,7 @@ def _roots(trace: Trace, record: OpRecord) -> set[int]:
     while waiting:
         tensor = waiting.pop()
         made_by = trace.ops[maker[tensor]] if tensor in maker else None
-        if made_by is not None and table.base_name(made_by.name) in _SELECTS:
+        if made_by is not None and table.lookup(made_by.name).family in _CHOOSES:
             waiting += [t for n, t in made_by.arguments() if n in ("self", "tensors")]
         else:
             found.add(tensor)

@@ -72,7 +72,12 @@ class Family(Enum):
     PERMUTE = "permute"
     COPY = "copy"  # the same values at the same positions
     CONCATENATE = "concatenate"
+    STACK = "stack"
     SLICE = "slice"
+    SELECT = "select"  # one index of a dimension, which goes
+    SPLIT = "split"
+    SQUEEZE = "squeeze"  # dimensions of size one come or go
+    LOOKUP = "lookup"  # rows at given indices
     PAD = "pad"
     ROLL = "roll"
     FLIP = "flip"

@@ -13,19 +13,19 @@ for _family, _names, _rule in (
     (Family.OTHER, "transpose t transpose_copy t_copy", rules.transpose),
     (Family.OTHER, "expand expand_as expand_copy", rules.expand),
     (Family.OTHER, "repeat", rules.repeat),
-    (Family.OTHER, "squeeze squeeze_copy", rules.squeeze),
-    (Family.OTHER, "unsqueeze unsqueeze_copy", rules.unsqueeze),
+    (Family.SQUEEZE, "squeeze squeeze_copy", rules.squeeze),
+    (Family.SQUEEZE, "unsqueeze unsqueeze_copy", rules.unsqueeze),
     (Family.SLICE, "slice slice_copy", rules.slice_),
     (Family.SLICE, "narrow narrow_copy", rules.narrow),
-    (Family.OTHER, "select select_copy", rules.select),
+    (Family.SELECT, "select select_copy", rules.select),
     (
-        Family.OTHER,
+        Family.SPLIT,
         "split split_with_sizes unsafe_split chunk unsafe_chunk split_copy split_with_sizes_copy",
         rules.split,
     ),
-    (Family.OTHER, "unbind unbind_copy", rules.unbind),
+    (Family.SPLIT, "unbind unbind_copy", rules.unbind),
     (Family.CONCATENATE, "cat concat", rules.concatenate),
-    (Family.OTHER, "stack", rules.stack),
+    (Family.STACK, "stack", rules.stack),
     (
         Family.COPY,
         "clone _to_copy contiguous alias detach lift_fresh lift_fresh_copy tril triu resolve_conj "
@@ -49,9 +49,9 @@ for _family, _names, _rule in (
     (Family.PIXEL_SHUFFLE, "pixel_shuffle", rules.pixel_shuffle),
     (Family.OTHER, "pixel_unshuffle", rules.pixel_unshuffle),
     (Family.OTHER, "channel_shuffle native_channel_shuffle", rules.channel_shuffle),
-    (Family.OTHER, "index _unsafe_index", indexing.index),
-    (Family.OTHER, "index_select", indexing.index_select),
-    (Family.OTHER, "gather", indexing.gather),
+    (Family.LOOKUP, "index _unsafe_index", indexing.index),
+    (Family.LOOKUP, "index_select", indexing.index_select),
+    (Family.LOOKUP, "gather", indexing.gather),
     (Family.OTHER, "index_put _index_put_impl", indexing.index_put),
     (Family.OTHER, "slice_scatter", indexing.slice_scatter),
     (Family.OTHER, "select_scatter", indexing.select_scatter),
@@ -71,11 +71,12 @@ each(
     Family.DROPOUT,
     random=True,
 )
+each(Kind.REARRANGE, "take take_along_dim embedding", family=Family.LOOKUP)
 each(  # without a rule: where their results come from is not followed
     Kind.REARRANGE,
     "numpy_T mT adjoint movedim as_strided_scatter diagonal hstack vstack pad tile "
     "repeat_interleave "
-    "take take_along_dim embedding masked_select nonzero nonzero_numpy "
+    "masked_select nonzero nonzero_numpy "
     "scatter index_copy index_fill "
     "masked_scatter diag diag_embed as_strided_copy diagonal_copy diagonal_scatter block_diag "
     "put nonzero_static lu_unpack resize_as _chunk_cat _unsafe_masked_index "
