@@ -6,6 +6,8 @@ from math import inf, isinf
 from operator import sub
 from typing import Any
 
+from msgspec import structs
+
 from cnnscope.analysis import cancel, follow, positions
 from cnnscope.ops.fields import layout, maps, rules
 from cnnscope.ops.fields.layout import Atom, State
@@ -184,42 +186,45 @@ def _is_image(state: State) -> bool:
 
 
 def _axis_field(axis: maps.Axis, size: int) -> AxisField | None:
-    """None where it is not known."""
-    spans, lines = axis.spans, axis.lines
+    """Receptive field along one axis of `size` pixels, None where it is not known."""
     if axis.lost and not axis.whole:
         return None
     first, last = axis.whole or (0, -1)
     whole = int(last - first) + 1 if first < inf else 0
-    if spans is None or (axis.endless and whole):
+    if axis.spans is None or (axis.endless and whole):
         return AxisField(None, None, None, input_size=size, clipped=(whole, whole))
-    lengths = set(map(sub, spans.hi, spans.lo))  # far fewer than units; below 0: it sees nothing
-    extents = {int(length) + 1 for length in lengths if length >= 0} or {0}
-    within = extents
+    lengths = set(map(sub, axis.spans.hi, axis.spans.lo))  # far fewer than units
+    extents = {int(n) + 1 for n in lengths if n >= 0} or {0}  # below 0: it sees nothing
+    clipped = extents
     if whole:
-        within = {int(max(b, last) - min(a, first)) + 1 for a, b in zip(*spans, strict=True)}
-    clipped = (min(within), max(within))
-    if axis.endless:
-        return AxisField(None, None, None, aligned=False, explicit=True, input_size=size,
-                         units=axis.units, clipped=clipped)  # fmt: skip
+        spans = zip(*axis.spans, strict=True)
+        clipped = {int(max(b, last) - min(a, first)) + 1 for a, b in spans}
+    seen = AxisField(None, None, None, aligned=False, explicit=True, input_size=size,
+                     units=axis.units, clipped=(min(clipped), max(clipped)))  # fmt: skip
+    return seen if axis.endless else _sized(seen, axis, extents)
+
+
+def _sized(seen: AxisField, axis: maps.Axis, extents: set[int]) -> AxisField:
+    """The field with the sizes of units on an endless image, and their stride if it is regular."""
+    lines = axis.lines
     sizes = (lines.sizes() if lines else tuple(sorted(extents))) or (0,)
-    stride = padding = None
-    aligned = len(sizes) == 1
-    if lines is not None:
-        stride = _number(lines.step, lines.period)
-        aligned = aligned and lines.period == 1
-        padding = -int(lines.lo[0]) if lines.period == 1 and sizes != (0,) else None
-    return AxisField(
-        size=None if axis.whole else sizes[-1],
-        local_size=sizes[-1],
-        min_size=min((*axis.least.sizes(), sizes[-1])) if axis.least else None,
-        stride=stride,
-        padding=padding,
+    largest = sizes[-1]
+    found = structs.replace(
+        seen,
+        size=None if axis.whole else largest,
+        local_size=largest,
+        min_size=min((*axis.least.sizes(), largest)) if axis.least else None,
         sizes=sizes if len(sizes) > 1 else (),
-        aligned=aligned and lines is not None,
-        explicit=lines is None,
-        input_size=size,
-        units=axis.units,
-        clipped=clipped,
+    )
+    if lines is None:
+        return found
+    one = lines.period == 1
+    return structs.replace(
+        found,
+        stride=_number(lines.step, lines.period),
+        padding=-int(lines.lo[0]) if one and sizes != (0,) else None,
+        aligned=one and len(sizes) == 1,
+        explicit=False,
     )
 
 
