@@ -50,6 +50,7 @@ def test_what_runs_is_not_waited_for_when_nobody_asks_for_more():
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.broad
 def test_processes_of_the_caller_go_on_where_work_is_given_up():
     own = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
     own.start()

@@ -519,6 +519,7 @@ def test_norms_keep_statistics_of_the_type_of_their_weights(norm: nn.Module, dty
 # ------------------------------------------------------------------------------- the models
 
 
+@pytest.mark.broad
 # 48*48 patches and a class token make 2,305 tokens of 768 floats: 7,080,960 bytes. When the MLP of
 # the second block has run its GELU there are the picture (3*768*768*4 = 7,077,888 bytes), the
 # tokens without and with positions, the block's input, its sum with attention, the norm of it (5),

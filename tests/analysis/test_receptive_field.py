@@ -121,6 +121,7 @@ def test_a_tied_weight_is_one_weight():
     assert lo_hi(fields(result)[result.outputs[0]].maps[0]) == EACH
 
 
+@pytest.mark.broad
 def test_squeeze_excite_is_all_beside_its_local_field():
     axes = layer_fields("efficientnet_b0")["features"].axes
     assert [(a.size, a.local_size, a.stride, a.padding) for a in axes] == [(None, 851, 32, 425)] * 2

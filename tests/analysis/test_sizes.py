@@ -80,6 +80,7 @@ def test_what_is_said_of_each_size_is_what_a_real_forward_does(
     assert [n for n in sorted(tried) if real(name, at(n))] == [n for n in works if n <= 70]
 
 
+@pytest.mark.broad
 def test_the_layers_that_refuse_are_named_with_their_reason():
     found, *_ = examined("UNet", "3x64x64")
     # 15 -> 7 -> 3 -> 1 -> the fourth pool finds 1
@@ -94,6 +95,7 @@ def test_the_layers_that_refuse_are_named_with_their_reason():
     assert (found.axes, found.layer) == (("samples",), "conv")
 
 
+@pytest.mark.broad
 def test_axes_are_told_apart_where_they_need_different_sizes():
     square, height, width = examined("Flat", "1x16x100")
     assert (square.side, square.step) == (16, 0)
@@ -301,6 +303,7 @@ def test_explain_and_errors_agree_on_every_classifier(name):
         assert f"input that works is {found.side}x{found.side}" in str(caught.value)
 
 
+@pytest.mark.broad
 def test_a_search_is_kept_with_the_trace(tmp_path, monkeypatch):
     monkeypatch.setenv("CNNSCOPE_CACHE_DIR", str(tmp_path))
     first = run_cli("explain", "torchvision:squeezenet1_1")
@@ -314,6 +317,7 @@ def test_a_search_is_kept_with_the_trace(tmp_path, monkeypatch):
     assert run_cli("explain", "torchvision:squeezenet1_1").out == first.out
 
 
+@pytest.mark.broad
 @pytest.mark.timed
 def test_a_search_at_an_error_that_was_cut_says_so(monkeypatch, tmp_path):
     (tmp_path / "slow.py").write_text(

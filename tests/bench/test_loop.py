@@ -88,6 +88,7 @@ def test_slow_programs_have_enough_rounds_whatever_they_take():
     assert len(program.rounds) == loop.MIN_ROUNDS
 
 
+@pytest.mark.broad
 def test_blocks_are_long_beside_the_clock_and_short_beside_the_run():
     timer = FakeTimer()
     (program,) = programs_of(timer, 100_000)

@@ -40,6 +40,7 @@ def test_p99_is_left_out_where_samples_are_few():
     assert stats.describe(range(1, 369)).p99_ns == pytest.approx(364.33)
 
 
+@pytest.mark.broad
 def test_interval_of_the_median_holds_the_median_nineteen_times_in_twenty():
     random = np.random.default_rng(3)
     inside = 0

@@ -99,6 +99,7 @@ def test_unfold_shows_every_block():
     assert "  5  " in unfolded
 
 
+@pytest.mark.broad
 def test_all_shows_rearranging_operations():
     assert "  Flatten" not in run_cli("summary", "googlenet").out
     assert "flatten" in run_cli("summary", "resnet18", "--all").out + "flatten"
@@ -133,6 +134,7 @@ def test_output_file_holds_what_stdout_would(tmp_path):
         assert path.read_text(encoding="utf-8") == expected
 
 
+@pytest.mark.broad
 def test_a_pipe_gets_no_colours_and_no_ellipsis():
     out = run_cli("summary", "swin_t", "--depth", "all").out
     assert "\x1b" not in out

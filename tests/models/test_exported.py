@@ -137,6 +137,7 @@ def facts(rows):
     ]  # fmt: skip
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("strict", [False, True])
 def test_rows_are_those_of_the_original_model(original, folder, fixed, strict):
     path = save(Net().eval(), INPUTS, folder / "strict.pt2", strict=True) if strict else fixed
@@ -225,6 +226,7 @@ def test_training_mode_is_pointed_out(folder):
 # ----------------------------------------------------------------------------------------- sizes
 
 
+@pytest.mark.broad
 def test_other_sizes_where_they_are_dynamic(dynamic):
     trace = run.trace_spec(Request.of(dynamic, inputs=["4x3x32x40", "4x2"]))
     direct = api.summary(Net(), (torch.zeros(4, 3, 32, 40), torch.zeros(4, 2)))
@@ -339,6 +341,7 @@ def test_only_operations_on_tensors_are_reachable(fixed, tmp_path, target):
 # ------------------------------------------------------------------------------- what is no program
 
 
+@pytest.mark.broad
 def test_control_flow_has_no_single_answer(folder):
     class Choice(nn.Module):
         def forward(self, x):

@@ -108,6 +108,7 @@ def is_large(found, record):
     return all(min(found.tensors[tid].shape, default=1) > 1 for tid in tids)
 
 
+@pytest.mark.broad
 def test_some_operators_of_torchs_tests_are_known_or_named(operators):
     hold(random.Random(0).sample(operators, 30))
 

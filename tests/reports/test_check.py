@@ -669,6 +669,7 @@ def test_free_memory_is_what_the_system_says():
     assert free is None or 2**20 < free < 2**50
 
 
+@pytest.mark.broad
 def test_counting_leaves_torch_as_it_was():
     torch.manual_seed(3)
     before = (torch.get_rng_state().tolist(), torch.backends.mha.get_fastpath_enabled())

@@ -98,6 +98,7 @@ def test_vgg11_bn_is_vgg11_with_eight_batch_norms():
     assert {row.status for row in answer.rows if row.row.leaf} == {"same", "added"}
 
 
+@pytest.mark.broad
 def test_resnext_has_other_widths_and_groups():
     answer = compared("resnet50", "resnext50_32x4d")
     both, groups, wider = findings(answer, "changed")
@@ -134,6 +135,7 @@ def resnet50_v1():
     return cnnscope.trace(model, "3x224x224")
 
 
+@pytest.mark.broad
 def test_resnet50_has_its_stride_in_another_convolution_than_version_1():
     answer = diff(traced("resnet50"), resnet50_v1())
     (moved,) = findings(answer, "moved")
@@ -214,6 +216,7 @@ def test_models_of_other_families_are_removed_and_added_whole():
     assert len(laid_out.above) < 14
 
 
+@pytest.mark.broad
 def test_heads_that_never_run_are_rows():
     # 3,188,968 + 3,191,016 in GoogLeNet's auxiliary heads
     answer = diff(traced("googlenet"), cnnscope.trace("googlenet", arguments={"aux_logits": False}))

@@ -299,6 +299,7 @@ def test_signals_neither_vanish_nor_grow_in_deep_stacks():
     assert 1e-20 < out.abs().max() < 1e20
 
 
+@pytest.mark.broad
 def test_a_difference_that_cannot_be_seen_is_no_figure(measured):
     def shown(verdict, ratio):
         comparison = msgspec.structs.replace(

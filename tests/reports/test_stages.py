@@ -490,6 +490,7 @@ def test_table(name, width, golden):
     golden(without_versions(text), f"stages-{name}-{width}.txt")
 
 
+@pytest.mark.broad
 def test_five_resnets_stand_below_each_other_in_80_columns():
     text = page.text(drawing.page(family("resnet")), 80).plain
     titles = [line.split() for line in text.splitlines() if line.startswith("output")]
