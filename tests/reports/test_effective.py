@@ -50,7 +50,6 @@ def test_effective_asks_for_memory_beforehand(monkeypatch):
     assert "alexnet needs at least 0.2 GiB by the trace, and 0.1 GiB are free" in result.err
 
 
-@pytest.mark.broad
 def test_effective_table_grows_layer_by_layer():
     result = run_cli("rf", "alexnet", "--effective", "--samples", "1")
     assert result.code == 0
