@@ -200,9 +200,14 @@ def test_a_report_in_a_terminal_fits_it(monkeypatch):
     assert max(map(len, str(cnnscope.summary("alexnet")).splitlines())) <= 60
 
 
-def test_a_report_is_the_plain_record_and_a_dict_of_it_the_json():
+def test_a_report_holds_the_plain_record_and_a_dict_of_it_is_the_json():
     report = cnnscope.summary("alexnet")
-    assert isinstance(report, ModelReport)
+    assert isinstance(report.record, ModelReport)
+    assert report.layers is report.record.layers
+    assert report == cnnscope.summary("alexnet")
+    assert {"record", "layers", "to_dict"} <= set(dir(report))
+    with pytest.raises(AttributeError):
+        _ = report.no_such_field
     assert report.to_dict() == json.loads(run_cli("summary", "alexnet", "-f", "json").out)
 
 

@@ -51,7 +51,7 @@ def test_help_and_version_do_not_import_torch(arguments, shown):
         "from cnnscope.cli import run; assert run(['summary', '--help']) == 0",
         "from cnnscope.cli import run; assert run(['stack']) == 0",
         "import cnnscope.cli as c; c.run(['stack'])\n"
-        "        assert 'cnnscope.bench.runner' not in sys.modules",
+        "        assert 'cnnscope.timing.runner' not in sys.modules",
         "from cnnscope.cli import run; assert run(['stack', '--time', '--seconds', '0']) == 2",
         "import cnnscope.reports.explain, cnnscope.render.explain",
         "from cnnscope.cli import run; assert run(['summary', '--no-such-option']) == 2",

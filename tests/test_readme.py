@@ -1,6 +1,8 @@
 """The README's examples print what the README says. CNNSCOPE_OVERWRITE=1 writes them anew."""
 
 import datetime as dt
+import doctest
+import io
 import re
 import shlex
 import shutil
@@ -102,10 +104,16 @@ def test_example_prints_what_the_readme_shows(command, shown):
     assert output_of(command) == shown
 
 
-def test_python_example_runs(capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    exec(compile(code, "README.md", "exec"), {})
-    assert capsys.readouterr().out == "11689512 1814073344\n"
+def test_python_examples_answer_what_the_readme_shows():
+    text = README.read_text(encoding="utf-8")
+    blocks = "\n".join(re.findall(r"```pycon\n(.*?)```", text, re.DOTALL))
+    examples = doctest.DocTestParser().get_doctest(blocks, {}, "README.md", None, 0)
+    assert len(examples.examples) > 10
+    told = io.StringIO()
+    result = doctest.DocTestRunner(optionflags=doctest.IGNORE_EXCEPTION_DETAIL).run(
+        examples, out=told.write
+    )
+    assert not result.failed, told.getvalue()
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -15,9 +15,9 @@ from cnnscope.cli.session import Session
 from cnnscope.errors import RequestError
 
 if TYPE_CHECKING:
+    from cnnscope.api import Report
     from cnnscope.records import BenchReport
 
-_LARGEST_RUN = 256 * 2**20  # bytes of a saved run
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?) ?%?")
 
 
@@ -95,9 +95,9 @@ class Bench(options.Written, options.Build):
     @staticmethod
     def bare() -> Mapping[str, Sequence[str]]:
         """`--compile` stands for itself, or before a mode."""
-        from cnnscope.bench.runner import COMPILE_MODES
+        from cnnscope.api.commands import compile_modes
 
-        return {"--compile": COMPILE_MODES}
+        return {"--compile": compile_modes()}
 
     def run(self, session: Session) -> int:
         """Measure."""
@@ -113,38 +113,34 @@ class Bench(options.Written, options.Build):
         if self.save and self.output and self.save.absolute() == self.output.absolute():
             raise RequestError("--save and --output are one file; name two")
 
-        from cnnscope.bench import runner as question
-        from cnnscope.render.data import to_json
+        from cnnscope import api
 
-        plan = question.Plan(
-            models=tuple(map(self.request, self.models)),
-            device=self.device,
-            batches=_batches(self.batch_size),
-            mode=self.mode,
-            dtype=self.dtype,
-            amp=self.amp,
-            channels_last=self.channels_last,
-            compile=self.compile or "",
-            threads=self.threads,
-            seconds=self.seconds,
-            per_layer=self.per_layer,
-        )
-        question.check(plan)
-        saved = _saved(self.against)
-        if saved is not None:
-            question.check_saved(plan, saved, str(self.against))
-        with Line() as line:
-            report = question.bench(plan, line.show)
-        try:
-            if saved is not None:
-                report = question.with_saved(report, saved, str(self.against))
-        finally:  # what was measured is kept, even if it has nothing in common with the saved run
+        def keep(report: Report[BenchReport]) -> None:
+            """What was measured is kept, even if it has nothing in common with the saved run."""
             if self.save is not None:
-                out.write(to_json(report), self.save, "--save")
+                out.write(report.to_json(), self.save, "--save")
+
+        with Line() as line:
+            report = api.bench(
+                *map(self.request, self.models),
+                batch_sizes=_batches(self.batch_size),
+                device=self.device,
+                mode=self.mode,
+                dtype=self.dtype,
+                amp=self.amp,
+                channels_last=self.channels_last,
+                compile=self.compile or False,
+                threads=self.threads,
+                seconds=self.seconds,
+                per_layer=self.per_layer,
+                against=self.against,
+                progress=line.show,
+                measured=keep,
+            )
         out.write_report(report, self.format.value, self.output)
-        if report.interrupted:
+        if report.record.interrupted:
             return 130
-        return int(limit is not None and question.too_slow(report, limit))
+        return int(limit is not None and api.verdicts.too_slow(report, limit))
 
 
 def _batches(text: str | None) -> tuple[int, ...]:
@@ -169,17 +165,3 @@ def _limit(text: str | None, *, compared: bool) -> float | None:
     if not compared:
         raise RequestError("--fail-if-slower: slower than what? give --against, or two models")
     return float(found[1]) / 100
-
-
-def _saved(path: Path | None) -> BenchReport | None:
-    if path is None:
-        return None
-    from cnnscope.bench import compare
-    from cnnscope.files import read_regular
-
-    try:
-        data = read_regular(path, _LARGEST_RUN)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RequestError(f"--against {path}: cannot be read ({reason})") from error
-    return compare.read(data, str(path))

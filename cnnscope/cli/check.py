@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -56,51 +56,41 @@ class Check(options.Written, options.Cached, options.Batched):
             given = {"MODEL": self.model, **self.given(), "--seconds": self.seconds is not None}
             options.refuse(given, "--all checks every model as it is published")
             out.check_writable(self.output)
-            session.use = _use
-            return _all(self.store(session), self.format.value, self.output)
+            session.use = out.use
+            return _all(self.cache(session), self.format.value, self.output)
         if self.model is None:
             raise RequestError("check: name a model, as in: cnnscope check resnet18; or give --all")
-        options.seconds(self.seconds)
         out.check_writable(self.output)
 
-        from cnnscope.reports import check as checking
+        from cnnscope import api
 
         request = self.request_for(self.model)
-        report = checking.check(request, seconds=self.seconds, tell=out.note)
+        report = api.check(request, seconds=self.seconds, tell=out.note)
         out.write_report(report, self.format.value, self.output)
-        return 1 if checking.differs(report) else 0
+        return int(api.verdicts.unexplained(report))
 
 
-def _all(store: Store | None, format_: str, output: Path | None) -> int:
+def _all(cache: Store | bool, format_: str, output: Path | None) -> int:
+    from cnnscope import api
     from cnnscope.cli import out
     from cnnscope.cli.progress import progress
-    from cnnscope.reports import check as checking
 
-    total, made = checking.check_all(_SOURCE, store)
-    found: list[checking.Made] = []
+    done = total = 0
     try:
         with progress("checking") as update:
-            update(0, total)
-            for one in made:
-                found.append(one)
-                update(len(found), total, one[0])
+
+            def count(*standing: Any) -> None:
+                nonlocal done, total
+                done, total = standing[:2]
+                update(*standing)
+
+            report = api.check_all(_SOURCE, cache=cache, progress=count)
     except KeyboardInterrupt:
-        if store:
+        if cache:
             out.note(
-                f"{len(found)} of {total} models are checked and kept; the same command goes on "
-                "from there"
+                f"{done} of {total} models are checked and kept; the same command goes on from "
+                "there"
             )
         raise
-    report = checking.summary(_SOURCE, found)
     out.write_report(report, format_, output)
-    return 1 if any(model.unexplained or model.failed for model in report.models) else 0
-
-
-def _use(record: object) -> None:
-    """Do with one stored record what is done with all of them, to find one that is nonsense."""
-    from cnnscope.cli import out
-    from cnnscope.records import CheckReport
-    from cnnscope.reports import check as checking
-
-    if isinstance(record, CheckReport):
-        out.rendered(checking.summary(_SOURCE, [(record.source.name, record)]))
+    return int(any(model.unexplained or model.failed for model in report.record.models))

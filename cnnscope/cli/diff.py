@@ -83,15 +83,13 @@ class Diff(options.Written, options.Traced):
         levels = options.levels(self.depth)
         out.check_writable(self.output)
 
-        from cnnscope.render.tree import Options
-        from cnnscope.reports.diff import diff as compare
+        from cnnscope import api
 
-        first = self.trace(self.before, session)
-        second = self._other().trace(self.after or self.before, session)
-        report = compare(first, second)
-        rows = Options(levels, self.unfold, self.all)
-        out.write_report(report, self.format.value, self.output, options=rows)
-        return int(self.exit_code and report.differs)
+        after = self._other().request_for(self.after or self.before)
+        report = api.diff(self.request_for(self.before), after, cache=self.cache(session))
+        report = report.view(depth=levels, unfold=self.unfold, everything=self.all)
+        out.write_report(report, self.format.value, self.output)
+        return int(self.exit_code and report.record.differs)
 
     def _other(self) -> Self:
         """The command with the options of B in place of those of A."""

@@ -41,23 +41,17 @@ class Explain(options.Written, options.Named):
         from cnnscope.cli import out
 
         options.pattern(self.layer, "LAYER")
-        options.seconds(self.seconds)
         if self.layer is not None:
             given = {"--seconds": self.seconds is not None}
             options.refuse(given, "sizes are tried without a layer")
         out.check_writable(self.output)
 
-        from cnnscope.analysis import receptive_field
-        from cnnscope.cache import requests
-        from cnnscope.reports.explain import explain_layers, explain_model
-        from cnnscope.reports.summary import report
+        from cnnscope import api
 
-        if self.layer is None:
-            request = self.request_for(self.model)
-            trace, sizes = requests.examined(request, self.store(session), self.seconds)
-            fields = receptive_field.fields(trace)
-            model = explain_model(trace, report(trace, fields).totals, sizes, fields)
-            out.write_report(model, self.format.value, self.output)
-        else:
-            layers = explain_layers(self.trace(self.model, session), self.layer)
-            out.write_report(layers, self.format.value, self.output)
+        report = api.explain(
+            self.request_for(self.model),
+            self.layer,
+            seconds=self.seconds,
+            cache=self.cache(session),
+        )
+        out.write_report(report, self.format.value, self.output)

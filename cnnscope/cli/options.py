@@ -21,7 +21,6 @@ from cnnscope.errors import RequestError
 if TYPE_CHECKING:
     from cnnscope.cache.store import Store
     from cnnscope.models.request import Request
-    from cnnscope.records import Trace
 
 _LONGEST_PATTERN = 1000
 
@@ -85,9 +84,9 @@ class Cached(Options):
         bool, typer.Option("--no-cache", help="Neither read nor write stored traces.")
     ] = False
 
-    def store(self, session: Session) -> "Store | None":
-        """The user's store; None with --no-cache."""
-        return None if self.no_cache else session.store()
+    def cache(self, session: Session) -> "Store | bool":
+        """The user's store; False with --no-cache, and for a user without a home."""
+        return False if self.no_cache else session.store() or False
 
 
 def _file(path: Path | None) -> Path | None:
@@ -193,17 +192,6 @@ class Batched(Build):
 @dataclass(frozen=True, kw_only=True)
 class Traced(Cached, Batched):
     """A command that traces models."""
-
-    def trace(self, model: str, session: Session) -> "Trace":
-        """The trace of a model with these options.
-
-        Raises:
-            RequestError: an option cannot be understood or carried out.
-            ModelError: the model failed.
-        """
-        from cnnscope.cache import requests
-
-        return requests.trace(self.request_for(model), self.store(session))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,34 +22,33 @@ _LONGEST = 1000  # characters of a message
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from cnnscope.api import Report
 
-def write_report(report: Any, format_: str, path: Path | None, **options: Any) -> None:
+
+def write_report(report: Report[Any], format_: str, path: Path | None) -> None:
     """Write a report to a file or to stdout.
 
     Args:
         report: any answer to a command.
         format_: "table", "json", "csv", "markdown" or "latex".
         path: of the file; None for stdout.
-        options: which rows and columns; see `cnnscope.render.drawing.page`.
     """
-    from cnnscope.render import drawing
-
     if format_ != "table" or path is not None:
-        write(drawing.write(report, format_, **options), path)
+        write(report.write(format_), path)
         return
     from cnnscope.render.page import text
 
-    page = drawing.page(report, **options)
+    page = report.page()
     _print(lambda width, plain: text(page, width, ascii_only=plain))
 
 
-def rendered(report: Any) -> tuple[str, ...]:
-    """A report in every format, written nowhere."""
-    from cnnscope.render import drawing
+def use(record: object) -> None:
+    """Do with one stored record what is done with all of them, to find one that is nonsense."""
+    from cnnscope.api import verdicts
 
-    return tuple(
-        drawing.write(report, name) for name in ("table", "markdown", "latex", "csv", "json")
-    )
+    for report in verdicts.alone(record):
+        for name in ("table", "markdown", "latex", "csv", "json"):
+            report.write(name)
 
 
 def write(text: str, path: Path | None, option: str = "--output") -> None:

@@ -16,7 +16,7 @@ from cnnscope.text import printable
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from cnnscope.bench.loop import Progress as Standing
+    from cnnscope.timing.loop import Progress as Standing
 
 _CLEAR, _SHOW_CURSOR = b"\r\x1b[2K", b"\x1b[?25h"
 _UNKNOWN_WIDTH = 80

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -14,10 +13,10 @@ from cnnscope.cli.session import Session
 from cnnscope.errors import RequestError
 
 if TYPE_CHECKING:
-    from cnnscope.records import Trace, UnitReport
+    from cnnscope.cache.store import Store
+    from cnnscope.models.request import Request
 
 _SAMPLES = 20
-_Built = AbstractContextManager[Any]  # a module, for as long as it is run
 
 
 class _Asked(NamedTuple):
@@ -102,70 +101,59 @@ class Rf(options.Written, options.Named):
         _refuse(asked, given=self.samples is not None or self.seed is not None)
         out.check_writable(self.output)
 
-        trace = self.trace(self.model, session)
-        request = self.request_for(self.model)
+        from cnnscope import api
+
+        request, cache = self.request_for(self.model), self.cache(session)
         path = None if picture else self.output
         if self.verify:
-            from cnnscope.models import run
-
-            return _verify(trace, run.module(request), asked, self.format.value, path)
+            return _verify(request, cache, asked, self.format.value, path)
         if self.effective:
-            from msgspec.structs import replace
-
-            from cnnscope.models import run
-
-            real = run.module(replace(request, dtype=None), asked.seed)
-            _effective(trace, real, asked, self.format.value, path)
+            _effective(request, cache, asked, self.format.value, path)
             return 0
-
-        from cnnscope.reports.rf import field_report, unit_report
-
-        if self.layer is None:
-            out.write_report(field_report(trace), self.format.value, path)
-            return 0
-        report = unit_report(trace, self.layer, asked.unit)
+        report = api.rf(request, self.layer, unit=asked.unit, cache=cache)
         if picture is not None:
-            _draw(report, asked, picture)
+            _draw(report.record, asked, picture)
         out.write_report(report, self.format.value, path)
         return 0
 
 
-def _verify(trace: Trace, meta: _Built, asked: _Asked, format_: str, path: Path | None) -> int:
+def _verify(
+    request: Request, cache: Store | bool, asked: _Asked, format_: str, path: Path | None
+) -> int:
+    from cnnscope import api
     from cnnscope.cli import out
     from cnnscope.cli.progress import progress
-    from cnnscope.deadline import Deadline
-    from cnnscope.reports import verify
 
-    with progress("measuring") as update, meta as module:
-        report = verify.verify(
-            trace, module, asked.layer, every=asked.every, deadline=Deadline(asked.seconds),
+    with progress("measuring") as update:
+        report = api.verify_rf(
+            request, asked.layer, every=asked.every, seconds=asked.seconds, cache=cache,
             progress=update, tell=out.note,
         )  # fmt: skip
     out.write_report(report, format_, path)
-    return 1 if any(check.verdict == "differs" for check in report.layers) else 0
+    return 1 if any(check.verdict == "differs" for check in report.record.layers) else 0
 
 
-def _effective(trace: Trace, real: _Built, asked: _Asked, format_: str, path: Path | None) -> None:
+def _effective(
+    request: Request, cache: Store | bool, asked: _Asked, format_: str, path: Path | None
+) -> None:
+    from cnnscope import api
     from cnnscope.cli import out
     from cnnscope.cli.progress import progress
-    from cnnscope.reports import effective
-    from cnnscope.reports.rf import unit_report
 
-    effective.check_memory(trace)
     unit = None
     if asked.layer is not None:
-        unit = unit_report(trace, asked.layer, asked.unit)
-    with progress("measuring") as update, real as module:
-        result = effective.effective(
-            trace, module, asked.layer, unit=asked.unit, samples=asked.samples, seed=asked.seed,
-            progress=update,
+        unit = api.rf(request, asked.layer, unit=asked.unit, cache=cache).record
+    with progress("measuring") as update:
+        report = api.effective(
+            request, asked.layer, unit=asked.unit, samples=asked.samples, seed=asked.seed,
+            cache=cache, progress=update,
         )  # fmt: skip
     if asked.picture is not None and unit is not None:
-        _draw(unit, asked, asked.picture, result.maps[0], result.report.layers[0].box)
-    out.write_report(result.report, format_, path)
+        _draw(unit, asked, asked.picture, report.maps[0], report.record.layers[0].box)
+    out.write_report(report, format_, path)
 
 
-def _draw(report: UnitReport, asked: _Asked, path: Path, heat: Any = None, box: Any = ()) -> None:
+def _draw(report: Any, asked: _Asked, path: Path, heat: Any = None, box: Any = ()) -> None:
     from cnnscope.cli import out
     from cnnscope.render import picture
 

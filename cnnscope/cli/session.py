@@ -28,10 +28,9 @@ class Session:
 
     def store(self) -> Store | None:
         """The user's store, which tells of damage on stderr; None for a user without a home."""
-        from cnnscope.cache.store import Store, default_root
+        from cnnscope.api.traces import open_store
 
-        root = default_root()
-        self._opened = None if root is None else Store(root, note)
+        self._opened = open_store(note)
         return self._opened
 
     def distrust(self) -> bool:

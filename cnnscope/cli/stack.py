@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cnnscope.cli import options
 from cnnscope.cli.session import Session
-from cnnscope.errors import RequestError
-
-if TYPE_CHECKING:
-    from cnnscope.records import StackReport
 
 
 class Preset(str, Enum):
@@ -83,57 +79,33 @@ class Stack(options.Written):
     ] = None
 
     def run(self, session: Session) -> int:
-        """Compare."""
+        """Write the comparison."""
+        from cnnscope import api
         from cnnscope.cli import out
-        from cnnscope.reports.stack import inception_report, stack_report
+        from cnnscope.cli.progress import Line
 
         out.check_writable(self.output)
         if not self.time:
             options.refuse({"--device": self.device, "--seconds": self.seconds}, "it needs --time")
-        on = "cpu" if self.device is None else self.device
-        budget = 1.0 if self.seconds is None else self.seconds
-        if self.time:
-            _check_timing(on, budget)
+        given = {
+            "kernel": self.kernel,
+            "channels": self.channels,
+            "size": self.input,
+            "custom": self.custom,
+            "bottleneck": self.bottleneck,
+        }
         if self.preset is None:
             options.refuse({"--block": self.block}, "it needs --preset inception")
-            size = _size("56x56" if self.input is None else self.input)
-            wide = 64 if self.channels is None else self.channels
-            kernel = 7 if self.kernel is None else self.kernel
-            report = stack_report(kernel, wide, size, self.custom or (), self.bottleneck)
+            block = None
         else:
-            given: dict[str, object] = {"--kernel": self.kernel, "--channels": self.channels}
-            given |= {"--input": self.input}
-            given |= {"--custom": self.custom, "--bottleneck": self.bottleneck}
-            options.refuse(
-                given, "--preset inception has the sizes of GoogLeNet's blocks (--block)"
-            )
-            report = inception_report("3a" if self.block is None else self.block)
-        if self.time:
-            report = _timed(report, on, budget)
+            named = {f"--{name}".replace("size", "input"): one for name, one in given.items()}
+            reason = "--preset inception has the sizes of GoogLeNet's blocks (--block)"
+            options.refuse(named, reason)
+            block = self.block or "3a"
+        wanted = {"device": self.device, "seconds": self.seconds, **given}
+        chosen: Any = {name: one for name, one in wanted.items() if one is not None}
+        with Line() as line:
+            report = api.stack(**chosen, inception=block, time=self.time, progress=line.show)
         out.write_report(report, self.format.value, self.output)
-        return 130 if report.timing is not None and report.timing.interrupted else 0
-
-
-def _check_timing(device: str, seconds: float) -> None:
-    """Refuse what cannot be, before anything is counted."""
-    from cnnscope.bench import runner
-
-    runner.check(runner.Plan((), device=device, seconds=seconds))
-
-
-def _timed(report: StackReport, device: str, seconds: float) -> StackReport:
-    from cnnscope.bench import stacks
-    from cnnscope.cli.progress import Line
-
-    with Line() as line:
-        return stacks.timed(report, device, seconds, line.show)
-
-
-def _size(text: str) -> tuple[int, int]:
-    from cnnscope.models.request import parse_input
-    from cnnscope.text import printable
-
-    spec = parse_input(text)
-    if len(spec.sizes) > 2 or spec.dtype is not None:
-        raise RequestError(f"--input {printable(text)!r}: give HxW; channels come from --channels")
-    return spec.sizes[0], spec.sizes[-1]
+        timing = report.record.timing
+        return 130 if timing is not None and timing.interrupted else 0

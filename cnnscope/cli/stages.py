@@ -43,7 +43,9 @@ class Stages(options.Written, options.Traced):
 
         out.check_writable(self.output)
 
-        from cnnscope.reports.stages import stages_report
+        from cnnscope import api
 
-        report = stages_report([self.trace(model, session) for model in self.models])
-        out.write_report(report, self.format.value, self.output, projections=self.projections)
+        wanted = [self.request_for(model) for model in self.models]
+        report = api.stages(wanted, cache=self.cache(session))
+        report = report.view(projections=self.projections)
+        out.write_report(report, self.format.value, self.output)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,7 +11,7 @@ from cnnscope.cli import options
 from cnnscope.cli.session import Session
 
 if TYPE_CHECKING:
-    from cnnscope.records import ModelReport
+    from cnnscope.api import View
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,35 +70,53 @@ class Summary(options.Written, options.Named):
 
     def run(self, session: Session) -> int:
         """Write the summary."""
+        from cnnscope import api
         from cnnscope.cli import out
-        from cnnscope.render import columns as all_columns
-        from cnnscope.render.tree import Options
-        from cnnscope.reports.budget import parse_limits
 
-        if _is_weights(self.model):
+        levels = options.levels(self.depth)
+        if api.verdicts.is_checkpoint(self.model):
             useless = self.given() | self._rows() | self._limits() | {"--columns": self.columns}
             useless.pop("--depth")
             options.refuse(useless, "a checkpoint has weights and no forward")
-            return _weights(self.model, options.levels(self.depth), self.format.value, self.output)
+            out.check_writable(self.output)
+            weights = api.checkpoint(self.model).view(depth=levels)
+            out.write_report(weights, self.format.value, self.output)
+            return 0
+        view = self._view(levels)
+        limits = api.verdicts.limits(self._limits())
+        out.check_writable(self.output)
+        report = api.summary(self.request_for(self.model), cache=self.cache(session)).view(**view)
+        out.write_report(report, self.format.value, self.output)
+        broken = api.verdicts.over_budget(report, limits) if limits else ()
+        for sentence in broken:
+            out.note(sentence)
+        return 1 if broken else 0
+
+    def _view(self, levels: int | None) -> View:
+        """Which rows and columns are shown.
+
+        Raises:
+            RequestError: an option has no effect, or cannot be.
+        """
         if self.format in (options.Format.JSON, options.Format.CSV):
             given = self._rows() | {"--columns": self.columns}
             options.refuse(given, f"--format {self.format.value} always holds every row and column")
         elif self.sort is not None or self.filter is not None:
             given = {"--depth": self.depth, "--unfold": self.unfold}
             options.refuse(given, "--sort and --filter list single layers")
-        columns = all_columns.DEFAULT
+        columns = None
         if self.columns is not None:
-            columns = all_columns.known(self.columns.split(","))
-        pattern = options.pattern(self.filter, "--filter")
-        rows = Options(options.levels(self.depth), self.unfold, self.all, self.sort, pattern)
-        limits = parse_limits(self._limits())
-        out.check_writable(self.output)
+            from cnnscope.render.columns import known
 
-        from cnnscope.reports.summary import report
-
-        made = report(self.trace(self.model, session))
-        out.write_report(made, self.format.value, self.output, options=rows, columns=columns)
-        return _over_budget(made, limits) if limits else 0
+            columns = known(self.columns.split(","))
+        return {
+            "depth": levels,
+            "unfold": self.unfold,
+            "everything": self.all,
+            "columns": columns,
+            "sort": self.sort,
+            "filter": options.pattern(self.filter, "--filter"),
+        }
 
     def _rows(self) -> dict[str, object]:
         """Options that choose rows."""
@@ -120,36 +136,3 @@ class Summary(options.Written, options.Named):
             "--max-activation": self.max_activation,
             "--min-rf": self.min_rf,
         }
-
-
-def _is_weights(model: str) -> bool:
-    """Return True for a file of weights alone; readers are imported for files only."""
-    from cnnscope.files import names_file
-
-    if not names_file(model):
-        return False
-    from cnnscope.models.files import archive
-
-    return archive.is_weights(model)
-
-
-def _weights(file: str, levels: int | None, format_: str, output: Path | None) -> int:
-    """The summary of a file that holds weights alone."""
-    from cnnscope.cli import out
-    from cnnscope.reports.checkpoint import checkpoint_report
-
-    out.check_writable(output)
-    out.write_report(checkpoint_report(file), format_, output, levels=levels)
-    return 0
-
-
-def _over_budget(report: ModelReport, limits: Mapping[str, float]) -> int:
-    """1 and a line on stderr for each limit that is not kept, else 0."""
-    from cnnscope.cli import out
-    from cnnscope.render import facts
-    from cnnscope.reports.budget import broken
-
-    found = broken(report, limits)
-    for excess in found:
-        out.note(facts.excess(excess))
-    return 1 if found else 0

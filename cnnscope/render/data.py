@@ -40,14 +40,19 @@ def to_csv(columns: Sequence[str], rows: Iterable[Row]) -> str:
     return out.getvalue()
 
 
-def _value(row: Row, name: str) -> object:
+def values(columns: Sequence[str], rows: Iterable[Row]) -> list[list[object]]:
+    """The same lines as values: numbers, truths and shapes as they are, else None."""
+    return [[_value(row, name, None) for name in columns] for row in rows]
+
+
+def _value(row: Row, name: str, absent: object = "") -> object:
     for part in row:
         if isinstance(part, Mapping):
             if name in part:
                 return part[name]
         elif hasattr(part, name):
             return getattr(part, name)
-    return ""
+    return absent
 
 
 def _cell(value: object) -> object:

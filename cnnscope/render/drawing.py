@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -53,6 +53,12 @@ def write(report: Any, format_: str, **options: Any) -> str:
     if format_ == "csv":
         return data.to_csv(*_file(report).sheet(report))
     return _drawing(format_)(page(report, **options))
+
+
+def sheet(report: Any) -> tuple[Sequence[str], list[list[object]]]:
+    """Names of columns, and the rows of `write(report, "csv")` as values."""
+    columns, rows = _file(report).sheet(report)
+    return columns, data.values(columns, rows)
 
 
 def _drawing(format_: str) -> Callable[[Page], str]:

@@ -29,14 +29,16 @@ def parse_quantity(text: str, option: str) -> float:
     return float(number) * scale
 
 
-def parse_limits(given: Mapping[str, str | None]) -> dict[str, float]:
+def parse_limits(given: Mapping[str, float | str | None]) -> dict[str, float]:
     """The limits that were given: `{"--max-params": "10M"}` is `{"max_params": 10e6}`.
 
     Raises:
         RequestError: one is no number.
     """
     return {
-        option.strip("-").replace("-", "_"): parse_quantity(text, option)
+        option.strip("-").replace("-", "_"): (
+            parse_quantity(text, option) if isinstance(text, str) else float(text)
+        )
         for option, text in given.items()
         if text is not None
     }

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from math import inf
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -15,6 +16,8 @@ from cnnscope.cache.store import Store
 from cnnscope.errors import CnnscopeError, RequestError
 from cnnscope.models.request import Request
 from cnnscope.records import Card, Listed, ListReport
+from cnnscope.reports.budget import parse_limits
+from cnnscope.text import printable
 
 
 def _field(axes: Sequence[int | None]) -> float:
@@ -32,6 +35,8 @@ KEYS: dict[str, Callable[[Card], float | None]] = {
     "acc": lambda card: card.about.top1,
 }
 MORE_IS_BETTER = ("acc", "field")
+_LIMITED = {"activation": "activations", "rf": "field"}  # limits are named as those of a budget
+_MANY = 12  # names in a message
 
 
 _WORTH_PROCESSES = 6  # fewer models take less time than other processes take to import torch
@@ -46,6 +51,68 @@ class Wanted(msgspec.Struct, frozen=True):
     family: str = ""
     most: dict[str, float] = {}  # by key of KEYS
     least: dict[str, float] = {}
+
+
+class Order(msgspec.Struct, frozen=True):
+    """By which of KEYS models are sorted, and in which two figures the best are marked."""
+
+    sort: str = ""
+    pareto: tuple[str, str] | None = None
+
+    @classmethod
+    def of(cls, sort: str | None, pareto: str | None) -> Self:
+        """Parse the options of the same names.
+
+        Raises:
+            RequestError: one names no key.
+        """
+        _known("--sort", sort)
+        if pareto is None:
+            return cls(sort or "")
+        first, _, second = pareto.partition(":")
+        if not second or first == second:
+            raise RequestError(f"--pareto {pareto[:40]!r}: give two, as in params:acc")
+        _known("--pareto", first)
+        _known("--pareto", second)
+        return cls(sort or "", (first, second))
+
+
+def _known(option: str, key: str | None) -> None:
+    if key is not None and key not in KEYS:
+        raise RequestError(f"{option} {key[:40]!r}: use one of {', '.join(KEYS)}")
+
+
+def wanted(
+    pattern: str,
+    sources: Sequence[str],
+    task: str,
+    family: str,
+    limits: Mapping[str, float | str | None],
+) -> Wanted:
+    """Parse what is wanted.
+
+    Args:
+        pattern: of names, with * and ?.
+        sources: libraries; () for those that are installed with this program.
+        task: such as "classification"; "" for any.
+        family: such as "resnet"; "" for any.
+        limits: by option, such as {"--max-params": "10M"}.
+
+    Raises:
+        RequestError: an unknown library, or a limit that is no number.
+    """
+    for source in sources:
+        if source not in requests.LIBRARIES:
+            known = ", ".join(requests.LIBRARIES)
+            raise RequestError(f"--source {source[:40]!r}: use one of {known}")
+    found = parse_limits(limits)
+    most, least = (
+        {_LIMITED.get(key, key): limit for name, limit in found.items()
+         for key in (name.partition("_")[2],) if name.startswith(side)}
+        for side in ("max_", "min_")
+    )  # fmt: skip
+    libraries = tuple(dict.fromkeys(sources or ("torchvision", "classic")))
+    return Wanted(pattern, libraries, task, family, most, least)
 
 
 def names(wanted: Wanted, store: Store | None) -> list[tuple[str, str]]:
@@ -120,6 +187,41 @@ def report(
         ]
     kept.sort(key=lambda one: _order(one, sort))
     return ListReport(tuple(kept), sort, pareto)
+
+
+def chosen(listed: Sequence[Listed], wanted: Wanted, order: Order) -> ListReport:
+    """The report on those that are wanted.
+
+    Raises:
+        RequestError: none is; where no model is of that task or family, with those that there are.
+    """
+    made = report(listed, wanted, sort=order.sort, pareto=order.pareto)
+    if not made.models:
+        abouts = [one.card.about for one in listed if one.card]
+        _none_such("--task", wanted.task, {about.task for about in abouts})
+        _none_such("--family", wanted.family, {about.family for about in abouts})
+        count = f"none of {len(listed)} models keeps" if len(listed) > 1 else "it does not keep"
+        raise RequestError(f"{count} to these limits")
+    return made
+
+
+def _none_such(option: str, wanted: str, there: set[str]) -> None:
+    """Say what there is, where no model is of the task or family that was wanted."""
+    if not wanted or wanted in there:
+        return
+    near = get_close_matches(wanted, there, 3, 0.5) or sorted(there)
+    more = f" and {len(near) - _MANY} more" if len(near) > _MANY else ""
+    raise RequestError(
+        f"{option} {printable(wanted, 40)!r}: there is {', '.join(near[:_MANY])}{more}"
+    )
+
+
+def alone(record: Card) -> Iterator[ListReport]:
+    """What is made of one stored record among others, to find one that is nonsense."""
+    listed = [Listed(record.source, record.name, record)]
+    report(listed, Wanted(most=dict.fromkeys(KEYS, inf), least=dict.fromkeys(KEYS, 0.0)))
+    for sort in ("", *KEYS):
+        yield report(listed, Wanted(), sort=sort)
 
 
 # ---------------------------------------------------------------------------- making them

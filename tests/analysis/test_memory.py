@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cnnscope.analysis import memory
-from cnnscope.bench import work
 from cnnscope.models import find, run
 from cnnscope.models.request import Request
 from cnnscope.records import Trace
+from cnnscope.timing import work
 from cnnscope.tracing.tracer import trace
 
 rand = torch.rand

@@ -5,9 +5,9 @@ from itertools import count, pairwise
 
 import pytest
 
-from cnnscope.bench import loop, stats
-from cnnscope.bench.loop import Block, Program
-from cnnscope.bench.timers import HostTimer
+from cnnscope.timing import loop, stats
+from cnnscope.timing.loop import Block, Program
+from cnnscope.timing.timers import HostTimer
 
 SECOND = 1_000_000_000
 

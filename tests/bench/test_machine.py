@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from cnnscope import parallel
-from cnnscope.bench import devices, machine
 from cnnscope.errors import RequestError
 from cnnscope.models import failures
+from cnnscope.timing import devices, machine
 
 
 def test_cores_are_those_of_the_affinity():

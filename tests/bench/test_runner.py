@@ -12,7 +12,6 @@ import pytest
 import torch
 from command_line import run_cli
 
-from cnnscope.bench import compare, layers, loop, machine, programs, runner, timers, warnings
 from cnnscope.cli import bench as command
 from cnnscope.cli.bench import Bench
 from cnnscope.cli.commands import with_values
@@ -21,6 +20,7 @@ from cnnscope.models.request import Request
 from cnnscope.records import BenchReport, Ceilings, Comparison, Interval, Ratio, TensorSpec
 from cnnscope.render import bench as renderer
 from cnnscope.render import drawing, page, units
+from cnnscope.timing import compare, layers, loop, machine, programs, runner, timers, warnings
 
 pytestmark = pytest.mark.broad
 

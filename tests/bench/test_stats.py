@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cnnscope.bench import compare, stats
 from cnnscope.errors import RequestError
+from cnnscope.timing import compare, stats
 
 
 def noise(size, phi, spread, seed):

@@ -6,7 +6,7 @@ from itertools import chain, repeat
 import pytest
 import torch
 
-from cnnscope.bench.timers import CudaTimer
+from cnnscope.timing.timers import CudaTimer
 
 SECOND = 1_000_000_000
 

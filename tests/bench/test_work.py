@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 import cnnscope
-from cnnscope.bench import loop, work
-from cnnscope.bench.layers import time_layers
-from cnnscope.bench.timers import HostTimer
 from cnnscope.records import BenchSettings, Ceilings
+from cnnscope.timing import loop, work
+from cnnscope.timing.layers import time_layers
+from cnnscope.timing.timers import HostTimer
 
 SETTINGS, TRAINING = BenchSettings("cpu"), BenchSettings("cpu", mode="train")
 

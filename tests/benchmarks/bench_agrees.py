@@ -13,12 +13,12 @@ from statistics import median, quantiles
 import torch
 from torch.utils.benchmark import Timer
 
-from cnnscope.bench.loop import MIN_ROUNDS, measure
-from cnnscope.bench.programs import RealModel
-from cnnscope.bench.timers import HostTimer
 from cnnscope.models.request import Request
 from cnnscope.models.run import trace_spec
 from cnnscope.records import BenchSettings
+from cnnscope.timing.loop import MIN_ROUNDS, measure
+from cnnscope.timing.programs import RealModel
+from cnnscope.timing.timers import HostTimer
 
 MODELS = ("resnet18", "mobilenet_v2", "densenet121", "vgg11")
 LIMIT = 0.02

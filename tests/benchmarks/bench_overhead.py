@@ -4,8 +4,8 @@ import time
 
 import torch
 
-from cnnscope.bench.loop import Program, measure, warm_up
-from cnnscope.bench.timers import CudaTimer, HostTimer
+from cnnscope.timing.loop import Program, measure, warm_up
+from cnnscope.timing.timers import CudaTimer, HostTimer
 
 LIMIT_US = 20
 SECONDS = 2.0

@@ -13,13 +13,13 @@ from collections import Counter
 import torch
 from torch import nn
 
-from cnnscope.bench import machine, programs, runner
-from cnnscope.bench.loop import measure
-from cnnscope.bench.stats import compare_rounds
-from cnnscope.bench.timers import HostTimer
 from cnnscope.models.request import Request
 from cnnscope.models.run import trace_spec
 from cnnscope.records import BenchSettings
+from cnnscope.timing import machine, programs, runner
+from cnnscope.timing.loop import measure
+from cnnscope.timing.stats import compare_rounds
+from cnnscope.timing.timers import HostTimer
 
 MODEL, SIDE = "resnet18", 64
 SLOWDOWN = 0.10

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from cnnscope.bench import loop
 from cnnscope.cli.progress import Line, progress
+from cnnscope.timing import loop
 from cnnscope.tracing import isolation
 
 

@@ -202,7 +202,7 @@ def test_progress_is_seen_at_a_terminal_only_and_is_gone_at_the_end(
     name, kinds, width, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(
-        "cnnscope.bench.runner._Bench._ceilings", lambda _: None
+        "cnnscope.timing.runner._Bench._ceilings", lambda _: None
     )  # they take a second
     code, *arguments = SLOW[name]
     shown = show(arguments, tmp_path, width, *kinds)

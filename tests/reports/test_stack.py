@@ -11,7 +11,6 @@ import pytest
 import torch
 from command_line import run_cli
 
-from cnnscope.bench import machine, stacks
 from cnnscope.errors import RequestError
 from cnnscope.models.sources.classic.inception_table import BLOCKS
 from cnnscope.records import Interval, Ratio
@@ -29,6 +28,7 @@ from cnnscope.reports.stack import (
     stack_report,
 )
 from cnnscope.reports.summary import report
+from cnnscope.timing import machine, stacks
 from cnnscope.tracing.tracer import trace
 
 

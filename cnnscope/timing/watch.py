@@ -14,7 +14,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from cnnscope.bench.loop import Step
+from cnnscope.timing.loop import Step
 from cnnscope.tracing.tracer import tensors_in
 
 # Weak references to storages, by address: while one is held the address is not used again.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from cnnscope.bench import stats, work
 from cnnscope.records import BenchRun, Ceilings, Environment
+from cnnscope.timing import stats, work
 
 BUSY = 0.05  # of the time spent waiting for a core
 

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from cnnscope.bench import machine
-from cnnscope.bench.loop import Program, Step, Timer, first_call, warm_up
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
 from cnnscope.models import run
 from cnnscope.models.failures import out_of_memory
@@ -15,14 +13,16 @@ from cnnscope.models.inputs import real_inputs
 from cnnscope.models.request import Request
 from cnnscope.records import BenchMemory, BenchSettings, Inputs, Trace
 from cnnscope.text import printable, said
+from cnnscope.timing import machine
+from cnnscope.timing.loop import Program, Step, Timer, first_call, warm_up
 from cnnscope.tracing import isolation
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from cnnscope.bench.runner import Network
-    from cnnscope.bench.watch import Watched
+    from cnnscope.timing.runner import Network
+    from cnnscope.timing.watch import Watched
 
 MOMENTUM = 0.9
 _ONE_VALUE = "Expected more than 1 value per channel"
@@ -89,7 +89,7 @@ class RealModel:
 
     def _watched(self, program: Program) -> Watched | None:
         """Watch a call; None for a compiled one, and where a dispatch mode disturbs it."""
-        from cnnscope.bench.watch import watch
+        from cnnscope.timing.watch import watch
 
         if self.settings.compile:
             return None

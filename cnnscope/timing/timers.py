@@ -12,8 +12,8 @@ from itertools import pairwise
 from statistics import median
 from typing import Any, Protocol
 
-from cnnscope.bench.loop import Block, Step
 from cnnscope.records import Launch
+from cnnscope.timing.loop import Block, Step
 
 _now = time.perf_counter_ns
 _PROBES = 5

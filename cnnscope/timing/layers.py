@@ -8,9 +8,9 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from cnnscope.bench import work
-from cnnscope.bench.loop import Program, Timer, no_garbage_collection, rounds, warm_up
 from cnnscope.records import Ceilings, LayerRow, LayerTime, Trace
+from cnnscope.timing import work
+from cnnscope.timing.loop import Program, Timer, no_garbage_collection, rounds, warm_up
 
 if TYPE_CHECKING:
     from torch import nn

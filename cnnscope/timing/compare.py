@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 
-from cnnscope.bench import stats
 from cnnscope.errors import RequestError
 from cnnscope.records import (
     REPORT_SCHEMA,
@@ -18,6 +17,7 @@ from cnnscope.records import (
     Environment,
 )
 from cnnscope.text import printable, visible
+from cnnscope.timing import stats
 
 _SETTINGS = ("device", "mode", "dtype", "amp", "channels_last", "compile", "threads")
 _MACHINE = ("cpu", "cores", "quota", "gpu", "driver", "torch", "torch_cuda", "cudnn")

@@ -16,9 +16,6 @@ from typing import TYPE_CHECKING, Any, cast
 from msgspec.structs import replace
 
 from cnnscope.analysis import layers as analysis
-from cnnscope.bench import compare, devices, layers, loop, machine, room, stats, warnings, work
-from cnnscope.bench.loop import Progress, Report
-from cnnscope.bench.timers import CudaTimer, HostTimer
 from cnnscope.errors import RequestError
 from cnnscope.models.request import DTYPES, FLOATS, Request
 from cnnscope.models.run import trace_spec
@@ -32,12 +29,15 @@ from cnnscope.records import (
     Trace,
 )
 from cnnscope.text import printable
+from cnnscope.timing import compare, devices, layers, loop, machine, room, stats, warnings, work
+from cnnscope.timing.loop import Progress, Report
+from cnnscope.timing.timers import CudaTimer, HostTimer
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from cnnscope.bench.programs import Prepared, RealModel
+    from cnnscope.timing.programs import Prepared, RealModel
 
 MODES = ("forward", "train")
 _COMPILED = 256  # torch's own limit of all recompilations of one function
@@ -198,7 +198,7 @@ class _Bench:
     # -- the sweep
 
     def _sweep(self) -> None:
-        from cnnscope.bench.programs import OutOfMemory
+        from cnnscope.timing.programs import OutOfMemory
 
         for batch in self.plan.batches or (None,):
             before = len(self.runs)
@@ -248,7 +248,7 @@ class _Bench:
         self.interrupted = interrupted
 
     def _measure(self, programs: list[loop.Program], batch: int | None) -> None:
-        from cnnscope.bench.programs import translated
+        from cnnscope.timing.programs import translated
 
         at = f", batch {batch}" if batch is not None else ""
 
@@ -327,7 +327,7 @@ class _Bench:
         return found
 
     def _translated(self, index: int) -> AbstractContextManager[None]:
-        from cnnscope.bench.programs import translated
+        from cnnscope.timing.programs import translated
 
         return translated(self.plan.models[index].name, self.settings)
 
@@ -355,7 +355,7 @@ class _Bench:
         return None if self.settings.dtype == "float32" else self.settings.dtype
 
     def _build(self) -> None:
-        from cnnscope.bench.programs import RealModel
+        from cnnscope.timing.programs import RealModel
 
         for index in range(len(self.models), len(self.labels)):
             model = self.plan.models[index]

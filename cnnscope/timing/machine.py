@@ -15,8 +15,8 @@ from subprocess import DEVNULL, PIPE, Popen
 from typing import TYPE_CHECKING, Any
 
 from cnnscope import parallel
-from cnnscope.bench.loop import Step
 from cnnscope.records import Ceilings, Environment
+from cnnscope.timing.loop import Step
 
 if TYPE_CHECKING:
     import torch

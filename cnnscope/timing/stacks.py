@@ -8,10 +8,10 @@ import torch
 from msgspec.structs import replace
 from torch import nn
 
-from cnnscope.bench import runner
-from cnnscope.bench.loop import Progress, Report
 from cnnscope.records import StackReport
 from cnnscope.reports.stack import parse, row_trace, side_by_side
+from cnnscope.timing import runner
+from cnnscope.timing.loop import Progress, Report
 
 
 class Branches(nn.Module):

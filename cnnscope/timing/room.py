@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cnnscope.bench import machine, work
 from cnnscope.records import BenchSettings, Trace
+from cnnscope.timing import machine, work
 
 if TYPE_CHECKING:
     import torch
 
-    from cnnscope.bench.programs import Prepared
+    from cnnscope.timing.programs import Prepared
 
 
 def check_fit(
@@ -33,7 +33,7 @@ def check_fit(
     Raises:
         OutOfMemory: by the traces, it is more than what is free.
     """
-    from cnnscope.bench.programs import OutOfMemory
+    from cnnscope.timing.programs import OutOfMemory
 
     free = machine.free_memory(device)
     needed = work.needed_together(traces, built, settings)
@@ -56,7 +56,7 @@ def check_growth(device: torch.device, prepared: Sequence[Prepared], seconds: fl
     Raises:
         OutOfMemory: by what each call keeps and how many calls there will be.
     """
-    from cnnscope.bench.programs import OutOfMemory
+    from cnnscope.timing.programs import OutOfMemory
 
     free = machine.free_memory(device)
     for one in prepared:

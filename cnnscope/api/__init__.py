@@ -1,0 +1,24 @@
+"""The Python interface: everything that the command line does, as functions."""
+
+from cnnscope.api import verdicts as verdicts
+from cnnscope.api.commands import bench as bench
+from cnnscope.api.commands import check as check
+from cnnscope.api.commands import check_all as check_all
+from cnnscope.api.commands import checkpoint as checkpoint
+from cnnscope.api.commands import diff as diff
+from cnnscope.api.commands import effective as effective
+from cnnscope.api.commands import explain as explain
+from cnnscope.api.commands import list_models as list_models
+from cnnscope.api.commands import rf as rf
+from cnnscope.api.commands import stack as stack
+from cnnscope.api.commands import stages as stages
+from cnnscope.api.commands import summary as summary
+from cnnscope.api.commands import verify_rf as verify_rf
+from cnnscope.api.report import Report as Report
+from cnnscope.api.report import View as View
+from cnnscope.api.traces import Trace as Trace
+from cnnscope.api.traces import trace as trace
+from cnnscope.errors import CnnscopeError as CnnscopeError
+from cnnscope.errors import ModelError as ModelError
+from cnnscope.errors import RequestError as RequestError
+from cnnscope.models.request import Request as Request

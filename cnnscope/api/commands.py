@@ -1,0 +1,637 @@
+"""One function for each command: from a model to a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnscope import records
+from cnnscope.api.report import Report
+from cnnscope.api.traces import Build, Given, asked, built, store, traced
+from cnnscope.errors import RequestError
+from cnnscope.models.request import Request, parse_input
+
+if TYPE_CHECKING:
+    from cnnscope.api.traces import Model
+    from cnnscope.cache.store import Store
+    from cnnscope.timing.loop import Progress as Standing
+    from cnnscope.timing.runner import Network
+
+Progress = Callable[..., None]  # (done, total, name="")
+Tell = Callable[[str], None]
+_KEPT = 256 * 2**20  # bytes of a saved run
+
+
+def _unheard(*_: object) -> None:
+    """Nobody wants to know."""
+
+
+# ------------------------------------------------------------------------------- inspect
+
+
+def summary(
+    model: Model,
+    inputs: Any = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    arguments: Mapping[str, Any] | None = None,
+    num_classes: int | None = None,
+    batch_size: int | None = None,
+    dtype: str | None = None,
+    cache: bool | Store = True,
+) -> Report[records.ModelReport]:
+    """Layers, output shapes, parameters, MACs, memory and receptive fields of a model.
+
+    Args:
+        model: a name ("resnet18", "net.py:Net"), a module of your own, a `Request` or a `Trace`.
+        inputs: sizes, such as "3x224x224"; for a module, any arguments of its forward as well.
+        kwargs: keyword arguments of a module's forward.
+        arguments: of a named model's constructor.
+        num_classes: of a named model's constructor.
+        batch_size: N of every input of a named model.
+        dtype: of weights and inputs of a named model: "float16", "bfloat16", ...
+        cache: read and keep traces of published models; or in which store.
+
+    Raises:
+        RequestError: the request cannot be carried out.
+        ModelError: the model failed to build or to run.
+    """
+    from cnnscope.reports.summary import report
+
+    build = Build(arguments, num_classes, batch_size, dtype)
+    return Report(report(traced(asked(model, inputs, kwargs, build), cache)))
+
+
+def checkpoint(path: str | Path) -> Report[records.CheckpointReport]:
+    """What a file of weights alone holds, by key; nothing in it is executed.
+
+    Args:
+        path: of a file that `torch.save` wrote of a state dict, or of a safetensors file.
+
+    Raises:
+        RequestError: it cannot be read, or is no such file.
+    """
+    from cnnscope.reports.checkpoint import checkpoint_report
+
+    return Report(checkpoint_report(str(path)))
+
+
+def rf(
+    model: Model,
+    layer: str | None = None,
+    inputs: Any = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    unit: Sequence[int] | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    num_classes: int | None = None,
+    batch_size: int | None = None,
+    dtype: str | None = None,
+    cache: bool | Store = True,
+) -> Report[records.FieldReport] | Report[records.UnitReport]:
+    """Receptive fields of all layers, or which pixels one unit of a layer sees.
+
+    Args:
+        model: a name, a module of your own, a `Request` or a `Trace`.
+        layer: dotted path of one layer, such as "layer2.0"; left out, all.
+        inputs: sizes, such as "3x224x224"; for a module, any arguments of its forward as well.
+        kwargs: keyword arguments of a module's forward.
+        unit: place in the layer's output, counted from 0 (row, column); the centre one if left out.
+        arguments: of a named model's constructor.
+        num_classes: of a named model's constructor.
+        batch_size: N of every input of a named model.
+        dtype: of weights and inputs of a named model.
+        cache: read and keep traces of published models; or in which store.
+
+    Raises:
+        RequestError: the request cannot be carried out; there is no such layer or unit.
+        ModelError: the model failed.
+    """
+    from cnnscope.reports.rf import field_report, unit_report
+
+    if layer is None and unit is not None:
+        raise RequestError("unit: name a layer as well")
+    build = Build(arguments, num_classes, batch_size, dtype)
+    trace = traced(asked(model, inputs, kwargs, build), cache)
+    if layer is None:
+        return Report(field_report(trace))
+    return Report(unit_report(trace, layer, unit))
+
+
+def verify_rf(
+    model: Model,
+    layer: str | None = None,
+    inputs: Any = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    every: bool = False,
+    seconds: float | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    num_classes: int | None = None,
+    batch_size: int | None = None,
+    dtype: str | None = None,
+    cache: bool | Store = True,
+    progress: Progress = _unheard,
+    tell: Tell = _unheard,
+) -> Report[records.VerifyReport]:
+    """Computed receptive fields beside those measured by gradient.
+
+    Args:
+        model: a name, a `Request`, or a module of your own, of which a copy is measured.
+        layer: dotted path of the only layer; left out, the last one of every different field.
+        inputs: sizes, such as "3x224x224"; for a module, any arguments of its forward as well.
+        kwargs: keyword arguments of a module's forward.
+        every: measure each layer that has a field.
+        seconds: after which nothing more is measured; left out, no limit.
+        arguments: of a named model's constructor.
+        num_classes: of a named model's constructor.
+        batch_size: N of every input of a named model.
+        dtype: of weights and inputs of a named model.
+        cache: read and keep traces of published models; or in which store.
+        progress: called with what is done and how much there is.
+        tell: called beforehand with a sentence about what may take long.
+
+    Raises:
+        RequestError: the request cannot be carried out.
+        ModelError: the model failed.
+    """
+    from cnnscope.deadline import Deadline
+    from cnnscope.reports.verify import verify
+
+    wanted = asked(model, inputs, kwargs, Build(arguments, num_classes, batch_size, dtype))
+    trace = traced(wanted, cache)
+    with built(wanted) as module:
+        return Report(
+            verify(
+                trace, module, layer, every=every, deadline=Deadline(_seconds(seconds)),
+                progress=progress, tell=tell,
+            )
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, repr=False)
+class EffectiveReport(Report[records.EffectiveReport]):
+    """Effective receptive fields, and what they were measured from.
+
+    Attributes:
+        maps: for each layer, the mean gradient of the unit by the input's pixels as nested lists
+            over the axes, 1 at most; None where a layer has no such unit.
+    """
+
+    maps: tuple[Any, ...] = ()
+
+
+def effective(
+    model: Model,
+    layer: str | None = None,
+    inputs: Any = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    unit: Sequence[int] | None = None,
+    samples: int = 20,
+    seed: int = 0,
+    arguments: Mapping[str, Any] | None = None,
+    num_classes: int | None = None,
+    batch_size: int | None = None,
+    dtype: str | None = None,
+    cache: bool | Store = True,
+    progress: Progress = _unheard,
+) -> EffectiveReport:
+    """Effective receptive fields: where the gradient of a unit really is (Luo et al. 2016).
+
+    Args:
+        model: a name or `Request`, which gets random weights, or a module of your own, which keeps
+            its weights (a copy of it is measured, on the CPU).
+        layer: dotted path of the only layer; left out, the last one of every different field.
+        inputs: sizes, such as "3x224x224".
+        kwargs: keyword arguments of a module's forward.
+        unit: place in the layer's output, counted from 0; the centre one if left out.
+        samples: random inputs that are averaged.
+        seed: of random weights and inputs.
+        arguments: of a named model's constructor.
+        num_classes: of a named model's constructor.
+        batch_size: N of every input of a named model.
+        dtype: of the trace of a named model; gradients are measured in float32.
+        cache: read and keep traces of published models; or in which store.
+        progress: called with what is done and how much there is.
+
+    Raises:
+        RequestError: the request cannot be carried out.
+        ModelError: the model failed.
+    """
+    from msgspec.structs import replace
+
+    from cnnscope.reports import effective as measured
+
+    wanted = asked(model, inputs, kwargs, Build(arguments, num_classes, batch_size, dtype))
+    trace = traced(wanted, cache)
+    measured.check_memory(trace)
+    real = replace(wanted, dtype=None) if isinstance(wanted, Request) else wanted
+    with built(real, seed) as module:
+        found = measured.effective(
+            trace, module, layer, unit=unit, samples=samples, seed=seed, progress=progress
+        )
+    return EffectiveReport(found.report, maps=found.maps)
+
+
+def explain(
+    model: Model,
+    layer: str | None = None,
+    inputs: Any = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    seconds: float | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    num_classes: int | None = None,
+    batch_size: int | None = None,
+    dtype: str | None = None,
+    cache: bool | Store = True,
+) -> Report[records.ExplainReport] | Report[records.ModelExplanation]:
+    """How each number of a layer comes about; without a layer, the model in words and numbers.
+
+    Args:
+        model: a name, a module of your own, a `Request` or a `Trace`.
+        layer: dotted path, or a glob such as "features.*".
+        inputs: sizes, such as "3x224x224"; for a module, any arguments of its forward as well.
+        kwargs: keyword arguments of a module's forward.
+        seconds: that sizes of the input of a named model are tried for; without a layer alone.
+        arguments: of a named model's constructor.
+        num_classes: of a named model's constructor.
+        batch_size: N of every input of a named model.
+        dtype: of weights and inputs of a named model.
+        cache: read and keep traces of published models; or in which store.
+
+    Raises:
+        RequestError: the request cannot be carried out, or no layer is called so.
+        ModelError: the model failed.
+    """
+    from cnnscope.analysis import receptive_field
+    from cnnscope.reports.explain import explain_layers, explain_model
+    from cnnscope.reports.summary import report
+
+    wanted = asked(model, inputs, kwargs, Build(arguments, num_classes, batch_size, dtype))
+    if layer is not None:
+        return Report(explain_layers(traced(wanted, cache), layer))
+    if isinstance(wanted, Request):
+        from cnnscope.cache import requests
+
+        trace, sizes = requests.examined(wanted, store(cache), _seconds(seconds))
+    else:
+        trace, sizes = traced(wanted, cache), ()
+    fields = receptive_field.fields(trace)
+    return Report(explain_model(trace, report(trace, fields).totals, sizes, fields))
+
+
+# ------------------------------------------------------------------------------- compare
+
+
+def diff(before: Model, after: Model, *, cache: bool | Store = True) -> Report[records.DiffReport]:
+    """What changes from one model to another: layers, cost, memory and receptive field.
+
+    Args:
+        before: a name, a module of your own, a `Request` or a `Trace`.
+        after: likewise; two requests of one model differ in input or arguments.
+        cache: read and keep traces of published models; or in which store.
+
+    Raises:
+        RequestError: a request cannot be carried out.
+        ModelError: a model failed.
+    """
+    from cnnscope.reports.diff import diff as compare
+
+    return Report(compare(*(_alone(model, cache) for model in (before, after))))
+
+
+def stages(models: Sequence[Model], *, cache: bool | Store = True) -> Report[records.StagesReport]:
+    """The architecture table that papers print, made from the models.
+
+    Args:
+        models: of a family, side by side: names, modules of your own, requests or traces.
+        cache: read and keep traces of published models; or in which store.
+
+    Raises:
+        RequestError: a request cannot be carried out.
+        ModelError: a model failed.
+    """
+    from cnnscope.reports.stages import stages_report
+
+    if isinstance(models, str):
+        raise RequestError(f"models: give a list, such as [{models!r}]")
+    return Report(stages_report([_alone(model, cache) for model in models]))
+
+
+def stack(
+    kernel: int = 7,
+    channels: int = 64,
+    size: tuple[int, int] | str = (56, 56),
+    *,
+    custom: Sequence[str] = (),
+    bottleneck: int | None = None,
+    inception: str | None = None,
+    time: bool = False,
+    device: str = "cpu",
+    seconds: float = 1.0,
+    progress: Callable[[Standing], None] = _unheard,
+) -> Report[records.StackReport]:
+    """What stacks of small kernels cost against one large kernel that sees as much.
+
+    Args:
+        kernel: of the one convolution that all is compared with; odd.
+        channels: in and out.
+        size: height and width of the input, or a text such as "56x56".
+        custom: more stacks, such as "3x3,3x3/2,1x1@2C"; `cnnscope stack --help` has the grammar.
+        bottleneck: how many times fewer channels a 1x1 - 3x3 - 1x1 has inside; None for none.
+        inception: a block of GoogLeNet ("3a" to "5b") to compare with its naive form instead.
+        time: measure each on this machine as well, in turns.
+        device: where to measure: "cpu", "cuda", "cuda:1", "mps" or "auto".
+        seconds: for each stack that is timed.
+        progress: called now and then with where the measurement stands.
+
+    Raises:
+        RequestError: a stack that cannot be, or a device that is not there.
+    """
+    from cnnscope.reports.stack import inception_report, stack_report
+
+    if time:
+        from cnnscope.timing import runner, stacks
+
+        runner.check(runner.Plan((), device=device, seconds=seconds))
+    if inception is not None:
+        report = inception_report(inception)
+    else:
+        shape = _size(size) if isinstance(size, str) else size
+        report = stack_report(kernel, channels, shape, custom, bottleneck)
+    return Report(stacks.timed(report, device, seconds, progress) if time else report)
+
+
+# ------------------------------------------------------------------------------- measure
+
+
+def bench(
+    *models: Model,
+    inputs: Any = (),
+    batch_sizes: Sequence[int] = (),
+    arguments: Mapping[str, Any] | None = None,
+    num_classes: int | None = None,
+    device: str = "auto",
+    mode: str = "forward",
+    dtype: str | None = None,
+    amp: bool = False,
+    channels_last: bool = False,
+    compile: bool | str = False,  # noqa: A002  as --compile
+    threads: int | None = None,
+    seconds: float = 5.0,
+    per_layer: bool = False,
+    against: str | Path | None = None,
+    progress: Callable[[Standing], None] = _unheard,
+    measured: Callable[[Report[records.BenchReport]], None] = _unheard,
+) -> Report[records.BenchReport]:
+    """Latency and throughput on this machine, with their spread, and what limits them.
+
+    Args:
+        models: names, requests, or modules of your own, of which copies are measured; in turns.
+        inputs: sizes, such as "3x224x224", for all of them.
+        batch_sizes: of named models, one after the other; () for the batch of the input.
+        arguments: of the constructor of named models.
+        num_classes: of the constructor of named models.
+        device: "cpu", "cuda", "cuda:1", "mps" or "auto".
+        mode: "forward", or "train" for backward and step as well.
+        dtype: of weights and inputs, or of autocast with `amp`.
+        amp: autocast.
+        channels_last: use the channels-last memory format.
+        compile: use torch.compile, True or one of its modes.
+        threads: of the CPU; left out, torch's choice.
+        seconds: for each model and batch size.
+        per_layer: time every layer as well, one at a time.
+        against: a file that `to_json` of another run was written to, to compare with.
+        progress: called now and then with where the measurement stands.
+        measured: called with the report as soon as it is made, even if nothing of it compares.
+
+    Raises:
+        RequestError: it cannot be carried out on this machine.
+        ModelError: a model failed.
+        KeyboardInterrupt: before there was anything to keep.
+    """
+    from cnnscope.timing import runner
+
+    build = Build(arguments, num_classes)
+    plan = runner.Plan(
+        models=tuple(_measurable(asked(model, inputs, None, build)) for model in models),
+        device=device,
+        batches=tuple(batch_sizes),
+        mode=mode,
+        dtype=dtype,
+        amp=amp,
+        channels_last=channels_last,
+        compile="default" if compile is True else compile or "",
+        threads=threads,
+        seconds=seconds,
+        per_layer=per_layer,
+    )
+    if not plan.models:
+        raise RequestError("bench: name a model")
+    runner.check(plan)
+    saved = None if against is None else _saved(Path(against))
+    if saved is not None:
+        runner.check_saved(plan, saved, str(against))
+    report = runner.bench(plan, progress)
+    try:
+        if saved is not None:
+            report = runner.with_saved(report, saved, str(against))
+    finally:
+        measured(Report(report))
+    return Report(report)
+
+
+def check(
+    model: str | Request,
+    inputs: Any = (),
+    *,
+    arguments: Mapping[str, Any] | None = None,
+    num_classes: int | None = None,
+    batch_size: int | None = None,
+    dtype: str | None = None,
+    seconds: float | None = None,
+    tell: Tell = _unheard,
+) -> Report[records.CheckReport]:
+    """The figures beside those of other counters, published ones and a real forward.
+
+    Args:
+        model: a name or a `Request`.
+        inputs: sizes, such as "3x224x224".
+        arguments: of the model's constructor.
+        num_classes: of the model's constructor.
+        batch_size: N of every input.
+        dtype: of weights and inputs.
+        seconds: after which no further counter is begun.
+        tell: called beforehand with a sentence about what may take long.
+
+    Raises:
+        RequestError: the request cannot be carried out.
+        ModelError: the model failed.
+    """
+    from cnnscope.reports.check import check as judge
+
+    wanted = asked(model, inputs, None, Build(arguments, num_classes, batch_size, dtype))
+    if not isinstance(wanted, Request):
+        raise RequestError("check: builds the model several times: give its name")
+    return Report(judge(wanted, seconds=_seconds(seconds), tell=tell))
+
+
+def check_all(
+    source: str = "torchvision", *, cache: bool | Store = True, progress: Progress = _unheard
+) -> Report[records.CheckAllReport]:
+    """Check every model of a library; what was checked is kept, so that it may be interrupted.
+
+    Args:
+        source: the library.
+        cache: read and keep reports; or in which store.
+        progress: called with what is done, how much there is, and the name of the model.
+
+    Raises:
+        RequestError: a process was killed.
+    """
+    from cnnscope.reports import check as checking
+
+    total, made = checking.check_all(source, store(cache))
+    found: list[checking.Made] = []
+    progress(0, total)
+    for one in made:
+        found.append(one)
+        progress(len(found), total, one[0])
+    return Report(checking.summary(source, found))
+
+
+# -------------------------------------------------------------------------------- manage
+
+
+def list_models(
+    pattern: str = "*",
+    *,
+    sources: Sequence[str] = (),
+    task: str = "",
+    family: str = "",
+    max_params: float | str | None = None,
+    min_params: float | str | None = None,
+    max_macs: float | str | None = None,
+    max_activation: float | str | None = None,
+    min_rf: float | str | None = None,
+    min_acc: float | str | None = None,
+    sort: str | None = None,
+    pareto: str | None = None,
+    cache: bool | Store = True,
+    progress: Progress = _unheard,
+) -> Report[records.ListReport]:
+    """Every model that can be named: parameters, MACs, memory, field, published accuracy.
+
+    Args:
+        pattern: of names, with * and ?.
+        sources: libraries, of "torchvision", "classic" and "timm"; left out, the first two.
+        task: such as "classification", "detection", "segmentation", "video".
+        family: such as "resnet".
+        max_params: the most parameters, such as 10e6 or "10M".
+        min_params: the fewest parameters.
+        max_macs: the most MACs, such as "1.5G".
+        max_activation: the most bytes at the peak of activations, such as "50MiB".
+        min_rf: the smallest receptive field of the output, in pixels.
+        min_acc: the lowest published top-1 accuracy, in percent.
+        sort: largest first, by "params", "macs", "activations", "field", "layers" or "acc".
+        pareto: mark what no other model beats, as in "params:acc".
+        cache: read and keep what is listed; or in which store.
+        progress: called with what is done, how much there is, and the name of the model.
+
+    Raises:
+        RequestError: an argument cannot be, or no model is like that.
+    """
+    from cnnscope.reports import catalogue
+
+    wanted = catalogue.wanted(
+        pattern,
+        sources,
+        task,
+        family,
+        {
+            "--max-params": max_params,
+            "--max-macs": max_macs,
+            "--max-activation": max_activation,
+            "--min-params": min_params,
+            "--min-rf": min_rf,
+            "--min-acc": min_acc,
+        },
+    )
+    order = catalogue.Order.of(sort, pareto)
+    kept = store(cache)
+    models = catalogue.names(wanted, kept)
+    listed = []
+    for one in catalogue.cards(models, kept):
+        listed.append(one)
+        progress(len(listed), len(models), one.name)
+    return Report(catalogue.chosen(listed, wanted, order))
+
+
+# ------------------------------------------------------------------------------- helpers
+
+
+def compile_modes() -> tuple[str, ...]:
+    """Modes of torch.compile that `bench` knows, the default first."""
+    from cnnscope.timing.runner import COMPILE_MODES
+
+    return COMPILE_MODES
+
+
+def _size(text: str) -> tuple[int, int]:
+    """Height and width of "56x56" or "56"."""
+    from cnnscope.text import printable
+
+    parsed = parse_input(text)
+    if len(parsed.sizes) > 2 or parsed.dtype is not None:
+        raise RequestError(f"--input {printable(text)!r}: give HxW; channels come from --channels")
+    return parsed.sizes[0], parsed.sizes[-1]
+
+
+def _alone(model: Model, cache: bool | Store) -> records.Trace:
+    """The trace of a model on its own input."""
+    return traced(asked(model, (), None, Build()), cache)
+
+
+def _measurable(model: Request | records.Trace | Given) -> Request | Network:
+    """A model as `bench` builds it."""
+    from cnnscope.timing.runner import Network
+
+    if isinstance(model, Request):
+        return model
+    if isinstance(model, records.Trace):
+        raise RequestError("a trace has no module to measure: give the model that it was made of")
+    import copy
+
+    return Network(model.name, traced(model, False), lambda: copy.deepcopy(model.module))
+
+
+def _seconds(given: float | None) -> float | None:
+    """Seconds that something may take.
+
+    Raises:
+        RequestError: it is not a positive number.
+    """
+    if given is not None and not 0 < given < float("inf"):
+        raise RequestError(f"--seconds {given:g}: must be above 0")
+    return given
+
+
+def _saved(path: Path) -> records.BenchReport:
+    """A run that was saved.
+
+    Raises:
+        RequestError: the file cannot be read, or is none.
+    """
+    from cnnscope.files import read_regular
+    from cnnscope.timing import compare
+
+    try:
+        data = read_regular(path, _KEPT)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RequestError(f"--against {path}: cannot be read ({reason})") from error
+    return compare.read(data, str(path))

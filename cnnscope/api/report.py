@@ -1,0 +1,213 @@
+"""A report that shows itself: one class for all of them, drawn as the command line draws them."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypedDict, TypeVar, Unpack
+
+from cnnscope import records
+from cnnscope.errors import RequestError
+
+R = TypeVar("R")
+
+
+class View(TypedDict, total=False):
+    """Which rows and columns are shown; what is left out is as the command line has it.
+
+    Attributes:
+        depth: levels of the call tree, 0 for all (`summary`, `diff`, `checkpoint`).
+        unfold: show equal blocks one by one (`summary`, `diff`).
+        everything: show views, slices and bookkeeping as well (`summary`, `diff`).
+        columns: such as ("layer", "output", "params", "macs") (`summary`).
+        sort: list layers by "macs", "params", "element-ops" or "activation" (`summary`).
+        filter: only layers whose path or operation matches this glob (`summary`).
+        projections: show the projections of shortcuts as well (`stages`).
+    """
+
+    depth: int | None
+    unfold: bool
+    everything: bool
+    columns: Sequence[str] | None
+    sort: str | None
+    filter: str | None
+    projections: bool
+
+
+_ROWS = frozenset({"depth", "unfold", "everything"})
+_TAKES: dict[type, frozenset[str]] = {
+    records.ModelReport: _ROWS | {"columns", "sort", "filter"},
+    records.DiffReport: _ROWS,
+    records.CheckpointReport: frozenset({"depth"}),
+    records.StagesReport: frozenset({"projections"}),
+}
+
+
+@dataclass(frozen=True, repr=False)
+class Report(Generic[R]):
+    """An answer: the table of the command where it is printed, HTML in a notebook.
+
+    The fields of the record are fields of the report: `report.totals` is `report.record.totals`.
+
+    Attributes:
+        record: the plain, frozen data.
+        shown: which rows and columns are shown; see `View`.
+    """
+
+    record: R
+    shown: View = field(default_factory=View)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name in ("record", "shown"):  # while it is unpickled
+            raise AttributeError(name)
+        return getattr(self.record, name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *dir(self.record)})
+
+    def view(self, **view: Unpack[View]) -> Report[R]:
+        """The report with other rows and columns shown.
+
+        Args:
+            view: see `View`.
+
+        Raises:
+            RequestError: one of them has no effect on this kind of report.
+        """
+        takes = _TAKES.get(type(self.record), frozenset())
+        if useless := sorted(set(view) - takes):
+            kind = type(self.record).__name__
+            raise RequestError(f"{', '.join(useless)}: without effect on a {kind}")
+        return type(self)(**{**vars(self), "shown": view})
+
+    def table(self, *, width: int | None = None, **view: Unpack[View]) -> str:
+        """The report as text.
+
+        Args:
+            width: of the terminal, in characters; left out, as wide as it needs to be.
+            view: see `View`.
+
+        Raises:
+            RequestError: an unknown column or sort key, or a filter that matches nothing.
+        """
+        with _undrawn():
+            from cnnscope.render.page import text
+
+            return text(self.page(**view), width).plain
+
+    def page(self, **view: Unpack[View]) -> Any:
+        """The report as a page of `cnnscope.render`, to be drawn in any format.
+
+        Args:
+            view: see `View`.
+
+        Raises:
+            RequestError: see `table`.
+        """
+        with _undrawn():
+            from cnnscope.render import drawing
+
+            shown = self.view(**view).shown if view else self.shown
+            return drawing.page(self.record, **_options(self.record, shown))
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `--format json` writes, as dicts, lists, strings and numbers."""
+        import msgspec
+
+        built: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self.record))
+        return built
+
+    def to_json(self) -> str:
+        """What `--format json` writes: the whole report, raw numbers in base units."""
+        return self.write("json")
+
+    def to_csv(self) -> str:
+        """What `--format csv` writes: a line per row, raw numbers in base units."""
+        return self.write("csv")
+
+    def to_markdown(self) -> str:
+        """What `--format markdown` writes."""
+        return self.write("markdown")
+
+    def to_latex(self) -> str:
+        """The tables for a paper."""
+        return self.write("latex")
+
+    def to_pandas(self) -> Any:
+        """The rows of `to_csv` as a `pandas.DataFrame`: numbers, truths and shapes as they are.
+
+        Raises:
+            RequestError: pandas is not installed.
+        """
+        try:
+            import pandas as pd  # type: ignore[import-untyped, unused-ignore]
+        except ImportError as error:
+            raise RequestError(
+                f"to_pandas needs pandas, which cannot be imported ({error}): pip install pandas; "
+                "to_dict() and to_csv() do without"
+            ) from error
+        with _undrawn():
+            from cnnscope.render import drawing
+
+            columns, rows = drawing.sheet(self.record)
+        return pd.DataFrame(rows, columns=list(columns))
+
+    def write(self, format_: str) -> str:
+        """The report in a format.
+
+        Args:
+            format_: "table", "json", "csv", "markdown", "latex" or "html". JSON and CSV hold the
+                whole report, whatever is shown.
+
+        Raises:
+            RequestError: see `table`.
+        """
+        with _undrawn():
+            from cnnscope.render import drawing
+
+            return drawing.write(self.record, format_, **_options(self.record, self.shown))
+
+    def __str__(self) -> str:
+        return self.table(width=_terminal_width())
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        """For a notebook."""
+        return self.write("html")
+
+
+def _options(record: object, view: View) -> Mapping[str, Any]:
+    """Arguments of the page in the report's file of `render/`."""
+    shown: dict[str, Any] = dict(view)
+    if isinstance(record, records.CheckpointReport):
+        return {"levels": shown.get("depth")}
+    if not isinstance(record, (records.ModelReport, records.DiffReport)):
+        return shown
+    from cnnscope.render.tree import Options
+
+    columns = shown.pop("columns", None)
+    options: dict[str, Any] = {"options": Options(**shown)}
+    return options | ({"columns": tuple(columns)} if columns is not None else {})
+
+
+@contextmanager
+def _undrawn() -> Iterator[None]:
+    """Leave random numbers as they are: rich draws one when it is imported."""
+    state = random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
+def _terminal_width() -> int | None:
+    """Characters per line of the terminal that stdout is, if it is one."""
+    import shutil
+
+    isatty = getattr(sys.stdout, "isatty", None)
+    return shutil.get_terminal_size().columns if isatty is not None and isatty() else None

@@ -1,0 +1,378 @@
+"""From a model, however it is given, to its trace."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+
+from cnnscope import records
+from cnnscope.errors import ModelError, RequestError
+from cnnscope.models.request import Request, parse_input
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cnnscope.cache.store import Store
+
+    Model = str | Request | records.Trace | nn.Module
+
+T = TypeVar("T", bound="Trace")
+_LARGEST = 2**30  # bytes of a saved trace
+
+
+class Trace(records.Trace, frozen=True):
+    """Everything that one forward of a model did, as plain data that can be saved."""
+
+    def save(self, path: str | Path) -> None:
+        """Write the trace to a file, whole or not at all.
+
+        Args:
+            path: of the file; JSON where it ends in .json, else msgpack, which is smaller.
+
+        Raises:
+            RequestError: the file cannot be written.
+        """
+        import msgspec
+
+        target = Path(path)
+        coder = msgspec.json if target.suffix.lower() == ".json" else msgspec.msgpack
+        beside = target.with_name(f".{target.name[:100]}.{os.getpid()}.part")
+        try:
+            try:
+                beside.write_bytes(coder.encode(self))
+                beside.replace(target)
+            finally:
+                with contextlib.suppress(OSError):
+                    beside.unlink()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise RequestError(f"{_shown(path)}: cannot be written ({reason})") from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a trace that `save` wrote. Nothing of the file is executed.
+
+        Args:
+            path: of the file.
+
+        Raises:
+            RequestError: it cannot be read, is no trace, is one of another version of cnnscope, or
+                contradicts itself.
+        """
+        from cnnscope.files import read_regular
+
+        try:
+            content = read_regular(path, _LARGEST)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise RequestError(f"{_shown(path)}: cannot be read ({reason})") from error
+        return _decoded(cls, content, _shown(path))
+
+    @classmethod
+    def of(cls, trace: records.Trace) -> Self:
+        """The trace as one that can be saved."""
+        return cls(**{name: getattr(trace, name) for name in trace.__struct_fields__})
+
+
+def _shown(path: str | Path) -> str:
+    from cnnscope.text import printable
+
+    return printable(str(path))
+
+
+def _decoded(kind: type[T], content: bytes, name: str) -> T:
+    """The trace in a file's content.
+
+    Raises:
+        RequestError: it is none that an analysis could read.
+    """
+    import msgspec
+
+    from cnnscope.reports.summary import report
+    from cnnscope.text import said
+
+    class Version(msgspec.Struct):
+        schema_version: int
+
+    coder = msgspec.json if content.lstrip()[:1] == b"{" else msgspec.msgpack
+    try:
+        version = coder.decode(content, type=Version).schema_version
+        if version != records.TRACE_SCHEMA:
+            raise RequestError(
+                f"{name}: a trace of another version of cnnscope (schema {version}, not "
+                f"{records.TRACE_SCHEMA}); trace the model anew"
+            )
+        found: T = coder.decode(content, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise RequestError(f"{name}: no trace that Trace.save wrote ({said(error)})") from error
+    if wrong := next(_contradictions(found), ""):
+        raise RequestError(f"{name}: the trace contradicts itself ({wrong})")
+    try:
+        report(found)  # what the analyses cannot read is no trace, whatever its types are
+    except Exception as error:
+        raise RequestError(f"{name}: the trace contradicts itself ({said(error)})") from error
+    return found
+
+
+def _contradictions(trace: records.Trace) -> Iterator[str]:
+    """What in a trace names something that is not there, or comes before its cause."""
+    tensors, calls, ops = (range(len(one)) for one in (trace.tensors, trace.calls, trace.ops))
+    if not trace.modules or not calls or trace.calls[0].parent != -1:
+        yield "there is no model, or no call of it"
+    read = [*trace.inputs, *trace.outputs, *(one.tensor for one in (*trace.params, *trace.strays))]
+    for one in (*trace.calls, *trace.within):
+        read += (*one.inputs, *one.outputs)
+    for op in trace.ops:
+        read += (*op.tensors, *op.outputs)
+    if not all(tensor in tensors for tensor in read):
+        yield "a tensor that is not there"
+    if any(one.module not in range(len(trace.modules)) for one in (*trace.calls, *trace.within)):
+        yield "a call of a module that is not there"
+    if any(not -1 <= call.parent < index for index, call in enumerate(trace.calls)):
+        yield "a call by one that began later"
+    if any(one.call not in calls and one.call != -1 for one in trace.ops) or any(
+        one.parent not in calls and one.parent != -1 for one in trace.within
+    ):
+        yield "an operation of a call that is not there"
+    if any(one.storage not in range(len(trace.storages)) for one in trace.tensors) or any(
+        not -1 <= one.born <= one.died <= len(ops) or one.nbytes < 0 for one in trace.storages
+    ):
+        yield "a storage that is not there, or ends before it begins"
+    if any(size < 0 for one in trace.tensors for size in one.shape):
+        yield "a negative size"
+
+
+# ------------------------------------------------------------------------------ any model
+
+
+def trace(
+    model: Model,
+    inputs: Any = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    arguments: Mapping[str, Any] | None = None,
+    num_classes: int | None = None,
+    batch_size: int | None = None,
+    dtype: str | None = None,
+    cache: bool | Store = True,
+) -> Trace:
+    """Record one inference forward.
+
+    Args:
+        model: a name ("resnet18", "net.py:Net") or a module of your own, which is left as it was.
+        inputs: sizes, such as "3x224x224" or (1, 3, 224, 224), of tensors without data: three
+            sizes are C, H, W and get a batch of one. For a module, any arguments of its forward
+            as well; with tensors on the meta device no arithmetic is done, wherever the module
+            is. One alone needs no list; several are given in a list. None is a default or a guess.
+        kwargs: keyword arguments of a module's forward.
+        arguments: of a named model's constructor.
+        num_classes: of a named model's constructor.
+        batch_size: N of every input of a named model.
+        dtype: of weights and inputs of a named model: "float16", "bfloat16", ...
+        cache: read and keep traces of published models in the user's store, as the command line
+            does; or another store.
+
+    A module that looks at its data is traced with real tensors where only sizes were given, and
+    `Trace.device` and `Trace.notes` say so.
+
+    Raises:
+        RequestError: the request cannot be carried out.
+        ModelError: the model failed to build or to run.
+    """
+    build = Build(arguments, num_classes, batch_size, dtype)
+    return Trace.of(traced(asked(model, inputs, kwargs, build), cache))
+
+
+class Build(NamedTuple):
+    """How a named model is built: see `trace`."""
+
+    arguments: Mapping[str, Any] | None = None
+    num_classes: int | None = None
+    batch_size: int | None = None
+    dtype: str | None = None
+
+
+class Given(NamedTuple):
+    """A module that is there already, and arguments of its forward."""
+
+    module: nn.Module
+    inputs: Sequence[Any]
+    kwargs: Mapping[str, Any] | None
+
+    @property
+    def name(self) -> str:
+        """The name of its class."""
+        return type(self.module).__name__
+
+
+def asked(
+    model: Model, inputs: Any, kwargs: Mapping[str, Any] | None, build: Build
+) -> Request | records.Trace | Given:
+    """What a function of the interface was asked for.
+
+    Args:
+        model: a name, a request, a trace or a module.
+        inputs: see `trace`.
+        kwargs: see `trace`.
+        build: how a named model is built.
+
+    Raises:
+        RequestError: an argument that has no effect on such a model, or that cannot be.
+    """
+    given = _as_sequence(inputs)
+    if isinstance(model, (Request, records.Trace)):
+        kind = "request" if isinstance(model, Request) else "trace"
+        _refuse(f"the {kind} says it", build, inputs=bool(given), kwargs=bool(kwargs))
+        return model
+    if isinstance(model, str):
+        _refuse("only for a module of your own", kwargs=bool(kwargs))
+        if not all(isinstance(value, str) for value in given):
+            raise RequestError('inputs: for a named model give sizes, such as "3x224x224"')
+        return Request.of(model, given, *build)
+    _check_module(model)
+    _refuse("only for a named model; a module of your own is traced as it is", build)
+    return Given(model, given, kwargs)
+
+
+def traced(model: Request | records.Trace | Given, cache: bool | Store) -> records.Trace:
+    """The trace of what was asked for.
+
+    Raises:
+        RequestError: it cannot be carried out.
+        ModelError: the model failed.
+    """
+    if isinstance(model, records.Trace):
+        return model
+    if isinstance(model, Request):
+        from cnnscope.cache import requests
+
+        return requests.trace(model, store(cache))
+    from cnnscope.models.failures import asks_for_data
+    from cnnscope.models.run import trace_module
+    from cnnscope.tracing.tracer import ForwardError
+    from cnnscope.tracing.tracer import trace as run_traced
+
+    module, given, kwargs = model
+    if not kwargs and all(isinstance(value, str) for value in given):
+        return trace_module(module, given)
+    try:
+        return run_traced(module, tuple(map(_as_argument, given)), kwargs)
+    except ForwardError as error:
+        if asks_for_data(error):
+            raise ModelError(f"{error}; it looks at its data: give real tensors") from error
+        raise
+
+
+def store(cache: bool | Store) -> Store | None:
+    """The store that is meant: the user's for True, none for False."""
+    return open_store() if cache is True else cache or None
+
+
+def open_store(warn: Callable[[str], None] | None = None) -> Store | None:
+    """The user's store; None for a user without a home.
+
+    Args:
+        warn: told of damage; left out, Python's warnings are.
+    """
+    from cnnscope.cache.store import Store, default_root
+
+    root = default_root()
+    return None if root is None else Store(root, warn or _warn)
+
+
+def _warn(sentence: str) -> None:
+    import warnings
+
+    warnings.warn(sentence, stacklevel=2)
+
+
+@contextmanager
+def built(model: Request | records.Trace | Given, seed: int | None = None) -> Iterator[Any]:
+    """The `nn.Module` behind a trace, to be run while this lasts; the caller's own is copied.
+
+    Args:
+        model: what was asked for.
+        seed: for weights of a named model, on the CPU; left out, the module is on the meta device.
+            A module of the caller's keeps its own weights.
+
+    Raises:
+        RequestError: a trace alone has no module, or the module cannot be copied.
+        ModelError: the model failed to build, or whatever was done with it.
+    """
+    if isinstance(model, records.Trace):
+        raise RequestError("a trace has no module to measure: give the model that it was made of")
+    if isinstance(model, Request):
+        from cnnscope.models import run
+
+        with run.module(model, seed) as module:
+            yield module
+        return
+    import copy
+
+    from cnnscope.text import said
+
+    try:
+        copied = copy.deepcopy(model.module)
+    except Exception as error:
+        raise RequestError(f"{model.name}: cannot be copied ({said(error)})") from error
+    yield copied.to("meta" if seed is None else "cpu").eval()
+
+
+def _refuse(reason: str, build: Build | None = None, **given: bool) -> None:
+    """Refuse arguments that have no effect.
+
+    Raises:
+        RequestError: one of them was given.
+    """
+    built = build._asdict() if build else {}
+    for name, value in (given | {key: one is not None for key, one in built.items()}).items():
+        if value:
+            raise RequestError(f"{name}: {reason}")
+
+
+def _as_sequence(inputs: Any) -> Sequence[Any]:
+    """One tensor, string or size stands for a sequence of one; sizes become strings."""
+    if isinstance(inputs, Mapping):
+        raise RequestError("inputs: give keyword arguments of forward as kwargs={...}")
+    if not isinstance(inputs, (list, tuple)):
+        return (inputs,)
+    if _is_size(inputs):
+        return (_joined(inputs),)
+    return [_joined(value) if _is_size(value) else value for value in inputs]
+
+
+def _is_size(value: Any) -> bool:
+    """Whether this is a size, such as (1, 3, 224, 224) or torch.Size."""
+    return isinstance(value, (list, tuple)) and bool(value) and all(type(n) is int for n in value)
+
+
+def _joined(size: Sequence[int]) -> str:
+    return "x".join(map(str, size))
+
+
+def _as_argument(value: Any) -> Any:
+    """A string such as "1x3x224x224" is a tensor without data (3x224x224 gets a batch of one)."""
+    if not isinstance(value, str):
+        return value
+    from cnnscope.models.inputs import make_inputs
+
+    parsed = parse_input(value)
+    sizes = parsed.sizes if len(parsed.sizes) != 3 else (1, *parsed.sizes)
+    spec = records.TensorSpec(sizes, parsed.dtype or "float32")
+    return make_inputs(records.Inputs((spec,)))[0]
+
+
+def _check_module(model: Any) -> None:
+    from torch import nn
+
+    if isinstance(model, nn.Module):
+        return
+    name = getattr(model, "__name__", None) or type(model).__name__
+    if inspect.isclass(model) and issubclass(model, nn.Module):
+        raise RequestError(f"{name} is a class: give an instance of it, such as {name}()")
+    raise RequestError(f"a model is a name or an nn.Module, not {name}")

@@ -1,0 +1,75 @@
+"""What exit codes are made of: limits, differences, slowness; and reports of one stored record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from cnnscope import records
+from cnnscope.api.report import Report
+
+
+def limits(given: Mapping[str, float | str | None]) -> dict[str, float]:
+    """Parse limits of a model: `{"--max-params": "5M"}` is `{"max_params": 5e6}`.
+
+    Args:
+        given: numbers, or texts such as "1.5G" and "50MiB", by option; None for no limit.
+
+    Raises:
+        RequestError: one is no number.
+    """
+    from cnnscope.reports.budget import parse_limits
+
+    return parse_limits(given)
+
+
+def over_budget(
+    report: Report[records.ModelReport], limits: Mapping[str, float]
+) -> tuple[str, ...]:
+    """A sentence for each limit that a model does not keep.
+
+    Args:
+        report: of the model.
+        limits: `max_params`, `max_macs`, `max_activation` (bytes), `min_rf` (pixels).
+    """
+    from cnnscope.render import facts
+    from cnnscope.reports.budget import broken
+
+    return tuple(map(facts.excess, broken(report.record, limits)))
+
+
+def unexplained(report: Report[records.CheckReport]) -> bool:
+    """Whether a counter differs without a known reason."""
+    from cnnscope.reports.check import differs
+
+    return differs(report.record)
+
+
+def too_slow(report: Report[records.BenchReport], limit: float) -> bool:
+    """Whether a comparison is slower beyond doubt, and by more than `limit` (0.05 for 5 %)."""
+    from cnnscope.timing import runner
+
+    return runner.too_slow(report.record, limit)
+
+
+def is_checkpoint(name: str) -> bool:
+    """Whether a model's name is that of a file of weights alone."""
+    from cnnscope.files import names_file
+
+    if not names_file(name):
+        return False
+    from cnnscope.models.files import archive  # the readers of files, for a file alone
+
+    return archive.is_weights(name)
+
+
+def alone(record: object) -> Iterator[Report[records.ListReport] | Report[records.CheckAllReport]]:
+    """The reports that are made of one stored record among others, to find one that is nonsense."""
+    if isinstance(record, records.Card):
+        from cnnscope.reports import catalogue
+
+        yield from map(Report, catalogue.alone(record))
+    elif isinstance(record, records.CheckReport):
+        from cnnscope.reports import check
+
+        source = record.source
+        yield Report(check.summary(source.source, [(source.name, record)]))
