@@ -63,7 +63,7 @@ def find(trace: Trace) -> Found:
     walk = _Walk(trace)
     units = tuple(walk.opened(-1))
     listed = sum(layer.weights for unit in units for layer in every_layer(unit))
-    ran = sum(layer.kind in _WEIGHTED for layer in walk.layers.values())
+    ran = sum(layer.weighted for layer in walk.layers.values())
     return Found(units, ran - listed, walk.resized)
 
 
@@ -77,34 +77,38 @@ _RECURRENT = {
     "LSTM": "lstm", "GRU": "gru", "RNN": "rnn",
     "LSTMCell": "lstm", "GRUCell": "gru", "RNNCell": "rnn",
 }  # fmt: skip
-_WEIGHTED = (
-    "conv", "transposed conv", "deformable conv", "quantised conv", "linear", "recurrent layer",
-    *dict.fromkeys(_RECURRENT.values()),
-)  # fmt: skip
+
+
+class _Layer(NamedTuple):
+    """A layer as a table shows it, what it is, and whether it is a weight layer."""
+
+    shown: StageLayer
+    family: Family
+    weighted: bool = False
 
 
 # ------------------------------------------------------------------------------ the layers
 
 
-def _layers(trace: Trace) -> dict[int, StageLayer]:
+def _layers(trace: Trace) -> dict[int, _Layer]:
     """Every operation that a table shows, by its place in the trace."""
-    found: dict[int, StageLayer] = {}
+    found: dict[int, _Layer] = {}
     weighted = {op.op: op for op in weight_ops(trace)}
     within = {place for op in weighted.values() for place in op.others}
     data, multiplied = trace.index.from_input, _multiplied(trace, within | weighted.keys())
     seen: set[object] = set()
     for index, record in enumerate(trace.ops):
-        weights = weighted.get(index)
+        weights, family = weighted.get(index), table.lookup(record.name).family
         if weights is not None:
             new = set(weights.weights) - seen
             seen |= new
             if new or weights.kind is not Layer.RECURRENT:  # which runs at every time step
-                found[index] = replace(_weighted_layer(trace, weights), weights=len(new))
+                shown = replace(_weighted_layer(trace, weights), weights=len(new))
+                found[index] = _Layer(shown, family, weighted=True)
         elif any(t in data for t in record.outputs) and (layer := _other(trace, record)):
-            softmax = table.lookup(record.name).family is Family.SOFTMAX
-            if softmax and record.outputs[0] in multiplied:
-                layer = _attention(trace, record)
-            found[index] = layer
+            if family is Family.SOFTMAX and record.outputs[0] in multiplied:
+                layer, family = _attention(trace, record), Family.ATTENTION
+            found[index] = _Layer(layer, family)
     return found
 
 
@@ -264,7 +268,7 @@ class _Walk:
         self.resized = 0
 
     def _count(self, inside: Iterable[int]) -> int:
-        return sum(i in self.layers and self.layers[i].kind in _WEIGHTED for i in inside)
+        return sum(i in self.layers and self.layers[i].weighted for i in inside)
 
     def _kind(self, call: int) -> str:
         return self.trace.modules[self.trace.calls[call].module].kind
@@ -319,7 +323,7 @@ class _Walk:
         if not self._joined(call, Family.CONCATENATE) or any(self._joined_inside(call)):
             return False
         families = [table.lookup(self.trace.ops[i].name).family for i in self.ops[call]]
-        sizes = {self.layers[i].output for i in self.ops[call] if i in self.layers}
+        sizes = {self.layers[i].shown.output for i in self.ops[call] if i in self.layers}
         return families.count(Family.CONCATENATE) == 1 and len(sizes) == 1
 
     def _has_layers(self, call: int) -> bool:
@@ -343,7 +347,8 @@ class _Walk:
     def _pools(self, call: int) -> bool:
         """True if it halves the resolution by a pool: then it is a stage, or a part of one."""
         layers = (self.layers[i] for i in self.ops[call] if i in self.layers)
-        return any("pool" in x.kind and x.geometry and max(x.geometry.stride) > 1 for x in layers)
+        pools = (x.shown.geometry for x in layers if x.family in table.POOLS)
+        return any(geometry and max(geometry.stride) > 1 for geometry in pools)
 
     def _descendants(self, call: int) -> Iterator[int]:
         for child in self.children.get(call, ()):
@@ -366,13 +371,15 @@ class _Walk:
             resized = last is not None and _is_resized(last, layer)
             self.resized += resized
             last = layer
-            if not resized and (layer.weights or layer.kind not in _WEIGHTED):
+            if not resized and (layer.shown.weights or not layer.weighted):
                 kind = self._kind(call) if call >= 0 else ""
-                yield Unit(layer.path, kind, False, layer.output, (layer,))
+                yield Unit(layer.shown.path, kind, False, layer.shown.output, (layer.shown,))
 
     def _unit(self, call: int) -> Iterator[Unit]:
         inside = [i for i in self.ops.get(call, ()) if i in self.layers]
-        ran_before = self.weights.get(call, 0) and not any(self.layers[i].weights for i in inside)
+        ran_before = self.weights.get(call, 0) and not any(
+            self.layers[i].shown.weights for i in inside
+        )
         if not inside or ran_before:
             return
         if not self._is_block(call):
@@ -385,7 +392,7 @@ class _Walk:
             path=self.trace.modules[record.module].path,
             kind=self._kind(call),
             block=True,
-            output=self._positions(call, [self.layers[i] for i in inside]),
+            output=self._positions(call, [self.layers[i].shown for i in inside]),
             parts=main,
             shortcuts=shortcuts,
         )
@@ -398,7 +405,7 @@ class _Walk:
             inside, self.trace.calls[call].outputs
         )
         counts = Counter((x.path, x.kind, x.weights, x.output) for x in flat(parts))
-        wanted = [self.layers[i] for i in every]
+        wanted = [self.layers[i].shown for i in every]
         if not parts or counts - Counter((x.path, x.kind, x.weights, x.output) for x in wanted):
             return tuple(wanted)  # not a structure of rows and branches: in the order of running
         missing = Counter((x.path, x.kind, x.weights, x.output) for x in wanted) - counts
@@ -416,10 +423,11 @@ class _Walk:
         return _trimmed(shape[2:] if len(shape) > 3 else shape[1:-1])
 
 
-def _is_resized(layer: StageLayer, other: StageLayer) -> bool:
+def _is_resized(layer: _Layer, other: _Layer) -> bool:
     """True if one resampling follows another of another size, as of detections one by one."""
-    alike = layer.kind == other.kind and not other.geometry and other.kind not in _WEIGHTED
-    return alike and layer.output != other.output
+    one, two = layer.shown, other.shown
+    alike = one.kind == two.kind and not two.geometry and not other.weighted
+    return alike and one.output != two.output
 
 
 def _without_shortcuts(
@@ -452,7 +460,7 @@ class _Start:
 class _Step:
     """A layer of the block."""
 
-    layer: StageLayer
+    layer: _Layer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -468,7 +476,7 @@ _Path = tuple[_Start | _Step | _Fork, ...]
 class _Flow:
     """Layers that led to each tensor of a block: a row of layers, and branches in it."""
 
-    def __init__(self, trace: Trace, layers: dict[int, StageLayer], data: Container[int]) -> None:
+    def __init__(self, trace: Trace, layers: dict[int, _Layer], data: Container[int]) -> None:
         self.trace, self.layers, self.data = trace, layers, data
         self.paths: dict[int, _Path] = {}
 
@@ -590,24 +598,25 @@ def _spliced(branches: Iterable[_Path]) -> Iterator[_Path]:
 def _is_gate(path: _Path, shape: Shape) -> bool:
     """Return True if its last layer gives one number per channel to a map with positions."""
     last = path[-1]
-    one = isinstance(last, _Step) and last.layer.kind in _WEIGHTED and not last.layer.output
+    one = isinstance(last, _Step) and last.layer.weighted and not last.layer.shown.output
     return one and prod(shape[2:]) > 1
 
 
 def _attends(path: _Path) -> bool:
     """True if it ends in the weights of an attention, which come behind queries, keys, values."""
-    return isinstance(path[-1], _Step) and path[-1].layer.kind == "attention"
+    return isinstance(path[-1], _Step) and path[-1].layer.family is Family.ATTENTION
 
 
 def _is_separable(path: _Path) -> bool:
     """True if it is a depthwise convolution and a 1x1, GhostNet's projection (Han et al. 2019)."""
     layers = [x.layer for x in path if isinstance(x, _Step)]
-    if not _is_row(path) or len(layers) != 2 or not all(x.kind == "conv" for x in layers):
+    convolutions = all(x.family is Family.CONVOLUTION and x.weighted for x in layers)
+    if not _is_row(path) or len(layers) != 2 or not convolutions:
         return False
-    first, second = (x.geometry for x in layers)
+    first, second = (x.shown.geometry for x in layers)
     if first is None or second is None:
         return False
-    return 1 < first.groups == layers[0].in_channels and set(second.kernel_size) == {1}
+    return 1 < first.groups == layers[0].shown.in_channels and set(second.kernel_size) == {1}
 
 
 def _is_row(path: _Path) -> bool:
@@ -621,18 +630,23 @@ def _weights(path: _Path) -> int:
 
 
 def _weighted(step: _Start | _Step) -> bool:
-    return isinstance(step, _Step) and step.layer.kind in _WEIGHTED
+    return isinstance(step, _Step) and step.layer.weighted
 
 
 def _marked(path: _Path, role: str) -> _Path:
-    return tuple(_Step(replace(x.layer, role=role)) if isinstance(x, _Step) else x for x in path)
+    return tuple(
+        _Step(x.layer._replace(shown=replace(x.layer.shown, role=role)))
+        if isinstance(x, _Step)
+        else x
+        for x in path
+    )
 
 
 def _parts(path: _Path) -> tuple[StagePart, ...]:
     found: list[StagePart] = []
     for step in path:
         if isinstance(step, _Step):
-            found.append(step.layer)
+            found.append(step.layer.shown)
         elif isinstance(step, _Fork):
             found.append(StageFork(tuple(map(_parts, step.branches))))
     return tuple(found)
