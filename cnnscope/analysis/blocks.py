@@ -184,7 +184,7 @@ def _deformed(op: table.Op) -> Geometry:
 
 
 def _linear(trace: Trace, record: OpRecord) -> StageLayer:
-    """Its positions are those of the module's output, where a module of its own ran it."""
+    """A linear layer; its positions are those of the output of its module, if it has one."""
     op = table.Op(trace, record)
     call = trace.calls[record.call] if record.call >= 0 else None
     out = op.out
@@ -200,7 +200,7 @@ def _linear(trace: Trace, record: OpRecord) -> StageLayer:
 
 
 def _other(trace: Trace, record: OpRecord) -> StageLayer | None:
-    """A pool, an upsampling, an attention: what a table shows beside the weight layers."""
+    """A layer without weights that a table shows: a pool, an upsampling, an attention."""
     entry = table.lookup(record.name)
     op, path = table.Op(trace, record), trace.index.path(record)
     if not op.out:
@@ -219,7 +219,7 @@ def _other(trace: Trace, record: OpRecord) -> StageLayer | None:
 
 
 def _pool(trace: Trace, record: OpRecord, kind: str) -> StageLayer | None:
-    """None for an adaptive pool that has nothing to do, and for one over channels."""
+    """A pool; None for an adaptive pool that keeps every position, and for one over channels."""
     op, slide = table.Op(trace, record), shapes.of_op(trace, record)
     axes = slide.axes if slide else op.axes or 2
     if slide is None and op.first[-axes:] == op.out[-axes:]:
@@ -245,7 +245,7 @@ def _attention(trace: Trace, record: OpRecord) -> StageLayer:
 
 
 def _trimmed(sizes: Shape) -> Shape:
-    """One position is none."""
+    """Return `()` where there is a single position."""
     return sizes if prod(sizes) != 1 else ()
 
 
@@ -338,7 +338,7 @@ class _Walk:
                 yield from self._joined_inside(child)
 
     def _joined(self, call: int, family: Family) -> bool:
-        """Joined, and everywhere at one resolution."""
+        """Return True if paths are joined in this way, and everywhere at one resolution."""
         return len(self.joins[call].get(family, ())) == 1
 
     def _more(self, kind: str, call: int) -> bool:
@@ -481,7 +481,7 @@ class _Flow:
         self.paths: dict[int, _Path] = {}
 
     def through(self, inside: Iterable[int], outputs: Sequence[int]) -> tuple[StagePart, ...]:
-        """From the block's inputs to its outputs."""
+        """Layers and branches from the inputs of a block to its outputs."""
         for index in inside:
             record = self.trace.ops[index]
             came = self._distinct(t for t in record.tensors if t in self.data)

@@ -119,7 +119,7 @@ def _scaled(form: Form, factor: Fraction) -> Form:
 
 
 def _number(value: Any) -> Fraction:
-    """A number exactly; what is none (an infinity) as one, which cancels nothing by itself."""
+    """The exact value of a number; 1 for an infinity, so that nothing cancels because of it."""
     try:
         return Fraction(value)
     except (TypeError, ValueError, OverflowError):

@@ -108,7 +108,7 @@ def _repeats(
 
 
 def _only_blocks(inside: Sequence[LayerRow]) -> tuple[str, int]:
-    """One kind of block and nothing else that has weights, or ("", 0)."""
+    """Kind and number of blocks that are alone of one kind; ("", 0) beside other weights."""
     kinds = Counter(row.operation for row in inside if not row.leaf)
     bare = any(row.leaf and row.params for row in inside)
     if bare or len(kinds) != 1 or set(kinds) & CONTAINERS:
@@ -162,7 +162,7 @@ def _more(change: Change) -> bool:
 
 
 def _numbers(value: Attribute) -> tuple[float, ...]:
-    """Of each axis; nothing for what is no number."""
+    """The numbers of a hyper-parameter, one for each axis; `()` if it is no number."""
     each = value if isinstance(value, tuple) else (value,)
     return tuple(n for n in each if isinstance(n, (int, float)))
 
@@ -259,12 +259,12 @@ def _said(row: DiffRow, rows: Sequence[DiffRow]) -> bool:
 
 
 def _hidden(row: DiffRow) -> bool:
-    """Operations that only move data."""
+    """Return True for an operation that only moves data."""
     return row.row.minor and row.row.kind != "module"
 
 
 def _resized(rows: Sequence[DiffRow]) -> Iterator[Finding]:
-    """Layers that are what they were, on other data."""
+    """Layers that are unchanged and run on inputs of another size."""
     places = [row for row in rows if row.status == "resized" and row.row.leaf and not row.row.minor]
     if places:
         yield Finding(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def step(trace: Trace, record: OpRecord, states: list[rules.Seen], memo: dict[Any, Any]) -> None:
-    """Write down what the outputs of an operation see.
+    """Set the receptive-field states of an operation's outputs.
 
     Args:
         trace: of the model.
@@ -45,14 +45,14 @@ def step(trace: Trace, record: OpRecord, states: list[rules.Seen], memo: dict[An
 
 
 def _unknown(record: OpRecord) -> rules.Unknown:
-    """Unknown from this operation on."""
+    """State of what is computed from this operation: unknown, with its name."""
     entry = table.lookup(record.name)
     unknown = entry.kind is table.Kind.UNKNOWN
     return rules.Unknown(record.name if unknown else entry.label)
 
 
 def _fits(state: State, shape: Shape, memo: dict[Any, Any]) -> bool:
-    """Return True if the state describes such a tensor; what was found to is remembered."""
+    """Return True if a state can describe a tensor of this shape; answers are remembered."""
     key = (id(state), shape)
     if key not in memo:
         memo[key] = layout.fits(state, shape), state  # kept, so that its id stays its own

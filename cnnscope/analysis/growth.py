@@ -111,7 +111,7 @@ def different(rows: Sequence[LayerRow], most: int) -> list[LayerRow]:
 
 
 def seen(row: LayerRow) -> Axes | None:
-    """A row's field without its shortest path, which nobody can measure."""
+    """Field of a row without its shortest path, which cannot be measured."""
     return row.field and tuple(structs.replace(a, min_size=None) for a in row.field)
 
 

@@ -1,4 +1,4 @@
-"""The rows of a model as a tree whose nodes know what they are: comparable between two models."""
+"""Rows of a model as a tree whose nodes are comparable between two models."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def _attributes(record: OpRecord) -> dict[str, Attribute]:
 
 
 def _described(record: OpRecord) -> str:
-    """mul(other=0.5)."""
+    """An operation with its attributes: "mul(other=0.5)"."""
     given = ", ".join(f"{name}={value}" for name, value in sorted(_attributes(record).items()))
     return table.lookup(record.name).label + f"({given})" * bool(given)
 
@@ -220,7 +220,7 @@ def comes_first(one: Node, other: Node) -> bool:
 
 
 def _written(node: Node) -> list[str]:
-    """Everything that decides how a tree is aligned."""
+    """A tree as text: everything that its alignment depends on."""
     row = node.row
     own = f"{row.operation} {row.name} {row.output_shapes} {sorted(node.identity.items())}"
     return [own, *(line for child in node.children for line in _written(child)), "end"]

@@ -185,7 +185,7 @@ class RowMaker:
         return slides and field is not None and growth.unproductive(field.axes)
 
     def _outputs(self, record: OpRecord) -> tuple[int, ...]:
-        """Without what comes last and nobody reads: a pool's indices, a norm's statistics."""
+        """Outputs but the last ones that nothing reads: indices of a pool, statistics of a norm."""
         read = [i for i, tensor in enumerate(record.outputs) if tensor in self.read]
         return record.outputs[: max(read, default=0) + 1]
 
@@ -195,7 +195,7 @@ def _shapes(trace: Trace, tensors: Iterable[int]) -> tuple[Shape, ...]:
 
 
 def _keeps_books(trace: Trace, record: OpRecord) -> bool:
-    """Return True if only integers come out, or single numbers go in and come out."""
+    """Return True if an operation makes integers alone, or a single number of single numbers."""
     outputs = [trace.tensors[t] for t in record.outputs]
     read = [trace.tensors[t] for t in record.inputs.values() if isinstance(t, int)]
     single = all(prod(t.shape) <= 1 for t in (*outputs, *read))
@@ -228,7 +228,7 @@ def _expected_of_call(trace: Trace, index: int, slide: shapes.Slide | None) -> S
 def _expected_of_op(
     trace: Trace, own_ops: Sequence[int], outputs: tuple[Shape, ...], module: ModuleRecord
 ) -> Shape | None:
-    """By the formula of the one operation that slides.
+    """Output shape by the floor formula of the one operation that slides.
 
     None where its result is reshaped on the way out, by a module that does not claim to be a
     convolution or pool.

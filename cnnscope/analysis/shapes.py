@@ -64,7 +64,7 @@ def transposed_size(
 
 
 def formula(slide: Slide, shape: Shape, axis: int) -> str:
-    """The formula of one axis with its numbers put in, for people: a sum that is true."""
+    """The floor formula of one axis: "floor((8 + 2*1 - 1*(3 - 1) - 1)/2 + 1) = 4"."""
     g, size = slide.geometry, shape[-slide.axes :][axis]
     result = slide.predict(shape)[-slide.axes :][axis]
     if slide.form == "adaptive":
