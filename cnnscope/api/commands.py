@@ -355,7 +355,7 @@ def stack(
     from cnnscope.reports.stack import inception_report, stack_report
 
     if time:
-        from cnnscope.timing import runner, stacks
+        from cnnscope.timing import runner
 
         runner.check(runner.Plan((), device=device, seconds=seconds))
     if inception is not None:
@@ -363,7 +363,11 @@ def stack(
     else:
         shape = _size(size) if isinstance(size, str) else size
         report = stack_report(kernel, channels, shape, custom, bottleneck)
-    return Report(stacks.timed(report, device, seconds, progress) if time else report)
+    if time:
+        from cnnscope.timing import stacks  # it needs torch
+
+        report = stacks.timed(report, device, seconds, progress)
+    return Report(report)
 
 
 # ------------------------------------------------------------------------------- measure
