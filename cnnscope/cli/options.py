@@ -54,7 +54,7 @@ Depth = Annotated[
 ]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Options:
     """Options of every command."""
 
@@ -76,7 +76,7 @@ class Options:
         raise NotImplementedError
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Cached(Options):
     """A command that answers from the store."""
 
@@ -94,7 +94,7 @@ def _file(path: Path | None) -> Path | None:
     return None if path == Path("-") else path
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Written(Options):
     """A command that writes a report."""
 
@@ -114,7 +114,7 @@ class Written(Options):
     ] = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Build(Options):
     """Options that build a model and choose its inputs."""
 
@@ -162,7 +162,7 @@ class Build(Options):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Batched(Build):
     """The same, in batches of one size."""
 
@@ -189,12 +189,12 @@ class Batched(Build):
         }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Traced(Cached, Batched):
     """A command that traces models."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Named(Traced):
     """A command on one model."""
 

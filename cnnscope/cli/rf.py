@@ -34,7 +34,7 @@ class _Asked(NamedTuple):
     picture: Path | None  # where to draw to
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Rf(options.Written, options.Named):
     """Receptive fields: how they grow, and what one unit sees.
 

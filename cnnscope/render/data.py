@@ -1,6 +1,5 @@
 """Reports as JSON and as CSV: raw integers in base units (elements, bytes, operations)."""
 
-import csv
 import inspect
 import io
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,6 +32,8 @@ def schema() -> bytes:
 
 def to_csv(columns: Sequence[str], rows: Iterable[Row]) -> str:
     """A line per row: each column from the first part of it that has one, else nothing."""
+    import csv  # not for the sake of a table
+
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(columns)
