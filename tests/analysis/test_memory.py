@@ -67,12 +67,23 @@ def hold(model: nn.Module, *inputs: Tensor) -> None:
     """The peak and the sum are those of a real forward.
 
     The sum to one number: a mask of booleans becomes one of numbers by two constants, one of which
-    the CPU makes once and for all.
+    the CPU makes once and for all. What is moved from the CPU to the input's device, as on a GPU,
+    is no copy there.
     """
     torch.manual_seed(0)
     made, real = of(model, *inputs), live_memory.live(model, *inputs)
     assert memory.peak(made).nbytes == real.peak
-    assert memory.allocated(made) == pytest.approx(real.allocated, abs=8)
+    assert memory.allocated(made) - moved(made) == pytest.approx(real.allocated, abs=8)
+
+
+def moved(made: Trace) -> int:
+    """Bytes of what is copied to another device alone: RAFT makes its grids on the CPU."""
+    pairs = [
+        (made.tensors[op.inputs["self"]], made.tensors[op.outputs[0]])
+        for op in made.ops
+        if op.name == "aten._to_copy.default" and op.attributes.get("device") == "meta"
+    ]
+    return sum(made.storages[b.storage].nbytes for a, b in pairs if a.dtype == b.dtype)
 
 
 # -------------------------------------------------------------------------------- attention
