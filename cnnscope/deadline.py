@@ -5,6 +5,21 @@ from __future__ import annotations
 import time
 from math import inf
 
+from cnnscope.errors import RequestError
+
+_DAY = 86400  # seconds
+
+
+def checked(seconds: float | None) -> float | None:
+    """Seconds that something may take; None for no limit.
+
+    Raises:
+        RequestError: they are none, or more than a day.
+    """
+    if seconds is not None and not 0 < seconds <= _DAY:
+        raise RequestError(f"--seconds {seconds:g}: must be above 0, and at most a day")
+    return seconds
+
 
 class Deadline:
     """A time after which nothing more is begun.

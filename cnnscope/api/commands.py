@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cnnscope import records
 from cnnscope.api.report import Report
 from cnnscope.api.traces import Build, Given, asked, built, store, traced
+from cnnscope.deadline import Deadline, checked
 from cnnscope.errors import RequestError
 from cnnscope.models.request import Request, parse_input
 
@@ -157,15 +158,14 @@ def verify_rf(
         RequestError: the request cannot be carried out.
         ModelError: the model failed.
     """
-    from cnnscope.deadline import Deadline
     from cnnscope.reports.verify import verify
 
     wanted = asked(model, inputs, kwargs, Build(arguments, num_classes, batch_size, dtype))
     trace = traced(wanted, cache)
-    with built(wanted) as module:
+    with built(wanted, trace) as module:
         return Report(
             verify(
-                trace, module, layer, every=every, deadline=Deadline(_seconds(seconds)),
+                trace, module, layer, every=every, deadline=Deadline(checked(seconds)),
                 progress=progress, tell=tell,
             )
         )  # fmt: skip
@@ -229,7 +229,7 @@ def effective(
     trace = traced(wanted, cache)
     measured.check_memory(trace)
     real = replace(wanted, dtype=None) if isinstance(wanted, Request) else wanted
-    with built(real, seed) as module:
+    with built(real, trace, seed) as module:
         found = measured.effective(
             trace, module, layer, unit=unit, samples=samples, seed=seed, progress=progress
         )
@@ -277,7 +277,7 @@ def explain(
     if isinstance(wanted, Request):
         from cnnscope.cache import requests
 
-        trace, sizes = requests.examined(wanted, store(cache), _seconds(seconds))
+        trace, sizes = requests.examined(wanted, store(cache), checked(seconds))
     else:
         trace, sizes = traced(wanted, cache), ()
     fields = receptive_field.fields(trace)
@@ -429,7 +429,7 @@ def bench(
         dtype=dtype,
         amp=amp,
         channels_last=channels_last,
-        compile="default" if compile is True else compile or "",
+        compile=compile if isinstance(compile, str) else "default" if compile else None,
         threads=threads,
         seconds=seconds,
         per_layer=per_layer,
@@ -481,7 +481,7 @@ def check(
     wanted = asked(model, inputs, None, Build(arguments, num_classes, batch_size, dtype))
     if not isinstance(wanted, Request):
         raise RequestError("check: builds the model several times: give its name")
-    return Report(judge(wanted, seconds=_seconds(seconds), tell=tell))
+    return Report(judge(wanted, seconds=checked(seconds), tell=tell))
 
 
 def check_all(
@@ -611,17 +611,6 @@ def _measurable(model: Request | records.Trace | Given) -> Request | Network:
     import copy
 
     return Network(model.name, traced(model, False), lambda: copy.deepcopy(model.module))
-
-
-def _seconds(given: float | None) -> float | None:
-    """Seconds that something may take.
-
-    Raises:
-        RequestError: it is not a positive number.
-    """
-    if given is not None and not 0 < given < float("inf"):
-        raise RequestError(f"--seconds {given:g}: must be above 0")
-    return given
 
 
 def _saved(path: Path) -> records.BenchReport:

@@ -292,11 +292,14 @@ def _warn(sentence: str) -> None:
 
 
 @contextmanager
-def built(model: Request | records.Trace | Given, seed: int | None = None) -> Iterator[Any]:
+def built(
+    model: Request | records.Trace | Given, trace: records.Trace, seed: int | None = None
+) -> Iterator[Any]:
     """The `nn.Module` behind a trace, to be run while this lasts; the caller's own is copied.
 
     Args:
         model: what was asked for.
+        trace: of it, whose inputs give lazy layers their widths.
         seed: for weights of a named model, on the CPU; left out, the module is on the meta device.
             A module of the caller's keeps its own weights.
 
@@ -309,7 +312,7 @@ def built(model: Request | records.Trace | Given, seed: int | None = None) -> It
     if isinstance(model, Request):
         from cnnscope.models import run
 
-        with run.module(model, seed) as module:
+        with run.module(model, seed, trace) as module:
             yield module
         return
     import copy

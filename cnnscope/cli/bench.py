@@ -129,7 +129,7 @@ class Bench(options.Written, options.Build):
                 dtype=self.dtype,
                 amp=self.amp,
                 channels_last=self.channels_last,
-                compile=self.compile or False,
+                compile=False if self.compile is None else self.compile,
                 threads=self.threads,
                 seconds=self.seconds,
                 per_layer=self.per_layer,

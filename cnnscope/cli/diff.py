@@ -72,7 +72,7 @@ class Diff(options.Written, options.Traced):
         from cnnscope.cli import out
 
         given = (self.input_b, self.batch_size_b, self.num_classes_b, self.arg_b, self.dtype_b)
-        if self.after is None and not any(given):
+        if self.after is None and all(one is None or one == [] for one in given):
             raise RequestError(
                 "diff: name a second model, as in: cnnscope diff vgg11 vgg13, or what is different "
                 "the second time, as in: cnnscope diff resnet18 --input-b 3x320x320"
@@ -85,7 +85,7 @@ class Diff(options.Written, options.Traced):
 
         from cnnscope import api
 
-        after = self._other().request_for(self.after or self.before)
+        after = self._other().request_for(self.before if self.after is None else self.after)
         report = api.diff(self.request_for(self.before), after, cache=self.cache(session))
         report = report.view(depth=levels, unfold=self.unfold, everything=self.all)
         out.write_report(report, self.format.value, self.output)
@@ -99,7 +99,7 @@ class Diff(options.Written, options.Traced):
             batch_size=self.batch_size if self.batch_size_b is None else self.batch_size_b,
             num_classes=self.num_classes if self.num_classes_b is None else self.num_classes_b,
             arg=_instead(self.arg or (), self.arg_b or ()),
-            dtype=self.dtype_b or self.dtype,
+            dtype=self.dtype if self.dtype_b is None else self.dtype_b,
         )
 
 

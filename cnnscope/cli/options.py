@@ -9,7 +9,6 @@ another module.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -232,16 +231,6 @@ def pattern(text: str | None, option: str) -> str | None:
     if text is not None and len(text) > _LONGEST_PATTERN:
         raise RequestError(f"{option}: a pattern has at most {_LONGEST_PATTERN} characters")
     return text
-
-
-def seconds(given: float | None) -> None:
-    """A number of seconds that something may take.
-
-    Raises:
-        RequestError: it is not a positive number.
-    """
-    if given is not None and not 0 < given < inf:
-        raise RequestError(f"--seconds {given:g}: must be above 0")
 
 
 def levels(depth: str | None) -> int | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from cnnscope import deadline
 from cnnscope.cli import options
 from cnnscope.cli.session import Session
 from cnnscope.errors import RequestError
@@ -171,7 +172,7 @@ def _draw(report: Any, asked: _Asked, path: Path, heat: Any = None, box: Any = (
 
 def _refuse(asked: _Asked, *, given: bool) -> None:
     """Options that would do nothing, or not together."""
-    options.seconds(asked.seconds)
+    deadline.checked(asked.seconds)
     _refuse_measuring(asked, given=given)
     if asked.image is not None and asked.picture is None:
         raise RequestError("--image: say where to draw to, as in --output out.png")

@@ -35,8 +35,8 @@ def traced(built: Built, choice: Choice, dtype: str | None, *, own: bool, why_re
 
     arguments = built.arguments(choice.inputs)
     with built.running():
-        if is_lazy(built.model) and not built.borrowed:
-            _run_once(built, choice.inputs)
+        if not built.borrowed:
+            settle(built, choice.inputs)
         if dtype is not None:
             convert(built.model, dtype)
         made = trace(built.model, arguments, source=built.source)
@@ -53,10 +53,12 @@ def is_lazy(model: nn.Module) -> bool:
     return any(map(lazy, state_of(model)))
 
 
-def _run_once(built: Built, inputs: Inputs) -> None:
-    """Let lazy layers find out their widths."""
+def settle(built: Built, inputs: Inputs) -> None:
+    """Let lazy layers find out their widths, if there are any."""
     import torch
 
+    if not is_lazy(built.model):
+        return
     arguments = make_inputs(of_dtype(inputs, "float32"), built.rung.device)
     with torch.no_grad(), contextlib.suppress(Exception):
         built.model(*arguments)  # if it fails, the trace says why

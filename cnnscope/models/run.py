@@ -18,6 +18,7 @@ from cnnscope.models.ladder import OWN, Ladder, Rung
 from cnnscope.models.request import Request
 from cnnscope.records import Inputs, SmallestInput, Trace
 from cnnscope.text import said
+from cnnscope.tracing.isolation import SEED
 
 _PACKAGE = str(Path(__file__).parents[1])
 
@@ -234,7 +235,7 @@ def examine_spec(request: Request, seconds: float | None = None) -> Examined:
 
 
 @contextmanager
-def module(request: Request, seed: int | None = None) -> Iterator[Any]:
+def module(request: Request, seed: int | None = None, trace: Trace | None = None) -> Iterator[Any]:
     """The `nn.Module` that `trace_spec` traces, in eval mode, to be run while this lasts.
 
     What it prints goes to stderr; afterwards what was loaded for it is forgotten.
@@ -243,6 +244,7 @@ def module(request: Request, seed: int | None = None) -> Iterator[Any]:
         request: as for `trace_spec`.
         seed: for weights as the constructor makes them, in memory; left out, the module is on the
             meta device and has none.
+        trace: of it, whose inputs give lazy layers their widths; left out, they have none.
 
     Raises:
         RequestError: something in the request cannot be.
@@ -252,9 +254,9 @@ def module(request: Request, seed: int | None = None) -> Iterator[Any]:
 
     with _found(request) as found, isolation.aside():
         if seed is None:  # the user's own may come with weights
-            yield _built(request, found, Rung.META).model.to("meta")
+            yield _settled(_built(request, found, Rung.META), trace).model.to("meta")
         else:
-            yield build_real(found, request.arguments, "cpu", seed).model
+            yield _settled(build_real(found, request.arguments, "cpu", seed), trace, seed).model
 
 
 def real_model(request: Request, device: str) -> tuple[Built, Callable[[], None]]:
@@ -280,10 +282,14 @@ def real_model(request: Request, device: str) -> tuple[Built, Callable[[], None]
 
 
 @contextmanager
-def building(request: Request) -> Iterator[Callable[[Rung], Built]]:
+def building(request: Request, trace: Trace) -> Iterator[Callable[[Rung], Built]]:
     """Yield `build(rung)` of a named model, to be called as often as it is needed.
 
     What the model prints goes to stderr; afterwards what was loaded for it is forgotten.
+
+    Args:
+        request: as for `trace_spec`.
+        trace: of it, whose inputs give lazy layers their widths.
 
     Raises:
         RequestError, ModelError: as `trace_spec`; the function likewise.
@@ -291,7 +297,7 @@ def building(request: Request) -> Iterator[Callable[[Rung], Built]]:
     from cnnscope.tracing import isolation
 
     with _found(request) as found, isolation.aside():
-        yield lambda rung: _built(request, found, rung)
+        yield lambda rung: _settled(_built(request, found, rung), trace)
 
 
 @contextmanager
@@ -346,6 +352,16 @@ def _built(request: Request, found: Found, rung: Rung) -> Built:
     if rung is Rung.REAL:
         return _cast(build_real(found, request.arguments, rung.device), request.dtype)
     return _cast(build(found, request.arguments, rung), request.dtype)
+
+
+def _settled(built: Built, trace: Trace | None, seed: int = SEED) -> Built:
+    """The model, its lazy layers as wide as they were in a trace."""
+    from cnnscope.tracing import isolation
+
+    if trace is not None:
+        with isolation.seeded(seed), built.running():
+            forward.settle(built, Inputs(trace.input_specs, trace.as_list))
+    return built
 
 
 def _cast(built: Built, dtype: str | None) -> Built:

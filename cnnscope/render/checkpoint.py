@@ -56,7 +56,9 @@ def _dtypes(report: CheckpointReport) -> tuple[str, ...]:
 
 
 def _header(report: CheckpointReport, dtypes: Sequence[str]) -> str:
-    parts = [report.format, units.plural(len(report.tensors), "tensor"), ", ".join(dtypes)]
+    parts = [report.format, units.plural(len(report.tensors), "tensor")]
+    if dtypes:
+        parts.append(", ".join(dtypes))
     if report.root:
         parts.insert(1, f"under {printable(report.root)!r}")
     return " · ".join((*parts, units.nbytes(report.file_bytes)))

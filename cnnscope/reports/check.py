@@ -67,7 +67,7 @@ def check(
     deadline = Deadline(seconds)
     if expected := _expected(trace):
         tell(expected + ("" if seconds else "; --seconds N begins nothing after N seconds"))
-    with run.building(request) as build:
+    with run.building(request, trace) as build:
         counts = list(Subject(trace, build, memory_share).counts(deadline))
         field = _field(trace, build, deadline)
     verdicts = [referee.verdict(trace, count) for count in counts]

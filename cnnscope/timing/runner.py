@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from msgspec.structs import replace
 
 from cnnscope.analysis import layers as analysis
+from cnnscope.deadline import checked
 from cnnscope.errors import RequestError
 from cnnscope.models.request import DTYPES, FLOATS, Request
 from cnnscope.models.run import trace_spec
@@ -64,7 +65,7 @@ class Plan:
     dtype: str | None = None
     amp: bool = False
     channels_last: bool = False
-    compile: str = ""
+    compile: str | None = None
     threads: int | None = None
     seconds: float = 5.0
     per_layer: bool = False
@@ -85,14 +86,13 @@ def check(plan: Plan) -> None:
         raise RequestError(f"--dtype {printable(plan.dtype)!r}: use one of {', '.join(FLOATS)}")
     if plan.amp and DTYPES.get(plan.dtype or "") in ("float32", "float64"):
         raise RequestError("--amp: casts to float16 or bfloat16; leave --dtype out, or name one")
-    if plan.compile and plan.compile not in COMPILE_MODES:
+    if plan.compile is not None and plan.compile not in COMPILE_MODES:
         raise RequestError(
             f"--compile {printable(plan.compile)!r}: use one of {', '.join(COMPILE_MODES)}"
         )
     if plan.threads is not None and not 0 < plan.threads <= 1024:
         raise RequestError(f"--threads {plan.threads}: must be between 1 and 1024")
-    if not 0 < plan.seconds <= 86400:
-        raise RequestError(f"--seconds {plan.seconds:g}: must be above 0, and at most a day")
+    checked(plan.seconds)
     if plan.per_layer:
         _check_per_layer(plan)
 
@@ -397,7 +397,7 @@ def _settings(plan: Plan, device: torch.device) -> BenchSettings:
         dtype=dtype,
         amp=amp,
         channels_last=plan.channels_last,
-        compile=plan.compile,
+        compile=plan.compile or "",
         threads=torch.get_num_threads(),
         seconds=plan.seconds,
     )

@@ -200,6 +200,12 @@ def test_table_has_a_row_for_each_module_and_says_what_it_cannot_tell(state, tmp
     assert "a checkpoint has weights and no forward" in shown.out
 
 
+def test_a_file_without_tensors_has_no_types(tmp_path):
+    path = tmp_path / "none.safetensors"
+    path.write_bytes((2).to_bytes(8, "little") + b"{}")
+    assert "safetensors · 0 tensors · 10 B\n" in run_cli("summary", str(path)).out
+
+
 def test_depth_folds_the_tree(state, tmp_path):
     path = saved(state, tmp_path / "net.pth")
     shown = run_cli("summary", path, "--depth", "1").out

@@ -476,6 +476,21 @@ def test_lazy_layers_get_the_dtype_and_the_input_that_runs(write):
     assert report["totals"]["param_bytes"] == 2 * (112 + 8 + 725)
 
 
+def test_lazy_layers_are_measured_with_the_widths_of_the_trace(write, capsys):
+    layers = ("a = nn.LazyConv2d(4, 3)", "b = nn.LazyConv2d(2, 5, bias=False)")
+    path = str(write(module("return self.b(self.a(x))", *layers)))
+    report = cnnscope.verify_rf(path, inputs="3x20x20", cache=False)
+    assert [row.verdict for row in report.layers] == ["equal", "equal"]
+    found = [
+        cnnscope.effective(path, "b", inputs="3x20x20", samples=2, seed=3).maps for _ in range(2)
+    ]
+    assert found[0] == found[1]
+    verdicts = cnnscope.check(path, "3x20x20").verdicts
+    # 3*4*9 + 4 = 112, 4*2*25 = 200
+    assert {one.theirs for one in verdicts if one.figure == "parameters"} == {112 + 200}
+    assert capsys.readouterr().err == ""
+
+
 def test_torchscript_runs_for_real(write):
     path = write("import torch\nnet = torch.jit.script(torch.nn.Conv2d(3, 4, 3))\n")
     report = report_of(f"{path}:net", "-i", "3x8x8")

@@ -743,6 +743,9 @@ def test_a_difference_without_a_reason_exits_with_1(monkeypatch):
         (("check", "--all", "--input", "64"), "--input has no effect here"),
         (("check", "--all", "--seconds", "5"), "--seconds has no effect here"),
         (("check", "resnet18", "--seconds", "0"), "must be above 0"),
+        (("check", "alexnet", "--seconds", "1e308"), "at most a day"),
+        (("explain", "alexnet", "--seconds", "1e308"), "at most a day"),
+        (("rf", "alexnet", "--verify", "--seconds", "inf"), "at most a day"),
         (("check", "resnet19"), "no model called"),
     ],
 )

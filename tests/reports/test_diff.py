@@ -486,6 +486,9 @@ def test_arguments_of_the_second_model_alone():
         (("vgg11", "vgg13", "-f", "json", "--unfold"), "--unfold has no effect"),
         (("vgg11", "vgg13", "--depth", "x"), "--depth"),
         (("vgg11", "--input-b", "3x"), "3x"),
+        (("vgg11", "--num-classes-b", "0"), "--num-classes 0"),
+        (("vgg11", "--dtype-b", ""), "--dtype ''"),
+        (("vgg11", ""), "model ''"),
     ],
 )
 def test_mistakes_are_one_message(arguments, said):

@@ -626,6 +626,7 @@ def test_a_model_larger_than_memory_is_never_allocated(monkeypatch):
     [
         (("--device", "tpu"), "--device 'tpu': use cpu"),
         (("--mode", "sleep"), "--mode 'sleep'"),
+        (("--compile=",), "--compile ''"),
         (("--dtype", "int64"), "--dtype 'int64'"),
         (("--amp", "--dtype", "float32"), "--amp"),
         (("--threads", "0"), "--threads 0"),
