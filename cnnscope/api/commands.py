@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -171,8 +170,7 @@ def verify_rf(
         )  # fmt: skip
 
 
-@dataclass(frozen=True, repr=False)
-class EffectiveReport(Report[records.EffectiveReport]):
+class EffectiveReport(Report[records.EffectiveReport], frozen=True):
     """Effective receptive fields, and what they were measured from.
 
     Attributes:

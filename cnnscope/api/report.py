@@ -6,8 +6,9 @@ import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, Generic, TypedDict, TypeVar, Unpack
+
+import msgspec
 
 from cnnscope import records
 from cnnscope.errors import RequestError
@@ -46,8 +47,7 @@ _TAKES: dict[type, frozenset[str]] = {
 }
 
 
-@dataclass(frozen=True, repr=False)
-class Report(Generic[R]):
+class Report(msgspec.Struct, Generic[R], frozen=True):
     """An answer: the table of the command where it is printed, HTML in a notebook.
 
     The fields of the record are fields of the report: `report.totals` is `report.record.totals`.
@@ -58,7 +58,7 @@ class Report(Generic[R]):
     """
 
     record: R
-    shown: View = field(default_factory=View)
+    shown: View = {}
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name in ("record", "shown"):  # while it is unpickled
@@ -81,7 +81,7 @@ class Report(Generic[R]):
         if useless := sorted(set(view) - takes):
             kind = type(self.record).__name__
             raise RequestError(f"{', '.join(useless)}: without effect on a {kind}")
-        return type(self)(**{**vars(self), "shown": view})
+        return msgspec.structs.replace(self, shown=view)
 
     def table(self, *, width: int | None = None, **view: Unpack[View]) -> str:
         """The report as text.
@@ -115,8 +115,6 @@ class Report(Generic[R]):
 
     def to_dict(self) -> dict[str, Any]:
         """What `--format json` writes, as dicts, lists, strings and numbers."""
-        import msgspec
-
         built: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self.record))
         return built
 

@@ -17,6 +17,8 @@ def limits(given: Mapping[str, float | str | None]) -> dict[str, float]:
     Raises:
         RequestError: one is no number.
     """
+    if all(one is None for one in given.values()):
+        return {}
     from cnnscope.reports.budget import parse_limits
 
     return parse_limits(given)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?) ?%?")
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@dataclass(kw_only=True, repr=False, eq=False)
 class Bench(options.Written, options.Build):
     """Latency and throughput on this machine, and what limits them.
 

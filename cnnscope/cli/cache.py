@@ -22,7 +22,7 @@ COMMANDS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@dataclass(kw_only=True, repr=False, eq=False)
 class Group(Options):
     """The store of traces, which answers repeated requests at once.
 
@@ -30,7 +30,7 @@ class Group(Options):
     """
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@dataclass(kw_only=True, repr=False, eq=False)
 class Info(Options):
     """Folder, size and limit of the store.
 
@@ -48,7 +48,7 @@ class Info(Options):
         )
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@dataclass(kw_only=True, repr=False, eq=False)
 class Clear(Options):
     """Remove everything that is stored.
 
@@ -69,7 +69,7 @@ class Clear(Options):
         typer.echo(f"removed {entries}, {units.nbytes(removed.nbytes)}")
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@dataclass(kw_only=True, repr=False, eq=False)
 class Folder(Options):
     """The folder of the store; CNNSCOPE_CACHE_DIR moves it.
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _SOURCE = "torchvision"  # whose models --all checks
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@dataclass(kw_only=True, repr=False, eq=False)
 class Check(options.Written, options.Cached, options.Batched):
     """Our numbers beside those of other counters and a real forward.
 

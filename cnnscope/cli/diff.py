@@ -13,7 +13,7 @@ from cnnscope.cli.session import Session
 from cnnscope.errors import RequestError
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@dataclass(kw_only=True, repr=False, eq=False)
 class Diff(options.Written, options.Traced):
     """Differences between two models, layer by layer.
 

@@ -11,7 +11,7 @@ from cnnscope.cli import options
 from cnnscope.cli.session import Session
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@dataclass(kw_only=True, repr=False, eq=False)
 class Explain(options.Written, options.Named):
     """Every number of a layer as a formula, with its values put in.
 

@@ -11,7 +11,7 @@ from cnnscope.cli import options
 from cnnscope.cli.session import Session
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@dataclass(kw_only=True, repr=False, eq=False)
 class List(options.Written, options.Cached):
     """Every model that can be named, with its size and its cost.
 

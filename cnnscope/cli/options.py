@@ -1,9 +1,9 @@
 """Groups of arguments and options that several commands share, each written once.
 
-A command is a frozen dataclass: its fields, those of the groups that it inherits from included, are
-its arguments and options, its docstring is its help, and `run` carries it out. Annotations are
-evaluated here (no `from __future__ import annotations`): a field that is inherited is read in
-another module.
+A command is a dataclass: its fields, those of the groups that it inherits from included, are its
+arguments and options, its docstring is its help, and `run` carries it out. No method but `__init__`
+is generated, as each costs start-up. Annotations are evaluated here (no `from __future__ import
+annotations`): a field that is inherited is read in another module.
 """
 
 from collections.abc import Mapping, Sequence
@@ -53,7 +53,7 @@ Depth = Annotated[
 ]
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@dataclass(kw_only=True, repr=False, eq=False)
 class Options:
     """Options of every command."""
 
@@ -75,7 +75,7 @@ class Options:
         raise NotImplementedError
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@dataclass(kw_only=True, repr=False, eq=False)
 class Cached(Options):
     """A command that answers from the store."""
 
@@ -93,7 +93,7 @@ def _file(path: Path | None) -> Path | None:
     return None if path == Path("-") else path
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@dataclass(kw_only=True, repr=False, eq=False)
 class Written(Options):
     """A command that writes a report."""
 
@@ -113,7 +113,7 @@ class Written(Options):
     ] = None
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@dataclass(kw_only=True, repr=False, eq=False)
 class Build(Options):
     """Options that build a model and choose its inputs."""
 
@@ -161,7 +161,7 @@ class Build(Options):
         )
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@dataclass(kw_only=True, repr=False, eq=False)
 class Batched(Build):
     """The same, in batches of one size."""
 
@@ -188,12 +188,12 @@ class Batched(Build):
         }
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@dataclass(kw_only=True, repr=False, eq=False)
 class Traced(Cached, Batched):
     """A command that traces models."""
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@dataclass(kw_only=True, repr=False, eq=False)
 class Named(Traced):
     """A command on one model."""
 

@@ -35,7 +35,7 @@ class _Asked(NamedTuple):
     picture: Path | None  # where to draw to
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@dataclass(kw_only=True, repr=False, eq=False)
 class Rf(options.Written, options.Named):
     """Receptive fields: how they grow, and what one unit sees.
 

@@ -18,7 +18,7 @@ class Preset(str, Enum):
     INCEPTION = "inception"
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@dataclass(kw_only=True, repr=False, eq=False)
 class Stack(options.Written):
     """Cost of stacks of small kernels beside one large kernel.
 

@@ -11,7 +11,7 @@ from cnnscope.cli import options
 from cnnscope.cli.session import Session
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@dataclass(kw_only=True, repr=False, eq=False)
 class Stages(options.Written, options.Traced):
     """The architecture table that papers print, made from the models.
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cnnscope.api import View
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@dataclass(kw_only=True, repr=False, eq=False)
 class Summary(options.Written, options.Named):
     """Layers, output shapes, parameters, MACs and memory of a model.
 
