@@ -3,6 +3,7 @@
 import inspect
 import json
 import pickle
+import re
 import subprocess
 import sys
 import types
@@ -330,3 +331,32 @@ def test_every_argument_is_explicit_typed_and_documented(name):
         assert parameter.kind is not parameter.VAR_KEYWORD
         assert parameter.annotation is not parameter.empty
         assert f"\n    {parameter.name}: " in documented
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"batch_size": "4"}, "--batch-size '4': must be an integer"),
+        ({"num_classes": 1.5}, "--num-classes 1.5: must be an integer"),
+        ({"dtype": torch.float16}, "--dtype 'torch.float16': use one of float16"),
+        ({"arguments": ["x"]}, "arguments: give a dict"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_by_its_name(option, said):
+    with pytest.raises(RequestError, match=re.escape(said)):
+        cnnscope.summary("alexnet", **option)
+
+
+def test_one_string_stands_for_a_sequence_of_one():
+    assert cnnscope.Request.of("alexnet", "3x64x64") == cnnscope.Request.of("alexnet", ["3x64x64"])
+    assert cnnscope.stack(custom="3x3").to_json() == cnnscope.stack(custom=["3x3"]).to_json()
+    report = cnnscope.summary(nn.Sequential(nn.ReLU()), "3x8x8")
+    assert report.view(columns="layer,macs").to_markdown() == (
+        report.view(columns=["layer", "macs"]).to_markdown()
+    )
+
+
+@pytest.mark.parametrize("model", [nn.Sequential(nn.ReLU()), cnnscope.Request.of("alexnet")])
+def test_one_model_is_no_list_of_models(model):
+    with pytest.raises(RequestError, match="give a list"):
+        cnnscope.stages(model)

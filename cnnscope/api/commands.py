@@ -11,7 +11,7 @@ from cnnscope.api.report import Report
 from cnnscope.api.traces import Build, Given, asked, built, store, traced
 from cnnscope.deadline import Deadline, checked
 from cnnscope.errors import RequestError
-from cnnscope.models.request import Request, parse_input
+from cnnscope.models.request import Request, parse_input, several
 
 if TYPE_CHECKING:
     from cnnscope.api.traces import Model
@@ -315,8 +315,9 @@ def stages(models: Sequence[Model], *, cache: bool | Store = True) -> Report[rec
     """
     from cnnscope.reports.stages import stages_report
 
-    if isinstance(models, str):
-        raise RequestError(f"models: give a list, such as [{models!r}]")
+    if isinstance(models, (str, Request, records.Trace)) or hasattr(models, "forward"):
+        one = models if isinstance(models, str) else "resnet18"
+        raise RequestError(f"models: give a list, such as [{one!r}]")
     return Report(stages_report([_alone(model, cache) for model in models]))
 
 
@@ -360,7 +361,7 @@ def stack(
         report = inception_report(inception)
     else:
         shape = _size(size) if isinstance(size, str) else size
-        report = stack_report(kernel, channels, shape, custom, bottleneck)
+        report = stack_report(kernel, channels, shape, several(custom), bottleneck)
     if time:
         from cnnscope.timing import stacks  # it needs torch
 
@@ -551,7 +552,7 @@ def list_models(
 
     wanted = catalogue.wanted(
         pattern,
-        sources,
+        several(sources),
         task,
         family,
         {

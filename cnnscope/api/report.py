@@ -190,6 +190,8 @@ def _options(record: object, view: View) -> Mapping[str, Any]:
 
     columns = shown.pop("columns", None)
     options: dict[str, Any] = {"options": Options(**shown)}
+    if isinstance(columns, str):
+        columns = columns.split(",")
     return options | ({"columns": tuple(columns)} if columns is not None else {})
 
 

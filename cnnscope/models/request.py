@@ -92,16 +92,20 @@ class Request(msgspec.Struct, frozen=True):
         Raises:
             RequestError: one of them cannot be; the message says what and the remedy.
         """
+        if not isinstance(arguments, Mapping | None):
+            raise RequestError('arguments: give a dict of them, such as {"width_mult": 0.5}')
         keywords = dict(arguments or {})
+        _check_whole("--batch-size", batch_size)
+        _check_whole("--num-classes", num_classes)
         if num_classes is not None:
             if "num_classes" in keywords:
                 raise RequestError("--num-classes and --arg num_classes: give one of them")
             if num_classes < 1:
                 raise RequestError(f"--num-classes {num_classes}: must be at least 1")
             keywords["num_classes"] = num_classes
-        if dtype is not None and DTYPES.get(dtype) not in FLOATS:
-            raise RequestError(f"--dtype {printable(dtype)!r}: use one of {', '.join(FLOATS)}")
-        parsed = tuple(map(parse_input, inputs))
+        if dtype is not None and DTYPES.get(str(dtype)) not in FLOATS:
+            raise RequestError(f"--dtype {printable(str(dtype))!r}: use one of {', '.join(FLOATS)}")
+        parsed = tuple(map(parse_input, several(inputs)))
         return cls(parse_model(model), parsed, keywords, batch_size, dtype and DTYPES[dtype])
 
     @classmethod
@@ -126,6 +130,21 @@ class Request(msgspec.Struct, frozen=True):
     def as_published(self) -> bool:
         """True if the model runs on its default input."""
         return not self.inputs and self.batch_size is None and self.dtype is None
+
+
+def several(given: str | Sequence[str]) -> Sequence[str]:
+    """One string stands for a sequence of one."""
+    return (given,) if isinstance(given, str) else given
+
+
+def _check_whole(option: str, given: object) -> None:
+    """Refuse what Python gave for a number and is none.
+
+    Raises:
+        RequestError: it is neither an integer nor None.
+    """
+    if given is not None and not isinstance(given, int):
+        raise RequestError(f"{option} {printable(repr(given))}: must be an integer")
 
 
 def parse_model(text: str) -> ModelSpec:
