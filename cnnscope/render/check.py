@@ -195,7 +195,7 @@ def _remarks(verdicts: Sequence[Verdict]) -> Iterator[tuple[str, str]]:
 
 
 def _which(layer: LayerCheck) -> str:
-    text = f"of {layer.path}, the largest that does not depend on the input's size"
+    text = f"of {units.called(layer)}, the largest that does not depend on the input's size"
     within = all(axis.how != "interior" for axis in layer.checks)
     return f"{text}; measured within the input" if within else text
 

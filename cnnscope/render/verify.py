@@ -113,7 +113,9 @@ def _sentences(report: VerifyReport) -> list[tuple[str, str]]:
     reasons: dict[str, list[str]] = {}
     for check in report.layers:
         if check.verdict == "not measured":
-            reasons.setdefault(check.reason or "it could not be reached", []).append(check.path)
+            reasons.setdefault(check.reason or "it could not be reached", []).append(
+                units.called(check)
+            )
     for reason, paths in reasons.items():
         more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
         lines.append(("not measured", f"{paths[0]}{more}: {reason}"))
@@ -138,7 +140,7 @@ def differences(checks: Sequence[LayerCheck]) -> list[str]:
     for check in checks:
         for axis in check.checks:
             if not axis.equal and len(found) < _DIFFERENCES:
-                found.append(f"{check.path}, axis {axis.axis}: {_difference(axis)}")
+                found.append(f"{units.called(check)}, axis {axis.axis}: {_difference(axis)}")
     return found
 
 

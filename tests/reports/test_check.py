@@ -1095,3 +1095,11 @@ def test_counters_know_the_constants_that_a_forward_looks_at(tmp_path):
     macs = {one.counter: (one.status, one.theirs) for one in made.verdicts if one.figure == "MACs"}
     # 3 * 4 * 3*3 weights at 6*6 positions = 3,888, which no counter has where the forward fails
     assert macs == dict.fromkeys(("torchinfo", "fvcore", "flop counter"), ("equal", 3888))
+
+
+def test_a_model_that_is_one_layer_is_named(tmp_path):
+    """The path of the outermost module is empty; a message must not say `of , the largest`."""
+    (tmp_path / "one.py").write_text("from torch import nn\nnet = lambda: nn.Conv2d(3, 4, 3)\n")
+    result = run_cli("check", f"{tmp_path / 'one.py'}:net", "--input", "3x8x8")
+    assert result.code == 0
+    assert "of the model, the largest that does not depend on the input's size" in result.out
