@@ -117,7 +117,7 @@ def expanded(pattern: str) -> list[str]:
 
 def test_the_readme_lists_every_name_and_argument():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    table = text.partition("| `--arg` | paper")[2]
+    table = text.partition("| `--arg` | paper")[2].partition("\n\n")[0]
     listed = []
     for names, arguments in re.findall(r"(?m)^\| (`.*?) \| (.*?) ?\| .* \|$", table):
         row = [name for p in re.findall(r"`(.+?)`", names) for name in expanded(p)]
