@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 USER = """
 import cnnscope
 
-reveal_type(cnnscope.summary("resnet18").totals.params)
+reveal_type(cnnscope.summary("resnet18").record.totals.params)
 """
 
 
