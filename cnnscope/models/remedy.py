@@ -221,10 +221,7 @@ class _Search:
         )
         if not found or found[0].side is None:
             return ""
-        text = self._of_sizes(found[0])
-        if text and (found[0].step is None or found[0].at_least < (found[0].side or 1)):
-            text += self._cut("others were not tried", "smaller ones may work")
-        return text
+        return self._of_sizes(found[0])
 
     def _cut(self, what: str, then: str) -> str:
         """That the search was cut off, where it was."""
@@ -235,6 +232,8 @@ class _Search:
         side = found.side or 1
         square = " square" if len(found.axes) > 1 else ""
         text = f"the smallest{square} input that works is {sizes.shown(found.axes, side)}"
+        if found.at_least < side and self.trials.cut:
+            text = f"of the sizes that were tried, {text}"
         if found.works == ((side, side),) and diagnose.features(self.error) is not None:
             return self._advice(self._square(side), "or use --input {}").replace(";", ",", 1)
         if not found.step or found.step == 1:
