@@ -179,6 +179,25 @@ def test_what_builds_a_named_model_is_refused_for_a_module(name):
             function(Net(), inputs="3x16x16", **{name: value})
 
 
+def test_what_has_no_effect_on_a_module_is_refused_and_not_ignored():
+    with pytest.raises(RequestError, match="batch_sizes: only for a named model"):
+        cnnscope.bench(Net(), LENET, inputs="3x16x16", batch_sizes=(1, 4), device="cpu")
+    for model, layer in ((Net(), None), (Net(), "conv"), (SIDE, "features.0")):
+        inputs = () if model is SIDE else "3x16x16"
+        with pytest.raises(RequestError, match="seconds: only for a named model"):
+            cnnscope.explain(model, layer, inputs, seconds=1)
+
+
+def test_a_module_that_cannot_be_copied_is_refused_alike_by_all_that_measure():
+    class Single(Net):
+        def __deepcopy__(self, memo):
+            raise TypeError("there is one")
+
+    for measure in (cnnscope.verify_rf, cnnscope.effective, cnnscope.bench):
+        with pytest.raises(RequestError, match=r"Single: cannot be copied \(TypeError: there is"):
+            measure(Single(), inputs="3x16x16")
+
+
 def test_a_trace_and_a_request_say_everything_themselves():
     trace = cnnscope.trace(SIDE)
     assert cnnscope.summary(trace).record == cnnscope.summary(SIDE).record

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnscope import records
 from cnnscope.api.report import Report
-from cnnscope.api.traces import Build, Given, asked, built, store, traced
+from cnnscope.api.traces import Build, Given, asked, built, copied, no_module, store, traced
 from cnnscope.deadline import Deadline, checked
 from cnnscope.errors import RequestError
 from cnnscope.models.request import Request, parse_input, several
@@ -270,6 +270,8 @@ def explain(
     from cnnscope.reports.summary import report
 
     wanted = asked(model, inputs, kwargs, Build(arguments, num_classes, batch_size, dtype))
+    if seconds is not None and (layer is not None or not isinstance(wanted, Request)):
+        raise RequestError("seconds: only for a named model, and without a layer")
     if layer is not None:
         return Report(explain_layers(traced(wanted, cache), layer))
     if isinstance(wanted, Request):
@@ -435,6 +437,8 @@ def bench(
     )
     if not plan.models:
         raise RequestError("bench: name a model")
+    if plan.batches and any(isinstance(one, runner.Network) for one in plan.models):
+        raise RequestError("batch_sizes: only for a named model; a module's batch is its inputs'")
     runner.check(plan)
     saved = None if against is None else _saved(Path(against))
     if saved is not None:
@@ -606,10 +610,8 @@ def _measurable(model: Request | records.Trace | Given) -> Request | Network:
     if isinstance(model, Request):
         return model
     if isinstance(model, records.Trace):
-        raise RequestError("a trace has no module to measure: give the model that it was made of")
-    import copy
-
-    return Network(model.name, traced(model, False), lambda: copy.deepcopy(model.module))
+        raise no_module()
+    return Network(model.name, traced(model, False), lambda: copied(model))
 
 
 def _saved(path: Path) -> records.BenchReport:

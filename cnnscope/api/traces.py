@@ -308,22 +308,35 @@ def built(
         ModelError: the model failed to build, or whatever was done with it.
     """
     if isinstance(model, records.Trace):
-        raise RequestError("a trace has no module to measure: give the model that it was made of")
+        raise no_module()
     if isinstance(model, Request):
         from cnnscope.models import run
 
         with run.module(model, seed, trace) as module:
             yield module
         return
+    yield copied(model).to("meta" if seed is None else "cpu").eval()
+
+
+def no_module() -> RequestError:
+    """The refusal to run a trace."""
+    return RequestError("a trace has no module to measure: give the model that it was made of")
+
+
+def copied(given: Given) -> nn.Module:
+    """A copy of the caller's module.
+
+    Raises:
+        RequestError: the module cannot be copied.
+    """
     import copy
 
     from cnnscope.text import said
 
     try:
-        copied = copy.deepcopy(model.module)
+        return copy.deepcopy(given.module)
     except Exception as error:
-        raise RequestError(f"{model.name}: cannot be copied ({said(error)})") from error
-    yield copied.to("meta" if seed is None else "cpu").eval()
+        raise RequestError(f"{given.name}: cannot be copied ({said(error)})") from error
 
 
 def _refuse(reason: str, build: Build | None = None, **given: bool) -> None:
