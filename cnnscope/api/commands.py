@@ -222,10 +222,13 @@ def effective(
     from msgspec.structs import replace
 
     from cnnscope.reports import effective as measured
+    from cnnscope.reports.rf import unit_report
 
     wanted = asked(model, inputs, kwargs, Build(arguments, num_classes, batch_size, dtype))
     trace = traced(wanted, cache)
     measured.check_memory(trace)
+    if layer is not None:
+        unit_report(trace, layer, unit)  # refuses a layer or unit that is not there
     real = replace(wanted, dtype=None) if isinstance(wanted, Request) else wanted
     with built(real, trace, seed) as module:
         found = measured.effective(

@@ -142,7 +142,7 @@ def _effective(
     from cnnscope.cli.progress import progress
 
     unit = None
-    if asked.layer is not None:
+    if asked.picture is not None and asked.layer is not None:  # it takes a trace of its own
         unit = api.rf(request, asked.layer, unit=asked.unit, cache=cache).record
     with progress("measuring") as update:
         report = api.effective(
