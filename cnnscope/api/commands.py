@@ -25,7 +25,7 @@ _KEPT = 256 * 2**20  # bytes of a saved run
 
 
 def _unheard(*_: object) -> None:
-    """Nobody wants to know."""
+    """Ignore progress where the caller gave no callback."""
 
 
 # ------------------------------------------------------------------------------- inspect
@@ -65,7 +65,7 @@ def summary(
 
 
 def checkpoint(path: str | Path) -> Report[records.CheckpointReport]:
-    """What a file of weights alone holds, by key; nothing in it is executed.
+    """List the weights in a checkpoint file by key; nothing in it is executed.
 
     Args:
         path: of a file that `torch.save` wrote of a state dict, or of a safetensors file.
@@ -250,7 +250,7 @@ def explain(
     dtype: str | None = None,
     cache: bool | Store = True,
 ) -> Report[records.ExplainReport] | Report[records.ModelExplanation]:
-    """How each number of a layer comes about; without a layer, the model in words and numbers.
+    """Derive each number of a layer; without a layer, the model in words and numbers.
 
     Args:
         model: a name, a module of your own, a `Request` or a `Trace`.
@@ -291,7 +291,7 @@ def explain(
 
 
 def diff(before: Model, after: Model, *, cache: bool | Store = True) -> Report[records.DiffReport]:
-    """What changes from one model to another: layers, cost, memory and receptive field.
+    """Compare two models: layers, cost, memory and receptive field.
 
     Args:
         before: a name, a module of your own, a `Request` or a `Trace`.
@@ -339,7 +339,7 @@ def stack(
     seconds: float = 1.0,
     progress: Callable[[Standing], None] = _unheard,
 ) -> Report[records.StackReport]:
-    """What stacks of small kernels cost against one large kernel that sees as much.
+    """Compare stacks of small kernels with one large kernel of the same receptive field.
 
     Args:
         kernel: of the one convolution that all is compared with; odd.

@@ -114,20 +114,20 @@ class Report(msgspec.Struct, Generic[R], frozen=True):
             return drawing.page(self.record, **_options(self.record, shown))
 
     def to_dict(self) -> dict[str, Any]:
-        """What `--format json` writes, as dicts, lists, strings and numbers."""
+        """The whole report as dicts, lists, strings and numbers, as `--format json` writes it."""
         built: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self.record))
         return built
 
     def to_json(self) -> str:
-        """What `--format json` writes: the whole report, raw numbers in base units."""
+        """The whole report as JSON, raw numbers in base units, as `--format json` writes it."""
         return self.write("json")
 
     def to_csv(self) -> str:
-        """What `--format csv` writes: a line per row, raw numbers in base units."""
+        """CSV with a line per row, raw numbers in base units, as `--format csv` writes it."""
         return self.write("csv")
 
     def to_markdown(self) -> str:
-        """What `--format markdown` writes."""
+        """The tables as Markdown, as `--format markdown` writes them."""
         return self.write("markdown")
 
     def to_latex(self) -> str:

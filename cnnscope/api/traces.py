@@ -120,7 +120,7 @@ def _decoded(kind: type[T], content: bytes, name: str) -> T:
 
 
 def _contradictions(trace: records.Trace) -> Iterator[str]:
-    """What in a trace names something that is not there, or comes before its cause."""
+    """References of a trace to something that is not there, or that comes later."""
     tensors, calls, ops = (range(len(one)) for one in (trace.tensors, trace.calls, trace.ops))
     if not trace.modules or not calls or trace.calls[0].parent != -1:
         yield "there is no model, or no call of it"
@@ -189,7 +189,7 @@ def trace(
 
 
 class Build(NamedTuple):
-    """How a named model is built: see `trace`."""
+    """Options that build a named model: see `trace`."""
 
     arguments: Mapping[str, Any] | None = None
     num_classes: int | None = None
@@ -213,7 +213,7 @@ class Given(NamedTuple):
 def asked(
     model: Model, inputs: Any, kwargs: Mapping[str, Any] | None, build: Build
 ) -> Request | records.Trace | Given:
-    """What a function of the interface was asked for.
+    """Understand the arguments of a function of the interface.
 
     Args:
         model: a name, a request, a trace or a module.
@@ -240,7 +240,7 @@ def asked(
 
 
 def traced(model: Request | records.Trace | Given, cache: bool | Store) -> records.Trace:
-    """The trace of what was asked for.
+    """Trace the requested model, or read its trace from the store.
 
     Raises:
         RequestError: it cannot be carried out.
@@ -277,7 +277,7 @@ def open_store(warn: Callable[[str], None] | None = None) -> Store | None:
     """The user's store; None for a user without a home.
 
     Args:
-        warn: told of damage; left out, Python's warnings are.
+        warn: called with a sentence about damage; left out, Python's warnings are.
     """
     from cnnscope.cache.store import Store, default_root
 
@@ -298,7 +298,7 @@ def built(
     """The `nn.Module` behind a trace, to be run while this lasts; the caller's own is copied.
 
     Args:
-        model: what was asked for.
+        model: the request, trace or module.
         trace: of it, whose inputs give lazy layers their widths.
         seed: for weights of a named model, on the CPU; left out, the module is on the meta device.
             A module of the caller's keeps its own weights.
@@ -363,7 +363,7 @@ def _as_sequence(inputs: Any) -> Sequence[Any]:
 
 
 def _is_size(value: Any) -> bool:
-    """Whether this is a size, such as (1, 3, 224, 224) or torch.Size."""
+    """Return True if this is a size, such as (1, 3, 224, 224) or torch.Size."""
     return isinstance(value, (list, tuple)) and bool(value) and all(type(n) is int for n in value)
 
 

@@ -1,4 +1,4 @@
-"""What exit codes are made of: limits, differences, slowness; and reports of one stored record."""
+"""Decide exit codes: limits, differences, slowness; and reports of one stored record."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ def over_budget(
 
 
 def unexplained(report: Report[records.CheckReport]) -> bool:
-    """Whether a counter differs without a known reason."""
+    """Return True if a counter differs without a known reason."""
     from cnnscope.reports.check import differs
 
     return differs(report.record)
 
 
 def too_slow(report: Report[records.BenchReport], limit: float) -> bool:
-    """Whether a comparison is slower beyond doubt, and by more than `limit` (0.05 for 5 %)."""
+    """Return True if a model is slower beyond doubt, by more than `limit` (0.05 for 5 %)."""
     from cnnscope.timing import runner
 
     return runner.too_slow(report.record, limit)
 
 
 def is_checkpoint(name: str) -> bool:
-    """Whether a model's name is that of a file of weights alone."""
+    """Return True if a model's name is that of a file of weights alone."""
     from cnnscope.files import names_file
 
     if not names_file(name):

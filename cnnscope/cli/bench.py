@@ -45,11 +45,20 @@ class Bench(options.Written, options.Build):
     ] = "auto"
     batch_size: Annotated[
         str | None,
-        typer.Option("--batch-size", "-b", metavar="N,N,...", help="Samples per batch; several."),
+        typer.Option(
+            "--batch-size",
+            "-b",
+            metavar="N,N,...",
+            help="Samples per batch; several are measured one by one, such as 1,8,32.",
+        ),
     ] = None
     mode: Annotated[
         str,
-        typer.Option("--mode", metavar="forward|train", help="Train: backward and step as well."),
+        typer.Option(
+            "--mode",
+            metavar="forward|train",
+            help="What is timed; train: forward, backward and step.",
+        ),
     ] = "forward"
     amp: Annotated[
         bool, typer.Option("--amp", help="Autocast, to the device's default or to --dtype.")
@@ -68,7 +77,7 @@ class Bench(options.Written, options.Build):
         typer.Option("--threads", metavar="N", help="CPU threads; left out: torch's choice."),
     ] = None
     seconds: Annotated[
-        float, typer.Option("--seconds", metavar="S", help="For each model and batch.")
+        float, typer.Option("--seconds", metavar="S", help="Seconds for each model and batch.")
     ] = 5.0
     per_layer: Annotated[
         bool, typer.Option("--per-layer", help="Time every layer as well, one at a time.")
@@ -116,7 +125,7 @@ class Bench(options.Written, options.Build):
         from cnnscope import api
 
         def keep(report: Report[BenchReport]) -> None:
-            """What was measured is kept, even if it has nothing in common with the saved run."""
+            """Save the run, even if it has nothing in common with the run it is compared with."""
             if self.save is not None:
                 out.write(report.to_json(), self.save, "--save")
 

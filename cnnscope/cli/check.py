@@ -34,6 +34,7 @@ class Check(options.Written, options.Cached, options.Batched):
     model: Annotated[
         str | None,
         typer.Argument(
+            metavar="MODEL",
             help="A model, such as resnet18.",
             show_default=False,
             autocompletion=options.complete_model,

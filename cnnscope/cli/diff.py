@@ -35,7 +35,7 @@ class Diff(options.Written, options.Traced):
     after: Annotated[
         str | None,
         typer.Argument(
-            metavar="[B]",
+            metavar="B",
             help="Another; left out: A again, with the options that end in -b.",
             show_default=False,
             autocompletion=options.complete_model,
@@ -46,22 +46,35 @@ class Diff(options.Written, options.Traced):
         typer.Option("--input-b", metavar="CxHxW", help="Input of B, in place of --input."),
     ] = None
     batch_size_b: Annotated[
-        int | None, typer.Option("--batch-size-b", metavar="N", help="Likewise for B.")
+        int | None,
+        typer.Option(
+            "--batch-size-b", metavar="N", help="Batch size of B, in place of --batch-size."
+        ),
     ] = None
     num_classes_b: Annotated[
-        int | None, typer.Option("--num-classes-b", metavar="N", help="Likewise for B.")
+        int | None,
+        typer.Option(
+            "--num-classes-b", metavar="N", help="Classes of B, in place of --num-classes."
+        ),
     ] = None
     arg_b: Annotated[
         list[str] | None,
-        typer.Option("--arg-b", metavar="NAME=VALUE", help="In place of that --arg."),
+        typer.Option(
+            "--arg-b",
+            metavar="NAME=VALUE",
+            help="Constructor argument of B, in place of the --arg of that name.",
+        ),
     ] = None
-    dtype_b: Annotated[str | None, typer.Option("--dtype-b", help="Likewise for B.")] = None
+    dtype_b: Annotated[
+        str | None,
+        typer.Option("--dtype-b", metavar="DTYPE", help="Type of B, in place of --dtype."),
+    ] = None
     depth: options.Depth = None
     unfold: Annotated[
         bool, typer.Option("--unfold", help="Show equal rows one by one, and open every block.")
     ] = False
     all: Annotated[
-        bool, typer.Option("--all", "-a", help="Operations that only move data as well.")
+        bool, typer.Option("--all", "-a", help="Show operations that only move data as well.")
     ] = False
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="Exit with 1 if they differ, as git diff does.")

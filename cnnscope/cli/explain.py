@@ -25,7 +25,9 @@ class Explain(options.Written, options.Named):
     layer: Annotated[
         str | None,
         typer.Argument(
-            help="A layer such as features.4, or several: 'features.*'.", show_default=False
+            metavar="LAYER",
+            help="A layer such as features.4, or several: 'features.*'.",
+            show_default=False,
         ),
     ] = None
 

@@ -22,42 +22,76 @@ class List(options.Written, options.Cached):
     """
 
     pattern: Annotated[
-        str, typer.Argument(help="Names to show, with * and ?.", show_default=False)
+        str,
+        typer.Argument(metavar="PATTERN", help="Names to show, with * and ?.", show_default=False),
     ] = "*"
     source: Annotated[
         list[str] | None,
         typer.Option(
             "--source",
-            help="Of torchvision, classic, timm. Repeatable. Left out: torchvision and classic.",
+            metavar="LIBRARY",
+            help="Models of torchvision, classic or timm. Repeatable. Left out: torchvision and "
+            "classic.",
         ),
     ] = None
     sort: Annotated[
         str | None,
         typer.Option(
             "--sort",
-            help="Largest first, by params, macs, activations, field, layers or acc.",
+            metavar="COLUMN",
+            help="List the largest first, by params, macs, activations, field, layers or acc.",
         ),
     ] = None
     task: Annotated[
-        str, typer.Option("--task", help="Such as classification, detection, segmentation, video.")
+        str,
+        typer.Option(
+            "--task",
+            metavar="TASK",
+            help="Models for a task: classification, detection, segmentation, video ...",
+        ),
     ] = ""
-    family: Annotated[str, typer.Option("--family", help="Such as resnet.")] = ""
+    family: Annotated[
+        str, typer.Option("--family", metavar="FAMILY", help="Models of a family, such as resnet.")
+    ] = ""
     max_params: Annotated[
-        str | None, typer.Option("--max-params", metavar="N", help="Such as 10M.")
+        str | None,
+        typer.Option(
+            "--max-params", metavar="N", help="Models with at most N parameters, such as 10M."
+        ),
     ] = None
-    min_params: Annotated[str | None, typer.Option("--min-params", metavar="N")] = None
+    min_params: Annotated[
+        str | None,
+        typer.Option(
+            "--min-params", metavar="N", help="Models with at least N parameters, such as 1M."
+        ),
+    ] = None
     max_macs: Annotated[
-        str | None, typer.Option("--max-macs", metavar="N", help="Such as 1.5G.")
+        str | None,
+        typer.Option("--max-macs", metavar="N", help="Models with at most N MACs, such as 1.5G."),
     ] = None
     max_activation: Annotated[
         str | None,
-        typer.Option("--max-activation", metavar="BYTES", help="Of the peak, such as 50MiB."),
+        typer.Option(
+            "--max-activation",
+            metavar="BYTES",
+            help="Models with at most this peak activation memory, such as 50MiB.",
+        ),
     ] = None
     min_rf: Annotated[
-        str | None, typer.Option("--min-rf", metavar="N", help="Of the field, in pixels.")
+        str | None,
+        typer.Option(
+            "--min-rf",
+            metavar="N",
+            help="Models whose receptive field is at least N pixels, such as 200.",
+        ),
     ] = None
     min_acc: Annotated[
-        str | None, typer.Option("--min-acc", metavar="PERCENT", help="Published top-1.")
+        str | None,
+        typer.Option(
+            "--min-acc",
+            metavar="PERCENT",
+            help="Models whose published top-1 accuracy is at least this, such as 75.",
+        ),
     ] = None
     pareto: Annotated[
         str | None,

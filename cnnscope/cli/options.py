@@ -97,9 +97,12 @@ def _file(path: Path | None) -> Path | None:
 class Written(Options):
     """A command that writes a report."""
 
-    format: Annotated[Format, typer.Option("--format", "-f", help="How to write it.")] = (
-        Format.TABLE
-    )
+    format: Annotated[
+        Format,
+        typer.Option(
+            "--format", "-f", metavar="table|json|csv|markdown|latex", help="Output format."
+        ),
+    ] = Format.TABLE
     output: Annotated[
         Path | None,
         typer.Option(
@@ -140,7 +143,9 @@ class Build(Options):
     ] = None
     dtype: Annotated[
         str | None,
-        typer.Option("--dtype", help="Type of weights and input, such as float16."),
+        typer.Option(
+            "--dtype", metavar="DTYPE", help="Type of weights and input, such as float16."
+        ),
     ] = None
 
     def request(self, model: str, batch_size: int | None = None) -> "Request":
@@ -200,6 +205,7 @@ class Named(Traced):
     model: Annotated[
         str,
         typer.Argument(
+            metavar="MODEL",
             help="A model (resnet18, timm:resnetv2_50) or a file (net.py:Net, program.pt2).",
             show_default=False,
             autocompletion=complete_model,

@@ -50,7 +50,9 @@ class Rf(options.Written, options.Named):
 
     layer: Annotated[
         str | None,
-        typer.Argument(help="One layer, such as layer4.0.conv1.", show_default=False),
+        typer.Argument(
+            metavar="LAYER", help="One layer, such as layer4.0.conv1.", show_default=False
+        ),
     ] = None
     unit: Annotated[
         str | None,
@@ -73,15 +75,21 @@ class Rf(options.Written, options.Named):
     ] = None
     effective: Annotated[
         bool,
-        typer.Option("--effective", help="Measure the effective field of the centre unit."),
+        typer.Option(
+            "--effective", help="Measure the effective receptive field of the centre unit."
+        ),
     ] = False
     samples: Annotated[
         int | None,
-        typer.Option("--samples", metavar="N", help="With --effective: random inputs.  [20]"),
+        typer.Option(
+            "--samples", metavar="N", help="With --effective: number of random inputs.  [20]"
+        ),
     ] = None
     seed: Annotated[
         int | None,
-        typer.Option("--seed", metavar="N", help="With --effective: of weights and inputs.  [0]"),
+        typer.Option(
+            "--seed", metavar="N", help="With --effective: seed of weights and inputs.  [0]"
+        ),
     ] = None
     image: Annotated[
         Path | None,

@@ -39,7 +39,7 @@ class Stack(options.Written):
     ] = None
     channels: Annotated[
         int | None,
-        typer.Option("--channels", "-c", metavar="C", help="In and out. Left out: 64."),
+        typer.Option("--channels", "-c", metavar="C", help="Channels in and out. Left out: 64."),
     ] = None
     input: Annotated[
         str | None,
@@ -58,7 +58,12 @@ class Stack(options.Written):
         ),
     ] = None
     preset: Annotated[
-        Preset | None, typer.Option("--preset", help="Another comparison instead.")
+        Preset | None,
+        typer.Option(
+            "--preset",
+            metavar="inception",
+            help="Compare an Inception module with its naive form instead.",
+        ),
     ] = None
     block: Annotated[
         str | None,
@@ -75,7 +80,9 @@ class Stack(options.Written):
     ] = None
     seconds: Annotated[
         float | None,
-        typer.Option("--seconds", metavar="S", help="For each stack that is timed. Left out: 1."),
+        typer.Option(
+            "--seconds", metavar="S", help="Seconds for each stack that is timed. Left out: 1."
+        ),
     ] = None
 
     def run(self, session: Session) -> int:

@@ -30,42 +30,60 @@ class Summary(options.Written, options.Named):
     depth: options.Depth = None
     unfold: Annotated[bool, typer.Option("--unfold", help="Show equal blocks one by one.")] = False
     all: Annotated[
-        bool, typer.Option("--all", "-a", help="Every row, rearranging operations too.")
+        bool, typer.Option("--all", "-a", help="Show every row, rearranging operations too.")
     ] = False
     columns: Annotated[
         str | None,
         typer.Option(
             "--columns",
             metavar="A,B,...",
-            help="Of layer, path, operation, input, output, kernel, features, params, macs, "
-            "flops, share, field, element-ops, activation.",
+            help="Columns to show, of layer, path, operation, input, output, kernel, features, "
+            "params, macs, flops, share, field, element-ops, activation.",
         ),
     ] = None
     sort: Annotated[
         str | None,
-        typer.Option("--sort", help="List layers by macs, params, element-ops or activation."),
+        typer.Option(
+            "--sort",
+            metavar="COLUMN",
+            help="List layers by macs, params, element-ops or activation.",
+        ),
     ] = None
     filter: Annotated[
         str | None,
-        typer.Option("--filter", metavar="GLOB", help="Only layers of such a path or operation."),
+        typer.Option(
+            "--filter", metavar="GLOB", help="Show layers whose path or operation matches GLOB."
+        ),
     ] = None
     max_params: Annotated[
         str | None,
-        typer.Option("--max-params", metavar="N", help="Exit 1 beyond it; such as 5M."),
+        typer.Option(
+            "--max-params",
+            metavar="N",
+            help="Exit with 1 if there are more parameters, such as 5M.",
+        ),
     ] = None
     max_macs: Annotated[
         str | None,
-        typer.Option("--max-macs", metavar="N", help="Exit 1 beyond it; such as 1.5G."),
+        typer.Option(
+            "--max-macs", metavar="N", help="Exit with 1 if there are more MACs, such as 1.5G."
+        ),
     ] = None
     max_activation: Annotated[
         str | None,
         typer.Option(
-            "--max-activation", metavar="BYTES", help="Exit 1 if the peak is more; as 50MiB."
+            "--max-activation",
+            metavar="BYTES",
+            help="Exit with 1 if the peak of activations is more, such as 50MiB.",
         ),
     ] = None
     min_rf: Annotated[
         str | None,
-        typer.Option("--min-rf", metavar="N", help="Exit 1 if the field is less, in pixels."),
+        typer.Option(
+            "--min-rf",
+            metavar="N",
+            help="Exit with 1 if the receptive field is less, in pixels, such as 200.",
+        ),
     ] = None
 
     def run(self, session: Session) -> int:

@@ -217,7 +217,7 @@ def _none_such(option: str, wanted: str, there: set[str]) -> None:
 
 
 def alone(record: Card) -> Iterator[ListReport]:
-    """What is made of one stored record among others, to find one that is nonsense."""
+    """Every use of one stored record by itself, to find one that is nonsense."""
     listed = [Listed(record.source, record.name, record)]
     report(listed, Wanted(most=dict.fromkeys(KEYS, inf), least=dict.fromkeys(KEYS, 0.0)))
     for sort in ("", *KEYS):

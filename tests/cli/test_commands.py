@@ -4,6 +4,7 @@ import csv
 import importlib
 import inspect
 import io
+import itertools
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from cnnscope.cli import commands, stack
 from cnnscope.cli.session import Session
 from cnnscope.errors import ModelError
 from cnnscope.models import run
+from cnnscope.render.columns import COLUMNS
 
 
 def error_of(*arguments, code=2):
@@ -477,3 +479,20 @@ def test_what_a_command_does_is_one_whole_line_of_a_page_of_help(monkeypatch):
         listed = run_cli(*group, "--help").out.partition("Commands:\n")[2].splitlines()
         assert len(listed) >= 3
         assert all(line.endswith(".") and not line.endswith("...") for line in listed)
+
+
+@pytest.mark.parametrize("name", [name for name in commands.COMMANDS if name != "cache"])
+def test_every_argument_and_option_has_a_value_in_capitals_and_a_description(name, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = run_cli(name, "--help").out
+    assert not re.search(r"<[a-z|]+>", text)  # typer's own, where no metavar was given
+    assert not re.search(r"^  [a-z]", text.partition("Arguments:\n")[2], re.MULTILINE)
+    lines = text.partition("Options:\n")[2].splitlines()
+    for line, following in itertools.pairwise([*lines, ""]):
+        option = re.match(r"  -\S.*?(?:  +(\S.*))?$", line)
+        assert not option or option[1] or following.startswith("   "), line
+
+
+def test_help_lists_the_columns_that_there_are():
+    text = " ".join(run_cli("summary", "--help").out.split())
+    assert f"Columns to show, of {', '.join(COLUMNS)}." in text

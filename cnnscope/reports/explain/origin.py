@@ -1,4 +1,4 @@
-"""Where the features of a linear layer, or the channels of a convolution, come from."""
+"""Origin of the features of a linear layer and of the channels of a convolution."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class View:
         return [f for f in fields if f is not None and not f.unknown]
 
     def slide(self, row: LayerRow, part: Part) -> tuple[shapes.Slide, Shape] | None:
-        """How a row slides, and the shape that it slides over; None if it does not."""
+        """The window of a row and the shape that it slides over; None if it does not slide."""
         trace = self.trace
         slides = [
             (slide, ops.Op(trace, trace.ops[i]).first)
