@@ -192,7 +192,7 @@ def _die_with_parent() -> None:
 
 
 def free_memory() -> int | None:
-    """Bytes that could still be allocated in memory; None where nobody tells."""
+    """Bytes that could still be allocated in memory; None where the system does not say."""
     known = [n for n in (_available(), _cgroup_free()) if n is not None]
     return min(known) if known else None
 

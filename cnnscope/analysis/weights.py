@@ -252,7 +252,7 @@ class _Weights:
         return {t for t in made & read if t not in valued}
 
     def _is_valued(self, record: OpRecord, valued: set[int], read: set[int]) -> bool:
-        """Return True if what an operation makes is used as data, or by nobody that is seen."""
+        """Return True if what an operation makes is used as data, or by no recorded operation."""
         if any(t in valued for t in record.outputs):
             return True
         tensors = self.trace.tensors

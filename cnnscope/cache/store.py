@@ -66,9 +66,9 @@ class Store:
         path = self._path(key)
         try:
             value = _decode(_content(path), key, kind)
-        except PermissionError:  # somebody else's
+        except PermissionError:  # another user's
             return None
-        except Exception:  # noqa: BLE001  nobody knows what a file may hold
+        except Exception:  # noqa: BLE001  a file may hold anything
             if os.path.lexists(path):
                 self._remove(path, "a damaged")
             return None
@@ -177,7 +177,7 @@ class Store:
 def _fails(use: Callable[[Any], object], record: object) -> bool:
     try:
         use(record)
-    except Exception:  # noqa: BLE001  nobody knows what a nonsensical record raises
+    except Exception:  # noqa: BLE001  a nonsensical record may raise anything
         return True
     return False
 

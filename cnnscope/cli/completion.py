@@ -73,7 +73,7 @@ def with_colons(complete: Callable[[], int]) -> int:
     """
     typed_words, place = os.environ.get("COMP_WORDS"), os.environ.get("COMP_CWORD", "")
     if typed_words is None or not re.fullmatch(r"[0-9]{1,9}", place):
-        return 1  # nobody to tell: what is printed is taken for an answer
+        return 1  # no message: what is printed is taken for an answer
     words, cursor = typed_words.split("\n"), int(place)
     if cursor >= len(words):  # not as the script that typer installs says it
         return complete()

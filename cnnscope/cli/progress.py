@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _CLEAR, _SHOW_CURSOR = b"\r\x1b[2K", b"\x1b[?25h"
 _UNKNOWN_WIDTH = 80
-PATIENCE = 0.5  # seconds that somebody waits without asking how long it will take
+PATIENCE = 0.5  # seconds that a user waits without asking how long it will take
 
 Update = Callable[..., None]  # (done, total, name of what is done)
 
@@ -29,7 +29,7 @@ Update = Callable[..., None]  # (done, total, name of what is done)
 def progress(title: str, patience: float = 0) -> Iterator[Update]:
     """A bar, moved by calls of `update(done, total, name="")`; gone when all is done.
 
-    Nothing is shown (nor imported) where nobody looks, or for what is done before `patience` ends.
+    Nothing is shown (nor imported) without a terminal, or for what is done before `patience` ends.
     The bar goes where stderr goes now: while a model runs its prints go aside, and so would a bar.
     """
     began, shown, stream = time.monotonic(), watched(), sys.stderr

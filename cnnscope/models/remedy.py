@@ -30,7 +30,7 @@ _OTHERS = (64, 33, 224)  # sides at which a complaint that is not about sizes is
 class Failure(NamedTuple):
     """A forward that failed, and what is known of the model.
 
-    `typed` is what the user wrote for the inputs, `guessed` says that nobody asked for them,
+    `typed` is what the user wrote for the inputs, `guessed` says that the user gave none,
     `known` are inputs that are likely to run, `line` is where in the user's code it failed
     ("net.py:3: ").
     """

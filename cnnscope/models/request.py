@@ -223,7 +223,7 @@ def parse_arguments(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def fit_inputs(asked: Sequence[InputSpec], default: Inputs, batch_size: int | None) -> Inputs:
-    """The inputs to run with: what was asked for, completed from what the model takes by default.
+    """The inputs to run with: the requested ones, completed from what the model takes by default.
 
     Sizes are matched from the right: `224` and `224x224` are spatial, `3x224x224` has channels, a
     full rank has the batch as well. One input for a model that takes several of one kind stands
@@ -254,7 +254,7 @@ def fit_inputs(asked: Sequence[InputSpec], default: Inputs, batch_size: int | No
 def fit_open(
     asked: Sequence[InputSpec], guess: Inputs, batch_size: int | None
 ) -> tuple[Inputs, ...]:
-    """The inputs to try, in order, for a network of which nobody knows what it takes.
+    """The inputs to try, in order, for a network whose inputs are unknown.
 
     One input of no more sizes than the guess is laid over it, as `fit_inputs` does. Any other is
     taken as it is, save that three sizes are C, H, W, with a batch of one; if there is no guess,

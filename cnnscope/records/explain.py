@@ -11,7 +11,7 @@ Run = tuple[int, int]  # the first and last of consecutive numbers
 class Step(msgspec.Struct, frozen=True):
     """One step of an explanation.
 
-    `formula` is in words, `arithmetic` has the numbers put in and comes to `value`: integers,
+    `formula` is in words, `arithmetic` has the numbers put in and equals `value`: integers,
     + - * / and parentheses, floor, ceil and max. Where there is nothing to calculate, `note`
     says why.
     """

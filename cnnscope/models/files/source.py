@@ -51,7 +51,7 @@ _LONGEST_FILE = 64 * 2**20  # bytes of Python
 
 
 class Guess(NamedTuple):
-    """Inputs to try where nobody asked for any, and what speaks for them.
+    """Inputs to try where the request has none, and what speaks for them.
 
     `offered` tells those that the network or its file names from those by its first layer.
     """
@@ -113,7 +113,7 @@ class Own:
     # -- the protocol of a source of models
 
     def names(self) -> list[str]:
-        """Only what was asked for."""
+        """The requested name alone."""
         return [self.spec.name]
 
     def versions(self) -> dict[str, str]:
@@ -270,7 +270,7 @@ def _load(path: Path, undo: ExitStack) -> ModuleType:
     sys.modules[name] = module
     argv, sys.argv = sys.argv, [str(path)]
     try:
-        exec(code, vars(module))  # noqa: S102  to run it is what was asked for
+        exec(code, vars(module))  # noqa: S102  the user named it to be run
     finally:
         sys.argv = argv
     return module

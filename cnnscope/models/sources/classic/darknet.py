@@ -2,7 +2,7 @@
 
 Darknet-19: Redmon, Farhadi 2017, "YOLO9000: Better, Faster, Stronger", table 6: 5.58 billion
 operations at 224x224. Darknet-53: Redmon, Farhadi 2018, "YOLOv3: An Incremental Improvement",
-tables 1 and 2: 18.7 billion at 256x256, where the layers of its table come to 18.57. Their
+tables 1 and 2: 18.7 billion at 256x256, where the layers of its table total 18.57. Their
 operations are FLOPs, two of each multiply-add.
 """
 

@@ -110,7 +110,7 @@ def versions() -> dict[str, str]:
 
 
 def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
-    """Call the model's constructor with what its name fixes and what was asked for."""
+    """Call the model's constructor with what its name fixes and the requested arguments."""
     model = _MODELS[name]
     module = importlib.import_module(f"cnnscope.models.sources.classic.{model.file}")
     factory: Callable[..., nn.Module] = getattr(module, model.factory)
