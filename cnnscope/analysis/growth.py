@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from msgspec import structs
@@ -47,12 +46,11 @@ def largest_regular(rows: Sequence[LayerRow]) -> LayerRow | None:
 
 def _regular(row: LayerRow) -> bool:
     axes = row.field or ()
-    units = Counter(axis.units for axis in axes)
-    return (
-        all(a.local_size is not None and a.units > 1 and not a.explicit for a in axes)
-        and bool(row.output_shapes)
-        and units <= Counter(row.output_shapes[0])
-    )
+    units = tuple(axis.units for axis in axes)
+    shape = row.output_shapes[0] if row.output_shapes else ()
+    side_by_side = any(shape[i : i + len(units)] == units for i in range(len(shape)))
+    known = all(a.local_size is not None and a.units > 1 and not a.explicit for a in axes)
+    return known and side_by_side  # windows and their tokens may be as many as an axis has units
 
 
 def exceeds_input_at(rows: tuple[LayerRow, ...]) -> str:

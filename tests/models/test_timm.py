@@ -92,7 +92,8 @@ def test_without_the_extra_bare_names_are_those_of_torchvision():
 
 def test_torchvision_names_do_not_import_timm(timm):
     script = (
-        "import sys\nfrom cnnscope.models import run\nrun.trace_spec({0!r})\n"
+        "import sys\nfrom cnnscope.models import request, run\n"
+        "run.trace_spec(request.Request.of({0!r}))\n"
         "print('timm' in sys.modules, 'torchvision' in sys.modules)"
     )
 

@@ -40,7 +40,11 @@ def operators():
         sys.modules["expecttest"] = stand_in
     with pytest.MonkeyPatch.context() as patch:  # it names a folder for the compiler to write in
         patch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
-        return pytest.importorskip("torch.testing._internal.common_methods_invocations").op_db
+        try:
+            return pytest.importorskip("torch.testing._internal.common_methods_invocations").op_db
+        finally:  # that import has every flag of torch.backends refuse to be set
+            flags = torch.backends.disable_global_flags.__globals__
+            flags["__allow_nonbracketed_mutation_flag"] = True
 
 
 class Call(nn.Module):

@@ -138,6 +138,20 @@ class Batches(nn.Module):
         return self.conv(batch)
 
 
+def windows_of_heads(m, x):
+    """Windows of 4 x 4 positions: of 16 x 16 there are as many as rows, and as positions in one."""
+    x = m.patches(x)
+    h, w = (n // 4 for n in x.shape[-2:])
+    x = x.view(1, 1, 2, h, 4, w, 4).permute(0, 3, 5, 1, 4, 6, 2).reshape(h * w, 1, 16, 2)
+    return m.last(F.relu(x))  # windows, head, positions, channels
+
+
+def test_as_many_windows_as_an_axis_has_units_are_no_axis():
+    patches = nn.Conv2d(3, 2, 4, stride=4)
+    report = verdict(Lambda(windows_of_heads, patches=patches, last=nn.Linear(2, 2)), 1, 3, 64, 64)
+    assert not [row.path for row in report.layers if row.checks and row.verdict == "differs"]
+
+
 def test_images_in_a_list_are_measured():
     model = Batches()
     made = trace(model, ([torch.empty((3, 12, 16), device="meta")],))

@@ -91,7 +91,8 @@ def _dimensions(canvas: Canvas, task: Task, axis: int) -> list[int] | str:
             "whole image cannot be told from what a unit sees; try another --input"
         )
     fitting = [d for d in known or range(len(shape)) if shape[d] == units]
-    if not fitting or len(known or ()) > 1:
+    shared = any(canvas.shared(tensor, dim, axis) for dim in known or ())
+    if not fitting or len(known or ()) > 1 or shared:
         return (
             "a reshape has split or joined the positions along this axis, so that no single unit "
             "of the output can be chosen; measure a layer before the reshape"

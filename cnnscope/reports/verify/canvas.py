@@ -25,6 +25,11 @@ class Canvas(NamedTuple):
     step: int  # by which the axis was grown
     size: Shape  # of the axes
 
+    def shared(self, tensor: int, dim: int, axis: int) -> bool:
+        """True if a dimension grows with another axis: windows are numbered along all of them."""
+        others = (grows for a, grows in enumerate(self.grows) if a != axis)
+        return any(dim in grows.dims.get(tensor, {}) for grows in others)
+
 
 class Canvases:
     """Records a model on inputs of other sizes.
@@ -57,9 +62,18 @@ class Canvases:
         return Canvas(self.tape, tuple(grows), 0, self.size)
 
     def alone(self, task: Task, axis: int, dim: int) -> bool:
-        """True if a dimension holds an axis and nothing else, by its length at the input's size."""
+        """True if a dimension holds an axis and nothing else.
+
+        It has the axis's length at the input's size. Where it is not one of the last, as in an
+        image, it must not grow with another axis either.
+        """
         tensor, _ = self.tape.targets.get(task.target, (-1, 0))
-        return tensor < 0 or self.tape.shapes[tensor][dim] == task.axes[axis].units
+        if tensor < 0:
+            return True
+        shape = self.tape.shapes[tensor]
+        if shape[dim] != task.axes[axis].units:
+            return False
+        return dim >= len(shape) - self.count or not self.own.shared(tensor, dim, axis)
 
     def larger(
         self, axis: int, needed: int, tasks: Sequence[Task], *, roomy: bool = False
