@@ -29,7 +29,7 @@ from torch import nn
 
 import cnnscope
 from cnnscope import cli
-from cnnscope.tracing import tracer
+from cnnscope.tracing import storages
 
 pytestmark = pytest.mark.broad
 
@@ -393,8 +393,8 @@ class Chain(nn.Module):
 def test_time_is_linear_in_the_operations(monkeypatch):
     """Of all that lives, little is asked whether it does: quadratic would be 2 million here."""
     asked = []
-    expired = tracer._expired
-    monkeypatch.setattr(tracer, "_expired", lambda a: asked.append(None) or expired(a))
+    expired = storages._expired
+    monkeypatch.setattr(storages, "_expired", lambda a: asked.append(None) or expired(a))
     trace = cnnscope.trace(Chain(2000), "3x1x1")
     assert len(trace.ops) == 2000
     assert len(asked) < 50 * 2000

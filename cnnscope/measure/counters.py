@@ -23,7 +23,7 @@ from torch import nn
 
 from cnnscope.records import PRUNED, Count, Shape
 from cnnscope.tracing.modules import children_of, modules_of
-from cnnscope.tracing.tracer import tensors_in
+from cnnscope.tracing.plain import tensors_in
 
 # Whose version tells which counter answered.
 _PACKAGES = {

@@ -10,7 +10,8 @@ from cnnscope.errors import CnnscopeError
 from cnnscope.ops import table
 from cnnscope.records import ModuleRecord, Shape
 from cnnscope.text import printable, said
-from cnnscope.tracing.tracer import ForwardError, module_record
+from cnnscope.tracing.plain import module_record
+from cnnscope.tracing.tracer import ForwardError
 
 _LONG = 160  # characters of other people's messages
 

@@ -249,7 +249,7 @@ def _to_channels_last(model: nn.Module) -> None:
 
 def _loss(output: Any, name: str) -> Any:
     """The sum of the means of all outputs that have a gradient."""
-    from cnnscope.tracing.tracer import tensors_in
+    from cnnscope.tracing.plain import tensors_in
 
     means = [t.float().mean() for t in tensors_in(output) if t.requires_grad]
     if not means:

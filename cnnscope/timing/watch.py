@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from cnnscope.timing.loop import Step
-from cnnscope.tracing.tracer import tensors_in
+from cnnscope.tracing.plain import tensors_in
 
 # Weak references to storages, by address: while one is held the address is not used again.
 _expired: Callable[[int], bool] = cast("Any", torch.UntypedStorage._expired)

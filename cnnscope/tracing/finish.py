@@ -1,0 +1,119 @@
+"""Freeze what was recorded of a run into a trace."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from typing import Any
+
+from cnnscope.records import ModuleRecord, ParamRecord, Source, StorageRecord, Trace
+from cnnscope.tracing import chance
+from cnnscope.tracing.calls import Calls, Modules
+from cnnscope.tracing.plain import tensors_in
+from cnnscope.tracing.storages import Storages
+
+
+def finished(
+    modules: Modules,
+    calls: Calls,
+    result: Any,
+    *,
+    source: Source,
+    device: str,
+    notes: tuple[str, ...],
+) -> Trace:
+    """The trace of a forward that has returned `result`."""
+    book = calls.book
+    outputs = tuple(map(book.read, tensors_in(result)))
+    storages = _storages(book)
+    called = calls.records()
+    given = (*outputs, *(tensor for call in called for tensor in call.outputs))
+    bools = {i for i, tensor in enumerate(book.tensors) if tensor.dtype == "bool"}
+    return Trace(
+        source=source,
+        inputs=modules.inputs,
+        outputs=outputs,
+        modules=tuple(modules.records),
+        calls=called,
+        params=_params(modules, book, outputs),
+        tensors=tuple(book.tensors),
+        storages=storages,
+        ops=tuple(book.ops),
+        device=device,
+        notes=notes + _missing(calls, result) + _unregistered(modules, book),
+        strays=tuple(modules.strays.values()),
+        decided_by=chance.decided_by(book.ops, modules.inputs, given, bools),
+        within=tuple(calls.within),
+    )
+
+
+def _storages(book: Storages) -> tuple[StorageRecord, ...]:
+    """Every storage; one that lives on dies at the end."""
+    end = book.end()
+    return tuple(
+        StorageRecord(nbytes, born, end if died < 0 else died) for nbytes, born, died in book.lives
+    )
+
+
+def _params(modules: Modules, book: Storages, outputs: tuple[int, ...]) -> tuple[ParamRecord, ...]:
+    """Parameters and buffers, with whether anything has read them."""
+    read = _storages_read(book, outputs)
+    return tuple(
+        _with_use(param, used=book.tensors[param.tensor].storage in read)
+        for param in modules.params
+    )
+
+
+def _with_use(param: ParamRecord, *, used: bool) -> ParamRecord:
+    return ParamRecord(
+        param.path, param.tensor, param.aliases, param.trainable, param.buffer, used=used
+    )
+
+
+def _storages_read(book: Storages, outputs: tuple[int, ...]) -> set[int]:
+    """The storages that an operation has read from, or that the model returns.
+
+    A view reads nothing: an operation on it may have raised, and the model caught that.
+    """
+    tensors = book.tensors
+    found = {tensors[tid].storage for tid in outputs}
+    for op in book.ops:
+        written = op.name.split(".")[1].endswith("_") if "." in op.name else False
+        made = set() if written else {tensors[tid].storage for tid in op.outputs}
+        found.update({tensors[t].storage for t in op.tensors} - made)
+    return found
+
+
+def _missing(calls: Calls, result: Any) -> tuple[str, ...]:
+    """Sentences about what is not in the trace; a generator that was returned is closed."""
+    missing = tuple(
+        f"{path} ran in another thread, where it is not followed: it is missing above"
+        for path in calls.elsewhere
+    )
+    if inspect.isgenerator(result) or inspect.iscoroutine(result):
+        result.close()
+        what = type(result).__name__
+        missing += (f"forward returned a {what}: nothing ran of what it would have done",)
+    return missing
+
+
+def _unregistered(modules: Modules, book: Storages) -> tuple[str, ...]:
+    """The sentence about what ran and is not registered."""
+    held: dict[str, int] = {}
+    for weight in modules.strays.values():
+        module = next((m for m in modules.records if _holds(m, weight.path)), None)
+        where = f"{module.path} ({module.kind})" if module else weight.path
+        size = math.prod(book.tensors[weight.tensor].shape)
+        held[where] = held.get(where, 0) + size
+    if not held:
+        return ()
+    each = ", ".join(f"{where} {size:,}" for where, size in held.items())
+    return (
+        f"weights that run and are not registered, with their elements: {each}: they are "
+        "missing from the model's parameters, from its optimizer and its state_dict",
+    )
+
+
+def _holds(module: ModuleRecord, weight: str) -> bool:
+    """Return True for the unregistered module that a weight is named after."""
+    return not module.registered and weight.rpartition(".")[0] == module.path
