@@ -11,7 +11,8 @@ from torch import nn
 from cnnscope.analysis import shapes
 from cnnscope.records import ModuleRecord
 from cnnscope.reports.summary import report
-from cnnscope.tracing.tracer import module_record, trace
+from cnnscope.tracing.plain import module_record
+from cnnscope.tracing.tracer import trace
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 
