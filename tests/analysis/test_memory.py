@@ -404,7 +404,12 @@ def test_bags_of_embeddings_keep_what_is_noted_of_them(mode: str, options: dict[
         lambda x: torch.where(x > 0.5, x, 0.0),
         lambda x: torch.where(x > 0.5, 1, x),
         lambda x: torch.where(x > 0.5, 1.0, 0.0) + x,
-        lambda x: torch.where(x > 0.5, x, torch.tensor(0.0, device=x.device)),
+        pytest.param(
+            lambda x: torch.where(x > 0.5, x, torch.tensor(0.0, device=x.device)),
+            marks=pytest.mark.skipif(
+                torch.__version__.startswith("2.9"), reason="shows no tensor made of a number"
+            ),
+        ),
     ],
 )
 def test_a_number_is_no_tensor_to_where(forward: Callable[..., Any]):
