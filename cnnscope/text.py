@@ -31,6 +31,29 @@ def said(error: BaseException, limit: int = 300) -> str:
     return f"{printable(type(error).__name__)}: {printable(text or 'no message', limit)}"
 
 
+# Operations whose function of PyTorch no rule of `operation` finds.
+_FUNCTIONS = {
+    "native_multi_head_attention": "MultiheadAttention", "_fft_r2c": "fft.rfft",
+    "_fft_c2r": "fft.irfft", "_fft_c2c": "fft.fft", "_to_copy": "to", "_unique2": "unique",
+    "upsample_nearest1d": "interpolate", "upsample_nearest2d": "interpolate",
+    "upsample_nearest3d": "interpolate", "upsample_linear1d": "interpolate",
+    "upsample_bilinear2d": "interpolate", "upsample_bicubic2d": "interpolate",
+    "upsample_trilinear3d": "interpolate", "reflection_pad1d": "pad", "reflection_pad2d": "pad",
+    "reflection_pad3d": "pad", "replication_pad1d": "pad", "replication_pad2d": "pad",
+    "replication_pad3d": "pad", "constant_pad_nd": "pad", "grid_sampler_2d": "grid_sample",
+    "grid_sampler_3d": "grid_sample", "affine_grid_generator": "affine_grid", "im2col": "unfold",
+    "col2im": "fold", "nll_loss2d_forward": "nll_loss", "_local_scalar_dense": "item",
+}  # fmt: skip
+_INSIDE = re.compile(r"^_(?!_)|^native_|_forward$|_with_indices$")
+_GROUP = re.compile(r"^(linalg|special|fft)_")
+
+
 def operation(name: str) -> str:
-    """Shorten the name of an operation: aten.add.Tensor is `add`; other libraries keep theirs."""
-    return name.split(".")[1] if name.startswith("aten.") else name
+    """Name the function of PyTorch that an operation belongs to; other libraries keep theirs.
+
+    aten.add.Tensor is `add`, aten._softmax.default `softmax`, aten.linalg_det.default `linalg.det`.
+    """
+    if not name.startswith("aten."):
+        return name
+    own = name.split(".")[1]
+    return _FUNCTIONS.get(own) or _GROUP.sub(r"\1.", _INSIDE.sub("", own))

@@ -109,6 +109,10 @@ def find(rows: Sequence[LayerRow], path: str) -> LayerRow:
     found = next((row for row in rows if row.path == path), None)
     if found is None:
         near = get_close_matches(path, [row.path for row in rows], 3, 0.4)
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
-        raise RequestError(f"there is no layer {path[:80]!r}{hint}")
+        hint = "cnnscope summary --depth all lists them"
+        if near:
+            hint = f"did you mean {', '.join(near)}?"
+        elif not any(row.path for row in rows):
+            hint = "the model is a single layer: leave the name out"
+        raise RequestError(f"there is no layer {path[:80]!r}; {hint}")
     return found

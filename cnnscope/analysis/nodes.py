@@ -60,10 +60,14 @@ class Node:
 def differing(a: Node, b: Node) -> list[str]:
     """The names under which two layers have different hyper-parameters.
 
-    Of blocks, and of layers of two kinds, those that both have are compared.
+    Of blocks, and of layers of two kinds, those that both have are compared. The `mode` of a GRU
+    or LSTM is its kind once more.
     """
-    if a.row.operation != b.row.operation or not a.leaf:
+    kinds = a.row.operation, b.row.operation
+    if kinds[0] != kinds[1] or not a.leaf:
         names = [name for name in a.identity if name in b.identity]
+        again = a.identity.get("mode") == kinds[0] or b.identity.get("mode") == kinds[1]
+        names = [name for name in names if not (again and name == "mode")]
     else:
         names = list(dict.fromkeys((*a.identity, *b.identity)))
     return [name for name in names if a.identity.get(name) != b.identity.get(name)]

@@ -80,7 +80,7 @@ class Report(msgspec.Struct, Generic[R], frozen=True):
         takes = _TAKES.get(type(self.record), frozenset())
         if useless := sorted(set(view) - takes):
             kind = type(self.record).__name__
-            raise RequestError(f"{', '.join(useless)}: without effect on a {kind}")
+            raise RequestError(f"{', '.join(useless)}: without effect on a {kind}; leave them out")
         return msgspec.structs.replace(self, shown=view)
 
     def table(self, *, width: int | None = None, **view: Unpack[View]) -> str:

@@ -109,13 +109,17 @@ def _decoded(kind: type[T], content: bytes, name: str) -> T:
             )
         found: T = coder.decode(content, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestError(f"{name}: no trace that Trace.save wrote ({said(error)})") from error
+        raise RequestError(
+            f"{name}: no trace that Trace.save wrote ({said(error)}); give one"
+        ) from error
     if wrong := next(_contradictions(found), ""):
-        raise RequestError(f"{name}: the trace contradicts itself ({wrong})")
+        raise RequestError(f"{name}: the trace contradicts itself ({wrong}); trace the model anew")
     try:
         report(found)  # what the analyses cannot read is no trace, whatever its types are
     except Exception as error:
-        raise RequestError(f"{name}: the trace contradicts itself ({said(error)})") from error
+        raise RequestError(
+            f"{name}: the trace contradicts itself ({said(error)}); trace the model anew"
+        ) from error
     return found
 
 
@@ -336,7 +340,10 @@ def copied(given: Given) -> nn.Module:
     try:
         return copy.deepcopy(given.module)
     except Exception as error:
-        raise RequestError(f"{given.name}: cannot be copied ({said(error)})") from error
+        raise RequestError(
+            f"{given.name}: cannot be copied ({said(error)}); name a file that makes it, as "
+            "path/net.py:Net"
+        ) from error
 
 
 def _refuse(reason: str, build: Build | None = None, **given: bool) -> None:

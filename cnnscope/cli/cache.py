@@ -64,7 +64,9 @@ class Clear(Options):
             removed = store.clear()
         except OSError as error:
             reason = error.strerror or error
-            raise RequestError(f"{store.root}: cannot be cleared ({reason})") from None
+            raise RequestError(
+                f"{store.root}: cannot be cleared ({reason}); remove the folder"
+            ) from None
         entries = units.plural(removed.entries, "entry", "entries")
         typer.echo(f"removed {entries}, {units.nbytes(removed.nbytes)}")
 

@@ -80,7 +80,9 @@ def check_writable(path: Path | None, option: str = "--output") -> None:
     if folder:
         raise RequestError(f"{option} {shown}: is a folder; name a file")
     if not parent:
-        raise RequestError(f"{option} {shown}: there is no folder {printable(str(path.parent))}")
+        raise RequestError(
+            f"{option} {shown}: there is no folder {printable(str(path.parent))}; make it first"
+        )
     if not allowed:
         raise _unwritable(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)), option)
 
@@ -221,4 +223,6 @@ def _encodable(text: str, stream: Any) -> str:
 
 def _unwritable(path: Path, error: Exception, option: str = "--output") -> RequestError:
     reason = getattr(error, "strerror", None) or error
-    return RequestError(f"{option} {printable(str(path))}: cannot be written ({reason})")
+    return RequestError(
+        f"{option} {printable(str(path))}: cannot be written ({reason}); name another file"
+    )

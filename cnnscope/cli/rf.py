@@ -167,7 +167,9 @@ def _draw(report: Any, asked: _Asked, path: Path, heat: Any = None, box: Any = (
     from cnnscope.render import picture
 
     if len(report.axes) != 2:
-        raise RequestError(f"--output {path}: a picture needs an input with two axes")
+        raise RequestError(
+            f"--output {path}: a picture needs two axes; --output out.md has a table"
+        )
     height, width = (axis.input_size for axis in report.axes)
     if asked.image is None:
         image = picture.grid(height, width)

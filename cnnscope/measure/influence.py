@@ -113,7 +113,9 @@ class _Watcher:
                     self.model(x * 1)  # a copy: some models write to their input
             except Exception as error:
                 text = " ".join(str(error).split())[:200]
-                raise ModelError(f"forward failed on random inputs: {text}") from error
+                raise ModelError(
+                    f"forward failed on random inputs: {text}; leave --effective out"
+                ) from error
         return found
 
 

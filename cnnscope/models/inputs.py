@@ -42,7 +42,7 @@ def make_inputs(inputs: Inputs, device: str = "meta") -> tuple[Any, ...]:
 def too_large(inputs: Inputs) -> RequestError:
     """The error for inputs of more elements than a tensor, or the memory, can have."""
     shown = ", ".join(map(str, inputs.tensors))
-    return RequestError(f"input {printable(shown)}: too large to be a tensor")
+    return RequestError(f"input {printable(shown)}: too large to be a tensor; give smaller sizes")
 
 
 def real_inputs(inputs: Inputs, device: str = "cpu") -> tuple[Any, ...]:

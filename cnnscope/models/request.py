@@ -210,7 +210,7 @@ def parse_arguments(texts: Sequence[str]) -> dict[str, Any]:
                 f"--arg {printable(text)!r}: expected name=value, such as width_mult=0.5"
             )
         if name in arguments:
-            raise RequestError(f"--arg {name}: given twice")
+            raise RequestError(f"--arg {name}: given twice; give it once")
         try:
             arguments[name] = ast.literal_eval(value)
             repr(arguments[name])  # 0xff... may be a number of more digits than Python prints
@@ -272,7 +272,8 @@ def fit_open(
         for spec, tensor in zip(asked, each, strict=True):
             if len(spec.sizes) != 3 and tensor.shape[0] != batch_size:
                 raise RequestError(
-                    f"--batch-size {batch_size}: contradicts the batch of --input {spec.text}"
+                    f"--batch-size {batch_size}: contradicts the batch of --input {spec.text}; "
+                    "leave one out"
                 )
         each = _batched(each, batch_size, as_list=False)
     if guess.tensors or batch_size is not None or each == whole:
@@ -302,7 +303,8 @@ def _refuse_two_batch_sizes(asked: Sequence[InputSpec], default: Inputs, batch_s
         full = len(spec.sizes) == len(default.tensors[0].shape)
         if full and spec.sizes[0] != batch_size:
             raise RequestError(
-                f"--batch-size {batch_size}: contradicts the batch of --input {spec.text}"
+                f"--batch-size {batch_size}: contradicts the batch of --input {spec.text}; "
+                "leave one out"
             )
 
 
@@ -314,7 +316,8 @@ def _batched(
     if as_list:
         if len(tensors) not in (1, batch_size):
             raise RequestError(
-                f"--batch-size {batch_size}: contradicts the {len(tensors)} inputs given"
+                f"--batch-size {batch_size}: contradicts the {len(tensors)} inputs given; "
+                "leave it out"
             )
         return tensors * batch_size if len(tensors) == 1 else tensors
     return tuple(TensorSpec((batch_size, *t.shape[1:]), t.dtype) for t in tensors)

@@ -328,7 +328,9 @@ def _failure(request: Request, found: Found, error: BaseException) -> ModelError
     from cnnscope.tracing import isolation
 
     if out_of_memory(error):
-        return ModelError(f"{request.name}: there is not enough memory for it ({said(error)})")
+        return ModelError(
+            f"{request.name}: there is not enough memory for it ({said(error)}); give smaller sizes"
+        )
     if found.own is None or isolation.raised_in(error).startswith(_PACKAGE):
         return None
     if isinstance(error, RecursionError):

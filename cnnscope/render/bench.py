@@ -66,6 +66,7 @@ _LAYERS = (
     Heading("bound", left=True, drop=1),
 )
 _SHOWN = 20  # layers; CSV and JSON have all of them
+_WITHHELD = "-"  # the figure of a layer that is faster than the roofline
 
 
 def page(report: BenchReport) -> Page:
@@ -217,9 +218,16 @@ def _layer_cells(layer: LayerTime, total: float) -> tuple[str, ...]:
         units.si_short(layer.macs) if layer.macs else "",
         units.nbytes(layer.nbytes),
         units.number(2 * layer.macs / layer.nbytes) if layer.macs and layer.nbytes else "",
-        units.share(layer.roofline) if layer.roofline is not None else "",
+        _of_roofline(layer),
         layer.bound,
     )
+
+
+def _of_roofline(layer: LayerTime) -> str:
+    """A share of the roofline; `-` above it."""
+    if layer.roofline is None:
+        return ""
+    return _WITHHELD if layer.roofline > 1 else units.share(layer.roofline)
 
 
 # ------------------------------------------------------------------------------- sentences
@@ -232,6 +240,7 @@ def _sentences(report: BenchReport) -> list[tuple[str, str]]:
     lines += [("!", text) for text in _hidden(report.comparisons)]
     lines += [("first call", ", ".join(_first_call(run, report) for run in report.runs))]
     lines += [("layers", _sum_of_layers(run, report)) for run in report.runs if run.layers]
+    lines += [("of roofline", text) for text in _withheld(report)]
     lines += [("ceilings", text) for text in _ceilings(report)]
     lines += [("launches", _launches(run, run.launch)) for run in report.runs if run.launch]
     lines += [("machine", machine(report.environment, report.runs[0]))]
@@ -341,9 +350,23 @@ def _sum_of_layers(run: BenchRun, report: BenchReport) -> str:
     return (
         f"{_named(run, report)}: {units.plural(len(run.layers), 'call')} of layers add up to "
         f"{units.duration(total)}, the whole model takes {units.duration(whole)} "
-        f"({units.share(total / whole)}): by itself, a layer finds its input in the caches "
-        "(beyond 100 % of the roofline, if it fits), and what runs between layers is left out"
+        f"({units.share(total / whole)}): by itself, a layer finds its input in the caches, "
+        "and what runs between layers is left out"
     )
+
+
+def _withheld(report: BenchReport) -> Iterator[str]:
+    """Why layers have no share of the roofline, once for all runs."""
+    top = report.ceilings
+    above = sum((x.roofline or 0) > 1 for run in report.runs for x in run.layers)
+    if above and top is not None:
+        size = f"{top.matmul_size}x{top.matmul_size}"
+        yield (
+            f"{_WITHHELD} for {units.plural(above, 'call')} of layers above 100 %: the roofline "
+            f"was measured on one size alone, a {size} matrix product and a copy that is larger "
+            "than the caches; a layer of another size, or one whose data lie in the caches, may "
+            "be faster"
+        )
 
 
 def _ceilings(report: BenchReport) -> Iterator[str]:

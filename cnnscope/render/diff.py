@@ -432,7 +432,7 @@ def _field(a: Totals, b: Totals) -> tuple[str, ...]:
     sizes = [[axis.local_size for axis in t.field or ()] for t in (a, b)]
     change = "=" if texts[0] == texts[1] else ""
     if len(sizes[0]) == len(sizes[1]) and sizes[0] != sizes[1]:
-        change = f"{units.same([_wider(x, y) for x, y in zip(*sizes, strict=True)])} px"
+        change = _wider(*sizes)
     x, y = (set(s) for s in sizes)
     one = len(x) == len(y) == 1 and None not in x | y
     return (
@@ -443,11 +443,21 @@ def _field(a: Totals, b: Totals) -> tuple[str, ...]:
     )
 
 
-def _wider(before: int | None, after: int | None) -> str:
-    """+4 along one axis, 0, or `?` where either is all of it and the other is not."""
+def _wider(before: Sequence[int | None], after: Sequence[int | None]) -> str:
+    """+464 px, or by axis: H unchanged, W -4 px; W all -> 9 px where one of them sees all of it."""
+    each = [_along(x, y) for x, y in zip(before, after, strict=True)]
+    if len(set(each)) == 1:
+        return each[0]
+    names = units.axis_names(len(each))
+    return ", ".join(f"{name} {text}" for name, text in zip(names, each, strict=True))
+
+
+def _along(before: int | None, after: int | None) -> str:
+    if before == after:
+        return "unchanged"
     if before is None or after is None:
-        return "0" if before is after else "?"
-    return units.signed(after - before) or "0"
+        return " -> ".join("all" if size is None else f"{size} px" for size in (before, after))
+    return f"{units.signed(after - before)} px"
 
 
 def _below(report: DiffReport, view: View[_Drawn]) -> Iterator[tuple[str, str]]:

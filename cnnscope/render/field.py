@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from cnnscope.records import AxisField, FieldReport, LayerRow, UnitReport
 from cnnscope.render import facts, units
@@ -28,6 +28,10 @@ _UNIT = (
 _WRAPS = (
     "positions wrap around (circular padding, torch.roll): a unit at the border also sees the "
     "opposite side of the input, as the column `in input` says"
+)
+_NONE = (
+    "an axis along which there is no single number: its units see all of the input, or all on one "
+    "side of them, or what they see is not evenly spaced"
 )
 
 
@@ -59,18 +63,22 @@ def _cells(row: LayerRow) -> tuple[str, ...]:
 
 
 def _each(axes: Sequence[AxisField], name: str) -> str:
-    """A number for each axis, `-` for one that has none."""
+    """A number for each axis."""
     values = [getattr(axis, name) for axis in axes]
-    if set(values) == {None}:
-        return ""
-    return units.same(["-" if v is None else units.decimal(v) for v in values])
+    return units.along_axes(["" if v is None else units.decimal(v) for v in values])
 
 
 def _centre(axes: Sequence[AxisField]) -> str:
     """Centre of unit 0, in pixels."""
     known = [(a.local_size, a.padding) for a in axes]
-    texts = ["-" if s is None or p is None else units.decimal((s - 1) / 2 - p) for s, p in known]
-    return "" if set(texts) == {"-"} else units.same(texts)
+    return units.along_axes(
+        ["" if s is None or p is None else units.decimal((s - 1) / 2 - p) for s, p in known]
+    )
+
+
+def none_means(cells: Iterable[str]) -> list[tuple[str, str]]:
+    """What `none` in a cell means, where one has it."""
+    return [(units.NONE, _NONE)] if any(units.NONE in cell.split(" x ") for cell in cells) else []
 
 
 def _sentences(report: FieldReport) -> list[tuple[str, str]]:
@@ -84,6 +92,7 @@ def _sentences(report: FieldReport) -> list[tuple[str, str]]:
     if report.unknown:
         count = units.plural(len(report.unknown), "layer")
         lines.append(("unknown", f"{count}, from {report.unknown[0]} on"))
+    lines += none_means(cell for row in report.layers for cell in _cells(row))
     axes = [a for row in report.layers for a in row.field or ()]
     if any(a.explicit for a in axes):
         lines.append(("note", "fields without a stride are true of this input size only"))

@@ -49,7 +49,7 @@ def draw(
         RequestError: the input has not two axes, or the picture would be too large.
     """
     if len(report.axes) != 2:
-        raise RequestError("a picture needs an input with two axes")
+        raise RequestError("a picture needs an input with two axes; name a table, as in field.md")
     scale = max(1, ceil(_LEAST / max(image.size)))
     rows, columns = report.axes
     top, below = _room(rows)
@@ -119,10 +119,13 @@ def _opened(path: Path, height: int, width: int) -> tuple[Image.Image, tuple[int
             with Image.open(file, formats=_FORMATS) as opened:
                 return _middle(opened, height, width), opened.size
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        reason = f"it has more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels"
+        reason = f"it has more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels; give a smaller one"
         raise RequestError(f"--image {printable(str(path))}: {reason}") from error
     except Exception as error:  # decoders meet broken files with exceptions of every kind
-        reason = getattr(error, "strerror", None) or "it is no picture that can be read"
+        reason = (
+            getattr(error, "strerror", None)
+            or "it is no picture that can be read; give a PNG or JPEG"
+        )
         raise RequestError(f"--image {printable(str(path))}: {reason}") from error
 
 

@@ -174,9 +174,13 @@ def _columns(report: StagesReport) -> tuple[Heading, ...]:
 
 
 def _rows(report: StagesReport, *, projections: bool) -> list[_Row]:
-    """Stages, what all models begin and end one with in rows of its own."""
+    """Stages, what all models begin and end one with in rows of its own.
+
+    In the last stage these are repeated for each model: a classifier over all columns looks like
+    one of the first model alone.
+    """
     rows: list[_Row] = []
-    for indices in report.rows:
+    for number, indices in enumerate(report.rows, start=1):
         found = [
             None if index is None else model.stages[index]
             for model, index in zip(report.models, indices, strict=True)
@@ -188,7 +192,7 @@ def _rows(report: StagesReport, *, projections: bool) -> list[_Row]:
                 (Box((f"{_size(stage.output)}:",)), *cell) if stage else cell
                 for stage, cell in zip(found, cells, strict=True)
             ]
-        rows += _stage_rows(label, cells)
+        rows += _stage_rows(label, cells, repeated=number == len(report.rows))
     return rows
 
 
@@ -212,18 +216,22 @@ def _size(output: Shape) -> str:
     return units.shape(output) if output else "1x1"
 
 
-def _stage_rows(label: str, cells: Sequence[Boxes]) -> Iterator[_Row]:
-    """The boxes with which all cells begin, the cells, the boxes with which all end."""
+def _stage_rows(label: str, cells: Sequence[Boxes], *, repeated: bool) -> Iterator[_Row]:
+    """The boxes with which all cells begin, the cells, the boxes with which all end.
+
+    Boxes that all cells share stand in each of them (`repeated`), or once over all columns.
+    """
     shortest = min(map(len, cells))
     several = len(cells) > 1
     head = _equal(cells, range(shortest)) if several else 0
     tail = _equal([cell[head:][::-1] for cell in cells], range(shortest - head)) if several else 0
-    rows: list[tuple[Boxes, ...]] = [(cells[0][i : i + 1],) for i in range(head)]
+    count = len(cells) if repeated else 1
+    rows: list[tuple[Boxes, ...]] = [(cells[0][i : i + 1],) * count for i in range(head)]
     rest = tuple(cell[head : len(cell) - tail] for cell in cells)
     if any(rest):
         rows.append(rest)
     last = cells[0]
-    rows += [(last[i : i + 1],) for i in range(len(last) - tail, len(last))]
+    rows += [(last[i : i + 1],) * count for i in range(len(last) - tail, len(last))]
     for number, row in enumerate(rows):
         yield _Row("" if number else label, row, not number)
 

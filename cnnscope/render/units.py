@@ -7,6 +7,7 @@ from typing import Protocol
 from cnnscope.records import AxisField, Geometry, LayerRow, Shape
 
 Writer = Callable[[int], str]
+NONE = "none"  # the number of an axis that has no such number
 
 _SI = ((10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 _BINARY = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
@@ -202,6 +203,13 @@ def _extent(axis: AxisField) -> str:
 def same(texts: list[str]) -> str:
     """One text where all axes have the same, else one each."""
     return texts[0] if len(set(texts)) == 1 else "x".join(texts)
+
+
+def along_axes(texts: Sequence[str]) -> str:
+    """3, 7x15, 3 x none: a number for each axis, `none` without one; "" if none has one."""
+    if not all(texts):
+        return " x ".join(text or NONE for text in texts) if any(texts) else ""
+    return same(list(texts))
 
 
 def plural(count: int, noun: str, nouns: str = "") -> str:

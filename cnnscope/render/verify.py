@@ -9,6 +9,7 @@ from itertools import pairwise
 from cnnscope.records import AxisCheck, LayerCheck, VerifyReport
 from cnnscope.render import facts, units
 from cnnscope.render.data import Row, Sheet
+from cnnscope.render.field import none_means
 from cnnscope.render.page import Heading, Page, Table
 
 _COLUMNS = (
@@ -37,7 +38,7 @@ def _cells(check: LayerCheck) -> tuple[str, ...]:
         path,
         units.field(check.field) if check.field else "?",
         measured(check) if check.verdict != "not measured" else "",
-        units.same([_padding(c) for c in check.checks if c.how == "interior"] or [""]),
+        _paddings(check),
         units.same(_once(str(c.canvas) for c in check.checks if c.how != "whole") or [""]),
         verdict,
     )
@@ -87,6 +88,13 @@ def _stride(check: AxisCheck, intervals: Sequence[tuple[int, int]]) -> str:
     return f"{steps.pop() / 2:.4g}" if len(steps) == 1 else ""
 
 
+def _paddings(check: LayerCheck) -> str:
+    """Padding along each axis."""
+    found = dict.fromkeys(sorted(c.axis for c in check.checks), "")
+    found |= {c.axis: _padding(c) for c in check.checks if c.how == "interior"}
+    return units.along_axes(list(found.values()))
+
+
 def _padding(check: AxisCheck) -> str:
     """Padding of unit 0 before the input, if all units are alike."""
     starts = [a for a, _ in check.measured]
@@ -119,6 +127,7 @@ def _sentences(report: VerifyReport) -> list[tuple[str, str]]:
     for reason, paths in reasons.items():
         more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
         lines.append(("not measured", f"{paths[0]}{more}: {reason}"))
+    lines += none_means(map(_paddings, report.layers))
     if count:
         lines.append(("how", "gradient of a positive linear stand-in in float64"))
     return lines + [("note", note) for note in report.notes]

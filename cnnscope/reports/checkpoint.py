@@ -70,7 +70,9 @@ def _modules(tensors: Sequence[StoredTensor], file: str) -> list[StoredModule]:
         for n in range(len(parts)):
             below.setdefault(".".join(parts[:n]), []).append(tensor)
         if len(below) > _MOST:
-            raise RequestError(f"{printable(file)} has keys of more than {_MOST:,} modules")
+            raise RequestError(
+                f"{printable(file)} has keys of more than {_MOST:,} modules, too many to list"
+            )
         own.setdefault(".".join(parts[:-1]), []).append(tensor)
     rows = [
         _module(path, path.count(".") + 1 if path else 0, held, own.get(path, ()))

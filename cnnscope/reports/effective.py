@@ -50,7 +50,7 @@ def effective(
         ModelError: the model failed.
     """
     if len(trace.inputs) != 1:
-        raise RequestError("--effective: the model takes more than one tensor")
+        raise RequestError("--effective: the model takes more than one tensor; leave it out")
     fields = receptive_field.fields(trace)
     rows, total = _rows(layers.rows(trace, fields), layer)
     units = [_unit(trace, row, fields[row.tensor], unit) for row in rows]
@@ -123,7 +123,9 @@ def _rows(every: Sequence[LayerRow], layer: str | None) -> tuple[list[LayerRow],
     watched = [row for row in every if row.kind == "module" and row.leaf and not row.minor
                and row.field and all(a.units for a in row.field)]  # fmt: skip
     if not watched:
-        raise RequestError("--effective: no layer of this model has units that are told apart")
+        raise RequestError(
+            "--effective: no layer of this model has units that are told apart; leave it out"
+        )
     return growth.different(watched, CHOSEN), len(watched)
 
 

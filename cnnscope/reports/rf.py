@@ -24,7 +24,10 @@ def field_report(trace: Trace) -> FieldReport:
         RequestError: the model's input has no spatial axes.
     """
     if not receptive_field.spatial_axes(trace):
-        raise RequestError(f"{trace.source.name}: its input has no axes that a layer slides over")
+        raise RequestError(
+            f"{trace.source.name}: its input has no axes that a layer slides over, so no "
+            "layer has a receptive field; cnnscope summary has its other numbers"
+        )
     rows = layers.rows(trace, receptive_field.fields(trace))
     shown = tuple(
         row for row in rows if row.leaf and not row.minor and (row.field or row.field_unknown)

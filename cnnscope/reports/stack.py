@@ -225,7 +225,9 @@ def stack_report(
     if channels < 1:
         raise RequestError(f"--channels {channels}: must be at least 1")
     if bottleneck is not None and (bottleneck < 1 or channels % bottleneck):
-        raise RequestError(f"--bottleneck {bottleneck}: does not divide {channels} channels")
+        raise RequestError(
+            f"--bottleneck {bottleneck}: does not divide {channels} channels; give a divisor"
+        )
     wanted = list(candidates(kernel))
     wanted += bottlenecks(kernel, bottleneck) if bottleneck is not None else ()
     wanted += [(text.strip(), text.strip()) for text in custom]
@@ -251,7 +253,9 @@ def _draw_layers(sketch: Sketch, source: int, items: Sequence[Layer], text: str)
     for layer in items:
         source = sketch.slide(next(names), source, layer)
         if min(sketch.shape(source)) < 1:
-            raise RequestError(f"stack {printable(text)!r}: the input is too small for it")
+            raise RequestError(
+                f"stack {printable(text)!r}: the input is too small for it; give a larger --input"
+            )
         if layer.form == "conv":
             source = sketch.relu(next(names), source)
     return source

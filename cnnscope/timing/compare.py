@@ -91,7 +91,7 @@ def read(data: bytes, name: str) -> BenchReport:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         reason = printable(str(error), 120)
         raise RequestError(
-            f"--against {name}: not a run that cnnscope bench --save wrote ({reason})"
+            f"--against {name}: not a run that cnnscope bench --save wrote ({reason}); name one"
         ) from error
     if report.schema_version != REPORT_SCHEMA:
         raise RequestError(
@@ -99,7 +99,9 @@ def read(data: bytes, name: str) -> BenchReport:
             f"{report.schema_version}, not {REPORT_SCHEMA}); save it anew"
         )
     if not all(ns > 0 for run in report.runs for ns in _flat(run) or (0,)):
-        raise RequestError(f"--against {name}: has a run without samples, or one of 0 ns")
+        raise RequestError(
+            f"--against {name}: has a run without samples, or one of 0 ns; save it anew"
+        )
     return report
 
 

@@ -303,6 +303,13 @@ class Calls:
         index, *_, inputs = self._calls[call]
         return self._modules.records[index].path, module, inputs
 
+    def first_of(self, module: nn.Module) -> tuple[str, tuple[int, ...]] | None:
+        """Path and inputs of the first call of a module, None where it was not called."""
+        index = self._modules.ids.get(id(module), -1)
+        found = (inputs for called, _, _, inputs in self._calls if called == index)
+        inputs = next(found, None)
+        return None if inputs is None else (self._modules.records[index].path, inputs)
+
     def records(self) -> tuple[CallRecord, ...]:
         """All calls, in the order that they began."""
         return tuple(

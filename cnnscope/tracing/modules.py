@@ -32,7 +32,9 @@ def modules_of(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             children = list(module._modules.items())
         except AttributeError:
             kind = visible(type(module).__name__)
-            raise ModelError(f"{kind} never called super().__init__() of nn.Module") from None
+            raise ModelError(
+                f"{kind} never called super().__init__() of nn.Module: call it first in __init__"
+            ) from None
         yield path, module
         before = f"{path}." if path else ""
         waiting += [(f"{before}{k}", child) for k, child in reversed(children) if child is not None]

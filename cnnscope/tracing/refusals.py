@@ -33,6 +33,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_map
 
+from cnnscope.text import operation
+
 
 class SizeError(RuntimeError):
     """Sizes or static arguments that a real kernel refuses."""
@@ -81,7 +83,7 @@ def check_sizes(name: str, names: Sequence[str], args: Any, kwargs: dict[str, An
     for kind, rule in zip((LayerError, SizeError), rules, strict=True):
         trouble = rule(given) if rule is not None else ""
         if trouble:
-            raise kind(f"{name.split('.')[1]}: {trouble}")
+            raise kind(f"{_function(name, given)}: {trouble}")
 
 
 def _shape(tensor: Any) -> str:
@@ -350,6 +352,8 @@ _CPU_ALONE = re.compile(
     r"not implemented for '(Half|BFloat16|ComplexHalf|Float8\w*)'|Unsupported dtype Half|mkldnn|"
     r"oneDNN|Could not run|not compiled|not available"
 )
+# What a kernel says of operands whose dtypes differ: the list of them says it better.
+_ONE_DTYPE = re.compile(r"should be the same|same d(ata)?type|same datatype|MKLDNN")
 _WIDER = {
     torch.float16: torch.float32,
     torch.bfloat16: torch.float32,
@@ -407,7 +411,7 @@ def check_overlap(func: Any, written: Sequence[Tensor], args: Any, kwargs: dict[
                 break
         else:
             return
-    name = func.overloadpacket.__name__
+    name = operation(str(func))
     raise SizeError(f"{name} writes to a tensor whose elements share memory, as expand makes them")
 
 
@@ -630,4 +634,14 @@ def _sentence(func: Any, args: Any, kwargs: Any, refused: str) -> str:
         for tensor in tree_flatten(value)[0]
         if isinstance(tensor, Tensor)
     ]
-    return f"{func.overloadpacket.__name__} does not take {', '.join(parts)} ({refused})"
+    name, dtypes = _function(str(func), given), {part.split()[-1] for part in parts}
+    if len(dtypes) > 1 and _ONE_DTYPE.search(refused):
+        return f"{name} takes one dtype for all, not {', '.join(parts)}"
+    return f"{name} does not take {', '.join(parts)} ({refused})"
+
+
+def _function(name: str, given: Given) -> str:
+    """Name the function of PyTorch that an operation belongs to: conv_transpose2d."""
+    if name != "aten.convolution.default":
+        return operation(name)
+    return f"conv{'_transpose' if given.get('transposed') else ''}{len(given['stride'])}d"

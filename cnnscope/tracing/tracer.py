@@ -33,7 +33,7 @@ from torch.utils._pytree import tree_map
 from cnnscope.errors import ModelError
 from cnnscope.records import OpRecord, Source, Trace
 from cnnscope.text import said, visible
-from cnnscope.tracing import chance, isolation, kernels, refusals
+from cnnscope.tracing import chance, isolation, kernels, recursion, refusals
 from cnnscope.tracing.autocast import autocast_on_meta
 from cnnscope.tracing.calls import Calls, Modules, current, recording
 from cnnscope.tracing.finish import finished
@@ -345,15 +345,33 @@ class _Recorder(TorchDispatchMode):
         """The error of a forward that raised, placed in the module that was running."""
         cause = error
         if "SparseTensorImpl" in str(error):
-            cause = ModelError("it makes a sparse tensor, which is not followed")
+            cause = ModelError("it makes a sparse tensor, which is not followed: keep it dense")
         if "NestedTensorImpl" in str(error):
-            cause = ModelError("it makes a nested tensor, which is not followed")
+            cause = ModelError("it makes a nested tensor, which is not followed: use a padded one")
+        if isinstance(error, RecursionError):
+            return self._recursion(error)
         refused, name = self.refused
         operation = name if refused is error else ""
         outside = "", self.model, self.modules.inputs
         path, module, inputs = self.calls.failed_in(error) or outside
         shapes = tuple(self.book.tensors[i].shape for i in inputs)
         return ForwardError(path, module, shapes, cause, operation)
+
+    def _recursion(self, error: RecursionError) -> ForwardError:
+        """The error of a forward that filled the stack, placed in the module that calls itself."""
+        found = recursion.loop(error)
+        module = found.module if found and found.module else self.model
+        path, inputs = self.calls.first_of(module) or ("", self.modules.inputs)
+        why = "modules are nested deeper than that; sys.setrecursionlimit in the code raises it"
+        if found is not None:
+            others = (self.calls.first_of(one) for one in found.through)
+            names = ", ".join(other[0] for other in others if other and other[0])
+            through = f" through {names}" if names else ""
+            why = f"{visible(found.name)} calls itself{through}, and never returns; give it an end"
+        limit = f"the recursion limit of {sys.getrecursionlimit():,} calls was reached"
+        cause = RecursionError(f"{limit}: {why}").with_traceback(error.__traceback__)
+        shapes = tuple(self.book.tensors[i].shape for i in inputs)
+        return ForwardError(path, module, shapes, cause)
 
 
 # -------------------------------------------------------------------------------- helpers

@@ -242,7 +242,7 @@ class KnownValues(TorchDispatchMode):
         if not self._may_answer(name, tensors):
             raise RequestError(
                 f"the program looks at its data with {name}, which is not done with so many values "
-                "from a file: refused"
+                "from a file: refused; give the code instead, as path/net.py:Net"
             )
         assumed = any(self._asked(t, name).assumed for t in tensors)
         result = self._compute(func, name, args, kwargs)

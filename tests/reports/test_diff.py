@@ -9,7 +9,9 @@ import random
 
 import msgspec
 import pytest
+import torch
 from command_line import run_cli, without_versions
+from torch import nn
 
 import cnnscope
 from cnnscope.cli.diff import _instead
@@ -595,3 +597,18 @@ def test_one_size_for_all_axes_is_the_size_of_each():
 def test_an_argument_of_b_takes_the_place_of_the_one_that_it_names():
     given, other = ["width=2", "name='a=b'", "depth=3"], ["name='c'", "last=1"]
     assert _instead(given, other) == ["width=2", "depth=3", "name='c'", "last=1"]
+
+
+@pytest.mark.parametrize("kinds", [(nn.GRU, nn.LSTM), (nn.LSTM, nn.GRU), (nn.RNN, nn.GRU)])
+def test_another_kind_of_recurrent_layer_is_one_change(kinds):
+    before, after = (
+        cnnscope.trace(kind(8, 16), (torch.empty(5, 1, 8, device="meta"),)) for kind in kinds
+    )
+    (change,) = cnnscope.diff(before, after).record.rows[0].changes
+    assert change.what == "operation"
+
+
+def test_a_field_that_changes_along_one_axis_names_the_axis():
+    x = torch.empty(1, 3, 16, 16, device="meta")
+    first, second = (cnnscope.trace(nn.Conv2d(3, 4, k), (x,)) for k in ((3, 7), (3, 3)))
+    assert "H unchanged, W -4 px" in cnnscope.diff(first, second).table()  # 7 -> 3

@@ -12,6 +12,7 @@ from command_line import run_cli, without_versions
 from torch import nn
 from torch.nn import functional as F
 
+import cnnscope
 from cnnscope.errors import RequestError
 from cnnscope.models.request import Request
 from cnnscope.models.run import trace_spec
@@ -427,3 +428,9 @@ def test_a_layer_that_is_not_there_is_one_message():
     result = run_cli("explain", "alexnet", "features.99")
     assert result.code == 2
     assert result.err.count("\n") == 1
+
+
+def test_a_glob_on_a_model_of_one_layer_explains_that_layer():
+    x = torch.empty(1, 3, 8, 8, device="meta")
+    (found,) = cnnscope.explain(nn.Conv2d(3, 4, 3), "*", (x,)).record.layers
+    assert found.layer.operation == "Conv2d"

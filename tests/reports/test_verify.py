@@ -11,6 +11,7 @@ from measured_fields import Lambda
 from torch import nn
 from torch.nn import functional as F
 
+import cnnscope
 from cnnscope.analysis.receptive_field import fields
 from cnnscope.deadline import Deadline
 from cnnscope.measure import gradient as probe
@@ -420,3 +421,21 @@ def test_a_network_of_one_s_own_is_verified_with_weights_or_without(name, tmp_pa
     result = run_cli("rf", f"{path}:{name}", "--input", "3x32x32", "--verify")
     assert result.code == 0
     assert "2 of 2 measured fields" in result.out
+
+
+class _Strip(torch.nn.Module):
+    """Sees 3 pixels along H, and all of W."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x):
+        return self.conv(x).mean(3)
+
+
+@pytest.mark.parametrize("ask", [cnnscope.rf, cnnscope.verify_rf])
+def test_an_axis_without_a_number_is_none_and_a_note_says_so(ask):
+    text = ask(_Strip(), inputs=(torch.empty(1, 3, 16, 16, device="meta"),)).table()
+    assert "1 x none" in text  # the padding along H, and that along W
+    assert "\nnone        an axis along which there is no single number" in text

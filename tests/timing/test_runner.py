@@ -293,6 +293,23 @@ def test_layers_are_shown_with_their_sum_beside_the_whole():
     assert "calls of layers add up to" in out
 
 
+def test_shares_of_the_roofline_above_all_of_it_are_withheld_with_one_note():
+    data = run_cli("bench", MODEL, *SHORT, "--per-layer", "--format", "json").out
+    report = msgspec.json.decode(data, type=BenchReport)
+    (run,) = report.runs
+    shares = [1.5, 0.5, *[1.2] * (len(run.layers) - 2)]
+    slow = zip(sorted(run.layers, key=lambda x: -x.median_ns), shares, strict=True)
+    made = tuple(msgspec.structs.replace(x, roofline=share) for x, share in slow)
+    run = msgspec.structs.replace(run, layers=made)
+    shown = page.text(renderer.page(msgspec.structs.replace(report, runs=(run,)))).plain
+    below = shown.partition("the slowest first")[2]
+    cells = [line.split() for line in below.splitlines() if line.endswith((" memory", " compute"))]
+    assert [row[-2] for row in cells] == ["-", "%", *["-"] * (len(cells) - 2)]
+    assert " 50.0 %" in shown
+    assert shown.count("above 100 %: the roofline") == 1
+    assert f"- for {len(made) - 1} calls of layers" in shown
+
+
 def test_compile_needs_no_mode():
     bare = Bench.bare()
     args = ["bench", "m", "--compile", "--amp"]

@@ -97,7 +97,7 @@ def entries(name: str) -> dict[str, zipfile.ZipInfo]:
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in every):
         raise RequestError(
             f"{printable(name)}: its entries are compressed, which torch never does with weights; "
-            "refused, since they may unpack to any size"
+            "refused, since they may unpack to any size; save it again with torch.save"
         )
     declared = sum(entry.file_size for entry in every)
     if declared > size:
@@ -155,7 +155,9 @@ def _require_one_table(name: str, file: BinaryIO) -> None:
     if end.offset + end.size != begin:
         raise damaged(name, "its table of contents does not end where its end record begins")
     if end.entries > MAX_ENTRIES or end.size > MAX_JSON:
-        raise RequestError(f"{printable(name)}: {end.entries:,} entries are too many: refused")
+        raise RequestError(
+            f"{printable(name)}: {end.entries:,} entries are too many; give the code"
+        )
 
 
 def _large_end(name: str, tail: bytes, end: _End, begin: int) -> _End:
@@ -205,7 +207,8 @@ def parsed(name: str, data: bytes, what: str) -> Any:
     if len(data) > MAX_JSON or values > MAX_VALUES:
         raise RequestError(
             f"{printable(name)}: {printable(what)} has {len(data):,} bytes and some {values:,} "
-            f"values; at most {MAX_JSON:,} and {MAX_VALUES:,} are read"
+            f"values; at most {MAX_JSON:,} and {MAX_VALUES:,} are read: "
+            "give the code, as path/net.py:Net"
         )
     try:
         return json.loads(data, object_pairs_hook=_once)
@@ -232,7 +235,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def damaged(name: str, reason: str) -> RequestError:
     """The error of a file that is not whole."""
-    return RequestError(f"{printable(name)} is damaged: {reason}")
+    return RequestError(f"{printable(name)} is damaged: {reason}; fetch or save it again")
 
 
 def no_forward(name: str) -> RequestError:
@@ -266,7 +269,8 @@ def _in_zip(name: str) -> Kind:
     if "data.pkl" in found:
         return Kind.CHECKPOINT
     raise RequestError(
-        f"{printable(name)} is a zip archive, but neither an exported program nor a checkpoint"
+        f"{printable(name)} is a zip archive, but neither an exported program nor a checkpoint: "
+        "name one, or the code, as path/net.py:Net"
     )
 
 
@@ -282,5 +286,8 @@ def _unknown(name: str, start: bytes) -> RequestError:
             "of it. To convert it: torch.save(torch.load(old, weights_only=True), new)"
         )
     else:
-        reason = "is not a file that torch writes: no exported program, no checkpoint"
+        reason = (
+            "is not a file that torch writes: no exported program, no checkpoint; name one, or the "
+            "code, as path/net.py:Net"
+        )
     return RequestError(f"{printable(name)} {reason}")

@@ -64,7 +64,9 @@ def read(name: str) -> Contents:
     if kind is archive.Kind.SAFETENSORS:
         return _safetensors(name)
     if kind is archive.Kind.EXPORTED:
-        raise RequestError(f"{printable(name)} is an exported program and no checkpoint")
+        raise RequestError(
+            f"{printable(name)} is an exported program, no checkpoint: name it as a model"
+        )
     found = archive.entries(name)
     pickled = found.get("data.pkl")
     if pickled is None or pickled.file_size > unpickle.MAX_BYTES:
@@ -120,7 +122,7 @@ class _Reader:
             if len(tensors) + len(others) > MAX_TENSORS:
                 raise ValueError(f"it has more than {MAX_TENSORS:,} entries")
         if not tensors:
-            raise RequestError(f"{printable(self.name)} holds no tensors")
+            raise RequestError(f"{printable(self.name)} holds no tensors: save a state_dict()")
         every = sum(storages.values())
         return Contents("torch checkpoint", root, tuple(tensors), every, tuple(others))
 
@@ -214,7 +216,8 @@ class _Reader:
         """Describe a tensor, and add its storage to those of the weights."""
         if tensor.layout:
             raise RequestError(
-                f"{printable(self.name)}: {printable(key)} is a {tensor.layout} tensor"
+                f"{printable(self.name)}: {printable(key)} is a {tensor.layout} tensor: "
+                "save it dense"
             )
         elements, itemsize = math.prod(tensor.shape), unpickle.SIZES[tensor.dtype]
         nbytes = elements * itemsize

@@ -131,7 +131,10 @@ def _limits(values: tuple[Any, ...]) -> permitted.Limits:
         RequestError: it was given tensors with data.
     """
     if any(isinstance(value, Tensor) and not value.is_meta for value in values):
-        raise RequestError("an exported program runs on tensors without data alone")
+        raise RequestError(
+            "an exported program runs on tensors without data alone: give the code that it was "
+            "exported from, as path/net.py:Net"
+        )
     return permitted.Limits()
 
 
@@ -155,7 +158,9 @@ class Program:
         found = archive.entries(file)
         names = [name for name in found if name.startswith("models/")]
         if len(names) != 1:
-            raise RequestError(f"{printable(file)} holds {len(names)} programs; one is expected")
+            raise RequestError(
+                f"{printable(file)} holds {len(names)} programs: save each in a file"
+            )
         self._model = names[0].removeprefix("models/").removesuffix(".json")
         self._found = found
         self._document: Any = self._json(names[0])
@@ -165,7 +170,7 @@ class Program:
             raise RequestError(
                 f"{printable(file)} was exported by torch {self._torch()} with version "
                 f"{printable(str(version), 20)} of the format; this cnnscope reads version "
-                f"{SCHEMA} (torch 2.9 and later)"
+                f"{SCHEMA}: export it again with torch 2.9 or later"
             )
 
     def names(self) -> list[str]:
@@ -191,7 +196,7 @@ class Program:
             given = ", ".join(arguments)
             raise RequestError(
                 f"{printable(name)} is an exported program, whose constructor has run: "
-                f"{printable(given)} cannot be set any more"
+                f"{printable(given)} cannot be set any more; export it with them"
             )
         with self._understood():
             return _Builder(self._document["graph_module"], self._weights()).build()
@@ -221,7 +226,7 @@ class Program:
             if given.dtype != traced.dtype:
                 raise RequestError(
                     f"{printable(self.file)} was exported for {traced.dtype} and takes no "
-                    f"{given.dtype}"
+                    f"{given.dtype}; leave the dtype out of --input"
                 )
             for axis, (size, wanted) in enumerate(zip(given.shape, sizes, strict=True)):
                 self._check(given, axis, size, wanted, bound)
@@ -244,7 +249,7 @@ class Program:
         if bound.setdefault(name, size) != size:
             raise RequestError(
                 f"{shown}: dimension {axis} must be {bound[name]}, the size of another dimension "
-                "that it was exported as equal to"
+                "that it was exported as equal to; give both one size"
             )
         with self._understood():
             limits = self._document["range_constraints"].get(name, {})
@@ -253,7 +258,7 @@ class Program:
         if outside:
             raise RequestError(
                 f"{shown}: dimension {axis} was exported for sizes from {low} to "
-                f"{'any' if high is None else high}"
+                f"{'any' if high is None else high}; give one of these"
             )
 
     def _inputs(self) -> list[tuple[TensorSpec, tuple[int | str, ...]]]:
@@ -349,7 +354,9 @@ class _Builder:
         """
         found = list(itertools.islice(nodes, MAX_NODES + 1))
         if len(found) > MAX_NODES:
-            raise RequestError(f"the program has more than {MAX_NODES:,} operations: refused")
+            raise RequestError(
+                f"the program has more than {MAX_NODES:,} operations: refused; give the code"
+            )
         return found
 
     # -- modules and what they hold

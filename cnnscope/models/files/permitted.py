@@ -32,6 +32,7 @@ META = torch.device("meta")
 
 # Bounds of one run, so that any file is answered in seconds.
 MAX_RANK = 16  # networks that split windows and heads have up to 8
+_CODE = "give the code instead, as path/net.py:Net"
 MAX_RUN = 2**15  # operations of one run, with those that others are made of: 5 s of tracing
 LONG = 2**10  # an axis from this length on counts against ...
 MAX_LONG = 2**24  # ... this many units of all results: a receptive field is kept for each one
@@ -279,9 +280,9 @@ def function(target: str) -> Callable[..., Any]:
     listed = target.removeprefix("torch.ops.")
     if listed == target or listed not in OPERATIONS:
         raise RequestError(
-            f"the program uses {printable(target)}, which is not among the operations that a file "
-            "may use (those of networks in aten, and of torchvision's detectors): refused, and "
-            "nothing was run"
+            f"the program uses {printable(target)}, which is not among the "
+            "operations that a file may use (those of networks, and of torchvision's detectors): "
+            f"refused, and nothing was run; {_CODE}"
         )
     found = _registered(*listed.split("."))
     if not isinstance(found, torch._ops.OpOverload):
@@ -290,6 +291,11 @@ def function(target: str) -> Callable[..., Any]:
             f"{torch.__version__}: export it again with this torch"
         )
     return found
+
+
+def _name(operation: Any) -> str:
+    """The name of an operation as the file has it, without its library and overload."""
+    return str(operation).split(".")[1]
 
 
 def _registered(namespace: str, name: str, overload: str) -> Any:
@@ -385,7 +391,9 @@ def _arithmetic(owner: str, name: str) -> Callable[..., Any]:
 def _item(items: Any, index: Any) -> Any:
     """An element of a list of results."""
     if not isinstance(items, (list, tuple)) or type(index) is not int:
-        raise RequestError("the program uses _operator.getitem on what is no list: refused")
+        raise RequestError(
+            "the program uses _operator.getitem on what is no list: refused; " + _CODE
+        )
     return items[index]
 
 
@@ -394,11 +402,11 @@ def _require_size(what: str, value: Any) -> None:
     if value is None or type(value) in (bool, float):
         return
     if type(value) is not int:
-        raise RequestError(f"the program uses {what} on a {type(value).__name__}: refused")
+        raise RequestError(f"the program uses {what} on a {type(value).__name__}: refused; {_CODE}")
     if value.bit_length() > _BITS:
         raise RequestError(
             f"the program uses {what} with a number of {value.bit_length():,} bits, which is no "
-            "size: refused"
+            f"size: refused; {_CODE}"
         )
 
 
@@ -410,7 +418,8 @@ def _require_small_power(what: str, base: Any, exponent: Any) -> None:
     bits = base.bit_length() * exponent if "pow" in what else exponent
     if bits > 2 * _BITS:
         raise RequestError(
-            f"the program uses {what} with {base} and {exponent}, whose result is no size: refused"
+            f"the program uses {what} with {base} and {exponent}, whose result is no "
+            f"size: refused; {_CODE}"
         )
 
 
@@ -452,7 +461,9 @@ class Limits(TorchDispatchMode):
         for tensor in result if isinstance(result, (list, tuple)) else (result,):
             # numbers that an operation was given are made into tensors of the CPU
             if isinstance(tensor, Tensor) and not tensor.is_meta and tensor.numel() > 1:
-                raise RequestError(f"{func} made a tensor that is not on the meta device: refused")
+                raise RequestError(
+                    f"{_name(func)} made a tensor that is not on the meta device: refused; {_CODE}"
+                )
         return result
 
     def run(self, operation: Any, given: Mapping[str, Any], results: int) -> Any:
@@ -478,8 +489,8 @@ class Limits(TorchDispatchMode):
         pieces = _PIECES[name](given) if name in _PIECES else 0
         if pieces > results:
             raise RequestError(
-                f"the program uses {operation} for {pieces:,} pieces and names {results:,} of "
-                "them: refused"
+                f"the program uses {_name(operation)} for {pieces:,} pieces and names "
+                f"{results:,} of them: refused; {_CODE}"
             )
 
     def _after(self, operation: Any, result: Any) -> None:
@@ -493,15 +504,17 @@ class Limits(TorchDispatchMode):
 def _require(operation: Any, found: Any, limit: int, what: str) -> None:
     if isinstance(found, int) and found > limit:
         raise RequestError(
-            f"the program is too large for a file from elsewhere: at {operation} it has {found:,} "
-            f"{what}; the limit is {limit:,}. Give the code instead: path/net.py:Net"
+            f"the program is too large for a file from elsewhere: at {_name(operation)} it has "
+            f"{found:,} {what}; the limit is {limit:,}; {_CODE}"
         )
 
 
 def _require_meta(operation: Any, tensor: Tensor) -> None:
     """A result lies on the meta device, is made of strides, and stays within its memory."""
     if not tensor.is_meta or tensor.layout is not torch.strided:
-        raise RequestError(f"{operation} made a tensor that is not on the meta device: refused")
+        raise RequestError(
+            f"{_name(operation)} made a tensor that is not on the meta device: refused; {_CODE}"
+        )
     _require(operation, tensor.dim(), MAX_RANK, "dimensions of one tensor")
     _require(operation, tensor.numel(), MAX_ELEMENTS, "elements of one tensor")
     last = tensor.storage_offset()
@@ -510,7 +523,9 @@ def _require_meta(operation: Any, tensor: Tensor) -> None:
             return
         last += (size - 1) * stride
     if (last + 1) * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise RequestError(f"{operation} made a view beyond the memory that it views: refused")
+        raise RequestError(
+            f"{_name(operation)} made a view beyond the memory that it views: refused; {_CODE}"
+        )
 
 
 def _require_inside(operation: Any, given: Mapping[str, Any]) -> None:
@@ -521,7 +536,9 @@ def _require_inside(operation: Any, given: Mapping[str, Any]) -> None:
     last = given.get("storage_offset") or 0
     last += sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=False))
     if all(sizes) and (last + 1) * base.element_size() > base.untyped_storage().nbytes():
-        raise RequestError(f"{operation} made a view beyond the memory that it views: refused")
+        raise RequestError(
+            f"{_name(operation)} made a view beyond the memory that it views: refused; {_CODE}"
+        )
 
 
 def _size(given: Mapping[str, Any]) -> int:

@@ -142,7 +142,7 @@ class Own:
         _check_arguments(text, self.target, arguments)
         model = self.target(**arguments)
         if not _is_network(model):
-            raise RequestError(f"{text} made {_a(model)}, not an nn.Module")
+            raise RequestError(f"{text} made {_a(model)}, not an nn.Module: return the network")
         return self._whole(model)
 
     def _whole(self, model: Any) -> nn.Module:

@@ -37,7 +37,7 @@ def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
         if arguments.get(argument):
             raise RequestError(
                 f"--arg {argument}: weights are never downloaded or loaded, and no number here "
-                "depends on them"
+                "depends on them; leave it out"
             )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -130,7 +130,8 @@ def _refuse_weights(arguments: Mapping[str, Any]) -> None:
     for name in ("weights", "weights_backbone", "pretrained", "pretrained_backbone"):
         if arguments.get(name):
             raise RequestError(
-                f"--arg {name}: weights are never downloaded, and no number here depends on them"
+                f"--arg {name}: weights are never downloaded, and no number here depends on them; "
+                "leave it out"
             )
 
 

@@ -45,6 +45,8 @@ def _chosen(rows: Sequence[LayerRow], pattern: str) -> list[int]:
         single = [i for i in found if rows[i].leaf and not rows[i].minor]
         if found:
             return single or found
+        if rows[0].leaf and fnmatchcase("", pattern):  # the model is one layer of torch.nn
+            return [0]
     return [rows.index(layers.find(rows[1:], pattern))]
 
 

@@ -133,7 +133,7 @@ def choose(
     if layer is not None:
         row = layers.find(rows, layer)
         if row.tensor < 0 or fields[row.tensor] is None:
-            raise RequestError(f"{layer}: sees nothing of the input")
+            raise RequestError(f"{layer}: sees nothing of the input; name a layer that does")
         return Chosen([row], 1, 1)
     leaves = [row for row in rows if row.leaf and not row.minor
               and (row.field or row.field_unknown)]  # fmt: skip
