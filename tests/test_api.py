@@ -12,7 +12,7 @@ from torchvision.models import detection
 
 import cnnscope
 from cnnscope.errors import ModelError, RequestError
-from cnnscope.records import ModelReport
+from cnnscope.records.summary import ModelReport
 
 
 def meta(*shape, dtype=torch.float32):

@@ -30,7 +30,8 @@ import cnnscope
 from cnnscope.analysis import positions, receptive_field
 from cnnscope.analysis import shapes as shapes_by_formula
 from cnnscope.ops import table
-from cnnscope.records import Field, ModelReport, Trace
+from cnnscope.records.summary import Field, ModelReport
+from cnnscope.records.trace import Trace
 from cnnscope.render import drawing
 from cnnscope.render.tree import Options
 from cnnscope.reports.diff import diff

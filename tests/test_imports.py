@@ -73,7 +73,7 @@ def test_a_program_that_imports_torch_is_detected_by_both_checks():
 def test_reporting_a_stored_trace_does_not_import_torch():
     program = """
         import msgspec
-        from cnnscope.records import CallRecord, ModuleRecord, Source, Trace
+        from cnnscope.records.trace import CallRecord, ModuleRecord, Source, Trace
         from cnnscope.reports.summary import report
         model, call = (ModuleRecord('', 'Net'),), (CallRecord(0, -1),)
         trace = Trace(Source('a', 'b', 'c'), (), (), model, call, (), (), (), ())

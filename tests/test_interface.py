@@ -15,8 +15,8 @@ from command_line import run_cli
 from torch import nn
 
 import cnnscope
-from cnnscope import records
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
+from cnnscope.records.trace import Trace
 
 LENET = "classic:lenet5"
 SIDE = cnnscope.Request.of("alexnet", ["3x96x96"])
@@ -343,7 +343,7 @@ def test_the_functions_are_those_that_were_promised():
     assert set(promised.split()) <= set(FUNCTIONS)
     assert issubclass(cnnscope.RequestError, CnnscopeError)
     assert cnnscope.ModelError is ModelError
-    assert issubclass(cnnscope.Trace, records.Trace)
+    assert issubclass(cnnscope.Trace, Trace)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

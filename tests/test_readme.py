@@ -15,7 +15,7 @@ from paths import DATA, ROOT
 
 import cnnscope
 from cnnscope.cli.commands import COMMANDS
-from cnnscope.records import CheckAllReport
+from cnnscope.records.check import CheckAllReport
 from cnnscope.render import check, page
 
 pytestmark = pytest.mark.broad

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 
 from cnnscope.ops import table
-from cnnscope.records import OpRecord, Trace
+from cnnscope.records.trace import OpRecord, Trace
 
 
 def products(trace: Trace, data: Container[int]) -> frozenset[int]:

@@ -22,17 +22,9 @@ from cnnscope.analysis import shapes
 from cnnscope.analysis.weights import Layer, WeightOp, weight_ops
 from cnnscope.ops import table
 from cnnscope.ops.table import Family
-from cnnscope.records import (
-    CONTAINERS,
-    Geometry,
-    OpRecord,
-    Shape,
-    StageFork,
-    StageLayer,
-    StagePart,
-    Trace,
-    flat,
-)
+from cnnscope.records.stages import StageFork, StageLayer, StagePart, flat
+from cnnscope.records.summary import CONTAINERS, Geometry
+from cnnscope.records.trace import OpRecord, Shape, Trace
 
 _POOLS = {Family.MAX_POOL: "max pool", Family.AVERAGE_POOL: "average pool"}
 _SHOWN = (Family.REGION_POOL, Family.PIXEL_SHUFFLE, Family.RESAMPLE, Family.SOFTMAX)

@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 from cnnscope.ops import table
-from cnnscope.records import OpRecord, Trace
+from cnnscope.records.trace import OpRecord, Trace
 
 Form = dict[int, Fraction]  # numbered value -> coefficient
 

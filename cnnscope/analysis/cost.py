@@ -3,7 +3,8 @@
 from math import prod
 
 from cnnscope.ops import table
-from cnnscope.records import OpRecord, Trace, UnknownOp
+from cnnscope.records.summary import UnknownOp
+from cnnscope.records.trace import OpRecord, Trace
 
 _ITEM_SIZE = {
     "float64": 8, "int64": 8, "complex64": 8, "complex128": 16,

@@ -5,16 +5,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
-from cnnscope.records import (
-    CONSEQUENCES,
-    CONTAINERS,
-    Attribute,
-    Change,
-    DiffRow,
-    DiffSide,
-    Finding,
-    LayerRow,
-)
+from cnnscope.records.diff import CONSEQUENCES, Change, DiffRow, DiffSide, Finding
+from cnnscope.records.summary import CONTAINERS, LayerRow
+from cnnscope.records.trace import Attribute
 
 _MOVABLE = ("stride", "dilation")  # what designs shift from one layer of a block to another
 _FREE = ("eps", "momentum", "p")  # of norms and dropouts: no cost follows from them

@@ -9,7 +9,7 @@ from cnnscope.ops.fields import channels, layout, rules
 from cnnscope.ops.fields.layout import State
 
 if TYPE_CHECKING:
-    from cnnscope.records import OpRecord, Shape, Trace
+    from cnnscope.records.trace import OpRecord, Shape, Trace
 
 
 def step(trace: Trace, record: OpRecord, states: list[rules.Seen], memo: dict[Any, Any]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from msgspec import structs
 
-from cnnscope.records import AxisField, LayerRow
+from cnnscope.records.summary import AxisField, LayerRow
 
 Axes = tuple[AxisField, ...]
 

@@ -12,7 +12,8 @@ from cnnscope.analysis.rows import Cost, Place, RowMaker, of_op, of_param, total
 from cnnscope.analysis.rows import Fields as Fields  # noqa: PLC0414  of the rows, for their callers
 from cnnscope.errors import RequestError
 from cnnscope.ops import table
-from cnnscope.records import LayerRow, ParamRecord, Trace
+from cnnscope.records.summary import LayerRow
+from cnnscope.records.trace import ParamRecord, Trace
 
 
 def rows(trace: Trace, fields: Fields = ()) -> tuple[LayerRow, ...]:

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from cnnscope.ops import table
-from cnnscope.records import Trace
+from cnnscope.records.trace import Trace
 
 
 class Peak(NamedTuple):

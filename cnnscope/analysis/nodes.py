@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 
 from cnnscope.analysis import params
 from cnnscope.ops import table
-from cnnscope.records import Attribute, LayerRow, ModelReport, OpRecord, Trace
+from cnnscope.records.summary import LayerRow, ModelReport
+from cnnscope.records.trace import Attribute, OpRecord, Trace
 
 # Of no consequence for what is computed: peak memory tells them apart.
 _NO_EFFECT = {"inplace", "memory_efficient"}

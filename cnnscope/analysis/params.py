@@ -4,7 +4,7 @@ from collections import Counter
 from math import prod
 
 from cnnscope.analysis.cost import tensor_bytes
-from cnnscope.records import ParamRecord, Trace
+from cnnscope.records.trace import ParamRecord, Trace
 
 
 def numel(trace: Trace, param: ParamRecord) -> int:

@@ -18,7 +18,7 @@ from cnnscope.ops.table import Family
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cnnscope.records import OpRecord, Shape, Trace
+    from cnnscope.records.trace import OpRecord, Shape, Trace
 
 _SLIDES = (
     Family.CONVOLUTION,

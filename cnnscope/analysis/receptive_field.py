@@ -11,7 +11,8 @@ from msgspec import structs
 from cnnscope.analysis import cancel, follow, positions
 from cnnscope.ops.fields import layout, maps, rules
 from cnnscope.ops.fields.layout import Atom, State
-from cnnscope.records import AxisField, Field, Trace, UnitMap
+from cnnscope.records.summary import AxisField, Field, UnitMap
+from cnnscope.records.trace import Trace
 
 _CHANNELS_AND_AXIS = 2  # dimensions: with more, the second is channels
 

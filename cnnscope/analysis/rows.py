@@ -11,16 +11,8 @@ from cnnscope.analysis import growth, shapes, weights
 from cnnscope.analysis import params as parameters
 from cnnscope.analysis.cost import tensor_bytes
 from cnnscope.ops import table
-from cnnscope.records import (
-    CallRecord,
-    Field,
-    LayerRow,
-    ModuleRecord,
-    OpRecord,
-    ParamRecord,
-    Shape,
-    Trace,
-)
+from cnnscope.records.summary import Field, LayerRow
+from cnnscope.records.trace import CallRecord, ModuleRecord, OpRecord, ParamRecord, Shape, Trace
 
 Fields = tuple[Field | None, ...]
 

@@ -9,7 +9,8 @@ from math import ceil, floor, prod
 from typing import Any, NamedTuple
 
 from cnnscope.ops import table
-from cnnscope.records import Geometry, ModuleRecord, OpRecord, Shape, Trace
+from cnnscope.records.summary import Geometry
+from cnnscope.records.trace import ModuleRecord, OpRecord, Shape, Trace
 
 
 class Slide(NamedTuple):

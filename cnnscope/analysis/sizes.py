@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from cnnscope.records import Run, SizeFailure, SmallestInput
+from cnnscope.records.explain import Run, SizeFailure, SmallestInput
 
 WINDOW = 64  # sizes above the smallest that are tried: a U-Net of six levels needs multiples of 64
 _LADDER = (32, 64, 96, 128, 224, 256, 384, 512)  # to begin with, where none is known to work

@@ -20,7 +20,7 @@ from cnnscope.analysis import attention, shapes
 from cnnscope.ops import table
 from cnnscope.ops.operation import Op
 from cnnscope.ops.table import Family
-from cnnscope.records import OpRecord, Trace
+from cnnscope.records.trace import OpRecord, Trace
 
 RECURRENT = frozenset(("LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"))
 # weight_hh_l0_reverse: the second layer of a number has a direction of its own.

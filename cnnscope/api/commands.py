@@ -6,12 +6,23 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnscope import records
 from cnnscope.api.report import Report
 from cnnscope.api.traces import Build, Given, asked, built, copied, no_module, store, traced
 from cnnscope.deadline import Deadline, checked
 from cnnscope.errors import RequestError
 from cnnscope.models.request import Request, parse_input, several
+from cnnscope.records.bench import BenchReport
+from cnnscope.records.catalogue import ListReport
+from cnnscope.records.check import CheckAllReport, CheckReport
+from cnnscope.records.checkpoint import CheckpointReport
+from cnnscope.records.diff import DiffReport
+from cnnscope.records.explain import ExplainReport, ModelExplanation
+from cnnscope.records.rf import EffectiveReport as EffectiveRecord
+from cnnscope.records.rf import FieldReport, UnitReport, VerifyReport
+from cnnscope.records.stack import StackReport
+from cnnscope.records.stages import StagesReport
+from cnnscope.records.summary import ModelReport
+from cnnscope.records.trace import Trace
 
 if TYPE_CHECKING:
     from cnnscope.api.traces import Model
@@ -41,7 +52,7 @@ def summary(
     batch_size: int | None = None,
     dtype: str | None = None,
     cache: bool | Store = True,
-) -> Report[records.ModelReport]:
+) -> Report[ModelReport]:
     """Layers, output shapes, parameters, MACs, memory and receptive fields of a model.
 
     Args:
@@ -64,7 +75,7 @@ def summary(
     return Report(report(traced(asked(model, inputs, kwargs, build), cache)))
 
 
-def checkpoint(path: str | Path) -> Report[records.CheckpointReport]:
+def checkpoint(path: str | Path) -> Report[CheckpointReport]:
     """List the weights in a checkpoint file by key; nothing in it is executed.
 
     Args:
@@ -90,7 +101,7 @@ def rf(
     batch_size: int | None = None,
     dtype: str | None = None,
     cache: bool | Store = True,
-) -> Report[records.FieldReport] | Report[records.UnitReport]:
+) -> Report[FieldReport] | Report[UnitReport]:
     """Receptive fields of all layers, or which pixels one unit of a layer sees.
 
     Args:
@@ -135,7 +146,7 @@ def verify_rf(
     cache: bool | Store = True,
     progress: Progress = _unheard,
     tell: Tell = _unheard,
-) -> Report[records.VerifyReport]:
+) -> Report[VerifyReport]:
     """Computed receptive fields beside those measured by gradient.
 
     Args:
@@ -170,7 +181,7 @@ def verify_rf(
         )  # fmt: skip
 
 
-class EffectiveReport(Report[records.EffectiveReport], frozen=True):
+class EffectiveReport(Report[EffectiveRecord], frozen=True):
     """Effective receptive fields, and what they were measured from.
 
     Attributes:
@@ -249,7 +260,7 @@ def explain(
     batch_size: int | None = None,
     dtype: str | None = None,
     cache: bool | Store = True,
-) -> Report[records.ExplainReport] | Report[records.ModelExplanation]:
+) -> Report[ExplainReport] | Report[ModelExplanation]:
     """Derive each number of a layer; without a layer, the model in words and numbers.
 
     Args:
@@ -290,7 +301,7 @@ def explain(
 # ------------------------------------------------------------------------------- compare
 
 
-def diff(before: Model, after: Model, *, cache: bool | Store = True) -> Report[records.DiffReport]:
+def diff(before: Model, after: Model, *, cache: bool | Store = True) -> Report[DiffReport]:
     """Compare two models: layers, cost, memory and receptive field.
 
     Args:
@@ -307,7 +318,7 @@ def diff(before: Model, after: Model, *, cache: bool | Store = True) -> Report[r
     return Report(compare(*(_alone(model, cache) for model in (before, after))))
 
 
-def stages(models: Sequence[Model], *, cache: bool | Store = True) -> Report[records.StagesReport]:
+def stages(models: Sequence[Model], *, cache: bool | Store = True) -> Report[StagesReport]:
     """The architecture table that papers print, made from the models.
 
     Args:
@@ -320,7 +331,7 @@ def stages(models: Sequence[Model], *, cache: bool | Store = True) -> Report[rec
     """
     from cnnscope.reports.stages import stages_report
 
-    if isinstance(models, (str, Request, records.Trace)) or hasattr(models, "forward"):
+    if isinstance(models, (str, Request, Trace)) or hasattr(models, "forward"):
         one = models if isinstance(models, str) else "resnet18"
         raise RequestError(f"models: give a list, such as [{one!r}]")
     return Report(stages_report([_alone(model, cache) for model in models]))
@@ -338,7 +349,7 @@ def stack(
     device: str = "cpu",
     seconds: float = 1.0,
     progress: Callable[[Standing], None] = _unheard,
-) -> Report[records.StackReport]:
+) -> Report[StackReport]:
     """Compare stacks of small kernels with one large kernel of the same receptive field.
 
     Args:
@@ -394,8 +405,8 @@ def bench(
     per_layer: bool = False,
     against: str | Path | None = None,
     progress: Callable[[Standing], None] = _unheard,
-    measured: Callable[[Report[records.BenchReport]], None] = _unheard,
-) -> Report[records.BenchReport]:
+    measured: Callable[[Report[BenchReport]], None] = _unheard,
+) -> Report[BenchReport]:
     """Latency and throughput on this machine, with their spread, and what limits them.
 
     Args:
@@ -465,7 +476,7 @@ def check(
     dtype: str | None = None,
     seconds: float | None = None,
     tell: Tell = _unheard,
-) -> Report[records.CheckReport]:
+) -> Report[CheckReport]:
     """The figures beside those of other counters, published ones and a real forward.
 
     Args:
@@ -492,7 +503,7 @@ def check(
 
 def check_all(
     source: str = "torchvision", *, cache: bool | Store = True, progress: Progress = _unheard
-) -> Report[records.CheckAllReport]:
+) -> Report[CheckAllReport]:
     """Check every model of a library; what was checked is kept, so that it may be interrupted.
 
     Args:
@@ -533,7 +544,7 @@ def list_models(
     pareto: str | None = None,
     cache: bool | Store = True,
     progress: Progress = _unheard,
-) -> Report[records.ListReport]:
+) -> Report[ListReport]:
     """Every model that can be named: parameters, MACs, memory, field, published accuracy.
 
     Args:
@@ -601,23 +612,23 @@ def _size(text: str) -> tuple[int, int]:
     return parsed.sizes[0], parsed.sizes[-1]
 
 
-def _alone(model: Model, cache: bool | Store) -> records.Trace:
+def _alone(model: Model, cache: bool | Store) -> Trace:
     """The trace of a model on its own input."""
     return traced(asked(model, (), None, Build()), cache)
 
 
-def _measurable(model: Request | records.Trace | Given) -> Request | Network:
+def _measurable(model: Request | Trace | Given) -> Request | Network:
     """A model as `bench` builds it."""
     from cnnscope.timing.runner import Network
 
     if isinstance(model, Request):
         return model
-    if isinstance(model, records.Trace):
+    if isinstance(model, Trace):
         raise no_module()
     return Network(model.name, traced(model, False), lambda: copied(model))
 
 
-def _saved(path: Path) -> records.BenchReport:
+def _saved(path: Path) -> BenchReport:
     """A run that was saved.
 
     Raises:

@@ -10,8 +10,11 @@ from typing import Any, Generic, TypedDict, TypeVar, Unpack
 
 import msgspec
 
-from cnnscope import records
 from cnnscope.errors import RequestError
+from cnnscope.records.checkpoint import CheckpointReport
+from cnnscope.records.diff import DiffReport
+from cnnscope.records.stages import StagesReport
+from cnnscope.records.summary import ModelReport
 
 R = TypeVar("R")
 
@@ -40,10 +43,10 @@ class View(TypedDict, total=False):
 
 _ROWS = frozenset({"depth", "unfold", "everything"})
 _TAKES: dict[type, frozenset[str]] = {
-    records.ModelReport: _ROWS | {"columns", "sort", "filter"},
-    records.DiffReport: _ROWS,
-    records.CheckpointReport: frozenset({"depth"}),
-    records.StagesReport: frozenset({"projections"}),
+    ModelReport: _ROWS | {"columns", "sort", "filter"},
+    DiffReport: _ROWS,
+    CheckpointReport: frozenset({"depth"}),
+    StagesReport: frozenset({"projections"}),
 }
 
 
@@ -182,9 +185,9 @@ class Report(msgspec.Struct, Generic[R], frozen=True):
 def _options(record: object, view: View) -> Mapping[str, Any]:
     """Arguments of the page in the report's file of `render/`."""
     shown: dict[str, Any] = dict(view)
-    if isinstance(record, records.CheckpointReport):
+    if isinstance(record, CheckpointReport):
         return {"levels": shown.get("depth")}
-    if not isinstance(record, (records.ModelReport, records.DiffReport)):
+    if not isinstance(record, (ModelReport, DiffReport)):
         return shown
     from cnnscope.render.tree import Options
 

@@ -10,22 +10,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
-from cnnscope import records
 from cnnscope.errors import ModelError, RequestError
 from cnnscope.models.request import Request, parse_input
+from cnnscope.records.trace import TRACE_SCHEMA, Inputs, TensorSpec
+from cnnscope.records.trace import Trace as TraceRecord
 
 if TYPE_CHECKING:
     from torch import nn
 
     from cnnscope.cache.store import Store
 
-    Model = str | Request | records.Trace | nn.Module
+    Model = str | Request | TraceRecord | nn.Module
 
 T = TypeVar("T", bound="Trace")
 _LARGEST = 2**30  # bytes of a saved trace
 
 
-class Trace(records.Trace, frozen=True):
+class Trace(TraceRecord, frozen=True):
     """Everything that one forward of a model did, as plain data that can be saved."""
 
     def save(self, path: str | Path) -> None:
@@ -74,7 +75,7 @@ class Trace(records.Trace, frozen=True):
         return _decoded(cls, content, _shown(path))
 
     @classmethod
-    def of(cls, trace: records.Trace) -> Self:
+    def of(cls, trace: TraceRecord) -> Self:
         """The trace as one that can be saved."""
         return cls(**{name: getattr(trace, name) for name in trace.__struct_fields__})
 
@@ -102,10 +103,10 @@ def _decoded(kind: type[T], content: bytes, name: str) -> T:
     coder = msgspec.json if content.lstrip()[:1] == b"{" else msgspec.msgpack
     try:
         version = coder.decode(content, type=Version).schema_version
-        if version != records.TRACE_SCHEMA:
+        if version != TRACE_SCHEMA:
             raise RequestError(
                 f"{name}: a trace of another version of cnnscope (schema {version}, not "
-                f"{records.TRACE_SCHEMA}); trace the model anew"
+                f"{TRACE_SCHEMA}); trace the model anew"
             )
         found: T = coder.decode(content, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -123,7 +124,7 @@ def _decoded(kind: type[T], content: bytes, name: str) -> T:
     return found
 
 
-def _contradictions(trace: records.Trace) -> Iterator[str]:
+def _contradictions(trace: TraceRecord) -> Iterator[str]:
     """References of a trace to something that is not there, or that comes later."""
     tensors, calls, ops = (range(len(one)) for one in (trace.tensors, trace.calls, trace.ops))
     if not trace.modules or not calls or trace.calls[0].parent != -1:
@@ -216,7 +217,7 @@ class Given(NamedTuple):
 
 def asked(
     model: Model, inputs: Any, kwargs: Mapping[str, Any] | None, build: Build
-) -> Request | records.Trace | Given:
+) -> Request | TraceRecord | Given:
     """Understand the arguments of a function of the interface.
 
     Args:
@@ -229,7 +230,7 @@ def asked(
         RequestError: an argument that has no effect on such a model, or that cannot be.
     """
     given = _as_sequence(inputs)
-    if isinstance(model, (Request, records.Trace)):
+    if isinstance(model, (Request, TraceRecord)):
         kind = "request" if isinstance(model, Request) else "trace"
         _refuse(f"the {kind} says it", build, inputs=bool(given), kwargs=bool(kwargs))
         return model
@@ -243,14 +244,14 @@ def asked(
     return Given(model, given, kwargs)
 
 
-def traced(model: Request | records.Trace | Given, cache: bool | Store) -> records.Trace:
+def traced(model: Request | TraceRecord | Given, cache: bool | Store) -> TraceRecord:
     """Trace the requested model, or read its trace from the store.
 
     Raises:
         RequestError: it cannot be carried out.
         ModelError: the model failed.
     """
-    if isinstance(model, records.Trace):
+    if isinstance(model, TraceRecord):
         return model
     if isinstance(model, Request):
         from cnnscope.cache import requests
@@ -297,7 +298,7 @@ def _warn(sentence: str) -> None:
 
 @contextmanager
 def built(
-    model: Request | records.Trace | Given, trace: records.Trace, seed: int | None = None
+    model: Request | TraceRecord | Given, trace: TraceRecord, seed: int | None = None
 ) -> Iterator[Any]:
     """The `nn.Module` behind a trace, to be run while this lasts; the caller's own is copied.
 
@@ -311,7 +312,7 @@ def built(
         RequestError: a trace alone has no module, or the module cannot be copied.
         ModelError: the model failed to build, or whatever was done with it.
     """
-    if isinstance(model, records.Trace):
+    if isinstance(model, TraceRecord):
         raise no_module()
     if isinstance(model, Request):
         from cnnscope.models import run
@@ -386,8 +387,8 @@ def _as_argument(value: Any) -> Any:
 
     parsed = parse_input(value)
     sizes = parsed.sizes if len(parsed.sizes) != 3 else (1, *parsed.sizes)
-    spec = records.TensorSpec(sizes, parsed.dtype or "float32")
-    return make_inputs(records.Inputs((spec,)))[0]
+    spec = TensorSpec(sizes, parsed.dtype or "float32")
+    return make_inputs(Inputs((spec,)))[0]
 
 
 def _check_module(model: Any) -> None:

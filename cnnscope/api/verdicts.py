@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from cnnscope import records
 from cnnscope.api.report import Report
+from cnnscope.records.bench import BenchReport
+from cnnscope.records.catalogue import Card, ListReport
+from cnnscope.records.check import CheckAllReport, CheckReport
+from cnnscope.records.summary import ModelReport
 
 
 def limits(given: Mapping[str, float | str | None]) -> dict[str, float]:
@@ -24,9 +27,7 @@ def limits(given: Mapping[str, float | str | None]) -> dict[str, float]:
     return parse_limits(given)
 
 
-def over_budget(
-    report: Report[records.ModelReport], limits: Mapping[str, float]
-) -> tuple[str, ...]:
+def over_budget(report: Report[ModelReport], limits: Mapping[str, float]) -> tuple[str, ...]:
     """A sentence for each limit that a model does not keep.
 
     Args:
@@ -39,14 +40,14 @@ def over_budget(
     return tuple(map(facts.excess, broken(report.record, limits)))
 
 
-def unexplained(report: Report[records.CheckReport]) -> bool:
+def unexplained(report: Report[CheckReport]) -> bool:
     """Return True if a counter differs without a known reason."""
     from cnnscope.reports.check import differs
 
     return differs(report.record)
 
 
-def too_slow(report: Report[records.BenchReport], limit: float) -> bool:
+def too_slow(report: Report[BenchReport], limit: float) -> bool:
     """Return True if a model is slower beyond doubt, by more than `limit` (0.05 for 5 %)."""
     from cnnscope.timing import runner
 
@@ -64,13 +65,13 @@ def is_checkpoint(name: str) -> bool:
     return archive.is_weights(name)
 
 
-def alone(record: object) -> Iterator[Report[records.ListReport] | Report[records.CheckAllReport]]:
+def alone(record: object) -> Iterator[Report[ListReport] | Report[CheckAllReport]]:
     """The reports that are made of one stored record among others, to find one that is nonsense."""
-    if isinstance(record, records.Card):
+    if isinstance(record, Card):
         from cnnscope.reports import catalogue
 
         yield from map(Report, catalogue.alone(record))
-    elif isinstance(record, records.CheckReport):
+    elif isinstance(record, CheckReport):
         from cnnscope.reports import check
 
         source = record.source

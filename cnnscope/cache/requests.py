@@ -14,7 +14,9 @@ import msgspec
 from cnnscope.cache.store import Store, code
 from cnnscope.models.installed import version
 from cnnscope.models.request import ModelSpec, Request
-from cnnscope.records import TRACE_SCHEMA, About, SmallestInput, Trace
+from cnnscope.records.catalogue import About
+from cnnscope.records.explain import SmallestInput
+from cnnscope.records.trace import TRACE_SCHEMA, Trace
 
 # Sources whose models depend on nothing but their name, arguments and installed versions, and the
 # packages whose versions those are; in the order in which a bare name is looked for.

@@ -16,7 +16,7 @@ from cnnscope.errors import RequestError
 
 if TYPE_CHECKING:
     from cnnscope.api import Report
-    from cnnscope.records import BenchReport
+    from cnnscope.records.bench import BenchReport
 
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?) ?%?")
 

@@ -21,7 +21,8 @@ import torch
 from msgspec.structs import replace
 from torch import nn
 
-from cnnscope.records import PRUNED, Count, Shape
+from cnnscope.records.check import PRUNED, Count
+from cnnscope.records.trace import Shape
 from cnnscope.tracing.modules import children_of, modules_of
 from cnnscope.tracing.plain import tensors_in
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnscope.errors import ModelError
-from cnnscope.records import Shape
+from cnnscope.records.trace import Shape
 from cnnscope.tracing import isolation
 from cnnscope.tracing.modules import untouched
 

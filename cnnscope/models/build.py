@@ -12,7 +12,7 @@ from cnnscope.models.failures import asks_for_data, out_of_memory
 from cnnscope.models.find import PROGRAM, Cautious, Found
 from cnnscope.models.inputs import make_inputs, real_inputs, too_large
 from cnnscope.models.ladder import Rung
-from cnnscope.records import Inputs, Source
+from cnnscope.records.trace import Inputs, Source
 from cnnscope.text import printable, said
 from cnnscope.tracing.isolation import SEED
 from cnnscope.tracing.stubs import light

@@ -10,7 +10,7 @@ from cnnscope.errors import RequestError
 from cnnscope.models import request as specs
 from cnnscope.models.inputs import of_dtype
 from cnnscope.models.request import Request
-from cnnscope.records import Inputs
+from cnnscope.records.trace import Inputs
 from cnnscope.text import printable
 
 if TYPE_CHECKING:

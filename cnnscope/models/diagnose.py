@@ -8,7 +8,7 @@ import traceback
 from cnnscope.analysis import shapes
 from cnnscope.errors import CnnscopeError
 from cnnscope.ops import table
-from cnnscope.records import ModuleRecord, Shape
+from cnnscope.records.trace import ModuleRecord, Shape
 from cnnscope.text import printable, said
 from cnnscope.tracing.plain import module_record
 from cnnscope.tracing.tracer import ForwardError

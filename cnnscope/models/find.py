@@ -17,7 +17,9 @@ from cnnscope.models import installed, registered
 from cnnscope.models.files import archive
 from cnnscope.models.ladder import LIBRARY, OWN, Ladder
 from cnnscope.models.request import ModelSpec
-from cnnscope.records import About, Inputs, Published, Shape, Source
+from cnnscope.records.catalogue import About
+from cnnscope.records.check import Published
+from cnnscope.records.trace import Inputs, Shape, Source
 from cnnscope.text import printable
 from cnnscope.tracing.stubs import light
 

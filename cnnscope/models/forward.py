@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnscope.models.inputs import make_inputs, of_dtype
 from cnnscope.models.ladder import Rung
-from cnnscope.records import Inputs, Trace
+from cnnscope.records.trace import Inputs, Trace
 
 if TYPE_CHECKING:
     from torch import nn

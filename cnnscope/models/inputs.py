@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cnnscope.errors import RequestError
 from cnnscope.models.failures import out_of_memory
 from cnnscope.models.request import FLOATS
-from cnnscope.records import Inputs, TensorSpec
+from cnnscope.records.trace import Inputs, TensorSpec
 from cnnscope.text import printable
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from cnnscope.models import diagnose
 from cnnscope.models.build import Built
 from cnnscope.models.request import DTYPES, FLOATS
 from cnnscope.models.trials import SECONDS, Trials, positions_of, smallest_inputs
-from cnnscope.records import Inputs, SmallestInput, TensorSpec
+from cnnscope.records.explain import SmallestInput
+from cnnscope.records.trace import Inputs, TensorSpec
 from cnnscope.tracing.refusals import LayerError, about_dtypes
 from cnnscope.tracing.tracer import ForwardError, state_of
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 import msgspec
 
 from cnnscope.errors import RequestError
-from cnnscope.records import Inputs, Shape, TensorSpec
+from cnnscope.records.trace import Inputs, Shape, TensorSpec
 from cnnscope.text import printable
 
 _DTYPES = (

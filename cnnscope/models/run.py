@@ -16,7 +16,8 @@ from cnnscope.models.find import Found, find
 from cnnscope.models.inputs import of_dtype
 from cnnscope.models.ladder import OWN, Ladder, Rung
 from cnnscope.models.request import Request
-from cnnscope.records import Inputs, SmallestInput, Trace
+from cnnscope.records.explain import SmallestInput
+from cnnscope.records.trace import Inputs, Trace
 from cnnscope.text import said
 from cnnscope.tracing.isolation import SEED
 

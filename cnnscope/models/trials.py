@@ -19,7 +19,8 @@ from cnnscope.errors import CnnscopeError, ModelError
 from cnnscope.models.build import Built
 from cnnscope.models.diagnose import where_and_why
 from cnnscope.models.ladder import Rung
-from cnnscope.records import Inputs, SizeFailure, SmallestInput, TensorSpec, Trace
+from cnnscope.records.explain import SizeFailure, SmallestInput
+from cnnscope.records.trace import Inputs, TensorSpec, Trace
 from cnnscope.text import said
 from cnnscope.tracing.modules import modules_of
 from cnnscope.tracing.tracer import Rehearsal, rehearsing, trace

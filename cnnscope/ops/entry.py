@@ -22,7 +22,7 @@ from math import prod
 
 from cnnscope.ops.fields import rules
 from cnnscope.ops.operation import Op
-from cnnscope.records import Shape
+from cnnscope.records.trace import Shape
 
 Factors = Mapping[str, int | Shape]  # a shape stands for the product of its sizes
 

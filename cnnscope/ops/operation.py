@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cnnscope.records import OpRecord, Shape, Trace
+from cnnscope.records.trace import OpRecord, Shape, Trace
 
 _AXES = {"1d": 1, "2d": 2, "3d": 3}
 

@@ -5,7 +5,7 @@ from math import prod
 from cnnscope.ops.entry import Factors, Family, factors, register_product
 from cnnscope.ops.fields import rules, sequences
 from cnnscope.ops.operation import Op
-from cnnscope.records import Shape
+from cnnscope.records.trace import Shape
 
 
 @register_product(

@@ -36,7 +36,7 @@ from cnnscope.ops.entry import (
 )
 from cnnscope.ops.operation import Op
 from cnnscope.ops.products import packed_weight
-from cnnscope.records import OpRecord, Trace
+from cnnscope.records.trace import OpRecord, Trace
 
 __all__ = [
     "COMPLEX_PARTS", "NORMS", "POOLS", "TABLE", "Entry", "Factors", "Family", "Kind", "Op",

@@ -5,7 +5,7 @@ from functools import partial
 from cnnscope.ops.entry import Entry, Factors, Family, Kind, each, enter, per_input, per_output
 from cnnscope.ops.fields import rules
 from cnnscope.ops.operation import Op
-from cnnscope.records import Shape
+from cnnscope.records.trace import Shape
 
 
 def _window(op: Op) -> Shape:

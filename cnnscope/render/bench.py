@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from cnnscope.records import (
+from cnnscope.records.bench import (
     BenchReport,
     BenchRun,
     BenchStatistics,

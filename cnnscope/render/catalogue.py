@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import isfinite
 
-from cnnscope.records import Card, Listed, ListReport
+from cnnscope.records.catalogue import Card, Listed, ListReport
 from cnnscope.render import units
 from cnnscope.render.data import Row, Sheet
 from cnnscope.render.page import Heading, Page, Table

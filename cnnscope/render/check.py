@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from cnnscope.records import (
-    Cause,
-    CheckAllReport,
-    CheckReport,
-    LayerCheck,
-    Reason,
-    Tally,
-    Verdict,
-)
+from cnnscope.records.check import Cause, CheckAllReport, CheckReport, Reason, Tally, Verdict
+from cnnscope.records.rf import LayerCheck
 from cnnscope.render import facts, units, verify
 from cnnscope.render.data import Row, Sheet
 from cnnscope.render.page import Heading, Page, Table

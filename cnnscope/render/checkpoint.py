@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from cnnscope.records import CheckpointReport, StoredModule, StoredOther, StoredTensor
+from cnnscope.records.checkpoint import CheckpointReport, StoredModule, StoredOther, StoredTensor
 from cnnscope.render import units
 from cnnscope.render.data import Sheet
 from cnnscope.render.page import Heading, Page, Table

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from cnnscope.errors import RequestError
-from cnnscope.records import Totals
+from cnnscope.records.summary import Totals
 from cnnscope.render import units
 from cnnscope.render.view import Line
 from cnnscope.text import printable

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from cnnscope.records import ModelReport
+from cnnscope.records.summary import ModelReport
 from cnnscope.render.escaping import spreadsheet
 
 # Records, and mappings for what is computed; None stands for a record that there is not.

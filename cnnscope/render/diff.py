@@ -6,17 +6,9 @@ from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from itertools import groupby
 
-from cnnscope.records import (
-    CONSEQUENCES,
-    CONTAINERS,
-    Attribute,
-    Change,
-    DiffReport,
-    DiffRow,
-    Finding,
-    LayerRow,
-    Totals,
-)
+from cnnscope.records.diff import CONSEQUENCES, Change, DiffReport, DiffRow, Finding
+from cnnscope.records.summary import CONTAINERS, LayerRow, Totals
+from cnnscope.records.trace import Attribute
 from cnnscope.render import facts, units
 from cnnscope.render.data import Row, Sheet
 from cnnscope.render.page import Heading, Page, Table

@@ -6,26 +6,35 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
-from cnnscope import records
+from cnnscope.records.bench import BenchReport
+from cnnscope.records.catalogue import ListReport
+from cnnscope.records.check import CheckAllReport, CheckReport
+from cnnscope.records.checkpoint import CheckpointReport
+from cnnscope.records.diff import DiffReport
+from cnnscope.records.explain import ExplainReport, ModelExplanation
+from cnnscope.records.rf import EffectiveReport, FieldReport, UnitReport, VerifyReport
+from cnnscope.records.stack import StackReport
+from cnnscope.records.stages import StagesReport
+from cnnscope.records.summary import ModelReport
 from cnnscope.render import data
 from cnnscope.render.page import Page, markdown, text
 
 _FILES: dict[type, str] = {  # in cnnscope.render; each has `page` and `sheet`
-    records.BenchReport: "bench",
-    records.CheckAllReport: "check",
-    records.CheckReport: "check",
-    records.CheckpointReport: "checkpoint",
-    records.DiffReport: "diff",
-    records.EffectiveReport: "effective",
-    records.ExplainReport: "explain",
-    records.FieldReport: "field",
-    records.ListReport: "catalogue",
-    records.ModelExplanation: "explain",
-    records.ModelReport: "summary",
-    records.StackReport: "stack",
-    records.StagesReport: "stages",
-    records.UnitReport: "field",
-    records.VerifyReport: "verify",
+    BenchReport: "bench",
+    CheckAllReport: "check",
+    CheckReport: "check",
+    CheckpointReport: "checkpoint",
+    DiffReport: "diff",
+    EffectiveReport: "effective",
+    ExplainReport: "explain",
+    FieldReport: "field",
+    ListReport: "catalogue",
+    ModelExplanation: "explain",
+    ModelReport: "summary",
+    StackReport: "stack",
+    StagesReport: "stages",
+    UnitReport: "field",
+    VerifyReport: "verify",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cnnscope.records import EffectiveField, EffectiveReport
+from cnnscope.records.rf import EffectiveField, EffectiveReport
 from cnnscope.render import facts, units
 from cnnscope.render.data import Row, Sheet
 from cnnscope.render.page import Heading, Page, Table

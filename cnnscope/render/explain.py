@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from cnnscope.records import (
+from cnnscope.records.explain import (
     ExplainReport,
     Explanation,
-    LayerRow,
     ModelExplanation,
     ResolutionChange,
-    Shape,
     Step,
 )
+from cnnscope.records.summary import LayerRow
+from cnnscope.records.trace import Shape
 from cnnscope.render import facts, units
 from cnnscope.render.data import Row, Sheet
 from cnnscope.render.page import Heading, Page, Table

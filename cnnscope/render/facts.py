@@ -4,7 +4,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from cnnscope.records import AxisField, Excess, ModelReport, Source, TensorSpec, Totals
+from cnnscope.records.summary import AxisField, Excess, ModelReport, Totals
+from cnnscope.records.trace import Source, TensorSpec
 from cnnscope.render import units
 from cnnscope.render.tree import View
 from cnnscope.text import operation

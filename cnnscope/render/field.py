@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from cnnscope.records import AxisField, FieldReport, LayerRow, UnitReport
+from cnnscope.records.rf import FieldReport, UnitReport
+from cnnscope.records.summary import AxisField, LayerRow
 from cnnscope.render import facts, units
 from cnnscope.render.data import Row, Sheet
 from cnnscope.render.page import Heading, Page, Table

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from cnnscope.errors import RequestError
 from cnnscope.files import open_regular
-from cnnscope.records import UnitAxis, UnitReport
+from cnnscope.records.rf import UnitAxis, UnitReport
 from cnnscope.render import units
 from cnnscope.text import printable
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from math import prod
 
-from cnnscope.records import Ratio, StackReport, StackRow
+from cnnscope.records.bench import Ratio
+from cnnscope.records.stack import StackReport, StackRow
 from cnnscope.render import bench, units
 from cnnscope.render.data import Row, Sheet
 from cnnscope.render.page import Heading, Page, Table

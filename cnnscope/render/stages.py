@@ -12,10 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from cnnscope.records import (
-    Geometry,
+from cnnscope.records.stages import (
     ModelStages,
-    Shape,
     Stage,
     StageFork,
     StageItem,
@@ -24,6 +22,8 @@ from cnnscope.records import (
     StagesReport,
     flat,
 )
+from cnnscope.records.summary import Geometry
+from cnnscope.records.trace import Shape
 from cnnscope.render import facts, units
 from cnnscope.render.data import Row, Sheet
 from cnnscope.render.page import Box, Boxes, Heading, Page, Table

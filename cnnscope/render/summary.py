@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from cnnscope.records import AxisField, LayerRow, ModelReport
+from cnnscope.records.summary import AxisField, LayerRow, ModelReport
 from cnnscope.render import facts
 from cnnscope.render.columns import COLUMNS, DEFAULT, Column, known
 from cnnscope.render.data import Row, Sheet

@@ -4,7 +4,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from cnnscope.records import AxisField, Geometry, LayerRow, Shape
+from cnnscope.records.summary import AxisField, Geometry, LayerRow
+from cnnscope.records.trace import Shape
 
 Writer = Callable[[int], str]
 NONE = "none"  # the number of an axis that has no such number

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 
-from cnnscope.records import AxisCheck, LayerCheck, VerifyReport
+from cnnscope.records.rf import AxisCheck, LayerCheck, VerifyReport
 from cnnscope.render import facts, units
 from cnnscope.render.data import Row, Sheet
 from cnnscope.render.field import none_means

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from cnnscope.errors import RequestError
-from cnnscope.records import LayerRow, ModelReport
+from cnnscope.records.summary import LayerRow, ModelReport
 from cnnscope.render import units
 from cnnscope.render.tree import AUTO_ROWS, Options, Tree, View
 from cnnscope.text import printable

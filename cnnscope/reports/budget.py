@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from math import inf
 
 from cnnscope.errors import RequestError
-from cnnscope.records import Excess, LayerRow, ModelReport
+from cnnscope.records.summary import Excess, LayerRow, ModelReport
 from cnnscope.text import printable
 
 LIMITS = ("max_params", "max_macs", "max_activation", "min_rf")

@@ -15,7 +15,7 @@ from cnnscope.cache import requests
 from cnnscope.cache.store import Store
 from cnnscope.errors import CnnscopeError, RequestError
 from cnnscope.models.request import Request
-from cnnscope.records import Card, Listed, ListReport
+from cnnscope.records.catalogue import Card, Listed, ListReport
 from cnnscope.reports.budget import parse_limits
 from cnnscope.text import printable
 

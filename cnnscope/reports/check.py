@@ -17,7 +17,7 @@ from cnnscope.errors import CnnscopeError, RequestError
 from cnnscope.models.installed import version
 from cnnscope.models.request import Request, parse_input
 from cnnscope.ops import table
-from cnnscope.records import (
+from cnnscope.records.check import (
     Cause,
     CheckAllReport,
     Checked,
@@ -25,9 +25,9 @@ from cnnscope.records import (
     Count,
     Published,
     Tally,
-    Trace,
     Verdict,
 )
+from cnnscope.records.trace import Trace
 from cnnscope.reports import referee
 
 if TYPE_CHECKING:

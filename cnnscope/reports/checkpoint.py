@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cnnscope.errors import RequestError
 from cnnscope.models.files import checkpoint
-from cnnscope.records import CheckpointReport, StoredModule, StoredTensor
+from cnnscope.records.checkpoint import CheckpointReport, StoredModule, StoredTensor
 from cnnscope.text import printable
 
 # Buffers of batch and instance norms, by the names that torch gives them.

@@ -9,7 +9,9 @@ import msgspec
 from cnnscope.analysis.alignment import Pair, align
 from cnnscope.analysis.findings import findings
 from cnnscope.analysis.nodes import Forest, Node, comes_first, differing
-from cnnscope.records import Change, DiffReport, DiffRow, DiffSide, ModelReport, Totals, Trace
+from cnnscope.records.diff import Change, DiffReport, DiffRow, DiffSide
+from cnnscope.records.summary import ModelReport, Totals
+from cnnscope.records.trace import Trace
 from cnnscope.reports.summary import report
 
 

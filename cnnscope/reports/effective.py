@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 from cnnscope import parallel
 from cnnscope.analysis import growth, layers, memory, params, receptive_field
 from cnnscope.errors import RequestError
-from cnnscope.records import EffectiveField, EffectiveReport, Field, LayerRow, Trace
+from cnnscope.records.rf import EffectiveField, EffectiveReport
+from cnnscope.records.summary import Field, LayerRow
+from cnnscope.records.trace import Trace
 
 THRESHOLD = 1 - 0.9545  # of the largest gradient (Luo et al. 2016, section 3)
 CHOSEN = 12  # layers measured where no one is named

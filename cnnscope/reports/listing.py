@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cnnscope.analysis import params
-from cnnscope.records import CallRecord, Trace
+from cnnscope.records.trace import CallRecord, Trace
 
 
 @dataclass(eq=False)

@@ -24,17 +24,8 @@ from cnnscope.analysis.weights import RECURRENT
 from cnnscope.ops import table
 from cnnscope.ops.operation import Op
 from cnnscope.ops.table import Family
-from cnnscope.records import (
-    PRUNED,
-    CallRecord,
-    Count,
-    ModuleRecord,
-    OpRecord,
-    Reason,
-    Shape,
-    Trace,
-    Verdict,
-)
+from cnnscope.records.check import PRUNED, Count, Reason, Verdict
+from cnnscope.records.trace import CallRecord, ModuleRecord, OpRecord, Shape, Trace
 from cnnscope.reports import listing
 
 EQUAL, EXPLAINED, INCOMPARABLE = "equal", "explained", "incomparable"

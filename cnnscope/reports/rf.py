@@ -6,15 +6,9 @@ from collections.abc import Sequence
 
 from cnnscope.analysis import growth, layers, receptive_field
 from cnnscope.errors import RequestError
-from cnnscope.records import (
-    AxisField,
-    Field,
-    FieldReport,
-    Trace,
-    UnitAxis,
-    UnitMap,
-    UnitReport,
-)
+from cnnscope.records.rf import FieldReport, UnitAxis, UnitReport
+from cnnscope.records.summary import AxisField, Field, UnitMap
+from cnnscope.records.trace import Trace
 
 
 def field_report(trace: Trace) -> FieldReport:

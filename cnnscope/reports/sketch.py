@@ -14,9 +14,9 @@ import msgspec
 
 from cnnscope.analysis import shapes
 from cnnscope.analysis.cost import item_size
-from cnnscope.records import (
+from cnnscope.records.summary import Geometry
+from cnnscope.records.trace import (
     CallRecord,
-    Geometry,
     ModuleRecord,
     OpRecord,
     ParamRecord,

@@ -17,15 +17,9 @@ import msgspec
 from cnnscope.analysis import layers, memory, params, receptive_field, weights
 from cnnscope.errors import RequestError
 from cnnscope.models.sources.classic.inception_table import BLOCKS
-from cnnscope.records import (
-    Geometry,
-    LayerRow,
-    Shape,
-    StackReport,
-    StackRow,
-    TensorSpec,
-    Trace,
-)
+from cnnscope.records.stack import StackReport, StackRow
+from cnnscope.records.summary import Geometry, LayerRow
+from cnnscope.records.trace import Shape, TensorSpec, Trace
 from cnnscope.reports.sketch import Layer, Sketch
 from cnnscope.text import printable
 

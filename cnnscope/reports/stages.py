@@ -11,17 +11,16 @@ from msgspec.structs import replace
 from cnnscope.analysis import blocks, cost, params, weights
 from cnnscope.analysis.blocks import Unit
 from cnnscope.ops import table
-from cnnscope.records import (
+from cnnscope.records.stages import (
     ModelStages,
-    Shape,
     Stage,
     StageFork,
     StageItem,
     StagePart,
     StagesReport,
-    Trace,
     flat,
 )
+from cnnscope.records.trace import Shape, Trace
 
 
 def stages_report(traces: Sequence[Trace]) -> StagesReport:

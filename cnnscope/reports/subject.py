@@ -22,7 +22,8 @@ from cnnscope.measure.counters import blank, inference
 from cnnscope.models.failures import asks_for_data
 from cnnscope.models.inputs import make_inputs, real_inputs
 from cnnscope.models.ladder import Rung
-from cnnscope.records import Count, Inputs, Trace
+from cnnscope.records.check import Count
+from cnnscope.records.trace import Inputs, Trace
 from cnnscope.text import printable, said
 from cnnscope.tracing.autocast import autocast_on_meta
 from cnnscope.tracing.isolation import seeded

@@ -1,7 +1,9 @@
 """From a trace to the report of `cnnscope summary`: the analyses, joined."""
 
 from cnnscope.analysis import cost, growth, layers, memory, params, receptive_field, weights
-from cnnscope.records import About, Card, LayerRow, ModelReport, Totals, Trace
+from cnnscope.records.catalogue import About, Card
+from cnnscope.records.summary import LayerRow, ModelReport, Totals
+from cnnscope.records.trace import Trace
 
 
 def report(trace: Trace, fields: layers.Fields | None = None) -> ModelReport:

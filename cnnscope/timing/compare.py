@@ -8,14 +8,8 @@ from typing import Any
 import msgspec
 
 from cnnscope.errors import RequestError
-from cnnscope.records import (
-    REPORT_SCHEMA,
-    BenchReport,
-    BenchRun,
-    BenchSettings,
-    Comparison,
-    Environment,
-)
+from cnnscope.records.bench import BenchReport, BenchRun, BenchSettings, Comparison, Environment
+from cnnscope.records.summary import REPORT_SCHEMA
 from cnnscope.text import printable, visible
 from cnnscope.timing import stats
 

@@ -8,7 +8,9 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from cnnscope.records import Ceilings, LayerRow, LayerTime, Trace
+from cnnscope.records.bench import Ceilings, LayerTime
+from cnnscope.records.summary import LayerRow
+from cnnscope.records.trace import Trace
 from cnnscope.timing import work
 from cnnscope.timing.loop import Program, Timer, no_garbage_collection, rounds, warm_up
 

@@ -15,7 +15,7 @@ from subprocess import DEVNULL, PIPE, Popen
 from typing import TYPE_CHECKING, Any
 
 from cnnscope import parallel
-from cnnscope.records import Ceilings, Environment
+from cnnscope.records.bench import Ceilings, Environment
 from cnnscope.timing.loop import Step
 
 if TYPE_CHECKING:

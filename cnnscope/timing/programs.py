@@ -11,7 +11,8 @@ from cnnscope.models import run
 from cnnscope.models.failures import out_of_memory
 from cnnscope.models.inputs import real_inputs
 from cnnscope.models.request import Request
-from cnnscope.records import BenchMemory, BenchSettings, Inputs, Trace
+from cnnscope.records.bench import BenchMemory, BenchSettings
+from cnnscope.records.trace import Inputs, Trace
 from cnnscope.text import printable, said
 from cnnscope.timing import machine
 from cnnscope.timing.loop import Program, Step, Timer, first_call, warm_up

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cnnscope.records import BenchSettings, Trace
+from cnnscope.records.bench import BenchSettings
+from cnnscope.records.trace import Trace
 from cnnscope.timing import machine, work
 
 if TYPE_CHECKING:

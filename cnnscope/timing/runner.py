@@ -20,15 +20,8 @@ from cnnscope.deadline import checked
 from cnnscope.errors import RequestError
 from cnnscope.models.request import DTYPES, FLOATS, Request
 from cnnscope.models.run import trace_spec
-from cnnscope.records import (
-    BenchReport,
-    BenchRun,
-    BenchSettings,
-    Ceilings,
-    Launch,
-    LayerTime,
-    Trace,
-)
+from cnnscope.records.bench import BenchReport, BenchRun, BenchSettings, Ceilings, Launch, LayerTime
+from cnnscope.records.trace import Trace
 from cnnscope.text import printable
 from cnnscope.timing import compare, devices, layers, loop, machine, room, stats, warnings, work
 from cnnscope.timing.loop import Progress, Report

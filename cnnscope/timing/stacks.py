@@ -8,7 +8,7 @@ import torch
 from msgspec.structs import replace
 from torch import nn
 
-from cnnscope.records import StackReport
+from cnnscope.records.stack import StackReport
 from cnnscope.reports.stack import parse, row_trace, side_by_side
 from cnnscope.timing import runner
 from cnnscope.timing.loop import Progress, Report

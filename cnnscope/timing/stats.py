@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from math import exp, log, sqrt
 from typing import TYPE_CHECKING, Any
 
-from cnnscope.records import BenchStatistics, Histogram, Interval, Ratio
+from cnnscope.records.bench import BenchStatistics, Histogram, Interval, Ratio
 
 if TYPE_CHECKING:
     import numpy as np

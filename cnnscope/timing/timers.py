@@ -12,7 +12,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Any, Protocol
 
-from cnnscope.records import Launch
+from cnnscope.records.bench import Launch
 from cnnscope.timing.loop import Block, Step
 
 _now = time.perf_counter_ns

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from cnnscope.records import BenchRun, Ceilings, Environment
+from cnnscope.records.bench import BenchRun, Ceilings, Environment
 from cnnscope.timing import stats, work
 
 BUSY = 0.05  # of the time spent waiting for a core

@@ -14,7 +14,9 @@ from msgspec.structs import replace
 from cnnscope.analysis import memory, params
 from cnnscope.analysis.cost import tensor_bytes
 from cnnscope.ops import table
-from cnnscope.records import BenchRun, BenchSettings, Ceilings, LayerRow, OpRecord, Trace, Work
+from cnnscope.records.bench import BenchRun, BenchSettings, Ceilings, Work
+from cnnscope.records.summary import LayerRow
+from cnnscope.records.trace import OpRecord, Trace
 
 _MOMENTUM = 1  # tensors that the optimizer keeps for each parameter
 _ROWS = ("embedding", "index_select", "gather")  # read as much as they write, not their source

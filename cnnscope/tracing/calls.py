@@ -20,7 +20,7 @@ from torch.nn.modules.module import (
 )
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from cnnscope.records import CallRecord, ModuleRecord, ParamRecord
+from cnnscope.records.trace import CallRecord, ModuleRecord, ParamRecord
 from cnnscope.text import visible
 from cnnscope.tracing import kernels
 from cnnscope.tracing.modules import modules_of, own_state

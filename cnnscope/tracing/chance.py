@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Generator, nn
 
-from cnnscope.records import OpRecord
+from cnnscope.records.trace import OpRecord
 
 DATA, RANDOM = "data", "random"  # in `Trace.decided_by`
 SYSTEM = "the operating system's"

@@ -6,7 +6,7 @@ import inspect
 import math
 from typing import Any
 
-from cnnscope.records import ModuleRecord, ParamRecord, Source, StorageRecord, Trace
+from cnnscope.records.trace import ModuleRecord, ParamRecord, Source, StorageRecord, Trace
 from cnnscope.tracing import chance
 from cnnscope.tracing.calls import Calls, Modules
 from cnnscope.tracing.plain import tensors_in

@@ -34,7 +34,7 @@ from typing import Any, NamedTuple, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from cnnscope.records import OpRecord
+from cnnscope.records.trace import OpRecord
 
 _MAXIMA = 2  # the mode of an embedding bag that takes the largest number
 _FLASH = 1  # of torch.nn.attention.SDPBackend: on the CPU the only one that is fused

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnnscope.records import Attribute, ModuleRecord
+from cnnscope.records.trace import Attribute, ModuleRecord
 from cnnscope.text import visible
 
 _PLAIN = (bool, int, float, str, type(None))

@@ -16,7 +16,7 @@ import torch
 from msgspec import structs
 from torch import Tensor
 
-from cnnscope.records import OpRecord, TensorRecord
+from cnnscope.records.trace import OpRecord, TensorRecord
 
 Window = tuple[Any, ...]
 

@@ -31,7 +31,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from cnnscope.errors import ModelError
-from cnnscope.records import OpRecord, Source, Trace
+from cnnscope.records.trace import OpRecord, Source, Trace
 from cnnscope.text import said, visible
 from cnnscope.tracing import chance, isolation, kernels, recursion, refusals
 from cnnscope.tracing.autocast import autocast_on_meta

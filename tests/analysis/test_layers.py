@@ -4,9 +4,9 @@ import msgspec
 import pytest
 
 from cnnscope.analysis import cost, layers, memory, params, weights
-from cnnscope.records import (
+from cnnscope.records.summary import Geometry, UnknownOp
+from cnnscope.records.trace import (
     CallRecord,
-    Geometry,
     ModuleRecord,
     OpRecord,
     ParamRecord,
@@ -14,7 +14,6 @@ from cnnscope.records import (
     StorageRecord,
     TensorRecord,
     Trace,
-    UnknownOp,
 )
 from cnnscope.reports.summary import report
 

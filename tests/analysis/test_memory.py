@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from cnnscope.analysis import memory
 from cnnscope.models import find, run
 from cnnscope.models.request import Request
-from cnnscope.records import Trace
+from cnnscope.records.trace import Trace
 from cnnscope.timing import work
 from cnnscope.tracing.tracer import trace
 

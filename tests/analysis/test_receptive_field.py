@@ -17,15 +17,8 @@ from torch.nn import functional as F
 from cnnscope.analysis.receptive_field import fields
 from cnnscope.models.request import Request
 from cnnscope.models.run import trace_spec
-from cnnscope.records import (
-    AxisField,
-    Field,
-    OpRecord,
-    Source,
-    StorageRecord,
-    TensorRecord,
-    Trace,
-)
+from cnnscope.records.summary import AxisField, Field
+from cnnscope.records.trace import OpRecord, Source, StorageRecord, TensorRecord, Trace
 from cnnscope.render import facts
 from cnnscope.reports.summary import report
 from cnnscope.tracing.tracer import trace

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from cnnscope.analysis import shapes
-from cnnscope.records import ModuleRecord
+from cnnscope.records.trace import ModuleRecord
 from cnnscope.reports.summary import report
 from cnnscope.tracing.plain import module_record
 from cnnscope.tracing.tracer import trace

@@ -14,7 +14,7 @@ from cnnscope.errors import ModelError, RequestError
 from cnnscope.models import run, trials
 from cnnscope.models.build import Built
 from cnnscope.models.request import Request
-from cnnscope.records import Inputs, Source
+from cnnscope.records.trace import Inputs, Source
 
 FILE = str(SUPPORT / "sized.py")
 

@@ -19,7 +19,8 @@ from torch.nn.utils import parametrizations, parametrize
 
 import cnnscope
 from cnnscope.analysis import weights
-from cnnscope.records import ModelReport, Trace
+from cnnscope.records.summary import ModelReport
+from cnnscope.records.trace import Trace
 from cnnscope.render import facts
 from cnnscope.reports import stages
 from cnnscope.reports import summary as report

@@ -15,7 +15,7 @@ from torch.utils.benchmark import Timer
 
 from cnnscope.models.request import Request
 from cnnscope.models.run import trace_spec
-from cnnscope.records import BenchSettings
+from cnnscope.records.bench import BenchSettings
 from cnnscope.timing.loop import MIN_ROUNDS, measure
 from cnnscope.timing.programs import RealModel
 from cnnscope.timing.timers import HostTimer

@@ -15,7 +15,7 @@ from torch import nn
 
 from cnnscope.models.request import Request
 from cnnscope.models.run import trace_spec
-from cnnscope.records import BenchSettings
+from cnnscope.records.bench import BenchSettings
 from cnnscope.timing import machine, programs, runner
 from cnnscope.timing.loop import measure
 from cnnscope.timing.stats import compare_rounds

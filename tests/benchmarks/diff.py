@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from cnnscope.records import Trace
+from cnnscope.records.trace import Trace
 from cnnscope.render import drawing, page
 from cnnscope.reports.diff import diff
 

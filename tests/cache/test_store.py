@@ -20,7 +20,7 @@ from cnnscope.cache.store import Store, default_root
 from cnnscope.models import run
 from cnnscope.models.installed import version
 from cnnscope.models.request import Request
-from cnnscope.records import CallRecord, ModuleRecord, Source, Trace
+from cnnscope.records.trace import CallRecord, ModuleRecord, Source, Trace
 
 KEY = {"what": "trace", "source": "torchvision", "name": "resnet18"}
 

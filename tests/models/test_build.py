@@ -16,7 +16,7 @@ from cnnscope.models.build import build
 from cnnscope.models.find import find
 from cnnscope.models.inputs import make_inputs
 from cnnscope.models.request import Request, parse_model
-from cnnscope.records import TensorSpec
+from cnnscope.records.trace import TensorSpec
 from cnnscope.reports import summary
 
 pytestmark = pytest.mark.zoo

@@ -21,7 +21,9 @@ from cnnscope.models.request import Request
 from cnnscope.models.run import trace_spec
 from cnnscope.models.sources import classic
 from cnnscope.models.sources.classic import networks
-from cnnscope.records import About, Inputs, LayerRow, ModelReport, Shape, TensorSpec, Trace
+from cnnscope.records.catalogue import About
+from cnnscope.records.summary import LayerRow, ModelReport
+from cnnscope.records.trace import Inputs, Shape, TensorSpec, Trace
 from cnnscope.reports.summary import report
 
 torch.set_num_threads(1)

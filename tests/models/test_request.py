@@ -11,7 +11,7 @@ from cnnscope.models.request import (
     parse_input,
     parse_model,
 )
-from cnnscope.records import Inputs, TensorSpec
+from cnnscope.records.trace import Inputs, TensorSpec
 from cnnscope.text import printable
 
 

@@ -13,7 +13,7 @@ from cnnscope.models.build import build
 from cnnscope.models.find import find
 from cnnscope.models.inputs import make_inputs
 from cnnscope.models.request import Request, parse_model
-from cnnscope.records import TensorSpec
+from cnnscope.records.trace import TensorSpec
 
 pytestmark = pytest.mark.broad
 

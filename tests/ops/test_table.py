@@ -10,7 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import DeformConv2d, deform_conv2d, nms, roi_align
 
 from cnnscope.ops import entry, products, table
-from cnnscope.records import OpRecord, Source, TensorRecord, Trace, UnknownOp
+from cnnscope.records.summary import UnknownOp
+from cnnscope.records.trace import OpRecord, Source, TensorRecord, Trace
 from cnnscope.reports.summary import report
 from cnnscope.tracing.tracer import trace
 

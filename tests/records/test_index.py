@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from cnnscope.records import Trace
+from cnnscope.records.trace import Trace
 from cnnscope.tracing.tracer import trace
 
 

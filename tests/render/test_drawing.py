@@ -8,9 +8,10 @@ from importlib import import_module
 
 import pytest
 
-from cnnscope import records
 from cnnscope.models.request import Request
 from cnnscope.models.run import trace_spec
+from cnnscope.records.explain import ModelExplanation
+from cnnscope.records.summary import Geometry
 from cnnscope.render import data, drawing, page
 from cnnscope.render.html import html
 from cnnscope.render.latex import latex
@@ -21,6 +22,7 @@ from cnnscope.reports.rf import field_report, unit_report
 from cnnscope.reports.stack import inception_report, stack_report
 from cnnscope.reports.stages import stages_report
 from cnnscope.reports.summary import report as summary
+from tests.support.records import report_kinds
 
 HOSTILE = "a_b&c<i>|#x"
 
@@ -41,8 +43,7 @@ def reports():
 
 
 def test_every_answer_to_a_command_has_a_file_with_a_page_and_a_sheet():
-    answers = {kind for name, kind in vars(records).items() if name.endswith("Report")}
-    assert set(drawing._FILES) == answers | {records.ModelExplanation}
+    assert set(drawing._FILES) == report_kinds() | {ModelExplanation}
     for name in drawing._FILES.values():
         made = import_module(f"cnnscope.render.{name}")
         assert callable(made.page)
@@ -138,7 +139,7 @@ def test_blocks_inside_others_are_indented_in_every_drawing():
 
 
 def test_a_column_of_csv_is_taken_from_the_first_part_of_a_row_that_has_it():
-    sizes = records.Geometry(kernel_size=(3, 5), ceil_mode=True)
+    sizes = Geometry(kernel_size=(3, 5), ceil_mode=True)
     rows = [({"stride": "mine"}, None, sizes), ({"shapes": ((1, 2), (3,))}, None)]
     written = data.to_csv(("kernel_size", "stride", "ceil_mode", "shapes"), rows)
     assert written == "kernel_size,stride,ceil_mode,shapes\n3x5,mine,1,\n,,,1x2;3\n"

@@ -6,14 +6,15 @@ from command_line import run_cli, without_versions
 from torch import nn
 
 import cnnscope
-from cnnscope import records
 from cnnscope.models.request import Request
 from cnnscope.models.run import trace_spec
+from cnnscope.records.summary import Geometry, ModelReport
 from cnnscope.render import columns, data, drawing, facts, page, units
 from cnnscope.render.page import cut
 from cnnscope.render.tree import Options
 from cnnscope.render.view import view
 from cnnscope.reports.summary import report
+from tests.support.records import report_kinds
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +70,13 @@ def test_folded_blocks_add_up_as_unfolded_ones(resnet18):
 
 
 def test_json_can_be_read_back(resnet18):
-    decoded = msgspec.json.decode(data.to_json(resnet18).encode(), type=records.ModelReport)
+    decoded = msgspec.json.decode(data.to_json(resnet18).encode(), type=ModelReport)
     assert decoded == resnet18
 
 
 def test_every_report_tells_the_version_of_its_schema():
-    reports = [kind for name, kind in vars(records).items() if name.endswith("Report")]
-    assert records.ModelReport in reports
+    reports = report_kinds()
+    assert ModelReport in reports
     assert [r.__name__ for r in reports if "schema_version" not in r.__struct_fields__] == []
 
 
@@ -97,12 +98,12 @@ def test_si(value, text):
 @pytest.mark.parametrize(
     ("geometry", "text"),
     [
-        (records.Geometry((7, 7), (2, 2), (3, 3), (1, 1)), "7x7/2, p3"),
-        (records.Geometry((1, 1), (1, 1), (0, 0), (1, 1)), "1x1"),
-        (records.Geometry((3, 3), (1, 1), (1, 1), (1, 1), 32), "3x3, p1, g32"),
-        (records.Geometry((1, 7), (1, 1), (0, 3), (1, 1)), "1x7, p0x3"),
-        (records.Geometry((3, 3), (1, 1), "same", (2, 2)), "3x3, same, d2"),
-        (records.Geometry((2, 2), (2, 2), (0, 0), (1, 1), ceil_mode=True), "2x2/2, ceil"),
+        (Geometry((7, 7), (2, 2), (3, 3), (1, 1)), "7x7/2, p3"),
+        (Geometry((1, 1), (1, 1), (0, 0), (1, 1)), "1x1"),
+        (Geometry((3, 3), (1, 1), (1, 1), (1, 1), 32), "3x3, p1, g32"),
+        (Geometry((1, 7), (1, 1), (0, 3), (1, 1)), "1x7, p0x3"),
+        (Geometry((3, 3), (1, 1), "same", (2, 2)), "3x3, same, d2"),
+        (Geometry((2, 2), (2, 2), (0, 0), (1, 1), ceil_mode=True), "2x2/2, ceil"),
     ],
 )
 def test_geometry(geometry, text):

@@ -12,7 +12,8 @@ from command_line import run_cli
 from cnnscope.cache import requests
 from cnnscope.cache.store import Store
 from cnnscope.errors import ModelError
-from cnnscope.records import About, Card, Listed, TensorSpec
+from cnnscope.records.catalogue import About, Card, Listed
+from cnnscope.records.trace import TensorSpec
 from cnnscope.render import catalogue as renderer
 from cnnscope.render import page
 from cnnscope.reports import catalogue

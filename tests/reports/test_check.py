@@ -28,15 +28,8 @@ from cnnscope.models.request import Request
 from cnnscope.models.run import trace_spec
 from cnnscope.ops import table
 from cnnscope.ops.fields import maps
-from cnnscope.records import (
-    CheckReport,
-    Count,
-    Inputs,
-    Published,
-    Source,
-    TensorSpec,
-    Verdict,
-)
+from cnnscope.records.check import CheckReport, Count, Published, Verdict
+from cnnscope.records.trace import Inputs, Source, TensorSpec
 from cnnscope.render import check as renderer
 from cnnscope.render import page
 from cnnscope.reports import check, listing, referee, verify

@@ -15,7 +15,8 @@ from torch import nn
 
 import cnnscope
 from cnnscope.cli.diff import _instead
-from cnnscope.records import DiffReport, LayerRow
+from cnnscope.records.diff import DiffReport
+from cnnscope.records.summary import LayerRow
 from cnnscope.render import drawing, page
 from cnnscope.render.tree import Options
 from cnnscope.reports.diff import diff

@@ -17,12 +17,11 @@ from cnnscope.errors import RequestError
 from cnnscope.models.request import Request
 from cnnscope.models.run import trace_spec
 from cnnscope.models.sources import torchvision as zoo_torchvision
-from cnnscope.records import (
+from cnnscope.records.explain import SizeFailure, SmallestInput
+from cnnscope.records.trace import (
     CallRecord,
     ModuleRecord,
     OpRecord,
-    SizeFailure,
-    SmallestInput,
     Source,
     StorageRecord,
     TensorRecord,

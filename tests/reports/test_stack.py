@@ -13,7 +13,7 @@ from command_line import run_cli
 
 from cnnscope.errors import RequestError
 from cnnscope.models.sources.classic.inception_table import BLOCKS
-from cnnscope.records import Interval, Ratio
+from cnnscope.records.bench import Interval, Ratio
 from cnnscope.render import drawing
 from cnnscope.render import page as pages
 from cnnscope.render import stack as render

@@ -19,7 +19,7 @@ import cnnscope
 from cnnscope.analysis import blocks, weights
 from cnnscope.models import run
 from cnnscope.models.request import Request
-from cnnscope.records import StageFork, StagesReport
+from cnnscope.records.stages import StageFork, StagesReport
 from cnnscope.render import drawing, page
 from cnnscope.render.page import Heading, Page, Table
 from cnnscope.reports import stages

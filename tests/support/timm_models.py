@@ -14,7 +14,7 @@ from cnnscope.models.find import find
 from cnnscope.models.inputs import make_inputs
 from cnnscope.models.request import Request, parse_model
 from cnnscope.ops import table
-from cnnscope.records import Trace
+from cnnscope.records.trace import Trace
 from cnnscope.reports import summary
 
 CONVOLUTIONAL, TRANSFORMERS, SEED = 300, 50, 2025

@@ -17,7 +17,8 @@ from cnnscope.cli.bench import Bench
 from cnnscope.cli.commands import with_values
 from cnnscope.errors import RequestError
 from cnnscope.models.request import Request
-from cnnscope.records import BenchReport, Ceilings, Comparison, Interval, Ratio, TensorSpec
+from cnnscope.records.bench import BenchReport, Ceilings, Comparison, Interval, Ratio
+from cnnscope.records.trace import TensorSpec
 from cnnscope.render import bench as renderer
 from cnnscope.render import drawing, page, units
 from cnnscope.timing import compare, layers, loop, machine, programs, runner, timers, warnings
@@ -967,7 +968,7 @@ def test_waiting_for_a_core_is_a_share_of_the_time_of_the_threads(monkeypatch):
 
 
 def test_launch_bound_is_told_in_words(saved):
-    from cnnscope.records import Launch
+    from cnnscope.records.bench import Launch
 
     warnings, text = with_warnings(saved[0], statistics=QUIET, launch=Launch(4.1e6, 2.2e6))
     assert warnings == ("launch-bound",)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import cnnscope
-from cnnscope.records import BenchSettings, Ceilings
+from cnnscope.records.bench import BenchSettings, Ceilings
 from cnnscope.timing import loop, work
 from cnnscope.timing.layers import time_layers
 from cnnscope.timing.timers import HostTimer

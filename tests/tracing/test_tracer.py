@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 
 from cnnscope.analysis import memory, params
 from cnnscope.ops import table as ops
-from cnnscope.records import OpRecord, ParamRecord, Trace
+from cnnscope.records.trace import OpRecord, ParamRecord, Trace
 from cnnscope.tracing.tracer import ForwardError, trace
 
 DEVICES = ("meta", "cpu")

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from cnnscope.measure.gradient.tape import Ref, Step, refs_of
-from cnnscope.records import Shape
+from cnnscope.records.trace import Shape
 
 if TYPE_CHECKING:
     from cnnscope.measure.gradient.replay import Replay

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cnnscope.records import Shape
+from cnnscope.records.trace import Shape
 from cnnscope.tracing import isolation
 from cnnscope.tracing.modules import modules_of, untouched
 

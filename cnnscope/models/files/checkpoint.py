@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from cnnscope.errors import RequestError
 from cnnscope.models.files import archive, unpickle
-from cnnscope.records import StoredOther
+from cnnscope.records.checkpoint import StoredOther
 from cnnscope.text import printable, visible
 
 # Where training scripts keep the weights, in the order of preference.

@@ -28,7 +28,8 @@ from torch import Tensor, nn
 
 from cnnscope.errors import CnnscopeError, RequestError
 from cnnscope.models.files import archive, permitted
-from cnnscope.records import About, Inputs, Shape, TensorSpec
+from cnnscope.records.catalogue import About
+from cnnscope.records.trace import Inputs, Shape, TensorSpec
 from cnnscope.text import printable
 
 SCHEMA = 8  # the major version of the JSON that this file reads

@@ -30,7 +30,8 @@ from torch import nn
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
 from cnnscope.files import open_regular, read_regular
 from cnnscope.models.request import ModelSpec
-from cnnscope.records import About, Inputs, Shape, TensorSpec
+from cnnscope.records.catalogue import About
+from cnnscope.records.trace import Inputs, Shape, TensorSpec
 from cnnscope.text import printable, said
 from cnnscope.tracing import isolation
 from cnnscope.tracing.modules import modules_of

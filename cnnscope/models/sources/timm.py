@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from cnnscope.errors import RequestError
-from cnnscope.records import About, Inputs, Shape, TensorSpec
+from cnnscope.records.catalogue import About
+from cnnscope.records.trace import Inputs, Shape, TensorSpec
 
 # What would fetch weights, and what would make a model that does not classify one image.
 _WEIGHTS = ("pretrained", "pretrained_cfg", "checkpoint_path", "cache_dir")

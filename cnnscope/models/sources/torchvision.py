@@ -16,7 +16,9 @@ from torchvision.models import get_model_builder, get_model_weights, list_models
 from torchvision.models._api import WeightsEnum
 
 from cnnscope.errors import RequestError
-from cnnscope.records import About, Inputs, Published, Shape, TensorSpec
+from cnnscope.records.catalogue import About
+from cnnscope.records.check import Published
+from cnnscope.records.trace import Inputs, Shape, TensorSpec
 
 _CLIP_LENGTH = 16  # frames, where the weights do not say
 _FLOW_SIZE = (520, 960)  # RAFT's evaluation size on Sintel, padded to a multiple of 8

@@ -16,7 +16,7 @@ from cnnscope.ops.operation import Op
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from cnnscope.records import OpRecord, Trace
+    from cnnscope.records.trace import OpRecord, Trace
 
     Array = NDArray[Any]
 

@@ -9,7 +9,7 @@ from typing import Any
 from cnnscope.ops.fields import layout, maps
 from cnnscope.ops.fields.layout import Atom, Dim, State
 from cnnscope.ops.fields.rules import UNKNOWN, Seen, View, _cut, _drop, end_to_end, numbers
-from cnnscope.records import Shape
+from cnnscope.records.trace import Shape
 
 Cut = tuple[int, int, int]  # start, step and number of the units of a slice
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from cnnscope.ops.fields import maps
 from cnnscope.ops.fields.maps import Axis
-from cnnscope.records import Shape
+from cnnscope.records.trace import Shape
 
 
 class Atom(NamedTuple):

@@ -18,7 +18,7 @@ from cnnscope.ops.fields import layout, maps
 from cnnscope.ops.fields.constants import Constants
 from cnnscope.ops.fields.layout import Atom, State
 from cnnscope.ops.operation import Op
-from cnnscope.records import OpRecord, Shape, Trace
+from cnnscope.records.trace import OpRecord, Shape, Trace
 
 
 class Unknown:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from cnnscope.records import Step
+from cnnscope.records.explain import Step
 from cnnscope.reports.explain.view import View
 from cnnscope.reports.explain.writing import total
 

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from cnnscope.ops import table as ops
-from cnnscope.records import LayerRow, Step
+from cnnscope.records.explain import Step
+from cnnscope.records.summary import LayerRow
 from cnnscope.reports.explain.view import Part, View
 from cnnscope.reports.explain.writing import factor_terms
 from cnnscope.text import operation

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from cnnscope.analysis import shapes
-from cnnscope.records import AxisField, Field, LayerRow, Step
+from cnnscope.records.explain import Step
+from cnnscope.records.summary import AxisField, Field, LayerRow
 from cnnscope.reports.explain.view import AXIS_NAMES, Part, View
 
 _ALL = "all of the input: a function of every position"

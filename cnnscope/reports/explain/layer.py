@@ -10,7 +10,9 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from cnnscope.analysis import layers
-from cnnscope.records import ExplainReport, Explanation, LayerRow, Step, Trace
+from cnnscope.records.explain import ExplainReport, Explanation, Step
+from cnnscope.records.summary import LayerRow
+from cnnscope.records.trace import Trace
 from cnnscope.reports.explain import blocks, costs, fields, memory, origin, output, parameters
 from cnnscope.reports.explain.view import View
 from cnnscope.reports.explain.writing import product_step

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from cnnscope.analysis.cost import item_size
 from cnnscope.ops import table as ops
-from cnnscope.records import LayerRow, Step
+from cnnscope.records.explain import Step
+from cnnscope.records.summary import LayerRow
 from cnnscope.reports.explain.view import View
 from cnnscope.reports.explain.writing import times, unbatched
 

@@ -9,17 +9,15 @@ from typing import NamedTuple
 from cnnscope.analysis import layers
 from cnnscope.analysis.cost import notes as notes_of
 from cnnscope.analysis.sizes import sentence
-from cnnscope.records import (
+from cnnscope.records.explain import (
     Explanation,
     KindShare,
-    LayerRow,
     ModelExplanation,
     ResolutionChange,
-    Shape,
     SmallestInput,
-    Totals,
-    Trace,
 )
+from cnnscope.records.summary import LayerRow, Totals
+from cnnscope.records.trace import Shape, Trace
 from cnnscope.reports.explain.layer import steps
 from cnnscope.reports.explain.view import View
 

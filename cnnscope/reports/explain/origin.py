@@ -7,7 +7,9 @@ from math import prod
 
 from cnnscope.analysis import shapes
 from cnnscope.ops import table as ops
-from cnnscope.records import LayerRow, OpRecord, Step
+from cnnscope.records.explain import Step
+from cnnscope.records.summary import LayerRow
+from cnnscope.records.trace import OpRecord
 from cnnscope.reports.explain.output import joined
 from cnnscope.reports.explain.view import Part, View
 from cnnscope.reports.explain.writing import times

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 
 from cnnscope.analysis import shapes
 from cnnscope.ops import table as ops
-from cnnscope.records import LayerRow, OpRecord, Step
+from cnnscope.records.explain import Step
+from cnnscope.records.summary import LayerRow
+from cnnscope.records.trace import OpRecord
 from cnnscope.reports.explain.view import AXIS_NAMES, Part, View
 
 _FORMULAS = {

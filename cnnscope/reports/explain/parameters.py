@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from math import prod
 
-from cnnscope.records import LayerRow, ParamRecord, Shape, Step
+from cnnscope.records.explain import Step
+from cnnscope.records.summary import LayerRow
+from cnnscope.records.trace import ParamRecord, Shape
 from cnnscope.reports.explain.view import Part, View
 from cnnscope.reports.explain.writing import counted, times
 

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from cnnscope.analysis import layers, params, receptive_field, shapes, weights
 from cnnscope.ops import table as ops
-from cnnscope.records import Field, LayerRow, Shape, Trace
+from cnnscope.records.summary import Field, LayerRow
+from cnnscope.records.trace import Shape, Trace
 
 AXIS_NAMES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 

@@ -8,7 +8,8 @@ from itertools import groupby
 from math import prod
 
 from cnnscope.ops import table as ops
-from cnnscope.records import Shape, Step
+from cnnscope.records.explain import Step
+from cnnscope.records.trace import Shape
 
 
 def times(factors: Iterable[int | Shape]) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from cnnscope.records import AxisCheck, UnitMap
+from cnnscope.records.rf import AxisCheck
+from cnnscope.records.summary import UnitMap
 from cnnscope.reports.verify.canvas import Canvas, Canvases
 from cnnscope.reports.verify.meter import Meter, Result
 from cnnscope.reports.verify.tasks import Task, interval

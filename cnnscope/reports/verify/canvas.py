@@ -8,7 +8,7 @@ from math import lcm
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnnscope.analysis import positions
-from cnnscope.records import Shape, Trace
+from cnnscope.records.trace import Shape, Trace
 from cnnscope.reports.verify.tasks import Task
 
 if TYPE_CHECKING:

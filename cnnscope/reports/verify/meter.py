@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from cnnscope import parallel
 from cnnscope.deadline import Deadline
-from cnnscope.records import AxisCheck, LayerCheck, Shape
+from cnnscope.records.rf import AxisCheck, LayerCheck
+from cnnscope.records.trace import Shape
 from cnnscope.reports.verify.canvas import Canvas
 from cnnscope.reports.verify.tasks import Task
 

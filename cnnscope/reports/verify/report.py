@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cnnscope.analysis import growth, layers, receptive_field
 from cnnscope.deadline import Deadline
 from cnnscope.errors import RequestError
-from cnnscope.records import Field, LayerCheck, LayerRow, Trace, VerifyReport
+from cnnscope.records.rf import LayerCheck, VerifyReport
+from cnnscope.records.summary import Field, LayerRow
+from cnnscope.records.trace import Trace
 from cnnscope.reports.verify import border, interior, whole
 from cnnscope.reports.verify.canvas import SHORT, Canvases
 from cnnscope.reports.verify.meter import Meter, Progress

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from cnnscope.records import AxisField, Field, LayerRow, UnitMap
+from cnnscope.records.summary import AxisField, Field, LayerRow, UnitMap
 
 if TYPE_CHECKING:
     from cnnscope.measure import gradient

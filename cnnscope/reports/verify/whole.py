@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cnnscope.records import AxisCheck, AxisField
+from cnnscope.records.rf import AxisCheck
+from cnnscope.records.summary import AxisField
 from cnnscope.reports.verify.canvas import Canvas, Canvases
 from cnnscope.reports.verify.meter import Meter
 from cnnscope.reports.verify.tasks import Task

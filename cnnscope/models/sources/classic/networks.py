@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnnscope import __version__
-from cnnscope.records import About, Inputs, Shape, TensorSpec
+from cnnscope.records.catalogue import About
+from cnnscope.records.trace import Inputs, Shape, TensorSpec
 
 if TYPE_CHECKING:
     from torch import nn
