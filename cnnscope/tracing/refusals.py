@@ -25,7 +25,7 @@ import itertools
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -79,11 +79,19 @@ def check_sizes(name: str, names: Sequence[str], args: Any, kwargs: dict[str, An
     rules = _SIZES.get(name)
     if rules is None:
         return
-    given = dict(zip(names, args, strict=False)) | kwargs
+    given = _given(names, args, kwargs)
     for kind, rule in zip((LayerError, SizeError), rules, strict=True):
         trouble = rule(given) if rule is not None else ""
         if trouble:
             raise kind(f"{_function(name, given)}: {trouble}")
+
+
+def _given(names: Iterable[str], args: Any, kwargs: dict[str, Any]) -> Given:
+    return dict(zip(names, args, strict=False)) | kwargs
+
+
+def _names(func: Any) -> tuple[str, ...]:
+    return tuple(argument.name for argument in func._schema.arguments)
 
 
 def _shape(tensor: Any) -> str:
@@ -253,6 +261,13 @@ def _resized(given: Given) -> str:
     return "" if min(size) > 0 else f"the output would be {'x'.join(map(str, size))}"
 
 
+def _dimension(given: Given) -> str:
+    """The dimension is one of the tensor's, which has at least one for this purpose."""
+    rank = max(given["self"].dim(), 1)
+    dim = given.get("dim", -1)
+    return "" if -rank <= dim < rank else f"dimension {dim} of {_shape(given['self'])}"
+
+
 def _multinomial(given: Given) -> str:
     """Without replacement, no more samples than categories."""
     samples, categories = given["num_samples"], given["self"].shape[-1]
@@ -293,6 +308,11 @@ _RESIZES = [
     ).split()
 ]
 
+_ALONG = [
+    f"aten.{name}"
+    for name in "_log_softmax.default _softmax.default sort.default sort.stable".split()
+]
+
 # For each operation what is wrong whatever the input, and what is wrong for this one.
 _SIZES: dict[str, tuple[Check, Check]] = {
     "aten.as_strided.default": (None, _restrided),
@@ -307,6 +327,7 @@ _SIZES: dict[str, tuple[Check, Check]] = {
     "aten.nll_loss2d_forward.default": (None, _nll_loss2d),
     "torchvision.deform_conv2d.default": (None, _deformable),
     **dict.fromkeys(_RESIZES, (None, _resized)),
+    **dict.fromkeys(_ALONG, (None, _dimension)),
 }
 
 # --------------------------------------------------------------------------------- dtypes
@@ -380,7 +401,10 @@ def check_dtypes(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], resul
     key = _key(func, args, kwargs)
     known = _verdicts.get(key)
     if known is None:
-        known = _verdicts[key] = _verdict(func, args, kwargs, result)
+        known = _verdict(func, args, kwargs, result)
+        if known is None:  # its numbers may be the cause, and they are not in the key
+            return
+        _verdicts[key] = known
     if known and not _autocast():
         raise DtypeError(known)
 
@@ -449,8 +473,8 @@ def _autocast() -> bool:
     return nesting > 1
 
 
-def _verdict(func: Any, args: Any, kwargs: Any, result: Any) -> str:
-    """Describe the fault in the dtypes of a call; "" if there is none or it is not known."""
+def _verdict(func: Any, args: Any, kwargs: Any, result: Any) -> str | None:
+    """Describe the fault in the dtypes of a call; "" if there is none, None if no stand-in runs."""
     tensors = [v for v in tree_flatten((args, kwargs))[0] if isinstance(v, Tensor)]
     results = [v for v in tree_flatten(result)[0] if isinstance(v, Tensor)]
     if not any(tensor.is_meta for tensor in (*tensors, *results)):
@@ -468,7 +492,7 @@ def _verdict(func: Any, args: Any, kwargs: Any, result: Any) -> str:
                 return ""
             if call.runs_with_others():
                 return _sentence(func, args, kwargs, refused)
-    return ""
+    return None
 
 
 @contextlib.contextmanager
@@ -585,21 +609,25 @@ def _on_cpu(value: Any) -> Any:
 
 
 def _reduced_call(func: Any, args: Any, kwargs: Any, shapes: Sequence[tuple[int, ...]]) -> _Call:
-    """The call with every size above `_SIDE` reduced to it: equal ones stay equal."""
+    """The call with every size above `_SIDE` reduced to it: equal ones stay equal.
 
-    def reduced(value: Any) -> Any:
-        return min(value, _SIDE) if type(value) is int else value
+    Padding is reduced to half of that, the most that a pool of that size takes.
+    """
 
-    args, kwargs = tree_map(reduced, (args, kwargs))
-    return _Call(func, args, kwargs, [tuple(map(reduced, shape)) for shape in shapes])
+    def reduced(name: str, value: Any) -> Any:
+        most = _SIDE // 2 if "pad" in name else _SIDE
+        return tree_map(lambda item: min(item, most) if type(item) is int else item, value)
+
+    given = _given(_names(func), args, kwargs)
+    given = {name: reduced(name, value) for name, value in given.items()}
+    return _Call(func, (), given, [reduced("", shape) for shape in shapes])
 
 
 def _reduced_convolution(
     func: Any, args: Any, kwargs: Any, shapes: Sequence[tuple[int, ...]]
 ) -> _Call:
     """The convolution of one channel, with a kernel of 1 or 2 and dilation 1 or 2."""
-    names = [a.name for a in func._schema.arguments]
-    given = dict(zip(names, args, strict=False)) | kwargs
+    given = _given(_names(func), args, kwargs)
     for name, value in given.items():
         most, least = (0, 0) if "pad" in name else (2 if name == "dilation" else 1, 1)
         if type(value) is int:
@@ -626,8 +654,7 @@ def _torchvision(func: Any, args: Any, kwargs: Any) -> str:
 
 def _sentence(func: Any, args: Any, kwargs: Any, refused: str) -> str:
     """Describe the arguments of an operation, and the error of its kernel."""
-    names = [a.name for a in func._schema.arguments]
-    given = dict(zip(names, args, strict=False)) | kwargs
+    given = _given(_names(func), args, kwargs)
     parts = [
         f"{name} {str(tensor.dtype).removeprefix('torch.')}"
         for name, value in given.items()
