@@ -23,6 +23,7 @@ from torch import nn
 
 from cnnscope.records.check import PRUNED, Count
 from cnnscope.records.trace import Shape
+from cnnscope.tracing.arguments import Arguments, arguments, form_of
 from cnnscope.tracing.modules import children_of, modules_of
 from cnnscope.tracing.plain import tensors_in
 
@@ -81,7 +82,7 @@ def numel(model: nn.Module) -> Count:
     return replace(blank("numel", "parameters"), value=elements, evidence=_again(model))
 
 
-def torchinfo(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[Count, Count]:
+def torchinfo(model: nn.Module, inputs: Arguments) -> tuple[Count, Count]:
     """Parameters and MACs by torchinfo, on any device.
 
     Raises:
@@ -90,19 +91,20 @@ def torchinfo(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[Count, Count]:
     import torchinfo as package
 
     names = {**dict(names_of(model)), **_pruned(model)}
-    found = package.summary(model, input_data=list(inputs), verbose=0)
+    with _taking_tensors(model, inputs) as tensors:
+        found = package.summary(model, input_data=tensors, verbose=0)
     return (
         replace(blank("torchinfo", "parameters"), value=found.total_params, evidence=names),
         replace(blank("torchinfo", "MACs"), value=found.total_mult_adds, evidence=names),
     )
 
 
-def flop_counter(model: nn.Module, inputs: tuple[Any, ...]) -> Count:
+def flop_counter(model: nn.Module, inputs: Arguments) -> Count:
     """MACs by torch's `FlopCounterMode`, which counts two FLOPs for each; on any device."""
     from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
     with FlopCounterMode(display=False) as counter:
-        model(*inputs)
+        inputs.call(model)
     known = {str(op).removeprefix("aten."): 1 for op in flop_registry}
     on_meta = any(tensor.is_meta for tensor in tensors_in(inputs))
     real = {} if on_meta else {"on real tensors": 1}
@@ -119,18 +121,42 @@ def fvcore_parameters(model: nn.Module) -> Count:
     return replace(blank("fvcore", "parameters"), value=value, evidence=_again(model))
 
 
-def fvcore_macs(model: nn.Module, inputs: tuple[Any, ...]) -> Count:
+def fvcore_macs(model: nn.Module, inputs: Arguments) -> Count:
     """MACs by fvcore, in one forward on real tensors."""
     from fvcore.nn import FlopCountAnalysis
 
     formulas = _Formulas()
-    analysis = FlopCountAnalysis(_Flat(model), inputs)
-    analysis.unsupported_ops_warnings(enabled=False).uncalled_modules_warnings(enabled=False)
-    analysis.tracer_warnings("none")
-    analysis.set_op_handle("aten::einsum", formulas.einsum, "aten::matmul", formulas.matmul)
-    total = int(analysis.total())
+    with _taking_tensors(model, inputs) as tensors:
+        analysis = FlopCountAnalysis(_Flat(model), tuple(tensors))
+        analysis.unsupported_ops_warnings(enabled=False).uncalled_modules_warnings(enabled=False)
+        analysis.tracer_warnings("none")
+        analysis.set_op_handle("aten::einsum", formulas.einsum, "aten::matmul", formulas.matmul)
+        total = int(analysis.total())
     evidence = {name: int(n) for name, n in analysis.unsupported_ops().items()}
     return replace(blank("fvcore", "MACs"), value=total, evidence={**evidence, **formulas.excess})
+
+
+@contextmanager
+def _taking_tensors(model: nn.Module, inputs: Arguments) -> Iterator[list[torch.Tensor]]:
+    """Have a model take its tensors one by one, which is all that some counters can give it.
+
+    Yields:
+        The tensors.
+    """
+    tensors, form = list(tensors_in(tuple(inputs))), form_of(*inputs)
+    if form is None:
+        yield tensors
+        return
+    forward = model.forward
+    own = "forward" in vars(model)
+    vars(model)["forward"] = lambda *given: arguments(form, given).call(forward)
+    try:
+        yield tensors
+    finally:
+        if own:
+            vars(model)["forward"] = forward
+        else:
+            del vars(model)["forward"]
 
 
 class _Flat(nn.Module):

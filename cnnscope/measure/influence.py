@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from cnnscope.errors import ModelError
+from cnnscope.records.form import Form
 from cnnscope.records.trace import Shape
 from cnnscope.tracing import isolation
+from cnnscope.tracing.arguments import arguments
 from cnnscope.tracing.modules import untouched
 
 
@@ -32,6 +34,7 @@ def influence(
     *,
     samples: int,
     seed: int,
+    form: Form | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> dict[Unit, Tensor | None]:
     """The mean over random inputs of each unit's absolute input gradient.
@@ -46,6 +49,7 @@ def influence(
         wanted: the units.
         samples: how many inputs are averaged.
         seed: of the inputs.
+        form: of the call; None gives the input by its place.
         advance: called after each input.
 
     Returns:
@@ -55,20 +59,18 @@ def influence(
         ModelError: the model failed.
     """
     with isolation.alone, isolation.seeded(seed), untouched(model):
-        return _influence(model, shape, wanted, samples, seed, advance)
+        return _influence(_Watcher(model, wanted, form), shape, samples, seed, advance)
 
 
 def _influence(
-    model: nn.Module,
+    watcher: _Watcher,
     shape: Shape,
-    wanted: Sequence[Unit],
     samples: int,
     seed: int,
     advance: Callable[[], None],
 ) -> dict[Unit, Tensor | None]:
-    watcher = _Watcher(model, wanted)
     generator = torch.Generator().manual_seed(seed)
-    sums: dict[Unit, Tensor | None] = dict.fromkeys(wanted)
+    sums: dict[Unit, Tensor | None] = dict.fromkeys(watcher.units)
     for _ in range(samples):
         x = torch.randn(shape, generator=generator).requires_grad_()
         for unit, total in watcher.run(x):
@@ -84,8 +86,8 @@ def _influence(
 class _Watcher:
     """Catches units as their modules return them, before anything is written over them."""
 
-    def __init__(self, model: nn.Module, wanted: Sequence[Unit]) -> None:
-        self.model = model
+    def __init__(self, model: nn.Module, wanted: Sequence[Unit], form: Form | None) -> None:
+        self.model, self.units, self.form = model, tuple(wanted), form
         self.wanted: dict[tuple[str, int], list[Unit]] = {}
         for unit in wanted:
             self.wanted.setdefault((unit.path, unit.call), []).append(unit)
@@ -110,7 +112,8 @@ class _Watcher:
                     stack.callback(module.register_forward_hook(leave).remove)
             try:
                 with torch.enable_grad():
-                    self.model(x * 1)  # a copy: some models write to their input
+                    # a copy: some models write to their input
+                    arguments(self.form, [x * 1]).call(self.model)
             except Exception as error:
                 text = " ".join(str(error).split())[:200]
                 raise ModelError(

@@ -20,6 +20,7 @@ from cnnscope.tracing.stubs import light
 if TYPE_CHECKING:
     from torch import nn
 
+    from cnnscope.tracing.arguments import Arguments
     from cnnscope.tracing.values import KnownValues
 
 
@@ -52,7 +53,7 @@ class Built(NamedTuple):
     why_real: str = ""
     borrowed: bool = False
 
-    def arguments(self, inputs: Inputs) -> tuple[Any, ...]:
+    def arguments(self, inputs: Inputs) -> Arguments:
         """Arguments of a forward on its rung.
 
         Raises:

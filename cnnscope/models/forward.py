@@ -39,7 +39,7 @@ def traced(built: Built, choice: Choice, dtype: str | None, *, own: bool, why_re
             settle(built, choice.inputs)
         if dtype is not None:
             convert(built.model, dtype)
-        made = trace(built.model, arguments, source=built.source)
+        made = trace(built.model, *arguments, source=built.source)
     notes = (choice.note,) if choice.note else ()
     return _described(made, built, (*notes, *built.notes), own=own, why_real=why_real)
 
@@ -61,7 +61,7 @@ def settle(built: Built, inputs: Inputs) -> None:
         return
     arguments = make_inputs(of_dtype(inputs, "float32"), built.rung.device)
     with torch.no_grad(), contextlib.suppress(Exception):
-        built.model(*arguments)  # if it fails, the trace says why
+        arguments.call(built.model)  # if it fails, the trace says why
 
 
 def convert(model: nn.Module, dtype: str) -> None:

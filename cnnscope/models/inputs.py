@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cnnscope.errors import RequestError
 from cnnscope.models.failures import out_of_memory
 from cnnscope.models.request import FLOATS
 from cnnscope.records.trace import Inputs, TensorSpec
 from cnnscope.text import printable
+from cnnscope.tracing.arguments import Arguments, arguments
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def make_inputs(inputs: Inputs, device: str = "meta") -> tuple[Any, ...]:
+def make_inputs(inputs: Inputs, device: str = "meta") -> Arguments:
     """Arguments for forward, uninitialised.
 
     Args:
@@ -25,10 +26,14 @@ def make_inputs(inputs: Inputs, device: str = "meta") -> tuple[Any, ...]:
         RequestError: more elements than a tensor can have.
         RuntimeError: the device has no memory left (see `models.failures`).
     """
+    return arguments(inputs.form, _made(inputs, device))
+
+
+def _made(inputs: Inputs, device: str) -> list[Tensor]:
     import torch
 
     try:
-        made = [
+        return [
             torch.empty(spec.shape, dtype=getattr(torch, spec.dtype), device=device)
             for spec in inputs.tensors
         ]
@@ -36,7 +41,6 @@ def make_inputs(inputs: Inputs, device: str = "meta") -> tuple[Any, ...]:
         if out_of_memory(error):
             raise
         raise too_large(inputs) from None
-    return (made,) if inputs.as_list else tuple(made)
 
 
 def too_large(inputs: Inputs) -> RequestError:
@@ -45,7 +49,7 @@ def too_large(inputs: Inputs) -> RequestError:
     return RequestError(f"input {printable(shown)}: too large to be a tensor; give smaller sizes")
 
 
-def real_inputs(inputs: Inputs, device: str = "cpu") -> tuple[Any, ...]:
+def real_inputs(inputs: Inputs, device: str = "cpu") -> Arguments:
     """Arguments for forward: floating point uniform in [0, 1), integers 0, bools true.
 
     Zero is an index into anything.
@@ -58,10 +62,7 @@ def real_inputs(inputs: Inputs, device: str = "cpu") -> tuple[Any, ...]:
         RequestError: more elements than a tensor can have.
         RuntimeError: the device has no memory left (see `models.failures`).
     """
-    made = make_inputs(inputs, device)
-    if inputs.as_list:
-        return ([_filled(tensor) for tensor in made[0]],)
-    return tuple(map(_filled, made))
+    return arguments(inputs.form, map(_filled, _made(inputs, device)))
 
 
 def _filled(tensor: Tensor) -> Tensor:
@@ -78,7 +79,6 @@ def of_dtype(inputs: Inputs, dtype: str | None) -> Inputs:
     """The inputs with another dtype where they are floating point; None leaves them as they are."""
     if dtype is None:
         return inputs
-    tensors = tuple(
-        TensorSpec(t.shape, dtype if t.dtype in FLOATS else t.dtype) for t in inputs.tensors
+    return inputs.of(
+        [TensorSpec(t.shape, dtype if t.dtype in FLOATS else t.dtype) for t in inputs.tensors]
     )
-    return Inputs(tensors, inputs.as_list)

@@ -171,7 +171,7 @@ class _Search:
             else t
             for t in self.failure.inputs.tensors
         )
-        return Inputs(tensors, self.failure.inputs.as_list)
+        return self.failure.inputs.of(tensors)
 
     # -- what runs
 
@@ -187,7 +187,7 @@ class _Search:
             else t
             for t in self.failure.inputs.tensors
         )
-        return self._advice(Inputs(tensors, self.failure.inputs.as_list), "use --input {}")
+        return self._advice(self.failure.inputs.of(tensors), "use --input {}")
 
     def _known(self) -> str:
         """The model's default, or what is usual for it."""

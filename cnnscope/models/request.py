@@ -248,7 +248,7 @@ def fit_inputs(asked: Sequence[InputSpec], default: Inputs, batch_size: int | No
             _refuse_two_batch_sizes(asked, default, batch_size)
     if batch_size is not None:
         tensors = _batched(tensors, batch_size, as_list=default.as_list)
-    return Inputs(tensors, default.as_list)
+    return Inputs.listed(tensors) if default.as_list else default.of(tensors)
 
 
 def fit_open(

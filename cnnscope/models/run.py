@@ -363,7 +363,7 @@ def _settled(built: Built, trace: Trace | None, seed: int = SEED) -> Built:
 
     if trace is not None:
         with isolation.seeded(seed), built.running():
-            forward.settle(built, Inputs(trace.input_specs, trace.as_list))
+            forward.settle(built, trace.given)
     return built
 
 

@@ -128,7 +128,7 @@ class Trials:
             self.built.accept(inputs)
             arguments = self.built.arguments(inputs)
             with self.built.running():
-                trace(self.built.model, arguments, source=self.built.source)
+                trace(self.built.model, *arguments, source=self.built.source)
         except CnnscopeError as error:
             return error
         except KeyboardInterrupt:
@@ -292,7 +292,7 @@ class _Searches:
     def at(self, wanted: dict[int, int]) -> Inputs:
         """The inputs with other sizes; inputs whose size follows the first one's follow it."""
         tensors = [self._scaled(t, wanted) for t in self.inputs.tensors]
-        return Inputs(tuple(tensors), self.inputs.as_list)
+        return self.inputs.of(tensors)
 
     def _scaled(self, tensor: TensorSpec, wanted: dict[int, int]) -> TensorSpec:
         """Another size along each dimension on which a tensor is as large as the first."""

@@ -1,10 +1,13 @@
 """The trace: everything that one forward of a model did, and nothing of torch."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from functools import cached_property
+from typing import Self
 
 import msgspec
 
+from cnnscope.records.form import Form, one_list
 from cnnscope.records.index import TraceIndex
 
 TRACE_SCHEMA = 1
@@ -14,20 +17,42 @@ Attribute = Plain | tuple[Plain, ...]
 
 
 class TensorSpec(msgspec.Struct, frozen=True):
-    """A tensor that has no data: its shape and its dtype ("float32")."""
+    """A tensor that has no data: its shape and its dtype ("float32").
+
+    `name` is that of an input in the call of forward (see `Form.names`), "" where it has none.
+    """
 
     shape: Shape
     dtype: str = "float32"
+    name: str = ""
 
     def __str__(self) -> str:
-        return f"{'x'.join(map(str, self.shape)) or 'scalar'} {self.dtype}"
+        shown = f"{'x'.join(map(str, self.shape)) or 'scalar'} {self.dtype}"
+        return f"{self.name} {shown}" if self.name else shown
 
 
 class Inputs(msgspec.Struct, frozen=True):
-    """Arguments of a forward: one per tensor, or one list of all tensors."""
+    """Arguments of a forward: its tensors, and the form that they are given in.
+
+    A form of None gives each tensor by its place.
+    """
 
     tensors: tuple[TensorSpec, ...]
-    as_list: bool = False
+    form: Form | None = None
+
+    @classmethod
+    def listed(cls, tensors: Sequence[TensorSpec]) -> Self:
+        """All tensors in one list."""
+        return cls(tuple(tensors), one_list(len(tensors)))
+
+    @property
+    def as_list(self) -> bool:
+        """True if all tensors are given in one list, as torchvision's detectors want images."""
+        return self.form is not None and self.form.one_list
+
+    def of(self, tensors: Sequence[TensorSpec]) -> "Inputs":
+        """The same arguments with other tensors."""
+        return Inputs(tuple(tensors), self.form)
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -141,7 +166,7 @@ class OpRecord(msgspec.Struct, frozen=True):
 class Trace(msgspec.Struct, frozen=True, dict=True):
     """Everything that one forward of a model did, and nothing of torch.
 
-    `as_list`: forward was given its inputs in a list, as torchvision's detectors want their images.
+    `form` is how forward was given its inputs; None for each by its place.
     `strays` are weights that were read and are no parameters of the model. `decided_by` has "data"
     and "random" where Python has looked at either, so that another run may take another path.
     `within` are the calls of parametrizations, whose operations and parameters are those of the
@@ -159,7 +184,7 @@ class Trace(msgspec.Struct, frozen=True, dict=True):
     ops: tuple[OpRecord, ...]
     device: str = "meta"
     notes: tuple[str, ...] = ()
-    as_list: bool = False
+    form: Form | None = None
     strays: tuple[ParamRecord, ...] = ()
     decided_by: tuple[str, ...] = ()
     within: tuple[CallRecord, ...] = ()
@@ -167,8 +192,20 @@ class Trace(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def input_specs(self) -> tuple[TensorSpec, ...]:
-        """Shape and dtype of every input."""
-        return tuple(TensorSpec(self.tensors[t].shape, self.tensors[t].dtype) for t in self.inputs)
+        """Shape and dtype of every input, with the name that it has in the call of forward."""
+        form = None if self.form is None or self.form.one_list else self.form
+        names = itertools.chain(form.names if form else (), itertools.repeat(""))
+        records = (self.tensors[number] for number in self.inputs)
+        return tuple(
+            TensorSpec(one.shape, one.dtype, name)
+            for one, name in zip(records, names, strict=False)
+        )
+
+    @property
+    def given(self) -> Inputs:
+        """The arguments of its forward, to be made again."""
+        specs = (TensorSpec(one.shape, one.dtype) for one in self.input_specs)
+        return Inputs(tuple(specs), self.form)
 
     @cached_property
     def index(self) -> TraceIndex:

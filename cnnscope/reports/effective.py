@@ -96,6 +96,7 @@ def _gradients(
         [unit for unit in units if not isinstance(unit, str)],
         samples=sampling.samples,
         seed=sampling.seed,
+        form=trace.form,
         advance=lambda: sampling.progress(next(done), sampling.samples),
     )
     return [None if isinstance(unit, str) else found[unit] for unit in units]

@@ -23,8 +23,9 @@ from cnnscope.models.failures import asks_for_data
 from cnnscope.models.inputs import make_inputs, real_inputs
 from cnnscope.models.ladder import Rung
 from cnnscope.records.check import Count
-from cnnscope.records.trace import Inputs, Trace
+from cnnscope.records.trace import Trace
 from cnnscope.text import printable, said
+from cnnscope.tracing.arguments import Arguments
 from cnnscope.tracing.autocast import autocast_on_meta
 from cnnscope.tracing.isolation import seeded
 from cnnscope.tracing.tracer import states_on_meta
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 _BASE = 0.5 * 2**30  # bytes that a forward needs beside its tensors: kernels and their workspaces
 _T = TypeVar("_T")
-_Ask = Callable[[Any, tuple[Any, ...]], _T]  # about a model and its inputs
+_Ask = Callable[[Any, Arguments], _T]  # about a model and its inputs
 
 
 class Subject:
@@ -91,7 +92,7 @@ class Subject:
         def ran() -> Iterator[Count]:
             calls.clear()
             with calls.of(self._real.model):
-                self._on_real(lambda model, inputs: model(*inputs))
+                self._on_real(lambda model, inputs: inputs.call(model))
             yield calls.shapes()
 
         (counted,) = _answers([blank("fvcore", "MACs")], traced)
@@ -116,11 +117,11 @@ class Subject:
         return self._on_real(ask)
 
     @contextmanager
-    def _on_meta(self, rung: Rung) -> Iterator[tuple[Any, tuple[Any, ...]]]:
+    def _on_meta(self, rung: Rung) -> Iterator[tuple[Any, Arguments]]:
         """The model and its inputs without data, on one of the rungs that have none."""
         built = self.build(rung)
         with built.running(), inference(), states_on_meta(), autocast_on_meta():
-            inputs = make_inputs(self._given(built))
+            inputs = make_inputs(self.trace.given)
             with seeded():
                 yield built.model, inputs
 
@@ -129,14 +130,11 @@ class Subject:
         """The first rung on which its forward does not ask for data."""
         try:
             with self._on_meta(Rung.META) as (model, inputs):
-                model(*inputs)
+                inputs.call(model)
         except Exception as error:  # noqa: BLE001  any other is met again by who asks
             if asks_for_data(error):
                 return Rung.VALUES
         return Rung.META
-
-    def _given(self, built: Built) -> Inputs:
-        return Inputs(self.trace.input_specs, built.inputs.as_list)
 
     # -- the model with random weights
 
@@ -147,7 +145,7 @@ class Subject:
             _TooLargeError: there is not enough memory.
         """
         with inference(), seeded():
-            inputs = real_inputs(self._given(self._real))
+            inputs = real_inputs(self.trace.given)
         with inference(), seeded():
             return ask(self._real.model, inputs)
 

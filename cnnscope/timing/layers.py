@@ -17,6 +17,8 @@ from cnnscope.timing.loop import Program, Timer, no_garbage_collection, rounds, 
 if TYPE_CHECKING:
     from torch import nn
 
+    from cnnscope.tracing.arguments import Arguments
+
 Key = tuple[str, int]
 _LEAST_SECONDS = 0.01
 
@@ -30,7 +32,7 @@ class Timed:
 
 def time_layers(
     model: nn.Module,
-    inputs: tuple[Any, ...],
+    inputs: Arguments,
     wanted: frozenset[Key],
     timer: Timer,
     seconds: float,
@@ -57,7 +59,7 @@ def time_layers(
     ]
     try:
         with no_garbage_collection():
-            model(*inputs)
+            inputs.call(model)
     finally:
         for handle in handles:
             handle.remove()

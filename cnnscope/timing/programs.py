@@ -17,6 +17,7 @@ from cnnscope.text import printable, said
 from cnnscope.timing import machine
 from cnnscope.timing.loop import Program, Step, Timer, first_call, warm_up
 from cnnscope.tracing import isolation
+from cnnscope.tracing.arguments import Arguments
 
 if TYPE_CHECKING:
     import torch
@@ -52,11 +53,11 @@ class RealModel:
         with translated(self.name, settings):
             if isinstance(source, Request):
                 built, self.close = run.real_model(source, str(device))
-                self.model, self.as_list = built.model, built.inputs.as_list
+                self.model, wants_targets = built.model, built.inputs.as_list
             else:
-                self.model, self.as_list = source.build().to(device), False
+                self.model, wants_targets = source.build().to(device), False
                 self.close = lambda: None
-            if settings.mode == "train" and self.as_list:
+            if settings.mode == "train" and wants_targets:
                 raise RequestError(
                     f"{self.name}: training needs targets, which are not made up here; "
                     "to measure the forward alone, give --mode forward"
@@ -117,29 +118,29 @@ class RealModel:
 
     # -- what is called
 
-    def _inputs(self, trace: Trace) -> tuple[Any, ...]:
+    def _inputs(self, trace: Trace) -> Arguments:
         with isolation.seeded_on(self.device):
             return random_inputs(
-                Inputs(trace.input_specs, self.as_list),
+                trace.given,
                 self.device,
                 channels_last=self.settings.channels_last,
             )
 
-    def _step(self, inputs: tuple[Any, ...]) -> Step:
+    def _step(self, inputs: Arguments) -> Step:
         if self.settings.mode == "train":
             return self._training_step(inputs)
         called = self.called
         if not self.settings.amp:
-            return lambda: called(*inputs)
+            return lambda: inputs.call(called)
         autocast = self._autocast()
 
         def forward() -> object:
             with autocast():
-                return called(*inputs)
+                return inputs.call(called)
 
         return forward
 
-    def _training_step(self, inputs: tuple[Any, ...]) -> Step:
+    def _training_step(self, inputs: Arguments) -> Step:
         """Forward, backward, and a step of SGD with momentum and learning rate 0.
 
         The loss is the mean of every output. A learning rate of 0 costs what any other does and
@@ -160,7 +161,7 @@ class RealModel:
         def step() -> None:
             optimizer.zero_grad(set_to_none=True)
             with autocast():
-                loss = _loss(called(*inputs), name)
+                loss = _loss(inputs.call(called), name)
             if scaler is None:
                 loss.backward()
                 optimizer.step()
@@ -209,7 +210,7 @@ class Prepared:
     def __init__(
         self,
         program: Program,
-        inputs: tuple[Any, ...],
+        inputs: Arguments,
         memory: BenchMemory,
         watched: Watched | None,
     ) -> None:
@@ -218,17 +219,21 @@ class Prepared:
 
 def random_inputs(
     inputs: Inputs, device: torch.device, *, channels_last: bool = False
-) -> tuple[Any, ...]:
+) -> Arguments:
     """The tensors of `models.inputs.real_inputs` on a device, in the layout of the weights."""
+    from torch.utils._pytree import tree_map
+
     made = real_inputs(inputs, str(device))
     if not channels_last:
         return made
-    return tuple(list(map(_laid_out, a)) if inputs.as_list else _laid_out(a) for a in made)
+    return Arguments(*tree_map(_laid_out, tuple(made)))
 
 
 def _laid_out(tensor: Any) -> Any:
     import torch
 
+    if not isinstance(tensor, torch.Tensor):
+        return tensor
     layout = _LAYOUTS.get(tensor.dim()) if tensor.is_floating_point() else None
     return tensor.contiguous(memory_format=getattr(torch, layout)) if layout else tensor
 

@@ -258,7 +258,7 @@ class _Bench:
             label=self.labels[index],
             source=trace.source,
             inputs=trace.input_specs,
-            batch=_batch_of(trace, as_list=self.models[index].as_list),
+            batch=_batch_of(trace),
             settings=self.settings,
             first_call_ns=program.first_ns,
             warmup_ns=program.warmup_ns,
@@ -407,10 +407,10 @@ def _labels(models: Sequence[Request | Network]) -> list[str]:
     return labels
 
 
-def _batch_of(trace: Trace, *, as_list: bool) -> int:
+def _batch_of(trace: Trace) -> int:
     """Images in one iteration."""
     specs = trace.input_specs
-    return len(specs) if as_list else (specs[0].shape or (1,))[0] if specs else 1
+    return len(specs) if trace.given.as_list else (specs[0].shape or (1,))[0] if specs else 1
 
 
 class _Waiting:

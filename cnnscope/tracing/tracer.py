@@ -34,6 +34,7 @@ from cnnscope.errors import ModelError
 from cnnscope.records.trace import OpRecord, Source, Trace
 from cnnscope.text import said, visible
 from cnnscope.tracing import chance, isolation, kernels, recursion, refusals
+from cnnscope.tracing.arguments import Arguments, form_of
 from cnnscope.tracing.autocast import autocast_on_meta
 from cnnscope.tracing.calls import Calls, Modules, current, recording
 from cnnscope.tracing.finish import finished
@@ -128,7 +129,7 @@ def trace(
             notes=(*notes, *mixed),
         )
         made = _with_chance(made, (*generators.drawn(), *of_system))
-    return structs.replace(made, as_list=len(args) == 1 and isinstance(args[0], list))
+    return structs.replace(made, form=form_of(args, kwargs))
 
 
 def _with_chance(made: Trace, drawn: tuple[str, ...]) -> Trace:
@@ -156,12 +157,12 @@ class Rehearsal:
         self._model, self._replacements, self._on_meta = model, replacements, on_meta
         self.calls = 0
 
-    def run(self, args: tuple[Any, ...]) -> None:
+    def run(self, arguments: Arguments) -> None:
         """One forward; whatever it raises is raised, and the model is as it was."""
         with replaced(self._model, self._replacements), ExitStack() as stack:
             if self._on_meta:
                 stack.enter_context(_Answers())
-            self._model(*args)
+            arguments.call(self._model)
 
     def count(self, *_: Any) -> None:
         """Count a module call."""

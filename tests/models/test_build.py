@@ -100,7 +100,7 @@ def counted(name: str) -> Counted:
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            built.model(*make_inputs(built.inputs))
+            make_inputs(built.inputs).call(built.model)
     finally:  # the next model of this process is traced as it is by default
         torch.backends.mha.set_fastpath_enabled(fast_path)
     return Counted(params, counter.get_total_flops())

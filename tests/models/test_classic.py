@@ -165,7 +165,7 @@ def makers() -> list[str]:
 def test_every_classifier_takes_num_classes(name):
     model = on_meta(name, num_classes=7)
     with torch.no_grad():
-        result = model(*make_inputs(classic.default_inputs(name, model)))
+        result = make_inputs(classic.default_inputs(name, model)).call(model)
     assert result.shape[1] == 7
 
 
@@ -221,7 +221,7 @@ def shapes_of_a_real_forward(name: str, inputs: Inputs) -> list[tuple[str, Shape
             lambda _module, _inputs, result, path=path: found.append((path, tuple(result.shape)))
         )
     with torch.no_grad():
-        model(*make_inputs(inputs, "cpu"))
+        make_inputs(inputs, "cpu").call(model)
     return found
 
 

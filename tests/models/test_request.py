@@ -203,7 +203,7 @@ IMAGE = Inputs((TensorSpec((1, 3, 224, 224)),))
 VIDEO = Inputs((TensorSpec((1, 3, 16, 112, 112)),))
 PAIR = Inputs((TensorSpec((1, 3, 224, 224)), TensorSpec((1, 3, 224, 224))))
 TOKENS = Inputs((TensorSpec((1, 16), "int64"),))
-BOXED = Inputs((TensorSpec((3, 300, 400)),) * 2, as_list=True)
+BOXED = Inputs.listed((TensorSpec((3, 300, 400)),) * 2)
 
 
 def fitted(default, *texts, batch_size=None):
@@ -291,12 +291,12 @@ def test_batch_size_replaces_the_first_axis_of_every_input():
 
 
 def test_batch_size_of_a_list_model_is_the_number_of_pictures():
-    one = Inputs((TensorSpec((3, 300, 400)),), as_list=True)
+    one = Inputs.listed([TensorSpec((3, 300, 400))])
     assert fitted(one, "64", batch_size=3) == [(3, 64, 64)] * 3
 
 
 def test_batch_size_that_contradicts_the_pictures_given_is_not_ignored():
-    one = Inputs((TensorSpec((3, 300, 400)),), as_list=True)
+    one = Inputs.listed([TensorSpec((3, 300, 400))])
     assert fitted(one, "64", "80", batch_size=2) == [(3, 64, 64), (3, 80, 80)]
     assert "--batch-size 3" in refusal(fit_inputs, [parse_input("64"), parse_input("80")], one, 3)
 

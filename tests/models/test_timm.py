@@ -44,7 +44,7 @@ def test_named_model_with_the_input_of_its_configuration(timm):
 def test_default_input_follows_the_constructor(timm, name, arguments, shape):
     one = built(name, **arguments)
     assert one.inputs.tensors == (TensorSpec(shape),)
-    one.model(*make_inputs(one.inputs))
+    make_inputs(one.inputs).call(one.model)
 
 
 def test_fixed_input_size_is_named_where_another_is_asked_for(timm):

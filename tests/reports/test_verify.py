@@ -156,7 +156,7 @@ def test_as_many_windows_as_an_axis_has_units_are_no_axis():
 def test_images_in_a_list_are_measured():
     model = Batches()
     made = trace(model, ([torch.empty((3, 12, 16), device="meta")],))
-    assert made.as_list
+    assert made.given.as_list
     report = verify(made, model.to("meta"), "conv")
     (row,) = report.layers
     assert row.verdict == "equal"

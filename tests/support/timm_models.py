@@ -128,7 +128,7 @@ def _torch_macs(built: Built) -> int:
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            built.model.requires_grad_(requires_grad=False)(*make_inputs(built.inputs))
+            make_inputs(built.inputs).call(built.model.requires_grad_(requires_grad=False))
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
     return counter.get_total_flops() // 2

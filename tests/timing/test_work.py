@@ -9,6 +9,7 @@ from cnnscope.records.bench import BenchSettings, Ceilings
 from cnnscope.timing import loop, work
 from cnnscope.timing.layers import time_layers
 from cnnscope.timing.timers import HostTimer
+from cnnscope.tracing.arguments import Arguments
 
 SETTINGS, TRAINING = BenchSettings("cpu"), BenchSettings("cpu", mode="train")
 
@@ -113,7 +114,7 @@ def test_every_call_of_a_layer_is_timed_on_its_own_input_and_hooks_are_gone():
     handle = model.head.register_forward_pre_hook(lambda _, args: shapes.append(args[0].shape))
     wanted = frozenset({("conv", 1), ("act", 1), ("act", 2), ("head", 1)})
     with torch.inference_mode():
-        found = time_layers(model, (torch.rand(2, 3, 8, 8),), wanted, HostTimer(), 0.01)
+        found = time_layers(model, Arguments((torch.rand(2, 3, 8, 8),)), wanted, HostTimer(), 0.01)
     handle.remove()
     assert set(found) == wanted
     assert set(shapes) == {(2, 512)}

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from cnnscope.records.form import Form
 from cnnscope.records.trace import Shape
 from cnnscope.tracing import isolation
+from cnnscope.tracing.arguments import arguments
 from cnnscope.tracing.modules import modules_of, untouched
 
 
@@ -82,13 +84,13 @@ class Tape(NamedTuple):
         return max(len(given.axes) for given in self.inputs.values() if given.watched)
 
 
-def record(model: nn.Module, inputs: Sequence[Given], *, as_list: bool = False) -> Tape:
+def record(model: nn.Module, inputs: Sequence[Given], *, form: Form | None = None) -> Tape:
     """Run a model on the meta device and write down its operations.
 
     Args:
         model: with its weights on the meta device; it is left as it was, but in eval mode.
         inputs: what it is called with.
-        as_list: whether they are given in a list.
+        form: in which they are given; None gives each by its place.
     """
     with isolation.alone, isolation.same_random(), untouched(model):
         recorder = _Recorder(model)
@@ -100,7 +102,7 @@ def record(model: nn.Module, inputs: Sequence[Given], *, as_list: bool = False) 
         model.eval()
         with torch.no_grad(), recorder.watching(), recorder:
             try:
-                model(tensors) if as_list else model(*tensors)
+                arguments(form, tensors).call(model)
             except Exception as error:  # noqa: BLE001  whatever ended it, the rest was not run
                 failure = " ".join(str(error).split())[:160] or type(error).__name__
         return recorder.tape(dict(zip(numbers, inputs, strict=True)), failure)

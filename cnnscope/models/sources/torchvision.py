@@ -55,7 +55,7 @@ def default_inputs(name: str, model: nn.Module) -> Inputs:
     if kind == "optical_flow":
         return Inputs((TensorSpec((1, 3, *_FLOW_SIZE)),) * 2)
     if kind == "detection":
-        return Inputs((TensorSpec((3, *_detection_size(model))),), as_list=True)
+        return Inputs.listed([TensorSpec((3, *_detection_size(model)))])
     size = _image_size(name, model)
     if kind == "video":
         return Inputs((TensorSpec((1, 3, _clip_length(name), *size)),))
@@ -101,7 +101,7 @@ def _counted_on(name: str, weights: WeightsEnum) -> Inputs:
     kind = get_model_builder(name).__module__.removeprefix("torchvision.models.").partition(".")[0]
     transform = weights.transforms()
     if kind == "detection":
-        return Inputs((TensorSpec(tuple(transform(torch.zeros(3, 512, 512)).shape)),), as_list=True)
+        return Inputs.listed([TensorSpec(tuple(transform(torch.zeros(3, 512, 512)).shape))])
     clip = (16,) if kind == "video" else ()
     image = torch.zeros(1, *clip, 3, 512, 512)
     seen = transform(image, image) if kind == "optical_flow" else (transform(image),)

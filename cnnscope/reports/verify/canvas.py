@@ -40,7 +40,7 @@ class Canvases:
     """
 
     def __init__(self, trace: Trace, model: Any) -> None:
-        self.model, self.as_list = model, trace.as_list
+        self.model, self.form = model, trace.form
         self.inputs = _given(trace)
         self.size = next(
             (tuple(one.shape[d] for d in one.axes) for one in self.inputs if one.watched), ()
@@ -135,7 +135,7 @@ class Canvases:
             at = dict(zip(one.axes, size, strict=False))  # none of an input without positions
             shape = tuple(at.get(d, n) for d, n in enumerate(one.shape))
             resized.append(one._replace(shape=shape))
-        return gradient.record(self.model, resized, as_list=self.as_list)
+        return gradient.record(self.model, resized, form=self.form)
 
 
 def _given(trace: Trace) -> list[gradient.Given]:
