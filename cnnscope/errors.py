@@ -13,6 +13,10 @@ class RequestError(CnnscopeError):
     exit_code = 2
 
 
+class UnknownModelError(RequestError):
+    """No library has a model of that name."""
+
+
 class ModelError(CnnscopeError):
     """The request is sound, but the model failed to build or to run."""
 

@@ -548,7 +548,7 @@ def list_models(
     """Every model that can be named: parameters, MACs, memory, field, published accuracy.
 
     Args:
-        pattern: of names, with * and ?.
+        pattern: part of a name, or all of it with * and ?.
         sources: libraries, of "torchvision", "classic" and "timm"; left out, the first two.
         task: such as "classification", "detection", "segmentation", "video".
         family: such as "resnet".

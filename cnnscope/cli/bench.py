@@ -146,7 +146,7 @@ class Bench(options.Written, options.Build):
                 progress=line.show,
                 measured=keep,
             )
-        out.write_report(report, self.format.value, self.output)
+        self.write(report)
         if report.record.interrupted:
             return 130
         return int(limit is not None and api.verdicts.too_slow(report, limit))

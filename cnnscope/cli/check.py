@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,7 +13,9 @@ from cnnscope.cli.session import Session
 from cnnscope.errors import RequestError
 
 if TYPE_CHECKING:
+    from cnnscope.api import Report
     from cnnscope.cache.store import Store
+    from cnnscope.records.check import CheckAllReport
 
 _SOURCE = "torchvision"  # whose models --all checks
 
@@ -49,6 +51,14 @@ class Check(options.Written, options.Cached, options.Batched):
         typer.Option("--seconds", metavar="S", help="Begin no further counter after this."),
     ] = None
 
+    @classmethod
+    def surplus(cls, words: Sequence[str]) -> None:
+        """Say how many may be named."""
+        raise RequestError(
+            "check takes one model, as in: cnnscope check "
+            f"{options.quoted(words[0])}; --all checks every model of torchvision"
+        )
+
     def run(self, session: Session) -> int:
         """Check."""
         from cnnscope.cli import out
@@ -58,7 +68,9 @@ class Check(options.Written, options.Cached, options.Batched):
             options.refuse(given, "--all checks every model as it is published")
             out.check_writable(self.output)
             session.use = out.use
-            return _all(self.cache(session), self.format.value, self.output)
+            checked = _all(self.cache(session))
+            self.write(checked)
+            return int(any(model.unexplained or model.failed for model in checked.record.models))
         if self.model is None:
             raise RequestError("check: name a model, as in: cnnscope check resnet18; or give --all")
         out.check_writable(self.output)
@@ -67,11 +79,12 @@ class Check(options.Written, options.Cached, options.Batched):
 
         request = self.request_for(self.model)
         report = api.check(request, seconds=self.seconds, tell=out.note)
-        out.write_report(report, self.format.value, self.output)
+        self.write(report)
         return int(api.verdicts.unexplained(report))
 
 
-def _all(cache: Store | bool, format_: str, output: Path | None) -> int:
+def _all(cache: Store | bool) -> Report[CheckAllReport]:
+    """Check every model of torchvision."""
     from cnnscope import api
     from cnnscope.cli import out
     from cnnscope.cli.progress import progress
@@ -85,7 +98,7 @@ def _all(cache: Store | bool, format_: str, output: Path | None) -> int:
                 done, total = standing[:2]
                 update(*standing)
 
-            report = api.check_all(_SOURCE, cache=cache, progress=count)
+            return api.check_all(_SOURCE, cache=cache, progress=count)
     except KeyboardInterrupt:
         if cache:
             out.note(
@@ -93,5 +106,3 @@ def _all(cache: Store | bool, format_: str, output: Path | None) -> int:
                 "there"
             )
         raise
-    out.write_report(report, format_, output)
-    return int(any(model.unexplained or model.failed for model in report.record.models))

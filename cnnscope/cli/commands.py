@@ -20,7 +20,9 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from cnnscope import __version__
+from cnnscope.cli import typed
 from cnnscope.cli.options import Options
+from cnnscope.errors import RequestError
 
 
 class Entry(NamedTuple):
@@ -107,19 +109,19 @@ class Root(Options):
 
 def program() -> TyperGroup:
     """The whole command line."""
-    return group("cnnscope", Root, COMMANDS, add_completion=True)
+    return group("cnnscope", Root, COMMANDS, Program)
 
 
 def group(
-    name: str, kind: type[Options], entries: Mapping[str, Entry], *, add_completion: bool = False
+    name: str, kind: type[Options], entries: Mapping[str, Entry], cls: type[Group] | None = None
 ) -> TyperGroup:
     """A command that has commands, with the options of `kind` before them."""
     app = typer.Typer(
         name=name,
-        cls=type("Group", (Group,), {"kind": kind}),
+        cls=type("Group", (cls or Group,), {"kind": kind}),
         no_args_is_help=True,
         rich_markup_mode=None,
-        add_completion=add_completion,
+        add_completion=cls is Program,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(kind)
@@ -149,6 +151,7 @@ class Lazy(TyperCommand):
         """Read a command line as the command itself."""
         return self.load().make_context(info_name, args, parent, **extra)
 
+    @cache  # noqa: B019  as long as the program lasts
     def load(self) -> TyperCommand | TyperGroup:
         """The command itself."""
         module = importlib.import_module(f"cnnscope.cli.{self.entry.module}")
@@ -167,6 +170,36 @@ class Group(TyperGroup):
         return _converted(super().get_params(ctx), self.kind)
 
 
+class Program(Group):
+    """The program: a model without a command is summarised, and options may stand anywhere."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Write the command out that the words mean."""
+        first = args[:1]
+        try:
+            args = typed.with_command(args, COMMANDS, partial(self._options, ctx))
+            ctx.obj.guessed = args[:1] == [typed.DEFAULT] and args[1:2] == first
+        except RequestError:
+            if not ctx.resilient_parsing:  # while a line is completed
+                raise
+        return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """Commands and options that begin so, and models where there is none."""
+        found = super().shell_complete(ctx, incomplete)
+        if found:
+            return found
+        model = next(one for one in self._params(ctx) if one.name == "model")
+        return cast("list[Any]", model.shell_complete(ctx, incomplete))
+
+    def _options(self, ctx: Any) -> Mapping[str, bool]:
+        return valued(self._params(ctx))
+
+    def _params(self, ctx: Any) -> list[Any]:
+        """Arguments and options of the command that a model alone means."""
+        return cast("Lazy", self.get_command(ctx, typed.DEFAULT)).load().get_params(ctx)
+
+
 class Command(TyperCommand):
     """A command whose arguments and options are the fields of a dataclass."""
 
@@ -177,12 +210,30 @@ class Command(TyperCommand):
         return _converted(super().get_params(ctx), self.kind)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Write the value out of an option that may stand without one."""
+        """Write options as they are called here, and the value that one stands without."""
+        params = self.get_params(ctx)
+        options = valued(params)
+        arguments = [one for one in params if one.param_type_name == "argument"]
+        layers = any(one.name == "layer" for one in arguments)
+        try:
+            args = typed.with_options(args, options, layers=layers)
+            words = typed.positionals(args, options)
+            if len(words) > len(arguments) and all(one.nargs == 1 for one in arguments):
+                self.kind.surplus(words)
+        except RequestError:
+            if not ctx.resilient_parsing:
+                raise
         return super().parse_args(ctx, with_values(args, self.kind.bare()))
 
     def invoke(self, ctx: Any) -> int | None:
         """Carry the command out; its exit code."""
         return self.kind(**ctx.params).run(ctx.obj)
+
+
+def valued(params: Sequence[Any]) -> dict[str, bool]:
+    """Every option, by each of its names, and whether it takes a value."""
+    options = (one for one in params if one.param_type_name == "option")
+    return {name: not one.is_flag for one in options for name in one.opts}
 
 
 def with_values(args: list[str], bare: Mapping[str, Sequence[str]]) -> list[str]:

@@ -80,6 +80,14 @@ class Diff(options.Written, options.Traced):
         bool, typer.Option("--exit-code", help="Exit with 1 if they differ, as git diff does.")
     ] = False
 
+    @classmethod
+    def surplus(cls, words: Sequence[str]) -> None:
+        """Say which command takes more than two models."""
+        every = " ".join(map(options.quoted, words))
+        raise RequestError(
+            f"diff compares two models; for several side by side: cnnscope stages {every}"
+        )
+
     def run(self, session: Session) -> int:
         """Write the differences."""
         from cnnscope.cli import out
@@ -90,9 +98,9 @@ class Diff(options.Written, options.Traced):
                 "diff: name a second model, as in: cnnscope diff vgg11 vgg13, or what is different "
                 "the second time, as in: cnnscope diff resnet18 --input-b 3x320x320"
             )
-        if self.format in (options.Format.JSON, options.Format.CSV):
+        if self.written in (options.Format.JSON, options.Format.CSV):
             shown = {"--depth": self.depth, "--unfold": self.unfold, "--all": self.all}
-            options.refuse(shown, f"--format {self.format.value} always holds every row")
+            options.refuse(shown, f"--format {self.written.value} always holds every row")
         levels = options.levels(self.depth)
         out.check_writable(self.output)
 
@@ -101,7 +109,7 @@ class Diff(options.Written, options.Traced):
         after = self._other().request_for(self.before if self.after is None else self.after)
         report = api.diff(self.request_for(self.before), after, cache=self.cache(session))
         report = report.view(depth=levels, unfold=self.unfold, everything=self.all)
-        out.write_report(report, self.format.value, self.output)
+        self.write(report)
         return int(self.exit_code and report.record.differs)
 
     def _other(self) -> Self:

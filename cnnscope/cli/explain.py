@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from cnnscope.cli import options
 from cnnscope.cli.session import Session
+from cnnscope.errors import RequestError
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
@@ -38,6 +40,14 @@ class Explain(options.Written, options.Named):
         ),
     ] = None
 
+    @classmethod
+    def surplus(cls, words: Sequence[str]) -> None:
+        """Say how many may be named."""
+        raise RequestError(
+            "explain takes one layer; a pattern takes several, as in: cnnscope explain "
+            f"{options.quoted(words[0])} 'layer1.*'"
+        )
+
     def run(self, session: Session) -> None:
         """Explain a layer, or the model."""
         from cnnscope.cli import out
@@ -56,4 +66,4 @@ class Explain(options.Written, options.Named):
             seconds=self.seconds,
             cache=self.cache(session),
         )
-        out.write_report(report, self.format.value, self.output)
+        self.write(report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -9,13 +10,14 @@ import typer
 
 from cnnscope.cli import options
 from cnnscope.cli.session import Session
+from cnnscope.errors import RequestError
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
 class List(options.Written, options.Cached):
     """Every model that can be named, with its size and its cost.
 
-    Example: cnnscope list 'resnet*' --sort macs
+    Example: cnnscope list resnet --sort macs
 
     Parameters, MACs, memory, receptive field and published accuracy. The first run traces what it
     lists, on all cores, and keeps it; afterwards it is instant.
@@ -23,7 +25,11 @@ class List(options.Written, options.Cached):
 
     pattern: Annotated[
         str,
-        typer.Argument(metavar="PATTERN", help="Names to show, with * and ?.", show_default=False),
+        typer.Argument(
+            metavar="PATTERN",
+            help="Part of a name, such as resnet, or all of it with * and ?, such as 'resnet*'.",
+            show_default=False,
+        ),
     ] = "*"
     source: Annotated[
         list[str] | None,
@@ -100,6 +106,14 @@ class List(options.Written, options.Cached):
         ),
     ] = None
 
+    @classmethod
+    def surplus(cls, words: Sequence[str]) -> None:
+        """Say that a shell may have made several of one."""
+        raise RequestError(
+            f"list takes one pattern, and was given {len(words)} words: quote it, as in: cnnscope "
+            "list 'resnet*'"
+        )
+
     def run(self, session: Session) -> None:
         """Write the list."""
         from cnnscope import api
@@ -126,4 +140,4 @@ class List(options.Written, options.Cached):
                 cache=self.cache(session),
                 progress=update,
             )
-        out.write_report(report, self.format.value, self.output)
+        self.write(report)

@@ -10,14 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cnnscope.cli.session import Session
 from cnnscope.errors import RequestError
+from cnnscope.text import printable
 
 if TYPE_CHECKING:
+    from cnnscope.api import Report
     from cnnscope.cache.store import Store
     from cnnscope.models.request import Request
 
@@ -32,6 +34,14 @@ class Format(str, Enum):
     CSV = "csv"
     MARKDOWN = "markdown"
     LATEX = "latex"
+    HTML = "html"
+
+
+ENDINGS = {
+    ".txt": Format.TABLE, ".text": Format.TABLE, ".json": Format.JSON, ".csv": Format.CSV,
+    ".md": Format.MARKDOWN, ".markdown": Format.MARKDOWN, ".tex": Format.LATEX,
+    ".html": Format.HTML, ".htm": Format.HTML,
+}  # fmt: skip
 
 
 def complete_model(incomplete: str) -> list[str]:
@@ -66,6 +76,14 @@ class Options:
         """Values of options that may stand without one, which stands for the first."""
         return {}
 
+    @classmethod
+    def surplus(cls, words: Sequence[str]) -> None:
+        """Refuse words that are more than there are arguments for, with what to type instead.
+
+        Raises:
+            RequestError: the message; where none is raised, the parser has one.
+        """
+
     def run(self, session: Session) -> int | None:
         """Carry the command out; the exit code, None for 0.
 
@@ -98,22 +116,52 @@ class Written(Options):
     """A command that writes a report."""
 
     format: Annotated[
-        Format,
+        Format | None,
         typer.Option(
-            "--format", "-f", metavar="table|json|csv|markdown|latex", help="Output format."
+            "--format",
+            "-f",
+            metavar="FORMAT",
+            help="Write a table, json, csv, markdown, latex or html, as in --format json; left "
+            "out, what the ending of --output says, or else a table. --json, --csv, --md and "
+            "--html are short for it.",
         ),
-    ] = Format.TABLE
+    ] = None
     output: Annotated[
         Path | None,
         typer.Option(
             "--output",
             "-o",
             metavar="FILE",
-            help="Write to a file; - is stdout.",
+            help="Write to a file, as in --output net.md: .json, .csv, .md, .tex, .html and .txt "
+            "choose the format; - is stdout.",
             show_default=False,
             callback=_file,
         ),
     ] = None
+
+    @property
+    def written(self) -> Format:
+        """The format: what was asked for, or what the file's ending says."""
+        ending = self.output.suffix.lower() if self.output is not None else ""
+        return self.format or ENDINGS.get(ending, Format.TABLE)
+
+    def write(self, report: "Report[Any]", *, drawn: bool = False) -> None:
+        """Write the report to --output, or to stdout.
+
+        Args:
+            report: the answer to the command.
+            drawn: --output is a picture, which has been drawn; the report goes to stdout.
+        """
+        from cnnscope.cli import out
+
+        path = None if drawn else self.output
+        out.write_report(report, self.written.value, path)
+        ending = path.suffix if path is not None and self.format is None else ""
+        if path is not None and ending and ending.lower() not in ENDINGS and path.is_file():
+            out.note(
+                f"{printable(str(path))}: written as a table, because no format ends in "
+                f"{printable(ending)}: {' '.join(ENDINGS)} do, and --format names one"
+            )
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
@@ -211,6 +259,13 @@ class Named(Traced):
             autocompletion=complete_model,
         ),
     ]
+
+
+def quoted(word: str) -> str:
+    """A word as it would be typed, for a message."""
+    import shlex
+
+    return printable(shlex.quote(word))
 
 
 def refuse(given: Mapping[str, object], reason: str) -> None:

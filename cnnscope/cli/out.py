@@ -30,11 +30,16 @@ def write_report(report: Report[Any], format_: str, path: Path | None) -> None:
 
     Args:
         report: any answer to a command.
-        format_: "table", "json", "csv", "markdown" or "latex".
+        format_: "table", "json", "csv", "markdown", "latex" or "html".
         path: of the file; None for stdout.
     """
     if format_ != "table" or path is not None:
-        write(report.write(format_), path)
+        written = report.write(format_)
+        if format_ == "html":
+            from cnnscope.render.html import document
+
+            written = document(written, report.page().name)
+        write(written, path)
         return
     from cnnscope.render.page import text
 
@@ -47,7 +52,7 @@ def use(record: object) -> None:
     from cnnscope.api import verdicts
 
     for report in verdicts.alone(record):
-        for name in ("table", "markdown", "latex", "csv", "json"):
+        for name in ("table", "markdown", "latex", "csv", "json", "html"):
             report.write(name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -14,8 +15,10 @@ from cnnscope.cli.session import Session
 from cnnscope.errors import RequestError
 
 if TYPE_CHECKING:
+    from cnnscope.api import Report
     from cnnscope.cache.store import Store
     from cnnscope.models.request import Request
+    from cnnscope.records.rf import EffectiveReport, VerifyReport
 
 _SAMPLES = 20
 
@@ -96,6 +99,14 @@ class Rf(options.Written, options.Named):
         typer.Option("--image", metavar="FILE", help="Picture to draw on, into --output OUT.png."),
     ] = None
 
+    @classmethod
+    def surplus(cls, words: Sequence[str]) -> None:
+        """Say how many may be named."""
+        raise RequestError(
+            "rf takes one model and one layer, as in: cnnscope rf "
+            f"{options.quoted(words[0])} {options.quoted(words[1])}"
+        )
+
     def run(self, session: Session) -> int:
         """Write the fields."""
         from cnnscope.cli import out
@@ -113,40 +124,34 @@ class Rf(options.Written, options.Named):
         from cnnscope import api
 
         request, cache = self.request_for(self.model), self.cache(session)
-        path = None if picture else self.output
         if self.verify:
-            return _verify(request, cache, asked, self.format.value, path)
+            measured = _verify(request, cache, asked)
+            self.write(measured)
+            return int(any(check.verdict == "differs" for check in measured.record.layers))
         if self.effective:
-            _effective(request, cache, asked, self.format.value, path)
+            self.write(_effective(request, cache, asked), drawn=drawn)
             return 0
         report = api.rf(request, self.layer, unit=asked.unit, cache=cache)
         if picture is not None:
             _draw(report.record, asked, picture)
-        out.write_report(report, self.format.value, path)
+        self.write(report, drawn=drawn)
         return 0
 
 
-def _verify(
-    request: Request, cache: Store | bool, asked: _Asked, format_: str, path: Path | None
-) -> int:
+def _verify(request: Request, cache: Store | bool, asked: _Asked) -> Report[VerifyReport]:
     from cnnscope import api
     from cnnscope.cli import out
     from cnnscope.cli.progress import progress
 
     with progress("measuring") as update:
-        report = api.verify_rf(
+        return api.verify_rf(
             request, asked.layer, every=asked.every, seconds=asked.seconds, cache=cache,
             progress=update, tell=out.note,
         )  # fmt: skip
-    out.write_report(report, format_, path)
-    return 1 if any(check.verdict == "differs" for check in report.record.layers) else 0
 
 
-def _effective(
-    request: Request, cache: Store | bool, asked: _Asked, format_: str, path: Path | None
-) -> None:
+def _effective(request: Request, cache: Store | bool, asked: _Asked) -> Report[EffectiveReport]:
     from cnnscope import api
-    from cnnscope.cli import out
     from cnnscope.cli.progress import progress
 
     unit = None
@@ -159,7 +164,7 @@ def _effective(
         )  # fmt: skip
     if asked.picture is not None and unit is not None:
         _draw(unit, asked, asked.picture, report.maps[0], report.record.layers[0].box)
-    out.write_report(report, format_, path)
+    return report
 
 
 def _draw(report: Any, asked: _Asked, path: Path, heat: Any = None, box: Any = ()) -> None:

@@ -18,11 +18,13 @@ class Session:
 
     Attributes:
         debug: whether tracebacks are shown.
+        guessed: the first word was taken for a model, because it is no command.
         use: where a command reads many records, what it does with each of them.
     """
 
     def __init__(self) -> None:
         self.debug = False
+        self.guessed = False
         self.use: Callable[[Any], object] | None = None
         self._opened: Store | None = None
 

@@ -113,6 +113,6 @@ class Stack(options.Written):
         chosen: Any = {name: one for name, one in wanted.items() if one is not None}
         with Line() as line:
             report = api.stack(**chosen, inception=block, time=self.time, progress=line.show)
-        out.write_report(report, self.format.value, self.output)
+        self.write(report)
         timing = report.record.timing
         return 130 if timing is not None and timing.interrupted else 0

@@ -48,4 +48,4 @@ class Stages(options.Written, options.Traced):
         wanted = [self.request_for(model) for model in self.models]
         report = api.stages(wanted, cache=self.cache(session))
         report = report.view(projections=self.projections)
-        out.write_report(report, self.format.value, self.output)
+        self.write(report)

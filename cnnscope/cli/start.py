@@ -118,10 +118,12 @@ def _interrupted(session: Session | None) -> int:
 
 def _failed(error: Exception, session: Session | None) -> int:
     """A failure that says what it is, a mistake on the command line, or a mistake of ours."""
-    from cnnscope.errors import CnnscopeError
+    from cnnscope.errors import CnnscopeError, UnknownModelError
 
     if isinstance(error, CnnscopeError):
-        return _fail(str(error), error.exit_code, session)
+        guessed = isinstance(error, UnknownModelError) and session is not None and session.guessed
+        hint = "; the commands: cnnscope --help" if guessed else ""
+        return _fail(f"{error}{hint}", error.exit_code, session)
     if isinstance(error, BrokenPipeError):  # the reader has seen enough
         _silence(sys.stdout)
         return 141

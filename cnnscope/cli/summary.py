@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from cnnscope.cli import options
 from cnnscope.cli.session import Session
+from cnnscope.errors import RequestError
 
 if TYPE_CHECKING:
     from cnnscope.api import View
@@ -86,6 +88,23 @@ class Summary(options.Written, options.Named):
         ),
     ] = None
 
+    @classmethod
+    def surplus(cls, words: Sequence[str]) -> None:
+        """Say which command takes several models, and which a layer."""
+        from cnnscope.cli import typed
+
+        model, other = map(options.quoted, words[:2])
+        if len(words) == 2 and not typed.is_model(words[1]):
+            raise RequestError(
+                f"summary takes one model, and {other} is none that is known: for a layer of "
+                f"{model}, cnnscope explain {model} {other}"
+            )
+        every = " ".join(map(options.quoted, words))
+        raise RequestError(
+            f"summary takes one model: for what changes between two, cnnscope diff {model} "
+            f"{other}; for several side by side, cnnscope stages {every}"
+        )
+
     def run(self, session: Session) -> int:
         """Write the summary."""
         from cnnscope import api
@@ -98,13 +117,13 @@ class Summary(options.Written, options.Named):
             options.refuse(useless, "a checkpoint has weights and no forward")
             out.check_writable(self.output)
             weights = api.checkpoint(self.model).view(depth=levels)
-            out.write_report(weights, self.format.value, self.output)
+            self.write(weights)
             return 0
         view = self._view(levels)
         limits = api.verdicts.limits(self._limits())
         out.check_writable(self.output)
         report = api.summary(self.request_for(self.model), cache=self.cache(session)).view(**view)
-        out.write_report(report, self.format.value, self.output)
+        self.write(report)
         broken = api.verdicts.over_budget(report, limits) if limits else ()
         for sentence in broken:
             out.note(sentence)
@@ -116,9 +135,11 @@ class Summary(options.Written, options.Named):
         Raises:
             RequestError: an option has no effect, or cannot be.
         """
-        if self.format in (options.Format.JSON, options.Format.CSV):
+        if self.written in (options.Format.JSON, options.Format.CSV):
             given = self._rows() | {"--columns": self.columns}
-            options.refuse(given, f"--format {self.format.value} always holds every row and column")
+            options.refuse(
+                given, f"--format {self.written.value} always holds every row and column"
+            )
         elif self.sort is not None or self.filter is not None:
             given = {"--depth": self.depth, "--unfold": self.unfold}
             options.refuse(given, "--sort and --filter list single layers")

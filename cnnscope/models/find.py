@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, runtime_checkable
 
-from cnnscope.errors import RequestError
+from cnnscope.errors import RequestError, UnknownModelError
 from cnnscope.files import names_file
 from cnnscope.models import installed, registered
 from cnnscope.models.files import archive
@@ -216,4 +216,4 @@ def _unknown(spec: ModelSpec, known: Mapping[str, None]) -> RequestError:
     hint = f"did you mean {', '.join(nearest)}?" if nearest else f"there are {len(known)} models"
     if not nearest and set(spec.text) & set("./\\"):
         hint += "; your own is named as path/net.py:Net or package.module:Net"
-    return RequestError(f"no model called {printable(spec.text)!r}; {hint}")
+    return UnknownModelError(f"no model called {printable(spec.text)!r}; {hint}")

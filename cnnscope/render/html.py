@@ -1,4 +1,4 @@
-"""A page as HTML for a notebook: one `<div>` that brings its style along, everything escaped."""
+"""A page as HTML for a notebook or a file: one `<div>` that brings its style, all escaped."""
 
 from collections.abc import Sequence
 
@@ -24,6 +24,16 @@ def html(page: Page) -> str:
     return (
         f'<div class="cnnscope"><style>{_STYLE}</style>{heading}{above}\n'
         f"{''.join(map(_table, page.tables))}{'<br>'.join(below)}</div>\n"
+    )
+
+
+def document(division: str, title: str) -> str:
+    """A file that a browser opens, around the `<div>` of a page."""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="color-scheme" content="light dark">'
+        f"<title>{escape(title)}</title></head>\n"
+        f'<body style="font-family:system-ui,sans-serif">\n{division}</body></html>\n'
     )
 
 

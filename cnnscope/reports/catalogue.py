@@ -36,6 +36,7 @@ KEYS: dict[str, Callable[[Card], float | None]] = {
 }
 MORE_IS_BETTER = ("acc", "field")
 _LIMITED = {"activation": "activations", "rf": "field"}  # limits are named as those of a budget
+_WILD = frozenset("*?[")
 _MANY = 12  # names in a message
 
 
@@ -43,7 +44,7 @@ _WORTH_PROCESSES = 6  # fewer models take less time than other processes take to
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """A choice of models: a glob, and limits that a model must keep to."""
+    """A choice of models: a part of their names or a glob, and limits that a model must keep to."""
 
     pattern: str = "*"
     sources: tuple[str, ...] = ()
@@ -92,7 +93,7 @@ def wanted(
     """Parse what is wanted.
 
     Args:
-        pattern: of names, with * and ?.
+        pattern: part of a name, or all of it with * and ?.
         sources: libraries; () for those that are installed with this program.
         task: such as "classification"; "" for any.
         family: such as "resnet"; "" for any.
@@ -130,7 +131,7 @@ def names(wanted: Wanted, store: Store | None) -> list[tuple[str, str]]:
     if not found:
         raise RequestError(
             f"no model of {', '.join(wanted.sources)} matches {wanted.pattern[:60]!r}; "
-            "a pattern is a name with * and ?, such as 'resnet*'"
+            "a word is part of a name, such as resnet, a pattern all of it, such as 'resnet*'"
         )
     return found
 
@@ -246,7 +247,11 @@ def _make(source: str, name: str, root: Any) -> Listed:
 
 
 def _matches(pattern: str, source: str, name: str) -> bool:
-    return fnmatchcase(name, pattern) or fnmatchcase(f"{source}:{name}", pattern)
+    """Return True if a pattern with * and ? is the whole name, or a word is part of it."""
+    pattern = pattern.lower()
+    if not _WILD.intersection(pattern):
+        pattern = f"*{pattern}*"
+    return fnmatchcase(name.lower(), pattern) or fnmatchcase(f"{source}:{name}".lower(), pattern)
 
 
 def _keeps(one: Listed, wanted: Wanted) -> bool:

@@ -363,7 +363,7 @@ def test_a_line_of_help_is_that_of_the_command(name, entry, kind):
 
 def test_only_the_command_that_is_named_is_loaded():
     program = (
-        "import sys; from cnnscope.cli import run; run(['--help']); run(['nosuch'])\n"
+        "import sys; from cnnscope.cli import run; run(['--help']); run(['cache', 'nosuch'])\n"
         "assert run(['cache', 'path']) == 0\n"
         "print([m for m in sys.modules if m.startswith('cnnscope.cli.')])"
     )
@@ -379,7 +379,8 @@ BAD_VALUES = [
     (("bench", "resnet18", "--seconds", "1s"), "'--seconds': '1s' is not a valid float"),
     (
         ("stages", "vgg11", "--format", "TABLE"),
-        "'--format' / '-f': 'TABLE' is not one of 'table', 'json', 'csv', 'markdown', 'latex'",
+        "'--format' / '-f': 'TABLE' is not one of 'table', 'json', 'csv', 'markdown', 'latex', "
+        "'html'",
     ),
     (("stack", "--preset", "x"), "'--preset': 'x' is not one of 'inception'"),
 ]

@@ -120,8 +120,24 @@ def test_published_accuracy_is_of_the_traced_size():
     assert found["resnet18"]["field"] == [435, 435]
 
 
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("lenet", {"lenet1989", "lenet5", "lenet5_paper"}),
+        ("LeNet5", {"lenet5", "lenet5_paper"}),
+        ("lenet?", {"lenet5"}),
+        ("*5", {"lenet5"}),
+        ("classic:lenet5", {"lenet5", "lenet5_paper"}),
+        ("t5_p", {"lenet5_paper"}),
+    ],
+)
+def test_a_word_is_part_of_a_name_and_a_pattern_all_of_it(pattern, found):
+    names = ("lenet1989", "lenet5", "lenet5_paper", "alexnet")
+    assert {name for name in names if catalogue._matches(pattern, "classic", name)} == found
+
+
 def test_csv_has_the_same_figures():
-    out = run_cli("list", "resnet18", "--source", "torchvision", "-f", "csv").out
+    out = run_cli("list", "torchvision:resnet18", "--source", "torchvision", "-f", "csv").out
     (row,) = csv.DictReader(io.StringIO(out))
     assert (row["params"], row["input"], row["field"]) == ("11689512", "1x3x224x224", "435x435")
 
