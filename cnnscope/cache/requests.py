@@ -23,6 +23,13 @@ from cnnscope.records.trace import TRACE_SCHEMA, Trace
 LIBRARIES = {"torchvision": "torchvision", "classic": "torch", "timm": "timm"}
 
 
+def is_named(name: str) -> bool:
+    """Return True if a library's files name a model so; nothing is imported."""
+    from cnnscope.models import registered
+
+    return any(name in registered.names(source) for source in LIBRARIES)
+
+
 def examined(
     request: Request, store: Store | None, seconds: float | None = None
 ) -> tuple[Trace, tuple[SmallestInput, ...]]:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from cnnscope.api import Report
     from cnnscope.cache.store import Store
     from cnnscope.models.request import Request
-    from cnnscope.records.rf import EffectiveReport, VerifyReport
 
 _SAMPLES = 20
 
@@ -138,7 +137,7 @@ class Rf(options.Written, options.Named):
         return 0
 
 
-def _verify(request: Request, cache: Store | bool, asked: _Asked) -> Report[VerifyReport]:
+def _verify(request: Request, cache: Store | bool, asked: _Asked) -> Report[Any]:
     from cnnscope import api
     from cnnscope.cli import out
     from cnnscope.cli.progress import progress
@@ -150,7 +149,7 @@ def _verify(request: Request, cache: Store | bool, asked: _Asked) -> Report[Veri
         )  # fmt: skip
 
 
-def _effective(request: Request, cache: Store | bool, asked: _Asked) -> Report[EffectiveReport]:
+def _effective(request: Request, cache: Store | bool, asked: _Asked) -> Report[Any]:
     from cnnscope import api
     from cnnscope.cli.progress import progress
 

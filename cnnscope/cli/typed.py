@@ -159,10 +159,9 @@ def _refuse(words: Sequence[str], commands: Collection[str], *, alone: bool) -> 
 
 def is_library_model(word: str) -> bool:
     """Return True if a library has a model of this name; no library is imported."""
-    from cnnscope.cache.requests import LIBRARIES
-    from cnnscope.models import registered
+    from cnnscope.cache import requests
 
-    return any(word in registered.names(source) for source in LIBRARIES)
+    return requests.is_named(word)
 
 
 def is_model(word: str) -> bool:
