@@ -249,3 +249,35 @@ def test_html_holds_nothing_that_a_model_is_called():
     kind = type("<script>&", (nn.Identity,), {})
     text = cnnscope.summary(nn.Sequential(kind(), nn.Conv2d(3, 4, 3)), "3x8x8")._repr_html_()
     assert "<script" not in text
+
+
+@pytest.mark.parametrize("command", ["rf", "verify_rf", "effective", "explain"])
+@pytest.mark.parametrize("layer", [meta(1, 4, 8, 8), (1, 4, 8, 8), 3, nn.ReLU()])
+def test_an_input_in_the_place_of_the_layer_is_refused(command, layer):
+    with pytest.raises(RequestError, match=r"^layer: give a dotted path.* inputs=\.\.\.$"):
+        getattr(cnnscope, command)(nn.Conv2d(4, 4, 3), layer)
+
+
+class Rows(nn.Module):
+    """A convolution, and an LSTM along the rows of its result."""
+
+    def __init__(self, **options):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3, padding=1)
+        self.lstm = nn.LSTM(16, 4, **options)
+
+    def forward(self, x):
+        order = (0, 2, 1, 3) if self.lstm.batch_first else (2, 0, 1, 3)
+        return self.lstm(self.conv(x).permute(order).flatten(2))[0]
+
+
+# Row 4 follows from rows 0 to 4 of the convolution, whose kernel of 3 sees rows 0 to 5.
+@pytest.mark.parametrize("options", [{"batch_first": True}, {}])
+def test_an_lstm_that_ran_on_real_tensors_sees_all_rows_before(options):
+    model, x = Rows(**options).eval(), torch.rand(1, 1, 8, 8, requires_grad=True)
+    model(x).movedim(0 if not options else 1, 0)[4].sum().backward()
+    assert x.grad.abs().sum(3).nonzero()[:, 2].tolist() == [*range(6)]
+    found = cnnscope.rf(model, "lstm", x.detach())
+    assert [axis.clipped for axis in found.axes] == [(0, 5), (0, 7)]
+    checked = cnnscope.verify_rf(model, inputs=(x.detach(),))
+    assert [layer.verdict for layer in checked.layers] == ["equal", "not measured"]

@@ -125,7 +125,7 @@ def rf(
     if layer is None and unit is not None:
         raise RequestError("unit: name a layer as well")
     build = Build(arguments, num_classes, batch_size, dtype)
-    trace = traced(asked(model, inputs, kwargs, build), cache)
+    trace = traced(asked(model, inputs, kwargs, build, layer), cache)
     if layer is None:
         return Report(field_report(trace))
     return Report(unit_report(trace, layer, unit))
@@ -170,7 +170,8 @@ def verify_rf(
     """
     from cnnscope.reports.verify import verify
 
-    wanted = asked(model, inputs, kwargs, Build(arguments, num_classes, batch_size, dtype))
+    build = Build(arguments, num_classes, batch_size, dtype)
+    wanted = asked(model, inputs, kwargs, build, layer)
     trace = traced(wanted, cache)
     with built(wanted, trace) as module:
         return Report(
@@ -235,7 +236,8 @@ def effective(
     from cnnscope.reports import effective as measured
     from cnnscope.reports.rf import unit_report
 
-    wanted = asked(model, inputs, kwargs, Build(arguments, num_classes, batch_size, dtype))
+    build = Build(arguments, num_classes, batch_size, dtype)
+    wanted = asked(model, inputs, kwargs, build, layer)
     trace = traced(wanted, cache)
     measured.check_memory(trace)
     if layer is not None:
@@ -283,7 +285,8 @@ def explain(
     from cnnscope.reports.explain import explain_layers, explain_model
     from cnnscope.reports.summary import report
 
-    wanted = asked(model, inputs, kwargs, Build(arguments, num_classes, batch_size, dtype))
+    build = Build(arguments, num_classes, batch_size, dtype)
+    wanted = asked(model, inputs, kwargs, build, layer)
     if seconds is not None and (layer is not None or not isinstance(wanted, Request)):
         raise RequestError("seconds: only for a named model, and without a layer")
     if layer is not None:

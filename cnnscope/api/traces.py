@@ -216,7 +216,11 @@ class Given(NamedTuple):
 
 
 def asked(
-    model: Model, inputs: Any, kwargs: Mapping[str, Any] | None, build: Build
+    model: Model,
+    inputs: Any,
+    kwargs: Mapping[str, Any] | None,
+    build: Build,
+    layer: str | None = None,
 ) -> Request | TraceRecord | Given:
     """Understand the arguments of a function of the interface.
 
@@ -225,10 +229,16 @@ def asked(
         inputs: see `trace`.
         kwargs: see `trace`.
         build: how a named model is built.
+        layer: dotted path of a layer.
 
     Raises:
         RequestError: an argument that has no effect on such a model, or that cannot be.
     """
+    if not isinstance(layer, (str, type(None))):
+        raise RequestError(
+            f'layer: give a dotted path, such as "layer2.0", not {type(layer).__name__}; inputs '
+            "are given as inputs=..."
+        )
     given = _as_sequence(inputs)
     if isinstance(model, (Request, TraceRecord)):
         kind = "request" if isinstance(model, Request) else "trace"

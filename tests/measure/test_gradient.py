@@ -30,6 +30,27 @@ def sees(model, *shape, units=None, dim=2):
 # ------------------------------------------------------------- the referee and other oracles
 
 
+class Filled(nn.Module):
+    """The input, added in place to what its weight makes of the weight's own rows."""
+
+    def __init__(self, *, beside):
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(8, 8))
+        self.beside = beside
+
+    def forward(self, x):
+        made = self.weight @ self.weight
+        rows = made[:]
+        made.add_(x[0, 0])
+        return rows if self.beside else made
+
+
+def test_a_result_written_to_a_constant_is_measured_unless_a_view_has_it_too():
+    own = sees(Filled(beside=False), 1, 1, 8, 8, dim=0)
+    assert own == [[unit, unit] for unit in range(8)]
+    assert "writes to a view of a constant" in sees(Filled(beside=True), 1, 1, 8, 8, dim=0)
+
+
 @pytest.mark.parametrize("name", MEASURED["synthetic_1d"])
 def test_the_referee_measures_what_brute_force_did(name):
     expected = MEASURED["synthetic_1d"][name]

@@ -489,7 +489,7 @@ def test_each_axis_is_told_by_itself(spectrogram):
     assert run_cli("summary", flat, *size, "--min-rf", "12").code == 1
     text = run_cli("diff", flat, *size, "--arg-b", "last=7").out
     assert "allx13" in text
-    assert "0x+2 px" in text
+    assert "H unchanged, W +2 px" in text
     text = run_cli("explain", flat, "c", *size).out
     assert "7 + 1*(5 - 1)*1 = 11" in text
     assert "all of the input" in text

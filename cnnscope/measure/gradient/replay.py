@@ -289,6 +289,10 @@ class Replay:
         if isinstance(made, Poison):
             return [made] * len(step.outputs)
         values = list(made) if isinstance(made, (list, tuple)) else [made]
+        if views := self._views_of_made_up(step):
+            lost = Poison(f"{step.func} writes to a view of a constant")
+            self.values |= dict.fromkeys(views, lost)
+            return [lost] * len(step.outputs)
         values[0] = self._put(op, values[0])
         if any(tuple(v.shape) != self.tape.shapes[n]
                for v, n in zip(values, step.outputs, strict=False)):  # fmt: skip
@@ -304,13 +308,24 @@ class Replay:
 
         A stand-in may give back what it was given.
         """
+        target: Tensor = op.tensor(0)
+        if in_place(op.step) and _repeats(target):
+            return torch.empty(target.shape, dtype=target.dtype).copy_(value)
         if in_place(op.step):
-            target: Tensor = op.tensor(0)
             if value is not target:
                 target.copy_(value)
             return target
         shares = op.step.outputs[0] in self.shared and any(value is v for v in op.tensors())
         return value.clone() if shares else value
+
+    def _views_of_made_up(self, step: Step) -> list[int]:
+        """Other tensors in the memory of a made-up constant that an operation writes to."""
+        number = next(refs_of(step))
+        if not in_place(step) or not _repeats(self.get(number)):
+            return []
+        memory = self.tape.memory[number]
+        alive = (n for n in self.values if self.last_use[n] > self.at)
+        return [n for n in alive if n != number and self.tape.memory[n] == memory]
 
     def _native_step(self, op: Op) -> list[Any]:
         if op.name in ("view", "_unsafe_view", "reshape", "_reshape_alias"):
@@ -338,6 +353,11 @@ class Replay:
 
 def _hull(a: Interval, b: Interval) -> Interval:
     return b if a == NOTHING else (min(a[0], b[0]), max(a[1], b[1]))
+
+
+def _repeats(value: Tensor) -> bool:
+    """Return True if elements of a tensor lie in one place, as those of a made-up constant do."""
+    return any(n > 1 and not step for n, step in zip(value.shape, value.stride(), strict=True))
 
 
 def _weighted(value: Tensor) -> Tensor:

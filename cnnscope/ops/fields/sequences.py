@@ -26,11 +26,14 @@ def ordered(op: View) -> Seen:
 
 
 def recurrent(op: View) -> Result:
-    """One recurrent layer and direction: every step sees those before it, and all features."""
+    """One recurrent layer and direction: every step sees those before it, and all features.
+
+    Its time steps are dimension 0 whatever `batch_first` says: torch transposes beforehand.
+    """
     state = op.state("input")
     if state is None or any(op.state(n) for n in ("hx_", "cx_")):
         return UNKNOWN
-    time = 1 if op.get("batch_first") else 0
+    time = 0
     state = layout.contract_all(state, [2])
     whole = layout.contract_all(state, [time], entirely=True)
     if not state.layout[time]:
