@@ -286,13 +286,10 @@ class Replay:
         if rule is None or not step.outputs:
             return [Poison(f"{step.func} has no linear stand-in")] * len(step.outputs)
         made = rule(op)
-        if isinstance(made, Poison):
-            return [made] * len(step.outputs)
-        values = list(made) if isinstance(made, (list, tuple)) else [made]
-        if views := self._views_of_made_up(step):
-            lost = Poison(f"{step.func} writes to a view of a constant")
-            self.values |= dict.fromkeys(views, lost)
+        lost = made if isinstance(made, Poison) else self._lost_in_views(step)
+        if lost is not None:
             return [lost] * len(step.outputs)
+        values = list(made) if isinstance(made, (list, tuple)) else [made]
         values[0] = self._put(op, values[0])
         if any(tuple(v.shape) != self.tape.shapes[n]
                for v, n in zip(values, step.outputs, strict=False)):  # fmt: skip
@@ -318,14 +315,17 @@ class Replay:
         shares = op.step.outputs[0] in self.shared and any(value is v for v in op.tensors())
         return value.clone() if shares else value
 
-    def _views_of_made_up(self, step: Step) -> list[int]:
-        """Other tensors in the memory of a made-up constant that an operation writes to."""
-        number = next(refs_of(step))
+    def _lost_in_views(self, step: Step) -> Poison | None:
+        """Give up a made-up constant that is written to where views of it are read later."""
+        number = next(refs_of(step), -1)
         if not in_place(step) or not _repeats(self.get(number)):
-            return []
+            return None
         memory = self.tape.memory[number]
         alive = (n for n in self.values if self.last_use[n] > self.at)
-        return [n for n in alive if n != number and self.tape.memory[n] == memory]
+        views = [n for n in alive if n != number and self.tape.memory[n] == memory]
+        lost = Poison(f"{step.func} writes to a view of a constant")
+        self.values |= dict.fromkeys(views, lost)
+        return lost if views else None
 
     def _native_step(self, op: Op) -> list[Any]:
         if op.name in ("view", "_unsafe_view", "reshape", "_reshape_alias"):
