@@ -2,57 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Mapping
+from typing import NamedTuple
 
+from cnnscope.analysis.memo import per_trace
 from cnnscope.ops import table
 from cnnscope.records.trace import OpRecord, Trace
 
 
-def products(trace: Trace, data: Container[int]) -> frozenset[int]:
-    """First outputs of the operations that are products of attention (Vaswani et al. 2017, 3.2.1).
+class Attention(NamedTuple):
+    """Products of attention (Vaswani et al. 2017, section 3.2.1), by their places in the trace.
 
-    Scores are a product that reaches a softmax through arithmetic and views; what they weigh is
-    summed by the product that reads this softmax, itself or a view of it.
-
-    Args:
-        trace: of the model.
-        data: tensors that depend on the input; a softmax of others only makes a weight.
+    Attributes:
+        scores: QK^T: products that reach a softmax through anything but another product.
+        sums: products that read such a softmax, itself or a view of it, with the softmaxes.
+        fused: kernels that compute both.
     """
-    factors = _reaching(trace, set(), table.Kind.PRODUCT)
-    weights = {r.outputs[0] for r in trace.ops if _is_softmax(r)} & factors
-    weights = {t for t in weights if t in data}
-    softmaxes = (r for r in trace.ops if not weights.isdisjoint(r.outputs))
-    scores = _reaching(trace, {t for r in softmaxes for t in r.tensors}, None)
-    found: set[int] = set()
-    for record in trace.ops:
+
+    scores: frozenset[int]
+    sums: Mapping[int, frozenset[int]]
+    fused: frozenset[int]
+
+
+@per_trace
+def find(trace: Trace) -> Attention:
+    """Find the products of attention; a softmax that sees no input only makes a weight."""
+    sums, kinds = _sums(trace), [_kind(record) for record in trace.ops]
+    ends = frozenset[int]().union(*sums.values())
+    reached = {tensor for place in ends for tensor in trace.ops[place].tensors}
+    scores = set()
+    for place in reversed(range(len(trace.ops))):
+        record = trace.ops[place]
+        if kinds[place] is table.Kind.PRODUCT:
+            scores |= {place} if record.outputs[0] in reached else set()
+        elif not reached.isdisjoint(record.outputs):
+            reached.update(record.tensors)
+    fused = frozenset(
+        place
+        for place, kind in enumerate(kinds)
+        if kind is table.Kind.PRODUCT and "query" in trace.ops[place].inputs
+    )
+    return Attention(frozenset(scores), sums, fused)
+
+
+def _sums(trace: Trace) -> dict[int, frozenset[int]]:
+    """The products that read a softmax of data, with the softmaxes that each of them reads."""
+    found: dict[int, frozenset[int]] = {}
+    made_of: dict[int, frozenset[int]] = {}  # softmaxes that a tensor is, or is a view of
+    for place, record in enumerate(trace.ops):
         kind = _kind(record)
-        read, made = record.tensors, record.outputs[:1]
-        if kind is table.Kind.REARRANGE and not weights.isdisjoint(read):
-            weights.update(made)
-        fused = "query" in record.inputs
-        if kind is table.Kind.PRODUCT and (
-            fused or not scores.isdisjoint(made) or not weights.isdisjoint(read)
-        ):
-            found.update(made)
-    return frozenset(found)
-
-
-def _reaching(trace: Trace, ends: set[int], kind: table.Kind | None) -> set[int]:
-    """Tensors that reach one of `ends` through anything but products.
-
-    Args:
-        trace: of the model.
-        ends: ids of tensors.
-        kind: where given, operands of operations of this kind are ends as well, and the way to
-            them leads through views and copies alone.
-    """
-    found = set(ends)
-    for record in reversed(trace.ops):
-        own = _kind(record)
-        passes = own is not table.Kind.PRODUCT if kind is None else own is table.Kind.REARRANGE
-        reaches = passes and not found.isdisjoint(record.outputs)
-        if reaches or (kind is not None and own is kind):
-            found.update(record.tensors)
+        read = frozenset[int]().union(*(made_of.get(tensor, ()) for tensor in record.tensors))
+        if read and kind is table.Kind.PRODUCT:
+            found[place] = read
+        elif read and kind is table.Kind.REARRANGE:
+            made_of |= dict.fromkeys(record.outputs, read)
+        elif _is_softmax(record) and record.outputs[0] in trace.index.from_input:
+            made_of[record.outputs[0]] = frozenset((place,))
     return found
 
 

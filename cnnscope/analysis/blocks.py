@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from cnnscope.analysis import shapes
+from cnnscope.analysis import attention, shapes
 from cnnscope.analysis.weights import Layer, WeightOp, weight_ops
 from cnnscope.ops import table
 from cnnscope.ops.table import Family
@@ -87,7 +87,8 @@ def _layers(trace: Trace) -> dict[int, _Layer]:
     found: dict[int, _Layer] = {}
     weighted = {op.op: op for op in weight_ops(trace)}
     within = {place for op in weighted.values() for place in op.others}
-    data, multiplied = trace.index.from_input, _multiplied(trace, within | weighted.keys())
+    data, sums = trace.index.from_input, attention.find(trace).sums
+    scored = {i for place in sums.keys() - within - weighted.keys() for i in sums[place]}
     seen: set[object] = set()
     for index, record in enumerate(trace.ops):
         weights, family = weighted.get(index), table.lookup(record.name).family
@@ -98,22 +99,9 @@ def _layers(trace: Trace) -> dict[int, _Layer]:
                 shown = replace(_weighted_layer(trace, weights), weights=len(new))
                 found[index] = _Layer(shown, family, weighted=True)
         elif any(t in data for t in record.outputs) and (layer := _other(trace, record)):
-            if family is Family.SOFTMAX and record.outputs[0] in multiplied:
+            if family is Family.SOFTMAX and index in scored:
                 layer, family = _attention(trace, record), Family.ATTENTION
             found[index] = _Layer(layer, family)
-    return found
-
-
-def _multiplied(trace: Trace, weighted: Container[int]) -> set[int]:
-    """The tensors that a matrix product without weights meets, as they are or rearranged."""
-    found: set[int] = set()
-    for index in reversed(range(len(trace.ops))):
-        record = trace.ops[index]
-        entry = table.lookup(record.name)
-        product = entry.multiplies and index not in weighted
-        moved = entry.kind is table.Kind.REARRANGE and not found.isdisjoint(record.outputs)
-        if product or moved:
-            found.update(record.tensors)
     return found
 
 

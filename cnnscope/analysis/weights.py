@@ -17,6 +17,7 @@ from math import prod
 from typing import NamedTuple
 
 from cnnscope.analysis import attention, shapes
+from cnnscope.analysis.memo import per_trace
 from cnnscope.ops import table
 from cnnscope.ops.operation import Op
 from cnnscope.ops.table import Family
@@ -97,6 +98,7 @@ def weight_layers(trace: Trace) -> Count:
     )
 
 
+@per_trace
 def weight_ops(trace: Trace) -> tuple[WeightOp, ...]:
     """The weight layers in the order in which they ran, those that ran again among them."""
     return tuple(_joined(trace, list(_Weights(trace).layers())))
@@ -232,8 +234,10 @@ class _Weights:
 
     @cached_property
     def _attention(self) -> frozenset[int]:
-        """Products whose operands are queries, keys and values, also where these are computed."""
-        return attention.products(self.trace, self.data)
+        """Results of products of queries, keys and values, also where these are computed."""
+        found = attention.find(self.trace)
+        places = found.scores | found.sums.keys() | found.fused
+        return frozenset(self.trace.ops[place].outputs[0] for place in places)
 
     @cached_property
     def _only_weights(self) -> set[int]:

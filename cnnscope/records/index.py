@@ -27,6 +27,7 @@ class TraceIndex:
         inputs: Sequence[int],
     ) -> None:
         self._modules, self._calls, self._ops, self._inputs = modules, calls, ops, inputs
+        self.memo: dict[object, object] = {}  # what analyses keep, by their function
 
     @cached_property
     def children(self) -> dict[int, list[int]]:

@@ -7,6 +7,7 @@ is passed on to its base (see `tracer.py` for what a window is).
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import weakref
 from collections.abc import Callable, Iterable
@@ -63,11 +64,14 @@ class Lifetimes:
         self._buried = -1  # the last operation before which the dead were counted
         self._searched = 0  # the last operation before which every living one was asked
         self._refs: dict[int, weakref.ref[Tensor]] = {}  # to results, by a number of their own
+        self._numbers = itertools.count()
         self._suspects: set[int] = set()  # addresses of storages that a result has let go of
 
-    def follow(self, tensor: Tensor, raw: torch.UntypedStorage, number: int) -> None:
-        """Suspect a storage of being dead when a tensor in it dies; `number` is the tensor's."""
-        address, refs, suspects = raw._cdata, self._refs, self._suspects
+    def follow(self, tensor: Tensor, raw: torch.UntypedStorage) -> None:
+        """Suspect a storage of being dead when a tensor in it dies."""
+        number, address, refs, suspects = (
+            next(self._numbers), raw._cdata, self._refs, self._suspects,
+        )  # fmt: skip
 
         def gone(_: Any) -> None:
             refs.pop(number, None)
@@ -224,9 +228,9 @@ class Storages:
         storage = self._storages.get(raw._cdata)
         if storage is None:
             storage = self._new_storage(raw, window, born=len(self.ops))
-            self._follow(tensor, raw, len(self.tensors))
+            self._follow(tensor, raw)
         elif storage in viewable:
-            self._follow(tensor, raw, len(self.tensors))
+            self._follow(tensor, raw)
             argument, base = viewable[storage]
             if window not in storage.views and window not in (base, storage.root):
                 part = attributes if position is None else {**attributes, "output": position}
@@ -261,7 +265,7 @@ class Storages:
         storage = self._new_storage(raw, window, born=len(self.ops) - 1)
         storage.windows[window] = (tid, 0)
         self.tensors[tid] = structs.replace(self.tensors[tid], storage=storage.index)
-        self._follow(other, raw, len(self.tensors))
+        self._follow(other, raw)
         return other
 
     def put_in_place(self, index: int) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
+from cnnscope.analysis import attention
 from cnnscope.ops import table as ops
 from cnnscope.records.explain import Step
 from cnnscope.records.summary import LayerRow
@@ -18,7 +19,7 @@ _Groups = dict[tuple[str, str], list[ops.Factors]]  # what and how: the products
 def steps(view: View, row: LayerRow, part: Part) -> Iterable[Step]:
     """MACs, FLOPs and element operations of each operation that has any, and their sums."""
     trace = view.trace
-    roles = _roles(view, part.ops)
+    roles = _roles(view)
     products: _Groups = {}
     elements: _Groups = {}
     for index in part.ops:
@@ -56,42 +57,8 @@ def _unknown_steps(view: View, part: Part) -> Iterable[Step]:
             yield Step("no formula", note=f"for {operation(name)}{times}: its cost is not known")
 
 
-def _roles(view: View, own: Sequence[int]) -> dict[int, str]:
-    """Products of attention: those that a softmax reads, and those that read one."""
-    trace = view.trace
-    roles: dict[int, str] = {}
-    for index in own:
-        record = trace.ops[index]
-        entry = ops.lookup(record.name)
-        sources = [t for t in record.inputs.values() if isinstance(t, int)]
-        if entry.family is ops.Family.SOFTMAX:
-            scores = _reached(view, sources[0], ops.Kind.PRODUCT)
-            if scores is not None:
-                roles[scores] = "QK^T"
-        elif entry.multiplies and any(
-            _reached(view, t, ops.Family.SOFTMAX) is not None for t in sources
-        ):
-            roles[index] = "attention * V"
-    return roles
-
-
-def _reached(view: View, tensor: int, wanted: ops.Kind | ops.Family) -> int | None:
-    """The first operation of a kind or family that a tensor comes from.
-
-    Through what rearranges; to a product also through what scales or masks.
-    """
-    while (index := view.trace.index.maker.get(tensor)) is not None:
-        record = view.trace.ops[index]
-        entry = ops.lookup(record.name)
-        if wanted in (entry.kind, entry.family):
-            return index
-        through = (
-            (ops.Kind.REARRANGE, ops.Kind.ELEMENT)
-            if wanted is ops.Kind.PRODUCT
-            else (ops.Kind.REARRANGE,)
-        )
-        sources = [t for t in record.inputs.values() if isinstance(t, int)]
-        if entry.kind not in through or not sources:
-            return None
-        tensor = sources[0]
-    return None
+def _roles(view: View) -> dict[int, str]:
+    """What products without weights are in attention."""
+    found = attention.find(view.trace)
+    roles = dict.fromkeys(found.sums, "attention * V") | dict.fromkeys(found.scores, "QK^T")
+    return {place: role for place, role in roles.items() if place not in view.weight_ops}
