@@ -1,4 +1,4 @@
-"""The limit of `--seconds`: one deadline, handed to all that keep it."""
+"""The limit of `seconds`: one deadline, handed to all that keep it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def checked(seconds: float | None) -> float | None:
         RequestError: they are none, or more than a day.
     """
     if seconds is not None and not 0 < seconds <= _DAY:
-        raise RequestError(f"--seconds {seconds:g}: must be above 0, and at most a day")
+        raise RequestError(f"seconds {seconds:g}: must be above 0, and at most a day")
     return seconds
 
 
@@ -39,7 +39,7 @@ class Deadline:
 
     @property
     def reason(self) -> str:
-        """Sentence that names the limit by its option; "" if there is none."""
+        """Sentence that names the limit; "" if there is none."""
         if self.seconds is None:
             return ""
-        return f"the limit of --seconds {self.seconds:g} was reached; give more"
+        return f"the limit of {self.seconds:g} seconds was reached; give more"

@@ -1,8 +1,10 @@
-"""Open files that others name: regular files only, and no more of them than was asked for."""
+"""Open files that others name, regular ones only, and write files whole or not at all."""
 
+import contextlib
 import errno
 import os
 import stat
+import threading
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,6 +19,8 @@ _MODELS = frozenset(
     (".pt2", ".pt", ".pth", ".ckpt", ".bin", ".tar", ".ptl", ".torchscript", ".safetensors")
 )
 _PART = 2**20
+PARTIAL = ".part"  # how the name of a file ends that is being written
+_BINARY = getattr(os, "O_BINARY", 0)
 # Without blocking: opening a pipe waits for a writer, and some files of /proc for an event.
 _FLAGS = os.O_RDONLY
 for _flag in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"):
@@ -77,6 +81,35 @@ def read_regular(path: str | Path, most: int) -> bytes:
     if part is None:
         raise OSError(errno.EAGAIN, "has nothing to read yet", str(path))
     return bytes(content)
+
+
+def write_whole(path: Path, content: bytes, mode: int | None = None) -> None:
+    """Write a file beside its place and rename it into it: a reader sees all of it, or none.
+
+    Args:
+        path: of the file.
+        content: of the file.
+        mode: its permissions; left out, those of any new file.
+
+    Raises:
+        OSError: it cannot be written; nothing is left of it, and what was there stays.
+        ValueError: `path` holds a null byte.
+    """
+    own = f"{os.getpid()}-{threading.get_ident()}{PARTIAL}"
+    beside = path.with_name(f".{path.name[:100]}.{own}")
+    # As any new file: what the umask takes away is not known without setting it.
+    allowed = 0o666 if mode is None else 0o600
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, allowed)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        if mode is not None:
+            beside.chmod(mode)
+        beside.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise
 
 
 def _check(mode: int, path: str | Path) -> None:

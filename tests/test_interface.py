@@ -190,7 +190,7 @@ def test_what_has_no_effect_on_a_module_is_refused_and_not_ignored():
 
 @pytest.mark.parametrize("unit", [(99, 99), (1,), (0, 0, 0)])
 def test_a_unit_that_is_not_there_is_a_wrong_request_and_no_failure_of_the_model(unit):
-    with pytest.raises(RequestError, match=r"--unit.*: conv has 14x14 units"):
+    with pytest.raises(RequestError, match=r"unit.*: conv has 14x14 units"):
         cnnscope.effective(Net(), "conv", "3x16x16", unit=unit, samples=1)
 
 

@@ -25,8 +25,7 @@ from cnnscope.records.summary import ModelReport
 from cnnscope.records.trace import Trace
 
 if TYPE_CHECKING:
-    from cnnscope.api.traces import Model
-    from cnnscope.cache.store import Store
+    from cnnscope.api.traces import Cache, Model
     from cnnscope.timing.loop import Progress as Standing
     from cnnscope.timing.runner import Network
 
@@ -51,7 +50,7 @@ def summary(
     num_classes: int | None = None,
     batch_size: int | None = None,
     dtype: str | None = None,
-    cache: bool | Store = True,
+    cache: Cache = True,
 ) -> Report[ModelReport]:
     """Layers, output shapes, parameters, MACs, memory and receptive fields of a model.
 
@@ -100,7 +99,7 @@ def rf(
     num_classes: int | None = None,
     batch_size: int | None = None,
     dtype: str | None = None,
-    cache: bool | Store = True,
+    cache: Cache = True,
 ) -> Report[FieldReport] | Report[UnitReport]:
     """Receptive fields of all layers, or which pixels one unit of a layer sees.
 
@@ -143,7 +142,7 @@ def verify_rf(
     num_classes: int | None = None,
     batch_size: int | None = None,
     dtype: str | None = None,
-    cache: bool | Store = True,
+    cache: Cache = True,
     progress: Progress = _unheard,
     tell: Tell = _unheard,
 ) -> Report[VerifyReport]:
@@ -170,13 +169,14 @@ def verify_rf(
     """
     from cnnscope.reports.verify import verify
 
+    checked(seconds)
     build = Build(arguments, num_classes, batch_size, dtype)
     wanted = asked(model, inputs, kwargs, build, layer)
     trace = traced(wanted, cache)
     with built(wanted, trace) as module:
         return Report(
             verify(
-                trace, module, layer, every=every, deadline=Deadline(checked(seconds)),
+                trace, module, layer, every=every, deadline=Deadline(seconds),
                 progress=progress, tell=tell,
             )
         )  # fmt: skip
@@ -188,9 +188,11 @@ class EffectiveReport(Report[EffectiveRecord], frozen=True):
     Attributes:
         maps: for each layer, the mean gradient of the unit by the input's pixels as nested lists
             over the axes, 1 at most; None where a layer has no such unit.
+        unit: what the unit of the only layer sees; None where several layers were measured.
     """
 
     maps: tuple[Any, ...] = ()
+    unit: UnitReport | None = None
 
 
 def effective(
@@ -206,7 +208,7 @@ def effective(
     num_classes: int | None = None,
     batch_size: int | None = None,
     dtype: str | None = None,
-    cache: bool | Store = True,
+    cache: Cache = True,
     progress: Progress = _unheard,
 ) -> EffectiveReport:
     """Effective receptive fields: where the gradient of a unit really is (Luo et al. 2016).
@@ -240,14 +242,13 @@ def effective(
     wanted = asked(model, inputs, kwargs, build, layer)
     trace = traced(wanted, cache)
     measured.check_memory(trace)
-    if layer is not None:
-        unit_report(trace, layer, unit)  # refuses a layer or unit that is not there
+    seen = None if layer is None else unit_report(trace, layer, unit)
     real = replace(wanted, dtype=None) if isinstance(wanted, Request) else wanted
     with built(real, trace, seed) as module:
         found = measured.effective(
             trace, module, layer, unit=unit, samples=samples, seed=seed, progress=progress
         )
-    return EffectiveReport(found.report, maps=found.maps)
+    return EffectiveReport(found.report, maps=found.maps, unit=seen)
 
 
 def explain(
@@ -261,7 +262,7 @@ def explain(
     num_classes: int | None = None,
     batch_size: int | None = None,
     dtype: str | None = None,
-    cache: bool | Store = True,
+    cache: Cache = True,
 ) -> Report[ExplainReport] | Report[ModelExplanation]:
     """Derive each number of a layer; without a layer, the model in words and numbers.
 
@@ -304,7 +305,7 @@ def explain(
 # ------------------------------------------------------------------------------- compare
 
 
-def diff(before: Model, after: Model, *, cache: bool | Store = True) -> Report[DiffReport]:
+def diff(before: Model, after: Model, *, cache: Cache = True) -> Report[DiffReport]:
     """Compare two models: layers, cost, memory and receptive field.
 
     Args:
@@ -321,7 +322,7 @@ def diff(before: Model, after: Model, *, cache: bool | Store = True) -> Report[D
     return Report(compare(*(_alone(model, cache) for model in (before, after))))
 
 
-def stages(models: Sequence[Model], *, cache: bool | Store = True) -> Report[StagesReport]:
+def stages(models: Sequence[Model], *, cache: Cache = True) -> Report[StagesReport]:
     """The architecture table that papers print, made from the models.
 
     Args:
@@ -505,7 +506,7 @@ def check(
 
 
 def check_all(
-    source: str = "torchvision", *, cache: bool | Store = True, progress: Progress = _unheard
+    source: str = "torchvision", *, cache: Cache = True, progress: Progress = _unheard
 ) -> Report[CheckAllReport]:
     """Check every model of a library; what was checked is kept, so that it may be interrupted.
 
@@ -545,7 +546,7 @@ def list_models(
     min_acc: float | str | None = None,
     sort: str | None = None,
     pareto: str | None = None,
-    cache: bool | Store = True,
+    cache: Cache = True,
     progress: Progress = _unheard,
 ) -> Report[ListReport]:
     """Every model that can be named: parameters, MACs, memory, field, published accuracy.
@@ -615,7 +616,7 @@ def _size(text: str) -> tuple[int, int]:
     return parsed.sizes[0], parsed.sizes[-1]
 
 
-def _alone(model: Model, cache: bool | Store) -> Trace:
+def _alone(model: Model, cache: Cache) -> Trace:
     """The trace of a model on its own input."""
     return traced(asked(model, (), None, Build()), cache)
 

@@ -13,8 +13,9 @@ import msgspec
 from cnnscope.errors import RequestError
 from cnnscope.records.checkpoint import CheckpointReport
 from cnnscope.records.diff import DiffReport
+from cnnscope.records.explain import ModelExplanation
 from cnnscope.records.stages import StagesReport
-from cnnscope.records.summary import ModelReport
+from cnnscope.records.summary import ModelReport, Totals
 
 R = TypeVar("R")
 
@@ -68,8 +69,14 @@ class Report(msgspec.Struct, Generic[R], frozen=True):
             raise AttributeError(name)
         return getattr(self.record, name)
 
+    @property
+    def totals(self: Report[ModelReport] | Report[ModelExplanation]) -> Totals:
+        """Sums over the whole model: of a summary, and of the explanation of a model."""
+        return self.record.totals
+
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *dir(self.record)})
+        names = {*super().__dir__(), *dir(self.record)}
+        return sorted(name for name in names if hasattr(self, name))
 
     def view(self, **view: Unpack[View]) -> Report[R]:
         """The report with other rows and columns shown.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     from cnnscope.cache.store import Store
 
     Model = str | Request | TraceRecord | nn.Module
+    Cache = bool | Store  # whether the user's store is read and written; or which one is
 
 T = TypeVar("T", bound="Trace")
 _LARGEST = 2**30  # bytes of a saved trace
@@ -40,16 +39,12 @@ class Trace(TraceRecord, frozen=True):
         """
         import msgspec
 
+        from cnnscope.files import write_whole
+
         target = Path(path)
         coder = msgspec.json if target.suffix.lower() == ".json" else msgspec.msgpack
-        beside = target.with_name(f".{target.name[:100]}.{os.getpid()}.part")
         try:
-            try:
-                beside.write_bytes(coder.encode(self))
-                beside.replace(target)
-            finally:
-                with contextlib.suppress(OSError):
-                    beside.unlink()
+            write_whole(target, coder.encode(self))
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise RequestError(f"{_shown(path)}: cannot be written ({reason})") from error
@@ -164,7 +159,7 @@ def trace(
     num_classes: int | None = None,
     batch_size: int | None = None,
     dtype: str | None = None,
-    cache: bool | Store = True,
+    cache: Cache = True,
 ) -> Trace:
     """Record one inference forward.
 
@@ -254,7 +249,7 @@ def asked(
     return Given(model, given, kwargs)
 
 
-def traced(model: Request | TraceRecord | Given, cache: bool | Store) -> TraceRecord:
+def traced(model: Request | TraceRecord | Given, cache: Cache) -> TraceRecord:
     """Trace the requested model, or read its trace from the store.
 
     Raises:
@@ -283,7 +278,7 @@ def traced(model: Request | TraceRecord | Given, cache: bool | Store) -> TraceRe
         raise
 
 
-def store(cache: bool | Store) -> Store | None:
+def store(cache: Cache) -> Store | None:
     """The store that is meant: the user's for True, none for False."""
     return open_store() if cache is True else cache or None
 

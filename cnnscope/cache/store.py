@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from cnnscope.files import open_regular
+from cnnscope.files import PARTIAL, open_regular, write_whole
 
 T = TypeVar("T")
 
@@ -34,7 +34,6 @@ MAX_ENTRY = 2**30  # bytes that an entry may have when it is decompressed
 _MAGIC = b"cnnscope\x01"
 _HEADER = len(_MAGIC) + 4 + 8 + 4  # magic, checksum, decompressed size, length of the key
 _SUFFIX = ".entry"
-_TEMPORARY = ".part"
 _ABANDONED = 3600  # seconds after which a file that was never renamed is no process's any more
 _FRESH = 600  # seconds within which an entry's time of use is not written again
 
@@ -83,7 +82,7 @@ class Store:
         path = self._path(key)
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._replace(path, _encode(key, value))
+            write_whole(path, _encode(key, value), 0o600)
             self._evict()
 
     def info(self) -> Info:
@@ -98,7 +97,7 @@ class Store:
             OSError: an entry cannot be removed.
         """
         before = self.info()
-        for path in (*self._files(_SUFFIX), *self._files(_TEMPORARY)):
+        for path in (*self._files(_SUFFIX), *self._files(PARTIAL)):
             path.unlink(missing_ok=True)
         return before
 
@@ -140,23 +139,10 @@ class Store:
                 if entry.name.endswith(suffix) and entry.is_file(follow_symlinks=False):
                     yield Path(entry.path)
 
-    def _replace(self, path: Path, content: bytes) -> None:
-        import tempfile
-
-        handle, name = tempfile.mkstemp(suffix=_TEMPORARY, dir=self.root)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            Path(name).replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                Path(name).unlink()
-            raise
-
     def _evict(self) -> None:
         """Remove the least recently used entries beyond the limit, and what killed writers left."""
         now = time.time()
-        for path in self._files(_TEMPORARY):
+        for path in self._files(PARTIAL):
             with contextlib.suppress(OSError):
                 if now - path.stat().st_mtime > _ABANDONED:
                     path.unlink()

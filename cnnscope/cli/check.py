@@ -14,7 +14,7 @@ from cnnscope.errors import RequestError
 
 if TYPE_CHECKING:
     from cnnscope.api import Report
-    from cnnscope.cache.store import Store
+    from cnnscope.api.traces import Cache
 
 _SOURCE = "torchvision"  # whose models --all checks
 
@@ -82,7 +82,7 @@ class Check(options.Written, options.Cached, options.Batched):
         return int(api.verdicts.unexplained(report))
 
 
-def _all(cache: Store | bool) -> Report[Any]:
+def _all(cache: Cache) -> Report[Any]:
     """Check every model of torchvision."""
     from cnnscope import api
     from cnnscope.cli import out

@@ -20,7 +20,7 @@ from cnnscope.text import printable
 
 if TYPE_CHECKING:
     from cnnscope.api import Report
-    from cnnscope.cache.store import Store
+    from cnnscope.api.traces import Cache
     from cnnscope.models.request import Request
 
 _LONGEST_PATTERN = 1000
@@ -101,7 +101,7 @@ class Cached(Options):
         bool, typer.Option("--no-cache", help="Neither read nor write stored traces.")
     ] = False
 
-    def cache(self, session: Session) -> "Store | bool":
+    def cache(self, session: Session) -> "Cache":
         """The user's store; False with --no-cache, and for a user without a home."""
         return False if self.no_cache else session.store() or False
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnscope.errors import RequestError
+from cnnscope.files import write_whole
 from cnnscope.text import harmless, printable
 
 _DESCRIPTOR = r"/dev/(?P<name>std(in|out|err))|/(dev|proc/self)/fd/(?P<number>\d{1,9})"
@@ -112,7 +113,7 @@ def write_bytes(content: bytes, path: Path, option: str = "--output") -> None:
         if before is not None and not _replaceable(target, before):
             target.write_bytes(content)
         else:
-            _replace(target, content, before)
+            write_whole(target, content, None if before is None else stat.S_IMODE(before.st_mode))
     except (
         OSError,
         ValueError,
@@ -150,22 +151,6 @@ def _replaceable(path: Path, before: os.stat_result) -> bool:
         and os.access(path, os.W_OK)  # else opening it says what is wrong
         and os.access(path.parent, os.W_OK)
     )
-
-
-def _replace(path: Path, content: bytes, before: os.stat_result | None) -> None:
-    beside = path.with_name(f".{path.name[:100]}.{os.getpid()}.part")
-    # As any new file: what the umask takes away is not known without setting it.
-    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        if before is not None:
-            beside.chmod(stat.S_IMODE(before.st_mode))
-        beside.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            beside.unlink()
-        raise
 
 
 def note(text: str) -> None:

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from cnnscope import deadline
 from cnnscope.cli import options
 from cnnscope.cli.session import Session
 from cnnscope.errors import RequestError
 
 if TYPE_CHECKING:
     from cnnscope.api import Report
-    from cnnscope.cache.store import Store
+    from cnnscope.api.traces import Cache
     from cnnscope.models.request import Request
 
 _SAMPLES = 20
@@ -137,7 +136,7 @@ class Rf(options.Written, options.Named):
         return 0
 
 
-def _verify(request: Request, cache: Store | bool, asked: _Asked) -> Report[Any]:
+def _verify(request: Request, cache: Cache, asked: _Asked) -> Report[Any]:
     from cnnscope import api
     from cnnscope.cli import out
     from cnnscope.cli.progress import progress
@@ -149,20 +148,17 @@ def _verify(request: Request, cache: Store | bool, asked: _Asked) -> Report[Any]
         )  # fmt: skip
 
 
-def _effective(request: Request, cache: Store | bool, asked: _Asked) -> Report[Any]:
+def _effective(request: Request, cache: Cache, asked: _Asked) -> Report[Any]:
     from cnnscope import api
     from cnnscope.cli.progress import progress
 
-    unit = None
-    if asked.picture is not None and asked.layer is not None:  # it takes a trace of its own
-        unit = api.rf(request, asked.layer, unit=asked.unit, cache=cache).record
     with progress("measuring") as update:
         report = api.effective(
             request, asked.layer, unit=asked.unit, samples=asked.samples, seed=asked.seed,
             cache=cache, progress=update,
         )  # fmt: skip
-    if asked.picture is not None and unit is not None:
-        _draw(unit, asked, asked.picture, report.maps[0], report.record.layers[0].box)
+    if asked.picture is not None:
+        _draw(report.unit, asked, asked.picture, report.maps[0], report.record.layers[0].box)
     return report
 
 
@@ -186,7 +182,6 @@ def _draw(report: Any, asked: _Asked, path: Path, heat: Any = None, box: Any = (
 
 def _refuse(asked: _Asked, *, given: bool) -> None:
     """Options that would do nothing, or not together."""
-    deadline.checked(asked.seconds)
     _refuse_measuring(asked, given=given)
     if asked.image is not None and asked.picture is None:
         raise RequestError("--image: say where to draw to, as in --output out.png")

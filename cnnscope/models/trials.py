@@ -227,8 +227,8 @@ def _too_slow(took: float, allowed: float) -> str:
     """Explain why no size was tried, and how long a search of some 20 forwards would take."""
     more = max(-(-int(20 * took) // 10) * 10, 10)
     return (
-        f"a forward takes {took:.1f} s, and the search for sizes has {allowed:g} s; to give it "
-        f"more, add --seconds {more}"
+        f"a forward takes {took:.1f} s, and the search for sizes has {allowed:g} s; give it "
+        f"more seconds, such as {more}"
     )
 
 

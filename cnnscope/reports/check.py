@@ -66,7 +66,7 @@ def check(
     trace = run.trace_spec(request)
     deadline = Deadline(seconds)
     if expected := _expected(trace):
-        tell(expected + ("" if seconds else "; --seconds N begins nothing after N seconds"))
+        tell(expected + ("" if seconds else "; a limit of seconds begins nothing after it"))
     with run.building(request, trace) as build:
         counts = list(Subject(trace, build, memory_share).counts(deadline))
         field = _field(trace, build, deadline)

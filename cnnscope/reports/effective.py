@@ -52,12 +52,12 @@ def effective(
         ModelError: the model failed.
     """
     if len(trace.inputs) != 1:
-        raise RequestError("--effective: the model takes more than one tensor; leave it out")
+        raise RequestError("effective receptive fields: the model takes more than one tensor")
     fields = receptive_field.fields(trace)
     rows, total = _rows(layers.rows(trace, fields), layer)
     units = [_unit(trace, row, fields[row.tensor], unit) for row in rows]
     if layer is not None and isinstance(units[0], str):
-        raise RequestError(f"--effective: {layer} has no centre unit: {units[0]}")
+        raise RequestError(f"effective receptive fields: {layer} has no centre unit: {units[0]}")
     gradients = _gradients(trace, model, units, _Sampling(samples, seed, progress))
     found = zip(rows, units, gradients, strict=True)
     report = EffectiveReport(
@@ -114,8 +114,8 @@ def check_memory(trace: Trace) -> None:
     if free is not None and needed > free:
         sizes = [f"{n / 2**30:.1f} GiB" for n in (needed, free)]
         raise RequestError(
-            f"--effective: {trace.source.name} needs at least {sizes[0]} by the trace, and "
-            f"{sizes[1]} are free; lower --batch-size or --input"
+            f"effective receptive fields: {trace.source.name} needs at least {sizes[0]} by the "
+            f"trace, and {sizes[1]} are free; lower --batch-size or --input"
         )
 
 
@@ -127,7 +127,7 @@ def _rows(every: Sequence[LayerRow], layer: str | None) -> tuple[list[LayerRow],
                and row.field and all(a.units for a in row.field)]  # fmt: skip
     if not watched:
         raise RequestError(
-            "--effective: no layer of this model has units that are told apart; leave it out"
+            "effective receptive fields: no layer of this model has units that are told apart"
         )
     return growth.different(watched, CHOSEN), len(watched)
 

@@ -71,10 +71,10 @@ def unit_report(trace: Trace, layer: str, unit: Sequence[int] | None = None) -> 
 def _check(layer: str, unit: Sequence[int], counts: Sequence[int]) -> None:
     size = "x".join(map(str, counts))
     if len(unit) != len(counts):
-        raise RequestError(f"--unit: {layer} has {size} units; give {len(counts)} indices")
+        raise RequestError(f"unit: {layer} has {size} units; give {len(counts)} indices")
     if any(not 0 <= u < count for u, count in zip(unit, counts, strict=True)):
         text = ",".join(map(str, unit))
-        raise RequestError(f"--unit {text}: {layer} has {size} units, counted from 0")
+        raise RequestError(f"unit {text}: {layer} has {size} units, counted from 0")
 
 
 def _axes(field: Field, unit: Sequence[int]) -> tuple[UnitAxis, ...]:

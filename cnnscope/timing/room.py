@@ -67,7 +67,7 @@ def check_growth(device: torch.device, prepared: Sequence[Prepared], seconds: fl
             raise OutOfMemory(
                 f"{one.program.name} keeps {kept / 2**10:,.0f} KiB with every call: "
                 f"{calls:,.0f} calls in {seconds:g} s would need "
-                f"{_gib(int(kept * calls))} of the {_gib(free)} that are free; lower --seconds"
+                f"{_gib(int(kept * calls))} of the {_gib(free)} that are free; give fewer seconds"
             )
 
 

@@ -341,7 +341,7 @@ def test_a_search_at_an_error_that_was_cut_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr("cnnscope.models.trials.SECONDS", 0.03)  # a forward takes 0.02
     (found,) = run.examine_spec(Request.of(given[1], inputs=["3x2000x2000"])).sizes
     assert found.unclear.endswith(
-        "the search for sizes has 0.03 s; to give it more, add --seconds 10"
+        "the search for sizes has 0.03 s; give it more seconds, such as 10"
     )
     (found,) = run.examine_spec(Request.of(given[1], inputs=["3x2000x2000"]), seconds=0.2).sizes
     assert not found.unclear

@@ -1061,12 +1061,12 @@ def test_nothing_is_begun_when_the_time_is_over():
     subject = subject_of(lambda: nn.Conv2d(3, 4, 1), (1, 3, 4, 4))
     over = Deadline(-1)
     assert {count.failed for count in subject.counts(over)} == {over.reason}
-    assert over.reason.startswith("the limit of --seconds -1 was reached")
+    assert over.reason.startswith("the limit of -1 seconds was reached")
     assert check._field(subject.trace, subject.build, over).note == over.reason
 
 
 def test_counters_that_the_same_reason_stopped_are_named_together():
-    reason = "the limit of --seconds 2 was reached; give more"
+    reason = "the limit of 2 seconds was reached; give more"
     absent = [Verdict(name, "", "MACs", "absent", note=reason) for name in ("fvcore", "forward")]
     other = Verdict("torchinfo", "1.8.0", "parameters", "absent", note="it is not installed")
     assert list(renderer._absences([absent[0], other, absent[1]])) == [

@@ -272,7 +272,7 @@ def test_what_there_was_no_time_for_is_said():
     made = trace(model, (torch.empty(1, 1, 40, device="meta"),))
     report = verify(made, model, deadline=Deadline(1e-9))
     assert {(c.verdict, c.reason) for c in report.layers} == {
-        ("not measured", "the limit of --seconds 1e-09 was reached; give more")
+        ("not measured", "the limit of 1e-09 seconds was reached; give more")
     }
 
 
@@ -284,7 +284,7 @@ def test_what_takes_long_is_announced_beforehand(monkeypatch):
     assert verify(made, model, tell=said.append).layers[0].verdict == "equal"
     assert len(said) == 1
     assert said[0].startswith("measuring 2 fields takes about ")
-    assert said[0].endswith("--seconds N stops earlier")
+    assert said[0].endswith("a limit of seconds stops earlier")
 
 
 def test_a_canvas_that_does_not_fit_into_memory_is_not_tried(monkeypatch):

@@ -648,7 +648,7 @@ def test_a_model_larger_than_memory_is_never_allocated(monkeypatch):
         (("--dtype", "int64"), "--dtype 'int64'"),
         (("--amp", "--dtype", "float32"), "--amp"),
         (("--threads", "0"), "--threads 0"),
-        (("--seconds", "0"), "--seconds 0"),
+        (("--seconds", "0"), "seconds 0"),
         (("--batch-size", "1,x"), "--batch-size '1,x'"),
         (("--batch-size", "0"), "every size from 1 up"),
         (("--batch-size", "2,2"), "once"),
@@ -882,7 +882,7 @@ def test_a_model_that_would_fill_the_memory_is_not_measured(odd, monkeypatch):
     monkeypatch.setattr(programs, "warm_up", loop.warm_up)
     message = error_of(f"{odd}:Grow", *SHORT[:4], "--seconds", "1000")
     assert "keeps 32 KiB with every call: 1,000,000 calls in 1000 s would need 30.5 GiB" in message
-    assert "lower --seconds" in message
+    assert "give fewer seconds" in message
 
 
 def test_a_call_that_raises_later_is_the_models_failure(odd):

@@ -187,7 +187,7 @@ class _Limits:
         seconds = self.deadline.seconds
         if expected > _LONG and (seconds is None or expected > seconds):
             duration = f"{expected:.0f} s" if expected < 100 else f"{expected / 60:.0f} min"
-            stops = f"stops after {seconds:g} s" if seconds else "--seconds N stops earlier"
+            stops = f"stops after {seconds:g} s" if seconds else "a limit of seconds stops earlier"
             self.tell(f"measuring {tasks} fields takes about {duration}; {stops}")
 
 
