@@ -1,6 +1,8 @@
 """Fixtures of all tests: a store of their own, and golden files."""
 
 import gc
+import os
+import signal
 
 import pytest
 from command_line import OVERWRITE
@@ -9,6 +11,14 @@ from paths import GOLDEN
 # Importing torch makes objects by the hundred thousand and no garbage: to look for it as often as
 # Python does takes a sixth of a sweep's time. The program does the same.
 gc.set_threshold(10_000, 20, 100)
+
+# Workers of pytest-xdist (`-n 2`) share the cores; torch would start a thread for each in each.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A job in the background of a shell is born deaf to Ctrl-C, which tests send to themselves.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -45,6 +55,14 @@ def golden():
         assert text == path.read_text(encoding="utf-8")
 
     return compare
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A file to a process: what its tests share is made once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    return LoadFileScheduling(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -248,7 +248,7 @@ def test_multihead_attention_takes_the_memory_of_its_kernels(options: dict[str, 
 @pytest.mark.parametrize(
     "options",
     [{}, {"norm_first": True, "activation": "gelu"}, {"activation": torch.tanh}, {"bias": False}],
-    ids=str,
+    ids=["plain", "norm first, gelu", "tanh", "without bias"],
 )
 @pytest.mark.parametrize("batch_first", [True, False])
 def test_transformers_take_the_memory_of_their_kernels(options: dict[str, Any], *, batch_first):

@@ -495,15 +495,15 @@ def interior(seed: int) -> bool:
 
 
 @pytest.mark.broad
-@pytest.mark.parametrize("start", range(0, 400, 100))
+@pytest.mark.parametrize("start", range(0, 200, 50))
 def test_random_graphs_agree_with_the_jacobian(start):
-    assert sum(check(seed) for seed in range(start, start + 100)) > 40
+    assert sum(check(seed) for seed in range(start, start + 50)) > 20
 
 
 @pytest.mark.broad
-@pytest.mark.parametrize("start", [0, 100])
+@pytest.mark.parametrize("start", [0, 50])
 def test_random_graphs_see_on_a_large_canvas_what_was_computed_on_a_small_one(start):
-    assert sum(interior(seed) for seed in range(start, start + 100)) > 20
+    assert sum(interior(seed) for seed in range(start, start + 50)) > 10
 
 
 @pytest.mark.slow

@@ -513,7 +513,7 @@ def _nonsense(chance):
 
 
 @pytest.mark.broad
-@pytest.mark.parametrize("count", [40, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [20, pytest.param(2000, marks=pytest.mark.slow)])
 def test_entries_that_are_whole_and_nonsense_are_no_internal_error(tmp_path, monkeypatch, count):
     """They are removed, and the answer is computed afresh; where nothing fails, it may be wrong."""
     monkeypatch.setenv("CNNSCOPE_CACHE_DIR", str(tmp_path))
@@ -629,7 +629,7 @@ while True:
 
 @pytest.mark.broad
 @pytest.mark.parametrize(
-    ("processes", "seconds"), [(4, 3), pytest.param(20, 60, marks=pytest.mark.slow)]
+    ("processes", "seconds"), [(4, 2), pytest.param(20, 60, marks=pytest.mark.slow)]
 )
 def test_processes_killed_at_random_leave_no_wrong_answer(tmp_path, processes, seconds):
     """Writers, readers and evictions at once; each process is killed and replaced at any time."""
