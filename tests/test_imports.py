@@ -17,7 +17,7 @@ def import_log(*arguments):
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=600,
     )
     lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
     return done.stdout, {line.rpartition("|")[2].strip() for line in lines}

@@ -318,7 +318,7 @@ def test_ctrl_c_in_a_real_process():
     with hears_ctrl_c("-c", WAITING) as process:
         assert process.stdout.readline() == b"running\n"
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=300)
     assert process.returncode == 130
     assert b"Traceback" not in err
 

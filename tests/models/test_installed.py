@@ -23,7 +23,7 @@ def run(path, *arguments):
         text=True,
         check=False,
         env={**os.environ, "PYTHONPATH": f"{path}{os.pathsep}{ROOT}"},
-        timeout=120,
+        timeout=600,
     )
 
 

@@ -22,6 +22,6 @@ def imported_by(program):
     """Heavy modules that a program imports."""
     script = PROBE.format(program=program, heavy=HEAVY)
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=600
     )
     return json.loads(done.stdout.splitlines()[-1])
