@@ -9,10 +9,11 @@ from cnnscope.models.failures import out_of_memory
 from cnnscope.models.request import FLOATS
 from cnnscope.records.trace import Inputs, TensorSpec
 from cnnscope.text import printable
-from cnnscope.tracing.arguments import Arguments, arguments
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from cnnscope.tracing.arguments import Arguments
 
 
 def make_inputs(inputs: Inputs, device: str = "meta") -> Arguments:
@@ -26,6 +27,8 @@ def make_inputs(inputs: Inputs, device: str = "meta") -> Arguments:
         RequestError: more elements than a tensor can have.
         RuntimeError: the device has no memory left (see `models.failures`).
     """
+    from cnnscope.tracing.arguments import arguments
+
     return arguments(inputs.form, _made(inputs, device))
 
 
@@ -62,6 +65,8 @@ def real_inputs(inputs: Inputs, device: str = "cpu") -> Arguments:
         RequestError: more elements than a tensor can have.
         RuntimeError: the device has no memory left (see `models.failures`).
     """
+    from cnnscope.tracing.arguments import arguments
+
     return arguments(inputs.form, map(_filled, _made(inputs, device)))
 
 

@@ -28,7 +28,7 @@ from __future__ import annotations
 import linecache
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -76,6 +76,142 @@ class _Value:
 
     def __init__(self, data: Tensor, *, assumed: bool) -> None:
         self.data, self.assumed = data, assumed
+
+
+class _Call:
+    """An operation that a dispatch mode was handed, and the tensors that it reads."""
+
+    def __init__(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.func, self.args, self.kwargs = func, args, kwargs
+        self.name = func.overloadpacket.__name__ if hasattr(func, "overloadpacket") else str(func)
+        self.tensors = _tensors((args, kwargs))
+
+    @property
+    def on_meta(self) -> bool:
+        """True if it reads or makes tensors on the meta device."""
+        made = str(self.kwargs.get("device")) == "meta"
+        return made or any(tensor.is_meta for tensor in self.tensors)
+
+    @property
+    def to_another_device(self) -> bool:
+        """True for a copy from the meta device."""
+        return self.name == "_to_copy" and str(self.kwargs.get("device", "meta")) != "meta"
+
+    @property
+    def view(self) -> bool:
+        """True if its result shares memory with what it reads, and is not written."""
+        aliases = (argument.alias_info for argument in self.func._schema.arguments)
+        return any(alias is not None and not alias.is_write for alias in aliases)
+
+    @property
+    def random(self) -> bool:
+        """True if its result depends on random numbers."""
+        return torch.Tag.nondeterministic_seeded in self.func.tags
+
+    @property
+    def passes_thresholds(self) -> bool:
+        """True if it compares with a number: whether a score is large enough."""
+        return f"{self.name}.{self.func._overloadname}" in _THRESHOLDS
+
+    @property
+    def fill(self) -> Any:
+        """The number that a factory fills its result with, None if it is not one number."""
+        if self.name not in _FACTORIES:
+            return None
+        if "zeros" in self.name:
+            return 0
+        if "ones" in self.name:
+            return 1
+        return self.args[-1] if "full" in self.name else None
+
+    def written(self) -> list[Tensor]:
+        """The tensors that it writes to."""
+        arguments = self.func._schema.arguments
+        given = dict(zip([a.name for a in arguments], self.args, strict=False)) | self.kwargs
+        aliases = {a.name: a.alias_info for a in arguments if a.alias_info is not None}
+        return _tensors([given.get(name) for name, alias in aliases.items() if alias.is_write])
+
+    def on(self, value: Callable[[Tensor], Tensor]) -> Any:
+        """Its result on the CPU, on a value in place of each tensor."""
+
+        def replaced(item: Any) -> Any:
+            if isinstance(item, Tensor):
+                return value(item)
+            meta = isinstance(item, torch.device) and item.type == "meta"
+            return torch.device("cpu") if meta else item
+
+        return self.func(*tree_map(replaced, self.args), **tree_map(replaced, self.kwargs))
+
+
+class _Budget:
+    """Bounds on what a program in a file computes on values.
+
+    Args:
+        computes: names of the operations that may; None where all may, without bounds.
+    """
+
+    def __init__(self, computes: frozenset[str] | None) -> None:
+        self.computes = computes
+        self.spent = 0  # bytes
+
+    def spend(self, *tensors: Tensor) -> bool:
+        """Count the bytes of values, and return True if there are any left."""
+        if self.computes is not None:
+            self.spent += sum(t.numel() * t.element_size() for t in tensors)
+        return self.spent <= SPENT_LIMIT
+
+    def names(self, name: str) -> bool:
+        """Return True if an operation of this name may run on values."""
+        return self.computes is None or name in self.computes
+
+    def computing(self, name: str, tensors: Sequence[Tensor]) -> bool:
+        """Return True if an operation may run, given all tensors that it reads and makes."""
+        if self.computes is None:
+            return True
+        most = max((t.numel() for t in tensors), default=0)
+        return self.names(name) and most <= ANSWER_LIMIT and self.spend(*tensors)
+
+    def answering(self, name: str, tensors: Sequence[Tensor]) -> bool:
+        """Return True if an operation whose result has a size that only values tell may run."""
+        if self.computes is None:
+            return True
+        sizes = [t.numel() for t in tensors]
+        pairs = {
+            "index": max(sizes[1:], default=0) * sizes[0],
+            "nms": sizes[0] ** 2,
+            "nonzero": sizes[0] * max(tensors[0].dim(), 1),
+        }
+        return pairs.get(name, _PAIRS_LIMIT) < _PAIRS_LIMIT and self.computing(name, tensors)
+
+
+class _Book:
+    """The known values of meta tensors."""
+
+    def __init__(self) -> None:
+        # Storages that were written with what is not known, by address. They are held by weak
+        # references, without which the address of a dead one may be another's.
+        self._doubtful: dict[int, StorageWeakRef] = {}
+        self._values = WeakTensorKeyDictionary()
+
+    def of(self, tensor: Tensor) -> _Value:
+        """The value of a tensor; a network's answer, about which nothing is known, is zero."""
+        if not tensor.is_meta:
+            return _Value(tensor, assumed=False)
+        value: _Value | None = self._values.get(tensor)
+        if value is None:
+            zero = torch.zeros((), dtype=tensor.dtype)
+            return _Value(zero.expand(tensor.shape), assumed=True)
+        doubtful = self._doubtful and tensor.untyped_storage()._cdata in self._doubtful
+        return _Value(value.data, assumed=True) if doubtful else value
+
+    def put(self, tensor: Tensor, data: Tensor, *, assumed: bool) -> None:
+        """Note the value of a tensor: its elements, or one number expanded to its shape."""
+        self._values[tensor] = _Value(data, assumed=assumed)
+
+    def doubt(self, tensor: Tensor) -> None:
+        """Let nothing be known any longer of the memory that a tensor lies in."""
+        storage = tensor.untyped_storage()
+        self._doubtful[storage._cdata] = StorageWeakRef(storage)
 
 
 class _Constants(TorchFunctionMode):
@@ -142,13 +278,9 @@ class KnownValues(TorchDispatchMode):
     ) -> None:
         super().__init__()
         self.constants_only = constants_only
-        self.computes = computes
-        self.spent = 0  # bytes
         self.answered: Counter[str] = Counter()
-        # Storages that were written with what is not known, by address. They are held by weak
-        # references, without which the address of a dead one may be another's.
-        self._doubtful: dict[int, StorageWeakRef] = {}
-        self._values = WeakTensorKeyDictionary()
+        self._budget = _Budget(computes)
+        self._book = _Book()
         self._constants = _Constants()
 
     def __enter__(self) -> Self:
@@ -168,47 +300,28 @@ class KnownValues(TorchDispatchMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         del types
-        kwargs = kwargs or {}
-        name = func.overloadpacket.__name__ if hasattr(func, "overloadpacket") else str(func)
-        flat, _ = tree_flatten((args, kwargs))
-        tensors = [v for v in flat if isinstance(v, Tensor)]
-        if not any(t.is_meta for t in tensors) and str(kwargs.get("device")) != "meta":
-            return func(*args, **kwargs)
-        if name == "_local_scalar_dense":
+        call = _Call(func, args, kwargs or {})
+        if not call.on_meta:
+            return func(*args, **call.kwargs)
+        if call.name == "_local_scalar_dense":
             self.answered["item"] += 1
-            return self._asked(args[0], name).data.item()
-        if name == "nms" and self._asked(args[0], name).assumed:
+            return self._asked(args[0], call.name).data.item()
+        if call.name == "nms" and self._asked(args[0], call.name).assumed:
             return self._keep_all_boxes(args[0])
-        if name == "_to_copy" and str(kwargs.get("device", "meta")) != "meta":
-            return self._copied(func, args, kwargs)
+        if call.to_another_device:
+            return self._copied(call)
         try:
-            result = func(*args, **kwargs)
+            result = func(*args, **call.kwargs)
         except (NotImplementedError, RuntimeError) as error:
             if not needs_data(error):
                 raise
-            return self._answer(func, name, args, kwargs, tensors)
-        self._follow(func, name, args, kwargs, tensors, result)
+            return self._answer(call)
+        self._follow(call, _tensors(result))
         if self.constants_only and func._schema.is_mutable:
-            self._doubt(func, name, args, kwargs, tensors)
+            self._doubt(call)
         return result
 
-    # -- what is known
-
-    def _doubt(self, func: Any, name: str, args: Any, kwargs: Any, tensors: list[Tensor]) -> None:
-        """After a write: the whole storage is unknown, unless what was written was followed."""
-        followed = torch.Tag.nondeterministic_seeded not in func.tags and name not in _LAYERS
-        small = max(t.numel() for t in tensors) <= ANSWER_LIMIT
-        if followed and small and not any(self._of(t).assumed for t in tensors):
-            return
-        arguments = func._schema.arguments
-        given = dict(zip([a.name for a in arguments], args, strict=False)) | kwargs
-        for argument in arguments:
-            info = argument.alias_info
-            if info is not None and info.is_write:
-                written = _tensors(given.get(argument.name))
-                for tensor in written:
-                    storage = tensor.untyped_storage()
-                    self._doubtful[storage._cdata] = StorageWeakRef(storage)
+    # -- answers
 
     def _asked(self, tensor: Tensor, name: str) -> _Value:
         """The value of a tensor that code wants to see.
@@ -216,73 +329,33 @@ class KnownValues(TorchDispatchMode):
         Raises:
             UnknownValueError: nothing may be assumed, and it does not follow from constants.
         """
-        value = self._of(tensor)
+        value = self._book.of(tensor)
         if value.assumed and self.constants_only:
             raise UnknownValueError(f"{name} asks for a value that depends on weights or inputs")
         return value
 
-    def _of(self, tensor: Tensor) -> _Value:
-        """The value of a tensor; a network's answer, about which nothing is known, is zero."""
-        if not tensor.is_meta:
-            return _Value(tensor, assumed=False)
-        value: _Value | None = self._values.get(tensor)
-        if value is not None and self._doubtful:
-            doubtful = tensor.untyped_storage()._cdata in self._doubtful
-            return _Value(value.data, assumed=value.assumed or doubtful)
-        if value is None:
-            zero = torch.zeros((), dtype=tensor.dtype)
-            return _Value(zero.expand(tensor.shape), assumed=True)
-        return value
-
-    def _answer(
-        self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: Any
-    ) -> Any:
+    def _answer(self, call: _Call) -> Any:
         """Run an operation on the known values alone, and give a meta tensor of its shape."""
-        self.answered[name] += 1
-        if not self._may_answer(name, tensors):
+        self.answered[call.name] += 1
+        if not self._budget.answering(call.name, call.tensors):
             raise RequestError(
-                f"the program looks at its data with {name}, which is not done with so many values "
-                "from a file: refused; give the code instead, as path/net.py:Net"
+                f"the program looks at its data with {call.name}, which is not done with so many "
+                "values from a file: refused; give the code instead, as path/net.py:Net"
             )
-        assumed = any(self._asked(t, name).assumed for t in tensors)
-        result = self._compute(func, name, args, kwargs)
-        flat, spec = tree_flatten(result)
+        assumed = any(self._asked(t, call.name).assumed for t in call.tensors)
+        flat, spec = tree_flatten(self._computed(call))
         answers = [self._as_meta(v, assumed) if isinstance(v, Tensor) else v for v in flat]
         return spec.unflatten(answers)
 
-    def _may_answer(self, name: str, tensors: list[Tensor]) -> bool:
-        """Return True if an operation whose result has a size that only values tell may run."""
-        if self.computes is None:
-            return True
-        sizes = [t.numel() for t in tensors]
-        pairs = {
-            "index": max(sizes[1:], default=0) * sizes[0],
-            "nms": sizes[0] ** 2,
-            "nonzero": sizes[0] * max(tensors[0].dim(), 1),
-        }
-        return pairs.get(name, _PAIRS_LIMIT) < _PAIRS_LIMIT and self._may_compute(name, tensors)
-
-    def _may_compute(self, name: str, tensors: list[Tensor]) -> bool:
-        """True if an operation may run on values, given all tensors that it reads and makes."""
-        if self.computes is None:
-            return True
-        if name not in self.computes or max((t.numel() for t in tensors), default=0) > ANSWER_LIMIT:
-            return False
-        return self._spend(*tensors)
-
-    def _spend(self, *tensors: Tensor) -> bool:
-        """Count the bytes of values; whether there are any left."""
-        if self.computes is not None:
-            self.spent += sum(t.numel() * t.element_size() for t in tensors)
-        return self.spent <= SPENT_LIMIT
-
-    def _copied(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    def _copied(self, call: _Call) -> Tensor:
         """A copy on a real device; what has no value stays on meta, as a look at it will tell."""
-        if self.constants_only and self._of(args[0]).assumed:
-            copy: Tensor = func(*args, **{**kwargs, "device": torch.device("meta")})
+        value = self._book.of(call.args[0])
+        if self.constants_only and value.assumed:
+            options = {**call.kwargs, "device": torch.device("meta")}
+            copy: Tensor = call.func(*call.args, **options)
             return copy
         self.answered["copy to cpu"] += 1
-        return self._of(args[0]).data.clone().to(kwargs.get("dtype") or args[0].dtype)
+        return value.data.clone().to(call.kwargs.get("dtype") or call.args[0].dtype)
 
     def _keep_all_boxes(self, boxes: Tensor) -> Tensor:
         """No box that the network places suppresses another."""
@@ -291,126 +364,103 @@ class KnownValues(TorchDispatchMode):
 
     def _as_meta(self, data: Tensor, assumed: bool) -> Tensor:
         answer = torch.empty_like(data, device="meta")
-        self._values[answer] = _Value(data, assumed=assumed)
+        self._book.put(answer, data, assumed=assumed)
         return answer
 
-    def _compute(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
-        """`func` on values, not meta tensors; equal scores of the network keep their order."""
+    def _computed(self, call: _Call) -> Any:
+        """Run an operation on values; equal scores of the network keep their order."""
 
-        def value(item: Any) -> Any:
-            if not isinstance(item, Tensor):
-                return torch.device("cpu") if _is_meta_device(item) else item
-            known = self._of(item)
-            if name in _RANKS and known.assumed and _all_equal(known.data):
-                return -torch.arange(item.numel(), dtype=torch.float32).reshape(item.shape)
+        def value(tensor: Tensor) -> Tensor:
+            known = self._book.of(tensor)
+            if call.name in _RANKS and known.assumed and _all_equal(known.data):
+                order = -torch.arange(tensor.numel(), dtype=torch.float32)
+                return order.reshape(tensor.shape)
             return known.data
 
-        return func(*tree_map(value, args), **tree_map(value, kwargs))
+        return call.on(value)
 
     # -- what follows from what is known
 
-    def _follow(
-        self, func: Any, name: str, args: Any, kwargs: Any, tensors: list[Tensor], result: Any
-    ) -> None:
-        outputs = [t for t in tree_flatten(result)[0] if isinstance(t, Tensor)]
-        if not self._can_follow(func, name, tensors, outputs):
+    def _follow(self, call: _Call, outputs: list[Tensor]) -> None:
+        """Note the values of an operation's results, where they follow from what is known."""
+        if not self._can_follow(call, outputs):
             return
-        if (
-            name in _FACTORIES
-            and outputs[0].numel() > ANSWER_LIMIT
-            and _fill(name, args) is not None
-        ):
-            number = torch.tensor(_fill(name, args), dtype=outputs[0].dtype)
-            self._values[outputs[0]] = _Value(number.expand(outputs[0].shape), assumed=False)
+        if outputs[0].numel() > ANSWER_LIMIT and call.fill is not None:
+            number = torch.tensor(call.fill, dtype=outputs[0].dtype)
+            self._book.put(outputs[0], number.expand(outputs[0].shape), assumed=False)
             return
-        if _is_view(func):
-            self._make_writable(tensors[0])
-        values = [self._of(t) for t in tensors]
-        assumed = any(v.assumed for v in values) and name not in _FACTORIES
-        if self._passes_threshold(func, values, outputs):
-            return
-        uniform = all(_uniform(v.data) for v in values)
-        if uniform and torch.Tag.pointwise in func.tags:
-            self._follow_uniform(func, args, kwargs, outputs, assumed=assumed)
-        elif not _is_view(func) and any(
-            v.assumed and _uniform(v.data) and v.data.numel() > ANSWER_LIMIT for v in values
-        ):
-            return  # still nothing but the network's answer
-        elif (
-            _is_view(func) or max(t.numel() for t in (*tensors, *outputs)) <= LIMIT
-        ) and self._may_compute(name, [*tensors, *outputs]):
-            self._follow_dense(func, name, args, kwargs, outputs, assumed=assumed)
+        if call.view:
+            self._make_writable(call.tensors[0])
+        values = [self._book.of(t) for t in call.tensors]
+        assumed = any(v.assumed for v in values) and call.name not in _FACTORIES
+        if call.passes_thresholds and values[0].assumed and not self.constants_only:
+            passes = torch.ones((), dtype=torch.bool).expand(outputs[0].shape)
+            self._book.put(outputs[0], passes, assumed=True)  # as every score of the network does
+        elif torch.Tag.pointwise in call.func.tags and all(_uniform(v.data) for v in values):
+            self._follow_uniform(call, outputs, assumed=assumed)
+        elif self._is_worth(call, values, outputs):
+            self._follow_dense(call, outputs, assumed=assumed)
 
-    def _can_follow(
-        self, func: Any, name: str, tensors: list[Tensor], outputs: list[Tensor]
-    ) -> bool:
+    def _can_follow(self, call: _Call, outputs: list[Tensor]) -> bool:
         """Return True if the results of an operation follow from what it was given."""
-        if not outputs or not all(t.is_meta for t in outputs) or name in _LAYERS:
+        if not outputs or not all(t.is_meta for t in outputs) or call.name in _LAYERS:
             return False
-        if torch.Tag.nondeterministic_seeded in func.tags or name.startswith("empty"):
+        if call.random or call.name.startswith("empty") or not self._budget.names(call.name):
             return False
-        if self.computes is not None and name not in self.computes:
-            return False
-        return bool(tensors) or name in _FACTORIES or name == "lift_fresh"
+        return bool(call.tensors) or call.name in _FACTORIES or call.name == "lift_fresh"
+
+    def _is_worth(self, call: _Call, values: list[_Value], outputs: list[Tensor]) -> bool:
+        """Return True if an operation is run on all elements; a network's large answer is not."""
+        tensors = [*call.tensors, *outputs]
+        if not call.view:
+            large = (v for v in values if v.data.numel() > ANSWER_LIMIT)
+            if any(v.assumed and _uniform(v.data) for v in large):
+                return False
+            if max(t.numel() for t in tensors) > LIMIT:
+                return False
+        return self._budget.computing(call.name, tensors)
 
     def _make_writable(self, base: Tensor) -> None:
         """Give a base that is one number a value of its own, before a view of it is written to.
 
         One that is too large for that gets a number of its own, so that no other value changes.
         """
-        known = self._of(base)
+        known = self._book.of(base)
         if not base.is_meta or not known.data.numel() or not _uniform(known.data):
             return
-        if base.numel() <= ANSWER_LIMIT and self._spend(base):
+        if base.numel() <= ANSWER_LIMIT and self._budget.spend(base):
             own = known.data.clone()
         else:
             own = known.data.flatten()[0].clone().expand(base.shape)
-        self._values[base] = _Value(own, assumed=known.assumed)
+        self._book.put(base, own, assumed=known.assumed)
 
-    def _passes_threshold(self, func: Any, values: list[_Value], outputs: list[Tensor]) -> bool:
-        """A score of the network passes every threshold."""
-        if f"{func.overloadpacket.__name__}.{func._overloadname}" not in _THRESHOLDS:
-            return False
-        if not values[0].assumed or self.constants_only:
-            return False
-        passes = torch.ones((), dtype=torch.bool).expand(outputs[0].shape)
-        self._values[outputs[0]] = _Value(passes, assumed=True)
-        return True
-
-    def _follow_uniform(
-        self, func: Any, args: Any, kwargs: Any, outputs: list[Tensor], *, assumed: bool
-    ) -> None:
+    def _follow_uniform(self, call: _Call, outputs: list[Tensor], *, assumed: bool) -> None:
         """Compute one element: all are the same."""
 
-        def one(item: Any) -> Any:
-            if not isinstance(item, Tensor):
-                return torch.device("cpu") if _is_meta_device(item) else item
-            data = self._of(item).data
+        def one(tensor: Tensor) -> Tensor:
+            data = self._book.of(tensor).data
             return data.flatten()[0].clone() if data.numel() else data.new_zeros(())
 
-        computed = func(*tree_map(one, args), **tree_map(one, kwargs))
-        for output, data in zip(outputs, _tensors(computed), strict=False):
-            self._values[output] = _Value(data.expand(output.shape), assumed=assumed)
+        for output, data in zip(outputs, _tensors(call.on(one)), strict=False):
+            self._book.put(output, data.expand(output.shape), assumed=assumed)
 
-    def _follow_dense(
-        self, func: Any, name: str, args: Any, kwargs: Any, outputs: list[Tensor], *, assumed: bool
-    ) -> None:
-        if func._schema.is_mutable and args and isinstance(args[0], Tensor) and args[0].is_meta:
-            own = self._of(args[0]).data
+    def _follow_dense(self, call: _Call, outputs: list[Tensor], *, assumed: bool) -> None:
+        first = call.args[0] if call.args else None
+        if call.func._schema.is_mutable and isinstance(first, Tensor) and first.is_meta:
+            own = self._book.of(first).data
             if _uniform(own) and own.numel() > 1:  # one number for all cannot be written into
-                self._values[args[0]] = _Value(own.clone(), assumed=assumed)
-        computed = self._compute(func, name, args, kwargs)
-        for output, data in zip(outputs, _tensors(computed), strict=False):
-            self._values[output] = _Value(data, assumed=assumed)
+                self._book.put(first, own.clone(), assumed=assumed)
+        for output, data in zip(outputs, _tensors(self._computed(call)), strict=False):
+            self._book.put(output, data, assumed=assumed)
 
-
-def _fill(name: str, args: tuple[Any, ...]) -> Any:
-    """The number that a factory fills its result with, None if it is not one number."""
-    if "zeros" in name:
-        return 0
-    if "ones" in name:
-        return 1
-    return args[-1] if "full" in name else None
+    def _doubt(self, call: _Call) -> None:
+        """After a write: the whole storage is unknown, unless what was written was followed."""
+        followed = not call.random and call.name not in _LAYERS
+        small = max(t.numel() for t in call.tensors) <= ANSWER_LIMIT
+        if followed and small and not any(self._book.of(t).assumed for t in call.tensors):
+            return
+        for tensor in call.written():
+            self._book.doubt(tensor)
 
 
 def _tensors(result: Any) -> list[Tensor]:
@@ -424,16 +474,6 @@ def _uniform(data: Tensor) -> bool:
 
 def _all_equal(data: Tensor) -> bool:
     return _uniform(data) or bool((data == data.flatten()[0]).all())
-
-
-def _is_view(func: Any) -> bool:
-    return any(
-        a.alias_info is not None and not a.alias_info.is_write for a in func._schema.arguments
-    )
-
-
-def _is_meta_device(item: Any) -> bool:
-    return isinstance(item, torch.device) and item.type == "meta"
 
 
 def needs_data(error: Exception, *, own: bool = False) -> bool:

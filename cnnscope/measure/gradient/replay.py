@@ -159,7 +159,7 @@ class Replay:
         for total in sums:
             if self.late:
                 return LATE
-            seen.append(self._seen(total))
+            seen.append(_seen(total, self.leaves, self.tape))
         return seen
 
     def _sums(self, number: int, root: Root) -> list[Tensor] | str:
@@ -170,24 +170,6 @@ class Replay:
         if root.dim is None:
             return [_weighted(value)]
         return [_weighted(value.select(root.dim, unit)) for unit in root.units]
-
-    def _seen(self, total: Tensor) -> list[Interval]:
-        """Return the interval of non-zero gradient per axis of the input, union over inputs."""
-        seen = [NOTHING] * self.tape.axes
-        if not total.requires_grad:
-            return seen
-        leaves = list(self.leaves.values())
-        gradients = torch.autograd.grad(total, leaves, retain_graph=True, allow_unused=True)
-        for number, gradient in zip(self.leaves, gradients, strict=True):
-            if gradient is None:
-                continue
-            there = gradient != 0
-            for axis, dim in enumerate(self.tape.inputs[number].axes):
-                others = [d for d in range(there.dim()) if d != dim]
-                places = torch.nonzero(there.any(others) if others else there).flatten()
-                if len(places):
-                    seen[axis] = _hull(seen[axis], (int(places[0]), int(places[-1])))
-        return seen
 
     def get(self, number: int) -> Any:
         """A tensor's value; a parameter's is made up."""
@@ -349,6 +331,26 @@ class Replay:
             found = 0.5 + torch.rand(size, dtype=torch.float64, generator=generator)
             self.weights[key, role, size] = found
         return found
+
+
+def _seen(total: Tensor, leaves: Mapping[int, Tensor], tape: Tape) -> list[Interval]:
+    """Return the interval of non-zero gradient per axis of the input, union over inputs."""
+    seen = [NOTHING] * tape.axes
+    if not total.requires_grad:
+        return seen
+    gradients = torch.autograd.grad(
+        total, list(leaves.values()), retain_graph=True, allow_unused=True
+    )
+    for number, gradient in zip(leaves, gradients, strict=True):
+        if gradient is None:
+            continue
+        there = gradient != 0
+        for axis, dim in enumerate(tape.inputs[number].axes):
+            others = [d for d in range(there.dim()) if d != dim]
+            places = torch.nonzero(there.any(others) if others else there).flatten()
+            if len(places):
+                seen[axis] = _hull(seen[axis], (int(places[0]), int(places[-1])))
+    return seen
 
 
 def _hull(a: Interval, b: Interval) -> Interval:
