@@ -12,8 +12,10 @@ from typing import Any
 import msgspec
 
 from cnnscope.cache.store import Store, code
+from cnnscope.models import arguments, registered
 from cnnscope.models.installed import version
-from cnnscope.models.request import ModelSpec, Request
+from cnnscope.models.names import ModelSpec
+from cnnscope.models.request import Request
 from cnnscope.records.catalogue import About
 from cnnscope.records.explain import SmallestInput
 from cnnscope.records.trace import TRACE_SCHEMA, Trace
@@ -43,9 +45,10 @@ def examined(
     Raises:
         RequestError, ModelError: it could not be made; nothing is kept then.
     """
-    source = _library(request.model, store) if store is not None else ""
+    model = registered.canonical(request.model)
+    source = _library(model, store) if store is not None and _keeps(request) else ""
     if source and store is not None and seconds is None:
-        key = _key(source, request.model.name, request, "sizes")
+        key = _key(source, model.name, request, "sizes")
         sizes = store.read(key, tuple[SmallestInput, ...])
         if sizes is not None:
             return trace(request, store), sizes
@@ -63,8 +66,8 @@ def trace(request: Request, store: Store | None) -> Trace:
     Raises:
         RequestError, ModelError: it could not be made; nothing is kept then.
     """
-    model = request.model
-    source = _library(model, store) if store is not None else ""
+    model = registered.canonical(request.model)
+    source = _library(model, store) if store is not None and _keeps(request) else ""
     if source and store is not None:
         found = store.read(_key(source, model.name, request), Trace)
         if found is not None:
@@ -83,13 +86,19 @@ def _keep(
 ) -> None:
     """Keep a trace of a library's model, and the sizes that it works on."""
     source = made.source.source
-    if source in LIBRARIES and made.device == "meta":
-        store.write(_key(source, made.source.name, request), made)
+    if source in LIBRARIES and made.device == "meta" and _keeps(request):
+        name = registered.canonical(request.model).name
+        store.write(_key(source, name, request), made)
         if sizes is not None and not any(one.unclear for one in sizes):
-            store.write(_key(source, made.source.name, request, "sizes"), sizes)
+            store.write(_key(source, name, request, "sizes"), sizes)
         keep_names(source, store)
         if not request.model.source:
             _keep_listed(source, store)
+
+
+def _keeps(request: Request) -> bool:
+    """Return True if what the model is follows from the request and the library's version."""
+    return not arguments.depends_on_code(request.arguments)
 
 
 def names(source: str, store: Store) -> tuple[str, ...] | None:
@@ -116,8 +125,6 @@ def listed(source: str, store: Store | None) -> tuple[str, ...]:
         known = store.read(_listed_key(source), tuple[str, ...]) if known is None else known
         if known is not None:
             return known
-    from cnnscope.models import registered
-
     return tuple(registered.names(source))
 
 
@@ -180,7 +187,7 @@ def _library(spec: ModelSpec, store: Store) -> str:
         if version(package) is None:
             continue
         known = listed(source, store)
-        if spec.name in known:
+        if registered.offers(known, source, spec.name):
             return source
         if not known:
             return ""
@@ -206,7 +213,9 @@ def _key(source: str, name: str, request: Request, what: str = "trace") -> dict[
         "source": source,
         "name": ascii(name),
         "inputs": [f"{one.sizes}:{one.dtype}" for one in request.inputs],
-        "arguments": {ascii(name): ascii(value) for name, value in request.arguments.items()},
+        "arguments": {
+            ascii(name): ascii(arguments.plain(value)) for name, value in request.arguments.items()
+        },
         "batch_size": request.batch_size,
         "dtype": request.dtype,
         **_versions(source),

@@ -186,7 +186,9 @@ class Build(Options):
         typer.Option(
             "--arg",
             metavar="NAME=VALUE",
-            help="Argument for the model's constructor, a Python literal. Repeatable.",
+            help="Give the model's constructor an argument, as in --arg width=0.5: a Python "
+            "literal, a class or expression (block=Bottleneck), or the values of a file "
+            "(cfg=@config.yaml). Repeatable.",
         ),
     ] = None
     dtype: Annotated[
@@ -202,7 +204,8 @@ class Build(Options):
         Raises:
             RequestError: --arg is no name=value.
         """
-        from cnnscope.models.request import Request, parse_arguments
+        from cnnscope.models.arguments import parse_arguments
+        from cnnscope.models.request import Request
 
         return Request.of(
             model,
@@ -254,7 +257,9 @@ class Named(Traced):
         str,
         typer.Argument(
             metavar="MODEL",
-            help="A model (resnet18, timm:resnetv2_50) or a file (net.py:Net, program.pt2).",
+            help="A model (resnet18, timm:resnetv2_50), a file or module (net.py:Net, "
+            "package.module:Net, program.pt2), an expression ('nn.Conv2d(3, 8, 3)'), or - for "
+            "Python on standard input.",
             show_default=False,
             autocompletion=complete_model,
         ),

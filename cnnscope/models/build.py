@@ -168,7 +168,7 @@ def _made(
             isolation.same_modes(),
             orthogonal_without_data(),
         ):
-            model = found.library.build(found.spec.name, arguments)
+            model = found.make(arguments)
         return _Made(model, rung, values, why_real if rung is Rung.REAL else "")
     except Exception as error:
         if not below or not asks_for_data(error, own=own is not None):

@@ -8,15 +8,19 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Mapping
+from functools import partial
+from inspect import Parameter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, runtime_checkable
+
+from msgspec.structs import replace
 
 from cnnscope.errors import RequestError, UnknownModelError
 from cnnscope.files import names_file
 from cnnscope.models import installed, registered
 from cnnscope.models.files import archive
 from cnnscope.models.ladder import LIBRARY, OWN, Ladder
-from cnnscope.models.request import ModelSpec
+from cnnscope.models.names import EXPRESSION, STDIN, ModelSpec
 from cnnscope.records.catalogue import About
 from cnnscope.records.check import Published
 from cnnscope.records.trace import Inputs, Shape, Source
@@ -31,7 +35,7 @@ if TYPE_CHECKING:
 # In the order in which a name without a source is looked for.
 SOURCES = ("torchvision", "classic", "timm")
 REQUIRED = ("torchvision", "classic")  # timm is an extra
-OWN_CODE = ("file", "import")  # what a spec itself says is the user's own
+OWN_CODE = ("file", "import", EXPRESSION, STDIN)  # what a spec itself says is the user's own
 PROGRAM = "torch.export"  # a program in a file: its graph runs on meta alone, whoever asks
 
 
@@ -81,6 +85,28 @@ class Publishing(Protocol):
         ...
 
 
+@runtime_checkable
+class Renaming(Protocol):
+    """Interface of a source that knows its models by more names than it lists."""
+
+    def current(self, name: str) -> str:
+        """The name to build a model by; "" for one that is no model's.
+
+        Raises:
+            RequestError: the name is half right; it says which half is wrong.
+        """
+        ...
+
+
+@runtime_checkable
+class Signing(Protocol):
+    """Interface of a source that knows what its constructors take."""
+
+    def parameters(self, name: str) -> Mapping[str, Parameter]:
+        """Parameters of a model's constructor, by name."""
+        ...
+
+
 class Found(NamedTuple):
     """A specification with the library that builds its model."""
 
@@ -102,6 +128,25 @@ class Found(NamedTuple):
 
         return LIBRARY._replace(computes=COMPUTES)
 
+    def make(self, arguments: Mapping[str, Any]) -> nn.Module:
+        """Call the constructor.
+
+        Args:
+            arguments: as they were typed.
+
+        Raises:
+            RequestError: they are not what it takes.
+            Exception: whatever it raises.
+        """
+        if self.source not in OWN_CODE:
+            from cnnscope.models.files import scope, values
+
+            library = self.library
+            takes = library.parameters(self.spec.name) if isinstance(library, Signing) else {}
+            evaluate = partial(scope.evaluate, known={})
+            arguments = values.evaluated(arguments, takes, evaluate, {})
+        return self.library.build(self.spec.name, arguments)
+
     def close(self) -> None:
         """Forget the user's code, once the model is not needed any more."""
         if self.own is not None:
@@ -117,6 +162,7 @@ def find(spec: ModelSpec) -> Found:
     """
     installed.refuse_old()
     _stand_somewhere()
+    spec = _of_module(registered.canonical(spec))
     if spec.source and spec.source not in (*SOURCES, *OWN_CODE) and _is_module(spec.source):
         spec = ModelSpec("import", spec.name, spec.text, place=spec.source)
     if spec.source in OWN_CODE:
@@ -126,8 +172,28 @@ def find(spec: ModelSpec) -> Found:
             return Found(spec, spec.source, Own(spec))
     if not spec.source and names_file(spec.name):
         return Found(spec, PROGRAM, _program(spec.name))
+    if not spec.source and _is_package(spec.name) and not _listed_anywhere(spec.name):
+        spec = ModelSpec("import", "", spec.text, place=spec.name)
+        return find(spec)
     source, library = _named(spec)
+    if isinstance(library, Renaming):
+        spec = replace(spec, name=library.current(spec.name))
     return Found(spec, source, library)
+
+
+def _of_module(spec: ModelSpec) -> ModelSpec:
+    """`package.module.Net`, without a colon, if there is such a module, and no such model."""
+    parts = spec.name.split(".")
+    dotted = not spec.source and len(parts) > 1 and all(map(str.isidentifier, parts))
+    if not dotted or names_file(spec.name) or parts[0] in registered.names("timm"):
+        return spec
+    from cnnscope.models.files import loading
+
+    place = loading.longest_module(parts[:-1])
+    if not place:
+        return spec
+    name = ".".join(parts[place.count(".") + 1 :])
+    return replace(spec, source="import", name=name, place=place)
 
 
 def _stand_somewhere() -> None:
@@ -142,6 +208,16 @@ def _stand_somewhere() -> None:
         raise RequestError(
             f"the working folder cannot be found ({error.strerror}): change to another"
         ) from None
+
+
+def _is_package(name: str) -> bool:
+    """Return True for a package or module of the working folder that is named without a colon."""
+    here = (Path(name) / "__init__.py", Path(f"{name}.py"))
+    return name.isidentifier() and any(map(Path.is_file, here))
+
+
+def _listed_anywhere(name: str) -> bool:
+    return any(name in registered.names(source) for source in SOURCES)
 
 
 def _is_module(name: str) -> bool:
@@ -184,10 +260,12 @@ def published(source: Source) -> tuple[Published, ...]:
 def _named(spec: ModelSpec) -> tuple[str, Library]:
     """The library that has a model of this name, and its source."""
     if spec.source and spec.source not in SOURCES:
+        near = difflib.get_close_matches(spec.source, SOURCES, n=1)
+        hint = f"did you mean {near[0]}:{printable(spec.name)}? There" if near else "there"
         raise RequestError(
             f"model {printable(spec.text)!r}: no source or module called "
-            f"{printable(spec.source)!r}; there is {', '.join(SOURCES)}, and your own path/net.py "
-            "or package.module:name"
+            f"{printable(spec.source)!r}; {hint} is {', '.join(SOURCES)}, and your own "
+            "path/net.py or package.module:name"
         )
     known: dict[str, None] = {}  # each name once, in the order of the sources
     refused: list[RequestError] = []
@@ -201,7 +279,7 @@ def _named(spec: ModelSpec) -> tuple[str, Library]:
                 refused.append(error)
             continue  # an extra that is not installed, or the model is another library's
         names = known_library.names()
-        if spec.name in names:
+        if spec.name in names or _has_other_name(known_library, spec.name):
             if refused and source not in REQUIRED:
                 raise refused[0]  # whose model of that name would have been meant
             return source, known_library
@@ -209,11 +287,41 @@ def _named(spec: ModelSpec) -> tuple[str, Library]:
     raise refused[0] if refused else _unknown(spec, known)
 
 
+def _has_other_name(known: Library, name: str) -> bool:
+    return isinstance(known, Renaming) and bool(known.current(name))
+
+
 def _unknown(spec: ModelSpec, known: Mapping[str, None]) -> RequestError:
     """The error of a name that is no model's, with the names that are nearest to it."""
-    nearest = difflib.get_close_matches(spec.name[:80].lower(), known, n=4, cutoff=0.5)
-    nearest = nearest or [name for name in known if spec.name[:80].lower() in name][:4]
-    hint = f"did you mean {', '.join(nearest)}?" if nearest else f"there are {len(known)} models"
+    typed = spec.name.partition("(")[0][:80]
+    folder = _of_folder(spec)
+    if folder:
+        return RequestError(folder)
+    nearest = difflib.get_close_matches(typed.lower(), known, n=4, cutoff=0.5)
+    nearest = nearest or [name for name in known if typed.lower() in name][:4]
+    if "(" in spec.name and typed in known:
+        hint = f"give its arguments by --arg: {spec.source}:{typed} --arg name=value"
+    else:
+        hint = (
+            f"did you mean {', '.join(nearest)}?" if nearest else f"there are {len(known)} models"
+        )
     if not nearest and set(spec.text) & set("./\\"):
         hint += "; your own is named as path/net.py:Net or package.module:Net"
     return UnknownModelError(f"no model called {printable(spec.text)!r}; {hint}")
+
+
+def _of_folder(spec: ModelSpec) -> str:
+    """What to say of a path: a folder, or a file that is not there; "" of any other name."""
+    text = printable(spec.text)
+    try:
+        path = Path(spec.text)
+        if path.is_dir():
+            files = sorted(one.name for one in path.glob("*.py"))[:6]
+            such = printable(str(path / files[0])) if files else "path/net.py:Net"
+            return f"{text} is a folder: name a Python file, such as {such}"
+        beside = [one.name for one in path.parent.iterdir()] if len(path.parts) > 1 else []
+    except (OSError, ValueError):
+        return ""
+    near = difflib.get_close_matches(path.name, beside, n=1)
+    where = printable(str(path.with_name(near[0]))) if near else ""
+    return f"{text}: there is no such file; did you mean {where}?" if near else ""

@@ -1,13 +1,12 @@
 """Parse a request: which model, its inputs, arguments and dtype. No torch."""
 
-import ast
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import msgspec
 
 from cnnscope.errors import RequestError
+from cnnscope.models.names import ModelSpec, parse_model
 from cnnscope.records.trace import Inputs, Shape, TensorSpec
 from cnnscope.text import printable
 
@@ -26,22 +25,6 @@ DTYPES = {name: name for name in _DTYPES.split()} | dict(
 )
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 MAX_SIDE = 2**31 - 1
-_ARGUMENT = re.compile(r"[A-Za-z_]\w*")
-_FILE = re.compile(r"(.*\.py)(?::([^:/\\]*))?", re.IGNORECASE | re.DOTALL)
-_DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
-
-
-class ModelSpec(msgspec.Struct, frozen=True):
-    """A model as it was asked for: `source` is "" where the user left it open.
-
-    `place` is the Python file or module that `name` is looked up in (where one was given); a file
-    that holds a single network needs no name.
-    """
-
-    source: str
-    name: str
-    text: str
-    place: str = ""
 
 
 class InputSpec(msgspec.Struct, frozen=True):
@@ -124,7 +107,7 @@ class Request(msgspec.Struct, frozen=True):
     @property
     def name(self) -> str:
         """The model as it was typed, for messages."""
-        return printable(self.model.text)
+        return self.model.shown
 
     @property
     def as_published(self) -> bool:
@@ -145,27 +128,6 @@ def _check_whole(option: str, given: object) -> None:
     """
     if given is not None and not isinstance(given, int):
         raise RequestError(f"{option} {printable(repr(given))}: must be an integer")
-
-
-def parse_model(text: str) -> ModelSpec:
-    """`resnet18`, `torchvision:resnet18`, `path/net.py`, `path/net.py:Net` or `package.module:Net`.
-
-    Raises:
-        RequestError: nothing before or after the colon.
-    """
-    shown = text.strip()
-    file = _FILE.fullmatch(shown)
-    if file is not None and file[2] != "":
-        return ModelSpec("file", file[2] or "", shown, place=file[1])
-    source, colon, name = shown.rpartition(":")
-    if not name or (colon and not source):
-        raise RequestError(
-            f"model {printable(text)!r}: expected a name such as resnet18, torchvision:resnet18, "
-            "path/net.py:Net or package.module:Net"
-        )
-    if _DOTTED.fullmatch(source):
-        return ModelSpec("import", name, shown, place=source)
-    return ModelSpec(source, name, shown)
 
 
 def parse_input(text: str) -> InputSpec:
@@ -194,32 +156,6 @@ def parse_input(text: str) -> InputSpec:
             f"input {printable(text)!r}: every size must be between 1 and {MAX_SIDE}"
         )
     return InputSpec(tuple(map(int, parts)), dtype, text.strip())
-
-
-def parse_arguments(texts: Sequence[str]) -> dict[str, Any]:
-    """`name=value` pairs, each value a Python literal.
-
-    Raises:
-        RequestError: no `=`, a name that is no identifier, a value that is no literal.
-    """
-    arguments: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not _ARGUMENT.fullmatch(name):
-            raise RequestError(
-                f"--arg {printable(text)!r}: expected name=value, such as width_mult=0.5"
-            )
-        if name in arguments:
-            raise RequestError(f"--arg {name}: given twice; give it once")
-        try:
-            arguments[name] = ast.literal_eval(value)
-            repr(arguments[name])  # 0xff... may be a number of more digits than Python prints
-        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-            raise RequestError(
-                f"--arg {printable(text)!r}: the value must be a Python literal; "
-                f"a string needs its own quotes: --arg \"{name}='{printable(value, 30)}'\""
-            ) from None
-    return arguments
 
 
 def fit_inputs(asked: Sequence[InputSpec], default: Inputs, batch_size: int | None) -> Inputs:

@@ -7,7 +7,6 @@ from cnnscope.models.request import (
     DTYPES,
     Request,
     fit_inputs,
-    parse_arguments,
     parse_input,
     parse_model,
 )
@@ -142,59 +141,6 @@ def test_control_characters_do_not_reach_the_terminal(text):
 )
 def test_printable_escapes_and_shortens(text, shown):
     assert printable(text) == shown
-
-
-# --------------------------------------------------------------------------------- arguments
-
-
-def test_arguments_are_python_literals():
-    assert parse_arguments(
-        ["width_mult=0.5", "layers=[1, 2]", "name='a=b'", "aux=True", "none=None", "n=-3", "d={}"]
-    ) == {
-        "width_mult": 0.5,
-        "layers": [1, 2],
-        "name": "a=b",
-        "aux": True,
-        "none": None,
-        "n": -3,
-        "d": {},
-    }
-
-
-def test_no_arguments_are_none():
-    assert parse_arguments([]) == {}
-
-
-@pytest.mark.parametrize("text", ["", "width", "=3", "2x=3", "a b=3", "a.b=3", "\x1b=3"])
-def test_argument_without_a_name_is_refused(text):
-    message = refusal(parse_arguments, [text])
-    assert "--arg" in message
-    assert "name=value" in message
-
-
-@pytest.mark.parametrize(
-    "value", ["", "hello", "__import__('os')", "1 +", "f()", "x" * 500, "\x00", "'\x1b", "(" * 9999]
-)
-def test_argument_that_is_no_literal_is_refused_with_how_to_quote_it(value):
-    message = refusal(parse_arguments, [f"mode={value}"])
-    assert "mode=" in message
-    assert "quotes" in message
-    assert len(message) < 300
-
-
-@pytest.mark.parametrize("value", ["{[]: 1}", "{{}}", "{[1], 2}"])
-def test_argument_that_cannot_be_built_is_refused(value):
-    assert "mode=" in refusal(parse_arguments, [f"mode={value}"])
-
-
-def test_argument_with_a_string_says_the_quotes_it_needs():
-    assert "mode='hello'" in refusal(parse_arguments, ["mode=hello"])
-
-
-def test_argument_given_twice_is_refused():
-    message = refusal(parse_arguments, ["a=1", "b=2", "a=3"])
-    assert "a" in message
-    assert "twice" in message
 
 
 # --------------------------------------------------------------------------------- fitting

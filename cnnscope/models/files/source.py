@@ -1,8 +1,9 @@
-"""Your own networks: `path/net.py:Net` and `package.module:factory`.
+"""Your own networks: `path/net.py:Net`, `package.module:factory`, an expression, standard input.
 
 A file runs as `python net.py` would run it, from its own folder (its neighbours import), but not
 as `__main__`; what it prints goes to stderr. It is read anew every time, and after the trace its
 folder and its neighbours are forgotten, so that two folders with a `blocks.py` each do not mix.
+How it is found and run is in `loading.py`, which of its names is meant in `choosing.py`.
 
 The file itself runs on the CPU: constants that it makes have their values, and so has whatever
 it imports. Only the network is built on the meta device, which is where the weights are.
@@ -12,24 +13,25 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import difflib
 import importlib
-import importlib.util
 import inspect
+import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
 
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
-from cnnscope.files import open_regular, read_regular
-from cnnscope.models.request import ModelSpec
+from cnnscope.models import registered
+from cnnscope.models.files import choosing, loading, scope, values
+from cnnscope.models.files.choosing import is_network
+from cnnscope.models.names import EXPRESSION, ModelSpec, is_expression
 from cnnscope.records.catalogue import About
 from cnnscope.records.trace import Inputs, Shape, TensorSpec
 from cnnscope.text import printable, said
@@ -46,9 +48,7 @@ _CLIP = (16, 112, 112)
 # What Lightning, timm and people call it, on the network or beside it in its file.
 _OFFERED = ("example_input_array", "example_inputs", "example_input", "input_size", "input_shape")
 _CONFIGS = ("default_cfg", "pretrained_cfg")  # timm's convention: a dict with an input_size
-_LIBRARY_FOLDERS = frozenset(("site-packages", "dist-packages"))
-_MANY = 12
-_LONGEST_FILE = 64 * 2**20  # bytes of Python
+_OTHER_FILE = re.compile(r"(.+\.py):(.+)", re.DOTALL)
 
 
 class Guess(NamedTuple):
@@ -72,44 +72,79 @@ class Own:
 
     def __init__(self, spec: ModelSpec) -> None:
         self.spec = spec
-        self.folder = Path()
+        self.folder = self._project = Path.cwd()
         self._undo = ExitStack()
-        isolation.keep(self._undo, lambda file: _within(file, self.folder))
+        self._last: CodeType | None = None
+        isolation.keep(self._undo, lambda file: loading.within(file, self._project))
         try:
-            if spec.source == "file":
-                path = _existing(spec)
-                self.folder = path.parent
-                with self.running("could not be loaded"):
-                    self._module = _load(path, self._undo)
-            else:
-                with self.running("could not be imported"):
-                    self._module = self._imported(spec.place)
+            self._module = self._loaded(spec)
             with self.running("could not be looked into"):
-                self.target, name = _choose(spec, self._module)
+                self.target, name = self._chosen(spec)
         except BaseException:
             self.close()
             raise
-        place = spec.place if spec.source == "import" else path.name
-        self.title = printable(f"{place}:{name}", 120)
+        self.title = printable(_title(spec, name), 120)
 
     def close(self) -> None:
         """Forget the file's folder and its neighbours."""
         self._undo.close()
 
+    def _loaded(self, spec: ModelSpec) -> ModuleType:
+        """The module that a specification names, executed."""
+        if spec.source == "file":
+            path = loading.existing(spec.place)
+            self.folder, self._project = path.parent, loading.project(path)
+            with self.running("could not be loaded"):
+                return loading.run_file(path, self._undo)
+        loading.with_working_folder()
+        self._undo.callback(loading.forget, set(sys.modules), self.folder)
+        if spec.source == "import":
+            with self.running("could not be imported"):
+                return self._imported(spec.place)
+        with self.running("could not be evaluated"):
+            return self._executed(spec)
+
     def _imported(self, place: str) -> ModuleType:
-        self.folder = Path.cwd()
-        here = str(self.folder)
-        if here not in sys.path and "" not in sys.path:
-            self._undo.callback(_remove_from_path, here)
-            sys.path.insert(0, here)
-        if not _importable(place):
+        if not loading.importable(place):
             raise RequestError(
-                f"model {printable(self.spec.text)!r}: no module {printable(place)}; a file is "
+                f"model {self.spec.shown!r}: no module {printable(place)}; a file is "
                 "named as path/net.py:Net"
             )
         module = importlib.import_module(place)
-        self.folder = Path(getattr(module, "__file__", None) or here).parent
+        file = getattr(module, "__file__", None)
+        self.folder = Path(file).parent if file else self.folder
         return module
+
+    def _executed(self, spec: ModelSpec) -> ModuleType:
+        """A module of the lines that were typed; what they end in makes the network."""
+        name = f"<{spec.source}>"
+        module = ModuleType(f"_{spec.source}")
+        try:
+            code = scope.compiled(spec.code.strip(), name)
+            lines = not is_expression(spec.code)
+            names = scope.missing(ast.parse(spec.code.strip()), vars(module), strict=not lines)
+        except scope.UndefinedError as error:
+            raise self._undefined(error) from None
+        vars(module).update(names)
+        loading.register(module.__name__, module, self._undo)
+        exec(code.before, vars(module))  # noqa: S102  typed to be run
+        self._last = code.last
+        return module
+
+    def _undefined(self, error: scope.UndefinedError) -> RequestError:
+        """The error of an expression that uses what there is not."""
+        name, text = printable(str(error)), self.spec.shown
+        near = error.near or (f"nn.{name}" if hasattr(nn, str(error)) else "")
+        hint = f"did you mean {near}?" if near else "a library's model is named without parentheses"
+        if any(str(error) in registered.names(source) for source in ("torchvision", "classic")):
+            hint = f"a library's model takes its arguments by --arg: {name} --arg name=value"
+        return RequestError(f"model {text!r}: nothing is called {name} here; {hint}")
+
+    def _chosen(self, spec: ModelSpec) -> tuple[Any, str]:
+        if self._last is None:
+            return choosing.choose(spec, self._module)
+        code, names = self._last, vars(self._module)
+        return lambda: eval(code, names), ""  # noqa: S307  typed to be run
 
     # -- the protocol of a source of models
 
@@ -132,19 +167,42 @@ class Own:
             RequestError: the arguments are not what it takes.
             ModelError: it failed, or what it makes is no module.
         """
-        text = printable(self.spec.text)
-        if _is_network(self.target):
+        text = self.spec.shown
+        if is_network(self.target):
             if arguments:
                 given = ", ".join(arguments)
                 raise RequestError(
                     f"{text} is a network already and takes no arguments ({given}): name its class"
                 )
             return self._whole(self.target)
-        _check_arguments(text, self.target, arguments)
-        model = self.target(**arguments)
-        if not _is_network(model):
-            raise RequestError(f"{text} made {_a(model)}, not an nn.Module: return the network")
+        choosing.check_arguments(text, self.target, arguments)
+        model = self.target(**self._values(arguments))
+        if self._last is not None and not is_network(model) and callable(model):
+            model = model()  # an expression may be a class or a function
+        if not is_network(model):
+            raise RequestError(
+                f"{text} made {choosing.a(model)}, not an nn.Module: return the network"
+            )
         return self._whole(model)
+
+    def _values(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """What the constructor is called with."""
+        parameters = choosing.parameters_of(self.target)
+        known = vars(self._module)
+        found = values.evaluated(arguments, parameters, self._evaluated, known)
+        return values.fitted(self.target, found)
+
+    def _evaluated(self, text: str) -> Any:
+        """The value of an expression in the scope of the file, or of another one's."""
+        other = _OTHER_FILE.fullmatch(text)
+        if other is None:
+            return scope.evaluate(text, vars(self._module))
+        path = loading.existing(other[1])
+        file = getattr(self._module, "__file__", None) or ""
+        module = self._module
+        if path != Path(file).resolve():
+            module = loading.run_file(path, self._undo)
+        return scope.evaluate(other[2], vars(module))
 
     def _whole(self, model: Any) -> nn.Module:
         """A module of which torch's own constructor has run, and of its parts as well.
@@ -155,7 +213,7 @@ class Own:
         try:
             list(modules_of(model))
         except ModelError as error:
-            raise ModelError(f"{printable(self.spec.text)}: {error}") from None
+            raise ModelError(f"{self.spec.shown}: {error}") from None
         return cast("nn.Module", model)
 
     def default_inputs(self, name: str, model: nn.Module) -> Inputs:  # noqa: ARG002
@@ -186,7 +244,7 @@ class Own:
 
     def sentence(self, failed: str, error: BaseException) -> str:
         """`net.py:Net could not be built: net.py:3: ValueError: ...`."""
-        return f"{printable(self.spec.text)} {failed}: {self.reason(error)}"
+        return f"{self.spec.shown} {failed}: {self.reason(error)}"
 
     def reason(self, error: BaseException) -> str:
         """`net.py:3: ValueError: ...`: where in the user's code, and what."""
@@ -201,20 +259,30 @@ class Own:
         frames = [
             frame
             for frame in traceback.extract_tb(error.__traceback__)
-            if _within(frame.filename, self.folder)
+            if loading.within(frame.filename, self._project)
+            and not frame.filename.startswith("<expression>")
         ]
         return f"{self._shown(frames[-1].filename)}:{frames[-1].lineno}: " if frames else ""
 
     def _shown(self, filename: str) -> str:
-        try:
-            return printable(str(Path(filename).relative_to(self.folder)))
-        except ValueError:
-            return printable(filename)
+        for folder in (self.folder, self._project):
+            with contextlib.suppress(ValueError):
+                return printable(str(Path(filename).relative_to(folder)))
+        return printable(filename)
 
 
 def importable(name: str) -> bool:
     """Return True if `name` (without dots) may be a module: for a spec such as `nets:Net`."""
-    return name.isidentifier() and (_importable(name) or Path(f"{name}.py").is_file())
+    here = (Path(f"{name}.py").is_file(), Path(name).is_dir())
+    return name.isidentifier() and (any(here) or loading.importable(name))
+
+
+def _title(spec: ModelSpec, name: str) -> str:
+    """`net.py:Net`, `package.module:Net`, or the expression."""
+    place = Path(spec.place).name if spec.source == "file" else spec.place
+    if spec.source == EXPRESSION:
+        return " ".join(spec.code.split())
+    return ":".join(part for part in (place or spec.shown, name) if part)
 
 
 def required_inputs(model: nn.Module) -> list[str] | None:
@@ -229,237 +297,12 @@ def required_inputs(model: nn.Module) -> list[str] | None:
     return [p.name for p in parameters if p.kind in positional and p.default is p.empty]
 
 
-# ------------------------------------------------------------------------------ loading
-
-
-def _existing(spec: ModelSpec) -> Path:
-    try:
-        path = Path(spec.place).expanduser()
-        open_regular(path).close()
-    except FileNotFoundError:
-        near = difflib.get_close_matches(path.name, _python_files(path.parent), n=3)
-        hint = f"; did you mean {', '.join(map(printable, near))}?" if near else ""
-        raise RequestError(f"{printable(spec.place)}: there is no such file{hint}") from None
-    except IsADirectoryError:
-        raise RequestError(
-            f"{printable(spec.place)}: is a folder; name a Python file in it"
-        ) from None
-    except (OSError, RuntimeError, ValueError) as error:  # a name too long, or ~nobody
-        reason = getattr(error, "strerror", None) or said(error)
-        raise RequestError(f"{printable(spec.place)}: {reason}") from None
-    return path.resolve()
-
-
-def _python_files(folder: Path) -> list[str]:
-    return [p.name for p in folder.glob("*.py")] if folder.is_dir() else []
-
-
-def _load(path: Path, undo: ExitStack) -> ModuleType:
-    """Execute a file as a module of its own folder; `undo` takes back what that changed."""
-    source = importlib.util.decode_source(read_regular(path, _LONGEST_FILE))
-    code = compile(source, str(path), "exec", dont_inherit=True)
-    before = set(sys.modules)
-    undo.callback(_forget_neighbours, before, path.parent)
-    name = _module_name(path, _relative_level(ast.parse(source)), undo)
-    _insert_in_path(path.parent, undo)
-    importlib.invalidate_caches()
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None:
-        raise ImportError(f"{path.name} cannot be imported")
-    module = importlib.util.module_from_spec(spec)
-    undo.callback(sys.modules.pop, name, None)
-    sys.modules[name] = module
-    argv, sys.argv = sys.argv, [str(path)]
-    try:
-        exec(code, vars(module))  # noqa: S102  the user named it to be run
-    finally:
-        sys.argv = argv
-    return module
-
-
-def _insert_in_path(folder: Path, undo: ExitStack) -> None:
-    undo.callback(_remove_from_path, str(folder))
-    sys.path.insert(0, str(folder))
-
-
-def _remove_from_path(folder: str) -> None:
-    with contextlib.suppress(ValueError):
-        sys.path.remove(folder)
-
-
-def _relative_level(tree: ast.Module) -> int:
-    """Count the dots of the file's widest relative import; 0 if it has none."""
-    return max((n.level for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)), default=0)
-
-
-def _module_name(path: Path, level: int, undo: ExitStack) -> str:
-    """The name to run a file under: its stem, as its neighbours would import it.
-
-    A file with relative imports is part of a package, whose folder's parent is importable then. A
-    stem that belongs to another module (`copy.py`) is left to that.
-    """
-    if level:
-        root = path.parent
-        parts = [path.stem]
-        for _ in range(level):
-            parts.insert(0, root.name)
-            root = root.parent
-        while (root / "__init__.py").is_file():
-            parts.insert(0, root.name)
-            root = root.parent
-        _insert_in_path(root, undo)
-        importlib.import_module(".".join(parts[:-1]))
-        return ".".join(parts)
-    taken = path.stem in sys.modules or path.stem in sys.stdlib_module_names
-    return f"_own_{path.stem}" if taken else path.stem
-
-
-def _forget_neighbours(before: set[str], folder: Path) -> None:
-    """Drop the modules that came from the file's folder; installed ones stay."""
-    for name in set(sys.modules) - before:
-        if _within(getattr(sys.modules[name], "__file__", None) or "", folder):
-            del sys.modules[name]
-    importlib.invalidate_caches()
-
-
-def _within(filename: str, folder: Path) -> bool:
-    """Return True for a file of the user's: in the folder, not in an environment below it."""
-    try:
-        parts = Path(filename).resolve().relative_to(folder).parts
-    except (OSError, ValueError):
-        return False
-    return bool(filename) and not _LIBRARY_FOLDERS & set(parts)
-
-
-def _importable(place: str) -> bool:
-    """Return True if there is such a module; this imports the packages that it is in.
-
-    Raises:
-        ModuleNotFoundError: one of these packages lacks another module.
-    """
-    try:
-        return importlib.util.find_spec(place) is not None
-    except ModuleNotFoundError as error:
-        if f"{place}.".startswith(f"{error.name}."):
-            return False
-        raise
-    except ValueError:  # a module that was made by hand has no spec
-        return place in sys.modules
-
-
-# ----------------------------------------------------------------------------- choosing
-
-
-def _choose(spec: ModelSpec, module: ModuleType) -> tuple[Any, str]:
-    """The class, factory or instance that was named, or the only one there is."""
-    shown = printable(spec.place)
-    name = spec.name or _only(shown, module)
-    found: Any = module
-    for part in name.split("."):
-        found = getattr(found, part, None)
-        if found is None:
-            raise RequestError(f"{shown} has no {printable(name)!r}{_instead(module, name)}")
-    if not _is_network(found) and not callable(found):
-        raise RequestError(
-            f"{shown}: {printable(name)} is {_a(found)}, not a network, its class or a function "
-            f"that makes it{_instead(module, '')}"
-        )
-    return found, name
-
-
-def _only(shown: str, module: ModuleType) -> str:
-    """The name of the one network that a file holds."""
-    classes = _classes(module)
-    public = [name for name in classes if not name.startswith("_")]
-    for names in (public or classes, _instances(module)):
-        if len(names) == 1:
-            return names[0]
-        if names:
-            example = f"{shown}:{names[-1]}"
-            raise RequestError(f"{shown} holds {_listed(names)}: say which, as in {example}")
-    raise RequestError(f"{shown} holds no nn.Module{_instead(module, '')}")
-
-
-def _classes(module: ModuleType) -> list[str]:
-    """Classes of networks that are defined in a module and not imported into it."""
-    return [
-        name
-        for name, value in vars(module).items()
-        if isinstance(value, type)
-        and issubclass(value, nn.Module)
-        and value.__module__ == module.__name__
-        and value.__name__ == name
-    ]
-
-
-def _instances(module: ModuleType) -> list[str]:
-    return [name for name, value in vars(module).items() if _is_network(value)]
-
-
-def _is_network(value: Any) -> bool:
-    """Return True for an nn.Module, whatever its `__class__` is."""
-    return issubclass(type(value), nn.Module)
-
-
-def _functions(module: ModuleType) -> list[str]:
-    return [
-        name
-        for name, value in vars(module).items()
-        if inspect.isfunction(value)
-        and value.__module__ == module.__name__
-        and not name.startswith("_")
-    ]
-
-
-def _instead(module: ModuleType, name: str) -> str:
-    """Suggest the names that could have been meant."""
-    networks = [*_classes(module), *_instances(module)]
-    functions = _functions(module)
-    near = difflib.get_close_matches(name, [*networks, *functions], n=1) if name else []
-    parts = [f"did you mean {near[0]}?"] if near else []
-    if networks:
-        parts.append(f"there is {_listed(networks)}")
-    elif functions:
-        parts.append(f"there are functions, {_listed(functions)}")
-    return "; " + " ".join(parts) if parts else ""
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MANY} more" if len(names) > _MANY else ""
-    return ", ".join(map(printable, names[:_MANY])) + more
-
-
-def _check_arguments(text: str, target: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
-    """Fail for what a constructor does not take, or lacks, before it runs."""
-    try:
-        signature = inspect.signature(target)
-    except (TypeError, ValueError):
-        return
-    named = [p for p in signature.parameters.values() if p.kind is not p.VAR_POSITIONAL]
-    anything = any(p.kind is p.VAR_KEYWORD for p in named)
-    named = [p for p in named if p.kind is not p.VAR_KEYWORD]
-    known = {p.name for p in named}
-    unknown = [name for name in arguments if name not in known]
-    if unknown and not anything:
-        takes = f"it takes {_listed([p.name for p in named])}" if named else "it takes none"
-        raise RequestError(f"{text} takes no argument {', '.join(unknown)}; {takes}")
-    missing = [p.name for p in named if p.default is p.empty and p.name not in arguments]
-    if missing:
-        how = " ".join(f"--arg {name}=..." for name in missing[:_MANY])
-        raise RequestError(f"{text} needs {_listed(missing)}: give {how}")
-
-
 def _said(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"it called sys.exit({'' if error.code is None else printable(repr(error.code))})"
     if isinstance(error, SyntaxError):  # of which `line` has said where
         return f"{printable(type(error).__name__)}: {printable(str(error.msg), 300)}"
     return said(error)
-
-
-def _a(value: Any) -> str:
-    name = printable(type(value).__name__) or "nameless object"
-    return "None" if value is None else f"{'an' if name[0].lower() in 'aeio' else 'a'} {name}"
 
 
 # ---------------------------------------------------------------------------- its inputs
@@ -477,7 +320,7 @@ def guesses(model: nn.Module, file: ModuleType | None = None) -> tuple[Guess, ..
 
 def _offers(place: Any) -> Iterator[Guess]:
     """Inputs that a network, or the file that it is in, names itself."""
-    where = printable(type(place).__name__) if _is_network(place) else "its file"
+    where = printable(type(place).__name__) if is_network(place) else "its file"
     for name in (*_OFFERED, *_CONFIGS):
         try:
             value = getattr(place, name, None)

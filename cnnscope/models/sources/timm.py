@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +15,7 @@ from torch import nn
 from cnnscope.errors import RequestError
 from cnnscope.records.catalogue import About
 from cnnscope.records.trace import Inputs, Shape, TensorSpec
+from cnnscope.text import printable
 
 # What would fetch weights, and what would make a model that does not classify one image.
 _WEIGHTS = ("pretrained", "pretrained_cfg", "checkpoint_path", "cache_dir")
@@ -23,6 +26,30 @@ def names() -> list[str]:
     return list(timm.list_models())
 
 
+def current(name: str) -> str:
+    """The name of an architecture, with a tag or not; of a deprecated name, the one in its place.
+
+    Raises:
+        RequestError: the architecture has no such tag.
+    """
+    deprecated = timm.models.get_deprecated_models()
+    name = deprecated.get(name) or name
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        return ""
+    tags = [one.partition(".")[2] for one in timm.models.get_arch_pretrained_cfgs(architecture)]
+    if tag in ("", *tags) or (architecture in deprecated and not tag):
+        return name
+    near = difflib.get_close_matches(tag, tags, n=4, cutoff=0.3) or sorted(filter(None, tags))[:8]
+    has = f"; it has {', '.join(near)}" if near else " and no other"
+    raise RequestError(f"timm:{printable(name)}: {architecture} has no tag {printable(tag)!r}{has}")
+
+
+def parameters(name: str) -> Mapping[str, inspect.Parameter]:
+    """What its builder names, beside what it hands on."""
+    return inspect.signature(timm.model_entrypoint(name)).parameters
+
+
 def versions() -> dict[str, str]:
     """Of torch and timm."""
     return {"torch": str(torch.__version__), "timm": str(timm.__version__)}
@@ -30,6 +57,8 @@ def versions() -> dict[str, str]:
 
 def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     """`timm.create_model(name, pretrained=False)`, which downloads nothing.
+
+    A tag (`resnet50.a1_in1k`) chooses the configuration: its input size and number of classes.
 
     Raises:
         RequestError: an argument that is about weights.

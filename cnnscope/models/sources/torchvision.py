@@ -48,6 +48,11 @@ def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     return model
 
 
+def parameters(name: str) -> Mapping[str, inspect.Parameter]:
+    """What its builder takes."""
+    return inspect.signature(get_model_builder(name)).parameters
+
+
 def default_inputs(name: str, model: nn.Module) -> Inputs:
     """The crop of the published weights; clips, pairs or lists of images where those are taken."""
     family = get_model_builder(name).__module__.removeprefix("torchvision.models.")

@@ -1,0 +1,106 @@
+"""Arguments of a constructor, from what was typed to what it is called with."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from cnnscope.errors import CnnscopeError, RequestError
+from cnnscope.models.arguments import Expression, no_value, plain
+from cnnscope.models.files import configs, scope
+from cnnscope.text import printable, said
+
+Parameters = Mapping[str, inspect.Parameter]
+_WORD = re.compile(r"[^\W\d]\w*")
+_TEXT = re.compile(r"\bstr\b|Literal")
+_NO_PYTHON = (SyntaxError, ValueError, MemoryError, RecursionError)
+
+
+def evaluated(
+    arguments: Mapping[str, Any],
+    parameters: Parameters,
+    evaluate: Callable[[str], Any],
+    known: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The values of arguments.
+
+    What is no literal is a string if the parameter is one, by its annotation or default; else it
+    is evaluated.
+
+    Args:
+        arguments: as they were typed.
+        parameters: of the constructor, by name; empty where its signature does not tell.
+        evaluate: an expression.
+        known: names that could have been meant, for messages.
+
+    Raises:
+        RequestError: a value that is neither.
+    """
+    return {
+        name: _value(name, value.text, parameters.get(name), evaluate, known)
+        if isinstance(value, Expression)
+        else plain(value)
+        for name, value in arguments.items()
+    }
+
+
+def _value(
+    name: str,
+    text: str,
+    parameter: inspect.Parameter | None,
+    evaluate: Callable[[str], Any],
+    known: Mapping[str, Any],
+) -> Any:
+    may, must = _is_text(parameter)
+    if must:
+        return text
+    try:
+        return evaluate(text)
+    except scope.UndefinedError as error:
+        if may:
+            return text
+        near = error.near or next(iter(difflib.get_close_matches(str(error), map(str, known))), "")
+        hint = f"; did you mean {near}?" if near else ""
+        why = f"nothing is called {printable(str(error), 40)} here{hint}"
+        raise no_value(name, text, why) from None
+    except _NO_PYTHON:
+        if may:
+            return text
+        raise no_value(name, text) from None
+    except (CnnscopeError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise RequestError(f"--arg {name}={printable(text, 60)}: {said(error)}") from error
+
+
+def _is_text(parameter: inspect.Parameter | None) -> tuple[bool, bool]:
+    """Whether a parameter may be a string, and whether it can be nothing else."""
+    if parameter is None:
+        return False, False
+    annotation = parameter.annotation
+    shown = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    default = isinstance(parameter.default, str)
+    if annotation is parameter.empty:
+        return default, default
+    alone = re.fullmatch(r"(typing\.)?(Optional\[)?(str|Literal\[.*\])\]?( *\| *None)?", shown)
+    return bool(default or _TEXT.search(shown)), alone is not None
+
+
+def fitted(target: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of which dictionaries are what the constructor wants.
+
+    Raises:
+        RequestError: a key that a dataclass has no field for.
+    """
+    if not any(type(value) in (dict, list) for value in arguments.values()):
+        return dict(arguments)
+    wanted = configs.annotations_of(target)
+    return {
+        name: configs.fitted(value, wanted.get(name), name)
+        if type(value) is dict
+        else configs.nested(value)
+        for name, value in arguments.items()
+    }
