@@ -291,7 +291,7 @@ def check_fields(built: networks.Built, trace: Trace) -> None:
 
 
 def drops_channels(trace: Trace) -> bool:
-    """Whether some channels are left out or written: what the others see is claimed of them too."""
+    """Return True if some channels are left out or written, and get the field of the others."""
     picks = ("slice", "select", "index", "narrow", "split", "chunk", "write_window", "gather")
     return any(
         op.name.split(".")[1].startswith(picks)
@@ -301,7 +301,7 @@ def drops_channels(trace: Trace) -> bool:
 
 
 def masks(trace: Trace) -> bool:
-    """Whether some elements are written over, or sorted (NaN last): which, no trace can tell."""
+    """Return True if some elements are written over or sorted; no trace knows which."""
     return any(op.name.split(".")[1] in _MASKS for op in trace.ops)
 
 
@@ -309,7 +309,7 @@ _MASKS = ("where", "masked_fill", "masked_fill_", "index_fill", "index_fill_", "
 
 
 def pads_one_position(trace: Trace) -> bool:
-    """Whether units beside a single position, which is not followed, may see nothing."""
+    """Return True if units beside a single position, which is not followed, may see nothing."""
     return any(
         1 in trace.tensors[t].shape[2:]
         for op in trace.ops
@@ -388,7 +388,7 @@ def check(recipe: networks.Recipe, *, memory: bool = True) -> None:
 
 
 def refused_without_data(module: nn.Module, inputs: list[Tensor]) -> bool:
-    """Whether torch itself refuses on meta tensors, which it may lay out otherwise."""
+    """Return True if torch itself refuses on meta tensors, which it may lay out otherwise."""
     try:
         copy.deepcopy(module).to("meta")(*inputs)
     except RuntimeError as error:

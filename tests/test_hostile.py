@@ -1,4 +1,4 @@
-"""What is meant to break the program, or does so by bad luck: one message, the right exit code.
+"""Hostile and unlucky input: one message, the right exit code.
 
 Held elsewhere:
 

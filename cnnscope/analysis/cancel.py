@@ -2,7 +2,7 @@
 
 Values are numbered: the same operation on the same values with the same attributes (weights are
 values too, tied ones the same) gives the same value. Sums, differences, negations and products
-with a number are kept as linear forms over those, and a term whose coefficient comes to zero is
+with a number are kept as linear forms over those, and a term whose coefficient is zero is
 gone. This is exact for terms that are identical; it does no algebra beyond that.
 """
 

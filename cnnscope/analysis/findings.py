@@ -163,7 +163,7 @@ def _numbers(value: Attribute) -> tuple[float, ...]:
 def _changed(rows: Sequence[DiffRow], moved: set[int]) -> Iterator[Finding]:
     """Changed hyper-parameters by kind of layer, with their new values.
 
-    Layers of which more than that changed are told apart, so that each has its cost in findings
+    Layers of which more than that changed are distinguished, so that each has its cost in findings
     about the same layers only.
     """
     found: dict[tuple[object, ...], list[tuple[DiffRow, Change]]] = defaultdict(list)

@@ -35,7 +35,7 @@ def step(trace: Trace, record: OpRecord, states: list[rules.Seen], memo: dict[An
     result: rules.Result = unknown or rules.UNKNOWN
     if entry.field is not None and (unknown is None or entry.kind is table.Kind.CREATE):
         view = rules.View(trace, record, states, memo)
-        result = channels.told(view, entry.field, entry.field(view))
+        result = channels.tracked(view, entry.field, entry.field(view))
     results = result if isinstance(result, list) else [result] * len(record.outputs)
     for tensor, state in zip(record.outputs, results, strict=False):
         if isinstance(state, State) and not _fits(state, trace.tensors[tensor].shape, memo):

@@ -38,7 +38,7 @@ def largest(rows: tuple[LayerRow, ...]) -> Axes | None:
 def largest_regular(rows: Sequence[LayerRow]) -> LayerRow | None:
     """The last layer of the largest field that is alike for images of any size.
 
-    Its units are told apart along every axis, each axis a dimension of its output.
+    Its units are distinguished along every axis, each axis a dimension of its output.
     """
     regular = [row for row in rows if row.leaf and not row.minor and row.field and _regular(row)]
     return max(reversed(regular), key=lambda row: _extent(row.field or ()), default=None)

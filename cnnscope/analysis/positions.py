@@ -65,7 +65,7 @@ def positions(trace: Trace) -> Positions | None:
 
 
 def _by_rank(trace: Trace, record: OpRecord) -> Positions | None:
-    """The last dimensions, where nobody knows what happens before the first sliding operation."""
+    """The last dimensions, where the operations before the first sliding one are not known."""
     count = _slides_over(trace, record)
     for number, tensor in enumerate(trace.inputs):
         rank = len(trace.tensors[tensor].shape)

@@ -98,7 +98,7 @@ class _Reader:
         ]
         axes = tuple(axis for axis, _ in read if axis is not None)
         if len(axes) < len(read):
-            return Field(unknown=True, reason="its positions are not told apart any more")
+            return Field(unknown=True, reason="its positions are no longer distinguished")
         context = any(axis.whole and axis.spans is not None for axis in state.axes)
         return Field(axes, tuple(units for _, units in read), context)
 

@@ -168,7 +168,7 @@ def _of_convolution(op: table.Op) -> Slide:
 def of_call(trace: Trace, module: ModuleRecord, own_ops: Sequence[int]) -> Slide | None:
     """Geometry of a leaf: by its constructor's arguments, or by its one operation's.
 
-    A transposed convolution may be told its output size when it is called, so its output
+    A transposed convolution may be given its output size when it is called, so its output
     padding is not the constructor's to say. What does several things (a local response norm
     pools over channels) is no layer that slides.
     """

@@ -21,7 +21,7 @@ def _decomposition(label: str, names: str, flops: Callable[[Op, int, int], int],
 
 
 def _read(op: Op, *positions: int) -> bool:
-    """Return True if outputs are read: under a trace, torch asks for vectors that nobody wants."""
+    """Return True if outputs are read: torch also computes vectors that the model does not use."""
     wanted = [op.record.outputs[position] for position in positions]
     return any(t in op.trace.index.readers or t in op.trace.outputs for t in wanted)
 

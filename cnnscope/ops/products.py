@@ -62,7 +62,7 @@ def _quantised(kinds: str, *ends: str) -> str:
 
 
 def packed_weight(op: Op) -> Shape:
-    """Shape of the weight that a quantised operation is given packed, () where it is not told."""
+    """Shape of the weight that a quantised operation is given packed; () if it is not known."""
     given = next((op.get(name) for name in _PACKED if op.get(name)), ())
     return given if isinstance(given, tuple) else ()
 

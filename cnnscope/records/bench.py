@@ -157,7 +157,7 @@ class BenchRun(msgspec.Struct, frozen=True):
     """One model at one batch size, with every sample.
 
     `warnings` are words for programs: "threads", "busy", "drift", "outliers", "launch-bound",
-    "other-work" (calls compute less than the trace: rates are not told), "grows" (every call keeps
+    "other-work" (calls compute less than the trace: rates are left out), "grows" (every call keeps
     `kept` bytes), "above-arithmetic" and "above-traffic" (more than the ceiling, measured twice).
     """
 

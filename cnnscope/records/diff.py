@@ -49,7 +49,7 @@ class DiffRow(msgspec.Struct, frozen=True):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """A difference as a person would say it; `about` tells which fields have a meaning.
+    """A difference in words; `about` tells which fields have a meaning.
 
     "blocks": `subject` repeats `before` and `after` (counts, container by container).
     "added", "removed": `count` layers of kind `subject` at `paths`, which hold `params`.

@@ -40,7 +40,7 @@ class AxisField(msgspec.Struct, frozen=True):
     aligned: bool = True  # all units see equally many pixels, evenly spaced
     explicit: bool = False  # not regular: true of this input size only
     input_size: int = 0  # pixels along the axis
-    units: int = 0  # along the axis; 0 where positions are not told apart
+    units: int = 0  # along the axis; 0 where positions are not distinguished
     clipped: tuple[int, int] = (0, 0)
 
 
@@ -69,7 +69,7 @@ class UnitMap(msgspec.Struct, frozen=True):
 class Field(msgspec.Struct, frozen=True):
     """The receptive field of a tensor, for every axis of the input (D, H, W order).
 
-    `maps` has the local map of each axis, None where positions are not told apart.
+    `maps` has the local map of each axis, None where positions are not distinguished.
     `global_context` says that everything also depends on a function of the whole image.
     """
 

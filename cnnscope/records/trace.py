@@ -69,7 +69,7 @@ class ModuleRecord(msgspec.Struct, frozen=True):
     """An `nn.Module`: its dotted path ("" is the model), class, and documented hyper-parameters.
 
     `base` is the nearest class of `torch.nn` that it is made from ("" for a plain `Module`): a
-    module whose base is its own class is the library's, and nobody wants to see inside.
+    module whose base is its own class is the library's, and its inside is not shown.
     `registered` is False for one that ran and is no part of the model: held in a plain list or in
     a closure, or made by the forward.
     """

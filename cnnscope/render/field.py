@@ -78,7 +78,7 @@ def _centre(axes: Sequence[AxisField]) -> str:
 
 
 def none_means(cells: Iterable[str]) -> list[tuple[str, str]]:
-    """What `none` in a cell means, where one has it."""
+    """Explanation of `none`, where a cell has it."""
     return [(units.NONE, _NONE)] if any(units.NONE in cell.split(" x ") for cell in cells) else []
 
 

@@ -45,7 +45,7 @@ def effective(
         unit: which unit of them; the centre one if left out.
         samples: random inputs that are averaged.
         seed: of the inputs.
-        progress: told what is done.
+        progress: called with what is done and how much there is.
 
     Raises:
         RequestError: the model takes more than one tensor, or there is no such layer with units.
@@ -120,14 +120,14 @@ def check_memory(trace: Trace) -> None:
 
 
 def _rows(every: Sequence[LayerRow], layer: str | None) -> tuple[list[LayerRow], int]:
-    """The layers to measure, and how many have a field: modules whose units are told apart."""
+    """The layers to measure, and how many have a field: modules whose units are distinguished."""
     if layer is not None:
         return [layers.find(every, layer)], 1
     watched = [row for row in every if row.kind == "module" and row.leaf and not row.minor
                and row.field and all(a.units for a in row.field)]  # fmt: skip
     if not watched:
         raise RequestError(
-            "effective receptive fields: no layer of this model has units that are told apart"
+            "effective receptive fields: no layer of this model has units that are distinguished"
         )
     return growth.different(watched, CHOSEN), len(watched)
 

@@ -138,7 +138,7 @@ def _judged(count: Count, ours: int, terms: Sequence[Term], dependent_macs: int 
 
 
 def _reasons(terms: Iterable[Term]) -> Iterator[Reason]:
-    """Terms of one kind together, the largest first; what comes to nothing is no reason."""
+    """Terms of one kind together, the largest first; a term of zero is left out."""
     kinds: dict[str, list[Term]] = {}
     for term in terms:
         if term.amount:
@@ -465,7 +465,7 @@ class _Fvcore:
     5 of any other; 1 and 4 without weights), adaptive average pools (1 for each element that goes
     in), and for each that comes out, nearest (1) and bilinear (4) upsampling and grid sampling (4).
     It has no formula for scaled_dot_product_attention, nor for some other products. What it does to
-    einsum and matmul is seen only where it does it, and is told by `measure/counters.py`.
+    einsum and matmul is seen only where it does it, and is reported by `measure/counters.py`.
     """
 
     def __init__(self, known: Known, count: Count) -> None:
@@ -473,8 +473,9 @@ class _Fvcore:
 
     def terms(self) -> list[Term]:
         """Terms that it adds to the MACs of the operations, or leaves out."""
-        told = [Term(name, self.count.evidence.get(name, 0), name) for name in ("einsum", "matmul")]
-        return [*self._left_out(), *self._added(), *told]
+        evidence = self.count.evidence
+        products = [Term(name, evidence.get(name, 0), name) for name in ("einsum", "matmul")]
+        return [*self._left_out(), *self._added(), *products]
 
     def _left_out(self) -> Iterator[Term]:
         attention, padded = self._attention(), self._padded_by_name()
@@ -590,7 +591,7 @@ def _shapes(trace: Trace, count: Count) -> Verdict:
 
     Calls whose output has a size that depends on data are left out on both sides, wherever they
     ran: the real forward has other weights than the trace assumes. So are single numbers: to
-    torch.jit, the sizes of a tensor are tensors. Parametrizations run whenever somebody looks at a
+    torch.jit, the sizes of a tensor are tensors. Parametrizations run whenever code reads a
     weight.
     """
     dependent = Known(trace).dependent

@@ -184,10 +184,10 @@ def _answers(blanks: Sequence[Count], ask: Callable[[], Iterable[Count]]) -> lis
     except _TooLargeError as error:
         return [replace(count, needs=error.needed) for count in blanks]
     except (Exception, SystemExit) as error:  # noqa: BLE001  whatever it raises, it has no answer
-        return [replace(count, failed=_told(error)) for count in blanks]
+        return [replace(count, failed=_described(error)) for count in blanks]
 
 
-def _told(error: BaseException) -> str:
+def _described(error: BaseException) -> str:
     """Describe in one line why a counter failed, by the first exception of the chain."""
     while error.__cause__ is not None:
         error = error.__cause__

@@ -51,7 +51,7 @@ def against(report: BenchReport, saved: BenchReport, name: str) -> tuple[Compari
 
 
 def expect(labels: Sequence[str], batches: Sequence[int], saved: BenchReport, name: str) -> None:
-    """Refuse what `against` would, as far as that can be told before anything is measured.
+    """Refuse what `against` would, as far as that is known before anything is measured.
 
     Args:
         labels: of the models that are to be measured.

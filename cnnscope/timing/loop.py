@@ -71,7 +71,7 @@ Report = Callable[[Progress], None]
 
 
 def first_call(program: Program, timer: Timer) -> None:
-    """The call that initialises, chooses algorithms and compiles: told apart from the others."""
+    """The call that initialises, chooses algorithms and compiles: distinguished from the others."""
     program.first_ns = timer.first(program.step)
 
 

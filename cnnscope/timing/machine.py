@@ -177,7 +177,7 @@ def _nvidia_smi(gpu: Any, fields: str, work: Step = lambda: time.sleep(0.01)) ->
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that could still be allocated on a device; None where nobody tells."""
+    """Bytes that could still be allocated on a device; None where the system does not say."""
     if device.type == "cuda":
         import torch
 

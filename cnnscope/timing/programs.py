@@ -268,7 +268,7 @@ def _loss(output: Any, name: str) -> Any:
 
 @contextmanager
 def translated(spec: str, settings: BenchSettings) -> Iterator[None]:
-    """Errors of torch and of the model, for a person; what the model prints goes to stderr."""
+    """Errors of torch and of the model as one message; what the model prints goes to stderr."""
     name = printable(spec)
     try:
         with isolation.aside():

@@ -1,7 +1,7 @@
 """From what was asked to a `BenchReport`: build, warm up, measure in turns, say what limits it.
 
-The one question that needs the real model on the real device. What can be told without one is
-told from the trace, before anything is allocated.
+The one question that needs the real model on the real device. What is known without one is
+read from the trace, before anything is allocated.
 """
 
 from __future__ import annotations
@@ -421,7 +421,7 @@ class _Waiting:
         self.begin = time.perf_counter_ns()
 
     def share(self) -> float | None:
-        """Of the time of all threads; None where nobody tells."""
+        """Of the time of all threads; None where the system does not say."""
         spent, now = time.perf_counter_ns() - self.begin, machine.waited_ns()
         if self.before is None or now is None:
             return None

@@ -34,7 +34,7 @@ class HostTimer:
         return self.block(step, 1, prime=False).samples[0]
 
     def launch(self, step: Step) -> Launch | None:  # noqa: ARG002
-        """Host and device are one, or cannot be told apart."""
+        """Host and device are one, or cannot be distinguished."""
         return None
 
     def block(self, step: Step, count: int, *, prime: bool) -> Block:

@@ -20,7 +20,7 @@ from cnnscope.tracing.plain import tensors_in
 # Weak references to storages, by address: while one is held the address is not used again.
 _expired: Callable[[int], bool] = cast("Any", torch.UntypedStorage._expired)
 _free: Callable[[int], None] = cast("Any", torch.UntypedStorage._free_weak_ref)
-# Operations that compute products and are counted by nobody.
+# Operations that compute products and are not counted by torch.
 _OPAQUE = ("rnn", "lstm", "gru", "transformer", "multi_head", "mkldnn", "onednn", "quantized")
 
 

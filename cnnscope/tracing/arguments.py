@@ -18,7 +18,7 @@ _DEEPEST = 14  # levels of an argument in which `tensors_in` still finds tensors
 
 
 class Arguments(NamedTuple):
-    """What a forward is called with."""
+    """Positional and keyword arguments of a forward."""
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any] = {}  # noqa: RUF012  never written to

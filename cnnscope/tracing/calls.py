@@ -239,7 +239,7 @@ class Calls:
         self.within[index] = structs.replace(self.within[index], outputs=outputs)
 
     def _note_elsewhere(self, module: nn.Module) -> None:
-        """Remember a part of this model that runs in a thread that nobody watches."""
+        """Remember a part of this model that runs in a thread without hooks."""
         index = self._modules.ids.get(id(module))
         if index is not None and _get_current_dispatch_mode() is None:
             self.elsewhere[self._modules.records[index].path or "the model"] = None

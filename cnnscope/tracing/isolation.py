@@ -56,7 +56,7 @@ class _Sink(io.RawIOBase):
     def write(self, data: Any) -> int:
         text = harmless(self._decoder.decode(bytes(data)), kept="\n\r\t")
         encoding = getattr(self._stream, "encoding", None) or "ascii"
-        with contextlib.suppress(ValueError, OSError):  # nobody listens any more
+        with contextlib.suppress(ValueError, OSError):  # the stream is closed
             self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
             self._stream.flush()
         return len(data)
@@ -96,7 +96,7 @@ def aside() -> Iterator[None]:
 def warning_once() -> Iterator[None]:
     """Show each warning once, however often a model is built and run.
 
-    Python forgets what it has shown whenever somebody changes the filters, which libraries do.
+    Python forgets what it has shown whenever the filters change, which libraries cause.
     """
     seen: set[str] = set()
     show = warnings.showwarning

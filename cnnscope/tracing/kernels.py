@@ -147,7 +147,7 @@ def _attention(seen: Recording, decompose: Callable[[], Tensor], *args: Any, **k
         replaced = seen.replace(result, call.result())
         end = len(seen.ops)
         for life in seen.lives[first:-1]:
-            if life[1] < 0:  # a mask that nobody registered, and that is older
+            if life[1] < 0:  # an unregistered mask, and one that is older
                 continue
             if not call.keeps(seen.ops[life[1]].name):
                 life[0] = 0

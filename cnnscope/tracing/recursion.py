@@ -14,7 +14,7 @@ _AGAIN = 3  # a function that stands so often in the stack, with one module, cal
 
 
 class Loop(NamedTuple):
-    """What calls itself.
+    """Function that calls itself.
 
     Attributes:
         module: the module whose method it is, or that called the function; None outside of all.

@@ -115,7 +115,7 @@ def _leave(names: list[str]) -> None:
 
 
 def _there(name: str) -> ModuleType | None:
-    """The real module, if somebody has imported it."""
+    """The real module, if it has been imported."""
     module = sys.modules.get(name)
     return None if isinstance(module, _StandIn) else module
 

@@ -147,7 +147,7 @@ def _with_chance(made: Trace, drawn: tuple[str, ...]) -> Trace:
 
 
 class Rehearsal:
-    """Forwards that nobody records: whether a model runs, again and again.
+    """Forwards without a recording: whether a model runs, again and again.
 
     Attributes:
         calls: module calls so far, which is what forwards without data cost.

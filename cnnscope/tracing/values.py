@@ -14,7 +14,7 @@ values that such code asks for, beside tensors that stay on the meta device:
 Nothing of the size of the weights is ever allocated, and of feature maps only those of at most
 `ANSWER_LIMIT` elements.
 
-A detector wants to be traced at full capacity; code that nobody knows wants the truth. With
+A detector wants to be traced at full capacity; unknown code is traced as it really runs. With
 `constants_only` nothing is assumed about the network: only what follows from constants has a
 value, and whoever asks for another gets `UnknownValueError`.
 

@@ -44,7 +44,7 @@ def several_threads() -> Iterator[None]:
 
 @pytest.fixture(params=[True, False], ids=["fast path", "as written"])
 def fast_path(request: pytest.FixtureRequest) -> Iterator[bool]:
-    """Whether torch may run modules of attention as one operation, as it does by default."""
+    """Return True if torch may run modules of attention as one operation, as it does by default."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(request.param)
     yield request.param
@@ -136,7 +136,7 @@ NOT_FUSED: dict[str, tuple[list[Tensor], dict[str, Any]]] = {
 
 
 def scores(made: Trace) -> bool:
-    """Whether memory is taken by a tensor as large as all scores."""
+    """Return True if memory is taken by a tensor as large as all scores."""
     return any(
         made.storages[made.tensors[tid].storage].nbytes
         for op in made.ops
@@ -434,7 +434,7 @@ def orders(x: Tensor) -> dict[str, Tensor]:
 
 
 def then_reshaped(layer: Any) -> nn.Module:
-    """What follows copies or not, by how the layer left its result.
+    """Layers whose result makes the next operation copy, or not.
 
     One of them twice, or the sums were the same for two orders of which either copies the other's.
     """

@@ -28,7 +28,7 @@ def every(runs):
 
 
 def real(name, shapes):
-    """Whether a real forward runs, on the CPU with data."""
+    """Return True if a real forward runs, on the CPU with data."""
     tensors = [
         torch.zeros(s, dtype=torch.long) if name == "Words" else torch.rand(s) for s in shapes
     ]

@@ -388,7 +388,7 @@ def test_without_a_store_nothing_is_kept(made):
 
 @pytest.fixture
 def libraries(monkeypatch, made):
-    """What each library offers, as it says and as its files tell."""
+    """The models of each library, by its own list and by its files."""
     found = {"torchvision": ["a", "both"], "classic": ["b", "both"], "timm": ["c"]}
     monkeypatch.setattr("cnnscope.models.registered.names", lambda source: found[source])
     monkeypatch.setattr(stored, "ask_names", lambda source: tuple(found[source]))

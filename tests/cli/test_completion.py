@@ -1,4 +1,4 @@
-"""What bash, zsh and fish are told, in the way of the scripts that typer installs for them."""
+"""Completions for bash, zsh and fish, asked for as the scripts that typer installs do."""
 
 import os
 import re
@@ -16,7 +16,7 @@ NET = "class Net: pass\ndef make(): pass\ndef _private(): pass\n"
 
 @pytest.fixture
 def complete(monkeypatch, tmp_path, capsys):
-    """What a shell is told for the words of a line, the last of which is being typed."""
+    """Completions of the last word of a line."""
     monkeypatch.setenv("CNNSCOPE_CACHE_DIR", str(tmp_path / "store"))
     monkeypatch.setattr(sys, "argv", ["cnnscope"])
     monkeypatch.setattr(sys.modules["__main__"], "__package__", None)  # not `python -m pytest`

@@ -1,4 +1,4 @@
-"""What a person who waits sees on stderr."""
+"""Progress on stderr."""
 
 import io
 import sys

@@ -41,7 +41,7 @@ def start(code, path=None, ignored=()):
 
 
 def alive(pid):
-    """Whether a process runs; one that has ended and that nobody has asked about does not."""
+    """Return True if a process runs; one that has ended, and is not reaped yet, does not."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -50,7 +50,7 @@ def alive(pid):
 
 
 def gone(pids, seconds=120):
-    """Whether all of these processes end before long."""
+    """Return True if all of these processes end before long."""
     until = time.monotonic() + seconds
     while any(map(alive, pids)) and time.monotonic() < until:
         time.sleep(0.02)

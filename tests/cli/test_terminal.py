@@ -27,7 +27,7 @@ ESCAPE = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])")
 
 
 class Shown(NamedTuple):
-    """What a command wrote: to each file, and to the terminal."""
+    """Output of a command: to each file, and to the terminal."""
 
     code: int
     out: str
@@ -160,12 +160,12 @@ KINDS = [("tty", "tty"), ("tty", "file"), ("file", "tty"), ("file", "file")]
 
 @pytest.fixture(scope="module")
 def piped():
-    """What each command says in pipes."""
+    """Output of each command into pipes."""
     return {name: run_cli(*arguments) for name, (_, *arguments) in COMMANDS.items()}
 
 
 def holds(shown, code, width, out, err):
-    """What is true of every command, wherever its output goes; the screen at its end."""
+    """Check what holds for every command and destination; return the last screen."""
     assert shown.code == code
     assert "\x1b" not in shown.out + shown.err
     screen = Screen(shown.terminal)

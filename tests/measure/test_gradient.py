@@ -19,7 +19,7 @@ WHOLE = Target("")
 
 
 def sees(model, *shape, units=None, dim=2):
-    """What units of a model's output see along the first axis, by the referee alone."""
+    """Intervals that units of a model's output see along the first axis, by the referee alone."""
     tape = probe.record(model.to("meta"), [probe.image(shape)])
     size = tape.shapes[tape.targets[WHOLE][0]][dim]
     root = Root(WHOLE, dim, tuple(range(size)) if units is None else units)
@@ -83,7 +83,7 @@ def test_every_published_stage_is_measured_equal(model):
 
 
 def nan_interval(model, layer, unit, size, axis=2):
-    """What one unit sees, by NaN in one half of the input of the unmodified model, and bisection.
+    """Interval that one unit sees, by NaN in one half of the input, and bisection.
 
     The largest t for which NaN in pixels t and after reaches the unit is its last pixel; the least
     t for which NaN up to and with t reaches it is its first.

@@ -20,7 +20,7 @@ CHEAP = [  # one or more of each kind of block, the quickest
 
 
 def is_convolutional(trace):
-    """Whether nothing attends over positions."""
+    """Return True if nothing attends over positions."""
     return not any("softmax" in table.base_name(r.name) or "attention" in r.name for r in trace.ops)
 
 

@@ -38,7 +38,7 @@ def slow_or_not(name: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """What is kept of one traced model: totals, and the MACs of the outer modules."""
+    """Totals of one traced model, and the MACs of its outer modules."""
 
     inputs: tuple[TensorSpec, ...]
     params: int
@@ -98,7 +98,7 @@ def numel(name: str) -> int:
 
 
 def flops(name: str) -> int:
-    """What torch's own counter counts of a forward."""
+    """MACs of a forward by torch's own counter."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -252,7 +252,7 @@ def test_weight_layers_are_those_of_the_name(seen, name: str, layers: tuple[int,
 
 
 def is_published(macs: int, meta: Mapping[str, Any]) -> bool:
-    """Whether MACs agree with the published giga-operations: 0.5 % and half of the last digit."""
+    """Return True if MACs agree with published giga-operations: 0.5 % and half a last digit."""
     return abs(macs / GIGA - meta["_ops"]) <= 0.005 * meta["_ops"] + 0.0005
 
 

@@ -252,7 +252,7 @@ def test_shapes_are_those_of_a_real_forward_at_the_published_size(name):
 
 
 def same_function(ours: nn.Module, theirs: nn.Module, *shape: int) -> bool:
-    """Whether two networks compute the same with the same weights, which come in one order."""
+    """Return True if two networks compute the same with the same weights, in one order."""
     values = theirs.state_dict().values()
     ours.load_state_dict(dict(zip(ours.state_dict(), values, strict=True)))
     data = torch.randn(shape, generator=torch.Generator().manual_seed(0))
@@ -287,7 +287,7 @@ def test_what_torchvision_has_as_well_computes_the_same():
 
 
 def prints_as(value: float, printed: str) -> bool:
-    """Whether a paper may print a value so, rounded or cut: "3.8G" is 3.75 to 3.9 billion."""
+    """Return True if a paper may print a value so, rounded or cut: "3.8G" is 3.75e9 to 3.9e9."""
     number, unit = printed[:-1], {"M": MILLION, "G": GIGA}[printed[-1]]
     last_digit = 10.0 ** -len(number.partition(".")[2])
     return -last_digit / 2 <= value / unit - float(number) < last_digit

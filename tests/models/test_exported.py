@@ -129,7 +129,7 @@ def with_graph(path, target, change):
 
 
 def facts(rows):
-    """What a row says of a layer; constants and casts, which only one of the two has, left out."""
+    """Figures of a row, without constants and casts, which only one of the two has."""
     return [
         (r.path, r.kind, r.operation, r.call, r.geometry, r.features, r.output_shapes,
          r.params, r.buffers, r.macs, r.element_ops, r.field)

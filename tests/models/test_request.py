@@ -1,4 +1,4 @@
-"""What a user types: every accepted form, and messages that say what to type instead."""
+"""Specifications as users type them: accepted forms, and messages with the remedy."""
 
 import pytest
 

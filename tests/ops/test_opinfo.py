@@ -107,7 +107,7 @@ def hold(operators):
 
 
 def is_large(found, record):
-    """Whether no tensor of an operation has an axis of one or none, which may cost nothing."""
+    """Return True if no tensor of an operation has an axis of one or none, which may be free."""
     tids = [*record.outputs, *(tid for v in record.inputs.values() for tid in as_list(v))]
     return all(min(found.tensors[tid].shape, default=1) > 1 for tid in tids)
 

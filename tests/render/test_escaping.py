@@ -30,7 +30,7 @@ HOSTILE = [
 
 
 def _unescaped(text):
-    """What GitHub-flavoured Markdown shows of escaped punctuation."""
+    """Escaped punctuation as GitHub-flavoured Markdown shows it."""
     return re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", text)
 
 

@@ -63,7 +63,7 @@ def reasons(verdict):
 
 
 def layer(make, *shape):
-    """What torchinfo and fvcore add to the MACs of one layer; all else has to be equal."""
+    """Terms that torchinfo and fvcore add to the MACs of one layer."""
     verdicts = judged(make, shape)
     statuses = {key: one.status for key, one in verdicts.items()}
     info, fvcore = verdicts["torchinfo", "MACs"], verdicts["fvcore", "MACs"]

@@ -1,4 +1,4 @@
-"""What changes between two models: alignment, findings and sums, on data and not on text."""
+"""Differences of two models as data: alignment, findings and sums."""
 
 import csv
 import functools
@@ -358,7 +358,7 @@ def is_empty(answer):
 
 
 def mirrored(row):
-    """What makes a row of the other direction."""
+    """Changes that make the row of the other direction."""
     status = {"added": "removed", "removed": "added"}.get(row.status, row.status)
     swapped = sorted((c.what, repr(c.after), repr(c.before)) for c in row.changes)
     return (status, where(row.after), where(row.before), swapped, -row.params, -row.macs)

@@ -39,7 +39,7 @@ _COMMAS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 
 def evaluated(text: str) -> int:
-    """What printed arithmetic comes to."""
+    """Value of printed arithmetic."""
     return eval(_COMMAS.sub("", text), dict(_NAMES))
 
 
@@ -60,7 +60,7 @@ def equations(explained) -> dict[str, int]:
 
 
 def check(explained) -> None:
-    """What is printed about a row is what the report says about it."""
+    """Check that the printed steps of a row end in the numbers of the report."""
     row, numbers = explained.layer, equations(explained)
     assert numbers.get("parameters", 0) == row.params, row.path
     assert numbers.get("buffers", 0) == row.buffers, row.path

@@ -56,7 +56,7 @@ def pairs(parts):
 
 
 def cells(stage):
-    """What a stage is made of: (layers of one repetition, times)."""
+    """Layers of one repetition of a stage, and the number of repetitions."""
     return [(pairs(item.parts), item.times) for item in stage.items]
 
 

@@ -1,4 +1,4 @@
-"""What a model has to do: bytes, MACs, memory, and the roofline."""
+"""Work of a model: bytes, MACs, memory, and the roofline."""
 
 import pytest
 import torch

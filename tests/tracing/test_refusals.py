@@ -1,4 +1,4 @@
-"""What a real forward refuses is refused on meta, and nothing else: real CPU forwards are asked."""
+"""A trace refuses exactly what a real CPU forward refuses."""
 
 import re
 
@@ -435,7 +435,7 @@ ACCEPTED = re.compile(rf"(?<!Dimension )out of (range|bounds)|{refusals._CPU_ALO
 
 
 def judged(seed):
-    """What a real forward says of a random call, and what a trace does, where they differ."""
+    """Errors of a real forward and of a trace of a random call; None where they agree."""
     function, tensors = Draw(seed).call()
     real = refused(lambda: function(*[None if t is None else t.clone() for t in tensors]))
     given = tuple(None if t is None else t.to("meta") for t in tensors)

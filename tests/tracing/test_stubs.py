@@ -1,4 +1,4 @@
-"""What stands in for torch's compiler, and makes way for it."""
+"""Stand-ins for torch's compiler, which make way for it."""
 
 import subprocess
 import sys

@@ -28,7 +28,7 @@ def known() -> Iterator[KnownValues]:
 
 
 def scores(count: int) -> Tensor:
-    """What a layer of a network answers."""
+    """Answers of a layer of a network."""
     return F.linear(torch.empty(1, 4), torch.empty(count, 4))[0]
 
 

@@ -369,7 +369,7 @@ def _weighted(value: Tensor) -> Tensor:
 
 
 def _alone(view: Tensor) -> Tensor:
-    """The same view by itself: autograd lets nobody write into one of several that were made."""
+    """The same view by itself: autograd refuses writes to one of several views made at once."""
     base = view._base
     return view if base is None else base.as_strided(
         view.shape, view.stride(), view.storage_offset())  # fmt: skip

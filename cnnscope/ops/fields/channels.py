@@ -1,4 +1,4 @@
-"""Channels that do not see the same, told apart until something sums over them.
+"""Channels that do not see the same, distinguished until something sums over them.
 
 A state is the hull over channels. What `cat` and `stack` laid side by side is remembered beside it
 as a *grid*: a slice sees what its channels see, and channels that become positions each see their
@@ -16,7 +16,7 @@ from cnnscope.ops.fields import layout, maps, rules
 from cnnscope.ops.fields.layout import Atom, State
 from cnnscope.records.trace import Shape
 
-MOST = 2**14  # channels that are told apart
+MOST = 2**14  # channels that are distinguished
 _BLOCK = 256  # pixels of a block that went to the channels
 
 
@@ -41,7 +41,7 @@ Grids = list[Grid | None]
 Later = Callable[[], Grid | None]
 
 
-def told(op: rules.View, rule: rules.Rule, result: rules.Result) -> rules.Result:
+def tracked(op: rules.View, rule: rules.Rule, result: rules.Result) -> rules.Result:
     """The states of an operation's outputs, with what its channels see by themselves."""
     make = _MAKERS.get(rule)
     if make is None or (result is rules.UNKNOWN and rule is not rules.concatenate):
@@ -285,7 +285,7 @@ def _newly(after: maps.Axis, before: maps.Axis) -> bool:
 
 
 def _taken(grid: Grid | None, dim: int, units: Sequence[int]) -> Grid | None:
-    """Some units of a dimension without positions; of one with positions nothing is told."""
+    """Some units of a dimension without positions; of one with positions the result is unknown."""
     if grid is None or not units or any(cell and cell.layout[dim] for cell in grid.cells):
         return None
     many = grid.index.shape[dim] > 1
@@ -307,7 +307,7 @@ def _one(grid: Grid | None, dim: int, unit: int) -> Grid | None:
 def reshape(op: rules.View, grid: Grid, before: Shape, after: Shape) -> Grid | None:
     """Split and merge dimensions.
 
-    None where channels and positions come together otherwise than as maps interleaved or laid end
+    None where channels and positions are joined otherwise than as maps interleaved or laid end
     to end.
     """
     found: Grid | None = grid
@@ -403,7 +403,7 @@ Lay = Callable[[rules.View, Sequence[maps.Axis | None], int], maps.Axis]
 
 
 def _together(op: rules.View, cells: Sequence[State | None], dim: int, lay: Lay) -> State | None:
-    """Maps in one: `lay` says where the units of each come to lie. None if that is not known."""
+    """Maps in one: `lay` says where the units of each are placed. None if that is not known."""
     seeing = [cell for cell in cells if cell is not None]
     axes = {layout.alone(cell, dim) for cell in seeing}
     axis = axes.pop() if len(axes) == 1 else None

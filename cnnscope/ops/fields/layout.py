@@ -80,7 +80,7 @@ class State(NamedTuple):
         )
 
     def lose(self, dims: Sequence[int]) -> State:
-        """Positions in these dimensions are not told apart any more.
+        """Positions in these dimensions are no longer distinguished.
 
         An axis that sees the whole image anyway stays known.
         """
@@ -107,7 +107,7 @@ class State(NamedTuple):
 def blur(state: State, dim: int, size: int) -> State:
     """Positions of one dimension joined with others (a class token): `size` in all.
 
-    They are not told apart any more, but a sum over all of them is known to see everything.
+    They are no longer distinguished, but a sum over all of them is known to see everything.
     """
     axes = sorted({a.axis for a in state.layout[dim] if a.axis >= 0})
     if any(state.dims_of(axis) != [dim] for axis in axes):
@@ -138,8 +138,8 @@ def segmented(pieces: Pieces, dim: int) -> State:
         Segment(s.layout[dim], s.axes, n) if s is not None else Segment((), (), n)
         for s, n in pieces
     )
-    told = all(_around(state, dim) == _around(joined, dim) for state, _ in pieces if state)
-    return _blurred(joined, dim, size, Segments(parts, joined.axes) if told else None)
+    alike = all(_around(state, dim) == _around(joined, dim) for state, _ in pieces if state)
+    return _blurred(joined, dim, size, Segments(parts, joined.axes) if alike else None)
 
 
 def _within(pieces: Pieces, dim: int) -> Pieces:

@@ -62,7 +62,7 @@ class Axis:
     `lines` is None where the map has no regular form, `spans` is None where only the whole is
     seen. `least` is the map of the shortest path. `whole`: something in it depends on the whole
     image, in fact on this interval of it (a crop or a stride may leave a rim unseen). `lost`:
-    positions are no longer told apart; together they see the interval `together`. `endless`: the
+    positions are no longer distinguished; together they see the interval `together`. `endless`: the
     units see all that lies on one side of them (a running sum), however large the image. `mixed`:
     bit i says that units in different places of axis i see differently along this one, which is
     the hull of them. `wraps`: units were rolled round the end, so that blocks of them are others
@@ -102,7 +102,7 @@ class Axis:
 
     @property
     def units(self) -> int:
-        """Units along the axis (0 where they are not told apart)."""
+        """Units along the axis (0 where they are not distinguished)."""
         return len(self.spans.lo) if self.spans else 0
 
     def but_mixed(self, axis: int) -> Axis:

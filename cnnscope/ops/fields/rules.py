@@ -148,7 +148,7 @@ def copied(op: View) -> Seen:
 
 
 def restrided(op: View) -> Seen:
-    """Another geometry: harmless where no positions are told apart."""
+    """Another geometry: harmless where no positions are distinguished."""
     state = op.main
     return state if state is not None and not any(state.layout) else UNKNOWN
 

@@ -58,7 +58,7 @@ def _unknown_steps(view: View, part: Part) -> Iterable[Step]:
 
 
 def _roles(view: View) -> dict[int, str]:
-    """What products without weights are in attention."""
+    """Roles of products without weights in attention, by their places in the trace."""
     found = attention.find(view.trace)
     roles = dict.fromkeys(found.sums, "attention * V") | dict.fromkeys(found.scores, "QK^T")
     return {place: role for place, role in roles.items() if place not in view.weight_ops}

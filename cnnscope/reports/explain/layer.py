@@ -53,7 +53,7 @@ def _chosen(rows: Sequence[LayerRow], pattern: str) -> list[int]:
 
 
 def steps(view: View, index: int) -> Iterable[Step]:
-    """All steps of a row, in the order in which a person asks."""
+    """All steps of a row, in the order of the questions that they answer."""
     row = view.rows[index]
     if row.kind == "parameter":
         yield product_step("parameters", row.name, row.output_shapes[0])

@@ -114,7 +114,7 @@ def _change(view: View, row: LayerRow) -> _Change | None:
         return None
     if not any(now):
         return _Change(before, (), row)
-    # An axis whose positions are not told apart has one.
+    # An axis whose positions are not distinguished has one.
     return _Change(tuple(n or 1 for n in before), tuple(n or 1 for n in now), row)
 
 

@@ -31,7 +31,7 @@ def steps(view: View, row: LayerRow, part: Part) -> Iterable[Step]:
 
 
 def _origin(view: View, row: LayerRow, record: OpRecord) -> Step | None:
-    """Origin of what a product reads, None where it is told by the layer before."""
+    """Origin of what a product reads, None where the layer before says it."""
     if ops.lookup(record.name).family is ops.Family.CONVOLUTION:
         return _channel_origin(view, record)
     op = ops.Op(view.trace, record)
@@ -84,7 +84,7 @@ def _back(view: View, tensor: int, dims: tuple[int, ...]) -> tuple[int, tuple[in
 
 
 def _before(entry: ops.Entry, op: ops.Op, dims: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The same dimensions before an operation; None where they come to be."""
+    """The same dimensions before an operation; None where the operation makes them."""
     if entry.family in _KEEP_DIMENSIONS:
         return dims
     if entry.elementwise:

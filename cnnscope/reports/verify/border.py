@@ -66,7 +66,7 @@ def _settle(
         return
     moving = [(root, r) for root, r in good if len({tuple(unit[axis]) for unit in r}) > 1]
     if len(moving) > 1:
-        meter.refuse(task, "which of its dimensions is which cannot be told")
+        meter.refuse(task, "which of its dimensions is which is not known")
         return
     root, result = (moving or good)[0]
     meter.note(task, _check(task, axis, size, root, result))
@@ -89,7 +89,7 @@ def _dimensions(canvas: Canvas, task: Task, axis: int) -> list[int] | str:
     if known is None and task.axes[axis].size is None:
         return (
             "the model runs other operations at other input sizes, so that what depends on the "
-            "whole image cannot be told from what a unit sees; try another --input"
+            "whole image cannot be distinguished from what a unit sees; try another --input"
         )
     fitting = [d for d in known or range(len(shape)) if shape[d] == units]
     shared = any(canvas.shared(tensor, dim, axis) for dim in known or ())

@@ -25,7 +25,7 @@ class Meter:
 
     Args:
         deadline: after which nothing more is measured.
-        progress: told what is done.
+        progress: called with what is done and how much there is.
         total: fields along an axis that are to be measured.
     """
 

@@ -54,8 +54,8 @@ def verify(
             at most `CHOSEN` of them.
         every: each layer that has a field.
         deadline: after which nothing more is measured.
-        progress: told what is done.
-        tell: told beforehand what is coming, where that takes long.
+        progress: called with what is done and how much there is.
+        tell: called beforehand with a sentence about what takes long.
 
     Raises:
         RequestError: there is no such layer, or it sees nothing of the input.
