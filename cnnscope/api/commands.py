@@ -10,7 +10,8 @@ from cnnscope.api.report import Report
 from cnnscope.api.traces import Build, Given, asked, built, copied, no_module, store, traced
 from cnnscope.deadline import Deadline, checked
 from cnnscope.errors import RequestError
-from cnnscope.models.request import Request, parse_input, several
+from cnnscope.models.request import Request, several
+from cnnscope.models.spelling import parse_input
 from cnnscope.records.bench import BenchReport
 from cnnscope.records.catalogue import ListReport
 from cnnscope.records.check import CheckAllReport, CheckReport

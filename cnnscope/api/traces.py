@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from cnnscope.errors import ModelError, RequestError
-from cnnscope.models.request import Request, parse_input
+from cnnscope.models import spelling
+from cnnscope.models.request import Request
+from cnnscope.models.spelling import NotPlainError, items
 from cnnscope.records.trace import TRACE_SCHEMA, Inputs, TensorSpec
 from cnnscope.records.trace import Trace as TraceRecord
 
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound="Trace")
 _LARGEST = 2**30  # bytes of a saved trace
+_IMAGE = 3  # sizes: C, H, W, which get a batch of one
 
 
 class Trace(TraceRecord, frozen=True):
@@ -201,7 +205,7 @@ class Given(NamedTuple):
     """A module that is there already, and arguments of its forward."""
 
     module: nn.Module
-    inputs: Sequence[Any]
+    inputs: Any
     kwargs: Mapping[str, Any] | None
 
     @property
@@ -234,19 +238,21 @@ def asked(
             f'layer: give a dotted path, such as "layer2.0", not {type(layer).__name__}; inputs '
             "are given as inputs=..."
         )
-    given = _as_sequence(inputs)
     if isinstance(model, (Request, TraceRecord)):
         kind = "request" if isinstance(model, Request) else "trace"
-        _refuse(f"the {kind} says it", build, inputs=bool(given), kwargs=bool(kwargs))
+        _refuse(f"the {kind} says it", build, inputs=_gives(inputs), kwargs=bool(kwargs))
         return model
     if isinstance(model, str):
-        _refuse("only for a module of your own", kwargs=bool(kwargs))
-        if not all(isinstance(value, str) for value in given):
-            raise RequestError('inputs: for a named model give sizes, such as "3x224x224"')
-        return Request.of(model, given, *build)
+        try:
+            return Request.of(model, inputs, *build, kwargs)
+        except NotPlainError:
+            raise RequestError(
+                'inputs: for a named model give sizes, such as "3x224x224", and lists and dicts '
+                "of them"
+            ) from None
     _check_module(model)
     _refuse("only for a named model; a module of your own is traced as it is", build)
-    return Given(model, given, kwargs)
+    return Given(model, inputs, kwargs)
 
 
 def traced(model: Request | TraceRecord | Given, cache: Cache) -> TraceRecord:
@@ -268,10 +274,12 @@ def traced(model: Request | TraceRecord | Given, cache: Cache) -> TraceRecord:
     from cnnscope.tracing.tracer import trace as run_traced
 
     module, given, kwargs = model
-    if not kwargs and all(isinstance(value, str) for value in given):
-        return trace_module(module, given)
+    with contextlib.suppress(NotPlainError):
+        return trace_module(Request.of_module(model.name, given, kwargs), module)
+    args = tuple(map(_as_argument, items(given)))
+    named = {name: _as_argument(value) for name, value in (kwargs or {}).items()}
     try:
-        return run_traced(module, tuple(map(_as_argument, given)), kwargs)
+        return run_traced(module, args, named)
     except ForwardError as error:
         if asks_for_data(error):
             raise ModelError(f"{error}; it looks at its data: give real tensors") from error
@@ -364,36 +372,41 @@ def _refuse(reason: str, build: Build | None = None, **given: bool) -> None:
             raise RequestError(f"{name}: {reason}")
 
 
-def _as_sequence(inputs: Any) -> Sequence[Any]:
-    """One tensor, string or size stands for a sequence of one; sizes become strings."""
-    if isinstance(inputs, Mapping):
-        raise RequestError("inputs: give keyword arguments of forward as kwargs={...}")
-    if not isinstance(inputs, (list, tuple)):
-        return (inputs,)
-    if _is_size(inputs):
-        return (_joined(inputs),)
-    return [_joined(value) if _is_size(value) else value for value in inputs]
-
-
-def _is_size(value: Any) -> bool:
-    """Return True if this is a size, such as (1, 3, 224, 224) or torch.Size."""
-    return isinstance(value, (list, tuple)) and bool(value) and all(type(n) is int for n in value)
-
-
-def _joined(size: Sequence[int]) -> str:
-    return "x".join(map(str, size))
+def _gives(inputs: Any) -> bool:
+    """Return True if there are any."""
+    return not isinstance(inputs, (list, tuple)) or bool(inputs)
 
 
 def _as_argument(value: Any) -> Any:
-    """A string such as "1x3x224x224" is a tensor without data (3x224x224 gets a batch of one)."""
-    if not isinstance(value, str):
+    """Sizes beside tensors are tensors without data; three sizes get a batch of one."""
+    if isinstance(value, (list, tuple, dict)):
+        try:
+            form, tensors = spelling.asked([value])
+        except NotPlainError:
+            return _mapped(value)
+    elif isinstance(value, str):
+        form, tensors = spelling.asked(value)
+    else:
         return value
     from cnnscope.models.inputs import make_inputs
 
-    parsed = parse_input(value)
-    sizes = parsed.sizes if len(parsed.sizes) != 3 else (1, *parsed.sizes)
-    spec = TensorSpec(sizes, parsed.dtype or "float32")
-    return make_inputs(Inputs((spec,)))[0]
+    sizes = (one.sizes if len(one.sizes) != _IMAGE else (1, *one.sizes) for one in tensors)
+    specs = (TensorSpec(s, t.dtype or "float32") for s, t in zip(sizes, tensors, strict=True))
+    return make_inputs(Inputs(tuple(specs), form)).args[0]
+
+
+def _mapped(value: Any) -> Any:
+    """A container that holds tensors, with what else it holds as arguments."""
+    if type(value) is dict:
+        return {key: _nested(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_nested, value))
+    return value
+
+
+def _nested(value: Any) -> Any:
+    """An item of a container: text and numbers stay what they are."""
+    return value if isinstance(value, str) else _as_argument(value)
 
 
 def _check_module(model: Any) -> None:

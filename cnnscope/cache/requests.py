@@ -212,7 +212,8 @@ def _key(source: str, name: str, request: Request, what: str = "trace") -> dict[
         "schema": TRACE_SCHEMA,
         "source": source,
         "name": ascii(name),
-        "inputs": [f"{one.sizes}:{one.dtype}" for one in request.inputs],
+        "inputs": [f"{one.sizes}:{one.dtype}:{one.plain}" for one in request.inputs],
+        "form": ascii(request.form),
         "arguments": {
             ascii(name): ascii(arguments.plain(value)) for name, value in request.arguments.items()
         },

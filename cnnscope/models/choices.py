@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec import UNSET
 
 from cnnscope.errors import RequestError
 from cnnscope.models import request as specs
 from cnnscope.models.inputs import of_dtype
+from cnnscope.models.readings import Signature, readings
 from cnnscope.models.request import Request
-from cnnscope.records.trace import Inputs
+from cnnscope.models.spelling import FLOATS
+from cnnscope.records.form import Form, Slot
+from cnnscope.records.trace import Inputs, TensorSpec
 from cnnscope.text import printable
 
 if TYPE_CHECKING:
@@ -25,12 +29,53 @@ class Choice(NamedTuple):
 
     inputs: Inputs
     note: str = ""
+    refusal: str = ""  # of a likelier choice, which is the answer where nothing runs
 
 
 def of_library(request: Request, built: Built) -> list[Choice]:
     """The one choice for a library's model: its default, completed by the request."""
-    inputs = specs.fit_inputs(request.inputs, built.inputs, request.batch_size)
-    return [Choice(of_dtype(inputs, request.dtype))]
+    if request.form is None or _in_order(request.form, built):
+        inputs = specs.fit_inputs(request.inputs, built.inputs, request.batch_size)
+        return [Choice(of_dtype(inputs, request.dtype))]
+    return _read(request, built)
+
+
+def _in_order(form: Form, built: Built) -> bool:
+    """Return True if a call gives what the model takes by default, in that order.
+
+    Its tensors may be named, or all be in a list where the model takes one.
+    """
+    if form.one_list and built.inputs.as_list:
+        return True
+    nodes = [*form.args, *(node for _, node in form.kwargs)]
+    names = Signature.of(built.model).names[len(form.args) :]
+    named = [name for name, _ in form.kwargs]
+    takes = built.inputs.form is None and len(nodes) == len(built.inputs.tensors)
+    return takes and named == names[: len(named)] and all(isinstance(n, Slot) for n in nodes)
+
+
+def _read(request: Request, built: Built) -> list[Choice]:
+    """What the inputs of a request may mean, in order; a note says what was taken."""
+    dtype = request.dtype or _dtype_of(built.model)
+    found = readings(request, built.model, built.inputs, dtype)
+    first = _shown(found[0].inputs)
+    notes = [""] + [
+        f"the input is taken as {_shown(one.inputs)}, because {first} does not run"
+        for one in found[1:]
+    ]
+    return [
+        Choice(of_dtype(one.inputs, request.dtype), note, one.refusal)
+        for one, note in zip(found, notes, strict=True)
+    ]
+
+
+def _shown(inputs: Inputs) -> str:
+    """1x3x8x8, ids 1x16 int64: how the header of a report shows inputs."""
+    names = inputs.form.names if inputs.form else ("",) * len(inputs.tensors)
+    specs = (
+        TensorSpec(t.shape, t.dtype, n or UNSET) for t, n in zip(inputs.tensors, names, strict=True)
+    )
+    return ", ".join(map(str, specs)) or "no tensor"
 
 
 def of_own(
@@ -47,18 +92,29 @@ def of_own(
         RequestError: an input is needed, and nothing tells which.
     """
     dtype = request.dtype or _dtype_of(built.model)
-    if request.inputs:
-        taken = all(t.dtype in specs.FLOATS for t in built.inputs.tensors)
-        typed = [
-            specs.InputSpec(a.sizes, a.dtype or (dtype if taken else None), a.text)
-            for a in request.inputs
-        ]
-        fitted = specs.fit_open(typed, built.inputs, request.batch_size)
-        return [Choice(of_dtype(inputs, request.dtype)) for inputs in fitted]
-    choices = [_guessed(guess, request.batch_size, dtype) for guess in guesses(built.model)]
+    if request.gives_inputs:
+        return _read(request, built)
+    signature = Signature.of(built.model)
+    fitting = [one for guess in guesses(built.model) if (one := _fitting(guess, signature))]
+    choices = [_guessed(guess, request.batch_size, dtype) for guess in fitting]
+    if signature.takes(Form()):
+        return [*choices, Choice(Inputs(()))]
     if not choices:
-        _refuse_to_guess(request.name, built.model)
-    return choices or [Choice(Inputs(()))]
+        _refuse_to_guess(request.name, built.model, signature)
+    return choices
+
+
+def _fitting(guess: Guess, signature: Signature) -> Guess | None:
+    """A guess that forward can be called with: by keyword where it takes its one input so."""
+    inputs = guess.inputs
+    form = inputs.form or Form((Slot(),) * len(inputs.tensors))
+    if signature.takes(form):
+        return guess
+    needed = signature.missing_by_keyword
+    by_name = Form((), tuple((name, Slot()) for name in needed))
+    if inputs.form is None and len(needed) == len(inputs.tensors) == 1 and signature.takes(by_name):
+        return guess._replace(inputs=Inputs(inputs.tensors, by_name))
+    return None
 
 
 def _dtype_of(model: nn.Module) -> str:
@@ -66,7 +122,7 @@ def _dtype_of(model: nn.Module) -> str:
     from cnnscope.tracing.tracer import state_of
 
     dtypes = (str(tensor.dtype).removeprefix("torch.") for tensor in state_of(model))
-    return next((dtype for dtype in dtypes if dtype in specs.FLOATS), "float32")
+    return next((dtype for dtype in dtypes if dtype in FLOATS), "float32")
 
 
 def _guessed(guess: Guess, batch_size: int | None, dtype: str) -> Choice:
@@ -77,53 +133,20 @@ def _guessed(guess: Guess, batch_size: int | None, dtype: str) -> Choice:
     return Choice(of_dtype(inputs, dtype), f"no --input was given: {shown} is {what}")
 
 
-def _refuse_to_guess(name: str, model: nn.Module) -> None:
+def _refuse_to_guess(name: str, model: nn.Module, signature: Signature) -> None:
     """Refuse a network that takes inputs of which nothing is known.
 
     Raises:
-        RequestError: its forward needs inputs, or may.
+        RequestError: in any case.
     """
     from cnnscope.models.files.source import required_inputs
 
-    required = required_inputs(model)
-    if required == []:
-        return
-    takes = f": forward takes {', '.join(required)}" if required else ""
-    times = " once for each" if len(required or ()) > 1 else ""
-    raise RequestError(f"{name}: give --input{times}, such as --input 3x224x224{takes}")
-
-
-def check_count(name: str, model: nn.Module, inputs: Inputs) -> None:
-    """Check that forward takes so many inputs.
-
-    Raises:
-        RequestError: it does not.
-    """
-    from cnnscope.models.files.source import required_inputs
-
-    needed = _needed_keywords(model)
-    if needed:
-        raise RequestError(
-            f"{name}: forward needs {', '.join(map(printable, needed))} by keyword, which "
-            "only cnnscope.summary(model, inputs, kwargs) in Python can give"
-        )
-    try:
-        inspect.signature(model.forward).bind(*inputs.tensors)
-    except ValueError:
-        return
-    except TypeError:
-        takes = ", ".join(map(printable, required_inputs(model) or ())) or "none"
-        count = len(inputs.tensors)
-        raise RequestError(
-            f"{name}: forward takes {takes}; give --input once for each (it was given "
-            f"{'once' if count == 1 else f'{count} times'})"
-        ) from None
-
-
-def _needed_keywords(model: nn.Module) -> list[str]:
-    """Names of the arguments that forward takes by keyword only and cannot do without."""
-    try:
-        parameters = inspect.signature(model.forward).parameters.values()
-    except (TypeError, ValueError):
-        return []
-    return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    required = required_inputs(model) or []
+    by_name = [f"--input {printable(each)}=SIZE" for each in signature.missing_by_keyword]
+    takes = ", ".join(map(printable, (*required, *signature.missing_by_keyword)))
+    what = f": forward takes {takes}" if takes else ""
+    if by_name:
+        sizes = ["--input SIZE"] * len(required)
+        raise RequestError(f"{name}: give {' '.join((*sizes, *by_name))}{what}")
+    times = " once for each" if len(required) > 1 else ""
+    raise RequestError(f"{name}: give --input{times}, such as --input 3x224x224{what}")

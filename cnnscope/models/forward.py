@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cnnscope.models.inputs import make_inputs, of_dtype
 from cnnscope.models.ladder import Rung
 from cnnscope.records.trace import Inputs, Trace
+from cnnscope.text import printable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,7 +41,10 @@ def traced(built: Built, choice: Choice, dtype: str | None, *, own: bool, why_re
         if dtype is not None:
             convert(built.model, dtype)
         made = trace(built.model, *arguments, source=built.source)
-    notes = (choice.note,) if choice.note else ()
+    form = choice.inputs.form
+    values = ", ".join(f"{name}={value!r}" for name, value in form.values) if form else ""
+    also = (f"forward was given {printable(values, 200)} as well",) if values else ()
+    notes = (choice.note, *also) if choice.note else also
     return _described(made, built, (*notes, *built.notes), own=own, why_real=why_real)
 
 

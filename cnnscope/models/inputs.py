@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cnnscope.errors import RequestError
 from cnnscope.models.failures import out_of_memory
-from cnnscope.models.request import FLOATS
+from cnnscope.models.spelling import FLOATS
 from cnnscope.records.trace import Inputs, TensorSpec
 from cnnscope.text import printable
 

@@ -15,7 +15,7 @@ from cnnscope.analysis import sizes
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
 from cnnscope.models import diagnose
 from cnnscope.models.build import Built
-from cnnscope.models.request import DTYPES, FLOATS
+from cnnscope.models.spelling import DTYPES, FLOATS, written
 from cnnscope.models.trials import SECONDS, Trials, positions_of, smallest_inputs
 from cnnscope.records.explain import SmallestInput
 from cnnscope.records.trace import Inputs, TensorSpec
@@ -24,7 +24,6 @@ from cnnscope.tracing.tracer import ForwardError, state_of
 
 # What code raises by itself to refuse a size.
 _REFUSALS = (AssertionError, ValueError, RuntimeError)
-_BATCHED = 3  # sizes of an image: with more, the first is the batch, and need not be written
 _OTHERS = (64, 33, 224)  # sides at which a complaint that is not about sizes is the same
 
 
@@ -201,14 +200,11 @@ class _Search:
         """`text` with the sizes of inputs, if they run; nothing that was typed is advised."""
         if inputs == self.failure.inputs or not inputs.tensors:
             return ""
-        first = inputs.tensors[0]
-        batch = () if inputs.as_list or len(first.shape) <= _BATCHED else first.shape[:1]
-        written = "x".join(map(str, first.shape[len(batch) :]))
-        if first.dtype != self.failure.inputs.tensors[0].dtype:
-            written += f":{first.dtype}"
-        if written in self.failure.typed or self.trials.late or not self.trials.runs(inputs):
+        given = {tensor.dtype for tensor in self.failure.inputs.tensors}
+        advised = written(inputs, dtypes=not {t.dtype for t in inputs.tensors} <= given)
+        if advised in self.failure.typed or self.trials.late or not self.trials.runs(inputs):
             return ""
-        return "; " + text.format(written)
+        return "; " + text.replace("{}", advised)
 
     def _sizes(self) -> str:
         """Other sizes of the same input."""

@@ -142,6 +142,8 @@ def _first_that_runs(network: Network, built: Built, tried: Sequence[Choice], wh
                 raise
             failed.append((error, choice.inputs))
     first, inputs = failed[0]
+    if tried[0].refusal:
+        raise RequestError(f"{network.name}: {tried[0].refusal}") from first
     raise _explained(network, first, built, inputs) from first
 
 
@@ -149,8 +151,6 @@ def _forward(network: Network, built: Built, choice: Choice, why_real: str) -> T
     from cnnscope.tracing import isolation
 
     built.accept(choice.inputs)
-    if network.ladder.own:
-        choices.check_count(network.name, built.model, choice.inputs)
     with isolation.seeded(), _quiet(network):
         return forward.traced(
             built, choice, network.request.dtype, own=network.ladder.own, why_real=why_real
@@ -186,7 +186,7 @@ def _explained(
     if request.as_published and not own:
         return ModelError(f"{network.name}: {error}")
     known: tuple[Inputs, ...] = () if own else (built.inputs,)
-    if own and request.inputs:
+    if own and request.gives_inputs:
         guesses = network.guesses(built.model)
         known = tuple(of_dtype(guess.inputs, request.dtype) for guess in guesses)
     failure = remedy.Failure(
@@ -194,10 +194,10 @@ def _explained(
         error,
         built,
         inputs,
-        tuple(one.text for one in request.inputs),
+        tuple(one.canonical for one in request.inputs),
         known,
         network.line(error.cause),
-        guessed=own and not request.inputs,
+        guessed=own and not request.gives_inputs,
     )
     with _quiet(network), isolation.seeded():
         return remedy.explained(failure)
@@ -376,12 +376,12 @@ def _cast(built: Built, dtype: str | None) -> Built:
 # ---------------------------------------------------------------------------- a module in Python
 
 
-def trace_module(model: nn.Module, inputs: Sequence[str] = ()) -> Trace:
+def trace_module(request: Request, model: nn.Module) -> Trace:
     """Trace a module that is there already on tensors without data, with real ones if need be.
 
     Args:
+        request: made by `Request.of_module`; without inputs they are guessed.
         model: it is left as it was.
-        inputs: sizes, such as "3x224x224"; none is a guess.
 
     Raises:
         RequestError: the inputs are not what its forward takes.
@@ -401,8 +401,8 @@ def trace_module(model: nn.Module, inputs: Sequence[str] = ()) -> Trace:
                 "move it to the CPU"
             )
         values = OWN.known_values() if rung is Rung.VALUES else None
-        return Built(model, Inputs(()), source, rung, values, borrowed=True)
+        return Built(model, default, source, rung, values, borrowed=True)
 
-    request = Request.of_module(source.name, inputs)
+    default = next((guess.inputs for guess in guesses(model)), Inputs(()))
     with isolation.alone, isolation.warning_once():
         return run(Network(request, OWN, borrow, guesses)).trace

@@ -59,6 +59,11 @@ class Form(msgspec.Struct, frozen=True):
         return sum(_count(node) for node in (*self.args, *(node for _, node in self.kwargs)))
 
     @property
+    def complete(self) -> bool:
+        """True if the call can be made again: it holds no object."""
+        return not any(isinstance(node, Opaque) for _, node in self._walk())
+
+    @property
     def by_place(self) -> bool:
         """True if every argument is a tensor given by its place: nothing has to be said of it."""
         return not self.kwargs and all(isinstance(node, Slot) for node in self.args)
@@ -114,6 +119,7 @@ def _named(name: str, node: Node) -> Iterator[tuple[str, Node]]:
         for key, item in node.entries:
             yield from _named(f"{name}[{key}]", item)
     elif isinstance(node, Opaque):
+        yield name, node
         for _ in range(node.count):
             yield name, Slot()
     else:

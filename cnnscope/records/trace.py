@@ -19,12 +19,13 @@ Attribute = Plain | tuple[Plain, ...]
 class TensorSpec(msgspec.Struct, frozen=True):
     """A tensor that has no data: its shape and its dtype ("float32").
 
-    `name` is that of an input in the call of forward (see `Form.names`), "" where it has none.
+    `name` is that of an input in the call of forward (see `Form.names`), left out where it has
+    none.
     """
 
     shape: Shape
     dtype: str = "float32"
-    name: str = ""
+    name: str | msgspec.UnsetType = msgspec.UNSET
 
     def __str__(self) -> str:
         shown = f"{'x'.join(map(str, self.shape)) or 'scalar'} {self.dtype}"
@@ -197,7 +198,7 @@ class Trace(msgspec.Struct, frozen=True, dict=True):
         names = itertools.chain(form.names if form else (), itertools.repeat(""))
         records = (self.tensors[number] for number in self.inputs)
         return tuple(
-            TensorSpec(one.shape, one.dtype, name)
+            TensorSpec(one.shape, one.dtype, name or msgspec.UNSET)
             for one, name in zip(records, names, strict=False)
         )
 

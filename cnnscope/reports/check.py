@@ -15,7 +15,8 @@ from cnnscope.cache.store import Store
 from cnnscope.deadline import Deadline
 from cnnscope.errors import CnnscopeError, RequestError
 from cnnscope.models.installed import version
-from cnnscope.models.request import Request, parse_input
+from cnnscope.models.request import Request
+from cnnscope.models.spelling import parse_input
 from cnnscope.ops import table
 from cnnscope.records.check import (
     Cause,
@@ -177,7 +178,8 @@ def _elsewhere(trace: Trace, request: Request, one: Published, macs: Count) -> V
     shapes = tuple("x".join(map(str, spec.shape)) for spec in one.inputs.tensors)
     inputs = tuple(map(parse_input, shapes))
     try:
-        there = run.trace_spec(msgspec.structs.replace(request, inputs=inputs, batch_size=None))
+        elsewhere = msgspec.structs.replace(request, inputs=inputs, form=None, batch_size=None)
+        there = run.trace_spec(elsewhere)
     except CnnscopeError as error:
         failed = f"published for {', '.join(shapes)}: {error}"
         return referee.verdict(trace, msgspec.structs.replace(macs, failed=failed))

@@ -18,8 +18,9 @@ from msgspec.structs import replace
 from cnnscope.analysis import layers as analysis
 from cnnscope.deadline import checked
 from cnnscope.errors import RequestError
-from cnnscope.models.request import DTYPES, FLOATS, Request
+from cnnscope.models.request import Request
 from cnnscope.models.run import trace_spec
+from cnnscope.models.spelling import DTYPES, FLOATS
 from cnnscope.records.bench import BenchReport, BenchRun, BenchSettings, Ceilings, Launch, LayerTime
 from cnnscope.records.trace import Trace
 from cnnscope.text import printable

@@ -4,12 +4,11 @@ import pytest
 
 from cnnscope.errors import RequestError
 from cnnscope.models.request import (
-    DTYPES,
     Request,
     fit_inputs,
-    parse_input,
     parse_model,
 )
+from cnnscope.models.spelling import DTYPES, parse_input
 from cnnscope.records.trace import Inputs, TensorSpec
 from cnnscope.text import printable
 

@@ -341,7 +341,7 @@ def test_an_input_is_completed_from_the_first_layer(net, text, shape):
     [
         ("f = nn.Linear(12, 3)", "12", [1, 12]),
         ("f = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))", "3x2x2", [1, 3, 2, 2]),
-        ("f = nn.Conv1d(4, 2, 3)", "4x20", [4, 20]),
+        ("f = nn.Conv1d(4, 2, 3)", "4x20", [1, 4, 20]),
         ("f = nn.Conv3d(1, 2, 3)", "8", [1, 1, 16, 8, 8]),
         ("f = nn.LSTM(12, 3)", "1x5x12", [1, 5, 12]),  # C, H, W it is not
         ("f = nn.Embedding(10, 3)", "1x5:int64", [1, 5]),
@@ -369,12 +369,12 @@ def test_several_inputs_are_each_given(write):
     assert "contradicts" in error_of(path, "-i", "1x3x9x9", "-i", "1x1x9x9", "-b", "2")
 
 
-def test_keywords_that_forward_needs_are_for_python():
+def test_keywords_that_forward_needs_are_given_by_name():
     class Masked(torch.nn.Module):
         def forward(self, x, *, mask):
             return x * mask
 
-    with pytest.raises(RequestError, match="forward needs mask by keyword"):
+    with pytest.raises(RequestError, match="forward needs mask: add --input mask=SIZE"):
         cnnscope.trace(Masked(), "3x8x8")
     meta = torch.empty(1, 3, 8, 8, device="meta")
     assert cnnscope.trace(Masked(), "3x8x8", {"mask": meta}).device == "meta"

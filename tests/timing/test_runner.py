@@ -236,7 +236,7 @@ def test_dtype_layout_and_autocast_reach_the_model(monkeypatch):
     original = programs.RealModel._step
 
     def spy(self, inputs):
-        seen.append((inputs[0], next(self.model.parameters()), self.settings.amp))
+        seen.append((inputs.args[0], next(self.model.parameters()), self.settings.amp))
         return original(self, inputs)
 
     monkeypatch.setattr(programs.RealModel, "_step", spy)

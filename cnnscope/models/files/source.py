@@ -36,7 +36,9 @@ from cnnscope.records.catalogue import About
 from cnnscope.records.trace import Inputs, Shape, TensorSpec
 from cnnscope.text import printable, said
 from cnnscope.tracing import isolation
+from cnnscope.tracing.arguments import form_of
 from cnnscope.tracing.modules import modules_of
+from cnnscope.tracing.plain import tensors_in
 
 # Sides that published networks take. A guess begins with the first; the others rise, but that
 # MNIST's 28 comes after CIFAR's 32 where images have colours.
@@ -312,9 +314,6 @@ def guesses(model: nn.Module, file: ModuleType | None = None) -> tuple[Guess, ..
     """Inputs to try, in order: offered by the network or its file, then by its first layer."""
     places = (model,) if file is None else (model, file)
     offered = [guess for place in places for guess in _offers(place)]
-    required = required_inputs(model)
-    if required is not None and len(required) > 1:
-        return tuple(guess for guess in offered if len(guess.inputs.tensors) > 1)
     return (*offered, *_by_first_layer(model))
 
 
@@ -327,29 +326,60 @@ def _offers(place: Any) -> Iterator[Guess]:
             value = value() if inspect.isroutine(value) else value
             if name in _CONFIGS:
                 value = value.get("input_size") if isinstance(value, Mapping) else None
-            tensors = _as_specs(value)
+            offered = list(_as_inputs(value))
         except KeyboardInterrupt:
             raise
         except BaseException:  # noqa: BLE001, S112  an offer that fails is none
             continue
-        if tensors:
-            yield Guess(Inputs(tensors), f"{name} of {where}", offered=True)
+        yield from (Guess(one, f"{name} of {where}", offered=True) for one in offered)
         turned = _channels_first(value)
         if turned:
             why = f"{name} of {where}, turned: it is height, width, channels"
             yield Guess(Inputs((_sized(turned),)), why, offered=True)
 
 
-def _as_specs(value: Any) -> tuple[TensorSpec, ...]:
-    """A tensor, a size, or several of them; nothing for what is neither."""
-    if isinstance(value, torch.Tensor):
-        return (TensorSpec(tuple(value.shape), str(value.dtype).removeprefix("torch.")),)
+def _as_inputs(value: Any) -> Iterator[Inputs]:
+    """What an offer may mean: a dict gives keywords and a tuple several arguments, as in Lightning.
+
+    A list gives several as well, or is one argument; so may a dict be.
+    """
     if _is_size(value):
-        return (_sized(value),) if len(value) > 1 else ()
-    if isinstance(value, (list, tuple)):
-        each = [_as_specs(item) for item in value]
-        return tuple(spec for specs in each for spec in specs) if all(each) else ()
-    return ()
+        if len(value) > 1:
+            yield Inputs((_sized(value),))
+    elif isinstance(value, Mapping):
+        if value and all(isinstance(key, str) for key in value):
+            yield from _with_form((), value)
+        yield from _with_form((value,), {})
+    elif isinstance(value, (list, tuple)) and value:
+        yield from _with_form(tuple(value), {})
+        if isinstance(value, list):
+            yield from _with_form((value,), {})
+    elif isinstance(value, torch.Tensor):
+        yield from _with_form((value,), {})
+
+
+def _with_form(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Inputs]:
+    """The arguments of a call without their data; nothing where there is none, or an object."""
+    args, kwargs = _without_sizes((args, dict(kwargs)))
+    tensors = list(tensors_in((args, kwargs)))
+    form = form_of(args, kwargs)
+    if not tensors or (form is not None and not form.complete):
+        return
+    dtypes = (str(t.dtype).removeprefix("torch.") for t in tensors)
+    specs = (TensorSpec(tuple(t.shape), d) for t, d in zip(tensors, dtypes, strict=True))
+    yield Inputs(tuple(specs), form)
+
+
+def _without_sizes(value: Any) -> Any:
+    """The same lists, tuples and dicts with a tensor for each size."""
+    if _is_size(value) and value:
+        spec = _sized(value)
+        return torch.empty(spec.shape, device="meta")
+    if type(value) in (list, tuple):
+        return type(value)(map(_without_sizes, value))
+    if type(value) is dict:
+        return {key: _without_sizes(item) for key, item in value.items()}
+    return value
 
 
 def _is_size(value: Any) -> bool:

@@ -1,0 +1,279 @@
+"""What sizes and structures mean for a network: readings in order, and the one that runs."""
+
+from __future__ import annotations
+
+import collections
+
+import pytest
+import torch
+from torch import nn
+
+import cnnscope
+from cnnscope.errors import CnnscopeError, RequestError
+from cnnscope.models.request import Request
+from cnnscope.models.run import trace_module
+
+
+def network(forward, **layers):
+    """A module with these layers and this forward."""
+    made = type("Net", (nn.Module,), {"forward": forward})()
+    for name, layer in layers.items():
+        setattr(made, name, layer)
+    return made
+
+
+def shapes(model, *texts, batch_size=None):
+    """Shapes that were taken for what was typed."""
+    request = Request.of("net", texts, batch_size=batch_size)
+    return [spec.shape for spec in trace_module(request, model).input_specs]
+
+
+def one(layer):
+    return network(lambda self, x: self.f(x), f=layer)
+
+
+CONV = nn.Conv2d(3, 4, 1)
+
+
+@pytest.mark.parametrize(
+    ("layer", "text", "shape"),
+    [
+        (nn.Conv1d(28, 4, 3), "1x28x28", (1, 28, 28)),
+        (nn.Conv1d(1, 4, 3), "1x8000", (1, 1, 8000)),
+        (nn.Conv1d(1, 4, 3), "8000", (1, 1, 8000)),
+        (nn.Conv2d(3, 4, 3), "224", (1, 3, 224, 224)),
+        (nn.Conv2d(3, 4, 3), "16x20", (1, 3, 16, 20)),
+        (nn.Conv3d(3, 4, 3), "3x8x16x16", (1, 3, 8, 16, 16)),
+        (nn.BatchNorm1d(3), "3x32", (1, 3, 32)),
+        (nn.BatchNorm1d(32), "4x32", (4, 32)),
+        (nn.BatchNorm2d(3), "3x8x8", (1, 3, 8, 8)),
+        (nn.LayerNorm(16), "1x64x16", (1, 64, 16)),
+        (nn.Linear(16, 4), "16", (1, 16)),
+        (nn.Linear(16, 4), "1x64x16", (1, 64, 16)),
+        (nn.GRU(16, 4, batch_first=True), "1x64x16", (1, 64, 16)),
+        (nn.LSTM(16, 4), "64x1x16", (64, 1, 16)),
+        (nn.TransformerEncoderLayer(16, 2, 8), "1x64x16", (1, 64, 16)),
+        (nn.Embedding(9, 4), "16", (1, 16)),
+        (nn.Embedding(9, 4), "16:int64", (1, 16)),
+        (nn.Embedding(9, 4), "2x16:int64", (2, 16)),
+        (nn.Sequential(nn.Flatten(), nn.Linear(12, 4)), "3x2x2", (1, 3, 2, 2)),
+        (nn.AvgPool1d(2), "3x8", (1, 3, 8)),
+    ],
+)
+def test_the_number_of_axes_follows_the_first_layer(layer, text, shape):
+    assert shapes(one(layer), text) == [shape]
+
+
+def own_channel(self, x):
+    n, t, f = x.shape
+    return self.f(x.view(n, 1, t, f))
+
+
+def test_sizes_are_taken_as_they_are_where_a_forward_makes_its_own_channel():
+    net = network(own_channel, f=nn.Conv2d(1, 4, 3))
+    assert shapes(net, "1x100x64") == shapes(net, "100x64") == [(1, 100, 64)]
+    assert shapes(net, "4x100x64", batch_size=4) == [(4, 100, 64)]
+    request = Request.of("net", ["1x100x64"])
+    assert trace_module(request, net).notes == (
+        "the input is taken as 1x100x64 float32, because 1x1x100x64 float32 does not run",
+    )
+
+
+def frames(self, x):
+    b, c, t, h, w = x.shape
+    return self.f(x.transpose(1, 2).reshape(b * t, c, h, w))
+
+
+def test_frames_of_a_2d_network_get_a_batch():
+    net = network(frames, f=CONV)
+    assert shapes(net, "3x4x16x16") == [(1, 3, 4, 16, 16)]
+    assert shapes(net, "3x4x16x16", batch_size=2) == [(2, 3, 4, 16, 16)]
+
+
+def conditioned(self, x, t, text=None):
+    y = self.f(x) + t.view(-1, 1, 1, 1)
+    return y if text is None else y + self.g(text).sum(1)[:, :, None, None]
+
+
+def test_inputs_beside_the_first_have_its_batch():
+    net = network(conditioned, f=CONV, g=nn.Linear(8, 4))
+    assert shapes(net, "3x16x16", "1") == [(1, 3, 16, 16), (1,)]
+    assert shapes(net, "3x16x16", "t=1", "text=7x8") == [(1, 3, 16, 16), (1,), (1, 7, 8)]
+    assert shapes(net, "2x3x16x16", "2", "2x7x8") == [(2, 3, 16, 16), (2,), (2, 7, 8)]
+    assert shapes(net, "2x3x16x16", "2", "7x8") == [(2, 3, 16, 16), (2,), (2, 7, 8)]
+
+
+def of_dict(self, batch, scale=1.0):
+    ids = self.e(batch["ids"]).mean(1)[..., None, None]
+    return {**batch, "y": self.f(batch["image"]) * scale + ids}
+
+
+def test_a_dict_is_one_argument_unless_its_keys_are_parameters():
+    net = network(of_dict, f=CONV, e=nn.Embedding(100, 4))
+    # 12 weights x 64 positions
+    for given in ('{"image": 3x8x8, "ids": 16:int64}', '{"image": 3x8x8, "ids": 16}'):
+        report = cnnscope.summary(net, given)
+        assert report.totals.macs == 768
+        assert [(s.shape, s.dtype) for s in report.inputs] == [
+            ((1, 3, 8, 8), "float32"), ((1, 16), "int64"),
+        ]  # fmt: skip
+    assert cnnscope.summary(net, {"image": (1, 3, 8, 8), "ids": "1x16:int64"}).totals.macs == 768
+    assert cnnscope.summary(
+        net, kwargs={"batch": {"image": (3, 8, 8), "ids": "16:long"}, "scale": 2}
+    )
+    masked = network(lambda self, img, mask=None: self.f(img * mask), f=CONV)
+    assert cnnscope.trace(masked, {"img": (3, 8, 8), "mask": (1, 8, 8)}).form.kwargs
+
+
+def two_paths(self, x):
+    assert len(x) == 2
+    return self.f(x[0]).mean((2, 3, 4)), self.g(x[1]).mean((2, 3, 4))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "[3x8x16x16, 3x32x16x16]", ["3x8x16x16", "3x32x16x16"], [[(3, 8, 16, 16), (3, 32, 16, 16)]],
+        [(1, 3, 8, 16, 16), (1, 3, 32, 16, 16)], "((1, 3, 8, 16, 16), (1, 3, 32, 16, 16))",
+    ],
+)  # fmt: skip
+def test_a_list_is_one_argument_where_forward_takes_one(given):
+    net = network(two_paths, f=nn.Conv3d(3, 4, 1), g=nn.Conv3d(3, 2, 1))
+    # 12 x 2,048 + 6 x 8,192
+    assert cnnscope.summary(net, given).totals.macs == 73_728
+
+
+Point = collections.namedtuple("Point", ["image", "mask"])  # noqa: PYI024
+
+
+def test_named_tuples_and_nested_lists_stay_what_they_are():
+    net = network(lambda self, p: self.f(p.image) * p.mask, f=CONV)
+    assert cnnscope.summary(net, [Point((1, 3, 8, 8), (1, 1, 8, 8))]).totals.macs == 768
+    deep = network(lambda self, x: [self.f(t) for t in x["a"][0]], f=CONV)
+    assert cnnscope.summary(deep, {"a": [[(1, 3, 8, 8), (1, 3, 4, 4)]]}).totals.macs == 960
+
+
+def steps(self, x, n: int = 2, size=(4, 4), flag=None):
+    for _ in range(n):
+        x = self.f(x)
+    assert flag is None or flag is True
+    return nn.functional.adaptive_avg_pool2d(x, size)
+
+
+def test_a_parameter_that_takes_a_number_is_given_one():
+    net = network(steps, f=nn.Conv2d(3, 3, 1))
+    assert cnnscope.summary(net, ["3x8x8", "n=5"]).totals.macs == 5 * 9 * 64
+    trace = cnnscope.trace(net, ["3x8x8", "size=(2, 2)", "flag=true"])
+    assert trace.tensors[trace.outputs[0]].shape == (1, 3, 2, 2)
+    assert "forward was given size[0]=2, size[1]=2, flag=True as well" in trace.notes
+    bare = network(lambda self, x, n: self.f(x) if n == 3 else x.nothing, f=CONV)
+    assert cnnscope.summary(bare, ["3x8x8", "n=3"]).totals.macs == 768
+
+
+def attention(self, x, mask):
+    return self.f(x, x, x, key_padding_mask=mask)[0]
+
+
+def test_masks_and_other_dtypes_are_given():
+    net = network(attention, f=nn.MultiheadAttention(16, 2, batch_first=True))
+    assert shapes(net, "1x8x16", "1x8:bool") == [(1, 8, 16), (1, 8)]
+    wave = network(lambda self, x: torch.view_as_real(x) * 2)
+    assert shapes(wave, "1x8:complex64") == [(1, 8)]
+    scalar = network(lambda self, x, t: self.f(x) * t, f=CONV)
+    assert shapes(scalar, "3x8x8", "t=()") == [(1, 3, 8, 8), ()]
+
+
+def test_variable_arguments_are_taken_by_place_and_by_name():
+    net = network(lambda self, *xs, **kw: [self.f(x) for x in (*xs, *kw.values())], f=CONV)
+    assert shapes(net, "3x8x8", "3x4x4", "more=3x2x2") == [(1, 3, 8, 8), (1, 3, 4, 4), (1, 3, 2, 2)]
+
+
+def test_a_forward_without_arguments_runs():
+    net = network(lambda self: self.f(self.z), f=nn.Linear(8, 4))
+    net.z = nn.Parameter(torch.zeros(1, 8))
+    assert cnnscope.summary(net).totals.macs == 32
+    assert cnnscope.summary(net).inputs == ()
+
+
+def by_keyword(self, x, *, t, scale=1.0):
+    return self.f(x) * scale + t.view(-1, 1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["3x8x8"], "forward needs t: add --input t=SIZE"),
+        (["x=3x8x8"], "forward needs t: add --input t=SIZE"),
+        (["3x8x8", "time=1"], "forward takes no argument time; it takes x, t, scale"),
+        (["3x8x8", "x=3x8x8", "t=1"], "x is given twice, by its place and by its name"),
+        (["t=1"], "forward needs x: add --input x=SIZE"),
+        ([], "give --input SIZE --input t=SIZE: forward takes x, t"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_named(given, said):
+    with pytest.raises(RequestError) as caught:
+        cnnscope.trace(network(by_keyword, f=CONV), given)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("batch", [4, 7])
+def test_a_batch_that_contradicts_an_input_is_refused(batch):
+    net = one(nn.Conv2d(3, 4, 3))
+    with pytest.raises(RequestError, match=f"--batch-size {batch}: contradicts"):
+        shapes(net, "2x3x8x8", batch_size=batch)
+    assert shapes(net, "3x8x8", batch_size=batch) == [(batch, 3, 8, 8)]
+
+
+def test_no_advice_repeats_what_was_typed():
+    for text in ("1x3x9", "3,9", "(1, 9)", "7x9"):
+        with pytest.raises(CnnscopeError) as caught:
+            shapes(one(nn.Sequential(nn.Conv1d(4, 4, 3), nn.Linear(5, 2))), text)
+        typed = Request.of("net", [text]).inputs[0].canonical
+        assert f"--input {typed}" not in str(caught.value).partition("(Conv1d)")[2]
+
+
+# --------------------------------------------------------------------- what a network offers
+
+
+def offering(value, forward, name="example_input_array", **layers):
+    net = network(forward, **layers)
+    setattr(net, name, value)
+    return net
+
+
+IMAGE, MASK = torch.zeros(2, 3, 8, 8), torch.ones(2, 1, 8, 8)
+
+
+def masked(self, img, mask=None):
+    return self.f(img if mask is None else img * mask)
+
+
+def only_keywords(self, *, img, mask=None, **kw):
+    return masked(self, img, mask)
+
+
+@pytest.mark.parametrize(
+    ("value", "forward", "count"),
+    [
+        (IMAGE, masked, 1),
+        ((IMAGE, MASK), masked, 2),
+        ([IMAGE, MASK], masked, 2),
+        ({"img": IMAGE, "mask": MASK}, masked, 2),
+        ({"img": IMAGE, "mask": None}, only_keywords, 1),
+        ([[IMAGE, MASK]], lambda self, xs: masked(self, *xs), 2),
+        ([IMAGE, MASK], lambda self, xs: masked(self, *xs), 2),
+        (({"img": IMAGE},), lambda self, batch: masked(self, batch["img"]), 1),
+        ({"img": IMAGE}, lambda self, batch: masked(self, batch["img"]), 1),
+        ({"img": (2, 3, 8, 8)}, masked, 1),
+    ],
+)
+@pytest.mark.parametrize("name", ["example_input_array", "example_inputs"])
+def test_offered_inputs_have_lightning_s_meaning(value, forward, count, name):
+    report = cnnscope.summary(offering(value, forward, name, f=CONV))
+    assert len(report.inputs) == count
+    assert report.totals.macs == 2 * 768
+
+
+def test_an_offer_that_holds_an_object_is_passed_over():
+    report = cnnscope.summary(offering({"img": IMAGE, "mask": object()}, masked, f=CONV))
+    assert report.inputs[0].shape == (1, 3, 224, 224)
