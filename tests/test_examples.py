@@ -74,7 +74,7 @@ def test_projections_that_never_run_are_pointed_out():
         "layer2.1.projection": 262_144,
     }
     shown = run_cli(*shlex.split(commands()["bottleneck_resnet"][0])).out
-    assert "! defined but never used: layer2.1.projection, 262,144 parameters" in shown
+    assert "layer2.1.projection (262,144 parameters)" in shown
 
 
 def test_two_inputs_are_fused():

@@ -25,11 +25,10 @@ def item_size(dtype: str) -> int:
 
 
 def notes(trace: Trace) -> tuple[str, ...]:
-    """The trace's notes, and how complex numbers are counted where there are any."""
+    """How complex numbers are counted, where there are any."""
     if not any(table.is_complex(trace, record) for record in trace.ops):
-        return trace.notes
-    said = "one complex multiply-accumulate counts as 4 real ones (2 with a real number)"
-    return (*trace.notes, said)
+        return ()
+    return ("one complex multiply-accumulate counts as 4 real ones (2 with a real number)",)
 
 
 def unknown_ops(trace: Trace) -> tuple[UnknownOp, ...]:

@@ -30,6 +30,7 @@ class View(TypedDict, total=False):
         columns: such as ("layer", "output", "params", "macs") (`summary`).
         sort: list layers by "macs", "params", "element-ops" or "activation" (`summary`).
         filter: only layers whose path or operation matches this glob (`summary`).
+        findings: True shows all of them, False none; left out, the first few (`summary`).
         projections: show the projections of shortcuts as well (`stages`).
     """
 
@@ -39,12 +40,13 @@ class View(TypedDict, total=False):
     columns: Sequence[str] | None
     sort: str | None
     filter: str | None
+    findings: bool | None
     projections: bool
 
 
 _ROWS = frozenset({"depth", "unfold", "everything"})
 _TAKES: dict[type, frozenset[str]] = {
-    ModelReport: _ROWS | {"columns", "sort", "filter"},
+    ModelReport: _ROWS | {"columns", "sort", "filter", "findings"},
     DiffReport: _ROWS,
     CheckpointReport: frozenset({"depth"}),
     StagesReport: frozenset({"projections"}),
@@ -199,7 +201,8 @@ def _options(record: object, view: View) -> Mapping[str, Any]:
     from cnnscope.render.tree import Options
 
     columns = shown.pop("columns", None)
-    options: dict[str, Any] = {"options": Options(**shown)}
+    kept = {name: shown.pop(name) for name in ("findings",) if name in shown}
+    options: dict[str, Any] = {"options": Options(**shown), **kept}
     if isinstance(columns, str):
         columns = columns.split(",")
     return options | ({"columns": tuple(columns)} if columns is not None else {})

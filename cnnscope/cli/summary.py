@@ -57,6 +57,14 @@ class Summary(options.Written, options.Named):
             "--filter", metavar="GLOB", help="Show layers whose path or operation matches GLOB."
         ),
     ] = None
+    findings: Annotated[
+        bool | None,
+        typer.Option(
+            "--findings/--no-findings",
+            help="Show all findings, or none of them. Left out: the first eight.",
+            show_default=False,
+        ),
+    ] = None
     max_params: Annotated[
         str | None,
         typer.Option(
@@ -113,6 +121,7 @@ class Summary(options.Written, options.Named):
         levels = options.levels(self.depth)
         if api.verdicts.is_checkpoint(self.model):
             useless = self.given() | self._rows() | self._limits() | {"--columns": self.columns}
+            useless["--findings"] = self.findings
             useless.pop("--depth")
             options.refuse(useless, "a checkpoint has weights and no forward")
             out.check_writable(self.output)
@@ -137,6 +146,7 @@ class Summary(options.Written, options.Named):
         """
         if self.written in (options.Format.JSON, options.Format.CSV):
             given = self._rows() | {"--columns": self.columns}
+            given["--findings"] = None if self.findings is None else True
             options.refuse(
                 given, f"--format {self.written.value} always holds every row and column"
             )
@@ -155,6 +165,7 @@ class Summary(options.Written, options.Named):
             "columns": columns,
             "sort": self.sort,
             "filter": options.pattern(self.filter, "--filter"),
+            "findings": self.findings,
         }
 
     def _rows(self) -> dict[str, object]:

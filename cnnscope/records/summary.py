@@ -2,6 +2,7 @@
 
 import msgspec
 
+from cnnscope.records.findings import Finding
 from cnnscope.records.trace import Shape, Source, TensorSpec
 
 REPORT_SCHEMA = 1
@@ -164,6 +165,7 @@ class ModelReport(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
     unregistered: dict[str, int] = {}  # weight that is no parameter of the model -> its elements
     decided_by: tuple[str, ...] = ()  # "data", "random": another run may take another path
+    findings: tuple[Finding, ...] = ()  # what a reviewer would say, by severity and place
     schema_version: int = REPORT_SCHEMA
 
 

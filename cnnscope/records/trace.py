@@ -164,6 +164,17 @@ class OpRecord(msgspec.Struct, frozen=True):
         return tuple(tensor for tensor in found if tensor is not None)
 
 
+class Dropped(msgspec.Struct, frozen=True):
+    """A tensor that dropout is called on, by which call (or -1).
+
+    `always` says that it drops in inference as well.
+    """
+
+    tensor: int
+    call: int = -1
+    always: bool = False
+
+
 class Trace(msgspec.Struct, frozen=True, dict=True):
     """Everything that one forward of a model did, and nothing of torch.
 
@@ -172,6 +183,11 @@ class Trace(msgspec.Struct, frozen=True, dict=True):
     and "random" where Python has looked at either, so that another run may take another path.
     `within` are the calls of parametrizations, whose operations and parameters are those of the
     layer around them (`parent`); their `start` is the number of `calls` that began before.
+    `drawn` are the generators of random numbers that Python drew from, `dropouts` the tensors that
+    dropout is called on, `unreached` the trainable parameters that were read and that no gradient
+    of an output reaches (`no_grad`: the forward has switched gradients off). `asks_training` are
+    the modules whose code takes another path in training, `nothing` the places of what forward
+    returned that are None ("" is all of it).
     """
 
     source: Source
@@ -189,6 +205,12 @@ class Trace(msgspec.Struct, frozen=True, dict=True):
     strays: tuple[ParamRecord, ...] = ()
     decided_by: tuple[str, ...] = ()
     within: tuple[CallRecord, ...] = ()
+    drawn: tuple[str, ...] = ()
+    dropouts: tuple[Dropped, ...] = ()
+    unreached: tuple[str, ...] = ()
+    no_grad: bool = False
+    asks_training: tuple[str, ...] = ()
+    nothing: tuple[str, ...] = ()
     schema_version: int = TRACE_SCHEMA
 
     @property

@@ -1,14 +1,17 @@
 """The sentences around the table: header, totals and findings, alike in every text format."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
+from cnnscope.records.findings import Finding
 from cnnscope.records.summary import AxisField, Excess, ModelReport, Totals
 from cnnscope.records.trace import Source, TensorSpec
 from cnnscope.render import units
 from cnnscope.render.tree import View
 from cnnscope.text import operation
+
+_FINDINGS = 8  # lines of them, unless more are asked for
 
 
 class _Traced(Protocol):
@@ -79,48 +82,36 @@ def macs(t: Totals) -> str:
     )
 
 
-def findings(report: ModelReport) -> list[str]:
-    """Findings to know before trusting or training the model."""
-    unused = "not used in this run" if report.decided_by else "defined but never used"
+def findings(report: ModelReport, shown: bool | None = None) -> list[str]:
+    """What a reviewer would say of the model, a sentence each.
+
+    Args:
+        report: with its findings.
+        shown: all of them, none, or (None) the first few and how many more there are.
+    """
+    every = [sentence(finding) for finding in report.findings] if shown is not False else []
+    if shown or len(every) <= _FINDINGS:
+        return every
+    left = units.plural(len(every) - _FINDINGS + 1, "more finding")
+    return [*every[: _FINDINGS - 1], f"{left} (--findings)"]
+
+
+def sentence(finding: Finding) -> str:
+    """A finding with the layer that `cnnscope explain` has more of."""
+    return (
+        f"{finding.sentence} (explain {finding.explain})" if finding.explain else finding.sentence
+    )
+
+
+def doubts(report: ModelReport) -> list[str]:
+    """What to know before trusting the numbers: what is missing, and how they were made."""
     found = [
-        f"{unused}: {path}, {units.plural(count, 'parameter')}"
-        for path, count in _siblings(report.unused).items()
-    ]
-    found += [
-        f"one weight under several names: {path} = {', '.join(aliases)}"
-        for path, aliases in report.shared.items()
-    ]
-    found += [
         f"no formula for {operation(op.name)} (x{op.count}, first in "
         f"{op.first_layer or 'the model'}): its cost is missing above"
         for op in report.unknown
     ]
     found += [f"the floor formula does not give the output of {path}" for path in report.mismatches]
     return found + list(report.notes)
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """0-4,6: ascending numbers, those in a row as one range."""
-    texts = []
-    for _, row in itertools.groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0]):
-        same = [number for _, number in row]
-        texts.append(f"{same[0]}-{same[-1]}" if len(same) > 1 else str(same[0]))
-    return ",".join(texts)
-
-
-def _siblings(counts: Mapping[str, int]) -> dict[str, int]:
-    """Paths that differ in one number and hold as much, together: `experts.0-63.l`, their sum."""
-    found: dict[tuple[str, str, int], list[str]] = {}
-    for path, count in counts.items():
-        parts = path.split(".")
-        at = next((i for i, part in enumerate(parts) if part.isdecimal()), len(parts))
-        key = (".".join(parts[:at]), ".".join(parts[at + 1 :]), count)
-        found.setdefault(key, []).append(parts[at] if at < len(parts) else "")
-    folded = {}
-    for (before, after, count), numbers in found.items():
-        middle = _ranges(sorted(map(int, numbers))) if numbers[0] else ""
-        folded[".".join(filter(None, (before, middle, after)))] = count * len(numbers)
-    return folded
 
 
 _LIMITS = {

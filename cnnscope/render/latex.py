@@ -4,18 +4,20 @@ import re
 from collections.abc import Iterator, Sequence
 
 from cnnscope.render.escaping import latex as escape
+from cnnscope.render.escaping import one_line
 from cnnscope.render.page import Bar, Box, Cell, Heading, Page, Table
 
 _NEXT = " \\\\ "  # the next line of an array
 
 
 def latex(page: Page) -> str:
-    """A tabular for each table; what stands around them is not written."""
+    """A tabular for each table, with warnings as comments; what else is around is not written."""
     lines = ["% needs \\usepackage{booktabs}"]
     for table in page.tables:
         lines += [f"% {escape(table.caption)}"] if table.caption else []
         kept = [i for i, h in enumerate(table.headings) if not (h.bar or _is_drawn(table, i))]
         lines += _tabular(table.chosen(kept))
+    lines += [f"% ! {one_line(sentence)}" for title, sentence in page.below if title == "!"]
     return "\n".join(lines) + "\n"
 
 

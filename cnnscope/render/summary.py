@@ -22,9 +22,18 @@ _DEAR = 0.05  # a row of at least so much of the total stands out
 
 
 def page(
-    report: ModelReport, options: Options = DEFAULT_ROWS, columns: Sequence[str] = DEFAULT
+    report: ModelReport,
+    options: Options = DEFAULT_ROWS,
+    columns: Sequence[str] = DEFAULT,
+    findings: bool | None = None,
 ) -> Page:
     """The chosen rows and columns, the totals and the findings.
+
+    Args:
+        report: of a model.
+        options: which rows.
+        columns: which columns, by key.
+        findings: all of them, none, or (None) the first few.
 
     Raises:
         RequestError: an unknown column or sort key, or a filter that nothing matches.
@@ -38,8 +47,8 @@ def page(
         tuple(tuple(_style(report, line, key) for key in keys) for line in shown.lines),
         yields=tuple(_yields(keys)),
     )
-    findings = (("!", finding) for finding in facts.findings(report))
-    below = (*facts.totals(report), *findings)
+    said = (*facts.findings(report, findings), *facts.doubts(report))
+    below = (*facts.totals(report), *(("!", sentence) for sentence in said))
     left_out = facts.shown(shown, "minor row")
     omitted = f"shown: {left_out}" if left_out else ""
     return Page(report.source.name, facts.header(report), (table,), below, omitted=omitted)
@@ -82,7 +91,7 @@ _CSV = (
     "kernel_size", "stride", "padding", "dilation", "groups",
     "params", "trainable_params", "buffers", "macs", "flops", "element_ops",
     "activation_bytes", "field", "field_local", "field_min", "field_stride", "field_padding",
-    "unknown_ops", "minor",
+    "unknown_ops", "minor", "findings",
 )  # fmt: skip
 _FIELD = {
     "field": "size",
@@ -94,12 +103,19 @@ _FIELD = {
 
 
 def sheet(report: ModelReport) -> Sheet:
-    """One line per row of the report, blocks and what is inside them alike (see `depth`)."""
-    return _CSV, map(_raw, report.layers)
+    """One line per row of the report, blocks and what is inside them alike (see `depth`).
+
+    `findings` are the kinds of those that name the row.
+    """
+    kinds = {
+        row.path: "; ".join(f.kind.value for f in report.findings if row.path in f.layers)
+        for row in report.layers
+    }
+    return _CSV, (_raw(row, kinds[row.path]) for row in report.layers)
 
 
-def _raw(row: LayerRow) -> Row:
-    return ({"flops": 2 * row.macs, **_field(row)}, row, row.geometry)
+def _raw(row: LayerRow, findings: str) -> Row:
+    return ({"flops": 2 * row.macs, "findings": findings, **_field(row)}, row, row.geometry)
 
 
 def _field(row: LayerRow) -> dict[str, str]:

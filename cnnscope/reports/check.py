@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cnnscope import parallel
+from cnnscope.analysis.notes import notes
 from cnnscope.cache.requests import LIBRARIES, ask_names, card_key, keep_names
 from cnnscope.cache.store import Store
 from cnnscope.deadline import Deadline
@@ -74,7 +75,7 @@ def check(
     verdicts = [referee.verdict(trace, count) for count in counts]
     verdicts += [*_published(trace, request), field]
     verdicts.sort(key=lambda one: _FIGURES.index(one.figure))
-    return CheckReport(trace.source, trace.input_specs, trace.device, tuple(verdicts), trace.notes)
+    return CheckReport(trace.source, trace.input_specs, trace.device, tuple(verdicts), notes(trace))
 
 
 def _expected(trace: Trace) -> str:

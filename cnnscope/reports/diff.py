@@ -9,6 +9,7 @@ import msgspec
 from cnnscope.analysis.alignment import Pair, align
 from cnnscope.analysis.findings import findings
 from cnnscope.analysis.nodes import Forest, Node, comes_first, differing
+from cnnscope.analysis.notes import of_findings
 from cnnscope.records.diff import Change, DiffReport, DiffRow, DiffSide
 from cnnscope.records.summary import ModelReport, Totals
 from cnnscope.records.trace import Trace
@@ -21,11 +22,11 @@ def diff(before: Trace, after: Trace) -> DiffReport:
     Layers are matched by kind and hyper-parameters; names only decide between equals. The answer
     for (after, before) is the mirror image: additions are removals, and every number changes sign.
     """
-    reports = report(before), report(after)
+    reports = report(before, review=False), report(after, review=False)
     forest = Forest()
     trees = forest.tree(before, reports[0]), forest.tree(after, reports[1])
     rows = tuple(_rows(_aligned(forest, *trees), -1, 0, []))
-    sides = tuple(map(_side, reports))
+    sides = tuple(map(_side, reports, (before, after)))
     change = _change(sides[0].totals, sides[1].totals)
     return DiffReport(
         before=sides[0],
@@ -117,14 +118,14 @@ def _changes(before: Node, after: Node) -> Iterator[Change]:
         yield Change("trainable", *trained)
 
 
-def _side(answer: ModelReport) -> DiffSide:
+def _side(answer: ModelReport, trace: Trace) -> DiffSide:
     return DiffSide(
         answer.source,
         answer.inputs,
         answer.device,
         answer.totals,
         answer.unknown,
-        answer.notes,
+        (*answer.notes, *of_findings(trace)),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cnnscope.analysis import growth, layers, receptive_field
+from cnnscope.analysis.notes import notes
 from cnnscope.errors import RequestError
 from cnnscope.records.rf import FieldReport, UnitAxis, UnitReport
 from cnnscope.records.summary import AxisField, Field, UnitMap
@@ -35,7 +36,7 @@ def field_report(trace: Trace) -> FieldReport:
         covers_input_at=growth.covers_input_at(rows),
         unproductive=tuple(row.path for row in shown if row.unproductive),
         unknown=tuple(row.path for row in shown if row.field_unknown),
-        notes=(*trace.notes, *receptive_field.notes(trace)),
+        notes=(*notes(trace), *receptive_field.notes(trace)),
     )
 
 

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from cnnscope.analysis import blocks, cost, params, weights
 from cnnscope.analysis.blocks import Unit
+from cnnscope.analysis.notes import notes
 from cnnscope.ops import table
 from cnnscope.records.stages import (
     ModelStages,
@@ -64,7 +65,7 @@ def _model(trace: Trace) -> ModelStages:
         reruns=found.reruns,
         resized=found.resized,
         unknown_ops=sum(op.count for op in cost.unknown_ops(trace)),
-        notes=cost.notes(trace),
+        notes=notes(trace),
         decided_by=trace.decided_by,
     )
 

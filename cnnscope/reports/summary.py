@@ -1,17 +1,21 @@
 """From a trace to the report of `cnnscope summary`: the analyses, joined."""
 
 from cnnscope.analysis import cost, growth, layers, memory, params, receptive_field, weights
+from cnnscope.analysis.review import table
 from cnnscope.records.catalogue import About, Card
 from cnnscope.records.summary import LayerRow, ModelReport, Totals
 from cnnscope.records.trace import Trace
 
 
-def report(trace: Trace, fields: layers.Fields | None = None) -> ModelReport:
+def report(
+    trace: Trace, fields: layers.Fields | None = None, *, review: bool = True
+) -> ModelReport:
     """Everything that `cnnscope summary` tells about a model.
 
     Args:
         trace: of the model.
         fields: the receptive field of every tensor, where they are known already.
+        review: with findings; without them it takes less time.
     """
     rows = layers.rows(trace, receptive_field.fields(trace) if fields is None else fields)
     return ModelReport(
@@ -24,7 +28,8 @@ def report(trace: Trace, fields: layers.Fields | None = None) -> ModelReport:
         shared={p.path: p.aliases for p in trace.params if p.aliases and not p.buffer},
         unknown=cost.unknown_ops(trace),
         mismatches=tuple(row.path for row in rows if _disagrees(row)),
-        notes=(*cost.notes(trace), *receptive_field.notes(trace)),
+        notes=(*trace.notes, *cost.notes(trace), *receptive_field.notes(trace)),
+        findings=table.findings(trace, rows) if review else (),
         unregistered={p.path: params.numel(trace, p) for p in trace.strays},
         decided_by=trace.decided_by,
     )
@@ -32,7 +37,7 @@ def report(trace: Trace, fields: layers.Fields | None = None) -> ModelReport:
 
 def card(trace: Trace, about: About) -> Card:
     """A model in one line."""
-    totals = report(trace).totals
+    totals = report(trace, review=False).totals
     return Card(
         name=trace.source.name,
         source=trace.source.source,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import math
 from typing import Any
 
-from cnnscope.records.trace import ModuleRecord, ParamRecord, Source, StorageRecord, Trace
-from cnnscope.tracing import chance
+from cnnscope.records.trace import ParamRecord, Source, StorageRecord, Trace
+from cnnscope.tracing import chance, training
 from cnnscope.tracing.calls import Calls, Modules
 from cnnscope.tracing.plain import tensors_in
 from cnnscope.tracing.storages import Storages
@@ -40,10 +39,12 @@ def finished(
         storages=storages,
         ops=tuple(book.ops),
         device=device,
-        notes=notes + _missing(calls, result) + _unregistered(modules, book),
+        notes=notes + _missing(calls, result),
         strays=tuple(modules.strays.values()),
         decided_by=chance.decided_by(book.ops, modules.inputs, given, bools),
         within=tuple(calls.within),
+        dropouts=tuple(book.dropouts),
+        nothing=training.missing(result),
     )
 
 
@@ -95,25 +96,3 @@ def _missing(calls: Calls, result: Any) -> tuple[str, ...]:
         what = type(result).__name__
         missing += (f"forward returned a {what}: nothing ran of what it would have done",)
     return missing
-
-
-def _unregistered(modules: Modules, book: Storages) -> tuple[str, ...]:
-    """The sentence about what ran and is not registered."""
-    held: dict[str, int] = {}
-    for weight in modules.strays.values():
-        module = next((m for m in modules.records if _holds(m, weight.path)), None)
-        where = f"{module.path} ({module.kind})" if module else weight.path
-        size = math.prod(book.tensors[weight.tensor].shape)
-        held[where] = held.get(where, 0) + size
-    if not held:
-        return ()
-    each = ", ".join(f"{where} {size:,}" for where, size in held.items())
-    return (
-        f"weights that run and are not registered, with their elements: {each}: they are "
-        "missing from the model's parameters, from its optimizer and its state_dict",
-    )
-
-
-def _holds(module: ModuleRecord, weight: str) -> bool:
-    """Return True for the unregistered module that a weight is named after."""
-    return not module.registered and weight.rpartition(".")[0] == module.path

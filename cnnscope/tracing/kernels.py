@@ -51,6 +51,9 @@ class Recording(Protocol):
     def read(self, tensor: Tensor) -> int:
         """The id of the value that a tensor holds now."""
 
+    def note_dropout(self, tensor: Tensor, *, always: bool) -> None:
+        """Write down that dropout is called on a tensor, which in inference leaves no operation."""
+
     def storage(self, tensor: int) -> int:
         """The storage of a tensor, by its id."""
 
@@ -139,6 +142,8 @@ def _attention(seen: Recording, decompose: Callable[[], Tensor], *args: Any, **k
     """Keep the mask, the result and its statistics alone, where the kernel is a fused one."""
     call = Attention(*args, **kwargs)
     fused = call.query.is_meta and call.fused
+    if call.dropout_p > 0:
+        seen.note_dropout(call.query, always=True)
     first, begin = len(seen.lives), len(seen.ops)
     result = decompose()
     if not fused:
@@ -333,7 +338,28 @@ def _where(seen: Recording, decompose: Callable[[], Tensor], *_: Any, **__: Any)
     return result
 
 
+def _dropout(
+    seen: Recording,
+    decompose: Callable[[], Tensor],
+    data: Tensor,
+    p: float,
+    train: bool,
+) -> Tensor:
+    """Write down where dropout stands; in inference it is no operation."""
+    if p > 0:
+        seen.note_dropout(data, always=train)
+    return decompose()
+
+
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+    "dropout": _dropout,
+    "dropout_": _dropout,
+    "feature_dropout": _dropout,
+    "feature_dropout_": _dropout,
+    "alpha_dropout": _dropout,
+    "alpha_dropout_": _dropout,
+    "feature_alpha_dropout": _dropout,
+    "feature_alpha_dropout_": _dropout,
     "where.Scalar": _where,
     "where.ScalarOther": _where,
     "where.ScalarSelf": _where,

@@ -17,7 +17,7 @@ import torch
 from msgspec import structs
 from torch import Tensor
 
-from cnnscope.records.trace import OpRecord, TensorRecord
+from cnnscope.records.trace import Dropped, OpRecord, TensorRecord
 
 Window = tuple[Any, ...]
 
@@ -106,6 +106,7 @@ class Storages:
     Attributes:
         tensors: every value, by its id.
         ops: every operation, in order.
+        dropouts: tensors that dropout is called on.
         lives: bytes, birth and death (-1 while alive) of each storage.
         call: the innermost module call that is running, -1 outside of all.
     """
@@ -113,6 +114,7 @@ class Storages:
     def __init__(self) -> None:
         self.tensors: list[TensorRecord] = []
         self.ops: list[OpRecord] = []
+        self.dropouts: list[Dropped] = []
         self.call = -1
         self._storages: dict[int, Storage] = {}
         self._kept: dict[int, tuple[Any, Any]] = {}  # storages from before the run, and copies
@@ -248,6 +250,10 @@ class Storages:
         self.ops.append(OpRecord(name, inputs, outputs, attributes, self.call))
 
     # -- what the kernels of a CPU make of it (`kernels.Recording`)
+
+    def note_dropout(self, tensor: Tensor, *, always: bool) -> None:
+        """Write down that dropout is called on a tensor, which in inference leaves no operation."""
+        self.dropouts.append(Dropped(self.read(tensor), self.call, always=always))
 
     def storage(self, tensor: int) -> int:
         """The storage of a tensor, by its id."""

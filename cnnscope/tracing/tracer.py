@@ -33,7 +33,7 @@ from torch.utils._pytree import tree_map
 from cnnscope.errors import ModelError
 from cnnscope.records.trace import OpRecord, Source, Trace
 from cnnscope.text import said, visible
-from cnnscope.tracing import chance, isolation, kernels, recursion, refusals
+from cnnscope.tracing import chance, isolation, kernels, recursion, refusals, training
 from cnnscope.tracing.arguments import Arguments, form_of
 from cnnscope.tracing.autocast import autocast_on_meta
 from cnnscope.tracing.calls import Calls, Modules, current, recording
@@ -115,6 +115,7 @@ def trace(
         stack.enter_context(recorder.watching_kernels())
         generators = chance.Generators(module for _, module in modules_of(model))
         of_system = stack.enter_context(chance.system_random())
+        doubt = stack.enter_context(training.watching())
         stack.enter_context(recorder)
         try:
             result = model(*args, **kwargs)
@@ -129,21 +130,59 @@ def trace(
             notes=(*notes, *mixed),
         )
         made = _with_chance(made, (*generators.drawn(), *of_system))
-    return structs.replace(made, form=form_of(args, kwargs))
+    asks = training.branching(model)
+    made = structs.replace(made, form=form_of(args, kwargs), asks_training=asks)
+    return _with_gradients(made, model, args, kwargs, doubt)
+
+
+def _with_gradients(
+    made: Trace,
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    doubt: training.Doubt,
+) -> Trace:
+    """The trace with the parameters that no gradient reaches, where there may be any.
+
+    Nothing is said where another run may take another path, nor where the forward refuses to run
+    with gradients.
+    """
+    settled = made.device == "meta" and not made.decided_by
+    if not settled or not (doubt.entered or training.doubtful(made)):
+        return made
+    try:
+        lost = set(_unreached(model, args, kwargs))
+    except Exception:  # noqa: BLE001  it is the user's code, and has run once already
+        return made
+    used = tuple(
+        p.path for p in made.params if p.used and not lost.isdisjoint((p.path, *p.aliases))
+    )
+    return structs.replace(made, unreached=used, no_grad=doubt.entered)
+
+
+def _unreached(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """The parameters that no gradient of an output reaches, by a forward that builds a graph."""
+    recorder = _Recorder(model, threading.get_ident())
+    with isolation.alone, ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(mode=False))
+        stack.enter_context(recorder.recording())
+        replacements = recorder.modules.adopt_state(on_meta=True)
+        weights = training.weights_of(model, replacements)
+        _settle(stack, model, on_meta=True)
+        stack.enter_context(replaced(model, replacements))
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(_Answers())
+        return training.unreached(model(*args, **kwargs), weights)
 
 
 def _with_chance(made: Trace, drawn: tuple[str, ...]) -> Trace:
-    """The trace with a note where random numbers may have decided what ran."""
-    if not drawn and chance.RANDOM not in made.decided_by:
+    """The trace with the sources of random numbers that may have decided what ran."""
+    if not drawn:
         return made
     decided = tuple(sorted({*made.decided_by, chance.RANDOM}))
-    sources = ", ".join(drawn) or "torch"
-    once = "run" if chance.SYSTEM in drawn else "seed"
-    note = (
-        f"its forward draws random numbers ({sources}) and looks at them: this is the path of one "
-        f"{once}, another run may take another"
-    )
-    return structs.replace(made, decided_by=decided, notes=(*made.notes, note))
+    return structs.replace(made, decided_by=decided, drawn=drawn)
 
 
 class Rehearsal:

@@ -445,7 +445,7 @@ def test_a_complex_convolution_is_one_layer_of_four_real_products():
     made = report.report(trace)
     assert made.totals.macs == 4 * (4 * 9 * 64) == 9_216
     assert (made.totals.conv_layers, made.totals.params) == (1, 40)
-    assert any("complex" in finding for finding in facts.findings(made))
+    assert any("complex" in note for note in facts.doubts(made))
     assert len(stages.stages_report([trace]).models[0].stages[0].items) == 1
 
 
@@ -472,7 +472,7 @@ def test_complex_layers_of_every_kind():
 
 
 def test_real_numbers_are_not_said_to_be_complex():
-    assert not any("complex" in f for f in facts.findings(summary(nn.Conv2d(3, 4, 3), IMAGE)))
+    assert not any("complex" in f for f in facts.doubts(summary(nn.Conv2d(3, 4, 3), IMAGE)))
 
 
 # --------------------------------------------------------------------------- quantised layers
@@ -578,9 +578,9 @@ def test_what_runs_and_is_not_registered_is_named_with_its_elements():
         "d.h.0.0.weight": 64, "d.h.0.0.bias": 8, "d.h.0.1.weight": 8, "d.h.0.1.bias": 8,
         "ws.0": 32, "ws.1": 8, "fn.inner.weight": 4, "fn.inner.bias": 2,
     }  # fmt: skip
-    (note,) = made.notes
-    assert "ls.0 (Conv2d) 224" in note
-    assert "d.h.0.1 (BatchNorm2d) 16" in note
+    finding, *_ = made.findings
+    assert "ls.0 (Conv2d) 224" in finding.sentence
+    assert "d.h.0.1 (BatchNorm2d) 16" in finding.sentence
     assert [row.path for row in made.layers if row.operation == "Conv2d"] == [
         "ls.0", "d.h.0.0", "fn.inner", "f",
     ]  # fmt: skip
@@ -691,7 +691,7 @@ def chosen(pick) -> nn.Module:
 def test_a_random_choice_is_said(pick, source):
     made = summary(chosen(pick), IMAGE)
     assert made.decided_by == ("random",)
-    assert any(f"random numbers ({source})" in note for note in made.notes)
+    assert any(f"random numbers ({source})" in f.sentence for f in made.findings)
     assert any(f.startswith("not used in this run: ls.") for f in facts.findings(made))
 
 

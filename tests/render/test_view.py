@@ -9,7 +9,7 @@ import cnnscope
 from cnnscope.models.request import Request
 from cnnscope.models.run import trace_spec
 from cnnscope.records.summary import Geometry, ModelReport
-from cnnscope.render import columns, data, drawing, facts, page, units
+from cnnscope.render import columns, data, drawing, page, units
 from cnnscope.render.page import cut
 from cnnscope.render.tree import Options
 from cnnscope.render.view import view
@@ -152,14 +152,3 @@ def test_the_total_field_names_the_axis_that_is_seen_whole():
 def test_paths_are_shortened_so_that_siblings_differ(width, shown):
     text = cut("features.denseblock1.denselayer12.conv1", width, keep="end")
     assert (text, len(text) <= width) == (shown, True)
-
-
-def test_siblings_that_never_run_are_one_line():
-    unused = {f"experts.{i}.linear": 72 for i in range(64) if i != 5} | {
-        "head": 9,
-        "experts.5.b": 1,
-    }
-    # 63 experts of 72
-    assert facts._siblings(unused) == {
-        "experts.0-4,6-63.linear": 4536, "head": 9, "experts.5.b": 1,
-    }  # fmt: skip

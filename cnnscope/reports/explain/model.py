@@ -7,7 +7,7 @@ from math import prod
 from typing import NamedTuple
 
 from cnnscope.analysis import layers
-from cnnscope.analysis.cost import notes as notes_of
+from cnnscope.analysis.notes import notes as notes_of
 from cnnscope.analysis.sizes import sentence
 from cnnscope.records.explain import (
     Explanation,
