@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 # In the order in which a name without a source is looked for.
 SOURCES = ("torchvision", "classic", "timm")
+ONLY_NAMED = ("hf",)  # of which no bare name is looked for
 REQUIRED = ("torchvision", "classic")  # timm is an extra
 OWN_CODE = ("file", "import", EXPRESSION, STDIN)  # what a spec itself says is the user's own
 PROGRAM = "torch.export"  # a program in a file: its graph runs on meta alone, whoever asks
@@ -163,7 +164,11 @@ def find(spec: ModelSpec) -> Found:
     installed.refuse_old()
     _stand_somewhere()
     spec = _of_module(registered.canonical(spec))
-    if spec.source and spec.source not in (*SOURCES, *OWN_CODE) and _is_module(spec.source):
+    if (
+        spec.source
+        and spec.source not in (*SOURCES, *ONLY_NAMED, *OWN_CODE)
+        and _is_module(spec.source)
+    ):
         spec = ModelSpec("import", spec.name, spec.text, place=spec.source)
     if spec.source in OWN_CODE:
         from cnnscope.models.files.source import Own
@@ -259,12 +264,13 @@ def published(source: Source) -> tuple[Published, ...]:
 
 def _named(spec: ModelSpec) -> tuple[str, Library]:
     """The library that has a model of this name, and its source."""
-    if spec.source and spec.source not in SOURCES:
-        near = difflib.get_close_matches(spec.source, SOURCES, n=1)
+    sources = (*SOURCES, *ONLY_NAMED)
+    if spec.source and spec.source not in sources:
+        near = difflib.get_close_matches(spec.source, sources, n=1)
         hint = f"did you mean {near[0]}:{printable(spec.name)}? There" if near else "there"
         raise RequestError(
             f"model {printable(spec.text)!r}: no source or module called "
-            f"{printable(spec.source)!r}; {hint} is {', '.join(SOURCES)}, and your own "
+            f"{printable(spec.source)!r}; {hint} is {', '.join(sources)}, and your own "
             "path/net.py or package.module:name"
         )
     known: dict[str, None] = {}  # each name once, in the order of the sources
@@ -305,7 +311,9 @@ def _unknown(spec: ModelSpec, known: Mapping[str, None]) -> RequestError:
         hint = (
             f"did you mean {', '.join(nearest)}?" if nearest else f"there are {len(known)} models"
         )
-    if not nearest and set(spec.text) & set("./\\"):
+    if not spec.source and spec.name.count("/") == 1:
+        hint = f"a name on the Hugging Face Hub is hf:{printable(spec.name)}"
+    elif not nearest and set(spec.text) & set("./\\"):
         hint += "; your own is named as path/net.py:Net or package.module:Net"
     return UnknownModelError(f"no model called {printable(spec.text)!r}; {hint}")
 

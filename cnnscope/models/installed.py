@@ -21,10 +21,20 @@ _DISTRIBUTIONS = {
     "PIL": ("pillow",),
     **{
         name: (name,)
-        for name in "fvcore msgspec numpy platformdirs rich timm torchinfo typer".split()
+        for name in (
+            "fvcore",
+            "msgspec",
+            "numpy",
+            "platformdirs",
+            "rich",
+            "timm",
+            "torchinfo",
+            "transformers",
+            "typer",
+        )
     },
 }
-_EXTRAS = {"timm": "'cnnscope[timm]'"}
+_EXTRAS = {"timm": "'cnnscope[timm]'", "transformers": "'cnnscope[hf]'"}
 _OURS = str(Path(__file__).parents[1])
 _FLOOR = r"([A-Za-z]\w*)\s*>=\s*(\d+)\.(\d+)"
 

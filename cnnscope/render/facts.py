@@ -12,6 +12,7 @@ from cnnscope.render.tree import View
 from cnnscope.text import operation
 
 _FINDINGS = 8  # lines of them, unless more are asked for
+_PACKAGES = {"hf": "transformers"}  # of sources that are not named like theirs
 
 
 class _Traced(Protocol):
@@ -28,11 +29,12 @@ class _Traced(Protocol):
 def header(report: _Traced) -> str:
     """resnet18, torchvision 0.29.2, input 1x3x224x224 float32, traced on meta."""
     source = report.source
-    version = source.versions.get(source.source, "").partition("+")[0]
+    package = _PACKAGES.get(source.source, source.source)
+    version = source.versions.get(package, "").partition("+")[0]
     arguments = ", ".join(f"{name}={value}" for name, value in source.arguments.items())
     inputs = [str(spec) for spec in report.inputs]
     parts = [
-        f"{source.source} {version}".strip() + (f" ({arguments})" if arguments else ""),
+        f"{package} {version}".strip() + (f" ({arguments})" if arguments else ""),
         f"input {_counted(inputs)}" if inputs else "no input",
         f"traced on {report.device}",
     ]
