@@ -39,9 +39,8 @@ def test_one_size_stands_for_the_input_of_a_named_model():
     assert cnnscope.summary("alexnet", "3x224x224").totals.params == 61_100_840
 
 
-def test_a_dict_of_inputs_is_told_where_it_belongs():
-    with pytest.raises(RequestError, match="kwargs"):
-        cnnscope.summary(nn.ReLU(), {"input": meta(1)})
+def test_a_dict_of_inputs_by_the_names_of_parameters_gives_them_by_name():
+    assert cnnscope.trace(nn.ReLU(), {"input": meta(1)}).input_specs[0].name == "input"
 
 
 def test_torchscript_on_meta_is_refused_and_touches_nothing():

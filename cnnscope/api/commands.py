@@ -57,8 +57,9 @@ def summary(
 
     Args:
         model: a name ("resnet18", "net.py:Net"), a module of your own, a `Request` or a `Trace`.
-        inputs: sizes, such as "3x224x224"; for a module, any arguments of its forward as well.
-        kwargs: keyword arguments of a module's forward.
+        inputs: sizes, such as "3x224x224", dicts and lists of them, and what else forward takes:
+            see `trace`.
+        kwargs: inputs that forward takes by keyword.
         arguments: of a named model's constructor.
         num_classes: of a named model's constructor.
         batch_size: N of every input of a named model.
@@ -107,8 +108,9 @@ def rf(
     Args:
         model: a name, a module of your own, a `Request` or a `Trace`.
         layer: dotted path of one layer, such as "layer2.0"; left out, all.
-        inputs: sizes, such as "3x224x224"; for a module, any arguments of its forward as well.
-        kwargs: keyword arguments of a module's forward.
+        inputs: sizes, such as "3x224x224", dicts and lists of them, and what else forward takes:
+            see `trace`.
+        kwargs: inputs that forward takes by keyword.
         unit: place in the layer's output, counted from 0 (row, column); the centre one if left out.
         arguments: of a named model's constructor.
         num_classes: of a named model's constructor.
@@ -152,8 +154,9 @@ def verify_rf(
     Args:
         model: a name, a `Request`, or a module of your own, of which a copy is measured.
         layer: dotted path of the only layer; left out, the last one of every different field.
-        inputs: sizes, such as "3x224x224"; for a module, any arguments of its forward as well.
-        kwargs: keyword arguments of a module's forward.
+        inputs: sizes, such as "3x224x224", dicts and lists of them, and what else forward takes:
+            see `trace`.
+        kwargs: inputs that forward takes by keyword.
         every: measure each layer that has a field.
         seconds: after which nothing more is measured; left out, no limit.
         arguments: of a named model's constructor.
@@ -218,8 +221,8 @@ def effective(
         model: a name or `Request`, which gets random weights, or a module of your own, which keeps
             its weights (a copy of it is measured, on the CPU).
         layer: dotted path of the only layer; left out, the last one of every different field.
-        inputs: sizes, such as "3x224x224".
-        kwargs: keyword arguments of a module's forward.
+        inputs: sizes, such as "3x224x224", and dicts and lists of them: see `trace`.
+        kwargs: inputs that forward takes by keyword.
         unit: place in the layer's output, counted from 0; the centre one if left out.
         samples: random inputs that are averaged.
         seed: of random weights and inputs.
@@ -270,8 +273,9 @@ def explain(
     Args:
         model: a name, a module of your own, a `Request` or a `Trace`.
         layer: dotted path, or a glob such as "features.*".
-        inputs: sizes, such as "3x224x224"; for a module, any arguments of its forward as well.
-        kwargs: keyword arguments of a module's forward.
+        inputs: sizes, such as "3x224x224", dicts and lists of them, and what else forward takes:
+            see `trace`.
+        kwargs: inputs that forward takes by keyword.
         seconds: that sizes of the input of a named model are tried for; without a layer alone.
         arguments: of a named model's constructor.
         num_classes: of a named model's constructor.
@@ -396,6 +400,7 @@ def stack(
 def bench(
     *models: Model,
     inputs: Any = (),
+    kwargs: Mapping[str, Any] | None = None,
     batch_sizes: Sequence[int] = (),
     arguments: Mapping[str, Any] | None = None,
     num_classes: int | None = None,
@@ -416,7 +421,8 @@ def bench(
 
     Args:
         models: names, requests, or modules of your own, of which copies are measured; in turns.
-        inputs: sizes, such as "3x224x224", for all of them.
+        inputs: sizes, such as "3x224x224", for all of them: see `trace`.
+        kwargs: inputs by keyword, for all of them.
         batch_sizes: of named models, one after the other; () for the batch of the input.
         arguments: of the constructor of named models.
         num_classes: of the constructor of named models.
@@ -442,7 +448,7 @@ def bench(
 
     build = Build(arguments, num_classes)
     plan = runner.Plan(
-        models=tuple(_measurable(asked(model, inputs, None, build)) for model in models),
+        models=tuple(_measurable(asked(model, inputs, kwargs, build)) for model in models),
         device=device,
         batches=tuple(batch_sizes),
         mode=mode,
@@ -474,6 +480,7 @@ def bench(
 def check(
     model: str | Request,
     inputs: Any = (),
+    kwargs: Mapping[str, Any] | None = None,
     *,
     arguments: Mapping[str, Any] | None = None,
     num_classes: int | None = None,
@@ -486,7 +493,8 @@ def check(
 
     Args:
         model: a name or a `Request`.
-        inputs: sizes, such as "3x224x224".
+        inputs: sizes, such as "3x224x224", and dicts and lists of them: see `trace`.
+        kwargs: inputs that forward takes by keyword.
         arguments: of the model's constructor.
         num_classes: of the model's constructor.
         batch_size: N of every input.
@@ -500,7 +508,7 @@ def check(
     """
     from cnnscope.reports.check import check as judge
 
-    wanted = asked(model, inputs, None, Build(arguments, num_classes, batch_size, dtype))
+    wanted = asked(model, inputs, kwargs, Build(arguments, num_classes, batch_size, dtype))
     if not isinstance(wanted, Request):
         raise RequestError("check: builds the model several times: give its name")
     return Report(judge(wanted, seconds=checked(seconds), tell=tell))

@@ -169,11 +169,13 @@ def trace(
 
     Args:
         model: a name ("resnet18", "net.py:Net") or a module of your own, which is left as it was.
-        inputs: sizes, such as "3x224x224" or (1, 3, 224, 224), of tensors without data: three
-            sizes are C, H, W and get a batch of one. For a module, any arguments of its forward
-            as well; with tensors on the meta device no arithmetic is done, wherever the module
-            is. One alone needs no list; several are given in a list. None is a default or a guess.
-        kwargs: keyword arguments of a module's forward.
+        inputs: sizes, such as "3x224x224" or (1, 3, 224, 224), of tensors without data: a sample
+            of the first layer (C, H, W) gets a batch of one. Dicts and lists of them, numbers,
+            None and bools are given as they are: {"image": (1, 3, 224, 224), "scale": 0.5}. For a
+            module, any other arguments of its forward as well; with tensors on the meta device no
+            arithmetic is done, wherever the module is. One alone needs no list; several are given
+            in a list; a list that is one argument stands in a list. () is a default or a guess.
+        kwargs: inputs that forward takes by keyword, each as an item of `inputs`.
         arguments: of a named model's constructor.
         num_classes: of a named model's constructor.
         batch_size: N of every input of a named model.
@@ -269,7 +271,9 @@ def traced(model: Request | TraceRecord | Given, cache: Cache) -> TraceRecord:
 
         return requests.trace(model, store(cache))
     from cnnscope.models.failures import asks_for_data
+    from cnnscope.models.readings import as_meant
     from cnnscope.models.run import trace_module
+    from cnnscope.tracing.arguments import Arguments
     from cnnscope.tracing.tracer import ForwardError
     from cnnscope.tracing.tracer import trace as run_traced
 
@@ -277,9 +281,9 @@ def traced(model: Request | TraceRecord | Given, cache: Cache) -> TraceRecord:
     with contextlib.suppress(NotPlainError):
         return trace_module(Request.of_module(model.name, given, kwargs), module)
     args = tuple(map(_as_argument, items(given)))
-    named = {name: _as_argument(value) for name, value in (kwargs or {}).items()}
+    named = {name: _nested(value) for name, value in (kwargs or {}).items()}
     try:
-        return run_traced(module, args, named)
+        return run_traced(module, *as_meant(module, Arguments(args, named)))
     except ForwardError as error:
         if asks_for_data(error):
             raise ModelError(f"{error}; it looks at its data: give real tensors") from error

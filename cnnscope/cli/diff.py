@@ -43,7 +43,7 @@ class Diff(options.Written, options.Traced):
     ] = None
     input_b: Annotated[
         list[str] | None,
-        typer.Option("--input-b", metavar="CxHxW", help="Input of B, in place of --input."),
+        typer.Option("--input-b", metavar="SIZE", help="Input of B, in place of --input."),
     ] = None
     batch_size_b: Annotated[
         int | None,

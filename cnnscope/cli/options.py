@@ -173,9 +173,11 @@ class Build(Options):
         typer.Option(
             "--input",
             "-i",
-            metavar="CxHxW",
-            help="Input size: 3x224x224, 224x224, 224 or with a batch 1x3x224x224; :dtype after "
-            "it. Repeat for several inputs. Left out: what the model was published for.",
+            metavar="SIZE",
+            help="Input: 3x224x224, 224x224, 224, or with a batch 1x3x224x224 or "
+            "'(1, 3, 224, 224)'; :dtype after it. By its name: ids=16:int64, mask=none, scale=0.5, "
+            'deep=true. A dict or list in one: \'{"image": 3x8x8, "ids": 16:int64}\'. Repeat for '
+            "several inputs. Left out: what the model was published for.",
         ),
     ] = None
     num_classes: Annotated[

@@ -32,7 +32,9 @@ from cnnscope.records import form as forms
 from cnnscope.records.form import Form, Node, Slot, Table, Value
 from cnnscope.records.trace import Inputs, Shape, TensorSpec
 from cnnscope.text import printable
+from cnnscope.tracing.arguments import Arguments, arguments, form_of
 from cnnscope.tracing.modules import modules_of
+from cnnscope.tracing.plain import tensors_in
 
 if TYPE_CHECKING:
     from cnnscope.models.request import Request
@@ -252,6 +254,21 @@ def _plain(spec: InputSpec) -> Node:
         return Value(spec.sizes[0])
     items = tuple(Value(size) for size in spec.sizes)
     return forms.Sequence(items, is_list=spec.text.startswith("["))
+
+
+def as_meant(model: nn.Module, given: Arguments) -> Arguments:
+    """Arguments of a forward that fit its signature: a dict as keywords, several as one list.
+
+    Args:
+        model: whose forward it is.
+        given: arguments with tensors; they stay what they are where they fit, or nothing does.
+    """
+    form = form_of(*given) or Form((Slot(),) * len(given.args))
+    signature = Signature.of(model)
+    fitting = next((one for one in _forms(form, signature) if signature.takes(one)), form)
+    if fitting == form or not form.complete:
+        return given
+    return arguments(fitting, tensors_in(tuple(given)))
 
 
 # ------------------------------------------------------------------------------------------ sizes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import types
 
 import pytest
 import torch
@@ -277,3 +278,50 @@ def test_offered_inputs_have_lightning_s_meaning(value, forward, count, name):
 def test_an_offer_that_holds_an_object_is_passed_over():
     report = cnnscope.summary(offering({"img": IMAGE, "mask": object()}, masked, f=CONV))
     assert report.inputs[0].shape == (1, 3, 224, 224)
+
+
+# ------------------------------------------------------------------ what a config describes
+
+
+def described(forward, main, parts=None, **fields):
+    """A module with the config of a Hugging Face model."""
+    net = network(forward, f=CONV, e=nn.Embedding(9, 4))
+    net.config = types.SimpleNamespace(model_type="own", **fields, **(parts or {}))
+    net.main_input_name = main
+    return net
+
+
+def image(self, pixel_values=None, mask=None):
+    return self.f(pixel_values)
+
+
+def translation(self, input_ids=None, decoder_input_ids=None):
+    return self.e(input_ids) @ self.e(decoder_input_ids).mT
+
+
+def pair(self, input_ids=None, pixel_values=None):
+    return self.e(input_ids).sum(1)[..., None, None] + self.f(pixel_values)
+
+
+VISION = {"vision_config": types.SimpleNamespace(image_size=(8, 12), num_channels=3)}
+
+
+@pytest.mark.parametrize(
+    ("net", "inputs"),
+    [
+        (described(image, "pixel_values", image_size=8, num_channels=3), "pixel_values 1x3x8x8"),
+        (described(image, "pixel_values"), "pixel_values 1x3x224x224"),
+        (
+            described(translation, "input_ids", n_positions=99_999),
+            "input_ids 1x512 int64, decoder_input_ids 1x512 int64",
+        ),
+        (
+            described(pair, "input_ids", VISION, max_position_embeddings=7),
+            "input_ids 1x7 int64, pixel_values 1x3x8x12",
+        ),
+    ],
+)
+def test_the_config_of_a_hugging_face_model_describes_its_input(net, inputs):
+    report = cnnscope.summary(net)
+    assert ", ".join(map(str, report.inputs)).replace(" float32", "") == inputs
+    assert "the config of Net describes" in report.notes[0]

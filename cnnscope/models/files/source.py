@@ -28,7 +28,7 @@ import torch
 from torch import nn
 
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
-from cnnscope.models import registered
+from cnnscope.models import described, registered
 from cnnscope.models.files import choosing, loading, scope, values
 from cnnscope.models.files.choosing import is_network
 from cnnscope.models.names import EXPRESSION, ModelSpec, is_expression
@@ -314,7 +314,18 @@ def guesses(model: nn.Module, file: ModuleType | None = None) -> tuple[Guess, ..
     """Inputs to try, in order: offered by the network or its file, then by its first layer."""
     places = (model,) if file is None else (model, file)
     offered = [guess for place in places for guess in _offers(place)]
-    return (*offered, *_by_first_layer(model))
+    return (*offered, *_of_config(model), *_by_first_layer(model))
+
+
+def _of_config(model: nn.Module) -> tuple[Guess, ...]:
+    """Inputs that the config of a Hugging Face model describes."""
+    why = f"input that the config of {printable(type(model).__name__)} describes"
+    try:
+        return tuple(Guess(inputs, why, offered=True) for inputs in described.of_config(model))
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001  a config that cannot be read describes nothing
+        return ()
 
 
 def _offers(place: Any) -> Iterator[Guess]:
