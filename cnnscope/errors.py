@@ -1,10 +1,24 @@
 """Exceptions of this package, each with its exit code."""
 
+from collections.abc import Sequence
+from typing import Self
+
 
 class CnnscopeError(Exception):
-    """A failure with a message for the user: the request, the fault, the remedy."""
+    """A failure with a message for the user: the request, the fault, the remedy.
+
+    Attributes:
+        lines: of Python that the user may write, shown below the message.
+    """
 
     exit_code = 2
+    lines: tuple[str, ...] = ()
+
+    def with_lines(self, lines: Sequence[str]) -> Self:
+        """The same error with lines to write, which a traceback in Python shows as well."""
+        self.lines = tuple(lines)
+        self.__notes__ = ["\n".join(f"    {line}" for line in lines)] if lines else []
+        return self
 
 
 class RequestError(CnnscopeError):

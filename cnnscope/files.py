@@ -18,6 +18,14 @@ _KINDS = (
 _MODELS = frozenset(
     (".pt2", ".pt", ".pth", ".ckpt", ".bin", ".tar", ".ptl", ".torchscript", ".safetensors")
 )
+# Of other programs: told what they are, and what to do instead.
+FOREIGN = frozenset(
+    (
+        ".onnx", ".pkl", ".pickle", ".h5", ".hdf5", ".keras", ".pb", ".tflite", ".engine", ".trt",
+        ".plan", ".mlmodel", ".mlpackage", ".pdmodel", ".pdparams", ".npz", ".gguf", ".caffemodel",
+        ".prototxt", ".ipynb", ".yaml", ".yml", ".json", ".toml", ".msgpack",
+    )
+)  # fmt: skip
 _PART = 2**20
 PARTIAL = ".part"  # how the name of a file ends that is being written
 _BINARY = getattr(os, "O_BINARY", 0)
@@ -28,9 +36,9 @@ for _flag in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"):
 
 
 def names_file(model: str) -> bool:
-    """Return True if a model's name is that of a file of weights or of a program."""
+    """Return True if a model's name is that of a file that is no Python."""
     path = Path(model)
-    if path.suffix.lower() in _MODELS:
+    if path.suffix.lower() in _MODELS | FOREIGN:
         return True
     try:
         return "/" in model and path.suffix != ".py" and path.exists() and not path.is_dir()

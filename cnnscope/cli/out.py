@@ -8,7 +8,7 @@ import re
 import stat
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -159,6 +159,14 @@ def note(text: str) -> None:
         line = _encodable(f"cnnscope: {printable(text, _LONGEST)}", sys.stderr)
         with suppress(OSError, ValueError):  # nobody listens
             sys.stderr.write(f"{_wrapped(line)}\n")
+
+
+def lines(code: Sequence[str]) -> None:
+    """Lines of Python on stderr, below the sentence that says what to do with them."""
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):  # nobody listens
+            for line in code:
+                sys.stderr.write(_encodable(f"    {printable(line, _LONGEST)}\n", sys.stderr))
 
 
 def _wrapped(line: str) -> str:

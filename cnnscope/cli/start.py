@@ -123,13 +123,23 @@ def _failed(error: Exception, session: Session | None) -> int:
     if isinstance(error, CnnscopeError):
         guessed = isinstance(error, UnknownModelError) and session is not None and session.guessed
         hint = "; the commands: cnnscope --help" if guessed else ""
-        return _fail(f"{error}{hint}", error.exit_code, session)
+        code = _fail(f"{error}{hint}", error.exit_code, session)
+        return _advised(error.lines, code)
     if isinstance(error, BrokenPipeError):  # the reader has seen enough
         _silence(sys.stdout)
         return 141
     if _of_parser(error):
         return _misused(error, session)
     return _fail(*_unforeseen(error), session)
+
+
+def _advised(lines: tuple[str, ...], code: int) -> int:
+    """Print lines of Python that the user may write; the exit code."""
+    if lines:
+        from cnnscope.cli import out
+
+        out.lines(lines)
+    return code
 
 
 def _unforeseen(error: Exception) -> tuple[str, int]:

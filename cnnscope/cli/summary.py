@@ -123,10 +123,10 @@ class Summary(options.Written, options.Named):
             useless = self.given() | self._rows() | self._limits() | {"--columns": self.columns}
             useless["--findings"] = self.findings
             useless.pop("--depth")
+            weights = api.checkpoint(self.model)  # first, as it may be a whole network
             options.refuse(useless, "a checkpoint has weights and no forward")
             out.check_writable(self.output)
-            weights = api.checkpoint(self.model).view(depth=levels)
-            self.write(weights)
+            self.write(weights.view(depth=levels))
             return 0
         view = self._view(levels)
         limits = api.verdicts.limits(self._limits())

@@ -234,6 +234,9 @@ def _is_module(name: str) -> bool:
 def _program(name: str) -> Library:
     """A program in a file; weights alone have no forward."""
     if archive.is_weights(name):
+        from cnnscope.models.files import checkpoint
+
+        checkpoint.read(name)  # a network that was saved whole has another remedy
         raise archive.no_forward(name)
     from cnnscope.models.files import exported
 

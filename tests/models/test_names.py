@@ -2,10 +2,13 @@
 
 import io
 import json
+import pickle
 import sys
 import textwrap
+import warnings
 
 import pytest
+import torch
 from command_line import run_cli
 
 import cnnscope
@@ -360,3 +363,73 @@ def test_a_network_of_a_package_needs_no_name_where_it_is_the_only_one(write):
 def test_a_request_of_a_spelling_that_cannot_be_parsed_is_refused():
     with pytest.raises(RequestError, match="never closed"):
         cnnscope.summary("nn.Sequential(")
+
+
+# ------------------------------------------------------------------- files of other programs
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("net.onnx", "is an ONNX graph"),
+        ("net.h5", "cnnscope reads PyTorch alone"),
+        ("net.engine", "is a compiled engine"),
+        ("net.ipynb", "%%writefile net.py"),
+        ("net.yaml", "--arg cfg=@net.yaml"),
+        ("trace.json", "cnnscope.Trace.load('trace.json')"),
+        ("missing.onnx", "there is no such file"),
+    ],
+)
+def test_a_file_of_another_program_is_told_what_to_do_next(write, name, said):
+    if not name.startswith("missing"):
+        write(name, "x")
+    assert said in error_of(name)
+
+
+def wrapper_in(message, tmp_path):
+    """The lines of Python below a message, as a file."""
+    lines = [line[4:] for line in message.splitlines() if line.startswith("    ")]
+    (tmp_path / "wrap.py").write_text("\n".join(lines) + "\n")
+    return "wrap.py:net"
+
+
+@pytest.mark.parametrize("name", ["whole.pt", "whole.pkl", "plain.pkl"])
+def test_a_network_that_was_pickled_is_never_loaded_and_the_lines_that_would_do_it_work(
+    write, tmp_path, name
+):
+    write("file.txt", "")
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3))
+    if name.startswith("plain"):
+        (tmp_path / name).write_bytes(pickle.dumps(network))
+    else:
+        torch.save(network, name)
+    message = error_of(name)
+    assert "was refused" in message
+    assert params(wrapper_in(message, tmp_path)) == 224
+    with pytest.raises(RequestError) as caught:
+        cnnscope.summary(name)
+    assert "def net():" in caught.value.__notes__[0]
+
+
+def test_a_scripted_network_is_told_what_to_give_instead(write, tmp_path):
+    write("file.txt", "")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.trace(torch.nn.ReLU(), torch.zeros(1)).save("net.pt")
+    assert "before it was scripted" in error_of("net.pt")
+
+
+def test_a_constructor_that_wants_an_object_is_given_the_lines_of_a_wrapper(write, tmp_path):
+    write("net.py", """
+        from torch import nn
+        class Net(nn.Sequential):
+            def __init__(self, cfg):
+                super().__init__(nn.Conv2d(3, cfg.width, 3))
+    """)  # fmt: skip
+    message = error_of("net.py")
+    assert "--arg cfg=@config.yaml (with width)" in message
+    name = wrapper_in(message, tmp_path)
+    wrap = (tmp_path / "wrap.py").read_text()
+    filled = wrap.replace("cfg=...", "cfg=type('C', (), {'width': 8})")
+    (tmp_path / "wrap.py").write_text(filled)
+    assert params(name) == 224

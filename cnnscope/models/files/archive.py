@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from cnnscope.errors import RequestError
-from cnnscope.files import names_file, open_regular
+from cnnscope.files import FOREIGN, names_file, open_regular
 from cnnscope.text import printable
 
 MAX_ENTRIES = 200_000  # of an archive: one for each weight
@@ -33,6 +33,25 @@ MAX_VALUES = 3_000_000  # in a JSON document, each of which takes up to 100 byte
 _NEEDS_CODE = (
     "give the code (path/net.py:Net) or an exported program (torch.export.save, a .pt2 file)"
 )
+_PICKLES = (".pkl", ".pickle")
+_WRAP = "write these lines to a file, wrap.py, and name wrap.py:net"
+# What files of other programs are, by their ending, and what to do next.
+_FOREIGN = {
+    "ONNX graph": (".onnx", "name the PyTorch code that it was exported from; or, with pip "
+                   f"install onnx2torch, {_WRAP}"),
+    "Keras or TensorFlow model": (".h5 .hdf5 .keras .pb .tflite", "cnnscope reads PyTorch alone"),
+    "compiled engine (TensorRT)": (".engine .trt .plan", "name the PyTorch code it was made from"),
+    "Core ML model": (".mlmodel .mlpackage", "name the PyTorch code that it was converted from"),
+    "PaddlePaddle model": (".pdmodel .pdparams", "cnnscope reads PyTorch alone"),
+    "Caffe model": (".caffemodel .prototxt", "cnnscope reads PyTorch alone"),
+    "archive of arrays": (".npz", f"weights alone have no forward: {_NEEDS_CODE}"),
+    "file of weights for llama.cpp": (".gguf", "name its class, as hf:LlamaForCausalLM"),
+    "notebook": (".ipynb", "save the network in a file (%%writefile net.py) and name net.py:Net, "
+                 "or use Python in it: import cnnscope; cnnscope.summary(model, '3x224x224')"),
+    "file of values": (".yaml .yml .json .toml .msgpack", "an argument takes it, as in net.py:Net "
+                       "--arg cfg=@{name}; a saved trace is opened in Python, "
+                       "cnnscope.summary(cnnscope.Trace.load({name!r}))"),
+}  # fmt: skip
 
 
 class Kind(Enum):
@@ -61,6 +80,9 @@ def recognise(name: str) -> Kind:
     path = Path(name)
     with opened(name) as file:
         start = file.read(64)
+    packed = start.startswith(b"PK") and path.suffix.lower() in _PICKLES  # by torch.save
+    if path.suffix.lower() in FOREIGN and not packed:
+        raise _foreign(name, path.suffix.lower())
     if start.startswith(b"PK"):
         return _in_zip(name)
     if path.suffix.lower() == ".safetensors" or start[8:10] == b'{"':
@@ -263,8 +285,9 @@ def _in_zip(name: str) -> Kind:
         )
     if "constants.pkl" in found or any(entry.startswith("code/") for entry in found):
         raise RequestError(
-            f"{printable(name)} is a TorchScript archive (torch.jit.save), which does not run on "
-            f"tensors without data: {_NEEDS_CODE}"
+            f"{printable(name)} is a TorchScript archive (torch.jit.save): compiled code, which "
+            f"does not run on tensors without data, and is not loaded; {_NEEDS_CODE}, made of the "
+            "module before it was scripted"
         )
     if "data.pkl" in found:
         return Kind.CHECKPOINT
@@ -272,6 +295,48 @@ def _in_zip(name: str) -> Kind:
         f"{printable(name)} is a zip archive, but neither an exported program nor a checkpoint: "
         "name one, or the code, as path/net.py:Net"
     )
+
+
+def _foreign(name: str, suffix: str) -> RequestError:
+    """The error for a file of another program, by its ending."""
+    shown = printable(name)
+    if suffix in _PICKLES:
+        load = ("import pickle", "def net():", f"    return pickle.load(open({name!r}, 'rb'))")
+        what = f"{shown} is a pickle: loading it would run code"
+        return pickled(name, what).with_lines(load)
+    for kind, (endings, remedy) in _FOREIGN.items():
+        if suffix in endings.split():
+            article = "an" if kind[0] in "AO" or kind.startswith("archive") else "a"
+            error = RequestError(f"{shown} is {article} {kind}: {remedy.format(name=shown)}")
+            return error.with_lines(_convert_lines(name)) if suffix == ".onnx" else error
+    return _unknown(name, b"?")
+
+
+def _convert_lines(name: str) -> tuple[str, ...]:
+    return (
+        "from onnx2torch import convert",
+        "def net():",
+        f"    return convert({name!r})",
+    )
+
+
+def pickled(name: str, what: str) -> RequestError:
+    """The error for a network that was saved whole: how to run its code, if one means to.
+
+    Args:
+        name: of the file.
+        what: it is.
+    """
+    message = (
+        f"{what}, and was refused. Save the weights alone (torch.save(model.state_dict(), "
+        f"file)), give the code (path/net.py:Net), or, if you trust the file, {_WRAP}"
+    )
+    lines = (
+        "import torch",
+        "def net():",
+        f"    return torch.load({name!r}, weights_only=False)",
+    )
+    return RequestError(message).with_lines(lines)
 
 
 def _unknown(name: str, start: bytes) -> RequestError:

@@ -89,10 +89,10 @@ def read(name: str) -> Contents:
 def _wants_code(name: str, wanted: list[str]) -> RequestError:
     """Make the error that names the globals of a pickle; none of them was imported."""
     shown = ", ".join(wanted[:4]) + (f" and {len(wanted) - 4} more" if len(wanted) > 4 else "")
-    return RequestError(
-        f"{printable(name)} is more than weights: unpickling it would run {printable(shown, 300)}, "
-        "and was refused. Save the weights alone, torch.save(model.state_dict(), file), "
-        "or give the code: path/net.py:Net"
+    network = any(one.startswith("torch.nn.modules.") for one in wanted)
+    what = "a whole network, as torch.save(model) writes" if network else "more than weights"
+    return archive.pickled(
+        name, f"{printable(name)} is {what}: unpickling it would run {printable(shown, 300)}"
     )
 
 

@@ -238,7 +238,22 @@ def check_arguments(text: str, target: Callable[..., Any], arguments: Mapping[st
     missing = [p.name for p in named if p.default is p.empty and p.name not in arguments]
     if missing:
         how = " ".join(_how(target, name) for name in missing[:_MANY])
-        raise RequestError(f"{text} needs {_listed(missing)}: give {how}")
+        error = RequestError(f"{text} needs {_listed(missing)}: give {how}")
+        raise error.with_lines(_wrapper(target, missing))
+
+
+def _wrapper(target: Any, missing: Sequence[str]) -> tuple[str, ...]:
+    """A file that makes the network, for arguments that are objects; () for plain ones."""
+    name, module = getattr(target, "__name__", ""), getattr(target, "__module__", "")
+    if not name.isidentifier() or not any(configs.reads(target, one) for one in missing):
+        return ()
+    given = ", ".join(f"{one}=..." for one in missing)
+    return (
+        "# or, in a file beside it: wrap.py, named as wrap.py:net",
+        f"from {module.removeprefix('_own_')} import {name}",
+        "def net():",
+        f"    return {name}({given})",
+    )
 
 
 def parameters_of(target: Any) -> Mapping[str, inspect.Parameter]:

@@ -153,8 +153,9 @@ def _class_of_config(name: str) -> Any:
     found: Any = getattr(transformers, name, None) if name.isidentifier() else None
     if inspect.isclass(found) and issubclass(found, transformers.PretrainedConfig):
         return found
-    if inspect.isclass(found) and getattr(found, "config_class", None) is not None:
-        return found.config_class
+    config = getattr(found, "config_class", None)
+    if inspect.isclass(found) and config is not None:
+        return config
     if name not in transformers.CONFIG_MAPPING:
         return None
     return transformers.CONFIG_MAPPING[name]
