@@ -635,12 +635,13 @@ def test_processes_killed_at_random_leave_no_wrong_answer(tmp_path, processes, s
     """Writers, readers and evictions at once; each process is killed and replaced at any time."""
     command = [sys.executable, "-c", WORKER, str(tmp_path)]
     running, ended = [], []
-    end = time.monotonic() + seconds
-    latest = end + 30  # on a busy machine none of them may have come so far as to write
+    latest = time.monotonic() + 300
     try:
-        while time.monotonic() < end or (
-            not any(tmp_path.glob("*.entry")) and time.monotonic() < latest
-        ):
+        running += [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(processes)]
+        while not any(tmp_path.glob("*.entry")) and time.monotonic() < latest:
+            time.sleep(0.02)  # a busy machine starts them late, and all would be killed before
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
             while len(running) < processes:
                 running.append(subprocess.Popen(command, stderr=subprocess.PIPE))
             time.sleep(0.05 + 0.01 * (len(ended) % 7))
