@@ -111,6 +111,9 @@ def _reaching(
 def unreached(result: Any, weights: Mapping[int, str]) -> tuple[str, ...]:
     """Parameters that no gradient reaches from what a forward has returned.
 
+    None where it is not known: a function of the user's own that keeps another one for its
+    backward, as reentrant checkpoints do, may reach whatever that one holds.
+
     Args:
         result: of a forward with gradients.
         weights: names of the parameters that could learn, by id.
@@ -123,6 +126,8 @@ def unreached(result: Any, weights: Mapping[int, str]) -> tuple[str, ...]:
         node: Any = waiting.pop()
         if hasattr(node, "variable"):
             reached.add(id(node.variable))
+        if _runs_again(node):
+            return ()
         if _FLAT.match(node.name()):
             continue
         for following, _ in node.next_functions:
@@ -130,6 +135,13 @@ def unreached(result: Any, weights: Mapping[int, str]) -> tuple[str, ...]:
                 seen.add(following)
                 waiting.append(following)
     return tuple(name for key, name in weights.items() if key not in reached)
+
+
+def _runs_again(node: Any) -> bool:
+    """Return True for a `torch.autograd.Function` that holds a function or module."""
+    held = list(getattr(node, "__dict__", {}).values())
+    held += [item for value in held if isinstance(value, (list, tuple)) for item in value]
+    return any(map(callable, held))
 
 
 def weights_of(model: nn.Module, replacements: Mapping[int, Tensor]) -> dict[int, str]:

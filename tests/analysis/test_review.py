@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import cnnscope
 from cnnscope.analysis import layers
@@ -186,6 +187,7 @@ LEARNED = {
     "frozen": lambda s, x: s.b(s.a(x).relu().detach() + s.a(x)),
     "masked": lambda s, x: s.b(torch.where(s.a(x) > 0, s.a(x), 0.1)),
     "indexed": lambda s, x: s.b(s.a(x))[torch.tensor([1, 0])],
+    "checkpoint": lambda s, x: checkpoint(lambda y: s.b(y.relu()), s.a(x), use_reentrant=True),
     "gate": lambda s, x: s.b(x) * s.a(x).sigmoid(),
     "straight_softmax": lambda s, x: s.b(F.gumbel_softmax(s.a(x), hard=True)),
 }
