@@ -108,8 +108,8 @@ def _inputs(report: BenchReport) -> str:
     """1x3x224x224, or Nx3x224x224 where only the batch differs; nothing where more does."""
     shapes = {tuple(spec.shape for spec in run.inputs) for run in report.runs}
     if len(shapes) == 1:
-        (only,) = shapes
-        return ", ".join(map(units.shape, dict.fromkeys(only)))
+        each = (f"{s.name or ''} {units.shape(s.shape)}" for s in report.runs[0].inputs)
+        return ", ".join(dict.fromkeys(text.strip() for text in each))
     batched = all(len(r.inputs) == 1 and r.inputs[0].shape[:1] == (r.batch,) for r in report.runs)
     samples = {shape[1:] for (shape, *_) in shapes}
     return f"Nx{units.shape(samples.pop())}" if batched and len(samples) == 1 else ""

@@ -52,7 +52,8 @@ def effective(
         ModelError: the model failed.
     """
     if len(trace.inputs) != 1:
-        raise RequestError("effective receptive fields: the model takes more than one tensor")
+        what = "more than one" if trace.inputs else "no"
+        raise RequestError(f"effective receptive fields: the model takes {what} tensor")
     fields = receptive_field.fields(trace)
     rows, total = _rows(layers.rows(trace, fields), layer)
     units = [_unit(trace, row, fields[row.tensor], unit) for row in rows]

@@ -24,8 +24,15 @@ class Arguments(NamedTuple):
     kwargs: dict[str, Any] = {}  # noqa: RUF012  never written to
 
     def call(self, function: Any) -> Any:
-        """Call it with them."""
-        return function(*self.args, **self.kwargs)
+        """Call it with them; its lists and dicts are new ones, as a forward may change these."""
+        return function(*map(_again, self.args), **_again(self.kwargs))
+
+
+def _again(value: Any) -> Any:
+    """The same tensors in new lists and dicts."""
+    if type(value) in (list, tuple):
+        return type(value)(map(_again, value))
+    return {key: _again(item) for key, item in value.items()} if type(value) is dict else value
 
 
 def form_of(args: Iterable[Any], kwargs: Mapping[str, Any]) -> Form | None:

@@ -118,7 +118,7 @@ def trace(
         doubt = stack.enter_context(training.watching())
         stack.enter_context(recorder)
         try:
-            result = model(*args, **kwargs)
+            result = Arguments(args, kwargs).call(model)
         except Exception as error:
             raise recorder.forward_error(error) from error
         made = finished(

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 import torch
 
+import cnnscope
 from cnnscope.errors import RequestError
 from cnnscope.records.form import Form, Sequence, Slot, Table, Value
 from cnnscope.tracing.arguments import arguments, form_of
@@ -67,3 +68,25 @@ def test_an_object_is_counted_and_not_made_again():
     assert (form.names, form.count) == (("1", "1", ""), 3)
     with pytest.raises(RequestError, match="of the class Batch"):
         arguments(form, [X, Y, X])
+
+
+class Changing(torch.nn.Module):
+    """Takes its image out of the batch, and leaves its answer in it."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 4, 1)
+
+    def forward(self, batch):
+        batch["feature"] = self.conv(batch.pop("image"))
+        return batch
+
+
+def test_a_forward_that_changes_its_dict_is_called_with_the_same_again():
+    trace = cnnscope.trace(Changing(), {"image": (1, 3, 8, 8)})
+    assert trace.form == Form((Table((("image", Slot()),)),))
+    given = {"image": torch.zeros(1, 3, 8, 8)}
+    assert cnnscope.trace(Changing(), given).form == trace.form
+    assert list(given) == ["image"]
+    again = arguments(trace.form, [X.expand(1, 3, 8, 8)])
+    assert [list(again.call(Changing())) for _ in range(2)] == [["feature"]] * 2
