@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnnscope.analysis import follow, shapes
+from cnnscope.analysis.memo import per_trace
 from cnnscope.ops import table
 from cnnscope.ops.fields import layout, maps, rules
 from cnnscope.ops.fields.layout import Atom, State
@@ -43,6 +44,7 @@ class Positions(NamedTuple):
         return tuple(shape[d] for d in self.dims)
 
 
+@per_trace
 def positions(trace: Trace) -> Positions | None:
     """The first input that a layer slides over, None where nothing has positions.
 

@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import structs
 
 from cnnscope.analysis import cancel, follow, positions
+from cnnscope.analysis.memo import per_trace
 from cnnscope.ops.fields import layout, maps, rules
 from cnnscope.ops.fields.layout import Atom, State
 from cnnscope.records.summary import AxisField, Field, UnitMap
@@ -17,6 +18,7 @@ from cnnscope.records.trace import Trace
 _CHANNELS_AND_AXIS = 2  # dimensions: with more, the second is channels
 
 
+@per_trace
 def fields(trace: Trace) -> tuple[Field | None, ...]:
     """The receptive field of every tensor, by tensor id; None for what sees no input.
 

@@ -287,7 +287,6 @@ def explain(
         RequestError: the request cannot be carried out, or no layer is called so.
         ModelError: the model failed.
     """
-    from cnnscope.analysis import receptive_field
     from cnnscope.reports.explain import explain_layers, explain_model
     from cnnscope.reports.summary import report
 
@@ -303,8 +302,7 @@ def explain(
         trace, sizes = requests.examined(wanted, store(cache), checked(seconds))
     else:
         trace, sizes = traced(wanted, cache), ()
-    fields = receptive_field.fields(trace)
-    return Report(explain_model(trace, report(trace, fields).totals, sizes, fields))
+    return Report(explain_model(trace, report(trace).totals, sizes))
 
 
 # ------------------------------------------------------------------------------- compare

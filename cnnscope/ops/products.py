@@ -24,12 +24,19 @@ def convolution(op: Op) -> tuple[Factors, ...]:
     transposed = bool(op.get("transposed", False))
     where = data if transposed else op.out
     batch = where[0] if len(where) == len(weight) else 1
+    return _windows(weight, batch, where[-spatial:], transposed=transposed)
+
+
+def _windows(
+    weight: Shape, batch: int, positions: Shape, *, transposed: bool = False
+) -> tuple[Factors, ...]:
+    """Each position meets a kernel (O, I / groups, ...), transposed (I, O / groups, ...)."""
     inside = ("in channels", "out channels per group")
     names = inside if transposed else ("out channels", "in channels per group")
     return (
         {
             "batch": batch,
-            "input positions" if transposed else "output positions": where[-spatial:],
+            "input positions" if transposed else "output positions": positions,
             names[0]: weight[0],
             names[1]: weight[1],
             "kernel": weight[2:],
@@ -45,16 +52,7 @@ def convolution(op: Op) -> tuple[Factors, ...]:
 )
 def deformable_convolution(op: Op) -> tuple[Factors, ...]:
     """A convolution at sampled positions (Dai et al. 2017, section 2.1)."""
-    weight, out = op.shape("weight"), op.out
-    return (
-        {
-            "batch": out[0],
-            "output positions": out[2:],
-            "out channels": weight[0],
-            "in channels per group": weight[1],
-            "kernel": weight[2:],
-        },
-    )
+    return _windows(op.shape("weight"), op.out[0], op.out[2:])
 
 
 def _quantised(kinds: str, *ends: str) -> str:
@@ -86,17 +84,7 @@ def quantised_convolution(op: Op) -> tuple[Factors, ...]:
     if len(weight) < 3:
         return ()
     where = op.first if transposed else op.out
-    inside = ("in channels", "out channels per group")
-    names = inside if transposed else ("out channels", "in channels per group")
-    return (
-        {
-            "batch": where[0],
-            "input positions" if transposed else "output positions": where[2:],
-            names[0]: weight[0],
-            names[1]: weight[1],
-            "kernel": weight[2:],
-        },
-    )
+    return _windows(weight, where[0], where[2:], transposed=transposed)
 
 
 @register_product(

@@ -89,21 +89,24 @@ class Sketch:
             if layer.form == "max":  # where each maximum was found
                 extra = (self._tensor(self.shape(out), "int64"),)
         call = self._call(name, _KINDS[layer.form], hyper)
-        return self._run(call, operation, inputs, (out, *extra), attributes)
+        return self._run(OpRecord(operation, inputs, (out, *extra), attributes, call), source)
 
     def relu(self, name: str, source: int) -> int:
         """In place: no memory of its own."""
         record = self.tensors[source]
         self.tensors.append(record)
         call = self._call(name, "ReLU", {"inplace": True})
-        return self._run(call, "aten.relu_.default", {"self": source}, (len(self.tensors) - 1,), {})
+        outputs = (len(self.tensors) - 1,)
+        return self._run(
+            OpRecord("aten.relu_.default", {"self": source}, outputs, {}, call), source
+        )
 
     def cat(self, sources: tuple[int, ...]) -> int:
         """Along the channels."""
         channels = sum(self.shape(t)[1] for t in sources)
         first = self.shape(sources[0])
         out = self._tensor((first[0], channels, *first[2:]))
-        self._add(0, "aten.cat.default", {"tensors": sources}, (out,), {"dim": 1})
+        self._add(OpRecord("aten.cat.default", {"tensors": sources}, (out,), {"dim": 1}, 0))
         return out
 
     def trace(self, output: int) -> Trace:
@@ -160,29 +163,13 @@ class Sketch:
             self.calls[call], inputs=given or self.calls[call].inputs, outputs=(output,)
         )
 
-    def _run(
-        self,
-        call: int,
-        name: str,
-        inputs: dict[str, int | tuple[int | None, ...]],
-        outputs: tuple[int, ...],
-        attributes: dict[str, Any],
-    ) -> int:
-        source = next(iter(inputs.values()))
-        self._add(call, name, inputs, outputs, attributes)
-        assert isinstance(source, int)  # noqa: S101  for the type checker
-        self._close(call, outputs[0], source)
-        return outputs[0]
+    def _run(self, record: OpRecord, source: int) -> int:
+        """Let one operation be all that its call does."""
+        self._add(record)
+        self._close(record.call, record.outputs[0], source)
+        return record.outputs[0]
 
-    def _add(
-        self,
-        call: int,
-        name: str,
-        inputs: dict[str, int | tuple[int | None, ...]],
-        outputs: tuple[int, ...],
-        attributes: dict[str, Any],
-    ) -> None:
-        record = OpRecord(name, inputs, outputs, attributes, call)
-        for tensor in (*record.tensors, *outputs):
+    def _add(self, record: OpRecord) -> None:
+        for tensor in (*record.tensors, *record.outputs):
             self.uses[self.tensors[tensor].storage] = len(self.ops)
         self.ops.append(record)

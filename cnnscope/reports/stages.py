@@ -34,12 +34,6 @@ def stages_report(traces: Sequence[Trace]) -> StagesReport:
     return StagesReport(models, _aligned(models))
 
 
-def layers_of(item: StageItem) -> int:
-    """Weight layers in all repetitions of an item, projections included."""
-    once = sum(layer.weights for layer in flat(item.parts))
-    return item.times * once + sum(layer.weights for layer in item.shortcuts)
-
-
 def _model(trace: Trace) -> ModelStages:
     found = blocks.find(trace)
     depth = weights.weight_layers(trace)

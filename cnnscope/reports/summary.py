@@ -7,17 +7,14 @@ from cnnscope.records.summary import LayerRow, ModelReport, Totals
 from cnnscope.records.trace import Trace
 
 
-def report(
-    trace: Trace, fields: layers.Fields | None = None, *, review: bool = True
-) -> ModelReport:
+def report(trace: Trace, *, review: bool = True) -> ModelReport:
     """Everything that `cnnscope summary` tells about a model.
 
     Args:
         trace: of the model.
-        fields: the receptive field of every tensor, where they are known already.
         review: with findings; without them it takes less time.
     """
-    rows = layers.rows(trace, receptive_field.fields(trace) if fields is None else fields)
+    rows = layers.rows(trace, receptive_field.fields(trace))
     return ModelReport(
         source=trace.source,
         inputs=trace.input_specs,

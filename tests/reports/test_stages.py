@@ -19,7 +19,7 @@ import cnnscope
 from cnnscope.analysis import blocks, weights
 from cnnscope.models import run
 from cnnscope.models.request import Request
-from cnnscope.records.stages import StageFork, StagesReport
+from cnnscope.records.stages import StageFork, StagesReport, flat
 from cnnscope.render import drawing, page
 from cnnscope.render.page import Heading, Page, Table
 from cnnscope.reports import stages
@@ -441,7 +441,10 @@ def test_tokens_of_other_inputs_share_a_row():
 
 
 def weight_layers(model):
-    return sum(stages.layers_of(item) for stage in model.stages for item in stage.items)
+    items = [item for stage in model.stages for item in stage.items]
+    once = [(item.times, sum(layer.weights for layer in flat(item.parts))) for item in items]
+    shortcuts = sum(layer.weights for item in items for layer in item.shortcuts)
+    return sum(times * count for times, count in once) + shortcuts
 
 
 @pytest.mark.parametrize("name", ["alexnet", "resnet50", "shufflenet_v2_x0_5", "swin_v2_t"])

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from math import prod
 from typing import NamedTuple
 
-from cnnscope.analysis import layers
 from cnnscope.analysis.notes import notes as notes_of
 from cnnscope.analysis.sizes import sentence
 from cnnscope.records.explain import (
@@ -28,7 +27,6 @@ def explain_model(
     trace: Trace,
     totals: Totals,
     sizes: Sequence[SmallestInput] = (),
-    fields: layers.Fields | None = None,
 ) -> ModelExplanation:
     """A model in words and numbers: where its weights, its work and its resolution are.
 
@@ -36,9 +34,8 @@ def explain_model(
         trace: of the model.
         totals: of its report.
         sizes: which sizes of its input work, as `cnnscope.models.run.examine_spec` tells.
-        fields: the receptive field of every tensor, where they are known already.
     """
-    view = View(trace, fields)
+    view = View(trace)
     single = [i for i, row in enumerate(view.rows) if row.leaf and row.kind != "parameter"]
     bare = [i for i, row in enumerate(view.rows) if row.kind == "parameter"]
     return ModelExplanation(

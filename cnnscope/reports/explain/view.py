@@ -24,9 +24,9 @@ class Part(NamedTuple):
 class View:
     """A trace with what its explanations read again and again."""
 
-    def __init__(self, trace: Trace, fields: layers.Fields | None = None) -> None:
+    def __init__(self, trace: Trace) -> None:
         self.trace = trace
-        self.fields = receptive_field.fields(trace) if fields is None else fields
+        self.fields = receptive_field.fields(trace)
         self.rows = layers.rows(trace, self.fields)
         self.owned = params.owners(trace)
         self.weight_ops = {op.op for op in weights.weight_ops(trace)}

@@ -68,7 +68,7 @@ def verify(
         source=trace.source,
         inputs=trace.input_specs,
         device=trace.device,
-        layers=_measured(trace, model, chosen.rows, fields, progress, _Limits(deadline, tell)),
+        layers=_measured(trace, model, chosen.rows, progress, _Limits(deadline, tell)),
         total=chosen.total,
         fields=chosen.fields,
         notes=notes,
@@ -86,11 +86,10 @@ def verify_largest(trace: Trace, model: Any, deadline: Deadline | None = None) -
     Raises:
         RequestError: no layer has such a field.
     """
-    fields = receptive_field.fields(trace)
-    row = growth.largest_regular(layers.rows(trace, fields))
+    row = growth.largest_regular(layers.rows(trace, receptive_field.fields(trace)))
     if row is None:
         raise RequestError("no layer has a receptive field that is alike for images of any size")
-    (check,) = _measured(trace, model, [row], fields, lambda *_: None, _Limits(deadline))
+    (check,) = _measured(trace, model, [row], lambda *_: None, _Limits(deadline))
     return check
 
 
@@ -98,12 +97,11 @@ def _measured(
     trace: Trace,
     model: Any,
     rows: Sequence[LayerRow],
-    fields: Sequence[Field | None],
     progress: Progress,
     limits: _Limits,
 ) -> tuple[LayerCheck, ...]:
     """Each row's field, computed and measured."""
-    targets = _targets(trace)
+    fields, targets = receptive_field.fields(trace), _targets(trace)
     tasks, refused = [], []
     for row in rows:
         field = fields[row.tensor]
