@@ -14,23 +14,27 @@ from cnnscope.errors import RequestError
 from cnnscope.records.checkpoint import CheckpointReport
 from cnnscope.records.diff import DiffReport
 from cnnscope.records.explain import ModelExplanation
+from cnnscope.records.rf import FieldReport
 from cnnscope.records.stages import StagesReport
 from cnnscope.records.summary import ModelReport, Totals
 
 R = TypeVar("R")
+_AROUND = 11  # lines above and below a table, and the next prompt
+_LEAST = 29  # rows of a table, however low the terminal is
 
 
 class View(TypedDict, total=False):
     """Which rows and columns are shown; what is left out is as the command line has it.
 
     Attributes:
-        depth: levels of the call tree, 0 for all (`summary`, `diff`, `checkpoint`).
-        unfold: show equal blocks one by one (`summary`, `diff`).
+        depth: levels of the call tree, 0 for all (`summary`, `rf`, `diff`, `checkpoint`).
+        unfold: show equal blocks one by one (`summary`, `rf`, `diff`).
         everything: show views, slices and bookkeeping as well (`summary`, `diff`).
         columns: such as ("layer", "output", "params", "macs") (`summary`).
         sort: list layers by "macs", "params", "element-ops" or "activation" (`summary`).
         filter: only layers whose path or operation matches this glob (`summary`).
         findings: True shows all of them, False none; left out, the first few (`summary`).
+        room: rows that a table has at most where no depth is given (`summary`, `rf`, `diff`).
         projections: show the projections of shortcuts as well (`stages`).
     """
 
@@ -41,14 +45,16 @@ class View(TypedDict, total=False):
     sort: str | None
     filter: str | None
     findings: bool | None
+    room: int
     projections: bool
 
 
-_ROWS = frozenset({"depth", "unfold", "everything"})
+_ROWS = frozenset({"depth", "unfold", "everything", "room"})
 _TAKES: dict[type, frozenset[str]] = {
     ModelReport: _ROWS | {"columns", "sort", "filter", "findings"},
     DiffReport: _ROWS,
     CheckpointReport: frozenset({"depth"}),
+    FieldReport: frozenset({"depth", "unfold", "room"}),
     StagesReport: frozenset({"projections"}),
 }
 
@@ -94,6 +100,19 @@ class Report(msgspec.Struct, Generic[R], frozen=True):
             kind = type(self.record).__name__
             raise RequestError(f"{', '.join(useless)}: without effect on a {kind}; leave them out")
         return msgspec.structs.replace(self, shown=view)
+
+    def fitted(self, lines: int) -> Report[R]:
+        """The report for a terminal of so many lines, where its table can be shorter or longer.
+
+        Args:
+            lines: of the terminal.
+        """
+        if "room" not in _TAKES.get(type(self.record), ()):
+            return self
+        from cnnscope.render.tree import AUTO_ROWS
+
+        room = min(max(lines - _AROUND, _LEAST), AUTO_ROWS)
+        return msgspec.structs.replace(self, shown={**self.shown, "room": room})
 
     def table(self, *, width: int | None = None, **view: Unpack[View]) -> str:
         """The report as text.
@@ -196,7 +215,7 @@ def _options(record: object, view: View) -> Mapping[str, Any]:
     shown: dict[str, Any] = dict(view)
     if isinstance(record, CheckpointReport):
         return {"levels": shown.get("depth")}
-    if not isinstance(record, (ModelReport, DiffReport)):
+    if not isinstance(record, (ModelReport, DiffReport, FieldReport)):
         return shown
     from cnnscope.render.tree import Options
 

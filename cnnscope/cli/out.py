@@ -44,8 +44,11 @@ def write_report(report: Report[Any], format_: str, path: Path | None) -> None:
         return
     from cnnscope.render.page import text
 
-    page = report.page()
-    _print(lambda width, plain: text(page, width, ascii_only=plain))
+    def render(width: int | None, height: int | None, plain: bool) -> Text:
+        shown = report if height is None else report.fitted(height)
+        return text(shown.page(), width, ascii_only=plain)
+
+    _print(render)
 
 
 def use(record: object) -> None:
@@ -187,14 +190,15 @@ def watched() -> bool:
     return sys.stderr is not None and sys.stderr.isatty()
 
 
-def _print(render: Callable[[int | None, bool], Text]) -> None:
-    """Text on stdout: as wide as the terminal, or as wide as it needs to be."""
+def _print(render: Callable[[int | None, int | None, bool], Text]) -> None:
+    """Text on stdout: as wide and high as the terminal, or as wide as it needs to be."""
     from rich.console import Console
 
     if sys.stdout is None:
         return
     console = Console(highlight=False, soft_wrap=True)
-    text = render(console.width if console.is_terminal else None, not _can_encode("·▌█…"))
+    width, height = console.size if console.is_terminal else (None, None)
+    text = render(width, height, not _can_encode("·▌█…"))
     if console.is_terminal and harmless(text.plain) == text.plain:
         console.print(text, end="")
     else:

@@ -68,8 +68,13 @@ class Rf(options.Written, options.Named):
         typer.Option("--verify", help="Measure fields by gradient; exit code 1 if they differ."),
     ] = False
     all: Annotated[
-        bool, typer.Option("--all", help="With --verify: every layer, which takes longer.")
+        bool,
+        typer.Option(
+            "--all", "-a", help="Show every layer; with --verify, measure each, which takes longer."
+        ),
     ] = False
+    depth: options.Depth = None
+    unfold: Annotated[bool, typer.Option("--unfold", help="Show equal blocks one by one.")] = False
     seconds: Annotated[
         float | None,
         typer.Option("--seconds", metavar="S", help="With --verify: measure no longer than this."),
@@ -105,6 +110,19 @@ class Rf(options.Written, options.Named):
             f"{options.quoted(words[0])} {options.quoted(words[1])}"
         )
 
+    def _levels(self) -> int | None:
+        """How deep the table of layers is.
+
+        Raises:
+            RequestError: there is no such table.
+        """
+        given = {"--depth": self.depth, "--unfold": self.unfold}
+        if self.layer is not None or self.verify or self.effective:
+            options.refuse(given, "it is about the table of all layers")
+        if self.written in (options.Format.JSON, options.Format.CSV):
+            options.refuse(given, f"--format {self.written.value} always holds every layer")
+        return 0 if self.all else options.levels(self.depth)
+
     def run(self, session: Session) -> int:
         """Write the fields."""
         from cnnscope.cli import out
@@ -117,6 +135,7 @@ class Rf(options.Written, options.Named):
             0 if self.seed is None else self.seed, self.image, picture,
         )  # fmt: skip
         _refuse(asked, given=self.samples is not None or self.seed is not None)
+        levels = self._levels()
         out.check_writable(self.output)
 
         from cnnscope import api
@@ -130,6 +149,8 @@ class Rf(options.Written, options.Named):
             self.write(_effective(request, cache, asked), drawn=drawn)
             return 0
         report = api.rf(request, self.layer, unit=asked.unit, cache=cache)
+        if self.layer is None:
+            report = report.view(depth=levels, unfold=self.unfold or self.all)
         if picture is not None:
             _draw(report.record, asked, picture)
         self.write(report, drawn=drawn)
@@ -197,7 +218,7 @@ def _refuse_measuring(asked: _Asked, *, given: bool) -> None:
     refused = {
         "--verify and --effective: one at a time": verify and asked.effective,
         "--seconds: only with --verify": seconds is not None and not verify,
-        "--all: only with --verify": asked.every and not verify,
+        "--all: not with --effective": asked.every and asked.effective,
         "--all: not with a layer": asked.every and asked.layer is not None,
         "--samples and --seed: only with --effective": given and not asked.effective,
         "--samples must be at least 1, --seed at least 0 and below 2**63": (

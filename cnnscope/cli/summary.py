@@ -40,7 +40,8 @@ class Summary(options.Written, options.Named):
             "--columns",
             metavar="A,B,...",
             help="Columns to show, of layer, path, operation, input, output, kernel, features, "
-            "params, macs, flops, share, field, element-ops, activation.",
+            "params, params-share, trainable, macs, flops, share, field, element-ops, activation; "
+            "+input,-field changes the usual ones.",
         ),
     ] = None
     sort: Annotated[

@@ -7,7 +7,10 @@ from cnnscope.records.trace import Source, TensorSpec
 
 
 class FieldReport(msgspec.Struct, frozen=True):
-    """The answer to `cnnscope rf`: how the receptive field grows, one row per layer."""
+    """The answer to `cnnscope rf`: how the receptive field grows, one row per layer.
+
+    `blocks` are the modules around the layers; `parent` of either is an index among them.
+    """
 
     source: Source
     inputs: tuple[TensorSpec, ...]
@@ -18,6 +21,7 @@ class FieldReport(msgspec.Struct, frozen=True):
     unproductive: tuple[str, ...]
     unknown: tuple[str, ...]  # layers whose field is not known
     notes: tuple[str, ...] = ()
+    blocks: tuple[LayerRow, ...] = ()
     schema_version: int = REPORT_SCHEMA
 
 

@@ -43,6 +43,13 @@ def _params(line: Line, _: Totals) -> str:
     return "shared" if line.row.call > 1 and line.row.macs and line.row.kind == "module" else ""
 
 
+def _trainable(line: Line, _: Totals) -> str:
+    """Parameters with a gradient: 0 where all of them are frozen, nothing where there are none."""
+    if not line.params:
+        return ""
+    return units.integer(line.row.trainable_params * line.times)
+
+
 def _kernel(line: Line, _: Totals) -> str:
     return units.geometry(line.row.geometry) if line.row.geometry else ""
 
@@ -75,6 +82,8 @@ COLUMNS = {
         Column("kernel", "kernel", _kernel, number=False),
         Column("features", "features", _features, number=False),
         Column("params", "params", _params),
+        Column("params-share", "% params", lambda line, t: units.percent(line.params, t.params)),
+        Column("trainable", "trainable", _trainable),
         Column("macs", "MACs", _macs),
         Column("flops", "FLOPs", _flops),
         Column("share", "share", lambda line, t: units.percent(line.macs, t.macs)),
@@ -93,11 +102,23 @@ DEFAULT: tuple[str, ...] = ("layer", "operation", "output", "params", "macs", "s
 def known(keys: Iterable[str]) -> tuple[str, ...]:
     """Keys of columns as they were typed, without spaces around them.
 
+    `+input` and `-field` add one to the usual columns and take one away.
+
     Raises:
-        RequestError: a key that there is no column for.
+        RequestError: a key that there is no column for, or no column is left.
     """
     stripped = tuple(key.strip() for key in keys)
     for key in stripped:
-        if key not in COLUMNS:
-            raise RequestError(f"--columns {printable(key)!r}: use any of {', '.join(COLUMNS)}")
-    return stripped
+        if key.lstrip("+-") not in COLUMNS:
+            raise RequestError(
+                f"--columns {printable(key)!r}: use any of {', '.join(COLUMNS)}; +input adds one "
+                "to the usual columns, -field takes one away"
+            )
+    if not any(key[0] in "+-" for key in stripped):
+        return stripped
+    chosen = set(DEFAULT if all(key[0] in "+-" for key in stripped) else ())
+    for key in stripped:
+        chosen = chosen - {key[1:]} if key[0] == "-" else chosen | {key.lstrip("+")}
+    if not chosen:
+        raise RequestError("--columns: no column is left")
+    return tuple(key for key in COLUMNS if key in chosen)

@@ -12,7 +12,7 @@ from cnnscope.records.trace import Attribute
 from cnnscope.render import facts, units
 from cnnscope.render.data import Row, Sheet
 from cnnscope.render.page import Heading, Page, Table
-from cnnscope.render.tree import DEFAULT, Options, Tree, View
+from cnnscope.render.tree import DEFAULT, EACH, Options, Tree, View
 from cnnscope.text import operation
 
 _SHOWN = 4  # distinct changes in one cell or sentence
@@ -226,7 +226,7 @@ class _Rows(Tree[_Drawn]):
         """The lines, as deep as was asked for or as fits."""
         full = max((r.depth for r in self.rows if not r.row.minor), default=0)
         if self.options.depth is None:
-            lines, depth = self.fitting(0, full)
+            lines, depth = self.fitting(0, full, self.options.room)
             depth = next(d for d in range(1, depth + 1) if len(self.lines(0, d)) == len(lines))
         else:
             depth = self.options.depth or full
@@ -259,9 +259,10 @@ class _Rows(Tree[_Drawn]):
         what = (row.status, row.changes, row.params, row.macs, row.row.leaf)
         return what, tuple(map(_operation, sides)), shapes
 
-    def inside(self, run: Sequence[int]) -> str:
-        """Rows inside each of equal blocks."""
-        return "*." if len(run) > 1 else ""
+    def each(self, run: Sequence[int], indent: int) -> _Drawn:
+        """The line of one of several equal blocks."""
+        style, cells = self.line(run[:1], indent, "", opened=True)
+        return style, (cells[0], "  " * indent + EACH, *cells[2:])
 
     def line(self, run: Sequence[int], indent: int, prefix: str, *, opened: bool) -> _Drawn:
         """Marks, names, what it is, what differs, and what that costs."""
@@ -462,7 +463,7 @@ def _below(report: DiffReport, view: View[_Drawn]) -> Iterator[tuple[str, str]]:
             )
     notes = dict.fromkeys(note for side in (report.before, report.after) for note in side.notes)
     yield from (("!", note) for note in notes)
-    if shown := facts.shown(view, "minor change"):
+    if shown := facts.shown(view, "change"):
         yield "shown", shown
 
 

@@ -51,7 +51,7 @@ def totals(report: ModelReport) -> list[tuple[str, str]]:
             "activations",
             f"peak {units.nbytes(t.peak_activation_bytes)}"
             + (f" at {t.peak_layer}" if t.peak_layer else "")
-            + f", all allocations {units.nbytes(t.activation_bytes)}",
+            + f", {units.nbytes(t.activation_bytes)} allocated in all",
         ),
         ("depth", weight_layers(t)),
     ]
@@ -60,9 +60,6 @@ def totals(report: ModelReport) -> list[tuple[str, str]]:
         lines.append(("field", f"not followed through {unknown}, nor known after it"))
     elif t.field:
         lines.append(("field", _field(t)))
-    if t.buffers:
-        text = f"{units.integer(t.buffers)} ({units.nbytes(t.buffer_bytes)})"
-        lines.insert(1, ("buffers", text))
     return lines
 
 
@@ -77,10 +74,10 @@ def weight_layers(t: Totals) -> str:
 
 
 def macs(t: Totals) -> str:
-    """1.814 GMACs (3.628 GFLOPs; 1 MAC = 2 FLOPs) + 9.860 M element ops."""
+    """1.814 GMACs (3.628 GFLOPs; 1 MAC = 2 FLOPs) + 9.860 M other ops."""
     return (
         f"{with_unit(t.macs, 'MACs')} ({with_unit(t.flops, 'FLOPs')}; 1 MAC = 2 FLOPs)"
-        f" + {with_unit(t.element_ops, 'element ops')}"
+        f" + {with_unit(t.element_ops, 'other ops')}"
     )
 
 
@@ -144,7 +141,10 @@ def shown(view: View[Any], hidden: str) -> str:
     """Note on rows that a table leaves out, and the option that shows them."""
     parts = []
     if view.depth < view.full_depth and view.lines:
-        parts.append(f"{view.depth} of {view.full_depth} levels (--depth {view.full_depth})")
+        opened = " and one block per kind" if view.examples else ""
+        parts.append(
+            f"{view.depth} of {view.full_depth} levels{opened} (--depth {view.full_depth})"
+        )
     if view.folded and view.lines:
         parts.append("equal rows folded (--unfold)")
     if view.hidden:
@@ -201,7 +201,10 @@ def _parameters(report: ModelReport) -> str:
         parts.append(f"{units.integer(t.unused_params)} {when}")
     if t.shared_params:
         parts.append(f"{units.integer(t.shared_params)} more if tied weights were counted twice")
-    return f"{units.integer(t.params)} ({', '.join(parts)})"
+    buffers = ""
+    if t.buffers:
+        buffers = f"; buffers {units.integer(t.buffers)} ({units.nbytes(t.buffer_bytes)})"
+    return f"{units.integer(t.params)} ({', '.join(parts)}){buffers}"
 
 
 def with_unit(value: int, unit: str) -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import msgspec
+
 from cnnscope.records.rf import FieldReport, UnitReport
 from cnnscope.records.summary import AxisField, LayerRow
-from cnnscope.render import facts, units
+from cnnscope.render import facts, units, view
 from cnnscope.render.data import Row, Sheet
 from cnnscope.render.page import Heading, Page, Table
+from cnnscope.render.tree import DEFAULT, Options
 
 _GROWTH = (
     Heading("layer", left=True, least=12),
@@ -26,6 +29,8 @@ _UNIT = (
     *map(Heading, ("unit", "sees", "in the input", "centre", "input")),
 )
 
+_PER_UNIT = ("min_size", "stride", "padding")
+
 _WRAPS = (
     "positions wrap around (circular padding, torch.roll): a unit at the border also sees the "
     "opposite side of the input, as the column `in input` says"
@@ -36,22 +41,84 @@ _NONE = (
 )
 
 
-def page(report: FieldReport | UnitReport) -> Page:
-    """Either report as a page."""
-    return _growth(report) if isinstance(report, FieldReport) else _unit(report)
+def page(report: FieldReport | UnitReport, options: Options = DEFAULT) -> Page:
+    """Either report as a page; the options are those of a table of layers."""
+    return _growth(report, options) if isinstance(report, FieldReport) else _unit(report)
 
 
-def _growth(report: FieldReport) -> Page:
-    table = Table(_GROWTH, tuple(map(_cells, report.layers)))
-    return Page(report.source.name, facts.header(report), (table,), tuple(_sentences(report)))
+def _growth(report: FieldReport, options: Options) -> Page:
+    tree = Rows(_in_order(report), options)
+    shown = tree.nested()
+    deeper = [*(line.indent for line in shown.lines[1:]), 0]
+    lines = [
+        (line, "" if after > line.indent else tree.marked(line))
+        for line, after in zip(shown.lines, deeper, strict=True)
+    ]
+    table = Table(
+        _GROWTH,
+        tuple(_cells(line, marked) for line, marked in lines),
+        tuple(_style(line, marked) for line, marked in lines),
+    )
+    left_out = facts.shown(shown, "row")
+    return Page(
+        report.source.name,
+        facts.header(report),
+        (table,),
+        tuple(_sentences(report)),
+        omitted=f"shown: {left_out}" if left_out else "",
+    )
 
 
-def _cells(row: LayerRow) -> tuple[str, ...]:
-    path = units.called(row)
+def _in_order(report: FieldReport) -> list[LayerRow]:
+    """Blocks and layers as they run, each with the place of its block in this list."""
+    places: dict[int, int] = {-1: -1}
+    rows: list[LayerRow] = []
+
+    def place(block: int) -> int:
+        if block not in places:
+            outer = place(report.blocks[block].parent)
+            places[block] = len(rows)
+            rows.append(msgspec.structs.replace(report.blocks[block], parent=outer))
+        return places[block]
+
+    for row in report.layers:
+        outer = place(row.parent) if report.blocks else -1
+        rows.append(msgspec.structs.replace(row, parent=outer))
+    return rows
+
+
+class Rows(view.Rows):
+    """The rows of the table: where blocks are closed, it says how many layers find nothing new."""
+
+    def marked(self, line: view.Line) -> str:
+        """What is remarkable about a line: an unknown field, layers that are unproductive."""
+        row = line.last or line.row
+        if row.field is None:
+            return "unknown"
+        if row.leaf:
+            return "unproductive" if row.unproductive else ""
+        count = sum(self._unproductive(index) for index in line.run)
+        return f"{count} unproductive" if count else ""
+
+    def _unproductive(self, index: int) -> int:
+        inside = self.children.get(index, ())
+        return self.rows[index].unproductive + sum(map(self._unproductive, inside))
+
+
+def _style(line: view.Line, marked: str) -> tuple[str, ...]:
+    """Layers that find nothing new, or of which nothing is known, stand out."""
+    remarkable = "yellow" if marked and (line.row.leaf or marked == "unknown") else ""
+    name = " ".join(filter(None, ["" if line.row.leaf else "bold", remarkable]))
+    return (name, *[remarkable] * (len(_GROWTH) - 2), "yellow")
+
+
+def _cells(line: view.Line, marked: str) -> tuple[str, ...]:
+    row = line.last or line.row
+    name = "  " * line.indent + line.name
     if row.field is None:
-        return (path, units.output(row), "?", *[""] * 5, "unknown")
+        return (name, units.output(row), "?", *[""] * 5, marked)
     return (
-        path,
+        name,
         units.output(row),
         units.field_size(row.field),
         _each(row.field, "min_size"),
@@ -59,7 +126,7 @@ def _cells(row: LayerRow) -> tuple[str, ...]:
         _each(row.field, "padding"),
         _centre(row.field),
         units.same([units.span(a.clipped) for a in row.field]),
-        "unproductive" if row.unproductive else "",
+        marked,
     )
 
 
@@ -93,7 +160,8 @@ def _sentences(report: FieldReport) -> list[tuple[str, str]]:
     if report.unknown:
         count = units.plural(len(report.unknown), "layer")
         lines.append(("unknown", f"{count}, from {report.unknown[0]} on"))
-    lines += none_means(cell for row in report.layers for cell in _cells(row))
+    each = (_each(row.field, name) for row in report.layers if row.field for name in _PER_UNIT)
+    lines += none_means(each)
     axes = [a for row in report.layers for a in row.field or ()]
     if any(a.explicit for a in axes):
         lines.append(("note", "fields without a stride are true of this input size only"))

@@ -21,6 +21,7 @@ _GAP = 2
 _BAR = 6  # characters of a whole bar
 LONGEST_CELL = 1000  # characters, wherever it is written
 LONGEST_SENTENCE = 20_000
+_KERNEL = re.compile(r"\w+ \d+(x\d+)*(?! ->)\b")  # `Conv2d 3x3, p1`, and not `Linear 8 -> 9`
 _PLAIN = str.maketrans("·…\u2500⎡⎢⎣⎤⎥⎦µ▁▂▃▄▅▆▇█", "|~-[[[]]]u_.-:=+*#")
 
 
@@ -159,6 +160,7 @@ class _Grid(NamedTuple):
     headings: tuple[Heading, ...]
     rows: tuple[tuple[str | None, ...], ...]
     table: Table
+    between: int = _GAP  # characters between columns
 
     def extent(self, columns: Sequence[int], widths: Sequence[int]) -> int:
         """Width of columns with their gaps."""
@@ -166,7 +168,7 @@ class _Grid(NamedTuple):
 
     def gap(self, column: int) -> int:
         """Gap to the column at the left."""
-        return 1 if self.headings[column].bar else _GAP
+        return 1 if self.headings[column].bar else self.between
 
 
 def _grids(table: Table, width: int | None, *, ascii_only: bool) -> list[_Grid]:
@@ -232,7 +234,7 @@ def inline(box: Box) -> list[str]:
 def _append_grid(shown: Text, grid: _Grid, width: int | None) -> list[str]:
     """Write a table; the titles of columns that did not fit."""
     widths = _widths(grid)
-    kept = _fit(grid, widths, width)
+    kept, grid = _fit(grid, widths, width)
     styles = grid.table.styles or ("",) * len(grid.rows)
     each = any(isinstance(style, tuple) for style in styles)
     bold = ("bold",) * len(grid.headings) if each else "bold"
@@ -294,7 +296,7 @@ def _lines(
         if inside:
             width = grid.extent(inside, widths)
             texts = text.split("\n")
-            if grid.headings[i].wrap:
+            if grid.headings[i].wrap or _has_kernel(grid.headings[i], text):
                 texts = [line_ for t in texts for line_ in wrap(t, width, "  ")]
             cells.append((i, texts, width))
     height = max((len(texts) for _, texts, _ in cells), default=0)
@@ -304,23 +306,59 @@ def _lines(
     ]
 
 
-def _fit(grid: _Grid, widths: list[int], width: int | None) -> list[int]:
-    """Choose the columns to show; `widths` shrink to what is left."""
+def _has_kernel(heading: Heading, text: str) -> bool:
+    """Return True for a layer and its kernel, which goes on in the next line and is never cut."""
+    return heading.keep == "times" and _KERNEL.match(text) is not None
+
+
+def _fit(grid: _Grid, widths: list[int], width: int | None) -> tuple[list[int], _Grid]:
+    """Choose the columns to show, and how near each other; `widths` shrink to what is left."""
     kept = list(range(len(grid.headings)))
     if width is None:
-        return kept
-    for column, least in grid.table.yields or _yields(grid.headings):
-        excess = grid.extent(kept, widths) - width
-        if excess > 0 and column in kept:
-            if least:
-                widths[column] = max(min(widths[column], least), widths[column] - excess)
-            else:
-                kept.remove(column)
-    while len(kept) > 1 and grid.extent(kept, widths) > width:
+        return kept, grid
+    for kept, narrow, near in _choices(grid, widths, width):
+        if near.extent(kept, narrow) <= width:
+            break
+    widths[:] = narrow
+    while len(kept) > 1 and near.extent(kept, widths) > width:
         kept.pop()
     for first in kept[:1]:
-        widths[first] -= max(grid.extent(kept, widths) - width, 0)
-    return kept
+        widths[first] -= max(near.extent(kept, widths) - width, 0)
+    return kept, near
+
+
+def _choices(
+    grid: _Grid, widths: Sequence[int], width: int
+) -> Iterator[tuple[list[int], list[int], _Grid]]:
+    """Columns, their widths and their distance: fewer and fewer, each time as wide as may be.
+
+    What the table gives up first is given up before columns move nearer to each other.
+    """
+    steps = grid.table.yields or tuple(_yields(grid.headings))
+    drops = [i for i, (_, least) in enumerate(steps) if not least]
+    near = (grid, grid._replace(between=1)) if grid.table.yields else (grid,)
+    for end in (*drops, len(steps)):
+        gone = {column for column, least in steps[:end] if not least}
+        kept = [i for i in range(len(grid.headings)) if i not in gone]
+        for one in near[: 1 + bool(gone)]:
+            shrinks = [step for step in steps[:end] if step[1]]
+            yield kept, _shrunk(one, kept, widths, shrinks, width), one
+
+
+def _shrunk(
+    grid: _Grid,
+    kept: Sequence[int],
+    widths: Sequence[int],
+    steps: Iterable[tuple[int, int]],
+    width: int,
+) -> list[int]:
+    """Widths of columns, shrunk in steps to what fits, each to no less than its step says."""
+    left = list(widths)
+    for column, least in steps:
+        excess = grid.extent(kept, left) - width
+        if excess > 0 and column in kept:
+            left[column] = max(min(left[column], least), left[column] - excess)
+    return left
 
 
 def _yields(headings: Sequence[Heading]) -> Iterator[tuple[int, int]]:

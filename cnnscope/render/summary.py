@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from cnnscope.records.summary import AxisField, LayerRow, ModelReport
-from cnnscope.render import facts
+from cnnscope.render import facts, units
 from cnnscope.render.columns import COLUMNS, DEFAULT, Column, known
 from cnnscope.render.data import Row, Sheet
 from cnnscope.render.escaping import one_line
@@ -14,9 +14,10 @@ from cnnscope.render.tree import DEFAULT as DEFAULT_ROWS
 from cnnscope.render.tree import Options
 from cnnscope.render.view import Line, view
 
-# Where a terminal is too narrow for all columns, the bars go first, and then these.
-_DROPPED_FIRST = (
-    "activation", "element-ops", "input", "features", "share", "field", "output", "operation",
+# Where a terminal is too narrow for all columns, the bars go first, then the field, and then these.
+_DROPPED = (
+    "activation", "element-ops", "features", "flops", "trainable", "params-share", "input",
+    "share", "output", "operation",
 )  # fmt: skip
 _DEAR = 0.05  # a row of at least so much of the total stands out
 
@@ -45,11 +46,11 @@ def page(
         headings,
         tuple(tuple(_cells(report, line, chosen)) for line in shown.lines),
         tuple(tuple(_style(report, line, key) for key in keys) for line in shown.lines),
-        yields=tuple(_yields(keys)),
+        yields=tuple(_yields(keys, shown.lines, chosen)),
     )
     said = (*facts.findings(report, findings), *facts.doubts(report))
     below = (*facts.totals(report), *(("!", sentence) for sentence in said))
-    left_out = facts.shown(shown, "minor row")
+    left_out = facts.shown(shown, "row")
     omitted = f"shown: {left_out}" if left_out else ""
     return Page(report.source.name, facts.header(report), (table,), below, omitted=omitted)
 
@@ -76,12 +77,25 @@ def _style(report: ModelReport, line: Line, key: str) -> str:
     return {"output": "dim", "bar": "cyan" if leaf else "blue"}.get(key, "")
 
 
-def _yields(keys: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Columns that yield where there is too little room, by key; see `Table.yields`."""
-    steps = [("operation", 20), ("bar", 0), ("layer", 28), ("operation", 14)]
-    for key in filter(keys.__contains__, _DROPPED_FIRST):
-        steps += [(key, 0), (keys[0], 12)]
+def _yields(
+    keys: Sequence[str], lines: Sequence[Line], columns: Sequence[Column]
+) -> Iterator[tuple[int, int]]:
+    """Columns that yield where there is too little room, by key; see `Table.yields`.
+
+    A kernel is never cut, and the features of a linear layer are where the field has room.
+    """
+    kernels = _widest(line for line in lines if line.row.geometry)
+    whole = max(kernels, _widest(line for line in lines if line.row.features and line.row.leaf))
+    steps = [("bar", 0), ("operation", whole), (columns[0].key, 20), ("operation", kernels)]
+    steps += [("field", 0), (columns[0].key, 14), ("operation", 14)]
+    for key in _DROPPED:
+        steps += [(key, 0), (columns[0].key, 12)]
     yield from ((keys.index(key), width) for key, width in steps if key in keys)
+
+
+def _widest(lines: Iterable[Line]) -> int:
+    """Characters of the longest operation, 14 or more."""
+    return max([14, *(len(units.operation(line.row)) for line in lines if not line.content)])
 
 
 # ------------------------------------------------------------------------------------- CSV

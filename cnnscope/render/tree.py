@@ -6,18 +6,20 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from itertools import groupby
 from typing import Generic, NamedTuple, TypeVar
 
-AUTO_ROWS = 60  # without a depth, the deepest level whose table has at most so many rows
+AUTO_ROWS = 60  # without a depth, a table has at most so many rows, a terminal permitting
+EACH = "each"  # name of the row of one of several equal blocks
 _Line = TypeVar("_Line")
 
 
 class Options(NamedTuple):
     """Options of rows; only the summary sorts and filters them."""
 
-    depth: int | None = None  # None: chosen by AUTO_ROWS; 0: no limit
+    depth: int | None = None  # None: as deep as `room` allows; 0: no limit
     unfold: bool = False  # equal rows one by one
     everything: bool = False  # minor rows as well
     sort: str | None = None
     filter: str | None = None
+    room: int = AUTO_ROWS  # rows that fit
 
 
 DEFAULT = Options()
@@ -31,6 +33,7 @@ class View(NamedTuple, Generic[_Line]):
     full_depth: int  # levels that there are
     hidden: int  # minor rows
     folded: bool
+    examples: bool = False  # one block of each kind is opened below that depth
 
 
 class Tree(Generic[_Line]):
@@ -41,6 +44,7 @@ class Tree(Generic[_Line]):
         for index, parent in enumerate(parents):
             if shown(index):
                 self.children.setdefault(parent, []).append(index)
+        self.opened: set[int] = set()  # rows that are open whatever the depth
         self._signatures: dict[int, int] = {}
 
     def key(self, index: int) -> Hashable:
@@ -68,12 +72,16 @@ class Tree(Generic[_Line]):
         return 1
 
     def replaces(self, parent: int, run: Sequence[int]) -> str:  # noqa: ARG002
-        """A prefix for the lines inside a run that needs no line of its own, "" if it does."""
+        """Name a run that needs no line of its own before what is inside; "" if it needs one."""
         return ""
 
-    def inside(self, run: Sequence[int]) -> str:  # noqa: ARG002
-        """A prefix for the lines inside a run that has a line."""
-        return ""
+    def repeats(self, parent: int, run: Sequence[int]) -> bool:  # noqa: ARG002
+        """Return True if the line of a run would repeat what that of its parent says."""
+        return False
+
+    def each(self, run: Sequence[int], indent: int) -> _Line:
+        """The line of one of several equal blocks, whose parts follow."""
+        raise NotImplementedError
 
     def signature(self, index: int) -> int:
         """Equal for rows that are alike all the way down."""
@@ -87,26 +95,39 @@ class Tree(Generic[_Line]):
         """Rows inside a row, to a depth."""
         return list(self._lines(root, levels, 0, ""))
 
-    def fitting(self, root: int, deepest: int) -> tuple[list[_Line], int]:
+    def fitting(self, root: int, deepest: int, room: int = AUTO_ROWS) -> tuple[list[_Line], int]:
         """The lines of the deepest level at which they are not too many, and that level."""
         best = self.lines(root, 1), 1
         for levels in range(2, deepest + 1):
             lines = self.lines(root, levels)
-            if len(lines) > AUTO_ROWS:
+            if len(lines) > room:
                 break
             best = lines, levels
         return best
 
     def _lines(self, parent: int, levels: int, indent: int, prefix: str) -> Iterator[_Line]:
         for run in self._runs(parent) if levels > 0 else ():
+            inside = max(levels - 1, int(run[0] in self.opened))
             deeper = self.replaces(parent, run)
+            opened = inside > 0 and self.opens(run[0])
             if deeper:
-                yield from self._lines(run[0], levels - 1, indent, f"{prefix}{deeper}.")
+                yield from self._lines(run[0], inside, indent, f"{prefix}{deeper}.")
                 continue
-            opened = levels > 1 and self.opens(run[0])
-            yield self.line(run, indent, prefix, opened=opened)
+            if not self.repeats(parent, run):
+                yield self.line(run, indent, prefix, opened=opened)
+            elif not opened:
+                yield self.each(run, indent)
             if opened:
-                yield from self._lines(run[0], levels - 1, indent + 1, self.inside(run))
+                yield from self._opened(run, inside, indent, repeats=self.repeats(parent, run))
+
+    def _opened(
+        self, run: Sequence[int], levels: int, indent: int, *, repeats: bool
+    ) -> Iterator[_Line]:
+        """The lines inside a run: of one of the blocks, which has a line of its own then."""
+        if len(run) > 1:
+            indent += 0 if repeats else 1
+            yield self.each(run, indent)
+        yield from self._lines(run[0], levels, indent + 1, "")
 
     def _runs(self, parent: int) -> Iterator[list[int]]:
         """Neighbours that share a line."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from cnnscope.errors import RequestError
 from cnnscope.records.summary import LayerRow, ModelReport
 from cnnscope.render import units
-from cnnscope.render.tree import AUTO_ROWS, Options, Tree, View
+from cnnscope.render.tree import EACH, Options, Tree, View
 from cnnscope.text import printable
 
 
@@ -26,6 +26,7 @@ class Line(NamedTuple):
     element_ops: int = 0
     content: str = ""  # what the line stands for, where that is not the row's operation
     last: LayerRow | None = None
+    run: tuple[int, ...] = ()  # places of its rows among those of the report
 
 
 SORT_KEYS = {
@@ -42,14 +43,14 @@ def view(report: ModelReport, options: Options) -> View[Line]:
     Raises:
         RequestError: an unknown sort key, or a filter that nothing matches.
     """
-    rows = _Rows(report.layers, options)
+    rows = Rows(report.layers, options)
     if options.sort is None and options.filter is None:
         return rows.nested()
     return rows.listed()
 
 
-class _Rows(Tree[Line]):
-    """The rows of the summary."""
+class Rows(Tree[Line]):
+    """The rows of the summary, and of any table whose rows are layers."""
 
     def __init__(self, rows: Sequence[LayerRow], options: Options) -> None:
         everything = options.everything
@@ -81,13 +82,53 @@ class _Rows(Tree[Line]):
         depth = 0 if self.options.everything else None
         depth = depth if self.options.depth is None else self.options.depth
         if depth is None:
-            lines, depth = self.fitting(-1, self.depth)
+            lines, depth = self.fitting(-1, self.depth, self.options.room)
+            lines = self._with_examples(lines, depth)
         else:
             depth = depth or self.depth
             lines = self.lines(-1, depth)
         folded = len(lines) < self._count(self.children.get(-1, []), depth)
         hidden = 0 if self.options.everything else sum(row.minor for row in self.rows)
-        return View(tuple(lines), min(depth, self.depth), self.depth, hidden, folded)
+        shown = min(depth, self.depth)
+        return View(tuple(lines), shown, self.depth, hidden, folded, bool(self.opened))
+
+    def _with_examples(self, lines: list[Line], depth: int) -> list[Line]:
+        """Open a block of each kind that is closed, whole or one level, where there is room."""
+        tried: set[int] = set()
+        while True:
+            shown = {self._kind(i) for i in self.opened}
+            closed = [i for i in self._closed(lines) if i not in tried]
+            index = next((i for i in closed if self._kind(i) not in shown), None)
+            if index is None:
+                return lines
+            tried.add(index)
+            for inside in ({index, *self._inside(index)}, {index}):
+                self.opened |= inside
+                wider = self.lines(-1, depth)
+                if len(wider) <= self.options.room:
+                    lines = wider
+                    break
+                self.opened -= inside
+
+    def _closed(self, lines: Sequence[Line]) -> list[int]:
+        """Blocks of which no part is shown, the dearest first."""
+        following = [*(line.indent for line in lines[1:]), 0]
+        closed = [
+            line
+            for line, after in zip(lines, following, strict=True)
+            if line.run[:1] and line.run[0] in self.children and after <= line.indent
+        ]
+        return [line.run[0] for line in sorted(closed, key=lambda line: -line.macs)]
+
+    def _inside(self, index: int) -> list[int]:
+        """All blocks inside a block."""
+        inner = [i for i in self.children.get(index, ()) if i in self.children]
+        return inner + [deep for i in inner for deep in self._inside(i)]
+
+    def _kind(self, index: int) -> Hashable:
+        """Equal for blocks that are made of the same parts, whatever their sizes are."""
+        inner = tuple((self.rows[i].name, self._kind(i)) for i in self.children.get(index, ()))
+        return self.rows[index].operation, inner
 
     def _count(self, parents: Sequence[int], depth: int) -> int:
         """Number of lines without folding."""
@@ -97,8 +138,8 @@ class _Rows(Tree[Line]):
     def lines(self, root: int, levels: int) -> list[Line]:
         """The lines inside the models at the root; a model that is one layer is a line itself."""
         top = self.children.get(root, [])
-        lines = [line for model in top for line in super(_Rows, self).lines(model, levels)]
-        if self.fold and len(lines) > AUTO_ROWS:
+        lines = [line for model in top for line in super(Rows, self).lines(model, levels)]
+        if self.fold and len(lines) > self.options.room:
             lines = _gathered(lines)
         return lines or [_line(self.rows[r], 0, self.rows[r].operation) for r in top]
 
@@ -123,18 +164,22 @@ class _Rows(Tree[Line]):
         return 1 if index in self.children else 3
 
     def replaces(self, parent: int, run: Sequence[int]) -> str:
-        """The name of a block whose own line would repeat its parent's, "" if it would not.
-
-        All the equal blocks of a container are `*`; a block that is all that its parent does
-        keeps its name.
-        """
-        if run[0] not in self.children or len(run) != len(self.children[parent]):
+        """The name of a block that is all that its parent does, "" for any other."""
+        if run[0] not in self.children or len(self.children[parent]) != 1:
             return ""
-        if len(run) > 1:
-            return "*" if self._content(parent) else ""
         mine, outer = self.rows[run[0]], self.rows[parent]
         same = (mine.macs, mine.params) == (outer.macs, outer.params) and outer.depth > 0
         return mine.name if same and mine.call == 1 else ""
+
+    def repeats(self, parent: int, run: Sequence[int]) -> bool:
+        """Return True for all the equal blocks of a container, of which it says how many."""
+        everything = 1 < len(run) == len(self.children[parent])
+        return everything and run[0] in self.children and bool(self._content(parent))
+
+    def each(self, run: Sequence[int], indent: int) -> Line:
+        """The line of one of several equal blocks."""
+        row = self.rows[run[0]]
+        return _line(row, indent, EACH, 1, self._content(run[0]))._replace(run=(run[0],))
 
     def line(self, run: Sequence[int], indent: int, prefix: str, *, opened: bool) -> Line:
         """The line of a block, or of equal ones."""
@@ -142,7 +187,7 @@ class _Rows(Tree[Line]):
         row, last = self.rows[run[0]], self.rows[run[-1]]
         name = _range(row, last) if len(run) > 1 else units.called(row, row.name)
         made = _line(row, indent, prefix + name, len(run), self._content(run[0]))
-        return made._replace(last=last)
+        return made._replace(last=last, run=tuple(run))
 
     def _content(self, index: int) -> str:
         """`BasicBlock x 2` for a Sequential of two."""

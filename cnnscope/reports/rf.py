@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from cnnscope.analysis import growth, layers, receptive_field
 from cnnscope.analysis.notes import notes
 from cnnscope.errors import RequestError
 from cnnscope.records.rf import FieldReport, UnitAxis, UnitReport
-from cnnscope.records.summary import AxisField, Field, UnitMap
+from cnnscope.records.summary import AxisField, Field, LayerRow, UnitMap
 from cnnscope.records.trace import Trace
 
 
@@ -24,9 +26,7 @@ def field_report(trace: Trace) -> FieldReport:
             "layer has a receptive field; cnnscope summary has its other numbers"
         )
     rows = layers.rows(trace, receptive_field.fields(trace))
-    shown = tuple(
-        row for row in rows if row.leaf and not row.minor and (row.field or row.field_unknown)
-    )
+    shown, blocks = _with_blocks(rows)
     return FieldReport(
         source=trace.source,
         inputs=trace.input_specs,
@@ -37,7 +37,27 @@ def field_report(trace: Trace) -> FieldReport:
         unproductive=tuple(row.path for row in shown if row.unproductive),
         unknown=tuple(row.path for row in shown if row.field_unknown),
         notes=(*notes(trace), *receptive_field.notes(trace)),
+        blocks=blocks,
     )
+
+
+def _with_blocks(
+    rows: Sequence[LayerRow],
+) -> tuple[tuple[LayerRow, ...], tuple[LayerRow, ...]]:
+    """The layers that have a field, and the modules around them."""
+    shown = [r for r in rows if r.leaf and not r.minor and (r.field or r.field_unknown)]
+    around: set[int] = set()
+    for row in shown:
+        parent = row.parent
+        while parent >= 0 and parent not in around:
+            around.add(parent)
+            parent = rows[parent].parent
+    places = {index: place for place, index in enumerate(sorted(around))}
+
+    def placed(row: LayerRow) -> LayerRow:
+        return msgspec.structs.replace(row, parent=places.get(row.parent, -1))
+
+    return tuple(map(placed, shown)), tuple(placed(rows[index]) for index in places)
 
 
 def unit_report(trace: Trace, layer: str, unit: Sequence[int] | None = None) -> UnitReport:

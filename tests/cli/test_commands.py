@@ -497,4 +497,4 @@ def test_every_argument_and_option_has_a_value_in_capitals_and_a_description(nam
 
 def test_help_lists_the_columns_that_there_are():
     text = " ".join(run_cli("summary", "--help").out.split())
-    assert f"Columns to show, of {', '.join(COLUMNS)}." in text
+    assert f"Columns to show, of {', '.join(COLUMNS)};" in text
