@@ -34,22 +34,30 @@ class Bench(options.Written, options.Build):
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL...",
+            metavar="MODEL",
             help="Models, such as resnet18, measured in turns.",
             show_default=False,
             autocompletion=options.complete_model,
         ),
     ]
     device: Annotated[
-        str, typer.Option("--device", metavar="cpu|cuda[:N]|mps|auto", help="Where to run.")
+        str,
+        typer.Option(
+            "--device",
+            metavar="cpu|cuda[:N]|mps|auto",
+            help="Run on cpu, cuda, cuda:1, mps, or what auto finds, as in --device cpu.",
+            rich_help_panel="Measurement",
+        ),
     ] = "auto"
     batch_size: Annotated[
         str | None,
         typer.Option(
             "--batch-size",
             "-b",
-            metavar="N,N,...",
-            help="Samples per batch; several are measured one by one, such as 1,8,32.",
+            metavar="N,N",
+            help="Put N samples into the batch; several sizes are measured one by one, as in "
+            "--batch-size 1,8,32.",
+            rich_help_panel="Model",
         ),
     ] = None
     mode: Annotated[
@@ -57,39 +65,80 @@ class Bench(options.Written, options.Build):
         typer.Option(
             "--mode",
             metavar="forward|train",
-            help="What is timed; train: forward, backward and step.",
+            help="Time a forward pass, or a training step with backward and update, as in "
+            "--mode train.",
+            rich_help_panel="Measurement",
         ),
     ] = "forward"
     amp: Annotated[
-        bool, typer.Option("--amp", help="Autocast, to the device's default or to --dtype.")
+        bool,
+        typer.Option(
+            "--amp",
+            help="Run under autocast, to the device's default or to --dtype.",
+            rich_help_panel="Measurement",
+        ),
     ] = False
     channels_last: Annotated[
-        bool, typer.Option("--channels-last", help="Channels-last memory format.")
+        bool,
+        typer.Option(
+            "--channels-last",
+            help="Keep tensors in the channels-last memory format.",
+            rich_help_panel="Measurement",
+        ),
     ] = False
     compile: Annotated[
         str | None,
         typer.Option(
-            "--compile", metavar="[MODE]", help="torch.compile, as in --compile reduce-overhead."
+            "--compile",
+            metavar="[MODE]",
+            help="Compile the model first; a mode may follow, as in --compile reduce-overhead.",
+            rich_help_panel="Measurement",
         ),
     ] = None
     threads: Annotated[
         int | None,
-        typer.Option("--threads", metavar="N", help="CPU threads; left out: torch's choice."),
+        typer.Option(
+            "--threads",
+            metavar="N",
+            help="Use N threads of the CPU, as in --threads 1. Left out, torch chooses.",
+            rich_help_panel="Measurement",
+        ),
     ] = None
     seconds: Annotated[
-        float, typer.Option("--seconds", metavar="S", help="Seconds for each model and batch.")
+        float,
+        typer.Option(
+            "--seconds",
+            metavar="S",
+            help="Measure each model and batch for S seconds, as in --seconds 30.",
+            rich_help_panel="Measurement",
+        ),
     ] = 5.0
     per_layer: Annotated[
-        bool, typer.Option("--per-layer", help="Time every layer as well, one at a time.")
+        bool,
+        typer.Option(
+            "--per-layer",
+            help="Time every layer as well, one at a time.",
+            rich_help_panel="Measurement",
+        ),
     ] = False
     save: Annotated[
         Path | None,
-        typer.Option("--save", metavar="FILE", help="Keep the run as JSON.", show_default=False),
+        typer.Option(
+            "--save",
+            metavar="FILE",
+            help="Keep the run in a file, as in --save run.json.",
+            rich_help_panel="Output",
+            show_default=False,
+        ),
     ] = None
     against: Annotated[
         Path | None,
         typer.Option(
-            "--against", metavar="FILE", help="Compare with a saved run.", show_default=False
+            "--against",
+            metavar="FILE",
+            help="Compare with a run that was kept, as in --against run.json.",
+            rich_help_panel="Limits",
+            show_default=False,
         ),
     ] = None
     fail_if_slower: Annotated[
@@ -97,7 +146,9 @@ class Bench(options.Written, options.Build):
         typer.Option(
             "--fail-if-slower",
             metavar="P%",
-            help="Exit with 1 if slower by more than this, and beyond doubt slower.",
+            help="Exit with 1 if a model is slower by more than this, beyond doubt, as in "
+            "--fail-if-slower 5%.",
+            rich_help_panel="Limits",
         ),
     ] = None
 

@@ -43,11 +43,20 @@ class Check(options.Written, options.Cached, options.Batched):
     ] = None
     all: Annotated[
         bool,
-        typer.Option("--all", help="Every model of torchvision; may be interrupted and resumed."),
+        typer.Option(
+            "--all",
+            help="Check every model of torchvision, which may be interrupted and resumed.",
+            rich_help_panel="Measurement",
+        ),
     ] = False
     seconds: Annotated[
         float | None,
-        typer.Option("--seconds", metavar="S", help="Begin no further counter after this."),
+        typer.Option(
+            "--seconds",
+            metavar="S",
+            help="Begin no further counter after S seconds, as in --seconds 60.",
+            rich_help_panel="Measurement",
+        ),
     ] = None
 
     @classmethod

@@ -20,61 +20,80 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from cnnscope import __version__
-from cnnscope.cli import typed
+from cnnscope.cli import typed, usage
 from cnnscope.cli.options import Options
 from cnnscope.errors import RequestError
 
 
 class Entry(NamedTuple):
-    """Module of a command, and the first line of its help."""
+    """Module of a command, the first line of its help, and the group that it is listed in."""
 
     module: str
     kind: str  # the name of its dataclass, or of the dictionary of a group's commands
     help: str
+    group: str = "Commands"
 
 
 COMMANDS = {
     "summary": Entry(
-        "summary", "Summary", "Layers, output shapes, parameters, MACs and memory of a model."
+        "summary",
+        "Summary",
+        "Layers, output shapes, parameters, MACs and memory of a model.",
+        "Inspect a network",
     ),
     "rf": Entry(
         "rf",
         "Rf",
         "Receptive fields: how they grow, and what one unit sees.",
+        "Inspect a network",
     ),
     "explain": Entry(
-        "explain", "Explain", "Every number of a layer as a formula, with its values put in."
+        "explain",
+        "Explain",
+        "Every number of a layer as a formula, with its values put in.",
+        "Inspect a network",
     ),
     "diff": Entry(
         "diff",
         "Diff",
         "Differences between two models, layer by layer.",
+        "Compare networks",
     ),
     "stages": Entry(
-        "stages", "Stages", "The architecture table that papers print, made from the models."
+        "stages",
+        "Stages",
+        "The architecture table that papers print, made from the models.",
+        "Compare networks",
     ),
     "stack": Entry(
         "stack",
         "Stack",
         "Cost of stacks of small kernels beside one large kernel.",
-    ),
-    "bench": Entry(
-        "bench",
-        "Bench",
-        "Latency and throughput on this machine, and what limits them.",
-    ),
-    "check": Entry(
-        "check",
-        "Check",
-        "Our numbers beside those of other counters and a real forward.",
+        "Compare networks",
     ),
     "list": Entry(
         "list_",
         "List",
         "Every model that can be named, with its size and its cost.",
+        "Compare networks",
+    ),
+    "bench": Entry(
+        "bench",
+        "Bench",
+        "Latency and throughput on this machine, and what limits them.",
+        "Measure",
+    ),
+    "check": Entry(
+        "check",
+        "Check",
+        "Our numbers beside those of other counters and a real forward.",
+        "Measure",
     ),
     "cache": Entry(
-        "cache", "COMMANDS", "The store of traces, which answers repeated requests at once."
+        "cache",
+        "COMMANDS",
+        "The store of traces, which answers repeated requests at once.",
+        "Manage",
     ),
 }
 
@@ -97,6 +116,9 @@ class Root(Options):
     """The truth about a convolutional network before you train it.
 
     Example: cnnscope summary resnet18
+
+    A model alone is summarised (cnnscope resnet18 224, cnnscope net.py:Net), and options may stand
+    before it or after it. cnnscope help rf, or cnnscope rf --help, has the options of a command.
     """
 
     version: Annotated[
@@ -165,6 +187,15 @@ class Group(TyperGroup):
 
     kind: ClassVar[type[Options]]
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help: commands in their groups, and then the options."""
+        groups: usage.Groups = {}
+        for name in self.list_commands(ctx):
+            entry = cast("Lazy", self.get_command(ctx, name)).entry
+            groups.setdefault(entry.group, []).append(usage.Row(name, "", entry.help))
+        groups["Program"] = [usage.row(one) for one in self.get_params(ctx)]
+        formatter.write(usage.drawn(_usage(self, ctx), self.help or "", groups))
+
     def get_params(self, ctx: Any) -> list[Any]:
         """Its options, with values as the fields have them."""
         return _converted(super().get_params(ctx), self.kind)
@@ -205,6 +236,15 @@ class Command(TyperCommand):
 
     kind: ClassVar[type[Options]]
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help, options in their groups."""
+        groups: usage.Groups = {}
+        for one in self.get_params(ctx):
+            argument = one.param_type_name == "argument"
+            title = "Arguments" if argument else one.rich_help_panel or "Output"
+            groups.setdefault(title, []).append(usage.row(one))
+        formatter.write(usage.drawn(_usage(self, ctx), self.help or "", groups))
+
     def get_params(self, ctx: Any) -> list[Any]:
         """Its arguments and options, with values as the fields have them."""
         return _converted(super().get_params(ctx), self.kind)
@@ -228,6 +268,15 @@ class Command(TyperCommand):
     def invoke(self, ctx: Any) -> int | None:
         """Carry the command out; its exit code."""
         return self.kind(**ctx.params).run(ctx.obj)
+
+
+def _usage(command: Any, ctx: Any) -> str:
+    """A command with what is written after it, as in `cnnscope rf [OPTIONS] MODEL [LAYER]`."""
+    arguments = [one for one in command.get_params(ctx) if one.param_type_name == "argument"]
+    words = [one.metavar if one.required else f"[{one.metavar}]" for one in arguments]
+    words += [f"[{one.metavar} ...]" for one in arguments if one.nargs == -1]
+    words = words or ["COMMAND [ARGUMENTS]"] * isinstance(command, TyperGroup)
+    return " ".join([ctx.command_path, "[OPTIONS]", *words])
 
 
 def valued(params: Sequence[Any]) -> dict[str, bool]:

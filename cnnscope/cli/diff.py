@@ -43,18 +43,29 @@ class Diff(options.Written, options.Traced):
     ] = None
     input_b: Annotated[
         list[str] | None,
-        typer.Option("--input-b", metavar="SIZE", help="Input of B, in place of --input."),
+        typer.Option(
+            "--input-b",
+            metavar="SIZE",
+            help="Give B this input in place of --input, as in --input-b 3x320x320.",
+            rich_help_panel="Model",
+        ),
     ] = None
     batch_size_b: Annotated[
         int | None,
         typer.Option(
-            "--batch-size-b", metavar="N", help="Batch size of B, in place of --batch-size."
+            "--batch-size-b",
+            metavar="N",
+            help="Give B this batch size in place of --batch-size, as in --batch-size-b 8.",
+            rich_help_panel="Model",
         ),
     ] = None
     num_classes_b: Annotated[
         int | None,
         typer.Option(
-            "--num-classes-b", metavar="N", help="Classes of B, in place of --num-classes."
+            "--num-classes-b",
+            metavar="N",
+            help="Build B with N classes in place of --num-classes, as in --num-classes-b 10.",
+            rich_help_panel="Model",
         ),
     ] = None
     arg_b: Annotated[
@@ -62,22 +73,45 @@ class Diff(options.Written, options.Traced):
         typer.Option(
             "--arg-b",
             metavar="NAME=VALUE",
-            help="Constructor argument of B, in place of the --arg of that name.",
+            help="Pass B this argument in place of the --arg of that name, as in --arg-b "
+            "width_mult=0.5.",
+            rich_help_panel="Model",
         ),
     ] = None
     dtype_b: Annotated[
         str | None,
-        typer.Option("--dtype-b", metavar="DTYPE", help="Type of B, in place of --dtype."),
+        typer.Option(
+            "--dtype-b",
+            metavar="DTYPE",
+            help="Take this type for B in place of --dtype, as in --dtype-b float16.",
+            rich_help_panel="Model",
+        ),
     ] = None
     depth: options.Depth = None
     unfold: Annotated[
-        bool, typer.Option("--unfold", help="Show equal rows one by one, and open every block.")
+        bool,
+        typer.Option(
+            "--unfold",
+            help="Show equal rows one by one, and open every block.",
+            rich_help_panel="Rows and columns",
+        ),
     ] = False
     all: Annotated[
-        bool, typer.Option("--all", "-a", help="Show operations that only move data as well.")
+        bool,
+        typer.Option(
+            "--all",
+            "-a",
+            help="Show operations that only move data as well.",
+            rich_help_panel="Rows and columns",
+        ),
     ] = False
     exit_code: Annotated[
-        bool, typer.Option("--exit-code", help="Exit with 1 if they differ, as git diff does.")
+        bool,
+        typer.Option(
+            "--exit-code",
+            help="Exit with 1 if the models differ, as git diff does.",
+            rich_help_panel="Limits",
+        ),
     ] = False
 
     @classmethod

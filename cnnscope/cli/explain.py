@@ -36,7 +36,10 @@ class Explain(options.Written, options.Named):
     seconds: Annotated[
         float | None,
         typer.Option(
-            "--seconds", metavar="S", help="Without a layer: try input sizes for S seconds.  [4]"
+            "--seconds",
+            metavar="S",
+            help="Without a layer, try input sizes for S seconds, as in --seconds 10. Left out, 4.",
+            rich_help_panel="Measurement",
         ),
     ] = None
 

@@ -36,8 +36,9 @@ class List(options.Written, options.Cached):
         typer.Option(
             "--source",
             metavar="LIBRARY",
-            help="Models of torchvision, classic or timm. Repeatable. Left out: torchvision and "
-            "classic.",
+            help="List the models of torchvision, classic or timm, as in --source timm. May be "
+            "repeated; left out, torchvision and classic.",
+            rich_help_panel="Which models",
         ),
     ] = None
     sort: Annotated[
@@ -45,7 +46,9 @@ class List(options.Written, options.Cached):
         typer.Option(
             "--sort",
             metavar="COLUMN",
-            help="List the largest first, by params, macs, activations, field, layers or acc.",
+            help="List the largest first, by params, macs, activations, field, layers or acc, "
+            "as in --sort macs.",
+            rich_help_panel="Rows and columns",
         ),
     ] = None
     task: Annotated[
@@ -53,34 +56,55 @@ class List(options.Written, options.Cached):
         typer.Option(
             "--task",
             metavar="TASK",
-            help="Models for a task: classification, detection, segmentation, video ...",
+            help="List models for a task, such as classification, detection, segmentation or "
+            "video, as in --task video.",
+            rich_help_panel="Which models",
         ),
     ] = ""
     family: Annotated[
-        str, typer.Option("--family", metavar="FAMILY", help="Models of a family, such as resnet.")
+        str,
+        typer.Option(
+            "--family",
+            metavar="FAMILY",
+            help="List the models of a family, as in --family resnet.",
+            rich_help_panel="Which models",
+        ),
     ] = ""
     max_params: Annotated[
         str | None,
         typer.Option(
-            "--max-params", metavar="N", help="Models with at most N parameters, such as 10M."
+            "--max-params",
+            metavar="N",
+            help="List models with at most N parameters, as in --max-params 10M.",
+            rich_help_panel="Limits",
         ),
     ] = None
     min_params: Annotated[
         str | None,
         typer.Option(
-            "--min-params", metavar="N", help="Models with at least N parameters, such as 1M."
+            "--min-params",
+            metavar="N",
+            help="List models with at least N parameters, as in --min-params 1M.",
+            rich_help_panel="Limits",
         ),
     ] = None
     max_macs: Annotated[
         str | None,
-        typer.Option("--max-macs", metavar="N", help="Models with at most N MACs, such as 1.5G."),
+        typer.Option(
+            "--max-macs",
+            metavar="N",
+            help="List models with at most N MACs, as in --max-macs 1.5G.",
+            rich_help_panel="Limits",
+        ),
     ] = None
     max_activation: Annotated[
         str | None,
         typer.Option(
             "--max-activation",
             metavar="BYTES",
-            help="Models with at most this peak activation memory, such as 50MiB.",
+            help="List models whose activations need at most this much memory, as in "
+            "--max-activation 50MiB.",
+            rich_help_panel="Limits",
         ),
     ] = None
     min_rf: Annotated[
@@ -88,7 +112,8 @@ class List(options.Written, options.Cached):
         typer.Option(
             "--min-rf",
             metavar="N",
-            help="Models whose receptive field is at least N pixels, such as 200.",
+            help="List models that see at least N pixels, as in --min-rf 200.",
+            rich_help_panel="Limits",
         ),
     ] = None
     min_acc: Annotated[
@@ -96,13 +121,18 @@ class List(options.Written, options.Cached):
         typer.Option(
             "--min-acc",
             metavar="PERCENT",
-            help="Models whose published top-1 accuracy is at least this, such as 75.",
+            help="List models whose published top-1 accuracy is at least this, in percent, as "
+            "in --min-acc 75.",
+            rich_help_panel="Limits",
         ),
     ] = None
     pareto: Annotated[
         str | None,
         typer.Option(
-            "--pareto", metavar="A:B", help="Mark what no other model beats, as in params:acc."
+            "--pareto",
+            metavar="A:B",
+            help="Mark the models that no other beats in both figures, as in --pareto params:acc.",
+            rich_help_panel="Rows and columns",
         ),
     ] = None
 

@@ -59,7 +59,13 @@ def _debug(ctx: typer.Context, wanted: bool) -> bool:
 
 Depth = Annotated[
     str | None,
-    typer.Option("--depth", "-d", metavar="N|all", help="Levels of the call tree to show."),
+    typer.Option(
+        "--depth",
+        "-d",
+        metavar="N|all",
+        help="Show N levels of the call tree, or all, as in --depth 3. Left out, as many as fit.",
+        rich_help_panel="Rows and columns",
+    ),
 ]
 
 
@@ -68,7 +74,14 @@ class Options:
     """Options of every command."""
 
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show tracebacks.", is_eager=True, callback=_debug)
+        bool,
+        typer.Option(
+            "--debug",
+            help="Show tracebacks, for a report of an error.",
+            rich_help_panel="Output",
+            is_eager=True,
+            callback=_debug,
+        ),
     ] = False
 
     @staticmethod
@@ -98,7 +111,10 @@ class Cached(Options):
     """A command that answers from the store."""
 
     no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Neither read nor write stored traces.")
+        bool,
+        typer.Option(
+            "--no-cache", help="Neither read nor write stored traces.", rich_help_panel="Output"
+        ),
     ] = False
 
     def cache(self, session: Session) -> "Cache":
@@ -121,9 +137,10 @@ class Written(Options):
             "--format",
             "-f",
             metavar="FORMAT",
-            help="Write a table, json, csv, markdown, latex or html, as in --format json; left "
-            "out, what the ending of --output says, or else a table. --json, --csv, --md and "
-            "--html are short for it.",
+            help="Write a table, json, csv, markdown, latex or html, as in --format json. Left "
+            "out, the ending of --output decides, and else it is a table. --json, --csv, "
+            "--md and --html are short for it.",
+            rich_help_panel="Output",
         ),
     ] = None
     output: Annotated[
@@ -132,8 +149,9 @@ class Written(Options):
             "--output",
             "-o",
             metavar="FILE",
-            help="Write to a file, as in --output net.md: .json, .csv, .md, .tex, .html and .txt "
-            "choose the format; - is stdout.",
+            help="Write to this file, as in --output net.md; its ending (.json, .csv, .md, "
+            ".tex, .html, .txt) chooses the format, and - is stdout.",
+            rich_help_panel="Output",
             show_default=False,
             callback=_file,
         ),
@@ -174,14 +192,21 @@ class Build(Options):
             "--input",
             "-i",
             metavar="SIZE",
-            help="Input: 3x224x224, 224x224, 224, or with a batch 1x3x224x224 or "
-            "'(1, 3, 224, 224)'; :dtype after it. By its name: ids=16:int64, mask=none, scale=0.5, "
-            'deep=true. A dict or list in one: \'{"image": 3x8x8, "ids": 16:int64}\'. Repeat for '
-            "several inputs. Left out: what the model was published for.",
+            help="Give the input, as in --input 3x224x224: sizes as 224x224, 224, 1x3x224x224 or "
+            "'(1, 3, 224, 224)', and :dtype after them; by name as ids=16:int64, mask=none, "
+            'scale=0.5, deep=true; a list or dict as \'{"image": 3x8x8, "ids": 16:int64}\'. '
+            "May be repeated; left out, it is what the model was published for.",
+            rich_help_panel="Model",
         ),
     ] = None
     num_classes: Annotated[
-        int | None, typer.Option("--num-classes", metavar="N", help="Classes of the model.")
+        int | None,
+        typer.Option(
+            "--num-classes",
+            metavar="N",
+            help="Build the model with N classes, as in --num-classes 10.",
+            rich_help_panel="Model",
+        ),
     ] = None
     arg: Annotated[
         list[str] | None,
@@ -191,12 +216,16 @@ class Build(Options):
             help="Give the model's constructor an argument, as in --arg width=0.5: a Python "
             "literal, a class or expression (block=Bottleneck), or the values of a file "
             "(cfg=@config.yaml). Repeatable.",
+            rich_help_panel="Model",
         ),
     ] = None
     dtype: Annotated[
         str | None,
         typer.Option(
-            "--dtype", metavar="DTYPE", help="Type of weights and input, such as float16."
+            "--dtype",
+            metavar="DTYPE",
+            help="Take this type for weights and input, as in --dtype bfloat16.",
+            rich_help_panel="Model",
         ),
     ] = None
 
@@ -224,7 +253,14 @@ class Batched(Build):
     """The same, in batches of one size."""
 
     batch_size: Annotated[
-        int | None, typer.Option("--batch-size", "-b", metavar="N", help="Samples per batch.")
+        int | None,
+        typer.Option(
+            "--batch-size",
+            "-b",
+            metavar="N",
+            help="Put N samples into the batch, as in --batch-size 32.",
+            rich_help_panel="Model",
+        ),
     ] = None
 
     def request_for(self, model: str) -> "Request":

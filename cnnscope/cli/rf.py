@@ -60,46 +60,79 @@ class Rf(options.Written, options.Named):
         typer.Option(
             "--unit",
             metavar="Y,X",
-            help="Which unit of the layer's output, counted from 0; left out: the centre one.",
+            help="Take this unit of the layer's output, counted from 0, as in --unit 3,5. Left "
+            "out, the centre one.",
+            rich_help_panel="Measurement",
         ),
     ] = None
     verify: Annotated[
         bool,
-        typer.Option("--verify", help="Measure fields by gradient; exit code 1 if they differ."),
+        typer.Option(
+            "--verify",
+            help="Measure the fields by gradient; the exit code is 1 if one differs.",
+            rich_help_panel="Measurement",
+        ),
     ] = False
     all: Annotated[
         bool,
         typer.Option(
-            "--all", "-a", help="Show every layer; with --verify, measure each, which takes longer."
+            "--all",
+            "-a",
+            help="Show every layer; with --verify, measure each, which takes longer.",
+            rich_help_panel="Rows and columns",
         ),
     ] = False
     depth: options.Depth = None
-    unfold: Annotated[bool, typer.Option("--unfold", help="Show equal blocks one by one.")] = False
+    unfold: Annotated[
+        bool,
+        typer.Option(
+            "--unfold", help="Show equal blocks one by one.", rich_help_panel="Rows and columns"
+        ),
+    ] = False
     seconds: Annotated[
         float | None,
-        typer.Option("--seconds", metavar="S", help="With --verify: measure no longer than this."),
+        typer.Option(
+            "--seconds",
+            metavar="S",
+            help="With --verify, measure no longer than S seconds, as in --seconds 60.",
+            rich_help_panel="Measurement",
+        ),
     ] = None
     effective: Annotated[
         bool,
         typer.Option(
-            "--effective", help="Measure the effective receptive field of the centre unit."
+            "--effective",
+            help="Measure the effective receptive field of the centre unit.",
+            rich_help_panel="Measurement",
         ),
     ] = False
     samples: Annotated[
         int | None,
         typer.Option(
-            "--samples", metavar="N", help="With --effective: number of random inputs.  [20]"
+            "--samples",
+            metavar="N",
+            help="With --effective, take N random inputs, as in --samples 50. Left out, 20.",
+            rich_help_panel="Measurement",
         ),
     ] = None
     seed: Annotated[
         int | None,
         typer.Option(
-            "--seed", metavar="N", help="With --effective: seed of weights and inputs.  [0]"
+            "--seed",
+            metavar="N",
+            help="With --effective, draw weights and inputs from this seed, as in --seed 7. "
+            "Left out, 0.",
+            rich_help_panel="Measurement",
         ),
     ] = None
     image: Annotated[
         Path | None,
-        typer.Option("--image", metavar="FILE", help="Picture to draw on, into --output OUT.png."),
+        typer.Option(
+            "--image",
+            metavar="FILE",
+            help="Draw over this picture, into a file, as in --image cat.jpg --output field.png.",
+            rich_help_panel="Output",
+        ),
     ] = None
 
     @classmethod

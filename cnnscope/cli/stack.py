@@ -35,26 +35,51 @@ class Stack(options.Written):
 
     kernel: Annotated[
         int | None,
-        typer.Option("--kernel", "-k", metavar="N", help="The large kernel, odd. Left out: 7."),
+        typer.Option(
+            "--kernel",
+            "-k",
+            metavar="N",
+            help="Compare with one kernel of this odd size, as in --kernel 5. Left out, 7.",
+            rich_help_panel="Stacks",
+        ),
     ] = None
     channels: Annotated[
         int | None,
-        typer.Option("--channels", "-c", metavar="C", help="Channels in and out. Left out: 64."),
+        typer.Option(
+            "--channels",
+            "-c",
+            metavar="C",
+            help="Take C channels in and out, as in --channels 128. Left out, 64.",
+            rich_help_panel="Stacks",
+        ),
     ] = None
     input: Annotated[
         str | None,
-        typer.Option("--input", "-i", metavar="HxW", help="Input size. Left out: 56x56."),
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="HxW",
+            help="Take a map of this size, as in --input 28x28. Left out, 56x56.",
+            rich_help_panel="Stacks",
+        ),
     ] = None
     custom: Annotated[
         list[str] | None,
         typer.Option(
-            "--custom", metavar="LAYERS", help="One more stack, as described above. Repeatable."
+            "--custom",
+            metavar="LAYERS",
+            help="Add a stack of your own, in the words above, as in --custom 3x3,3x3. May be "
+            "repeated.",
+            rich_help_panel="Stacks",
         ),
     ] = None
     bottleneck: Annotated[
         int | None,
         typer.Option(
-            "--bottleneck", metavar="N", help="Also 1x1 - 3x3 - 1x1 with C/N channels inside."
+            "--bottleneck",
+            metavar="N",
+            help="Add 1x1 - 3x3 - 1x1 with C/N channels inside, as in --bottleneck 4.",
+            rich_help_panel="Stacks",
         ),
     ] = None
     preset: Annotated[
@@ -62,26 +87,44 @@ class Stack(options.Written):
         typer.Option(
             "--preset",
             metavar="inception",
-            help="Compare an Inception module with its naive form instead.",
+            help="Compare an Inception module with its naive form instead, as in --preset "
+            "inception.",
+            rich_help_panel="Stacks",
         ),
     ] = None
     block: Annotated[
         str | None,
-        typer.Option("--block", metavar="3a..5b", help="Inception block. Left out: 3a."),
+        typer.Option(
+            "--block",
+            metavar="3a..5b",
+            help="Take this Inception block, 3a to 5b, as in --block 4e. Left out, 3a.",
+            rich_help_panel="Stacks",
+        ),
     ] = None
     time: Annotated[
-        bool, typer.Option("--time", help="Measure each on this machine as well, in turns.")
+        bool,
+        typer.Option(
+            "--time",
+            help="Measure each on this machine as well, in turns.",
+            rich_help_panel="Measurement",
+        ),
     ] = False
     device: Annotated[
         str | None,
         typer.Option(
-            "--device", metavar="cpu|cuda[:N]|mps|auto", help="Where to measure. Left out: cpu."
+            "--device",
+            metavar="cpu|cuda[:N]|mps|auto",
+            help="Measure on this device, as in --device cuda. Left out, cpu.",
+            rich_help_panel="Measurement",
         ),
     ] = None
     seconds: Annotated[
         float | None,
         typer.Option(
-            "--seconds", metavar="S", help="Seconds for each stack that is timed. Left out: 1."
+            "--seconds",
+            metavar="S",
+            help="Measure each stack for S seconds, as in --seconds 5. Left out, 1.",
+            rich_help_panel="Measurement",
         ),
     ] = None
 

@@ -24,7 +24,7 @@ class Stages(options.Written, options.Traced):
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL...",
+            metavar="MODEL",
             help="Models of a family, side by side.",
             autocompletion=options.complete_model,
         ),
@@ -34,6 +34,7 @@ class Stages(options.Written, options.Traced):
         typer.Option(
             "--projections",
             help="Show the projections of shortcuts as well, and layers that see no data.",
+            rich_help_panel="Rows and columns",
         ),
     ] = False
 

@@ -30,18 +30,31 @@ class Summary(options.Written, options.Named):
     """
 
     depth: options.Depth = None
-    unfold: Annotated[bool, typer.Option("--unfold", help="Show equal blocks one by one.")] = False
+    unfold: Annotated[
+        bool,
+        typer.Option(
+            "--unfold", help="Show equal blocks one by one.", rich_help_panel="Rows and columns"
+        ),
+    ] = False
     all: Annotated[
-        bool, typer.Option("--all", "-a", help="Show every row, rearranging operations too.")
+        bool,
+        typer.Option(
+            "--all",
+            "-a",
+            help="Show every row, those that only move data too.",
+            rich_help_panel="Rows and columns",
+        ),
     ] = False
     columns: Annotated[
         str | None,
         typer.Option(
             "--columns",
-            metavar="A,B,...",
-            help="Columns to show, of layer, path, operation, input, output, kernel, features, "
-            "params, params-share, trainable, macs, flops, share, field, element-ops, activation; "
-            "+input,-field changes the usual ones.",
+            metavar="A,B",
+            help="Choose columns, as in --columns layer,output,macs, or change the usual ones, "
+            "as in --columns +input,-field. There is layer, path, operation, input, "
+            "output, kernel, features, params, params-share, trainable, macs, flops, "
+            "share, field, element-ops, activation.",
+            rich_help_panel="Rows and columns",
         ),
     ] = None
     sort: Annotated[
@@ -49,13 +62,19 @@ class Summary(options.Written, options.Named):
         typer.Option(
             "--sort",
             metavar="COLUMN",
-            help="List layers by macs, params, element-ops or activation.",
+            help="List single layers, the largest first, by macs, params, element-ops or "
+            "activation, as in --sort macs.",
+            rich_help_panel="Rows and columns",
         ),
     ] = None
     filter: Annotated[
         str | None,
         typer.Option(
-            "--filter", metavar="GLOB", help="Show layers whose path or operation matches GLOB."
+            "--filter",
+            metavar="GLOB",
+            help="List the layers whose path or operation matches a pattern, as in --filter "
+            "'Conv*'.",
+            rich_help_panel="Rows and columns",
         ),
     ] = None
     findings: Annotated[
@@ -71,13 +90,17 @@ class Summary(options.Written, options.Named):
         typer.Option(
             "--max-params",
             metavar="N",
-            help="Exit with 1 if there are more parameters, such as 5M.",
+            help="Exit with 1 if the model has more parameters, as in --max-params 5M.",
+            rich_help_panel="Limits",
         ),
     ] = None
     max_macs: Annotated[
         str | None,
         typer.Option(
-            "--max-macs", metavar="N", help="Exit with 1 if there are more MACs, such as 1.5G."
+            "--max-macs",
+            metavar="N",
+            help="Exit with 1 if it takes more MACs, as in --max-macs 1.5G.",
+            rich_help_panel="Limits",
         ),
     ] = None
     max_activation: Annotated[
@@ -85,7 +108,9 @@ class Summary(options.Written, options.Named):
         typer.Option(
             "--max-activation",
             metavar="BYTES",
-            help="Exit with 1 if the peak of activations is more, such as 50MiB.",
+            help="Exit with 1 if activations need more memory at their peak, as in "
+            "--max-activation 50MiB.",
+            rich_help_panel="Limits",
         ),
     ] = None
     min_rf: Annotated[
@@ -93,7 +118,8 @@ class Summary(options.Written, options.Named):
         typer.Option(
             "--min-rf",
             metavar="N",
-            help="Exit with 1 if the receptive field is less, in pixels, such as 200.",
+            help="Exit with 1 if its receptive field is smaller, in pixels, as in --min-rf 200.",
+            rich_help_panel="Limits",
         ),
     ] = None
 

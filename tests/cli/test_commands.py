@@ -4,7 +4,6 @@ import csv
 import importlib
 import inspect
 import io
-import itertools
 import json
 import os
 import re
@@ -14,9 +13,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from command_line import hears_ctrl_c, run_cli
 
-from cnnscope.cli import commands, stack
+from cnnscope.cli import cache, commands, stack, usage
 from cnnscope.cli.session import Session
 from cnnscope.errors import ModelError
 from cnnscope.models import run
@@ -476,25 +476,48 @@ def test_limit_that_is_no_number_is_refused_before_the_work():
 
 def test_what_a_command_does_is_one_whole_line_of_a_page_of_help(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    for group in ((), ("cache",)):
-        listed = run_cli(*group, "--help").out.partition("Commands:\n")[2].splitlines()
-        assert len(listed) >= 3
-        assert all(line.endswith(".") and not line.endswith("...") for line in listed)
+    for group, entries in ((), commands.COMMANDS), (("cache",), cache.COMMANDS):
+        lines = run_cli(*group, "--help").out.splitlines()
+        for name, entry in entries.items():
+            assert [line.split(maxsplit=1) for line in lines if line.startswith(f"  {name} ")] == [
+                [name, entry.help]
+            ]
+
+
+def test_commands_and_options_stand_in_groups():
+    text = run_cli("--help").out
+    titles = re.findall(r"^(\w.*):$", text, re.MULTILINE)
+    assert titles == ["Inspect a network", "Compare networks", "Measure", "Manage", "Program"]
+    for name in commands.COMMANDS:
+        titles = re.findall(r"^(\w.*):$", run_cli(name, "--help").out, re.MULTILINE)
+        assert len(titles) >= 2
+        assert set(titles) <= set(usage.GROUPS)
 
 
 @pytest.mark.parametrize("name", [name for name in commands.COMMANDS if name != "cache"])
-def test_every_argument_and_option_has_a_value_in_capitals_and_a_description(name, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
+def test_every_option_is_described_in_sentences_with_an_example(name):
+    module, kind = commands.COMMANDS[name][:2]
+    made = commands.command(name, getattr(importlib.import_module(f"cnnscope.cli.{module}"), kind))
+    for one in made.get_params(typer.Context(made)):
+        assert re.match(r"[A-Z].*[.]$", one.help), one.name
+        assert not one.help.endswith("..."), one.name
+        if one.param_type_name == "option" and not one.is_flag:
+            assert one.metavar, one.name
+            assert f"as in {max(one.opts, key=len)} " in one.help or one.name == "compile", one.name
+
+
+@pytest.mark.parametrize("width", ["40", "80", "300"])
+@pytest.mark.parametrize("name", commands.COMMANDS)
+def test_help_breaks_between_words_and_fits(name, width, monkeypatch):
+    monkeypatch.setenv("COLUMNS", width)
     text = run_cli(name, "--help").out
-    arguments, _, options = text.partition("Options:\n")
-    assert not re.search(r"<[a-z|]+>", options)  # typer's own, where no metavar was given
-    assert not re.search(r"^  [a-z]", arguments.partition("Arguments:\n")[2], re.MULTILINE)
-    lines = options.splitlines()
-    for line, following in itertools.pairwise([*lines, ""]):
-        option = re.match(r"  -\S.*?(?:  +(\S.*))?$", line)
-        assert not option or option[1] or following.startswith("   "), line
+    monkeypatch.setenv("COLUMNS", "100")
+    assert text.split() == run_cli(name, "--help").out.split()
+    assert not [line for line in text.splitlines() if line.endswith("...")]
+    longest = max(len(line) for line in text.splitlines())
+    assert width == "40" or longest <= min(int(width), 100)
 
 
 def test_help_lists_the_columns_that_there_are():
     text = " ".join(run_cli("summary", "--help").out.split())
-    assert f"Columns to show, of {', '.join(COLUMNS)};" in text
+    assert f"There is {', '.join(COLUMNS)}." in text

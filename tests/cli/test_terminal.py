@@ -220,6 +220,21 @@ def test_help_fits_the_terminal(tmp_path):
         assert holds(shown, 0, 80, "tty", "tty").text
 
 
+def test_help_is_in_panels_with_colours_on_a_terminal_alone(tmp_path, monkeypatch):
+    shown = show(["--help"], tmp_path, 80, "tty", "tty")
+    lines = Screen(shown.terminal).text.splitlines()
+    assert [line[3:].partition(" ─")[0] for line in lines if line.startswith("╭")] == [
+        "Inspect a network", "Compare networks", "Measure", "Manage", "Program",
+    ]  # fmt: skip
+    assert {len(line) for line in lines if line and line[0] in "╭│╰"} == {80}
+    assert re.search(r"\x1b\[1;36msummary", shown.terminal)
+    monkeypatch.setenv("NO_COLOR", "1")
+    plain = show(["--help"], tmp_path, 80, "tty", "tty")
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", plain.terminal)
+    assert Screen(plain.terminal).text.splitlines() == lines
+    assert "╭" not in show(["--help"], tmp_path, 80, "file", "tty").out
+
+
 @pytest.mark.parametrize("columns", ["0", "1", "-5", "abc", "99999999999"])
 def test_a_number_of_columns_that_makes_no_sense_is_no_failure(columns, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", columns)
