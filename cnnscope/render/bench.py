@@ -16,7 +16,7 @@ from cnnscope.records.bench import (
 )
 from cnnscope.render import units
 from cnnscope.render.data import Row, Sheet
-from cnnscope.render.page import Heading, Page, Table
+from cnnscope.render.page import BAD, GOOD, Heading, Page, Table, dear
 
 _LATENCY = (
     Heading("model", left=True, least=16),
@@ -65,6 +65,7 @@ _LAYERS = (
     Heading("of roofline"),
     Heading("bound", left=True, drop=1),
 )
+_VERDICTS = {"faster": GOOD, "slower": BAD}
 _SHOWN = 20  # layers; CSV and JSON have all of them
 _WITHHELD = "-"  # the figure of a layer that is faster than the roofline
 
@@ -73,7 +74,8 @@ def page(report: BenchReport) -> Page:
     """The report as a page."""
     tables = [Table(_LATENCY, tuple(map(_latency_cells, report.runs))).filled()]
     if report.comparisons:
-        tables.append(Table(_COMPARED, tuple(_compared(report))))
+        styles = tuple(_VERDICTS.get(c.ratio.verdict, "") for c in report.comparisons)
+        tables.append(Table(_COMPARED, tuple(_compared(report)), styles))
     tables.append(_limits(report))
     tables += [_layers(run) for run in report.runs if run.layers]
     names = list(dict.fromkeys(run.label for run in report.runs))
@@ -205,7 +207,8 @@ def _layers(run: BenchRun) -> Table:
         took = sum(layer.median_ns for layer in rest)
         name = f"{units.integer(len(rest))} more"
         rows.append((name, "", "", units.duration(took), units.share(took / total), *[""] * 5))
-    return Table(_LAYERS, tuple(rows), caption=caption)
+    styles = [dear(layer.median_ns, total) for layer in slowest[:_SHOWN]] + [""] * bool(rest)
+    return Table(_LAYERS, tuple(rows), tuple(styles), caption=caption)
 
 
 def _layer_cells(layer: LayerTime, total: float) -> tuple[str, ...]:

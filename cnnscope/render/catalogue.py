@@ -7,7 +7,7 @@ from math import isfinite
 from cnnscope.records.catalogue import Card, Listed, ListReport
 from cnnscope.render import units
 from cnnscope.render.data import Row, Sheet
-from cnnscope.render.page import Heading, Page, Table
+from cnnscope.render.page import BAD, GOOD, Heading, Page, Table
 
 _BAR = 8
 _CSV = (
@@ -87,7 +87,7 @@ def _bar_value(one: Listed) -> float:
 
 
 def _style(one: Listed) -> str:
-    return "red" if one.card is None else "bold" if one.best else ""
+    return BAD if one.card is None else GOOD if one.best else ""
 
 
 def _below(report: ListReport) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from cnnscope.records.check import Cause, CheckAllReport, CheckReport, Reason, T
 from cnnscope.records.rf import LayerCheck
 from cnnscope.render import facts, units, verify
 from cnnscope.render.data import Row, Sheet
-from cnnscope.render.page import Heading, Page, Table
+from cnnscope.render.page import BAD, DIFFERENT, Heading, Page, Table
 
 _COUNTERS = {
     "numel": "sum of numel()",
@@ -23,7 +23,7 @@ _STATUSES = {
     "unexplained": "unexplained",
     "absent": "not run",
 }
-_STYLES = {"unexplained": "red", "absent": "yellow"}
+_STYLES = {"unexplained": BAD, "absent": DIFFERENT}
 _REASONS = {
     "biases": "biases counted, once per output",
     "norms": "weights of norms counted, once per sample",
@@ -221,7 +221,8 @@ def _between(one: Verdict) -> str:
 
 
 def _all(report: CheckAllReport) -> Page:
-    tallies = Table(_ALL, tuple(map(_tally, report.tallies)))
+    styles = tuple(BAD if tally.unexplained else "" for tally in report.tallies)
+    tallies = Table(_ALL, tuple(map(_tally, report.tallies)), styles)
     causes = tuple(
         (
             _COUNTERS.get(cause.counter, cause.counter),

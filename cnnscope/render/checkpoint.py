@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from cnnscope.records.checkpoint import CheckpointReport, StoredModule, StoredOther, StoredTensor
 from cnnscope.render import units
 from cnnscope.render.data import Sheet
-from cnnscope.render.page import Heading, Page, Table
+from cnnscope.render.page import Heading, Page, Table, dear
 from cnnscope.text import printable
 
 _SCREEN = 40  # rows that fit on a screen or nearly so
@@ -40,7 +40,13 @@ def page(report: CheckpointReport, levels: int | None = None) -> Page:
     whole = report.modules[0]
     cells = [_tensor_cells(tensor, whole) for tensor in whole.own]
     cells += [_module_cells(row, whole, folded=row.depth == depth) for row in rows]
-    table = Table(headings, tuple(row[: len(headings)] for row in cells))
+    counted: list[StoredModule | StoredTensor] = [*whole.own, *rows]
+    styles = [("", "", *[dear(one.elements, whole.elements)] * 2, "", "") for one in counted]
+    table = Table(
+        headings,
+        tuple(row[: len(headings)] for row in cells),
+        tuple(style[: len(headings)] for style in styles),
+    )
     return Page(printable(report.file), _header(report, every), (table,), _sentences(report, depth))
 
 

@@ -11,7 +11,7 @@ from cnnscope.records.summary import CONTAINERS, LayerRow, Totals
 from cnnscope.records.trace import Attribute
 from cnnscope.render import facts, units
 from cnnscope.render.data import Row, Sheet
-from cnnscope.render.page import Heading, Page, Table
+from cnnscope.render.page import BAD, DIFFERENT, GOOD, Heading, Page, Table
 from cnnscope.render.tree import DEFAULT, EACH, Options, Tree, View
 from cnnscope.text import operation
 
@@ -19,7 +19,7 @@ _SHOWN = 4  # distinct changes in one cell or sentence
 _SENTENCES = 12  # of the findings
 
 _MARKS = {"same": "=", "resized": "=", "changed": "~", "added": "+", "removed": "-"}
-_STYLES = {"same": "dim", "resized": "", "changed": "yellow", "added": "green", "removed": "red"}
+_STYLES = {"same": "dim", "resized": "", "changed": DIFFERENT, "added": GOOD, "removed": BAD}
 _SHORT = {
     "kernel_size": "kernel", "in_channels": "in", "out_channels": "out", "in_features": "in",
     "out_features": "out", "num_features": "features", "normalized_shape": "features",
@@ -407,7 +407,8 @@ def _totals(report: DiffReport) -> Table:
         _compared("weight layers", _weight_layers(a), _weight_layers(b), units.integer),
         _field(a, b),
     )
-    return Table(headings, rows)
+    styles = (("", "", "", DIFFERENT, DIFFERENT),) * len(rows)
+    return Table(headings, rows, styles)
 
 
 def _compared(title: str, before: int, after: int, written: units.Writer) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from cnnscope.records.explain import (
     ExplainReport,
@@ -15,7 +15,7 @@ from cnnscope.records.summary import LayerRow
 from cnnscope.records.trace import Shape
 from cnnscope.render import facts, units
 from cnnscope.render.data import Row, Sheet
-from cnnscope.render.page import Heading, Page, Table
+from cnnscope.render.page import Heading, Page, Table, dear
 
 _STEPS = (Heading("number", left=True), Heading("how", left=True, least=30, wrap=True))
 _KINDS = (
@@ -118,7 +118,7 @@ def _model(report: ModelExplanation) -> Page:
     return Page(report.source.name, facts.header(report), tuple(tables), tuple(_sentences(report)))
 
 
-def _dearest(caption: str, explained: Iterable[Explanation], name: str, whole: int) -> Table:
+def _dearest(caption: str, explained: Sequence[Explanation], name: str, whole: int) -> Table:
     headings = (
         Heading("layer", left=True, least=12),
         Heading("how", left=True, least=24, wrap=True),
@@ -132,7 +132,8 @@ def _dearest(caption: str, explained: Iterable[Explanation], name: str, whole: i
         )
         for e in explained
     )
-    return Table(headings, rows, caption=caption)
+    styles = tuple(("", "", dear(getattr(e.layer, name), whole)) for e in explained)
+    return Table(headings, rows, styles, caption=caption)
 
 
 def _change(change: ResolutionChange) -> tuple[str, str, str]:

@@ -10,7 +10,7 @@ from cnnscope.records.rf import FieldReport, UnitReport
 from cnnscope.records.summary import AxisField, LayerRow
 from cnnscope.render import facts, units, view
 from cnnscope.render.data import Row, Sheet
-from cnnscope.render.page import Heading, Page, Table
+from cnnscope.render.page import DIFFERENT, Heading, Page, Table
 from cnnscope.render.tree import DEFAULT, Options
 
 _GROWTH = (
@@ -107,9 +107,9 @@ class Rows(view.Rows):
 
 def _style(line: view.Line, marked: str) -> tuple[str, ...]:
     """Layers that find nothing new, or of which nothing is known, stand out."""
-    remarkable = "yellow" if marked and (line.row.leaf or marked == "unknown") else ""
+    remarkable = DIFFERENT if marked and (line.row.leaf or marked == "unknown") else ""
     name = " ".join(filter(None, ["" if line.row.leaf else "bold", remarkable]))
-    return (name, *[remarkable] * (len(_GROWTH) - 2), "yellow")
+    return (name, *[remarkable] * (len(_GROWTH) - 2), DIFFERENT)
 
 
 def _cells(line: view.Line, marked: str) -> tuple[str, ...]:

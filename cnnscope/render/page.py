@@ -17,6 +17,9 @@ from cnnscope.render import units
 from cnnscope.render.escaping import markdown as escape
 from cnnscope.render.escaping import markdown_block
 
+# What colours mean in every table: much of the whole; different, or to be noted; better; worse.
+DEAR, DIFFERENT, GOOD, BAD = "bold magenta", "yellow", "green", "red"
+_DEAR = 0.05  # a part of the whole that stands out
 _GAP = 2
 _BAR = 6  # characters of a whole bar
 LONGEST_CELL = 1000  # characters, wherever it is written
@@ -83,7 +86,19 @@ class Table(NamedTuple):
         return self._replace(
             headings=tuple(self.headings[i] for i in columns),
             rows=tuple(tuple(row[i] for i in columns) for row in self.rows),
+            styles=self.styled(columns),
         )
+
+    def styled(self, columns: Sequence[int]) -> tuple[str | tuple[str, ...], ...]:
+        """The styles of these columns."""
+        return tuple(
+            one if isinstance(one, str) else tuple(one[i] for i in columns) for one in self.styles
+        )
+
+
+def dear(part: float, whole: float) -> str:
+    """The style of a number that is much of a whole, "" of any other."""
+    return DEAR if whole and part / whole >= _DEAR else ""
 
 
 class Page(NamedTuple):
@@ -141,7 +156,7 @@ def _append_sentences(shown: Text, below: Sequence[tuple[str, str]], width: int 
     for title, whole in below:
         sentence = cut(whole, LONGEST_SENTENCE)
         if title == "!":
-            shown.append("\n".join(wrap(f"! {sentence}", width, "  ")), "yellow")
+            shown.append("\n".join(wrap(f"! {sentence}", width, "  ")), DIFFERENT)
         else:
             shown.append(f"{title:<{indent}}", "bold")
             shown.append("\n".join(wrap(sentence, width, " " * indent, first=indent)))
@@ -193,10 +208,11 @@ def _grids(table: Table, width: int | None, *, ascii_only: bool) -> list[_Grid]:
 def _part(table: Table, rows: Iterable[tuple[str | None, ...]], first: int, end: int) -> _Grid:
     """The repeated columns and those from `first` to before `end`."""
     headings = (*table.headings[: table.repeat], *table.headings[first:end])
+    styles = table.styled([*range(table.repeat), *range(first, end)])
     cells = tuple(
         (*row[: table.repeat], _covering(row, first), *row[first + 1 : end]) for row in rows
     )
-    return _Grid(headings, cells, table)
+    return _Grid(headings, cells, table._replace(styles=styles))
 
 
 def _written(

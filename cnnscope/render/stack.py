@@ -8,7 +8,7 @@ from cnnscope.records.bench import Ratio
 from cnnscope.records.stack import StackReport, StackRow
 from cnnscope.render import bench, units
 from cnnscope.render.data import Row, Sheet
-from cnnscope.render.page import Heading, Page, Table
+from cnnscope.render.page import DIFFERENT, Heading, Page, Table
 
 _VGG = "(Simonyan and Zisserman 2014, section 2.3)"
 _COUNTED = (
@@ -51,7 +51,8 @@ def _stacks(report: StackReport) -> Page:
     if differ:
         headings = (*headings, Heading("of its MACs", drop=3))
     rows = tuple(_cells(row, first, differ=differ) for row in report.rows)
-    table = _with_times(Table(headings, rows), report, first.layers)
+    styles = tuple(DIFFERENT if _short(row, first) else "" for row in report.rows)
+    table = _with_times(Table(headings, rows, ("bold", *styles[1:])), report, first.layers)
     return Page(
         f"stacks that see {first.layers}",
         f"C = {report.channels} channels · input {report.input}",
@@ -146,7 +147,9 @@ def _with_times(table: Table, report: StackReport, first: str) -> Table:
         for index, (row, run) in enumerate(zip(table.rows, timing.runs, strict=True))
     )
     compared = (Heading(f"to {first}"), Heading("95 % interval"))
-    return Table((*table.headings, *_TIMES, *compared), rows, repeat=1)
+    return table._replace(
+        headings=(*table.headings, *_TIMES, *compared), rows=tuple(rows), repeat=1
+    )
 
 
 def _ratio_cells(ratio: Ratio | None) -> tuple[str, str]:

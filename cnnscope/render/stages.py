@@ -26,7 +26,7 @@ from cnnscope.records.summary import Geometry
 from cnnscope.records.trace import Shape
 from cnnscope.render import facts, units
 from cnnscope.render.data import Row, Sheet
-from cnnscope.render.page import Box, Boxes, Heading, Page, Table
+from cnnscope.render.page import DIFFERENT, Box, Boxes, Cell, Heading, Page, Table
 
 
 class _Row(NamedTuple):
@@ -50,10 +50,17 @@ def page(report: StagesReport, *, projections: bool = False) -> Page:
     totals = [(title, *cells) for title, cells in _totals(report)]
     gaps = frozenset((*(i for i, row in enumerate(rows) if row.opens and i), len(body)))
     headings = (Heading("output", left=True), *_columns(report))
-    table = Table(headings, (*body, *totals), repeat=1, gaps=gaps)
+    styles = [_differing(row) for row in body] + [("bold", *[""] * width)] * len(totals)
+    table = Table(headings, (*body, *totals), tuple(styles), repeat=1, gaps=gaps)
     names = ", ".join(dict.fromkeys(m.source.name for m in report.models))
     below = tuple(_below(report, rows, projections=projections))
     return Page(names, _header(report), (table,), below)
+
+
+def _differing(row: Sequence[Cell]) -> tuple[str, ...]:
+    """Styles of a row: what is not as in the first model stands out."""
+    first = row[1]
+    return ("bold", *(DIFFERENT if one not in (None, first) else "" for one in row[1:]))
 
 
 def _below(

@@ -9,7 +9,7 @@ from cnnscope.render import facts, units
 from cnnscope.render.columns import COLUMNS, DEFAULT, Column, known
 from cnnscope.render.data import Row, Sheet
 from cnnscope.render.escaping import one_line
-from cnnscope.render.page import Bar, Cell, Heading, Page, Table
+from cnnscope.render.page import Bar, Cell, Heading, Page, Table, dear
 from cnnscope.render.tree import DEFAULT as DEFAULT_ROWS
 from cnnscope.render.tree import Options
 from cnnscope.render.view import Line, view
@@ -19,7 +19,6 @@ _DROPPED = (
     "activation", "element-ops", "features", "flops", "trainable", "params-share", "input",
     "share", "output", "operation",
 )  # fmt: skip
-_DEAR = 0.05  # a row of at least so much of the total stands out
 
 
 def page(
@@ -72,8 +71,10 @@ def _style(report: ModelReport, line: Line, key: str) -> str:
     leaf, total = line.row.leaf, report.totals.macs
     if key in ("layer", "path"):
         return "" if leaf else "bold"
-    if key in ("macs", "share"):
-        return "bold" if leaf and total and line.macs / total >= _DEAR else ""
+    if key in ("macs", "share", "flops"):
+        return dear(line.macs, total) if leaf else ""
+    if key in ("params", "params-share"):
+        return dear(line.params, report.totals.params) if leaf else ""
     return {"output": "dim", "bar": "cyan" if leaf else "blue"}.get(key, "")
 
 

@@ -10,7 +10,7 @@ from cnnscope.records.rf import AxisCheck, LayerCheck, VerifyReport
 from cnnscope.render import facts, units
 from cnnscope.render.data import Row, Sheet
 from cnnscope.render.field import none_means
-from cnnscope.render.page import Heading, Page, Table
+from cnnscope.render.page import BAD, DIFFERENT, Heading, Page, Table
 
 _COLUMNS = (
     Heading("layer", left=True, least=12),
@@ -20,13 +20,14 @@ _COLUMNS = (
     Heading("canvas", drop=2),
     Heading("", left=True),
 )
+_STYLES = {"differs": BAD, "not measured": DIFFERENT}
 _DIFFERENCES = 5  # told in full
 
 
 def page(report: VerifyReport) -> Page:
     """Computed beside measured, and what came of it."""
     rows = tuple(map(_cells, report.layers))
-    styles = tuple("bold" if check.verdict == "differs" else "" for check in report.layers)
+    styles = tuple(_STYLES.get(check.verdict, "") for check in report.layers)
     tables = (Table(_COLUMNS, rows, styles if any(styles) else ()),) if rows else ()
     return Page(report.source.name, facts.header(report), tables, tuple(_sentences(report)))
 
