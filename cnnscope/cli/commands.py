@@ -282,7 +282,7 @@ def _usage(command: Any, ctx: Any) -> str:
 def valued(params: Sequence[Any]) -> dict[str, bool]:
     """Every option, by each of its names, and whether it takes a value."""
     options = (one for one in params if one.param_type_name == "option")
-    return {name: not one.is_flag for one in options for name in one.opts}
+    return {name: not one.is_flag for one in options for name in (*one.opts, *one.secondary_opts)}
 
 
 def with_values(args: list[str], bare: Mapping[str, Sequence[str]]) -> list[str]:

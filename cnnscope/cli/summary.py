@@ -81,7 +81,8 @@ class Summary(options.Written, options.Named):
         bool | None,
         typer.Option(
             "--findings/--no-findings",
-            help="Show all findings, or none of them. Left out: the first eight.",
+            help="Show all findings, or none of them; left out, the first eight.",
+            rich_help_panel="Rows and columns",
             show_default=False,
         ),
     ] = None

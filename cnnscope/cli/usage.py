@@ -64,7 +64,7 @@ def row(param: Any) -> Row:
     """An argument or option of typer as a row."""
     value = "" if param.param_type_name == "argument" or param.is_flag else f" {param.metavar}"
     names = param.opts if param.param_type_name == "option" else [param.metavar or param.name]
-    names = sorted(names, key=len)
+    names = [*sorted(names, key=len), *param.secondary_opts]
     return Row(", ".join(names), value, _described(param))
 
 
