@@ -19,6 +19,7 @@ from cnnscope.text import harmless, printable
 
 _DESCRIPTOR = r"/dev/(?P<name>std(in|out|err))|/(dev|proc/self)/fd/(?P<number>\d{1,9})"
 _LONGEST = 1000  # characters of a message
+_NAME = "cnnscope"  # of the program, before what it says
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -156,12 +157,24 @@ def _replaceable(path: Path, before: os.stat_result) -> bool:
     )
 
 
-def note(text: str) -> None:
-    """A sentence on stderr, beside the report."""
+def note(text: str, *, failed: bool = False) -> None:
+    """A sentence on stderr, beside the report.
+
+    Args:
+        text: the sentence.
+        failed: it says why there is no report; its first word is red where there are colours.
+    """
     if sys.stderr is not None:
-        line = _encodable(f"cnnscope: {printable(text, _LONGEST)}", sys.stderr)
+        line = _wrapped(_encodable(f"{_NAME}: {printable(text, _LONGEST)}", sys.stderr))
+        if failed and _has_colours():
+            line = line.replace(f"{_NAME}:", f"\x1b[1;31m{_NAME}:\x1b[0m", 1)
         with suppress(OSError, ValueError):  # nobody listens
-            sys.stderr.write(f"{_wrapped(line)}\n")
+            sys.stderr.write(f"{line}\n")
+
+
+def _has_colours() -> bool:
+    """Return True if stderr is a terminal that shows colours, and nobody has turned them off."""
+    return watched() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def lines(code: Sequence[str]) -> None:

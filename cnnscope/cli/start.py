@@ -168,7 +168,7 @@ def _fail(message: str, code: int, session: Session | None) -> int:
         traceback.print_exc()
     elif code == INTERNAL:
         message += "; cnnscope --debug shows where, please report it"
-    out.note(message)
+    out.note(message, failed=code != 130)
     return code
 
 

@@ -1,5 +1,7 @@
 """Rendered reports: golden files at several widths, and the rules that hold at every width."""
 
+from functools import cache
+
 import msgspec
 import pytest
 from command_line import run_cli, without_versions
@@ -17,9 +19,14 @@ from cnnscope.reports.summary import report
 from tests.support.records import report_kinds
 
 
+@cache
+def reported(name):
+    return report(trace_spec(Request.of(name)))
+
+
 @pytest.fixture(scope="module")
 def resnet18():
-    return report(trace_spec(Request.of("resnet18")))
+    return reported("resnet18")
 
 
 def table(model_report, width, options=None, keys=columns.DEFAULT, **kwargs):
@@ -32,7 +39,7 @@ def table(model_report, width, options=None, keys=columns.DEFAULT, **kwargs):
     "model", ["alexnet", "resnet18", "googlenet", "vit_b_16", "efficientnet_b0"]
 )
 def test_table(model, width, golden):
-    golden(table(report(trace_spec(Request.of(model))), width), f"{model}-{width}.txt")
+    golden(table(reported(model), width), f"{model}-{width}.txt")
 
 
 def test_markdown(golden):
@@ -61,12 +68,116 @@ def test_lines_of_the_first_level_add_up(resnet18):
 
 def test_folded_blocks_add_up_as_unfolded_ones(resnet18):
     del resnet18
-    deep = report(trace_spec(Request.of("resnet50")))
+    deep = reported("resnet50")
     folded = [x for x in view(deep, Options(depth=2)).lines if x.indent == 1]
     unfolded = [x for x in view(deep, Options(depth=2, unfold=True)).lines if x.indent == 1]
     assert sum(line.macs for line in folded) == sum(line.macs for line in unfolded)
     # ResNet-50 has stages of 3, 4, 6 and 3 blocks, of which the first differs
     assert [line.times for line in folded] == [1, 2, 1, 3, 1, 5, 1, 2]
+
+
+def inside(lines, at):
+    """Lines one level inside a line, down to the next that is not inside it."""
+    rest = lines[at + 1 :]
+    depth = lines[at].indent
+    end = next((i for i, line in enumerate(rest) if line.indent <= depth), len(rest))
+    return [line for line in rest[:end] if line.indent == depth + 1]
+
+
+@pytest.mark.parametrize("name", ["resnet50", "vit_b_16", "mobilenet_v2"])
+def test_blocks_add_up_to_the_row_around_them(name):
+    found = reported(name)
+    for depth in (2, 3, 4, 0):
+        lines = view(found, Options(depth=depth)).lines
+        for at, line in enumerate(lines):
+            parts = inside(lines, at)
+            each = [part for part in parts if part.name == "each"]
+            if each:  # all the blocks of a container, or neighbours that are equal
+                times = line.times if line.times > 1 else line.params // each[0].params
+                assert (line.params, line.macs) == (times * each[0].params, times * each[0].macs)
+            elif parts:
+                own = sum(part.params for part in parts)
+                assert (own, sum(part.macs for part in parts)) == (line.params, line.macs), line
+
+
+@pytest.mark.parametrize("name", ["resnet18", "densenet121", "googlenet", "vit_b_16"])
+def test_blocks_open_where_there_is_room_and_no_further(name):
+    found = reported(name)
+    counts = []
+    for room in (20, 29, 40, 60):
+        lines = view(found, Options(room=room)).lines
+        top = view(found, Options(depth=1)).lines
+        assert len(lines) <= max(room, len(top))
+        counts.append(len(lines))
+    assert counts == sorted(counts)
+
+
+def test_a_terminal_of_40_lines_shows_the_convolutions_and_adds_of_a_residual_block(resnet18):
+    whole = cnnscope.summary("resnet18").fitted(40)
+    text = whole.table(width=80)
+    assert len(text.splitlines()) < 40  # and the next prompt
+    shown = view(resnet18, Options(room=29)).lines
+    # layer1 holds two equal blocks: its line, one of them, and the 7 rows of it
+    first = next(i for i, line in enumerate(shown) if line.name == "each")
+    assert [line.name for line in inside(shown, first)] == [
+        "conv1", "bn1", "relu", "conv2", "bn2", "add", "relu #2",
+    ]  # fmt: skip
+
+
+def test_one_block_of_each_kind_is_opened(resnet18):
+    shown = view(resnet18, Options(room=60))
+    # layer1 is without a projection, layer2.0 the first with one; the others are like these
+    assert shown.examples
+    opened = [line.row.path for at, line in enumerate(shown.lines) if inside(shown.lines, at)]
+    assert [path for path in opened if path.count(".") == 1] == ["layer1.0", "layer2.0"]
+
+
+@pytest.mark.parametrize("width", [60, 70, 80, 90, 100, 120])
+@pytest.mark.parametrize("name", ["resnet18", "googlenet", "r3d_18", "efficientnet_b0"])
+def test_a_kernel_is_never_cut_and_the_share_stays(name, width):
+    found = reported(name)
+    text = table(found, width)
+    rows = text.split("\n\n")[1].splitlines()
+    assert "share" in rows[0].split() or width < 70
+    kernels = {
+        units.geometry(line.row.geometry)
+        for line in view(found, Options()).lines
+        if line.row.geometry
+    }
+    together = " ".join(" ".join(rows).split())
+    if "operation" in rows[0]:
+        assert {part for kernel in kernels for part in kernel.split()} <= set(together.split())
+    assert max(map(len, rows)) <= width
+
+
+def test_columns_are_added_to_the_usual_ones_and_taken_away():
+    usual = columns.DEFAULT
+    assert columns.known(["+input"]) == (*usual[:2], "input", *usual[2:])
+    assert columns.known(["-field", " +trainable"]) == (*usual[:4], "trainable", *usual[4:-1])
+    assert columns.known(["layer", "+macs"]) == ("layer", "macs")
+    for wrong in (["+colour"], ["-"], ["+"], [""], [f"-{key}" for key in usual]):
+        with pytest.raises(cnnscope.RequestError, match="--columns"):
+            columns.known(wrong)
+
+
+def test_frozen_parameters_are_not_among_the_trainable_ones():
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 5))
+    net[0].requires_grad_(requires_grad=False)
+    found = cnnscope.summary(net, (2, 3)).record
+    keys = ("layer", "params", "params-share", "trainable")
+    laid_out = drawing.page(found, options=Options(), columns=keys)
+    # 3*4 + 4 = 16 and 4*5 + 5 = 25 of 41: 39.0 % and 61.0 %
+    assert laid_out.tables[0].rows == (
+        ("0", "16", "39.0 %", "0"), ("1", "", "", ""), ("2", "25", "61.0 %", "25"),
+    )  # fmt: skip
+
+
+def test_colours_mean_the_same_in_every_table(resnet18):
+    laid_out = drawing.page(resnet18, options=Options(depth=0), columns=("layer", "macs"))
+    shown = view(resnet18, Options(depth=0)).lines
+    for line, (_, style) in zip(shown, laid_out.tables[0].styles, strict=True):
+        dear = line.row.leaf and line.macs >= 0.05 * resnet18.totals.macs
+        assert style == (page.DEAR if dear else "")
 
 
 def test_json_can_be_read_back(resnet18):
