@@ -173,8 +173,8 @@ class Rows(Tree[Line]):
 
     def repeats(self, parent: int, run: Sequence[int]) -> bool:
         """Return True for all the equal blocks of a container, of which it says how many."""
-        everything = 1 < len(run) == len(self.children[parent])
-        return everything and run[0] in self.children and bool(self._content(parent))
+        everything = 1 < len(run) == len(self.children[parent]) and run[0] in self.children
+        return everything and self.rows[parent].depth > 0 and bool(self._content(parent))
 
     def each(self, run: Sequence[int], indent: int) -> Line:
         """The line of one of several equal blocks."""
