@@ -194,6 +194,8 @@ def _of_module(spec: ModelSpec) -> ModelSpec:
         return spec
     from cnnscope.models.files import loading
 
+    if parts[0] == "nn" and not loading.longest_module(parts[:1]):
+        parts = ["torch", *parts]  # as in an expression
     place = loading.longest_module(parts[:-1])
     if not place:
         return spec

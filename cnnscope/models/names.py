@@ -6,6 +6,7 @@ import ast
 import re
 import sys
 import warnings
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ STDIN = "stdin"
 _LONGEST = 1 << 20  # characters of standard input
 _FILE = re.compile(r"(.*\.py)(?::([^:/\\\"']*))?", re.IGNORECASE | re.DOTALL)
 _DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
-_CALLED = re.compile(r"(.*\.py|[^\W\d][\w.]*):([^\W\d][\w.]*\(.*\))", re.IGNORECASE | re.DOTALL)
+_CALLED = re.compile(r"(.*?\.py|[^\W\d][\w.]*):([^\W\d].*\(.*\))", re.IGNORECASE | re.DOTALL)
 _CALL = re.compile(r"\s*[^\W\d][\w.]*\s*\(")
 _PARSING = (SyntaxError, ValueError, MemoryError, RecursionError)
 
@@ -93,7 +94,7 @@ def _is_file(text: str) -> bool:
 def _called(text: str) -> ModelSpec | None:
     """`net.py:Net(width=8)` and `package.module:make(3)`; None for any other text."""
     found = _CALLED.fullmatch(text)
-    if found is None or not is_expression(found[2]):
+    if found is None or iskeyword(found[1]) or not is_expression(found[2]):
         return None
     if found[1].lower().endswith(".py"):
         return ModelSpec("file", found[2], text, place=found[1])

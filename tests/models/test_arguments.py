@@ -164,7 +164,7 @@ def test_another_file_is_run_for_a_class_of_it(nets):
 
 def test_a_misspelt_class_is_named_with_the_nearest(nets):
     message = error_of("nets.py:Net", "--arg", "block=Blok")
-    assert "nothing is called Blok here; did you mean Block?" in message
+    assert "nothing is called Blok here (Block is)" in message
     assert "block='Blok'" in message
 
 
@@ -230,6 +230,7 @@ def test_a_key_that_is_missing_is_named_with_those_there_are(nets):
 
 def test_what_a_constructor_reads_is_said_where_it_is_missing(nets):
     assert "give --arg cfg=@config.yaml (with model)" in error_of("nets.py:Attributes")
+    assert 'give --arg "cfg=Settings()" for its defaults' in error_of("nets.py:Typed")
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,7 @@ def test_a_name_that_is_nearly_right_is_met_with_the_right_one(name, said):
         (CONV, "expression"),
         ("net = nn.Conv2d(3, 8, 3)", "expression"),
         ("lambda: nn.Conv2d(3, 8, 3)", "expression"),
+        ("lambda:nn.Conv2d(3, 8, 3)", "expression"),
         ("net(1).py", "file"),
         ("a (1)/net.py:Net", "file"),
         ("net.py:Net(width=3)", "file"),
@@ -149,6 +150,11 @@ def test_the_name_of_a_file_that_exists_is_never_evaluated(write):
         ("import functools; functools.partial(nn.Conv2d, 3, 8, 3)", 224),
         (f"lambda: {CONV}", 224),
         (f"conv = {CONV}\nnn.Sequential(conv, nn.BatchNorm2d(8))", 240),
+        ("[nn.Conv2d(3, 8, 3), nn.ReLU()]", 224),
+        ("nn.Conv2d(3, 8, 3), nn.ReLU()", 224),
+        ("OrderedDict(stem=nn.Conv2d(3, 8, 3))", 224),
+        ("partial(nn.Conv2d, 3, 8, 3)", 224),
+        ("net.py:KNOWN['a'](4)", 112),
         ("net.Net(4)", 112),
         ("net.py:Net(width=4)", 112),
         ("net:Net(4)", 112),
@@ -157,7 +163,7 @@ def test_the_name_of_a_file_that_exists_is_never_evaluated(write):
     ],
 )
 def test_what_is_typed_is_run_with_torch_and_modules_in_scope(write, text, expected):
-    write("net.py")
+    write("net.py", NET + "\n    KNOWN = {'a': Net}\n")
     assert params(text) == expected
 
 
@@ -289,6 +295,17 @@ def test_folders_without_init_are_found_from_the_root_of_the_project(write, mark
     write("models/more.py", "conv = 1")
     write("utils/parts.py", "WIDTH = 4")
     assert params("models/net.py") == 112
+
+
+def test_a_package_without_init_is_forgotten_whole(write):
+    write("deep/core/parts.py", "WIDTH = 4")
+    write(
+        "deep/a/b/net.py",
+        "from ...core.parts import WIDTH\n" + textwrap.dedent(NET).replace("=8", "=WIDTH"),
+    )
+    for name in ("deep/a/b/net.py", "deep.a.b.net:Net", "deep/a/b/net.py:Net", "deep.a.b.net.Net"):
+        assert params(name) == 112
+    assert not [name for name in sys.modules if name.startswith("deep")]
 
 
 def test_a_module_that_is_named_like_its_package_does_not_hide_it(write):

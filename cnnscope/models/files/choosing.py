@@ -18,7 +18,8 @@ from cnnscope.models.names import ModelSpec
 from cnnscope.text import printable
 
 _MANY = 12
-_FEW = 5  # parameters of a class in a list of classes
+_SHORT = 48  # characters of a class's parameters in a list of classes
+_CONFIGS = frozenset("cfg config conf configs opt opts args hparams params settings".split())
 _GUARD = 'if __name__ == "__main__"'
 
 
@@ -81,9 +82,10 @@ def _with_parameters(value: Any, name: str) -> str:
     if is_network(value):
         return name
     shown = [_parameter(one) for one in parameters if one.kind is not one.VAR_KEYWORD]
-    shown = [one for one in shown if one]
-    more = ", ..." if len(shown) > _FEW else ""
-    return f"{name}({', '.join(shown[:_FEW])}{more})" if shown else name
+    text = ", ".join(filter(None, shown))
+    if len(text) > _SHORT:
+        text = f"{text[:_SHORT].rpartition(', ')[0]}, ...".removeprefix(", ")
+    return f"{name}({text})" if text else name
 
 
 def _parameter(one: inspect.Parameter) -> str:
@@ -245,7 +247,8 @@ def check_arguments(text: str, target: Callable[..., Any], arguments: Mapping[st
 def _wrapper(target: Any, missing: Sequence[str]) -> tuple[str, ...]:
     """A file that makes the network, for arguments that are objects; () for plain ones."""
     name, module = getattr(target, "__name__", ""), getattr(target, "__module__", "")
-    if not name.isidentifier() or not any(configs.reads(target, one) for one in missing):
+    objects = [one for one in missing if one in _CONFIGS or configs.reads(target, one)]
+    if not name.isidentifier() or not objects:
         return ()
     given = ", ".join(f"{one}=..." for one in missing)
     return (
@@ -275,6 +278,9 @@ def _has_signature(target: Any) -> bool:
 def _how(target: Callable[..., Any], name: str) -> str:
     """`--arg width=...`, or how to give what the constructor reads many values from."""
     keys = configs.reads(target, name)
-    if not keys:
-        return f"--arg {name}=..."
-    return f"--arg {name}=@config.yaml (with {_listed(keys)})"
+    ready = configs.with_defaults(configs.annotations_of(target).get(name))
+    if ready:
+        return f'--arg "{name}={ready}()" for its defaults, or --arg {name}=@config.yaml'
+    if keys or name.lower() in _CONFIGS:
+        return f"--arg {name}=@config.yaml" + (f" (with {_listed(keys)})" if keys else "")
+    return f"--arg {name}=..."

@@ -145,6 +145,16 @@ def annotations_of(target: Any) -> dict[str, Any]:
         return dict(getattr(place, "__annotations__", {}))
 
 
+def with_defaults(annotation: Any) -> str:
+    """The name of a dataclass that needs no values; "" for anything else."""
+    for wanted in filter(dataclasses.is_dataclass, _alternatives(annotation)):
+        fields = [one for one in dataclasses.fields(wanted) if one.init]
+        missing = dataclasses.MISSING
+        if all(one.default is not missing or one.default_factory is not missing for one in fields):
+            return getattr(wanted, "__name__", "")
+    return ""
+
+
 # -------------------------------------------------------------------- what a constructor reads
 
 

@@ -222,13 +222,18 @@ def forget(before: set[str], folder: Path) -> None:
 
     What is installed, belongs to a package that was there before, or to this program, stays.
     """
-    for name in set(sys.modules) - before:
-        top = name.partition(".")[0]
-        files = _files_of(sys.modules[name])
-        if top in before or top in sys.stdlib_module_names:
-            continue
-        if any(within(file, folder) and not file.startswith(_PROGRAM) for file in files):
-            del sys.modules[name]
+    new = [name for name in set(sys.modules) - before if name.partition(".")[0] not in before]
+    gone = [
+        name
+        for name in new
+        if name.partition(".")[0] not in sys.stdlib_module_names
+        and any(
+            within(file, folder) and not file.startswith(_PROGRAM)
+            for file in _files_of(sys.modules[name])
+        )
+    ]
+    for name in gone:
+        del sys.modules[name]
     importlib.invalidate_caches()
 
 

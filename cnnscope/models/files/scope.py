@@ -26,6 +26,7 @@ SHORT = {
     "np": "numpy",
     "models": "torchvision.models",
 }
+_OFTEN = {"OrderedDict": "collections", "partial": "functools"}  # names without their module
 _PLACE = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*|.+\.py):(.+)", re.DOTALL)
 
 
@@ -109,6 +110,8 @@ def missing(tree: ast.AST, known: Mapping[str, Any], *, strict: bool = True) -> 
         name = _module(root)
         if name is not None:
             found[root] = _imported(name, chain)
+        elif root in _OFTEN:
+            found[root] = getattr(importlib.import_module(_OFTEN[root]), root)
         elif strict:
             raise UndefinedError(root)
     return found

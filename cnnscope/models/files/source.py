@@ -18,6 +18,7 @@ import inspect
 import re
 import sys
 import traceback
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -179,8 +180,8 @@ class Own:
             return self._whole(self.target)
         choosing.check_arguments(text, self.target, arguments)
         model = self.target(**self._values(arguments))
-        if self._last is not None and not is_network(model) and callable(model):
-            model = model()  # an expression may be a class or a function
+        if self._last is not None:
+            model = _as_network(model)
         if not is_network(model):
             raise RequestError(
                 f"{text} made {choosing.a(model)}, not an nn.Module: return the network"
@@ -262,7 +263,7 @@ class Own:
             frame
             for frame in traceback.extract_tb(error.__traceback__)
             if loading.within(frame.filename, self._project)
-            and not frame.filename.startswith("<expression>")
+            and (not frame.filename.startswith("<") or frame.filename == "<stdin>")
         ]
         return f"{self._shown(frames[-1].filename)}:{frames[-1].lineno}: " if frames else ""
 
@@ -277,6 +278,17 @@ def importable(name: str) -> bool:
     """Return True if `name` (without dots) may be a module: for a spec such as `nets:Net`."""
     here = (Path(f"{name}.py").is_file(), Path(name).is_dir())
     return name.isidentifier() and (any(here) or loading.importable(name))
+
+
+def _as_network(value: Any) -> Any:
+    """What an expression means: a class or function is called, layers run one after the other."""
+    if callable(value) and not is_network(value):
+        value = value()
+    if isinstance(value, Mapping) and value and all(map(is_network, value.values())):
+        return nn.Sequential(OrderedDict(value))
+    if isinstance(value, (list, tuple)) and value and all(map(is_network, value)):
+        return nn.Sequential(*value)
+    return value
 
 
 def _title(spec: ModelSpec, name: str) -> str:

@@ -63,7 +63,7 @@ def _value(
         if may:
             return text
         near = error.near or next(iter(difflib.get_close_matches(str(error), map(str, known))), "")
-        hint = f"; did you mean {near}?" if near else ""
+        hint = f" ({near} is)" if near else ""
         why = f"nothing is called {printable(str(error), 40)} here{hint}"
         raise no_value(name, text, why) from None
     except _NO_PYTHON:
