@@ -1,7 +1,7 @@
 """Exceptions of this package, each with its exit code."""
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 
 class CnnscopeError(Exception):
@@ -32,6 +32,13 @@ class UnknownModelError(RequestError):
 
 
 class ModelError(CnnscopeError):
-    """The request is sound, but the model failed to build or to run."""
+    """The model failed to build or to run.
+
+    Attributes:
+        trace: what ran before the forward raised, a `cnnscope.Trace`; None where no forward began.
+        report: the summary of it, a `cnnscope.Report`; None where `trace` is.
+    """
 
     exit_code = 3
+    trace: Any = None
+    report: Any = None

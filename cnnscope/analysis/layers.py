@@ -70,7 +70,18 @@ class _Tree:
                 costs.append(self._operation(item, place, names))
             else:
                 costs.append(self._call(item, place))
+        self._broken_operation(index, place, names)
         return total(costs)
+
+    def _broken_operation(self, index: int, place: Place, names: Counter[str]) -> None:
+        """Add the row of the operation that a call broke off at."""
+        broken = self.trace.broken
+        if broken is None or broken.call != index or broken.operation is None:
+            return
+        path = self.index.keys[index][0]
+        label = self.make.name(broken.operation.name).replace(" ", "_")
+        name = f"{label}_{names[label]}" if names[label] else label
+        self.rows.append(self.make.broken_operation(broken.operation, path, name, place))
 
     def _operation(self, index: int, place: Place, names: Counter[str]) -> Cost:
         """Add the row of an operation; its name is numbered where it is there already."""
@@ -98,7 +109,10 @@ class _Tree:
         if self.trace.modules[self.trace.calls[index].module].library:
             return True
         own = shapes.without_weights(self.trace, self.index.own_ops.get(index, ()))
-        return sum(table.lookup(self.trace.ops[i].name).computes for i in own) <= 1
+        count = sum(table.lookup(self.trace.ops[i].name).computes for i in own)
+        broken = self.trace.broken
+        refused = broken is not None and broken.call == index and broken.operation is not None
+        return count + refused <= 1
 
 
 def find(rows: Sequence[LayerRow], path: str) -> LayerRow:

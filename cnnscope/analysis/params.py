@@ -22,19 +22,33 @@ def nbytes(trace: Trace, *, buffers: bool = False) -> int:
     return sum(tensor_bytes(trace, p.tensor) for p in trace.params if p.buffer == buffers)
 
 
+def met(trace: Trace, param: ParamRecord) -> bool:
+    """Return True if the run came to a parameter: it was read, or its layer is the one that broke.
+
+    A layer that refuses its input has read nothing.
+    """
+    if param.used or trace.broken is None or trace.broken.call < 0:
+        return param.used
+    layer = trace.modules[trace.calls[trace.broken.call].module]
+    own = param.path.rpartition(".")[0] == layer.path
+    return own or (layer.library and param.path.startswith(f"{layer.path}."))
+
+
 def unused(trace: Trace) -> dict[str, int]:
     """Parameters that no operation read, gathered under the outermost module that never ran.
+
+    Of a forward that raised: parameters that it did not come to.
 
     Returns:
         Elements by path: of the module, or of the parameter where its module did run.
     """
     called = {trace.modules[call.module].path for call in trace.calls}
-    ancestors_of_used = {prefix for p in trace.params if p.used for prefix in _prefixes(p.path)} | {
-        ""
+    ancestors_of_used = {""} | {
+        prefix for p in trace.params if met(trace, p) for prefix in _prefixes(p.path)
     }
     found: Counter[str] = Counter()
     for param in trace.params:
-        if not param.used and not param.buffer:
+        if not met(trace, param) and not param.buffer:
             outside = (
                 prefix
                 for prefix in _prefixes(param.path)
@@ -51,7 +65,7 @@ def _prefixes(path: str) -> list[str]:
 
 
 def owners(trace: Trace) -> dict[int, list[ParamRecord]]:
-    """Assign the parameters and buffers that were used to calls.
+    """Assign the parameters and buffers that the run came to to calls.
 
     A parameter belongs to the first call of the innermost module around it that ran at all:
     usually its own module, or the module that reads the weight of a child without calling it.
@@ -61,7 +75,7 @@ def owners(trace: Trace) -> dict[int, list[ParamRecord]]:
         first_call.setdefault(trace.modules[call.module].path, index)
     owned: dict[int, list[ParamRecord]] = {}
     for param in trace.params:
-        if not param.used:
+        if not met(trace, param):
             continue
         around = [["", *_prefixes(name)] for name in (param.path, *param.aliases)]
         own = [first_call[modules[-1]] for modules in around if modules[-1] in first_call]

@@ -98,7 +98,8 @@ class RowMaker:
             activation_bytes=sum(tensor_bytes(trace, t) for t in call.outputs),
             unproductive=self._unproductive(slide, call.inputs),
             leaf=leaf,
-            minor=leaf and not cost.params and not computes,
+            fails=self._fails(index, leaf=leaf),
+            minor=leaf and not cost.params and not computes and not self._fails(index, leaf=leaf),
             **self._field(call.outputs),
             **place._asdict(),
             **cost._asdict(),
@@ -133,6 +134,34 @@ class RowMaker:
             **place._asdict(),
             **cost._asdict(),
         )
+
+    def broken_operation(self, record: OpRecord, prefix: str, name: str, place: Place) -> LayerRow:
+        """The row of an operation that refused its operands.
+
+        Args:
+            record: of the operation, which has no outputs.
+            prefix: path of the module that ran it.
+            name: of the row in this module.
+            place: of the row.
+        """
+        return LayerRow(
+            path=f"{prefix}.{name}" if prefix else name,
+            name=name,
+            kind="operation",
+            operation=self.name(record.name),
+            input_shapes=_shapes(self.trace, record.tensors),
+            fails=True,
+            **place._asdict(),
+        )
+
+    def name(self, operation: str) -> str:
+        """Label of an operation; a function that code calls in Python has its own name."""
+        return table.lookup(operation).label if "." in operation else operation
+
+    def _fails(self, index: int, *, leaf: bool) -> bool:
+        """Return True if the forward raised in this call, and no row inside stands for that."""
+        broken = self.trace.broken
+        return broken is not None and broken.call == index and (leaf or broken.operation is None)
 
     def parameter(self, param: ParamRecord, prefix: str, place: Place, cost: Cost) -> LayerRow:
         """The row of a parameter that a module holds beside its children.
@@ -210,6 +239,8 @@ def _expected_of_call(trace: Trace, index: int, slide: shapes.Slide | None) -> S
     """
     call, own_ops = trace.calls[index], trace.index.own_ops.get(index, [])
     module, outputs = trace.modules[call.module], _shapes(trace, call.outputs)
+    if not outputs:  # it raised, or gives no tensor back
+        return None
     if slide is not None and not module.library:
         return _expected_of_op(trace, own_ops, outputs, module)
     expected = _expected(slide, _shapes(trace, call.inputs))

@@ -7,9 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnscope.api.report import Report
-from cnnscope.api.traces import Build, Given, asked, built, copied, no_module, store, traced
+from cnnscope.api.traces import (
+    Build,
+    Given,
+    asked,
+    built,
+    copied,
+    ended,
+    no_module,
+    reporting,
+    store,
+    traced,
+)
 from cnnscope.deadline import Deadline, checked
-from cnnscope.errors import RequestError
+from cnnscope.errors import ModelError, RequestError
 from cnnscope.models.request import Request, several
 from cnnscope.models.spelling import parse_input
 from cnnscope.records.bench import BenchReport
@@ -127,7 +138,7 @@ def rf(
     if layer is None and unit is not None:
         raise RequestError("unit: name a layer as well")
     build = Build(arguments, num_classes, batch_size, dtype)
-    trace = traced(asked(model, inputs, kwargs, build, layer), cache)
+    trace = ended(traced(asked(model, inputs, kwargs, build, layer), cache), layer)
     if layer is None:
         return Report(field_report(trace))
     return Report(unit_report(trace, layer, unit))
@@ -176,7 +187,7 @@ def verify_rf(
     checked(seconds)
     build = Build(arguments, num_classes, batch_size, dtype)
     wanted = asked(model, inputs, kwargs, build, layer)
-    trace = traced(wanted, cache)
+    trace = ended(traced(wanted, cache))
     with built(wanted, trace) as module:
         return Report(
             verify(
@@ -244,7 +255,7 @@ def effective(
 
     build = Build(arguments, num_classes, batch_size, dtype)
     wanted = asked(model, inputs, kwargs, build, layer)
-    trace = traced(wanted, cache)
+    trace = ended(traced(wanted, cache))
     measured.check_memory(trace)
     seen = None if layer is None else unit_report(trace, layer, unit)
     real = replace(wanted, dtype=None) if isinstance(wanted, Request) else wanted
@@ -295,13 +306,14 @@ def explain(
     if seconds is not None and (layer is not None or not isinstance(wanted, Request)):
         raise RequestError("seconds: only for a named model, and without a layer")
     if layer is not None:
-        return Report(explain_layers(traced(wanted, cache), layer))
+        return Report(explain_layers(ended(traced(wanted, cache), layer), layer))
     if isinstance(wanted, Request):
         from cnnscope.cache import requests
 
-        trace, sizes = requests.examined(wanted, store(cache), checked(seconds))
+        with reporting():
+            trace, sizes = requests.examined(wanted, store(cache), checked(seconds))
     else:
-        trace, sizes = traced(wanted, cache), ()
+        trace, sizes = ended(traced(wanted, cache)), ()
     return Report(explain_model(trace, report(trace).totals, sizes))
 
 
@@ -322,7 +334,7 @@ def diff(before: Model, after: Model, *, cache: Cache = True) -> Report[DiffRepo
     """
     from cnnscope.reports.diff import diff as compare
 
-    return Report(compare(*(_alone(model, cache) for model in (before, after))))
+    return Report(compare(_side("A", before, cache), _side("B", after, cache)))
 
 
 def stages(models: Sequence[Model], *, cache: Cache = True) -> Report[StagesReport]:
@@ -623,9 +635,18 @@ def _size(text: str) -> tuple[int, int]:
     return parsed.sizes[0], parsed.sizes[-1]
 
 
+def _side(name: str, model: Model, cache: Cache) -> Trace:
+    """The trace of one side of a comparison, which an error of its forward names."""
+    try:
+        return _alone(model, cache)
+    except ModelError as error:
+        error.args = (f"{name}: {error}",)
+        raise
+
+
 def _alone(model: Model, cache: Cache) -> Trace:
     """The trace of a model on its own input."""
-    return traced(asked(model, (), None, Build()), cache)
+    return ended(traced(asked(model, (), None, Build()), cache))
 
 
 def _measurable(model: Request | Trace | Given) -> Request | Network:

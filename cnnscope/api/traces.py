@@ -257,15 +257,62 @@ def asked(
     return Given(model, inputs, kwargs)
 
 
+@contextmanager
+def reporting() -> Iterator[None]:
+    """Give the error of a forward that raises in it a report of what ran."""
+    try:
+        yield
+    except ModelError as error:
+        if error.trace is not None and error.report is None:
+            from cnnscope.api.report import Report
+            from cnnscope.reports.summary import report
+
+            error.trace = Trace.of(error.trace)
+            error.report = Report(report(error.trace))
+        raise
+
+
 def traced(model: Request | TraceRecord | Given, cache: Cache) -> TraceRecord:
     """Trace the requested model, or read its trace from the store.
 
     Raises:
         RequestError: it cannot be carried out.
-        ModelError: the model failed.
+        ModelError: the model failed; it has a report of what ran before its forward raised.
     """
     if isinstance(model, TraceRecord):
         return model
+    with reporting():
+        return _traced(model, cache)
+
+
+def ended(trace: TraceRecord, layer: str | None = None) -> TraceRecord:
+    """A trace whose forward returned; or one in which a layer came to its end before it raised.
+
+    Args:
+        trace: of a model.
+        layer: dotted path, or a glob; left out, the forward has to have returned.
+
+    Raises:
+        ModelError: the forward raised before that.
+    """
+    if trace.broken is None:
+        return trace
+    from fnmatch import fnmatchcase
+
+    from cnnscope.analysis.layers import rows
+
+    if layer is not None:
+        named = [row for row in rows(trace) if fnmatchcase(row.path, layer)]
+        there = any(fnmatchcase(module.path, layer) for module in trace.modules)
+        if all(row.output_shapes and not row.fails for row in named) and (named or not there):
+            return trace
+    what = f"{layer} had not come to its end" if layer else "the trace has no end"
+    error = ModelError(f"{what}: {trace.broken.cause or trace.broken.message}")
+    error.trace = trace
+    raise error
+
+
+def _traced(model: Request | Given, cache: bool | Store) -> TraceRecord:
     if isinstance(model, Request):
         from cnnscope.cache import requests
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -63,10 +64,16 @@ class Explain(options.Written, options.Named):
 
         from cnnscope import api
 
-        report = api.explain(
-            self.request_for(self.model),
-            self.layer,
-            seconds=self.seconds,
-            cache=self.cache(session),
-        )
+        try:
+            report = api.explain(
+                self.request_for(self.model),
+                self.layer,
+                seconds=self.seconds,
+                cache=self.cache(session),
+            )
+        except api.ModelError as error:
+            if error.trace is not None and self.layer is not None:
+                with suppress(api.CnnscopeError):  # it may not have run either
+                    self.write(api.explain(error.trace, self.layer))
+            raise
         self.write(report)

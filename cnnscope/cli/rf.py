@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -181,7 +182,13 @@ class Rf(options.Written, options.Named):
         if self.effective:
             self.write(_effective(request, cache, asked), drawn=drawn)
             return 0
-        report = api.rf(request, self.layer, unit=asked.unit, cache=cache)
+        try:
+            report = api.rf(request, self.layer, unit=asked.unit, cache=cache)
+        except api.ModelError as error:
+            if error.trace is not None and self.layer is not None:
+                with suppress(api.CnnscopeError):  # it may not have run either
+                    self.write(api.rf(error.trace, self.layer, unit=asked.unit))
+            raise
         if self.layer is None:
             report = report.view(depth=levels, unfold=self.unfold or self.all)
         if picture is not None:

@@ -20,8 +20,8 @@ INTERNAL = 70  # the exit code of a mistake of ours, as in sysexits.h
 def main(arguments: list[str] | None = None) -> None:
     """Run a command line and exit.
 
-    0 good, 1 the answer is "no", 2 wrong request, 3 model failed, 70 a mistake of this program;
-    128 + n where signal n ended it, so 130 for Ctrl-C.
+    0 good, 1 the answer is "no", 2 wrong request, 3 constructor or forward raised, 70 a mistake of
+    this program; 128 + n where signal n ended it, so 130 for Ctrl-C.
     """
     try:
         from cnnscope.cli import signals

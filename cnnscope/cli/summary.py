@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,7 +25,8 @@ class Summary(options.Written, options.Named):
 
     A checkpoint (model.pth) is listed by key: it has no shapes but those of its weights.
 
-    No weights are allocated or downloaded: the model runs once on tensors without data. With
+    No weights are allocated or downloaded: the model runs once on tensors without data. Where
+    its forward raises, what ran is shown with the cause and a remedy, and the exit code is 3. With
     limits (--max-params 5M --max-macs 1G --max-activation 50MiB --min-rf 200) the exit code is 1
     when the model does not keep them.
     """
@@ -159,7 +161,14 @@ class Summary(options.Written, options.Named):
         view = self._view(levels)
         limits = api.verdicts.limits(self._limits())
         out.check_writable(self.output)
-        report = api.summary(self.request_for(self.model), cache=self.cache(session)).view(**view)
+        try:
+            report = api.summary(self.request_for(self.model), cache=self.cache(session))
+        except api.ModelError as error:
+            if error.report is not None:  # what ran before it raised
+                with suppress(api.RequestError):  # a filter may match nothing of that
+                    self.write(error.report.view(**view))
+            raise
+        report = report.view(**view)
         self.write(report)
         broken = api.verdicts.over_budget(report, limits) if limits else ()
         for sentence in broken:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import linecache
+import re
 import traceback
+from difflib import get_close_matches
+from typing import Any
 
 from cnnscope.analysis import shapes
 from cnnscope.errors import CnnscopeError
+from cnnscope.models import refused, widths
 from cnnscope.ops import table
 from cnnscope.records.trace import ModuleRecord, Shape
 from cnnscope.text import printable, said
 from cnnscope.tracing.plain import module_record
-from cnnscope.tracing.tracer import ForwardError
+from cnnscope.tracing.tracer import ExitedError, ForwardError
 
 _LONG = 160  # characters of other people's messages
 
@@ -36,18 +40,7 @@ def where(error: ForwardError) -> str:
 
 
 def _short(error: ForwardError) -> str:
-    slide = shapes.of_module(_record(error))
-    wrong = channels(error)
-    if wrong is not None:
-        return f"takes {wrong[0]} channels and is given {wrong[1]}"
-    if slide is not None and _slides(error, slide):
-        formula = _no_window(slide, error.shapes[0])
-        if formula:
-            return formula
-    wrong = features(error)
-    if wrong is not None:
-        return f"takes {wrong[0]} features and is given {wrong[1]}"
-    return cause(error)
+    return _of_layer(error) or cause(error)
 
 
 def cause(error: ForwardError, limit: int = _LONG) -> str:
@@ -60,41 +53,94 @@ def cause(error: ForwardError, limit: int = _LONG) -> str:
     return said(error.cause, limit)
 
 
+def reason(error: ForwardError) -> str:
+    """Explain in a sentence that names the layer or operation why it refused its input."""
+    if isinstance(error.cause, ExitedError):
+        return str(error.cause)
+    layer = layer_reason(error)
+    if layer is not None:
+        return layer
+    if isinstance(error.cause, AssertionError) and not str(error.cause):
+        return f"{where(error)}: {cause(error)}{_named(error)}"
+    record, broken = _record(error), error.trace.broken
+    if broken is not None and broken.operation is not None and not record.library:
+        sentence = refused.reason(error.trace, broken.operation)
+        if sentence:
+            return f"{error.path}: {sentence}" if error.path else sentence
+    return str(error).rstrip(".") + (_nothing(error) or _named(error))
+
+
 def layer_reason(error: ForwardError) -> str | None:
     """Explain why a layer refused its input, as a sentence that names it; None if unknown."""
     record = _record(error)
     name = f"{error.path} ({record.kind})" if error.path else record.kind
-    wrong = channels(error)
+    if error.missing and record.library:
+        return f"{name} was given None{_nothing(error)}"
+    slide = shapes.of_module(record)
+    too_small = slide is not None and _slides(error, slide) and width(error) is None
+    formula = _no_window(slide, error.shapes[0]) if slide is not None and too_small else None
+    if formula:
+        return f"the input is too small for {name}: {formula}"
+    found = _of_layer(error)
+    return f"{name} {found}" if found else None
+
+
+def _of_layer(error: ForwardError) -> str:
+    """`takes 3 channels and was given 4`, `floor(...) = 0`; "" where it is about neither."""
+    record = _record(error)
+    if not error.shapes:
+        return ""
+    wanted = widths.rank(record, error.shapes[0])
+    if wanted:
+        given = "x".join(map(str, error.shapes[0])) or "a single number"
+        return f"takes {wanted} and was given {given}"
+    wrong = width(error)
     if wrong is not None:
-        return f"{name} takes {wrong[0]} channels and was given {wrong[1]}"
+        return f"takes {_sizes(wrong.takes)} {wrong.noun} and was given {_sizes(wrong.given)}"
     slide = shapes.of_module(record)
     if slide is not None and _slides(error, slide):
-        formula = _no_window(slide, error.shapes[0])
-        return f"the input is too small for {name}: {formula}" if formula else None
-    wrong = features(error)
-    if wrong is not None:
-        return f"{name} takes {wrong[0]} features and was given {wrong[1]}"
-    return None
+        return _no_window(slide, error.shapes[0]) or ""
+    return ""
 
 
-def channels(error: ForwardError) -> tuple[int, int] | None:
-    """(expected, given) channels, where a convolution was given the wrong number."""
-    slide = shapes.of_module(_record(error))
-    expected = getattr(error.module, "in_channels", None)
-    if slide is None or expected is None or not error.shapes:
+def width(error: ForwardError) -> widths.Width | None:
+    """The width of the layer that failed and the one that it was given, where they differ."""
+    if not error.shapes or (error.path and error.missing):
         return None
-    shape = error.shapes[0]
-    given = shape[-slide.axes - 1] if len(shape) > slide.axes else None
-    return (expected, given) if given is not None and given != expected else None
-
-
-def features(error: ForwardError) -> tuple[int, int] | None:
-    """(expected, given) features, where a linear layer was given the wrong number."""
     record = _record(error)
-    if record.base != "Linear" or not error.shapes or not error.shapes[0]:
+    if widths.rank(record, error.shapes[0]):
         return None
-    expected, given = record.hyper.get("in_features"), error.shapes[0][-1]
-    return (expected, given) if isinstance(expected, int) and expected != given else None
+    return widths.width(record, error.shapes[0])
+
+
+def alike(error: ForwardError) -> str:
+    """A name that an attribute which is not there may have meant; "" if there is none near."""
+    found = re.search(r"has no attribute '(\w+)'", said(error.cause))
+    if not isinstance(error.cause, AttributeError) or found is None:
+        return ""
+    module = error.module
+    names = [*module._modules, *module._parameters, *module._buffers, *vars(module)]
+    owner = f"'{type(module).__name__}' object" in said(error.cause)
+    near = get_close_matches(found[1], [n for n in names if n], 1, 0.5) if owner else []
+    return printable(near[0]) if near else ""
+
+
+def _nothing(error: ForwardError) -> str:
+    """That a module returned None, where that is what was used."""
+    about = error.missing or "NoneType" in said(error.cause)
+    if not about or error.empty is None:
+        return ""
+    return f"; {error.empty or 'the model'} returned None (has its forward a return?)"
+
+
+def _named(error: ForwardError) -> str:
+    """The shapes of the tensors that the line names: " (x is 1x4x32x32)"."""
+    named = [f"{name} is {_sizes(shape) or 'a scalar'}" for name, shape in error.named[:3]]
+    return f" ({', '.join(named)})" if named else ""
+
+
+def _sizes(value: Any) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _slides(error: ForwardError, slide: shapes.Slide) -> bool:

@@ -1,24 +1,21 @@
-"""Remedies for a failed forward: inputs that were tried and run, and whose fault it is.
-
-It is the input's fault where another input runs: the request is wrong then. Where nothing runs
-that was tried, the model has failed, whatever it has raised.
-"""
+"""Remedies for a failed forward: inputs that were tried and run, and layers that would fit."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from msgspec import structs
 from torch import nn
 
 from cnnscope.analysis import sizes
-from cnnscope.errors import CnnscopeError, ModelError, RequestError
-from cnnscope.models import diagnose
+from cnnscope.errors import ModelError
+from cnnscope.models import diagnose, refused, widths
 from cnnscope.models.build import Built
 from cnnscope.models.spelling import DTYPES, FLOATS, written
 from cnnscope.models.trials import SECONDS, Trials, positions_of, smallest_inputs
 from cnnscope.records.explain import SmallestInput
-from cnnscope.records.trace import Inputs, TensorSpec
+from cnnscope.records.trace import Inputs, TensorSpec, Trace
 from cnnscope.tracing.refusals import LayerError, about_dtypes
 from cnnscope.tracing.tracer import ForwardError, state_of
 
@@ -45,60 +42,74 @@ class Failure(NamedTuple):
     guessed: bool = False
 
 
-class Remedy(NamedTuple):
-    """A remedy as text, and whether the input is at fault."""
+class Explained(NamedTuple):
+    """Why a forward failed, in words, and what would run: "" where nothing is known that does."""
 
-    text: str
-    input_is_wrong: bool
+    cause: str
+    remedy: str = ""
+    about_input: bool = False  # other inputs run, or fail for another reason
 
 
-def explained(failure: Failure) -> CnnscopeError:
-    """The message: what the layer expects, and what would work.
+def explained(failure: Failure) -> ModelError:
+    """The error of a forward that raised: what the layer expects, and what would work.
 
-    A RequestError where another input runs, or may: else a ModelError.
+    Its trace has what ran, the cause and the remedy.
     """
+    found = _explained(failure)
+    given = shown(failure.inputs) or "no input"
+    if about_dtypes(failure.error.cause):
+        given = ", ".join(f"{shown(Inputs((t,)))} {t.dtype}" for t in failure.inputs.tensors[:3])
+    where = f"{failure.name} at {given}"
+    if failure.guessed and found.about_input:
+        where = f"{failure.name}: no --input was given, and {given} does not run"
+    remedy = found.remedy
+    if failure.guessed and found.about_input and not remedy:
+        remedy = "give the --input that it is made for"
+    error = ModelError(f"{where}: {failure.line}{found.cause}" + (f"; {remedy}" if remedy else ""))
+    error.trace = _with(failure.error.trace, failure.line, found.cause, remedy)
+    return error
+
+
+def _with(trace: Trace, line: str, cause: str, remedy: str) -> Trace:
+    """What ran, with the cause and the remedy."""
+    broken = trace.broken
+    if broken is None:
+        return trace
+    line = line.rstrip(": ") or broken.line
+    broken = structs.replace(broken, line=line, cause=cause, remedy=remedy)
+    return structs.replace(trace, broken=broken)
+
+
+def _explained(failure: Failure) -> Explained:
     error = failure.error
     if isinstance(error.cause, LayerError):
-        return ModelError(f"{failure.name}: {failure.line}{error}; no input fits this layer")
+        return Explained(str(error), "no input fits this layer")
     if about_dtypes(error.cause) and not failure.guessed:
-        return _of_dtypes(failure)
-    given = shown(failure.inputs) or "no input"
-    reason = diagnose.layer_reason(error) or str(error).rstrip(".")
-    if isinstance(error.cause, AssertionError) and not str(error.cause):
-        reason = f"{diagnose.where(error)}: {diagnose.cause(error)}"
-    remedy = find(failure)
-    if failure.guessed and remedy.input_is_wrong:
-        return RequestError(
-            f"{failure.name}: no --input was given, and {given} does not run: "
-            f"{failure.line}{reason}; give --input{remedy.text.replace('; ', ': ', 1)}"
-        )
-    kind = RequestError if remedy.input_is_wrong else ModelError
-    return kind(f"{failure.name} at {given}: {failure.line}{reason}{remedy.text}")
+        return Explained(str(error), _of_dtypes(failure))
+    return find(failure)._replace(cause=diagnose.reason(error))
 
 
-def _of_dtypes(failure: Failure) -> ModelError:
-    """The message for dtypes that a layer does not take, and which would do."""
-    given = ", ".join(f"{shown(Inputs((t,)))} {t.dtype}" for t in failure.inputs.tensors[:3])
+def _of_dtypes(failure: Failure) -> str:
+    """The remedy for dtypes that a layer does not take."""
     dtypes = (str(t.dtype).removeprefix("torch.") for t in state_of(failure.built.model))
     weights = next((dtype for dtype in dtypes if dtype in FLOATS), "float32")
     typed = (DTYPES.get(text.partition(":")[2]) for text in failure.typed)
     other = next((dtype for dtype in typed if dtype not in (None, weights)), None)
-    remedy = "convert one to the dtype of the other, as x.to(weight.dtype) does"
-    if other is not None:
-        remedy = f"its weights are {weights}: leave :{other} out of --input"
-        remedy += f", or give --dtype {other}" if other in FLOATS else ""
-    return ModelError(f"{failure.name} at {given}: {failure.line}{failure.error}; {remedy}")
+    if other is None:
+        return "convert one to the dtype of the other, as x.to(weight.dtype) does"
+    remedy = f"its weights are {weights}: leave :{other} out of --input"
+    return remedy + (f", or give --dtype {other}" if other in FLOATS else "")
 
 
-def find(failure: Failure) -> Remedy:
-    """Look for inputs that run.
+def find(failure: Failure) -> Explained:
+    """Look for inputs that run, and for layers that would take what they were given.
 
     The search ends after `trials.CALLS` module calls or `trials.SECONDS` seconds, and says so.
     """
     if not failure.inputs.tensors or not failure.inputs.tensors[0].shape:
-        return Remedy("", input_is_wrong=False)
+        return Explained("")
     if any(map(nn.parameter.is_lazy, state_of(failure.built.model))):  # it cannot be run twice
-        return Remedy("", input_is_wrong=bool(failure.error.operation))
+        return Explained("")
     return _Search(failure).remedy()
 
 
@@ -113,22 +124,56 @@ class _Search:
         self.count = len(self.where.dims)
         self.works: tuple[int, ...] = ()  # sides that are known to
 
-    def remedy(self) -> Remedy:
+    def remedy(self) -> Explained:
         """Other channels, other sizes, or what is usual: whichever runs."""
         with self.trials.open():
             if self.trials.runs(self.failure.inputs):  # bare forwards are of another opinion
                 self.trials.be_exact()
             same = self._same_everywhere()
             search = not same or self._checks_by_itself()
-            text = cure = self._channels() or (self._sizes() if search else "") or self._known()
-            follows = not cure and diagnose.features(self.error) and self._features_follow()
-            if search and not cure:
+            fits = self._fits()
+            cure = self._channels() or (self._sizes() if search else "") or self._known()
+            text = cure
+            if search and not cure and not fits:
                 text = self._cut("no size that works was found", "give one with --input")
-        guess = self.failure.guessed and not same
-        wrong = diagnose.features(self.error)
+        about_input = bool(cure) or not same
+        between = ", or " if text.startswith(("feed ", "use ")) else "; "
+        return Explained("", between.join(filter(None, (fits, text))), about_input)
+
+    # -- what the layer would have to be
+
+    def _fits(self) -> str:
+        """Say what would let the layer or operation that failed take what it was given."""
+        broken = self.error.trace.broken
+        like = diagnose.alike(self.error)
+        if like:
+            return f"did you mean {like}?"
+        wrong = diagnose.width(self.error)
         if wrong is not None:
-            text = f"; in_features must be {wrong[1]} for this input" + text
-        return Remedy(text, input_is_wrong=bool(cure or follows or guess))
+            return self._refitted(wrong)
+        if broken is None or broken.operation is None or not broken.operation.tensors:
+            return ""
+        trace, operation = self.error.trace, broken.operation
+        return refused.held(trace, operation) or refused.projected(trace, operation)
+
+    def _refitted(self, wrong: widths.Width) -> str:
+        """The width that the layer must have, once a forward with such a layer has passed it."""
+        error = self.error
+        other = widths.refitted(error.module, error.path, wrong)
+        if other is None or self.trials.late:
+            return ""
+        after = self.trials.error_with(error.module, other, self.failure.inputs)
+        given = "x".join(map(str, wrong.given)) if isinstance(wrong.given, tuple) else wrong.given
+        text = f"{wrong.argument} must be {given} for this input"
+        if after is None:
+            return text
+        if not isinstance(after, ForwardError) or after.trace.broken is None:
+            return ""
+        calls = len(error.trace.calls)
+        if (len(after.trace.calls), after.path != error.path) <= (calls, False):
+            return ""  # it has not passed the layer
+        where, why = diagnose.where_and_why(after)
+        return f"{text} (then {where} fails: {why})"
 
     # -- whether it is about the input at all
 
@@ -152,41 +197,49 @@ class _Search:
         recursion = isinstance(cause, RecursionError)
         return isinstance(cause, _REFUSALS) and not self.error.operation and not recursion
 
-    def _features_follow(self) -> bool:
-        """Return True if a linear layer gets other features at another size."""
-        other = self.trials.error(self._square(_OTHERS[0]))
-        if not isinstance(other, ForwardError):
-            return False
-        return diagnose.features(other) not in (None, diagnose.features(self.error))
-
     def _square(self, side: int) -> Inputs:
         return self._resized((side,) * self.count)
 
-    def _resized(self, spatial: Sequence[int]) -> Inputs:
+    def _resized(self, spatial: Sequence[int], inputs: Inputs | None = None) -> Inputs:
         """The inputs with other sizes along the spatial axes."""
+        inputs = inputs or self.failure.inputs
         tensors = tuple(
             TensorSpec((*t.shape[: -len(spatial)], *spatial), t.dtype)
             if t.shape[-len(spatial) :] == self.shape[-len(spatial) :]
             else t
-            for t in self.failure.inputs.tensors
+            for t in inputs.tensors
         )
-        return self.failure.inputs.of(tensors)
+        return inputs.of(tensors)
 
     # -- what runs
 
     def _channels(self) -> str:
         """Other channels, where the first layer asks for them."""
-        wrong = diagnose.channels(self.error)
+        wrong = diagnose.width(self.error)
         at = len(self.shape) - self.count - 1
-        if wrong is None or at < 0 or self.shape[at] == wrong[0]:
+        if wrong is None or wrong.argument != "in_channels" or at < 0:
+            return ""
+        if self.shape[at] == wrong.takes:
             return ""
         tensors = tuple(
-            TensorSpec((*t.shape[:at], wrong[0], *t.shape[at + 1 :]), t.dtype)
+            TensorSpec((*t.shape[:at], wrong.takes, *t.shape[at + 1 :]), t.dtype)
             if t.shape == self.shape
             else t
             for t in self.failure.inputs.tensors
         )
-        return self._advice(self.failure.inputs.of(tensors), "use --input {}")
+        inputs = self.failure.inputs.of(tensors)
+        return self._advice(inputs, "use --input {}") or self._with_channels(inputs)
+
+    def _with_channels(self, inputs: Inputs) -> str:
+        """Other sizes of inputs that have the right channels, where it is the first layer's."""
+        if self.failure.error.trace.ops:
+            return ""
+        found = smallest_inputs(self.trials, inputs, self.where, known=False)
+        side = found[0].side if found else None
+        if side is None:
+            return ""
+        fitting = self._resized((side,) * self.count, inputs)
+        return self._advice(fitting, "use --input {}")
 
     def _known(self) -> str:
         """The model's default, or what is usual for it."""
@@ -204,7 +257,7 @@ class _Search:
         advised = written(inputs, dtypes=not {t.dtype for t in inputs.tensors} <= given)
         if advised in self.failure.typed or self.trials.late or not self.trials.runs(inputs):
             return ""
-        return "; " + text.replace("{}", advised)
+        return text.replace("{}", advised)
 
     def _sizes(self) -> str:
         """Other sizes of the same input."""
@@ -223,7 +276,7 @@ class _Search:
     def _cut(self, what: str, then: str) -> str:
         """That the search was cut off, where it was."""
         cut = self.trials.cut
-        return f"; {what} in the {cut} that the search has: {then}" if cut else ""
+        return f"{what} in the {cut} that the search has: {then}" if cut else ""
 
     def _of_sizes(self, found: SmallestInput) -> str:
         side = found.side or 1
@@ -231,15 +284,16 @@ class _Search:
         text = f"the smallest{square} input that works is {sizes.shown(found.axes, side)}"
         if found.at_least < side and self.trials.cut:
             text = f"of the sizes that were tried, {text}"
-        if found.works == ((side, side),) and diagnose.features(self.error) is not None:
-            return self._advice(self._square(side), "or use --input {}").replace(";", ",", 1)
+        alone = " (the only one of those tried)" if found.works == ((side, side),) else ""
+        if (not found.step or found.step == 1) and diagnose.width(self.error) is not None:
+            feed = self._advice(self._square(side), "feed {}")
+            return feed and f"{feed}{alone or ', the smallest square that works'}"
         if not found.step or found.step == 1:
-            alone = found.works == ((side, side),)
-            return f"; {text}" + (" (the only one of those tried)" if alone else "")
+            return f"{text}{alone}"
         what = "sides" if square else found.axes[0]
         near = self._near(found)
         works = f": {' and '.join(near)} work{'s' if len(near) == 1 else ''}" if near else ""
-        return f"; {what} must be {sizes.pattern(found)}{works}; {text}"
+        return f"{what} must be {sizes.pattern(found)}{works}; {text}"
 
     def _near(self, found: SmallestInput) -> list[str]:
         """The sizes by the rule on both sides of what was given, if they run."""

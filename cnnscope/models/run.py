@@ -21,6 +21,7 @@ from cnnscope.records.trace import Inputs, Trace
 from cnnscope.text import said
 from cnnscope.tracing.isolation import SEED
 
+_TOLD = 3  # inputs that do not run, in notes
 _PACKAGE = str(Path(__file__).parents[1])
 
 if TYPE_CHECKING:
@@ -136,15 +137,31 @@ def _first_that_runs(network: Network, built: Built, tried: Sequence[Choice], wh
         if failed and forward.is_lazy(built.model):
             built = network.build(built.rung)  # a forward that fails may have given it shapes
         try:
-            return Ran(_forward(network, built, choice, why_real), built, choice.inputs)
+            made = _forward(network, built, choice, why_real)
+            return Ran(_with_failures(made, failed), built, choice.inputs)
         except ForwardError as error:
             if network.ladder.below(built.rung) and network.asks_for_data(error):
                 raise
             failed.append((error, choice.inputs))
-    first, inputs = failed[0]
+    told, inputs = failed[0]
+    if not network.request.gives_inputs:  # of guesses, the one that came farthest
+        told, inputs = max(failed, key=lambda one: len(one[0].trace.calls))
     if tried[0].refusal:
-        raise RequestError(f"{network.name}: {tried[0].refusal}") from first
-    raise _explained(network, first, built, inputs) from first
+        raise RequestError(f"{network.name}: {tried[0].refusal}") from told
+    raise _explained(network, told, built, inputs) from told
+
+
+def _with_failures(made: Trace, failed: Sequence[tuple[ForwardError, Inputs]]) -> Trace:
+    """The trace with a note on the usual inputs that were tried before and do not run."""
+    from msgspec.structs import replace
+
+    from cnnscope.models import diagnose, remedy
+
+    reasons: dict[str, str] = {}  # the first input of each
+    for error, inputs in failed:
+        reasons.setdefault(diagnose.reason(error), remedy.shown(inputs) or "no input")
+    told = [f"{inputs} does not run: {reason}" for reason, inputs in reasons.items()]
+    return replace(made, notes=(*made.notes, *told[:_TOLD])) if told else made
 
 
 def _forward(network: Network, built: Built, choice: Choice, why_real: str) -> Trace:
@@ -184,12 +201,14 @@ def _explained(
     if isinstance(error.cause, RequestError):  # of a program in a file, which was refused
         return RequestError(f"{network.name}: {error.cause}")
     if request.as_published and not own:
-        return ModelError(f"{network.name}: {error}")
+        failure = ModelError(f"{network.name}: {error}")
+        failure.trace = error.trace
+        return failure
     known: tuple[Inputs, ...] = () if own else (built.inputs,)
     if own and request.gives_inputs:
         guesses = network.guesses(built.model)
         known = tuple(of_dtype(guess.inputs, request.dtype) for guess in guesses)
-    failure = remedy.Failure(
+    failed = remedy.Failure(
         network.name,
         error,
         built,
@@ -200,7 +219,7 @@ def _explained(
         guessed=own and not request.gives_inputs,
     )
     with _quiet(network), isolation.seeded():
-        return remedy.explained(failure)
+        return remedy.explained(failed)
 
 
 # ------------------------------------------------------------------------------ a named model

@@ -19,6 +19,7 @@ from cnnscope.errors import CnnscopeError, ModelError
 from cnnscope.models.build import Built
 from cnnscope.models.diagnose import where_and_why
 from cnnscope.models.ladder import Rung
+from cnnscope.models.widths import standing_in
 from cnnscope.records.explain import SizeFailure, SmallestInput
 from cnnscope.records.trace import Inputs, TensorSpec, Trace
 from cnnscope.text import said
@@ -123,12 +124,20 @@ class Trials:
             self._errors[inputs] = self._traced(inputs)
         return self._errors[inputs]
 
-    def _traced(self, inputs: Inputs) -> CnnscopeError | None:
+    def error_with(
+        self, layer: nn.Module, other: nn.Module, inputs: Inputs
+    ) -> CnnscopeError | None:
+        """Return the error of a forward with another module in a layer's place; None if it runs."""
+        self._forwards += 1
+        with standing_in(self.built.model, layer, other) as model:
+            return self._traced(inputs, model)
+
+    def _traced(self, inputs: Inputs, model: nn.Module | None = None) -> CnnscopeError | None:
         try:
             self.built.accept(inputs)
             arguments = self.built.arguments(inputs)
             with self.built.running():
-                trace(self.built.model, *arguments, source=self.built.source)
+                trace(model or self.built.model, *arguments, source=self.built.source)
         except CnnscopeError as error:
             return error
         except KeyboardInterrupt:

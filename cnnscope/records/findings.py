@@ -40,6 +40,7 @@ class FindingKind(Enum):
     NOT_ROUTED = "not routed"
     RANDOM = "random"
     TIED = "tied"
+    NOT_REACHED = "not reached"
 
 
 class Finding(msgspec.Struct, frozen=True):

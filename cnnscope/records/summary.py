@@ -113,6 +113,7 @@ class LayerRow(msgspec.Struct, frozen=True):
     tensor: int = -1  # id in the trace of the first output
     leaf: bool = True
     minor: bool = False  # only moves data, does nothing, or keeps books (integers, single numbers)
+    fails: bool = False  # the forward raised in it; it and the rows around it have no output
 
 
 class Totals(msgspec.Struct, frozen=True):
@@ -150,8 +151,35 @@ class UnknownOp(msgspec.Struct, frozen=True):
     first_layer: str
 
 
+class Failed(msgspec.Struct, frozen=True):
+    """Where and why a forward raised.
+
+    `path` and `operation` are those of the row that fails: "" and a class for the model itself.
+    `inputs` are the shapes that it was given, `made_by` the layers that made them. `error` is the
+    type of the exception, `message` its text. `cause` says it in words, `remedy` what would run:
+    "" where nothing is known.
+    """
+
+    path: str
+    operation: str
+    call: int = 1  # 2 when the same module runs for the second time
+    inputs: tuple[Shape, ...] = ()
+    made_by: tuple[str, ...] = ()
+    error: str = ""
+    message: str = ""
+    line: str = ""  # of the model's code: net.py:12
+    expression: str = ""  # that raised there
+    cause: str = ""
+    remedy: str = ""
+
+
 class ModelReport(msgspec.Struct, frozen=True):
-    """The answer to `cnnscope summary`."""
+    """The answer to `cnnscope summary`.
+
+    With `failed`, the forward raised: `layers` are what ran before that, every total but
+    parameters and buffers (which are the whole model's) is a sum up to there, and `unused` are
+    parameters that it did not come to.
+    """
 
     source: Source
     inputs: tuple[TensorSpec, ...]
@@ -166,6 +194,7 @@ class ModelReport(msgspec.Struct, frozen=True):
     unregistered: dict[str, int] = {}  # weight that is no parameter of the model -> its elements
     decided_by: tuple[str, ...] = ()  # "data", "random": another run may take another path
     findings: tuple[Finding, ...] = ()  # what a reviewer would say, by severity and place
+    failed: Failed | None = None
     schema_version: int = REPORT_SCHEMA
 
 

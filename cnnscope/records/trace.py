@@ -175,6 +175,27 @@ class Dropped(msgspec.Struct, frozen=True):
     always: bool = False
 
 
+class Break(msgspec.Struct, frozen=True):
+    """Where and why a forward raised: its trace ends there.
+
+    `call` is the id of the innermost call that was running, -1 outside of all. `operation` is what
+    refused its operands; None where Python code raised. `expression` is the source of the call in
+    the user's code that raised ("x.reshape(1, 5)"), `line` where it is ("net.py:12"). `error` is
+    the type of the exception, `message` what it says. `cause` says that in words, and `remedy`
+    what would run; "" where it is not known.
+    """
+
+    call: int
+    shapes: tuple[Shape, ...] = ()
+    operation: OpRecord | None = None
+    error: str = ""
+    message: str = ""
+    expression: str = ""
+    line: str = ""
+    cause: str = ""
+    remedy: str = ""
+
+
 class Trace(msgspec.Struct, frozen=True, dict=True):
     """Everything that one forward of a model did, and nothing of torch.
 
@@ -188,6 +209,8 @@ class Trace(msgspec.Struct, frozen=True, dict=True):
     of an output reaches (`no_grad`: the forward has switched gradients off). `asks_training` are
     the modules whose code takes another path in training, `nothing` the places of what forward
     returned that are None ("" is all of it).
+    `broken` says where the forward raised, None for one that returned: of a broken one, calls that
+    had not ended have no outputs, and parameters are those of the whole model.
     """
 
     source: Source
@@ -211,6 +234,7 @@ class Trace(msgspec.Struct, frozen=True, dict=True):
     no_grad: bool = False
     asks_training: tuple[str, ...] = ()
     nothing: tuple[str, ...] = ()
+    broken: Break | None = None
     schema_version: int = TRACE_SCHEMA
 
     @property

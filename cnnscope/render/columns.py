@@ -24,6 +24,15 @@ def _operation(line: Line, _: Totals) -> str:
     return f"{text} x {line.times}" if line.times > 1 else text
 
 
+def _output(line: Line, _: Totals) -> str:
+    """Of the row in which the forward raised: what it was given."""
+    row = line.row
+    if not row.fails:
+        return units.output(row)
+    given = ", ".join(map(units.shape, row.input_shapes[:3]))
+    return f"fails on {given}" if given and row.leaf else "fails"
+
+
 def _macs(line: Line, _: Totals) -> str:
     return _unknown(line) or (units.si_short(line.macs) if line.macs else "")
 
@@ -78,7 +87,7 @@ COLUMNS = {
             lambda line, _: ", ".join(map(units.per_sample, line.row.input_shapes[:2])),
             number=False,
         ),
-        Column("output", "output", lambda line, _: units.output(line.row), number=False),
+        Column("output", "output", _output, number=False),
         Column("kernel", "kernel", _kernel, number=False),
         Column("features", "features", _features, number=False),
         Column("params", "params", _params),

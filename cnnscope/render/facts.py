@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from cnnscope.records.findings import Finding
-from cnnscope.records.summary import AxisField, Excess, ModelReport, Totals
+from cnnscope.records.summary import AxisField, Excess, Failed, ModelReport, Totals
 from cnnscope.records.trace import Source, TensorSpec
 from cnnscope.render import units
 from cnnscope.render.tree import View
@@ -41,8 +41,36 @@ def header(report: _Traced) -> str:
     return " · ".join(parts)
 
 
+def failure(failed: Failed) -> list[tuple[str, str]]:
+    """Where a forward raised, why, and the remedy, a line for each."""
+    lines = [("fails", place(failed)), ("cause", failed.cause or failed.message)]
+    return lines + ([("remedy", failed.remedy)] if failed.remedy else [])
+
+
+def place(failed: Failed) -> str:
+    """Where a forward raised: fc (Linear) on 1x3136 from view of conv2; net.py:17: self.fc(x)."""
+    name = units.called(failed)
+    same = failed.path.rpartition(".")[2] == failed.operation
+    where = name if same else f"{name} ({failed.operation})"
+    pairs = itertools.zip_longest(failed.inputs, failed.made_by)
+    made = [units.shape(s or ()) + (f" from {by}" if by else "") for s, by in dict.fromkeys(pairs)]
+    given, more = " and ".join(made[:4]), f" and {len(made) - 4} more" if len(made) > 4 else ""
+    source = ": ".join(filter(None, (failed.line, failed.expression)))
+    return where + (f" on {given}{more}" if given else "") + (f"; {source}" if source else "")
+
+
 def totals(report: ModelReport) -> list[tuple[str, str]]:
-    """Totals of the model, a line for each."""
+    """Totals of the model, a line for each; of a forward that raised, up to there."""
+    lines = _totals(report)
+    if report.failed is None:
+        return lines
+    whole = ("parameters", "buffers")
+    return [
+        (title, text if title in whole else f"{text}, up to the break") for title, text in lines
+    ]
+
+
+def _totals(report: ModelReport) -> list[tuple[str, str]]:
     t = report.totals
     lines = [
         ("parameters", _parameters(report)),
@@ -198,13 +226,15 @@ def _parameters(report: ModelReport) -> str:
         parts.append("all trainable")
     if t.unused_params:
         when = "not used in this run" if report.decided_by else "never used"
+        when = "not reached" if report.failed else when
         parts.append(f"{units.integer(t.unused_params)} {when}")
     if t.shared_params:
         parts.append(f"{units.integer(t.shared_params)} more if tied weights were counted twice")
+    whole = " in the whole network" if report.failed else ""
     buffers = ""
     if t.buffers:
         buffers = f"; buffers {units.integer(t.buffers)} ({units.nbytes(t.buffer_bytes)})"
-    return f"{units.integer(t.params)} ({', '.join(parts)}){buffers}"
+    return f"{units.integer(t.params)}{whole} ({', '.join(parts)}){buffers}"
 
 
 def with_unit(value: int, unit: str) -> str:

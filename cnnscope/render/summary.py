@@ -47,11 +47,28 @@ def page(
         tuple(tuple(_style(report, line, key) for key in keys) for line in shown.lines),
         yields=tuple(_yields(keys, shown.lines, chosen)),
     )
-    said = (*facts.findings(report, findings), *facts.doubts(report))
-    below = (*facts.totals(report), *(("!", sentence) for sentence in said))
+    said = [("!", said) for said in (*facts.findings(report, findings), *facts.doubts(report))]
+    broken = facts.failure(report.failed) if report.failed else ()
+    below = (*broken, *facts.totals(report), *said)
     left_out = facts.shown(shown, "row")
     omitted = f"shown: {left_out}" if left_out else ""
-    return Page(report.source.name, facts.header(report), (table,), below, omitted=omitted)
+    if report.failed is None:
+        return Page(report.source.name, facts.header(report), (table,), below, omitted=omitted)
+    header = f"{facts.header(report)} · up to the break at {report.failed.path or 'the model'}"
+    if not _anything_ran(report):
+        return Page(report.source.name, header, (), tuple(broken))
+    return Page(report.source.name, header, (table,), below, omitted=omitted)
+
+
+def _anything_ran(report: ModelReport) -> bool:
+    """Return True if the first layer or operation of a forward that raised came to its end.
+
+    What an endless recursion ran is nothing to look at.
+    """
+    if report.failed is not None and report.failed.error == "RecursionError":
+        return False
+    rows = (row for row in report.layers if row.leaf and not row.minor)
+    return any(row.output_shapes and row.kind != "parameter" for row in rows)
 
 
 def _headings(column: Column) -> Iterator[Heading]:
@@ -69,6 +86,8 @@ def _cells(report: ModelReport, line: Line, columns: Sequence[Column]) -> Iterat
 
 def _style(report: ModelReport, line: Line, key: str) -> str:
     leaf, total = line.row.leaf, report.totals.macs
+    if line.row.fails:
+        return "bold red"
     if key in ("layer", "path"):
         return "" if leaf else "bold"
     if key in ("macs", "share", "flops"):
@@ -106,7 +125,7 @@ _CSV = (
     "kernel_size", "stride", "padding", "dilation", "groups",
     "params", "trainable_params", "buffers", "macs", "flops", "element_ops",
     "activation_bytes", "field", "field_local", "field_min", "field_stride", "field_padding",
-    "unknown_ops", "minor", "findings",
+    "unknown_ops", "minor", "findings", "fails",
 )  # fmt: skip
 _FIELD = {
     "field": "size",

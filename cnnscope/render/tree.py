@@ -46,6 +46,7 @@ class Tree(Generic[_Line]):
                 self.children.setdefault(parent, []).append(index)
         self.opened: set[int] = set()  # rows that are open whatever the depth
         self._signatures: dict[int, int] = {}
+        self.always: frozenset[int] = frozenset()  # rows that are open at every depth
 
     def key(self, index: int) -> Hashable:
         """Equal for neighbours that share a line."""
@@ -107,7 +108,7 @@ class Tree(Generic[_Line]):
 
     def _lines(self, parent: int, levels: int, indent: int, prefix: str) -> Iterator[_Line]:
         for run in self._runs(parent) if levels > 0 else ():
-            inside = max(levels - 1, int(run[0] in self.opened))
+            inside = max(levels - 1, int(run[0] in self.opened or run[0] in self.always))
             deeper = self.replaces(parent, run)
             opened = inside > 0 and self.opens(run[0])
             if deeper:

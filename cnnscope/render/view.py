@@ -57,6 +57,7 @@ class Rows(Tree[Line]):
         super().__init__([r.parent for r in rows], lambda i: everything or not rows[i].minor)
         self.rows, self.options = rows, options
         self.fold = not (options.unfold or everything)
+        self.always = _around([row.parent for row in rows], [row.fails for row in rows])
         self.depth = max((row.depth for row in rows if everything or not row.minor), default=0)
 
     def listed(self) -> View[Line]:
@@ -151,7 +152,7 @@ class Rows(Tree[Line]):
     def look(self, index: int) -> Hashable:
         """Describe a row and its costs."""
         row = self.rows[index]
-        facts = (row.operation, row.geometry, row.features, row.output_shapes, row.kind)
+        facts = (row.operation, row.geometry, row.features, row.output_shapes, row.kind, row.fails)
         costs = (row.params, row.trainable_params, row.macs, row.element_ops, row.unknown_ops)
         return facts, costs
 
@@ -199,6 +200,16 @@ class Rows(Tree[Line]):
         return ""
 
 
+def _around(parents: Sequence[int], fails: Sequence[bool]) -> frozenset[int]:
+    """Rows around the one in which a forward raised."""
+    found = set[int]()
+    index = parents[fails.index(True)] if True in fails else -1
+    while index >= 0:
+        found.add(index)
+        index = parents[index]
+    return frozenset(found)
+
+
 def _gathered(lines: list[Line]) -> list[Line]:
     """Runs of three or more operations without MACs as one line each."""
     gathered: list[Line] = []
@@ -220,7 +231,8 @@ def _gathered(lines: list[Line]) -> list[Line]:
 
 
 def _is_small(line: Line) -> bool:
-    return line.row.kind == "operation" and not line.macs and not line.row.unknown_ops
+    row = line.row
+    return row.kind == "operation" and not (line.macs or row.unknown_ops or row.fails)
 
 
 def _line(row: LayerRow, indent: int, name: str, times: int = 1, content: str = "") -> Line:

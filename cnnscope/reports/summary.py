@@ -1,6 +1,6 @@
 """From a trace to the report of `cnnscope summary`: the analyses, joined."""
 
-from cnnscope.analysis import cost, growth, layers, memory, params, receptive_field, weights
+from cnnscope.analysis import breaks, cost, growth, layers, memory, params, receptive_field, weights
 from cnnscope.analysis.review import table
 from cnnscope.records.catalogue import About, Card
 from cnnscope.records.summary import LayerRow, ModelReport, Totals
@@ -29,6 +29,7 @@ def report(trace: Trace, *, review: bool = True) -> ModelReport:
         findings=table.findings(trace, rows) if review else (),
         unregistered={p.path: params.numel(trace, p) for p in trace.strays},
         decided_by=trace.decided_by,
+        failed=breaks.failed(trace, rows),
     )
 
 

@@ -108,6 +108,11 @@ class Modules:
         self.records.append(module_record(path, module))
         return len(self.records) - 1
 
+    def is_library(self, module: nn.Module) -> bool:
+        """Return True for a module whose class is one of torch.nn."""
+        index = self.ids.get(id(module))
+        return index is not None and self.records[index].library
+
     @functools.cached_property
     def names(self) -> Names:
         """Paths of what the model holds without registering it."""
@@ -161,6 +166,7 @@ class Calls:
         fast: whether the model may take torch's fast path when it is not traced.
         within: calls of what is hidden.
         elsewhere: paths of what ran in another thread.
+        empty: path of the last module that returned None; None where none did.
     """
 
     def __init__(self, modules: Modules, book: Storages, thread: int) -> None:
@@ -175,6 +181,7 @@ class Calls:
         self._stack: list[tuple[int, nn.Module, int]] = []  # calls; storages that were before
         self._hooked: dict[int, Any] = {}  # handles of the last hook of modules with hooks
         self._open_within: list[int] = []  # hidden ones that have not ended
+        self.empty: str | None = None
         self._passing: BaseException | None = None  # an exception on its way out
         self._failed: tuple[int, nn.Module] | None = None  # where it began
 
@@ -289,26 +296,29 @@ class Calls:
                 self._passing, self._failed = error, (call, module)
             return
         kwargs, output = rest
+        if output is None:
+            self.empty = self._modules.records[self._calls[call][0]].path
         if kwargs:
             index, parent, start, inputs = self._calls[call]
             inputs += tuple(map(self._read, tensors_in(kwargs)))
             self._calls[call] = (index, parent, start, inputs)
         self._outputs[call] = tuple(map(self._read, tensors_in(output)))
 
-    def failed_in(self, error: Exception) -> tuple[str, nn.Module, tuple[int, ...]] | None:
-        """Path, module and inputs of the call that raised, None where it was outside of all."""
+    def failed_in(self, error: BaseException) -> tuple[int, str, nn.Module, tuple[int, ...]] | None:
+        """Id, path, module and inputs of the call that raised, None where it was outside of all."""
         if self._failed is None or error is not self._passing:
             return None
         call, module = self._failed
         index, *_, inputs = self._calls[call]
-        return self._modules.records[index].path, module, inputs
+        return call, self._modules.records[index].path, module, inputs
 
-    def first_of(self, module: nn.Module) -> tuple[str, tuple[int, ...]] | None:
-        """Path and inputs of the first call of a module, None where it was not called."""
+    def first_of(self, module: nn.Module) -> tuple[int, str, tuple[int, ...]] | None:
+        """Id, path and inputs of the first call of a module, None where it was not called."""
         index = self._modules.ids.get(id(module), -1)
-        found = (inputs for called, _, _, inputs in self._calls if called == index)
-        inputs = next(found, None)
-        return None if inputs is None else (self._modules.records[index].path, inputs)
+        for call, (called, _, _, inputs) in enumerate(self._calls):
+            if called == index:
+                return call, self._modules.records[index].path, inputs
+        return None
 
     def records(self) -> tuple[CallRecord, ...]:
         """All calls, in the order that they began."""

@@ -31,9 +31,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from cnnscope.errors import ModelError
-from cnnscope.records.trace import OpRecord, Source, Trace
-from cnnscope.text import said, visible
-from cnnscope.tracing import chance, isolation, kernels, recursion, refusals, training
+from cnnscope.records.trace import Break, OpRecord, Source, Trace
+from cnnscope.text import printable, said, visible
+from cnnscope.tracing import chance, isolation, kernels, raised, recursion, refusals, training
 from cnnscope.tracing.arguments import Arguments, form_of
 from cnnscope.tracing.autocast import autocast_on_meta
 from cnnscope.tracing.calls import Calls, Modules, current, recording
@@ -46,6 +46,10 @@ from cnnscope.tracing.stubs import light
 _LISTED = 1024  # elements of a list of indices that a trace holds
 
 
+class ExitedError(ModelError):
+    """A forward that called `sys.exit()`."""
+
+
 class ForwardError(ModelError):
     """A forward that raised, with the module that it raised in.
 
@@ -55,7 +59,16 @@ class ForwardError(ModelError):
         shapes: shapes of the tensors it was called with.
         cause: what was raised.
         operation: the operation that raised it ("aten.add.Tensor"), "" where it was other code.
+        trace: what ran before; `Trace.broken` says where it ends.
+        named: names in the expression that raised, with the shapes of their tensors.
+        empty: path of the last module that returned None, None where none did.
+        missing: whether the module was given None.
     """
+
+    trace: Trace
+    named: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    empty: str | None = None
+    missing: bool = False
 
     def __init__(
         self,
@@ -117,21 +130,27 @@ def trace(
         of_system = stack.enter_context(chance.system_random())
         doubt = stack.enter_context(training.watching())
         stack.enter_context(recorder)
+
+        def ended(result: Any) -> Trace:
+            made = finished(
+                recorder.modules,
+                recorder.calls,
+                result,
+                source=source or source_of(model),
+                device="meta" if on_meta else _device_of((args, kwargs), model),
+                notes=(*notes, *mixed),
+            )
+            asks = training.branching(model)
+            made = structs.replace(made, form=form_of(args, kwargs), asks_training=asks)
+            return _with_chance(made, (*generators.drawn(), *of_system))
+
         try:
-            result = Arguments(args, kwargs).call(model)
-        except Exception as error:
-            raise recorder.forward_error(error) from error
-        made = finished(
-            recorder.modules,
-            recorder.calls,
-            result,
-            source=source or source_of(model),
-            device="meta" if on_meta else _device_of((args, kwargs), model),
-            notes=(*notes, *mixed),
-        )
-        made = _with_chance(made, (*generators.drawn(), *of_system))
-    asks = training.branching(model)
-    made = structs.replace(made, form=form_of(args, kwargs), asks_training=asks)
+            result = Arguments(args, dict(kwargs)).call(model)
+        except (Exception, SystemExit) as error:
+            failure, broken = recorder.broken_off(error)
+            failure.trace = structs.replace(ended(None), broken=broken)
+            raise failure from error
+        made = ended(result)
     return _with_gradients(made, model, args, kwargs, doubt)
 
 
@@ -276,7 +295,7 @@ class _Recorder(TorchDispatchMode):
         self.book = Storages()
         self.modules = Modules(model, self.book)
         self.calls = Calls(self.modules, self.book, thread)
-        self.refused: tuple[Exception | None, str] = (None, "")  # by an operation, and which
+        self.refused: tuple[Exception | None, OpRecord | None] = None, None  # by which operation
         # what every operation needs, without a way through another object
         self._place, self._current, self._read = self.book.place, self.book.current, self.book.read
         self._note_result, self._note_op = self.book.note_result, self.book.note_op
@@ -294,7 +313,8 @@ class _Recorder(TorchDispatchMode):
         try:
             return self._run(func, args, kwargs or {})
         except Exception as error:
-            self.refused = error, str(func)
+            if self.refused[0] is not error:  # before its operands were known
+                self.refused = error, OpRecord(str(func), {}, ())
             raise
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -319,7 +339,11 @@ class _Recorder(TorchDispatchMode):
         written = self._about_to_write(schema, args, kwargs) if schema.written else []
         if schema.convolves or schema.lifts:
             self._remark(schema, args, inputs, attributes)
-        result = _answer(func, schema, args, kwargs, written)
+        try:
+            result = _answer(func, schema, args, kwargs, written)
+        except Exception as error:
+            self.refused = error, OpRecord(schema.name, inputs, (), attributes)
+            raise
         writes = self._write(written) if written else []
         outputs = [write.value for write in writes]
         results = (result,) if isinstance(result, Tensor) else tuple(tensors_in(result))
@@ -381,37 +405,76 @@ class _Recorder(TorchDispatchMode):
         with kernels.watching(current):
             yield
 
-    def forward_error(self, error: Exception) -> ForwardError:
-        """The error of a forward that raised, placed in the module that was running."""
-        cause = error
-        if "SparseTensorImpl" in str(error):
-            cause = ModelError("it makes a sparse tensor, which is not followed: keep it dense")
-        if "NestedTensorImpl" in str(error):
-            cause = ModelError("it makes a nested tensor, which is not followed: use a padded one")
-        if isinstance(error, RecursionError):
-            return self._recursion(error)
-        refused, name = self.refused
-        operation = name if refused is error else ""
-        outside = "", self.model, self.modules.inputs
-        path, module, inputs = self.calls.failed_in(error) or outside
-        shapes = tuple(self.book.tensors[i].shape for i in inputs)
-        return ForwardError(path, module, shapes, cause, operation)
+    def broken_off(self, error: BaseException) -> tuple[ForwardError, Break]:
+        """The error of a forward that raised, placed in the module that was running, and the end.
 
-    def _recursion(self, error: RecursionError) -> ForwardError:
-        """The error of a forward that filled the stack, placed in the module that calls itself."""
+        The operation of `Break` is what refused its operands, or the function of torch that the
+        code called: some refuse before any operation begins.
+        """
+        refused, operation = self.refused
+        operation = operation if refused is error else None
+        place, failed = raised.place(error), self.calls.failed_in(error)
+        cause = _cause(error).with_traceback(error.__traceback__)
+        if isinstance(error, RecursionError):
+            cause, failed = self._recursion(error)
+            operation, place = None, raised.Place(place.line)
+        call, path, module, inputs = failed or (-1, "", self.model, self.modules.inputs)
+        shapes = tuple(self.book.tensors[i].shape for i in inputs)
+        failure = ForwardError(path, module, shapes, cause, operation.name if operation else "")
+        failure.named = tuple((visible(n), tuple(t.shape)) for n, t in place.tensors)
+        failure.empty, failure.missing = self.calls.empty, raised.given_none(error, module)
+        if operation is None and not self.modules.is_library(module):
+            operation = self._called(place)
+        if operation is not None:
+            operation = structs.replace(operation, call=call)
+        kind, message = type(error).__name__, " ".join(_text(cause).split())
+        return failure, Break(
+            call, shapes, operation, visible(kind), printable(message, 1000),
+            place.expression, place.line,
+        )  # fmt: skip
+
+    def _called(self, place: raised.Place) -> OpRecord | None:
+        """The function of torch that code called, with the tensors that the code names."""
+        if not place.function:
+            return None
+        inputs = {visible(name): self._read(tensor) for name, tensor in place.operands}
+        return OpRecord(place.function, dict(inputs), ())
+
+    def _recursion(
+        self, error: RecursionError
+    ) -> tuple[Exception, tuple[int, str, nn.Module, tuple[int, ...]]]:
+        """Describe a forward that filled the stack, placed in the module that calls itself."""
         found = recursion.loop(error)
         module = found.module if found and found.module else self.model
-        path, inputs = self.calls.first_of(module) or ("", self.modules.inputs)
+        call, path, inputs = self.calls.first_of(module) or (-1, "", self.modules.inputs)
         why = "modules are nested deeper than that; sys.setrecursionlimit in the code raises it"
         if found is not None:
             others = (self.calls.first_of(one) for one in found.through)
-            names = ", ".join(other[0] for other in others if other and other[0])
+            names = ", ".join(other[1] for other in others if other and other[1])
             through = f" through {names}" if names else ""
             why = f"{visible(found.name)} calls itself{through}, and never returns; give it an end"
         limit = f"the recursion limit of {sys.getrecursionlimit():,} calls was reached"
         cause = RecursionError(f"{limit}: {why}").with_traceback(error.__traceback__)
-        shapes = tuple(self.book.tensors[i].shape for i in inputs)
-        return ForwardError(path, module, shapes, cause)
+        return cause, (call, path, module, inputs)
+
+
+def _cause(error: BaseException) -> Exception:
+    """The exception that is shown: torch's own words for what is not followed say little."""
+    text = _text(error)
+    if isinstance(error, SystemExit):
+        return ExitedError("forward called sys.exit()")
+    if "SparseTensorImpl" in text:
+        return ModelError("it makes a sparse tensor, which is not followed: keep it dense")
+    if "NestedTensorImpl" in text:
+        return ModelError("it makes a nested tensor, which is not followed: use a padded one")
+    return cast("Exception", error)
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  its __str__ is other people's code as well
+        return "its message cannot be shown"
 
 
 # -------------------------------------------------------------------------------- helpers

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cnnscope import parallel
-from cnnscope.errors import RequestError
+from cnnscope.errors import ModelError
 from cnnscope.models import run
 from cnnscope.models.build import build
 from cnnscope.models.find import find
@@ -545,7 +545,7 @@ def test_forty_models_of_all_families_are_run():
     ],
 )
 def test_the_smallest_input_of_the_message_is_the_published_one(name: str, side: int):
-    with pytest.raises(RequestError) as caught:
+    with pytest.raises(ModelError) as caught:
         run.trace_spec(Request.of(name, inputs=["8x8"]))
     found = re.search(r"smallest square input that works is (\d+)x(\d+)", str(caught.value))
     assert found is not None
@@ -556,5 +556,5 @@ def test_the_smallest_input_of_the_message_is_the_published_one(name: str, side:
 @pytest.mark.parametrize(("name", "side"), [("alexnet", 63), ("squeezenet1_1", 17)])
 def test_the_smallest_input_works_and_one_less_does_not(name: str, side: int):
     assert look(name, f"{side}x{side}").macs > 0
-    with pytest.raises(RequestError):
+    with pytest.raises(ModelError):
         look(name, f"{side - 1}x{side - 1}")

@@ -91,6 +91,13 @@ def not_routed(net: Net) -> Remark | None:
                           "may use them")  # fmt: skip
 
 
+def not_reached(net: Net) -> Remark | None:
+    """Parameters that a forward had not come to when it raised."""
+    if net.trace.broken is None:
+        return None
+    return _unused(params.unused(net.trace), "not reached before the forward raised: {}")
+
+
 def _unused(found: dict[str, int], sentence: str) -> Remark | None:
     if not found:
         return None

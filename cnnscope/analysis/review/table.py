@@ -37,7 +37,10 @@ CHECKS: dict[FindingKind, tuple[Severity, Check]] = {
     FindingKind.NONE_OUTPUT: (Severity.NOTE, ends.none_output),
     FindingKind.RANDOM: (Severity.NOTE, chance.random),
     FindingKind.TIED: (Severity.NOTE, parameters.tied),
+    FindingKind.NOT_REACHED: (Severity.NOTE, parameters.not_reached),
 }
+# What holds of a forward that raised: the others are about what comes after.
+_OF_BROKEN = (FindingKind.UNREGISTERED, FindingKind.TIED, FindingKind.NOT_REACHED)
 _ORDER = list(Severity)
 
 
@@ -49,11 +52,18 @@ def findings(trace: Trace, rows: Sequence[LayerRow]) -> tuple[Finding, ...]:
         rows: of its summary, in execution order.
     """
     net = Net(trace, rows)
-    found = [(kind, *entry) for kind, entry in CHECKS.items()]
+    kinds = CHECKS if trace.broken is None else _OF_BROKEN
+    found = [(kind, *CHECKS[kind]) for kind in kinds]
     said = [(kind, level, remark) for kind, level, check in found if (remark := check(net))]
     said.sort(key=lambda one: (_ORDER.index(one[1]), one[2].place))
     return tuple(
-        Finding(kind, level, remark.sentence, remark.layers, _explained(net, remark))
+        Finding(
+            kind,
+            level,
+            remark.sentence,
+            remark.layers,
+            _explained(net, remark) if trace.broken is None else "",
+        )
         for kind, level, remark in said
     )
 

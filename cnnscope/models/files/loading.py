@@ -248,6 +248,8 @@ def _files_of(module: ModuleType) -> list[str]:
 
 def within(filename: str, folder: Path) -> bool:
     """Return True for a file of the user's: in the folder, not in an environment below it."""
+    if filename.startswith("<"):
+        return False
     try:
         parts = Path(filename).resolve().relative_to(folder).parts
     except (OSError, ValueError):

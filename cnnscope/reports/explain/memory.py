@@ -36,6 +36,8 @@ def _life(view: View, row: LayerRow) -> str:
     first, last = view.life[index]
     returned = any(trace.tensors[t].storage == index for t in trace.outputs)
     until = "returned by the model" if returned else f"needed until {_named(view, last)}"
+    if trace.broken is not None and trace.storages[index].died == len(trace.ops):
+        until = "in memory when the forward raised"
     record = trace.ops[first]
     maker = trace.index.path(record) or ops.base_name(record.name)
     own = first == view.trace.index.maker.get(row.tensor) or f"{maker}.".startswith(f"{row.path}.")
