@@ -157,6 +157,16 @@ def test_a_class_a_call_or_a_word_is_what_the_file_means_by_it(nets, value, expe
     assert params("nets.py:Net", "--arg", value) == expected
 
 
+def test_a_word_that_is_no_code_is_a_string_where_nothing_says_what_is_wanted(nets):
+    (nets / "words.py").write_text(
+        "from torch import nn\nWIDTHS = {'net-b0': 8, '3a': 4}\n"
+        "def make(name): return nn.Conv2d(3, WIDTHS[name], 3)\n"
+    )
+    assert params("words.py:make", "--arg", "name=net-b0") == 224
+    assert params("words.py:make", "--arg", "name=3a") == 112
+    assert "nothing is called b0 here" in error_of("words.py:make", "--arg", "name=b0")
+
+
 def test_another_file_is_run_for_a_class_of_it(nets):
     (nets / "other.py").write_text("from torch import nn\nclass Big(nn.Conv2d): pass\n")
     assert params("nets.py:Net", "--arg", "block=other.py:Big") == 224

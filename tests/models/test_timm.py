@@ -55,6 +55,35 @@ def test_fixed_input_size_is_named_where_another_is_asked_for(timm):
     )
 
 
+def test_a_tag_chooses_the_configuration_and_a_deprecated_name_the_model_in_its_place(timm):
+    plain, tagged = built("resnet50"), built("resnet50.a1_in1k")
+    assert [p.shape for p in tagged.model.parameters()] == [
+        p.shape for p in plain.model.parameters()
+    ]
+    assert tagged.source.name == "resnet50.a1_in1k"
+    config = timm.models.get_pretrained_cfg("eva02_tiny_patch14_336.mim_in22k_ft_in1k")
+    one = built("eva02_tiny_patch14_336.mim_in22k_ft_in1k")
+    assert one.inputs.tensors == (TensorSpec((1, *config.input_size)),)
+    assert built("xception").source.name.startswith("legacy_xception")
+    assert find(parse_model("timm/resnet18.a1_in1k")).source == "timm"
+
+
+def test_an_unknown_tag_is_met_with_those_there_are(timm):
+    result = run_cli("summary", "timm:resnet50.a1_in1kk")
+    assert result.code == 2
+    assert "resnet50 has no tag 'a1_in1kk'; it has a1_in1k" in result.err
+
+
+def test_a_file_that_registers_a_name_of_timm_does_not_take_it(timm, tmp_path):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\nfrom timm.models import register_model\n"
+        "@register_model\ndef resnet18(pretrained=False, **kwargs): return nn.Conv2d(3, 8, 3)\n"
+    )
+    result = run_cli("diff", f"{tmp_path}/net.py:resnet18", "timm:resnet18", "-i", "3x64x64")
+    assert result.code == 0, result.err
+    assert "11,689,512" in result.out
+
+
 def test_bare_name_is_found_where_torchvision_has_none(timm):
     assert run.trace_spec(Request.of("resnetv2_50")).source.source == "timm"
     assert run.trace_spec(Request.of("resnet18")).source.source == "torchvision"

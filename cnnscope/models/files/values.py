@@ -14,7 +14,7 @@ from cnnscope.models.files import configs, scope
 from cnnscope.text import printable, said
 
 Parameters = Mapping[str, inspect.Parameter]
-_WORD = re.compile(r"[^\W\d]\w*")
+_NO_CODE = re.compile(r"(?![^\W\d][\w.]*$)[\w./+-]*[^\W\d][\w./+-]*")  # efficientnet-b0, 3x3
 _TEXT = re.compile(r"\bstr\b|Literal")
 _NO_PYTHON = (SyntaxError, ValueError, MemoryError, RecursionError)
 
@@ -54,7 +54,7 @@ def _value(
     evaluate: Callable[[str], Any],
     known: Mapping[str, Any],
 ) -> Any:
-    may, must = _is_text(parameter)
+    may, must = _is_text(text, parameter)
     if must:
         return text
     try:
@@ -76,10 +76,10 @@ def _value(
         raise RequestError(f"--arg {name}={printable(text, 60)}: {said(error)}") from error
 
 
-def _is_text(parameter: inspect.Parameter | None) -> tuple[bool, bool]:
+def _is_text(text: str, parameter: inspect.Parameter | None) -> tuple[bool, bool]:
     """Whether a parameter may be a string, and whether it can be nothing else."""
-    if parameter is None:
-        return False, False
+    if parameter is None or parameter.default is parameter.annotation:  # neither is given
+        return _NO_CODE.fullmatch(text) is not None, False
     annotation = parameter.annotation
     shown = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
     default = isinstance(parameter.default, str)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import sys
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -69,6 +70,7 @@ def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
                 f"--arg {argument}: weights are never downloaded or loaded, and no number here "
                 "depends on them; leave it out"
             )
+    _take_back(name.partition(".")[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model: nn.Module = timm.create_model(name, **{**arguments, "pretrained": False})
@@ -88,6 +90,18 @@ def about(name: str, shape: Shape) -> About:
     del shape
     entry: Any = timm.model_entrypoint(name)
     return About(entry.__module__.rpartition(".")[2])
+
+
+def _take_back(architecture: str) -> None:
+    """Register timm's own builder again, where a user's file has registered one in its place."""
+    builders = timm.models._registry._model_entrypoints
+    held = builders.get(architecture)
+    if held is None or held.__module__.startswith("timm."):
+        return
+    for name, module in list(sys.modules.items()):
+        own = getattr(module, architecture, None) if name.startswith("timm.models.") else None
+        if getattr(own, "__module__", "") == name:
+            builders[architecture] = own
 
 
 def _config(model: nn.Module) -> dict[str, Any]:
