@@ -9,6 +9,12 @@ def printable(text: str, limit: int = 80) -> str:
     return shown if len(shown) <= limit else f"{shown[: limit - 3]}..."
 
 
+def ending(text: str, limit: int = 80) -> str:
+    """Make the path of a file safe to show: of a long one the end, which tells files apart."""
+    shown = visible(text[-limit - 1 :])
+    return shown if len(shown) <= limit else f"...{shown[3 - limit :]}"
+
+
 def visible(text: str) -> str:
     """Write out the control characters of a name from a file or a module; nothing is cut."""
     if text.isprintable():

@@ -618,13 +618,6 @@ def list_models(
 # ------------------------------------------------------------------------------- helpers
 
 
-def compile_modes() -> tuple[str, ...]:
-    """Modes of torch.compile that `bench` knows, the default first."""
-    from cnnscope.timing.runner import COMPILE_MODES
-
-    return COMPILE_MODES
-
-
 def _size(text: str) -> tuple[int, int]:
     """Height and width of "56x56" or "56"."""
     from cnnscope.text import printable

@@ -155,9 +155,9 @@ class Bench(options.Written, options.Build):
     @staticmethod
     def bare() -> Mapping[str, Sequence[str]]:
         """`--compile` stands for itself, or before a mode."""
-        from cnnscope.api.commands import compile_modes
+        from cnnscope.records.bench import COMPILE_MODES
 
-        return {"--compile": compile_modes()}
+        return {"--compile": COMPILE_MODES}
 
     def run(self, session: Session) -> int:
         """Measure."""

@@ -14,7 +14,7 @@ import msgspec
 
 from cnnscope.errors import RequestError
 from cnnscope.files import names_file
-from cnnscope.text import printable
+from cnnscope.text import ending, printable
 
 EXPRESSION = "expression"
 STDIN = "stdin"
@@ -46,7 +46,9 @@ class ModelSpec(msgspec.Struct, frozen=True):
     @property
     def shown(self) -> str:
         """The model as it was typed, for messages."""
-        return "standard input" if self.source == STDIN else printable(self.text)
+        if self.source == STDIN:
+            return "standard input"
+        return (ending if self.source == "file" else printable)(self.text)
 
 
 def parse_model(text: str) -> ModelSpec:

@@ -5,6 +5,9 @@ import msgspec
 from cnnscope.records.summary import REPORT_SCHEMA
 from cnnscope.records.trace import Shape, Source, TensorSpec
 
+# Modes of torch.compile, the default first
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+
 
 class Interval(msgspec.Struct, frozen=True):
     """Confidence interval of a quantity (0.95)."""

@@ -21,7 +21,15 @@ from cnnscope.errors import RequestError
 from cnnscope.models.request import Request
 from cnnscope.models.run import trace_spec
 from cnnscope.models.spelling import DTYPES, FLOATS
-from cnnscope.records.bench import BenchReport, BenchRun, BenchSettings, Ceilings, Launch, LayerTime
+from cnnscope.records.bench import (
+    COMPILE_MODES,
+    BenchReport,
+    BenchRun,
+    BenchSettings,
+    Ceilings,
+    Launch,
+    LayerTime,
+)
 from cnnscope.records.trace import Trace
 from cnnscope.text import printable
 from cnnscope.timing import compare, devices, layers, loop, machine, room, stats, warnings, work
@@ -36,7 +44,6 @@ if TYPE_CHECKING:
 
 MODES = ("forward", "train")
 _COMPILED = 256  # torch's own limit of all recompilations of one function
-COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
 @dataclass(frozen=True)

@@ -302,3 +302,12 @@ def test_a_request_of_a_name_alone_runs_as_it_is_published():
 )
 def test_what_cannot_be_asked_for_is_refused_before_torch_is_needed(given, said):
     assert said in refusal(lambda: Request.of("resnet18", **given))
+
+
+def test_of_a_long_path_the_end_is_shown():
+    path = f"{'folder/' * 20}net.py:Net"
+    shown = Request.of(path).name
+    assert len(shown) == 80
+    assert shown.startswith("...")
+    assert shown.endswith("folder/net.py:Net")
+    assert Request.of("folder/net.py:Net").name == "folder/net.py:Net"

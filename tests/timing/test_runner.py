@@ -17,7 +17,7 @@ from cnnscope.cli.bench import Bench
 from cnnscope.cli.commands import with_values
 from cnnscope.errors import RequestError
 from cnnscope.models.request import Request
-from cnnscope.records.bench import BenchReport, Ceilings, Comparison, Interval, Ratio
+from cnnscope.records.bench import COMPILE_MODES, BenchReport, Ceilings, Comparison, Interval, Ratio
 from cnnscope.records.trace import TensorSpec
 from cnnscope.render import bench as renderer
 from cnnscope.render import drawing, page, units
@@ -316,7 +316,7 @@ def test_compile_needs_no_mode():
     args = ["bench", "m", "--compile", "--amp"]
     assert with_values(args, bare) == ["bench", "m", "--compile=default", "--amp"]
     assert with_values(["--compile"], bare) == ["--compile=default"]
-    for args in (["--compile", runner.COMPILE_MODES[1], "m"], ["m", "--", "--compile"], []):
+    for args in (["--compile", COMPILE_MODES[1], "m"], ["m", "--", "--compile"], []):
         assert with_values(args, bare) == args
 
 
