@@ -10,7 +10,6 @@ from msgspec import UNSET
 from cnnscope.errors import RequestError
 from cnnscope.models import request as specs
 from cnnscope.models.inputs import of_dtype
-from cnnscope.models.readings import Signature, readings
 from cnnscope.models.request import Request
 from cnnscope.models.spelling import FLOATS
 from cnnscope.records.form import Form, Slot
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from cnnscope.models.build import Built
     from cnnscope.models.files.source import Guess
+    from cnnscope.models.readings import Signature
 
 
 class Choice(NamedTuple):
@@ -45,6 +45,8 @@ def _in_order(form: Form, built: Built) -> bool:
 
     Its tensors may be named, or all be in a list where the model takes one.
     """
+    from cnnscope.models.readings import Signature
+
     if form.one_list and built.inputs.as_list:
         return True
     nodes = [*form.args, *(node for _, node in form.kwargs)]
@@ -56,6 +58,8 @@ def _in_order(form: Form, built: Built) -> bool:
 
 def _read(request: Request, built: Built) -> list[Choice]:
     """What the inputs of a request may mean, in order; a note says what was taken."""
+    from cnnscope.models.readings import readings
+
     dtype = request.dtype or _dtype_of(built.model)
     found = readings(request, built.model, built.inputs, dtype)
     first = _shown(found[0].inputs)
@@ -91,6 +95,8 @@ def of_own(
     Raises:
         RequestError: an input is needed, and nothing tells which.
     """
+    from cnnscope.models.readings import Signature
+
     dtype = request.dtype or _dtype_of(built.model)
     if request.gives_inputs:
         return _read(request, built)
