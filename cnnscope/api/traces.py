@@ -425,7 +425,7 @@ def _refuse(reason: str, build: Build | None = None, **given: bool) -> None:
 
 def _gives(inputs: Any) -> bool:
     """Return True if there are any."""
-    return not isinstance(inputs, (list, tuple)) or bool(inputs)
+    return bool(inputs) if isinstance(inputs, (list, tuple)) else inputs is not None
 
 
 def _as_argument(value: Any) -> Any:

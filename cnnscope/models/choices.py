@@ -30,6 +30,7 @@ class Choice(NamedTuple):
     inputs: Inputs
     note: str = ""
     refusal: str = ""  # of a likelier choice, which is the answer where nothing runs
+    misfit: str = ""  # of the call as it was typed, which is the answer where another cannot be
 
 
 def of_library(request: Request, built: Built) -> list[Choice]:
@@ -63,12 +64,10 @@ def _read(request: Request, built: Built) -> list[Choice]:
     dtype = request.dtype or _dtype_of(built.model)
     found = readings(request, built.model, built.inputs, dtype)
     first = _shown(found[0].inputs)
-    notes = [""] + [
-        f"the input is taken as {_shown(one.inputs)}, because {first} does not run"
-        for one in found[1:]
-    ]
+    shown = [_shown(one.inputs) for one in found]
+    notes = [f"the input is taken as {one}" if one != first else "" for one in shown]
     return [
-        Choice(of_dtype(one.inputs, request.dtype), note, one.refusal)
+        Choice(of_dtype(one.inputs, request.dtype), note, one.refusal, one.misfit)
         for one, note in zip(found, notes, strict=True)
     ]
 

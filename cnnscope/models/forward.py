@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnscope.models.inputs import make_inputs, of_dtype
 from cnnscope.models.ladder import Rung
+from cnnscope.records.form import Form
 from cnnscope.records.trace import Inputs, Trace
 from cnnscope.text import printable
 
@@ -41,11 +42,16 @@ def traced(built: Built, choice: Choice, dtype: str | None, *, own: bool, why_re
         if dtype is not None:
             convert(built.model, dtype)
         made = trace(built.model, *arguments, source=built.source)
-    form = choice.inputs.form
-    values = ", ".join(f"{name}={value!r}" for name, value in form.values) if form else ""
+    form = choice.inputs.form or Form()
+    values = ", ".join(f"{_argument(name)}={value!r}" for name, value in form.values)
     also = (f"forward was given {printable(values, 200)} as well",) if values else ()
     notes = (choice.note, *also) if choice.note else also
     return _described(made, built, (*notes, *built.notes), own=own, why_real=why_real)
+
+
+def _argument(name: str) -> str:
+    """`mask`, `argument 2`."""
+    return f"argument {name}" if name.isdecimal() else name
 
 
 def is_lazy(model: nn.Module) -> bool:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 _MOST = 24  # readings that are tried
 _COMBINED = 4  # tensors whose readings are combined
 _IMAGE = 3  # sizes: C, H, W
+_PLANES = (1, 2)  # axes of signals and images
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _SLIDING = re.compile(r"(?:Conv|Pool|Pad|Norm|Fold|Unfold)\w*?([123])d$")
 _FEATURES = (
@@ -52,10 +53,17 @@ _INDICES = (nn.Embedding, nn.EmbeddingBag)
 
 
 class Reading(NamedTuple):
-    """Inputs that a request may mean, and why another reading that comes before cannot be."""
+    """Inputs that a request may mean.
+
+    Attributes:
+        inputs: shapes, dtypes and form.
+        refusal: why the likeliest reading cannot be, "" where it can.
+        misfit: why forward cannot be called as it was typed, "" where it can.
+    """
 
     inputs: Inputs
     refusal: str = ""
+    misfit: str = ""
 
 
 def readings(request: Request, model: nn.Module, guess: Inputs, dtype: str) -> list[Reading]:
@@ -72,6 +80,7 @@ def readings(request: Request, model: nn.Module, guess: Inputs, dtype: str) -> l
     """
     form = request.form or Form((Slot(),) * len(request.inputs))
     signature = Signature.of(model)
+    form = signature.placed(form)
     found: dict[Inputs, str] = {}
     reader = _Sizes.of(request, model, guess, dtype)
     for call in calls(request.name, form, request.inputs, signature):
@@ -81,7 +90,9 @@ def readings(request: Request, model: nn.Module, guess: Inputs, dtype: str) -> l
         found.setdefault(inputs, "")
     if not found:
         raise RequestError((*reader.refused, *reader.dropped)[0])
-    return [Reading(inputs, reader.contradiction) for inputs in itertools.islice(found, _MOST)]
+    misfit = "" if signature.takes(form) else signature.why_not(form)
+    tried = itertools.islice(found, _MOST)
+    return [Reading(inputs, reader.contradiction, misfit) for inputs in tried]
 
 
 # -------------------------------------------------------------------------------------- signature
@@ -111,6 +122,15 @@ class Signature(NamedTuple):
         """Names of what can only be given by keyword, and must be."""
         parameters = self.signature.parameters.values() if self.signature else ()
         return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+
+    def placed(self, form: Form) -> Form:
+        """The call with what forward takes by place alone at its place, where it was named."""
+        parameters = self.signature.parameters.values() if self.signature else ()
+        by_place = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
+        named = dict(form.kwargs)
+        moved = list(itertools.takewhile(named.__contains__, by_place[len(form.args) :]))
+        left = tuple((name, node) for name, node in form.kwargs if name not in moved)
+        return Form((*form.args, *(named[name] for name in moved)), left)
 
     def takes(self, form: Form) -> bool:
         """Return True if a call of this form fits."""
@@ -216,6 +236,7 @@ def _forms(form: Form, signature: Signature) -> Iterator[Form]:
         yield Form(only.items)
     if form.args and form.by_place:
         yield Form((forms.Sequence(form.args),))
+        yield Form((forms.Sequence(form.args, is_list=False),))
 
 
 def _places(form: Form) -> list[int | str]:
@@ -337,12 +358,19 @@ class _Sizes(NamedTuple):
         return InputSpec(spec.sizes, dtype, spec.text)
 
     def _laid_over(self, form: Form, typed: Sequence[InputSpec]) -> Iterator[Inputs]:
-        """One tensor of few sizes laid over the end of the guess."""
-        if len(typed) != 1:
+        """Few sizes laid over the end of the guess, or of the channels of the first layer."""
+        spatial = self.rank - 2
+        fewest = all(spec.dtype in FLOATS and len(spec.sizes) in (1, spatial) for spec in typed)
+        if typed and self.channels and not self.indices and spatial in _PLANES and fewest:
+            batch = (self.batch_size or 1, self.channels)
+            shapes = ((s.sizes * spatial)[:spatial] for s in typed)
+            specs = zip(typed, shapes, strict=True)
+            tensors = tuple(TensorSpec((*batch, *n), t.dtype or self.dtype) for t, n in specs)
+            if len(self.guess.tensors) != 1 or len(typed) > 1:
+                yield Inputs(tensors, None if form.by_place else form)
+        if len(typed) != 1 or typed[0].dtype not in FLOATS:
             return
         guessed = self.guess.tensors[0].shape if len(self.guess.tensors) == 1 else ()
-        if not guessed and self.channels and len(typed[0].sizes) == self.rank - 2:
-            guessed = (1, self.channels, *typed[0].sizes)
         if not typed[0].sizes or len(typed[0].sizes) > len(guessed):
             return
         try:

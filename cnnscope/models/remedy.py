@@ -107,10 +107,20 @@ def find(failure: Failure) -> Explained:
     The search ends after `trials.CALLS` module calls or `trials.SECONDS` seconds, and says so.
     """
     if not failure.inputs.tensors or not failure.inputs.tensors[0].shape:
-        return Explained("")
+        return _of_known(failure)
     if any(map(nn.parameter.is_lazy, state_of(failure.built.model))):  # it cannot be run twice
         return Explained("")
     return _Search(failure).remedy()
+
+
+def _of_known(failure: Failure) -> Explained:
+    """The first of the usual inputs that runs, for a request without a tensor of any size."""
+    trials = Trials(failure.built, SECONDS, renewable=False)
+    with trials.open():
+        for inputs in failure.known:
+            if not trials.late and trials.runs(inputs):
+                return Explained("", f"--input {written(inputs)} runs", about_input=True)
+    return Explained("")
 
 
 class _Search:

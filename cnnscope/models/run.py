@@ -148,6 +148,8 @@ def _first_that_runs(network: Network, built: Built, tried: Sequence[Choice], wh
         told, inputs = max(failed, key=lambda one: len(one[0].trace.calls))
     if tried[0].refusal:
         raise RequestError(f"{network.name}: {tried[0].refusal}") from told
+    if tried[0].misfit and isinstance(told.cause, (TypeError, AttributeError)):
+        raise RequestError(f"{network.name}: {tried[0].misfit}") from told
     raise _explained(network, told, built, inputs) from told
 
 

@@ -140,7 +140,9 @@ def _name(named: dict[str, _Part], name: str, part: _Part) -> None:
 
 
 def items(inputs: Any) -> Sequence[Any]:
-    """One input stands for a sequence of one."""
+    """One input stands for a sequence of one; None for no input."""
+    if inputs is None:
+        return ()
     many = isinstance(inputs, (list, tuple)) and not _is_size(inputs)
     return inputs if many and not hasattr(inputs, "_fields") else (inputs,)
 

@@ -59,6 +59,7 @@ CONV = nn.Conv2d(3, 4, 1)
         (nn.Embedding(9, 4), "2x16:int64", (2, 16)),
         (nn.Sequential(nn.Flatten(), nn.Linear(12, 4)), "3x2x2", (1, 3, 2, 2)),
         (nn.AvgPool1d(2), "3x8", (1, 3, 8)),
+        (nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(12, 2)), "3:int64", (1, 3)),
     ],
 )
 def test_the_number_of_axes_follows_the_first_layer(layer, text, shape):
@@ -75,9 +76,9 @@ def test_sizes_are_taken_as_they_are_where_a_forward_makes_its_own_channel():
     assert shapes(net, "1x100x64") == shapes(net, "100x64") == [(1, 100, 64)]
     assert shapes(net, "4x100x64", batch_size=4) == [(4, 100, 64)]
     request = Request.of("net", ["1x100x64"])
-    assert trace_module(request, net).notes == (
-        "the input is taken as 1x100x64 float32, because 1x1x100x64 float32 does not run",
-    )
+    taken, why = trace_module(request, net).notes
+    assert taken == "the input is taken as 1x100x64 float32"
+    assert why.startswith("1x1x100x64 does not run")
 
 
 def frames(self, x):
@@ -209,12 +210,34 @@ def by_keyword(self, x, *, t, scale=1.0):
         (["3x8x8", "x=3x8x8", "t=1"], "x is given twice, by its place and by its name"),
         (["t=1"], "forward needs x: add --input x=SIZE"),
         ([], "give --input SIZE --input t=SIZE: forward takes x, t"),
+        (None, "give --input SIZE --input t=SIZE: forward takes x, t"),
     ],
 )
 def test_arguments_that_do_not_fit_are_named(given, said):
     with pytest.raises(RequestError) as caught:
         cnnscope.trace(network(by_keyword, f=CONV), given)
     assert said in str(caught.value)
+
+
+def test_a_parameter_that_is_given_by_place_alone_may_be_named():
+    net = network(lambda self, x, /, y=None: self.f(x), f=CONV)
+    assert shapes(net, "x=3x8x8", "y=none") == [(1, 3, 8, 8)]
+
+
+def test_few_sizes_of_several_inputs_have_the_channels_of_the_first_layer():
+    net = network(lambda self, a, b: self.f(a) - self.f(b), f=CONV)
+    assert shapes(net, "8", "8") == shapes(net, "8x8", "8x8") == [(1, 3, 8, 8)] * 2
+
+
+def test_too_many_inputs_are_counted_where_they_are_no_list_either():
+    with pytest.raises(RequestError, match="forward takes x; give --input once for each"):
+        cnnscope.trace(one(CONV), ["3x8x8", "3x8x8"])
+
+
+def test_an_input_that_is_no_tensor_is_a_wrong_request():
+    for given in (["none"], [{}], "()"):
+        with pytest.raises(CnnscopeError, match="--input 3x224x224 runs"):
+            cnnscope.trace(one(nn.Conv2d(3, 4, 3)), given)
 
 
 @pytest.mark.parametrize("batch", [4, 7])
