@@ -116,8 +116,8 @@ def test_without_pandas_there_is_a_remedy(made, monkeypatch):
 def test_an_option_of_another_report_is_refused(made):
     assert made("stages").view(projections=True).shown == {"projections": True}
     assert made("summary").view(columns=["macs"]).to_markdown().count("| layer") == 0
-    with pytest.raises(RequestError, match="columns, depth: without effect on a FieldReport"):
-        made("rf").table(depth=1, columns=["layer"])
+    with pytest.raises(RequestError, match="columns, sort: without effect on a FieldReport"):
+        made("rf").table(sort="macs", columns=["layer"])
 
 
 def test_a_report_can_be_pickled(made):

@@ -129,5 +129,7 @@ def find(rows: Sequence[LayerRow], path: str) -> LayerRow:
             hint = f"did you mean {', '.join(near)}?"
         elif not any(row.path for row in rows):
             hint = "the model is a single layer: leave the name out"
+        if path.isdecimal():
+            hint += f"; an input of that size is --input {path[:80]}"
         raise RequestError(f"there is no layer {path[:80]!r}; {hint}")
     return found

@@ -20,7 +20,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from cnnscope import __version__
-from cnnscope.cli import typed, usage
+from cnnscope.cli import typed
 from cnnscope.cli.options import Options
 from cnnscope.errors import RequestError
 
@@ -189,7 +189,9 @@ class Group(TyperGroup):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help: commands in their groups, and then the options."""
-        groups: usage.Groups = {}
+        from cnnscope.cli import usage
+
+        groups: dict[str, list[usage.Row]] = {}
         for name in self.list_commands(ctx):
             entry = cast("Lazy", self.get_command(ctx, name)).entry
             groups.setdefault(entry.group, []).append(usage.Row(name, "", entry.help))
@@ -238,7 +240,9 @@ class Command(TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help, options in their groups."""
-        groups: usage.Groups = {}
+        from cnnscope.cli import usage
+
+        groups: dict[str, list[usage.Row]] = {}
         for one in self.get_params(ctx):
             argument = one.param_type_name == "argument"
             title = "Arguments" if argument else one.rich_help_panel or "Output"

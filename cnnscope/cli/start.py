@@ -181,8 +181,19 @@ def _misused(error: Any, session: Session | None) -> int:
         return 2
     context = getattr(error, "ctx", None)
     message = " ".join(error.format_message().split())
+    if type(error).__name__ == "MissingParameter" and context is not None:
+        message = f"{message.rstrip('.')}{_example(context.command.help)}"
     hint = f" ({context.command_path} --help)" if context is not None else ""
     return _fail(f"{printable(message, 300).rstrip('.')}{hint}", 2, session)
+
+
+def _example(text: str | None) -> str:
+    """A line that works, of the help of a command."""
+    for line in (text or "").splitlines():
+        before, _, example = line.partition("Example: ")
+        if example and not before.strip():
+            return f", as in: {example}"
+    return ""
 
 
 def _silence(stream: Any) -> None:

@@ -7,7 +7,6 @@ what to type.
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import takewhile
@@ -140,6 +139,8 @@ def _refuse(words: Sequence[str], commands: Collection[str], *, alone: bool) -> 
     Raises:
         RequestError: it is; with what to type.
     """
+    import shlex  # for a message
+
     word, after = words[0].lower(), [shlex.quote(word) for word in words[1:]]
     if word in POINTERS:
         model = next((one for one in after if not one.startswith("-")), "MODEL")

@@ -56,6 +56,7 @@ class Rows(Tree[Line]):
         everything = options.everything
         super().__init__([r.parent for r in rows], lambda i: everything or not rows[i].minor)
         self.rows, self.options = rows, options
+        self._kinds: dict[int, int] = {}
         self.fold = not (options.unfold or everything)
         self.always = _around([row.parent for row in rows], [row.fails for row in rows])
         self.depth = max((row.depth for row in rows if everything or not row.minor), default=0)
@@ -103,6 +104,8 @@ class Rows(Tree[Line]):
             if index is None:
                 return lines
             tried.add(index)
+            if len(lines) + len([*self._runs(index)]) > self.options.room:
+                continue
             for inside in ({index, *self._inside(index)}, {index}):
                 self.opened |= inside
                 wider = self.lines(-1, depth)
@@ -128,8 +131,11 @@ class Rows(Tree[Line]):
 
     def _kind(self, index: int) -> Hashable:
         """Equal for blocks that are made of the same parts, whatever their sizes are."""
-        inner = tuple((self.rows[i].name, self._kind(i)) for i in self.children.get(index, ()))
-        return self.rows[index].operation, inner
+        known = self._kinds.get(index)
+        if known is None:
+            inner = ((self.rows[i].name, self._kind(i)) for i in self.children.get(index, ()))
+            known = self._kinds[index] = hash((self.rows[index].operation, *inner))
+        return known
 
     def _count(self, parents: Sequence[int], depth: int) -> int:
         """Number of lines without folding."""
