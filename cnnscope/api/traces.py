@@ -312,11 +312,12 @@ def ended(trace: TraceRecord, layer: str | None = None) -> TraceRecord:
     raise error
 
 
-def _traced(model: Request | Given, cache: bool | Store) -> TraceRecord:
+def _traced(model: Request | Given, cache: Cache) -> TraceRecord:
     if isinstance(model, Request):
         from cnnscope.cache import requests
 
         return requests.trace(model, store(cache))
+    from cnnscope.models import diagnose, remedy
     from cnnscope.models.failures import asks_for_data
     from cnnscope.models.readings import as_meant
     from cnnscope.models.run import trace_module
@@ -332,9 +333,12 @@ def _traced(model: Request | Given, cache: bool | Store) -> TraceRecord:
     try:
         return run_traced(module, *as_meant(module, Arguments(args, named)))
     except ForwardError as error:
-        if asks_for_data(error):
-            raise ModelError(f"{error}; it looks at its data: give real tensors") from error
-        raise
+        error.trace = remedy.told(error.trace, diagnose.reason(error))
+        if not asks_for_data(error):
+            raise
+        needs = ModelError(f"{error}; it looks at its data: give real tensors")
+        needs.trace = error.trace
+        raise needs from error
 
 
 def store(cache: Cache) -> Store | None:

@@ -74,7 +74,7 @@ def layer_reason(error: ForwardError) -> str | None:
     """Explain why a layer refused its input, as a sentence that names it; None if unknown."""
     record = _record(error)
     name = f"{error.path} ({record.kind})" if error.path else record.kind
-    if error.missing and record.library:
+    if error.missing and record.library and "NoneType" in said(error.cause):
         return f"{name} was given None{_nothing(error)}"
     slide = shapes.of_module(record)
     too_small = slide is not None and _slides(error, slide) and width(error) is None
@@ -105,7 +105,7 @@ def _of_layer(error: ForwardError) -> str:
 
 def width(error: ForwardError) -> widths.Width | None:
     """The width of the layer that failed and the one that it was given, where they differ."""
-    if not error.shapes or (error.path and error.missing):
+    if not error.shapes:
         return None
     record = _record(error)
     if widths.rank(record, error.shapes[0]):

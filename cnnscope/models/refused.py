@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import zip_longest
+from itertools import combinations, zip_longest
 
 import torch
 from torch import nn
@@ -70,6 +70,8 @@ def projected(trace: Trace, record: OpRecord) -> str:
     one, other = sizes[large], sizes[small]
     if len(one) != len(other) or len(one) not in (3, 4, 5) or one[0] != other[0]:
         return ""
+    if math.prod(other[2:]) == 1 < math.prod(one[2:]):
+        return ""  # a gate of each channel
     strides = {-(-a // b) if b else 0 for a, b in zip(one[2:], other[2:], strict=True)}
     if len(strides) != 1 or 0 in strides:
         return ""
@@ -138,8 +140,9 @@ def _elementwise(trace: Trace, record: OpRecord) -> str:
     family = table.lookup(record.name).family
     if len(record.tensors) < 2 or family in (table.Family.CONVOLUTION, table.Family.MATMUL):
         return ""
-    a, b = _shapes(trace, record)[:2]
-    return _unequal(f"{function(record.name)} of {_given(trace, record)}", a, b)
+    what = f"{function(record.name)} of {_given(trace, record)}"
+    pairs = combinations(_shapes(trace, record), 2)
+    return next(filter(None, (_unequal(what, a, b) for a, b in pairs)), "")
 
 
 def _unequal(names: str, a: Shape, b: Shape) -> str:

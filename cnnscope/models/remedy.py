@@ -66,12 +66,19 @@ def explained(failure: Failure) -> ModelError:
     if failure.guessed and found.about_input and not remedy:
         remedy = "give the --input that it is made for"
     error = ModelError(f"{where}: {failure.line}{found.cause}" + (f"; {remedy}" if remedy else ""))
-    error.trace = _with(failure.error.trace, failure.line, found.cause, remedy)
+    error.trace = told(failure.error.trace, found.cause, remedy, failure.line)
     return error
 
 
-def _with(trace: Trace, line: str, cause: str, remedy: str) -> Trace:
-    """What ran, with the cause and the remedy."""
+def told(trace: Trace, cause: str, remedy: str = "", line: str = "") -> Trace:
+    """What ran before a forward raised, with the cause in words, the remedy and the line.
+
+    Args:
+        trace: up to the break.
+        cause: in words.
+        remedy: "" where none is known.
+        line: of the model's code; left out, the one that was recorded.
+    """
     broken = trace.broken
     if broken is None:
         return trace
@@ -91,6 +98,8 @@ def _explained(failure: Failure) -> Explained:
 
 def _of_dtypes(failure: Failure) -> str:
     """The remedy for dtypes that a layer does not take."""
+    if "indices" in str(failure.error.cause):
+        return "indices are integers, as x.long() makes them"
     dtypes = (str(t.dtype).removeprefix("torch.") for t in state_of(failure.built.model))
     weights = next((dtype for dtype in dtypes if dtype in FLOATS), "float32")
     typed = (DTYPES.get(text.partition(":")[2]) for text in failure.typed)

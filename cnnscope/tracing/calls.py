@@ -299,9 +299,7 @@ class Calls:
         if output is None:
             self.empty = self._modules.records[self._calls[call][0]].path
         if kwargs:
-            index, parent, start, inputs = self._calls[call]
-            inputs += tuple(map(self._read, tensors_in(kwargs)))
-            self._calls[call] = (index, parent, start, inputs)
+            self.give(call, self._calls[call][3] + tuple(map(self._read, tensors_in(kwargs))))
         self._outputs[call] = tuple(map(self._read, tensors_in(output)))
 
     def failed_in(self, error: BaseException) -> tuple[int, str, nn.Module, tuple[int, ...]] | None:
@@ -311,6 +309,11 @@ class Calls:
         call, module = self._failed
         index, *_, inputs = self._calls[call]
         return call, self._modules.records[index].path, module, inputs
+
+    def give(self, call: int, inputs: tuple[int, ...]) -> None:
+        """Write down other inputs of a call."""
+        index, parent, start, _ = self._calls[call]
+        self._calls[call] = (index, parent, start, inputs)
 
     def first_of(self, module: nn.Module) -> tuple[int, str, tuple[int, ...]] | None:
         """Id, path and inputs of the first call of a module, None where it was not called."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -69,15 +69,16 @@ def place(error: BaseException) -> Place:
     )
 
 
-def given_none(error: BaseException, module: nn.Module) -> bool:
-    """Return True if a module that raised was called with None for an argument."""
+def arguments(error: BaseException, module: nn.Module) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments that a module which raised was called with, by place and by keyword."""
     step = error.__traceback__
+    found: tuple[tuple[Any, ...], dict[str, Any]] = (), {}
     while step is not None:
         frame = step.tb_frame
         if frame.f_code.co_name == "_call_impl" and frame.f_locals.get("self") is module:
-            return any(value is None for value in frame.f_locals.get("args", ()))
+            found = frame.f_locals.get("args", ()), frame.f_locals.get("kwargs", {})
         step = step.tb_next
-    return False
+    return found
 
 
 def _of_model(step: TracebackType | None) -> Iterator[TracebackType]:

@@ -419,10 +419,15 @@ class _Recorder(TorchDispatchMode):
             cause, failed = self._recursion(error)
             operation, place = None, raised.Place(place.line)
         call, path, module, inputs = failed or (-1, "", self.model, self.modules.inputs)
+        args, kwargs = raised.arguments(error, module)
+        if call >= 0 and kwargs and failed is not None:
+            inputs += tuple(map(self._read, tensors_in(kwargs)))
+            self.calls.give(call, inputs)
         shapes = tuple(self.book.tensors[i].shape for i in inputs)
         failure = ForwardError(path, module, shapes, cause, operation.name if operation else "")
         failure.named = tuple((visible(n), tuple(t.shape)) for n, t in place.tensors)
-        failure.empty, failure.missing = self.calls.empty, raised.given_none(error, module)
+        failure.empty = self.calls.empty
+        failure.missing = any(value is None for value in (*args, *kwargs.values()))
         if operation is None and not self.modules.is_library(module):
             operation = self._called(place)
         if operation is not None:

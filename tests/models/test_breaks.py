@@ -126,6 +126,19 @@ CASES = {
         Net(attention, c=C, attn=nn.MultiheadAttention(16, 4, batch_first=True)),
         "attn", "takes 16 features and was given 8", "embed_dim must be 8 for this input",
     ),
+    "by keyword": (
+        Net(lambda net, x: net.d(input=net.c(x)), c=C, d=nn.Conv2d(9, 4, 1)),
+        "d", "takes 9 channels and was given 8", "in_channels must be 8 for this input",
+    ),
+    "a gate": (
+        Net(lambda net, x: net.c(x) * net.g(x.mean((2, 3)))[..., None, None], c=C,
+            g=nn.Linear(3, 4)),
+        "mul", "they differ in channels (8 and 4)", "",
+    ),
+    "indices": (
+        Net(lambda net, x: net.e(net.c(x)), c=C, e=nn.Embedding(4, 2)),
+        "e", "argument #1 'indices'", "indices are integers",
+    ),
     "recurrent": (
         Net(lambda net, x: net.r(net.c(x).flatten(2)), c=C, r=nn.GRU(9, 4)),
         "r", "takes 9 features and was given 36", "input_size must be 36 for this input",
