@@ -583,6 +583,7 @@ ENDS = {
     "no_dropout": (head(nn.Dropout(0.0)), []),
     "dropout_before": (nn.Sequential(nn.Dropout(0.5), nn.Linear(8, 5)), []),
     "norm": (nn.Sequential(nn.Linear(8, 5), nn.LayerNorm(5), nn.ReLU()), []),
+    "attention": (nn.MultiheadAttention(8, 2, batch_first=True), []),
     "both": (Do(lambda s, x: ((y := s.a(x)), y.softmax(1)), a=nn.Linear(8, 5)), []),
     "before_norm": (
         nn.Sequential(nn.Linear(8, 5), nn.ReLU(), nn.Dropout(), nn.BatchNorm1d(5)),
@@ -594,7 +595,16 @@ ENDS = {
 @pytest.mark.parametrize("name", ENDS)
 def test_what_stands_directly_before_the_output(name):
     model, expected = ENDS[name]
-    assert kinds(model, (4, 8)) == expected
+    given = [(1, 4, 8)] * 3 if name == "attention" else [(4, 8)]
+    assert kinds(model, *given) == expected
+
+
+def test_weights_of_attention_are_no_classes():
+    attention = nn.MultiheadAttention(8, 2, batch_first=True)
+    both = Do(lambda s, x: s.a(x, x, x, average_attn_weights=False), a=attention)
+    weights = Do(lambda s, x: s.a(x, x, x, average_attn_weights=False)[1], a=attention)
+    assert not {Kind.SOFTMAX_OUTPUT, Kind.SOFTMAX_AXIS} & {*kinds(both, (1, 4, 8))}
+    assert Kind.SOFTMAX_OUTPUT not in kinds(weights, (1, 4, 8))
 
 
 def test_an_output_that_is_none():

@@ -79,9 +79,11 @@ def softmax_output(net: Net) -> Remark | None:
     """An output of class probabilities, where losses take logits."""
     if net.asks_training(""):
         return None
-    for _, place in _softmaxes(net):
+    for tensor, place in _softmaxes(net):
+        if tensor not in net.back(net.trace.outputs[0]) or _attends(net, place):
+            continue
         shape, dim = net.shape(net.ops[place].outputs[0]), _dim(net, place)
-        classes = dim in (1, len(shape) - 1) and dim > 0 and shape[dim] > 1
+        classes = (dim == 1 or 1 < dim == len(shape) - 1 < 3) and shape[dim] > 1
         if classes and net.ops[place].tensors[0] not in net.outputs:
             layer = net.layer(place)
             return Remark(
@@ -95,6 +97,13 @@ def softmax_output(net: Net) -> Remark | None:
 
 def _softmaxes(net: Net) -> Iterator[tuple[int, int]]:
     return ((t, p) for t, p in _made(net) if net.family(p) is Family.SOFTMAX)
+
+
+def _attends(net: Net, place: int) -> bool:
+    """Return True for a softmax of scores: products of two values that both depend on an input."""
+    *_, origin = net.back(net.ops[place].tensors[0])
+    made = net.maker(origin)
+    return made >= 0 and net.family(made) is Family.MATMUL and len(net.seen(made)) > 1
 
 
 def _dim(net: Net, place: int) -> int:
