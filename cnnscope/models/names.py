@@ -64,7 +64,11 @@ def parse_model(text: str) -> ModelSpec:
     """
     shown = text.strip()
     if shown == "-":
-        return ModelSpec(STDIN, "", shown, code=_standard_input())
+        code = _standard_input()
+        plain = code.strip()
+        if plain != "-" and not set("(=\n") & set(plain):
+            return parse_model(plain)  # a name
+        return ModelSpec(STDIN, "", shown, code=code)
     file = _FILE.fullmatch(shown)
     if file is not None and file[2] != "":
         return ModelSpec("file", file[2] or "", shown, place=file[1])

@@ -167,6 +167,15 @@ def test_a_word_that_is_no_code_is_a_string_where_nothing_says_what_is_wanted(ne
     assert "nothing is called b0 here" in error_of("words.py:make", "--arg", "name=b0")
 
 
+@pytest.mark.parametrize(("word", "value"), [("true", True), ("False", False), ("null", None)])
+def test_truth_and_nothing_may_be_written_as_yaml_does(nets, word, value):
+    (nets / "words.py").write_text(
+        f"from torch import nn\ndef make(deep=1):\n    assert deep is {value}\n"
+        "    return nn.Conv2d(3, 8, 3)\n"
+    )
+    assert params("words.py:make", "--arg", f"deep={word}") == 224
+
+
 def test_another_file_is_run_for_a_class_of_it(nets):
     (nets / "other.py").write_text("from torch import nn\nclass Big(nn.Conv2d): pass\n")
     assert params("nets.py:Net", "--arg", "block=other.py:Big") == 224

@@ -210,6 +210,16 @@ def test_standard_input_is_an_expression_or_the_text_of_a_file(typed, text, expe
     assert params("-") == expected
 
 
+def test_a_name_on_standard_input_is_that_name(write, typed):
+    write("net.py")
+    typed("net.py:Net\n")
+    assert params("-") == 224
+    typed("no_such_model")
+    assert "no model called 'no_such_model'" in error_of("-")
+    typed("-")
+    assert "SyntaxError" in error_of("-", code=3)
+
+
 def test_arguments_reach_the_network_of_standard_input_and_two_models_may_be_it(typed):
     typed(NET)
     assert params("-", "--arg", "width=4") == 112
@@ -225,7 +235,7 @@ def test_arguments_reach_the_network_of_standard_input_and_two_models_may_be_it(
         ("x" * (2**20 + 1), 2, "more than 1,048,576 characters"),
         ("x = (", 3, "<stdin>:1: SyntaxError"),
         ("x = 1\n1 / 0\ny = 2", 3, "<stdin>:2: ZeroDivisionError"),
-        (NET + NET.replace("Net", "Other"), 2, "holds Net(width=8), Other(width=8): say which"),
+        (NET + NET.replace("Net", "Other"), 2, "holds Net(width=8), Other(width=8): end it with"),
     ],
 )
 def test_standard_input_that_is_no_network_is_told(typed, text, code, said):

@@ -29,7 +29,7 @@ def choose(spec: ModelSpec, module: ModuleType) -> tuple[Any, str]:
     Raises:
         RequestError: there is none of that name, or several where none was named.
     """
-    shown = printable(spec.place or spec.text)
+    shown = printable(spec.place) or spec.shown
     name = spec.name or _only(shown, module)
     if "(" in name:
         return _called(shown, name, module), name
@@ -69,7 +69,10 @@ def _only(shown: str, module: ModuleType) -> str:
             return names[0]
         if names:
             listed = _listed([_with_parameters(getattr(module, name), name) for name in names])
-            raise RequestError(f"{shown} holds {listed}: say which, as in {shown}:{names[-1]}")
+            which = f"say which, as in {shown}:{names[-1]}"
+            if not hasattr(module, "__file__"):  # of lines that were typed
+                which = f"end it with the one that is meant, as in {names[-1]}()"
+            raise RequestError(f"{shown} holds {listed}: {which}")
     raise RequestError(f"{shown} holds no nn.Module{_instead(module, '')}")
 
 

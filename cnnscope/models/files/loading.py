@@ -227,10 +227,7 @@ def forget(before: set[str], folder: Path) -> None:
         name
         for name in new
         if name.partition(".")[0] not in sys.stdlib_module_names
-        and any(
-            within(file, folder) and not file.startswith(_PROGRAM)
-            for file in _files_of(sys.modules[name])
-        )
+        and any(within(file, folder) for file in _files_of(sys.modules[name]))
     ]
     for name in gone:
         del sys.modules[name]
@@ -247,8 +244,8 @@ def _files_of(module: ModuleType) -> list[str]:
 
 
 def within(filename: str, folder: Path) -> bool:
-    """Return True for a file of the user's: in the folder, not in an environment below it."""
-    if filename.startswith("<"):
+    """Return True for a file of the user's: in the folder, not installed below it or ours."""
+    if filename.startswith(("<", _PROGRAM)):
         return False
     try:
         parts = Path(filename).resolve().relative_to(folder).parts

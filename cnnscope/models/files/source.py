@@ -138,7 +138,7 @@ class Own:
         """The error of an expression that uses what there is not."""
         name, text = printable(str(error)), self.spec.shown
         near = error.near or (f"nn.{name}" if hasattr(nn, str(error)) else "")
-        hint = f"did you mean {near}?" if near else "a library's model is named without parentheses"
+        hint = f"did you mean {near}?" if near else f"your own is named as path/net.py:{name}(...)"
         if any(str(error) in registered.names(source) for source in ("torchvision", "classic")):
             hint = f"a library's model takes its arguments by --arg: {name} --arg name=value"
         return RequestError(f"model {text!r}: nothing is called {name} here; {hint}")
@@ -262,8 +262,7 @@ class Own:
         frames = [
             frame
             for frame in traceback.extract_tb(error.__traceback__)
-            if loading.within(frame.filename, self._project)
-            and (not frame.filename.startswith("<") or frame.filename == "<stdin>")
+            if frame.filename == "<stdin>" or loading.within(frame.filename, self._project)
         ]
         return f"{self._shown(frames[-1].filename)}:{frames[-1].lineno}: " if frames else ""
 

@@ -15,6 +15,7 @@ from cnnscope.text import printable, said
 
 Parameters = Mapping[str, inspect.Parameter]
 _NO_CODE = re.compile(r"(?![^\W\d][\w.]*$)[\w./+-]*[^\W\d][\w./+-]*")  # efficientnet-b0, 3x3
+_SAID = {"true": True, "false": False, "none": None, "null": None}  # as YAML and shells have it
 _TEXT = re.compile(r"\bstr\b|Literal")
 _NO_PYTHON = (SyntaxError, ValueError, MemoryError, RecursionError)
 
@@ -62,6 +63,8 @@ def _value(
     except scope.UndefinedError as error:
         if may:
             return text
+        if text.lower() in _SAID:
+            return _SAID[text.lower()]
         near = error.near or next(iter(difflib.get_close_matches(str(error), map(str, known))), "")
         hint = f" ({near} is)" if near else ""
         why = f"nothing is called {printable(str(error), 40)} here{hint}"

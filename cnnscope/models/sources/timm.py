@@ -99,7 +99,7 @@ def _take_back(architecture: str) -> None:
     if held is None or held.__module__.startswith("timm."):
         return
     for name, module in list(sys.modules.items()):
-        own = getattr(module, architecture, None) if name.startswith("timm.models.") else None
+        own: Any = getattr(module, architecture, None) if name.startswith("timm.models.") else None
         if getattr(own, "__module__", "") == name:
             builders[architecture] = own
 
