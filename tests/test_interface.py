@@ -16,6 +16,7 @@ from torch import nn
 
 import cnnscope
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
+from cnnscope.records.form import Form
 from cnnscope.records.trace import Trace
 
 LENET = "classic:lenet5"
@@ -285,6 +286,7 @@ def wrong(trace):
     yield replace(trace, calls=())
     yield replace(trace, outputs=(10**6,))
     yield replace(trace, inputs=(-1,))
+    yield replace(trace, form=Form())
     yield replace(trace, ops=(replace(op, call=99), *trace.ops[1:]))
     yield replace(trace, ops=(replace(op, inputs={"input": 10**6}), *trace.ops[1:]))
     yield replace(trace, ops=(replace(op, inputs={}), *trace.ops[1:]))

@@ -147,8 +147,10 @@ def _contradictions(trace: TraceRecord) -> Iterator[str]:
         not -1 <= one.born <= one.died <= len(ops) or one.nbytes < 0 for one in trace.storages
     ):
         yield "a storage that is not there, or ends before it begins"
-    if any(size < 0 for one in trace.tensors for size in one.shape):
-        yield "a negative size"
+    form = trace.form
+    amiss = form is not None and form.count != len(trace.inputs)
+    if amiss or any(size < 0 for one in trace.tensors for size in one.shape):
+        yield "a negative size, or inputs that its call does not have"
 
 
 # ------------------------------------------------------------------------------ any model

@@ -39,7 +39,7 @@ from cnnscope.tracing.plain import tensors_in
 if TYPE_CHECKING:
     from cnnscope.models.request import Request
 
-_MOST = 24  # readings that are tried
+_MOST = 16  # readings that are tried
 _COMBINED = 4  # tensors whose readings are combined
 _IMAGE = 3  # sizes: C, H, W
 _PLANES = (1, 2)  # axes of signals and images
@@ -150,8 +150,10 @@ class Signature(NamedTuple):
         anything = any(p.kind is p.VAR_KEYWORD for p in parameters)
         unknown = [name for name in given if name not in self.names]
         if unknown and not anything:
-            takes = ", ".join(map(printable, self.names)) or "none by name"
-            return f"forward takes no argument {printable(unknown[0])}; it takes {takes}"
+            takes = f"it takes {', '.join(map(printable, self.names))}"
+            if not self.names:
+                takes = "what it takes has no names: give --input once for each, in order"
+            return f"forward takes no argument {printable(unknown[0])}; {takes}"
         by_place = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         twice = [p.name for p in by_place[: len(form.args)] if p.name in given]
         if twice:

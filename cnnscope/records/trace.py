@@ -9,6 +9,7 @@ import msgspec
 
 from cnnscope.records.form import Form, one_list
 from cnnscope.records.index import TraceIndex
+from cnnscope.text import visible
 
 TRACE_SCHEMA = 1
 Shape = tuple[int, ...]
@@ -29,7 +30,7 @@ class TensorSpec(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         shown = f"{'x'.join(map(str, self.shape)) or 'scalar'} {self.dtype}"
-        return f"{self.name} {shown}" if self.name else shown
+        return f"{visible(self.name)} {shown}" if self.name else shown
 
 
 class Inputs(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ from cnnscope.records.bench import (
 from cnnscope.render import units
 from cnnscope.render.data import Row, Sheet
 from cnnscope.render.page import BAD, GOOD, Heading, Page, Table, dear
+from cnnscope.text import visible
 
 _LATENCY = (
     Heading("model", left=True, least=16),
@@ -110,7 +111,7 @@ def _inputs(report: BenchReport) -> str:
     """1x3x224x224, or Nx3x224x224 where only the batch differs; nothing where more does."""
     shapes = {tuple(spec.shape for spec in run.inputs) for run in report.runs}
     if len(shapes) == 1:
-        each = (f"{s.name or ''} {units.shape(s.shape)}" for s in report.runs[0].inputs)
+        each = (f"{visible(s.name or '')} {units.shape(s.shape)}" for s in report.runs[0].inputs)
         return ", ".join(dict.fromkeys(text.strip() for text in each))
     batched = all(len(r.inputs) == 1 and r.inputs[0].shape[:1] == (r.batch,) for r in report.runs)
     samples = {shape[1:] for (shape, *_) in shapes}

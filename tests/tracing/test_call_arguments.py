@@ -10,6 +10,7 @@ import torch
 import cnnscope
 from cnnscope.errors import RequestError
 from cnnscope.records.form import Form, Sequence, Slot, Table, Value
+from cnnscope.records.trace import TensorSpec
 from cnnscope.tracing.arguments import arguments, form_of
 from cnnscope.tracing.plain import tensors_in
 
@@ -90,3 +91,7 @@ def test_a_forward_that_changes_its_dict_is_called_with_the_same_again():
     assert list(given) == ["image"]
     again = arguments(trace.form, [X.expand(1, 3, 8, 8)])
     assert [list(again.call(Changing())) for _ in range(2)] == [["feature"]] * 2
+
+
+def test_a_name_from_a_file_writes_nothing_on_a_terminal():
+    assert str(TensorSpec((3,), name="\x1b[31m")) == "\\x1b[31m 3 float32"
