@@ -170,7 +170,8 @@ def trace(
     """Record one inference forward.
 
     Args:
-        model: a name ("resnet18", "net.py:Net") or a module of your own, which is left as it was.
+        model: what the command line takes ("resnet18", "net.py:Net", "package.module:Net(3)",
+            "nn.Conv2d(3, 8, 3)"), or a module of your own, which is left as it was.
         inputs: sizes, such as "3x224x224" or (1, 3, 224, 224), of tensors without data: a sample
             of the first layer (C, H, W) gets a batch of one. Dicts and lists of them, numbers,
             None and bools are given as they are: {"image": (1, 3, 224, 224), "scale": 0.5}. For a

@@ -143,6 +143,10 @@ def complete(beginning: str, store: Store | None) -> list[str]:
 
     Those of timm, which has more files than are read in no time, only if it is named.
     """
+    for prefix, one in (("torchvision.models.", "torchvision"), ("timm/", "timm")):
+        if beginning.startswith(prefix) and version(LIBRARIES[one]) is not None:
+            spelled = (f"{prefix}{name}" for name in listed(one, store))
+            return [name for name in spelled if name.startswith(beginning)]
     source, colon, start = beginning.rpartition(":")
     found: list[str] = []
     for one, package in LIBRARIES.items():

@@ -33,6 +33,11 @@ def _models(beginning: str) -> list[str]:
     path, colon, name = beginning.rpartition(":")
     if colon and path.endswith(".py"):
         return [f"{path}:{found}" for found in _defined(path) if found.startswith(name)]
+    if colon and path.replace(".", "_").isidentifier():
+        module = path.replace(".", "/")
+        inside = [*_defined(f"{module}.py"), *_defined(f"{module}/__init__.py")]
+        if inside:
+            return [f"{path}:{found}" for found in inside if found.startswith(name)]
     named = requests.complete(beginning, Session().store())
     files = [] if colon else _files(beginning)
     if not named and not any(file.endswith(_FILES) for file in files):
@@ -63,6 +68,9 @@ def _defined(path: str) -> list[str]:
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return []
     named = [one.name for one in body if isinstance(one, (ast.ClassDef, ast.FunctionDef))]
+    if path.endswith("__init__.py"):  # of a package, what it imports from its own modules too
+        inner = [one for one in body if isinstance(one, ast.ImportFrom) and one.level]
+        named += [held.asname or held.name for one in inner for held in one.names]
     return [name for name in named if not name.startswith("_")]
 
 

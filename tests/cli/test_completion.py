@@ -66,6 +66,15 @@ def test_the_name_of_a_library_is_completed_with_its_models(complete):
     assert all(name.startswith("classic:") for name in told)
 
 
+def test_other_spellings_of_models_and_names_in_packages_are_completed(complete, tmp_path):
+    assert complete("fish", "rf", "torchvision.models.resnet15") == "torchvision.models.resnet152"
+    (tmp_path / "nets").mkdir()
+    (tmp_path / "nets" / "__init__.py").write_text("from .parts import Net, other\nimport os\n")
+    (tmp_path / "nets" / "parts.py").write_text(NET)
+    assert complete("fish", "rf", "nets:").split() == ["nets:Net", "nets:other"]
+    assert complete("fish", "rf", "nets.parts:m") == "nets.parts:make"
+
+
 def test_files_and_what_they_define_are_completed(complete, tmp_path):
     (tmp_path / "resnet_own.py").write_text("")
     (tmp_path / "own.py").write_text(NET)
