@@ -208,8 +208,8 @@ class Trace(msgspec.Struct, frozen=True, dict=True):
     `drawn` are the generators of random numbers that Python drew from, `dropouts` the tensors that
     dropout is called on, `unreached` the trainable parameters that were read and that no gradient
     of an output reaches (`no_grad`: the forward has switched gradients off). `asks_training` are
-    the modules whose code takes another path in training, `nothing` the places of what forward
-    returned that are None ("" is all of it).
+    the modules whose code takes another path in training, `own_train` those with a `train()` of
+    their own, `nothing` the places of what forward returned that are None ("" is all of it).
     `broken` says where the forward raised, None for one that returned: of a broken one, calls that
     had not ended have no outputs, and parameters are those of the whole model.
     """
@@ -234,6 +234,7 @@ class Trace(msgspec.Struct, frozen=True, dict=True):
     unreached: tuple[str, ...] = ()
     no_grad: bool = False
     asks_training: tuple[str, ...] = ()
+    own_train: tuple[str, ...] = ()
     nothing: tuple[str, ...] = ()
     broken: Break | None = None
     schema_version: int = TRACE_SCHEMA

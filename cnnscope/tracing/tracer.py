@@ -140,8 +140,10 @@ def trace(
                 device="meta" if on_meta else _device_of((args, kwargs), model),
                 notes=(*notes, *mixed),
             )
-            asks = training.branching(model)
-            made = structs.replace(made, form=form_of(args, kwargs), asks_training=asks)
+            asks, own = training.branching(model), training.own_train(model)
+            made = structs.replace(
+                made, form=form_of(args, kwargs), asks_training=asks, own_train=own
+            )
             return _with_chance(made, (*generators.drawn(), *of_system))
 
         try:

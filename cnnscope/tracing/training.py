@@ -24,6 +24,7 @@ from cnnscope.text import visible
 from cnnscope.tracing.modules import modules_of, own_state
 from cnnscope.tracing.plain import tensors_in
 
+_TRAIN = nn.Module.train
 _NOT_FORWARD = frozenset(("__init__", "train", "eval", "extra_repr", "__repr__"))
 # Their derivative is zero everywhere: a gradient arrives, and nothing is learned from it.
 _FLAT = re.compile(
@@ -169,6 +170,13 @@ def branching(model: nn.Module) -> tuple[str, ...]:
     )
 
 
+def own_train(model: nn.Module) -> tuple[str, ...]:
+    """Paths of the modules with a `train()` of their own, which may keep norms in eval mode."""
+    return tuple(
+        visible(path) for path, module in modules_of(model) if type(module).train is not _TRAIN
+    )
+
+
 @functools.cache
 def _branches(kind: type) -> bool:
     own = (base for base in kind.__mro__ if not base.__module__.startswith("torch.nn.modules"))
@@ -194,7 +202,7 @@ def _asks(code: CodeType) -> bool:
     if "training" not in code.co_names:
         return False
     steps = [step for step in dis.get_instructions(code) if step.opname not in ("CACHE", "NOP")]
-    for step, after, then in zip(steps, [*steps[1:], None], [*steps[2:], None, None], strict=True):
+    for step, after, then in zip(steps, [*steps[1:], None], [*steps[2:], None, None], strict=False):
         if step.opname == "LOAD_ATTR" and step.argval == "training" and after is not None:
             handed = after.opname.startswith(("LOAD_", "KW_NAMES", "PRECALL", "CALL", "BUILD_"))
             compared = then is not None and then.opname in ("COMPARE_OP", "IS_OP")

@@ -599,6 +599,24 @@ def test_what_stands_directly_before_the_output(name):
     assert kinds(model, *given) == expected
 
 
+def test_a_block_of_a_transformer_may_end_in_dropout():
+    block = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8), nn.Dropout(0.1))
+    assert kinds(block, (2, 5, 8)) == []
+
+
+def test_a_norm_that_is_kept_in_eval_mode_leaves_the_bias_alone():
+    class Frozen(nn.Sequential):
+        def train(self, mode=True):
+            super().train(mode)
+            self[1].eval()
+            return self
+
+    layers = conv(), nn.BatchNorm2d(4)
+    assert bias_matters(Frozen(*layers), IMAGE)
+    assert kinds(Frozen(*layers)) == []
+    assert kinds(nn.Sequential(Frozen(*layers), nn.ReLU())) == []
+
+
 def test_weights_of_attention_are_no_classes():
     attention = nn.MultiheadAttention(8, 2, batch_first=True)
     both = Do(lambda s, x: s.a(x, x, x, average_attn_weights=False), a=attention)

@@ -119,7 +119,9 @@ def final_dropout(net: Net) -> Remark | None:
     for tensor in net.trace.outputs:
         found = next((t for t in net.back(tensor) if t in calls and net.maker(t) >= 0), None)
         origin = -1 if found is None else net.maker(found)
-        if found is not None and (origin in net.weighted or _is_linear(net, origin, found)):
+        if found is None or len(net.shape(found)) == 3:  # of tokens: a block, and no classes
+            continue
+        if origin in net.weighted or _is_linear(net, origin, found):
             layer = _path(net, calls[found])
             where = f"dropout ({layer})" if layer else "dropout"
             return Remark(

@@ -252,4 +252,6 @@ def _hidden_by_training(net: Net, first: int, second: int) -> bool:
     calls = {net.ops[p].call for p in (first, second)}
     parents = {net.trace.calls[call].parent for call in calls if call >= 0}
     paths = {net.trace.modules[net.trace.calls[p].module].path for p in parents if p >= 0}
-    return not paths.isdisjoint(net.trace.asks_training)
+    inside = net.layer(second)
+    frozen = any(not path or f"{inside}.".startswith(f"{path}.") for path in net.trace.own_train)
+    return frozen or not paths.isdisjoint(net.trace.asks_training)
