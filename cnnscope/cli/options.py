@@ -215,7 +215,7 @@ class Build(Options):
             metavar="NAME=VALUE",
             help="Give the model's constructor an argument, as in --arg width=0.5: a Python "
             "literal, a class or expression (block=Bottleneck), or the values of a file "
-            "(cfg=@config.yaml). Repeatable.",
+            "(cfg=@config.yaml). May be repeated.",
             rich_help_panel="Model",
         ),
     ] = None
