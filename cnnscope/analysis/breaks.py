@@ -78,4 +78,6 @@ def _operation(trace: Trace, tensor: int) -> str:
     name = f"{path}.{label}" if path else label
     if table.lookup(record.name).computes or not record.tensors:
         return name
-    return f"{label} of {made_by(trace, record.tensors[0])}"
+    inner = made_by(trace, record.tensors[0])
+    same = inner == "a constant" or inner.startswith(f"{label} of ")
+    return inner if same else f"{label} of {inner}"

@@ -118,6 +118,8 @@ def _function(tree: ast.Module, frame: FrameType) -> str:
         return ""
     if isinstance(made.func, ast.Attribute):
         name = made.func.attr
+        if name.startswith("_"):
+            return ""
         return name if any(callable(getattr(place, name, None)) for place in _FUNCTIONS) else ""
     name = made.func.id
     called = frame.f_locals.get(name, frame.f_globals.get(name))
