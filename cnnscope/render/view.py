@@ -116,7 +116,7 @@ class Rows(Tree[Line]):
 
     def _closed(self, lines: Sequence[Line]) -> list[int]:
         """Blocks of which no part is shown, the dearest first."""
-        following = [*(line.indent for line in lines[1:]), 0]
+        following = [*(line.indent for line in lines[1:]), 0][: len(lines)]  # none of no lines
         closed = [
             line
             for line, after in zip(lines, following, strict=True)
