@@ -361,6 +361,10 @@ def test_lines_that_are_left_are_counted_from_0():
     deep = one(Kind.FLOORED, *UNREAD["deep"]).sentence
     assert "2 (4x4/4) never reads rows 16-18 and columns 16-18 of its 19x19 map" in deep
     assert "no layer sees rows 18-20 and columns 18-20 of the 21x21 input" in deep
+    video = nn.Sequential(nn.Conv3d(3, 4, 2, 2))
+    assert "reads frame 4, row 6 and column 8 of the 5x7x9 input" in one(
+        Kind.FLOORED, video, (1, 3, 5, 7, 9)
+    ).sentence  # fmt: skip
 
 
 def test_the_share_of_skipped_positions():

@@ -255,7 +255,7 @@ def _percent(share: float) -> str:
 
 
 def _missing(one: Unread) -> str:
-    return " and ".join(_lines(one.read, one.size))
+    return words.together(list(_lines(one.read, one.size)))
 
 
 def _lines(read: Sequence[int], size: Sequence[int]) -> Iterator[str]:
@@ -279,7 +279,7 @@ def _image(net: Net, found: Sequence[Unread]) -> str:
         size = net.shape(tensor)[-len(masks) :]
         lines = list(_lines(masks, size))
         if lines:
-            return f"{' and '.join(lines)} of the {words.sizes(size)} input"
+            return f"{words.together(lines)} of the {words.sizes(size)} input"
     return ""
 
 

@@ -14,6 +14,12 @@ def names(paths: Sequence[str], most: int = _NAMES) -> str:
     return f"{shown} and {len(paths) - most} more" if len(paths) > most else shown
 
 
+def together(texts: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *first, last = texts
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def count(number: int, noun: str, plural: str = "") -> str:
     """`1 layer`, `2 layers`, `12,345 parameters`."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
