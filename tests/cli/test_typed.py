@@ -73,6 +73,22 @@ def test_what_people_type_is_what_the_command_is_called(words, plain):
     assert run_cli(*plain.split()).code == 0
 
 
+def test_a_file_needs_no_command_wherever_the_options_stand(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    net = "from torch import nn\nclass Net(nn.Conv2d):\n    def __init__(self):\n"
+    (tmp_path / "net.py").write_text(f"{net}        super().__init__(3, 8, 3)\n")
+    plain = run_cli("summary", "net.py:Net", "--input", "3x32x32")
+    assert plain.code == 0
+    assert "1x3x32x32" in plain.out
+    for words in ("net.py:Net -i 3x32x32", "-i 3x32x32 net.py:Net", "net.py 3x32x32"):
+        assert run_cli(*words.split()).out == plain.out
+
+
+def test_a_word_lists_the_models_that_contain_it():
+    names = [row["name"] for row in json.loads(run_cli("list", "lenet", "--json").out)["models"]]
+    assert {"googlenet", "lenet5", "lenet1989"} <= set(names)
+
+
 SAID = [
     ("sumary resnet18", "no command called 'sumary'; did you mean summary, as in: cnnscope "
      "summary resnet18"),
