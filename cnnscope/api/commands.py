@@ -79,7 +79,8 @@ def summary(
 
     Raises:
         RequestError: the request cannot be carried out.
-        ModelError: the model failed to build or to run.
+        ModelError: the model failed to build or to run; where its forward raised, `report` is a
+            report of what ran before, and `trace` what it is made of.
     """
     from cnnscope.reports.summary import report
 

@@ -368,6 +368,20 @@ def test_a_trace_without_an_end_is_no_model_to_compare():
         cnnscope.rf(error.trace, "none")
 
 
+def test_a_filter_that_nothing_matches_does_not_hide_the_break(net):
+    result = run("summary", f"{net}:Net", "-i", "3x8x8", "--filter", "later*")
+    assert (result.out, "takes 100 features" in result.err) == ("", True)
+
+
+def test_a_break_on_real_tensors_has_a_report():
+    with pytest.raises(ModelError) as caught:
+        cnnscope.summary(head(), torch.zeros(1, 3, 32, 32))
+    report = caught.value.report
+    assert (report.device, report.failed.path) == ("cpu", "fc")
+    assert report.failed.cause == "fc (Linear) takes 400 features and was given 3136"
+    assert "<b>cause</b>" in report._repr_html_()
+
+
 def test_the_model_is_left_as_it_was():
     model = head()
     before = list(model.named_modules()), list(model.state_dict().items())
