@@ -324,8 +324,9 @@ def _traced(model: Request | Given, cache: Cache) -> TraceRecord:
     from cnnscope.models.failures import asks_for_data
     from cnnscope.models.readings import as_meant
     from cnnscope.models.run import trace_module
+    from cnnscope.tracing import devices, isolation
     from cnnscope.tracing.arguments import Arguments
-    from cnnscope.tracing.tracer import ForwardError
+    from cnnscope.tracing.tracer import ForwardError, state_of
     from cnnscope.tracing.tracer import trace as run_traced
 
     module, given, kwargs = model
@@ -333,8 +334,16 @@ def _traced(model: Request | Given, cache: Cache) -> TraceRecord:
         return trace_module(Request.of_module(model.name, given, kwargs), module)
     args = tuple(map(_as_argument, items(given)))
     named = {name: _nested(value) for name, value in (kwargs or {}).items()}
+    call = as_meant(module, Arguments(args, named))
+
+    def run() -> TraceRecord:
+        return run_traced(module, *call)
+
     try:
-        return run_traced(module, *as_meant(module, Arguments(args, named)))
+        if devices.really_there(tuple(call), state_of(module)):
+            return run()
+        with isolation.alone, devices.following():
+            return devices.retried(run)
     except ForwardError as error:
         error.trace = remedy.told(error.trace, diagnose.reason(error))
         if not asks_for_data(error):
@@ -391,7 +400,12 @@ def built(
         with run.module(model, seed, trace) as module:
             yield module
         return
-    yield copied(model).to("meta" if seed is None else "cpu").eval()
+    from cnnscope.models.build import evaluated
+    from cnnscope.tracing import devices, isolation
+
+    place = "meta" if seed is None else "cpu"
+    with isolation.alone, devices.following(), devices.at(place):
+        yield evaluated(copied(model).to(place))
 
 
 def no_module() -> RequestError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
@@ -66,12 +66,16 @@ class Built(NamedTuple):
         except RuntimeError as error:
             raise (too_large(inputs) if out_of_memory(error) else error) from None
 
-    def running(self) -> AbstractContextManager[Any]:
+    @contextmanager
+    def running(self) -> Iterator[None]:
         """The context of a forward on its rung: with the values that it may ask for."""
-        if self.rung is not Rung.VALUES or self.values is None:
-            return nullcontext()
-        self.values.answered.clear()
-        return self.values
+        from cnnscope.tracing import devices
+
+        with devices.at(self.rung.device), ExitStack() as stack:
+            if self.rung is Rung.VALUES and self.values is not None:
+                self.values.answered.clear()
+                stack.enter_context(self.values)
+            yield
 
 
 def build(
@@ -98,7 +102,7 @@ def build(
         if out_of_memory(error):
             raise
         raise _constructor_error(found, arguments, error) from error
-    made.model.eval()  # whatever it returns
+    evaluated(made.model)
     cautious = library if isinstance(library, Cautious) else None
     return Built(
         made.model,
@@ -110,6 +114,13 @@ def build(
         cautious.notes() if cautious else (),
         made.why_real,
     )
+
+
+def evaluated(model: nn.Module) -> nn.Module:
+    """Put a model in eval mode, whatever its `eval` returns; an exported one has no other."""
+    with suppress(NotImplementedError):
+        model.eval()
+    return model
 
 
 def build_real(found: Found, arguments: Mapping[str, Any], device: str, seed: int = SEED) -> Built:
@@ -156,7 +167,7 @@ def _made(
     found: Found, arguments: Mapping[str, Any], rung: Rung, seed: int, why_real: str = ""
 ) -> _Made:
     """Call the constructor on a rung, or on the next one that has the data it asks for."""
-    from cnnscope.tracing import isolation
+    from cnnscope.tracing import devices, isolation
     from cnnscope.tracing.modules import orthogonal_without_data
 
     own, below = found.own, found.ladder.below(rung)
@@ -171,6 +182,8 @@ def _made(
             model = found.make(arguments)
         return _Made(model, rung, values, why_real if rung is Rung.REAL else "")
     except Exception as error:
+        if devices.tell(error):
+            return _made(found, arguments, rung, seed, why_real)
         if not below or not asks_for_data(error, own=own is not None):
             raise
         why_real = why_real or (own.reason(error) if own else "")
@@ -199,13 +212,17 @@ def _constructor_error(
     found: Found, arguments: Mapping[str, Any], error: BaseException
 ) -> CnnscopeError:
     """Make the error of a constructor: of its arguments, unless it fails without them too."""
+    from cnnscope.tracing import downloads
+
     given = printable(", ".join(f"{name}={value!r}" for name, value in arguments.items()), 200)
     how = f"could not be built with {given}" if given else "could not be built"
     blamed = bool(arguments) and not _fails_without_arguments(found, error)
     kind = RequestError if blamed else ModelError
+    absent = downloads.refused()
+    hint = f"; {absent.advice()}" if absent is not None and absent.names else ""
     if found.own is not None:
-        return kind(found.own.sentence(how, error))
-    return kind(f"{printable(found.spec.text)} {how}: {said(error)}")
+        return kind(found.own.sentence(how, error) + hint)
+    return kind(f"{printable(found.spec.text)} {how}: {said(error)}{hint}")
 
 
 def _fails_without_arguments(found: Found, error: BaseException) -> bool:

@@ -59,9 +59,11 @@ class Ladder(NamedTuple):
         """Have a constructor make its tensors on a rung; gives the values that it may ask for."""
         import torch
 
+        from cnnscope.tracing import devices
         from cnnscope.tracing.values import same_device
 
         with ExitStack() as stack:
+            stack.enter_context(devices.at(rung.device))
             values = self.known_values() if rung is Rung.VALUES else None
             if rung is not Rung.REAL:
                 stack.enter_context(torch.device(rung.device))

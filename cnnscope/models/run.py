@@ -130,6 +130,7 @@ def _first_that_runs(network: Network, built: Built, tried: Sequence[Choice], wh
         ForwardError: it asks for data, which it has on another rung.
         CnnscopeError: none runs; of the first one, explained.
     """
+    from cnnscope.tracing import devices
     from cnnscope.tracing.tracer import ForwardError
 
     failed: list[tuple[ForwardError, Inputs]] = []
@@ -140,6 +141,8 @@ def _first_that_runs(network: Network, built: Built, tried: Sequence[Choice], wh
             made = _forward(network, built, choice, why_real)
             return Ran(_with_failures(made, failed), built, choice.inputs)
         except ForwardError as error:
+            if devices.tell(error):
+                return _first_that_runs(network, network.build(built.rung), tried, why_real)
             if network.ladder.below(built.rung) and network.asks_for_data(error):
                 raise
             failed.append((error, choice.inputs))
@@ -272,13 +275,15 @@ def module(request: Request, seed: int | None = None, trace: Trace | None = None
         RequestError: something in the request cannot be.
         ModelError: the model failed to build, or whatever was done with it.
     """
-    from cnnscope.tracing import isolation
+    from cnnscope.tracing import devices, isolation
 
     with _found(request) as found, isolation.aside():
         if seed is None:  # the user's own may come with weights
             yield _settled(_built(request, found, Rung.META), trace).model.to("meta")
         else:
-            yield _settled(build_real(found, request.arguments, "cpu", seed), trace, seed).model
+            built = build_real(found, request.arguments, "cpu", seed)
+            with devices.at("cpu"):
+                yield _settled(built, trace, seed).model
 
 
 def real_model(request: Request, device: str) -> tuple[Built, Callable[[], None]]:
@@ -328,9 +333,14 @@ def _found(request: Request) -> Iterator[Found]:
 
     One thread at a time.
     """
-    from cnnscope.tracing import isolation
+    from cnnscope.tracing import devices, downloads, isolation
 
-    with isolation.alone, isolation.warning_once():
+    with (
+        isolation.alone,
+        isolation.warning_once(),
+        devices.wanted(),
+        downloads.refusing(),
+    ):
         found = find(request.model)
         try:
             yield found
@@ -409,7 +419,7 @@ def trace_module(request: Request, model: nn.Module) -> Trace:
         ModelError: its forward failed.
     """
     from cnnscope.models.files.source import guesses
-    from cnnscope.tracing import isolation
+    from cnnscope.tracing import devices, isolation
     from cnnscope.tracing.tracer import as_written, source_of, state_of
 
     model = as_written(model)
@@ -425,5 +435,5 @@ def trace_module(request: Request, model: nn.Module) -> Trace:
         return Built(model, default, source, rung, values, borrowed=True)
 
     default = next((guess.inputs for guess in guesses(model)), Inputs(()))
-    with isolation.alone, isolation.warning_once():
+    with isolation.alone, isolation.warning_once(), devices.following():
         return run(Network(request, OWN, borrow, guesses)).trace

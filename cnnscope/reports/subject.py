@@ -146,7 +146,7 @@ class Subject:
         """
         with inference(), seeded():
             inputs = real_inputs(self.trace.given)
-        with inference(), seeded():
+        with inference(), seeded(), self._real.running():
             return ask(self._real.model, inputs)
 
     @cached_property

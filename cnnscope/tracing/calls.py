@@ -28,7 +28,8 @@ from cnnscope.tracing.plain import module_record, tensors_in
 from cnnscope.tracing.storages import Storages
 from cnnscope.tracing.strays import Names
 
-recording: list[Calls] = []  # more than one where a forward traces another model
+# More than one where a forward traces another model; None while nothing is to be written down
+recording: list[Calls | None] = []
 
 
 class Modules:
@@ -172,7 +173,8 @@ class Calls:
     def __init__(self, modules: Modules, book: Storages, thread: int) -> None:
         self.thread, self.book = thread, book
         enabled: bool = torch.backends.mha.get_fastpath_enabled()
-        self.fast: bool = recording[-1].fast if recording else enabled
+        outer = recording[-1] if recording else None
+        self.fast: bool = outer.fast if outer else enabled
         self.within: list[CallRecord] = []
         self.elsewhere: dict[str, None] = {}
         self._modules, self._read = modules, book.read
@@ -338,7 +340,8 @@ def current() -> Storages | None:
     """Return the book of what is recorded in this thread, unless it is busy with an operation."""
     if not recording or _get_current_dispatch_mode() is None:
         return None
-    return recording[-1].book if threading.get_ident() == recording[-1].thread else None
+    calls = recording[-1]
+    return calls.book if calls and threading.get_ident() == calls.thread else None
 
 
 def _stand_in(tensor: Tensor, *, on_meta: bool, buffer: bool) -> Tensor:

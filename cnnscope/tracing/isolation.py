@@ -190,6 +190,31 @@ def seeded_on(device: Any, seed: int = SEED) -> Iterator[None]:
         yield
 
 
+_WATCHED = 4  # calls of Python for one of a module that is watched: one more than for others
+_limits: list[int] = []  # that there was, while there is a higher one
+
+
+@contextmanager
+def deeper(levels: int) -> Iterator[None]:
+    """Let calls nest deeper: what runs within the limit of calls runs while it is watched, too.
+
+    Args:
+        levels: of modules inside each other. What calls itself without end is to end as ever.
+    """
+    _limits.append(sys.getrecursionlimit())
+    runs = levels * (_WATCHED - 1) <= _limits[-1]
+    sys.setrecursionlimit(_limits[-1] + (_WATCHED * levels if runs else 0))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(_limits.pop())
+
+
+def recursion_limit() -> int:
+    """The limit of calls that there is where nothing is watched."""
+    return _limits[0] if _limits else sys.getrecursionlimit()
+
+
 @contextmanager
 def same_modes() -> Iterator[None]:
     """Have the modes of torch afterwards that there were: a guest may set a default device."""

@@ -21,7 +21,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Self, cast
 
 import torch
 from msgspec import structs
@@ -33,7 +33,17 @@ from torch.utils._pytree import tree_map
 from cnnscope.errors import ModelError
 from cnnscope.records.trace import Break, OpRecord, Source, Trace
 from cnnscope.text import printable, said, visible
-from cnnscope.tracing import chance, isolation, kernels, raised, recursion, refusals, training
+from cnnscope.tracing import (
+    chance,
+    devices,
+    downloads,
+    isolation,
+    kernels,
+    raised,
+    recursion,
+    refusals,
+    training,
+)
 from cnnscope.tracing.arguments import Arguments, form_of
 from cnnscope.tracing.autocast import autocast_on_meta
 from cnnscope.tracing.calls import Calls, Modules, current, recording
@@ -138,7 +148,7 @@ def trace(
                 result,
                 source=source or source_of(model),
                 device="meta" if on_meta else _device_of((args, kwargs), model),
-                notes=(*notes, *mixed),
+                notes=(*notes, *mixed, *devices.notes(), *downloads.notes()),
             )
             asks, own = training.branching(model), training.own_train(model)
             made = structs.replace(
@@ -246,6 +256,44 @@ class _Answers(TorchDispatchMode):
         del types
         schema, kwargs = _schema(func), kwargs or {}
         return _answer(func, schema, args, kwargs, _written(schema, args, kwargs))
+
+
+class Costs(_Answers):
+    """Counts what runs while nobody records it.
+
+    Attributes:
+        flops: floating-point operations, as torch counts them.
+        elements: of everything that was computed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops = self.elements = 0
+
+    def __enter__(self) -> Self:
+        recording.append(None)
+        super().__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        super().__exit__(*exception)
+        recording.pop()
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        from torch.utils.flop_counter import flop_registry
+
+        result = super().__torch_dispatch__(func, types, args, kwargs)
+        count = flop_registry.get(getattr(func, "_overloadpacket", None))
+        if count is not None:
+            self.flops += count(*args, **(kwargs or {}), out_val=result)
+        self.elements += sum(tensor.numel() for tensor in tensors_in(result))
+        return result
 
 
 @contextmanager
@@ -460,7 +508,7 @@ class _Recorder(TorchDispatchMode):
             names = ", ".join(other[1] for other in others if other and other[1])
             through = f" through {names}" if names else ""
             why = f"{visible(found.name)} calls itself{through}, and never returns; give it an end"
-        limit = f"the recursion limit of {sys.getrecursionlimit():,} calls was reached"
+        limit = f"the recursion limit of {isolation.recursion_limit():,} calls was reached"
         cause = RecursionError(f"{limit}: {why}").with_traceback(error.__traceback__)
         return cause, (call, path, module, inputs)
 
@@ -512,6 +560,7 @@ def _settle(stack: ExitStack, model: nn.Module, *, on_meta: bool) -> list[str]:
     mixed: list[str] = []
     stack.enter_context(_inference(model))
     stack.enter_context(_uncompiled())
+    stack.enter_context(devices.at("meta" if on_meta else "cpu"))
     if on_meta:
         stack.enter_context(states_on_meta())
         mixed = stack.enter_context(autocast_on_meta())
@@ -525,6 +574,7 @@ def _inference(model: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for _, module in modules_of(model)]
     with isolation.same_random(), ExitStack() as undo:
         isolation.keep_process(undo)
+        undo.enter_context(isolation.deeper(_depth(model)))
         for module, training in modes:
             undo.callback(setattr, module, "training", training)
             module.training = False
@@ -532,6 +582,11 @@ def _inference(model: nn.Module) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(False)
         with torch.no_grad():
             yield
+
+
+def _depth(model: nn.Module) -> int:
+    """Levels of modules inside each other."""
+    return max(path.count(".") + 1 for path, _ in modules_of(model))
 
 
 def _unvalidated(undo: ExitStack) -> None:

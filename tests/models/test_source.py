@@ -498,8 +498,10 @@ def test_lazy_layers_are_measured_with_the_widths_of_the_trace(write, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_torchscript_runs_for_real(write):
-    path = write("import torch\nnet = torch.jit.script(torch.nn.Conv2d(3, 4, 3))\n")
+def test_torchscript_of_a_file_runs_for_real(write, tmp_path):
+    saved = str(tmp_path / "net.ts")
+    torch.jit.script(torch.nn.Conv2d(3, 4, 3)).save(saved)
+    path = write(f"import torch\nnet = torch.jit.load({saved!r})\n")
     report = report_of(f"{path}:net", "-i", "3x8x8")
     assert (report["device"], report["totals"]["macs"]) == ("cpu", 4 * 27 * 36)
 

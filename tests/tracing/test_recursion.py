@@ -1,5 +1,7 @@
 """A forward that fills the stack: the module that calls itself is named, not a layer inside."""
 
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -72,7 +74,7 @@ def test_modules_that_call_each_other_are_named():
 
 
 def test_deep_nesting_is_no_recursion():
-    text = message(nested(500))
+    text = message(nested(2000))
     assert "nested deeper" in text
     assert "calls itself" not in text
 
@@ -80,3 +82,20 @@ def test_deep_nesting_is_no_recursion():
 def test_a_recursion_that_ends_is_traced():
     trace = cnnscope.trace(Counted(), (torch.empty(1, 3, 8, 8, device="meta"),))
     assert sum("convolution" in op.name for op in trace.ops) == 3
+
+
+def test_what_a_plain_forward_nests_is_traced():
+    model, before = nested(250), sys.getrecursionlimit()
+    made = cnnscope.trace(model, ["1x3x8x8"])
+    assert (len(made.calls), sys.getrecursionlimit()) == (251, before)
+
+
+def test_commands_take_two_hundred_levels(tmp_path):
+    path = tmp_path / "net.py"
+    path.write_text(
+        "from torch import nn\ndef net():\n    module = nn.Conv2d(3, 4, 3, padding=1)\n"
+        "    for _ in range(200):\n        module = nn.Sequential(module)\n    return module\n"
+    )
+    spec = f"{path}:net"
+    assert cnnscope.summary(spec, "3x8x8").record.totals.params == 112  # 4*27 + 4
+    assert str(cnnscope.rf(spec, inputs="3x8x8"))

@@ -36,7 +36,7 @@ from cnnscope.models.names import EXPRESSION, ModelSpec, is_expression
 from cnnscope.records.catalogue import About
 from cnnscope.records.trace import Inputs, Shape, TensorSpec
 from cnnscope.text import printable, said
-from cnnscope.tracing import isolation
+from cnnscope.tracing import devices, isolation
 from cnnscope.tracing.arguments import form_of
 from cnnscope.tracing.modules import modules_of
 from cnnscope.tracing.plain import tensors_in
@@ -78,6 +78,7 @@ class Own:
         self.folder = self._project = Path.cwd()
         self._undo = ExitStack()
         self._last: CodeType | None = None
+        devices.follow(self._undo)
         isolation.keep(self._undo, lambda file: loading.within(file, self._project))
         try:
             self._module = self._loaded(spec)
@@ -98,14 +99,14 @@ class Own:
             path = loading.existing(spec.place)
             self.folder, self._project = path.parent, loading.project(path)
             with self.running("could not be loaded"):
-                return loading.run_file(path, self._undo)
+                return devices.retried(lambda: loading.run_file(path, self._undo))
         loading.with_working_folder()
         self._undo.callback(loading.forget, set(sys.modules), self.folder)
         if spec.source == "import":
             with self.running("could not be imported"):
-                return self._imported(spec.place)
+                return devices.retried(lambda: self._imported(spec.place))
         with self.running("could not be evaluated"):
-            return self._executed(spec)
+            return devices.retried(lambda: self._executed(spec))
 
     def _imported(self, place: str) -> ModuleType:
         if not loading.importable(place):
@@ -237,7 +238,7 @@ class Own:
         Raises:
             ModelError: `<spec> <failed>: net.py:3: ...`.
         """
-        with isolation.aside(), isolation.seeded():
+        with isolation.aside(), isolation.seeded(), devices.at("cpu"):
             try:
                 yield
             except (CnnscopeError, KeyboardInterrupt):

@@ -1,0 +1,137 @@
+"""Compiled, scripted and structured code, run as it was written.
+
+`torch.compile` and `torch.jit` return what they are given, so that a network is inspected as its
+own modules and runs without data. Control flow that torch has as an operation runs in Python:
+of `torch.cond` the branch that costs more where its condition depends on data, as torch's own
+counter has it (`torch.utils.flop_counter`).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from cnnscope.tracing.swaps import imports_a_library, swap
+
+_PACKAGE = str(Path(__file__).parents[1])
+_TORCH = str(Path(torch.__file__).parent)
+_JIT = str(Path(_TORCH, "jit"))
+
+if TYPE_CHECKING:
+    from cnnscope.tracing.devices import Elsewhere
+
+
+def run_eagerly(undo: ExitStack, state: Elsewhere) -> None:
+    """Leave code as it is written until `undo` closes."""
+    from torch._higher_order_ops.while_loop import while_loop
+    from torch.jit import _freeze, _state
+
+    swap(undo, torch.compile, _compile)
+    swap(undo, type(vars(_state)["_enabled"]).__bool__, _jit_is_enabled)
+    for name in ("freeze", "optimize_for_inference"):
+        swap(undo, getattr(_freeze, name), _unfrozen)
+    flow = _Flow(state)
+    operations: Any = torch.ops.higher_order
+    for function in (torch.cond, type(operations.cond).__call__):
+        swap(undo, function, flow.cond)
+    for function in (while_loop, type(operations.while_loop).__call__):
+        swap(undo, function, flow.while_loop)
+
+
+def _compile(original: Any, model: Any = None, **kwargs: Any) -> Any:
+    """`torch.compile(model)`, and `@torch.compile(...)`."""
+    if imports_a_library() or torch.compiler.is_compiling():
+        return original(model, **kwargs)
+    return (lambda function: function) if model is None else model
+
+
+def _jit_is_enabled(original: Any, enabled: Any) -> bool:
+    """Whether `torch.jit.script` and `torch.jit.trace` do anything.
+
+    They do for libraries, for torch itself, and for classes that are TorchScript (`script_method`).
+    """
+    at: Any = sys._getframe(1)
+    names = set()
+    while at is not None and at.f_code.co_filename.startswith((_PACKAGE, _JIT, "<frozen")):
+        names.add(at.f_code.co_name)
+        at = at.f_back
+    by_torch = at is not None and at.f_code.co_filename.startswith(_TORCH)
+    if by_torch or "script_method" in names or imports_a_library():
+        return bool(original(enabled))
+    return False
+
+
+def _unfrozen(original: Any, module: Any, *args: Any, **kwargs: Any) -> Any:
+    """`torch.jit.freeze` of a module that was not scripted."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return original(module, *args, **kwargs)
+    return module
+
+
+class _Flow:
+    """Control flow in Python, outside of a compiler or an export."""
+
+    def __init__(self, state: Elsewhere) -> None:
+        self._state = state
+
+    def cond(self, original: Any, *given: Any, **named: Any) -> Any:
+        """`torch.cond`, and the operation of a graph."""
+        if torch.compiler.is_compiling() or torch.compiler.is_exporting():
+            return original(*given, **named)
+        pred, true_fn, false_fn, operands = _arguments(
+            given, named, ("pred", "true_fn", "false_fn", "operands"), ()
+        )
+        known = _truth(pred)
+        if known is None:
+            costs = [_cost(branch, operands) for branch in (true_fn, false_fn)]
+            known = costs[0] >= costs[1]
+            self._state.remark(
+                "torch.cond chooses by data: of its two branches the one that costs more is counted"
+            )
+        return (true_fn if known else false_fn)(*operands)
+
+    def while_loop(self, original: Any, *given: Any, **named: Any) -> Any:
+        """`torch.while_loop`: as many steps as its condition says, which may ask for data."""
+        if torch.compiler.is_compiling() or torch.compiler.is_exporting():
+            return original(*given, **named)
+        cond_fn, body_fn, carried, *more = _arguments(
+            given, named, ("cond_fn", "body_fn", "carried_inputs", "additional_inputs"), ()
+        )
+        additional = tuple(more[0])
+        while bool(cond_fn(*carried, *additional)):
+            carried = tuple(body_fn(*carried, *additional))
+        return tuple(carried)
+
+
+def _arguments(
+    given: tuple[Any, ...], named: dict[str, Any], names: tuple[str, ...], default: Any
+) -> list[Any]:
+    """Arguments by name, without the operation itself where its method is called."""
+    if given and isinstance(given[0], torch._ops.HigherOrderOperator):
+        given = given[1:]
+    return [*given, *(named.get(name, default) for name in names[len(given) :])]
+
+
+def _truth(pred: Any) -> bool | None:
+    """The truth of a condition, None where that takes data."""
+    try:
+        return bool(pred)
+    except (RuntimeError, NotImplementedError):
+        if isinstance(pred, Tensor) and pred.is_meta:
+            return None
+        raise
+
+
+def _cost(branch: Callable[..., Any], operands: Any) -> tuple[int, int]:
+    """Floating-point operations of a branch, and elements that it computes."""
+    from cnnscope.tracing.tracer import Costs
+
+    with Costs() as costs:
+        branch(*operands)
+    return costs.flops, costs.elements

@@ -1,0 +1,162 @@
+"""Scripted, compiled and exported code is inspected as it was written; control flow runs."""
+
+import pytest
+import torch
+from torch import nn
+
+import cnnscope
+from cnnscope.errors import ModelError
+from cnnscope.ops import table
+from cnnscope.tracing import devices
+
+# Of a convolution of 3 -> 8 channels, 3x3 and padding 1, at 16x16: 55,296 MACs, 224 parameters
+MADE = {
+    "traced": "torch.jit.trace(C().eval(), torch.zeros(1, 3, 16, 16))",
+    "traced without checks": "torch.jit.trace(C(), (torch.zeros(1, 3, 16, 16),), strict=False)",
+    "scripted": "torch.jit.script(C())",
+    "frozen": "torch.jit.freeze(torch.jit.script(C().eval()))",
+    "optimised": "torch.jit.optimize_for_inference(torch.jit.script(C().eval()))",
+    "a part": "nn.Sequential(torch.jit.script(nn.ReLU()), torch.jit.trace(C(), X))",
+    "compiled": "torch.compile(C(), mode='reduce-overhead')",
+    "compiled in place": "in_place(C())",
+    "exported": "torch.export.export(C(), (torch.zeros(1, 3, 16, 16),)).module()",
+    "graph": "torch.fx.symbolic_trace(C())",
+    "decorated": "Decorated()",
+    "several": "nn.Sequential(nn.Identity(), nn.DataParallel(torch.jit.script(C())))",
+}
+FILE = """
+import torch
+from torch import nn
+
+X = torch.zeros(1, 3, 16, 16)
+
+class C(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.c = nn.Conv2d(3, 8, 3, padding=1)
+    def forward(self, x):
+        return double(self.c(x))
+
+@torch.jit.script
+def double(x):
+    return x * 2
+
+class Decorated(C):
+    @torch.compile(fullgraph=True)
+    def forward(self, x):
+        return double(self.c(x))
+
+def in_place(module):
+    module.compile()
+    return module
+"""
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("nets") / "net.py"
+    makers = (f"def m{n}():\n    return {code}\n" for n, code in enumerate(MADE.values()))
+    path.write_text("\n".join((FILE, *makers)), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("case", MADE)
+def test_what_is_made_of_a_network_is_inspected_as_the_network(file, case):
+    before = torch.compile.__code__, torch.jit.script(nn.ReLU())
+    made = cnnscope.trace(f"{file}:m{[*MADE].index(case)}", ["3x16x16"])
+    assert (made.device, made.tensors[made.outputs[0]].shape) == ("meta", (1, 8, 16, 16))
+    assert sum(table.macs(made, op) for op in made.ops) == 55_296
+    parameters = [made.tensors[p.tensor] for p in made.params if not p.buffer]
+    assert sum(torch.Size(p.shape).numel() for p in parameters) == 224
+    assert torch.compile.__code__ is before[0]
+    assert isinstance(torch.jit.script(nn.ReLU()), torch.jit.ScriptModule)
+
+
+class Cond(nn.Module):
+    """One branch costs 3 -> 8 channels, 3x3: 55,296 MACs; the other one 1x1: 6,144."""
+
+    def __init__(self, pred, *, large_first=True):
+        super().__init__()
+        self.large, self.small = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(3, 8, 1)
+        self.pred, self.large_first = pred, large_first
+
+    def forward(self, x):
+        branches = (self.large, self.small)
+        return torch.cond(self.pred(x), *branches[:: 1 if self.large_first else -1], (x,))
+
+
+def macs(made):
+    return sum(table.macs(made, op) for op in made.ops)
+
+
+@pytest.mark.parametrize("large_first", [True, False])
+def test_of_a_choice_by_data_the_costlier_branch_is_counted(large_first):
+    made = cnnscope.trace(Cond(lambda x: x.sum() > 0, large_first=large_first), ["3x16x16"])
+    assert (made.device, macs(made)) == ("meta", 55_296)
+    assert [call for call in made.calls if made.modules[call.module].path == "large"]
+    assert not [call for call in made.calls if made.modules[call.module].path == "small"]
+    assert [note for note in made.notes if "torch.cond" in note]
+
+
+def test_a_choice_by_shape_is_made():
+    made = cnnscope.trace(Cond(lambda x: x.shape[-1] > 16), ["3x16x16"])
+    assert (macs(made), [note for note in made.notes if "torch.cond" in note]) == (6_144, [])
+
+
+def test_choices_within_choices():
+    class Nested(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = Cond(lambda x: x.mean() > 0)
+
+        def forward(self, x):
+            return torch.cond(x.sum() > 0, self.inner.small, self.inner, (x,))
+
+    assert macs(cnnscope.trace(Nested(), ["3x16x16"])) == 55_296
+
+
+def test_a_loop_whose_count_follows_from_constants_runs_so_often():
+    class Loop(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.c = nn.Conv2d(3, 3, 3, padding=1)
+
+        def forward(self, x):
+            count = torch.zeros((), dtype=torch.int64)
+            step = lambda n, x: (n + 1, self.c(x))  # noqa: E731
+            return torch._higher_order_ops.while_loop(lambda n, x: n < 4, step, (count, x))[1]
+
+    made = cnnscope.trace(Loop(), ["3x16x16"])
+    assert macs(made) == 4 * 3 * 27 * 256  # four steps
+
+
+def test_an_exported_choice_is_followed():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.c = nn.Conv2d(3, 8, 3, padding=1)
+
+        def forward(self, x):
+            return torch.cond(x.sum() > 0, self.c, lambda x: self.c(x) * 2, (x,))
+
+    program = torch.export.export(Net(), (torch.zeros(1, 3, 16, 16),))
+    made = cnnscope.trace(program.module(), ["1x3x16x16"])
+    assert (macs(made), made.device) == (55_296, "meta")
+
+
+def test_a_library_compiles_what_it_wants(tmp_path, monkeypatch):
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    (folder / "a_scripting_library.py").write_text(
+        "import torch\n@torch.jit.script\ndef f(x):\n    return x + 1\n"
+    )
+    monkeypatch.syspath_prepend(str(folder))
+    with devices.following():
+        import a_scripting_library
+    assert isinstance(a_scripting_library.f, torch.jit.ScriptFunction)
+
+
+def test_a_scripted_module_from_python_is_refused_without_data():
+    model = torch.jit.script(nn.Conv2d(3, 8, 3))
+    with pytest.raises(ModelError, match="TorchScript"):
+        cnnscope.trace(model, [torch.empty(1, 3, 8, 8, device="meta")])
