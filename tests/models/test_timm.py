@@ -49,7 +49,7 @@ def test_default_input_follows_the_constructor(timm, name, arguments, shape):
 
 def test_fixed_input_size_is_named_where_another_is_asked_for(timm):
     result = run_cli("summary", "timm:vit_tiny_patch16_224", "--input", "160")
-    assert result.code == 2
+    assert result.code == 3
     assert (
         "doesn't match model (224); the smallest square input that works is 224x224" in result.err
     )
