@@ -120,7 +120,7 @@ def _search_unread(net: Net) -> Iterator[Unread]:
     seen: set[int] = set()
     for place, slide in net.slides.items():
         root = _root(net, net.ops[place].tensors[0])
-        if root in seen:
+        if root in seen or _shifts(net, root):
             continue
         seen.add(root)
         masks = _read_of(net, root)
@@ -130,6 +130,23 @@ def _search_unread(net: Net) -> Iterator[Unread]:
         masks = tuple(m | p for m, p in zip(masks, _padded(net, root, size), strict=True))
         if any(m != _ones(n) for m, n in zip(masks, size, strict=True)):
             yield Unread(root, place, masks, size)
+
+
+def _shifts(net: Net, tensor: int) -> bool:
+    """Return True for a padded map whose original others read, who may read what is skipped.
+
+    So a factorised reduction reads even positions, and odd ones of a shifted copy (NASNet).
+    """
+    place = net.maker(tensor)
+    if place < 0 or net.family(place) not in (Family.PAD, Family.SLICE):
+        return False
+    source = net.ops[place].tensors[0]
+    while len(net.index.readers.get(source, ())) == 1:
+        place = net.maker(source)
+        if place < 0 or not _keeps_positions(net, place) or len(net.seen(place)) != 1:
+            return False
+        source = net.seen(place)[0]
+    return True
 
 
 def _root(net: Net, tensor: int) -> int:
