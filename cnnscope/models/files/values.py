@@ -17,6 +17,7 @@ Parameters = Mapping[str, inspect.Parameter]
 _NO_CODE = re.compile(r"(?![^\W\d][\w.]*$)[\w./+-]*[^\W\d][\w./+-]*")  # efficientnet-b0, 3x3
 _SAID = {"true": True, "false": False, "none": None, "null": None}  # as YAML and shells have it
 _TEXT = re.compile(r"\bstr\b|Literal")
+_MISSPELT = 0.8  # likeness to a name that is known, from which on a word is that name misspelt
 _NO_PYTHON = (SyntaxError, ValueError, MemoryError, RecursionError)
 
 
@@ -29,7 +30,8 @@ def evaluated(
     """The values of arguments.
 
     What is no literal is a string if the parameter is one, by its annotation or default; else it
-    is evaluated.
+    is evaluated. One word that names nothing is a string as well where the parameter says nothing
+    of what it takes, unless it is like a name that is known.
 
     Args:
         arguments: as they were typed.
@@ -65,6 +67,10 @@ def _value(
             return text
         if text.lower() in _SAID:
             return _SAID[text.lower()]
+        if _is_word(text, parameter) and not difflib.get_close_matches(
+            text, known, cutoff=_MISSPELT
+        ):
+            return text
         near = error.near or next(iter(difflib.get_close_matches(str(error), map(str, known))), "")
         hint = f" ({near} is)" if near else ""
         why = f"nothing is called {printable(str(error), 40)} here{hint}"
@@ -77,6 +83,15 @@ def _value(
         raise
     except BaseException as error:
         raise RequestError(f"--arg {name}={printable(text, 60)}: {said(error)}") from error
+
+
+def _is_word(text: str, parameter: inspect.Parameter | None) -> bool:
+    """Return True for one word given to a parameter of which nothing says what it takes."""
+    empty = inspect.Parameter.empty
+    unsaid = parameter is None or (
+        parameter.annotation is empty and parameter.default in (empty, None)
+    )
+    return unsaid and text.isidentifier()
 
 
 def _is_text(text: str, parameter: inspect.Parameter | None) -> tuple[bool, bool]:
