@@ -5,7 +5,7 @@ The answers that code may choose a kernel by are those of an A100 (capability 8.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
 from functools import partial
 from types import SimpleNamespace
@@ -107,6 +107,28 @@ def stand_in(undo: ExitStack, state: Elsewhere) -> None:
     _stand_in_torch(undo, state)
 
 
+# What functions of a module answer on any machine
+_ANSWERS: Mapping[str, Callable[[], Any]] = {
+    "current_stream": Stream,
+    "default_stream": Stream,
+    "get_arch_list": list,
+    "get_device_capability": lambda: _CAPABILITY,
+    "get_device_name": lambda: "GPU",
+    "get_device_properties": lambda: _properties(),  # noqa: PLW0108  it stands below
+    "get_rng_state": torch.get_rng_state,
+    "get_rng_state_all": lambda: [torch.get_rng_state()],
+    "is_current_stream_capturing": lambda: False,
+    "can_device_access_peer": lambda: False,
+    "mem_get_info": lambda: (_BYTES, _BYTES),
+    "get_memory_info": lambda: (_BYTES, _BYTES),
+    "memory_stats": dict,
+    "memory_summary": str,
+    "recommended_max_memory": lambda: _BYTES,
+    **dict.fromkeys(_EFFECTS, lambda: None),
+    **dict.fromkeys(_AMOUNTS, lambda: 0),
+}
+
+
 def _of_kind(state: Elsewhere, kind: str) -> dict[str, StandIn]:
     """The stand-ins of one module: by name of the function."""
 
@@ -127,27 +149,8 @@ def _of_kind(state: Elsewhere, kind: str) -> dict[str, StandIn]:
         state.name(kind)
         return nullcontext(given)
 
-    answers: dict[str, Callable[[], Any]] = {
-        "current_stream": Stream,
-        "default_stream": Stream,
-        "get_arch_list": list,
-        "get_device_capability": lambda: _CAPABILITY,
-        "get_device_name": lambda: "GPU",
-        "get_device_properties": _properties,
-        "get_rng_state": torch.get_rng_state,
-        "get_rng_state_all": lambda: [torch.get_rng_state()],
-        "is_current_stream_capturing": lambda: False,
-        "can_device_access_peer": lambda: False,
-        "mem_get_info": lambda: (_BYTES, _BYTES),
-        "get_memory_info": lambda: (_BYTES, _BYTES),
-        "memory_stats": dict,
-        "memory_summary": str,
-        "recommended_max_memory": lambda: _BYTES,
-        **dict.fromkeys(_EFFECTS, lambda: None),
-        **dict.fromkeys(_AMOUNTS, lambda: 0),
-    }
     return {
-        **{name: used(answer) for name, answer in answers.items()},
+        **{name: used(answer) for name, answer in _ANSWERS.items()},
         "is_available": present,
         "device_count": lambda *given, **named: int(present(*given, **named)),
         "is_initialized": lambda _: state.told == kind,

@@ -123,15 +123,70 @@ def trace(
         ForwardError: forward raised; it names the module that was running.
     """
     model = as_written(model)
-    on_meta = _on_meta((args, kwargs))
-    _refuse(model, (args, kwargs), on_meta=on_meta)
+    with _running(model, Arguments(args, dict(kwargs or {}))) as run:
+        try:
+            result = run.call.call(model)
+        except (Exception, SystemExit) as error:
+            failure, broken = run.recorder.broken_off(error)
+            failure.trace = structs.replace(run.ended(None, source, notes), broken=broken)
+            raise failure from error
+        made = run.ended(result, source, notes)
+    return _with_gradients(made, model, *run.call, run.doubt)
+
+
+class _Run(NamedTuple):
+    """A forward that is being recorded.
+
+    Attributes:
+        model: the module, with the tensors that it runs on in place of its own.
+        call: its arguments, tensors of the run's own.
+        recorder: what writes operations down.
+        on_meta: whether the tensors have no data.
+        mixed: sentences about autocast.
+        drawn: names the sources of random numbers so far.
+        doubt: whether gradients may be lost.
+    """
+
+    model: nn.Module
+    call: Arguments
+    recorder: _Recorder
+    on_meta: bool
+    mixed: list[str]
+    drawn: Callable[[], tuple[str, ...]]
+    doubt: training.Doubt
+
+    def ended(self, result: Any, source: Source | None, notes: tuple[str, ...]) -> Trace:
+        """Make the trace of what was recorded; `result` is what the forward has returned."""
+        model, recorder = self.model, self.recorder
+        made = finished(
+            recorder.modules,
+            recorder.calls,
+            result,
+            source=source or source_of(model),
+            device="meta" if self.on_meta else _device_of(self.call, model),
+            notes=(*notes, *self.mixed, *devices.notes(), *downloads.notes()),
+        )
+        asks, own = training.branching(model), training.own_train(model)
+        made = structs.replace(made, form=form_of(*self.call), asks_training=asks, own_train=own)
+        return _with_chance(made, self.drawn())
+
+
+@contextmanager
+def _running(model: nn.Module, call: Arguments) -> Iterator[_Run]:
+    """Record what is done with a model while this lasts, and leave everything as it was.
+
+    Raises:
+        ModelError: the model or the arguments hold what cannot be followed.
+    """
+    on_meta = _on_meta(call)
+    _refuse(model, call, on_meta=on_meta)
     recorder = _Recorder(model, threading.get_ident())
     with isolation.alone, ExitStack() as stack:
         stack.enter_context(torch.inference_mode(mode=False))  # where operations are others
         stack.enter_context(recorder.recording())
-        args, kwargs = _aliases((args, dict(kwargs or {})))
+        call = Arguments(*_aliases(tuple(call)))
         replacements = recorder.modules.adopt_state(on_meta=on_meta)
-        recorder.modules.adopt_inputs((args, kwargs))
+        recorder.modules.adopt_inputs(tuple(call))
         mixed = _settle(stack, model, on_meta=on_meta)
         stack.enter_context(replaced(model, replacements))
         stack.enter_context(recorder.calls.watching())
@@ -141,29 +196,10 @@ def trace(
         doubt = stack.enter_context(training.watching())
         stack.enter_context(recorder)
 
-        def ended(result: Any) -> Trace:
-            made = finished(
-                recorder.modules,
-                recorder.calls,
-                result,
-                source=source or source_of(model),
-                device="meta" if on_meta else _device_of((args, kwargs), model),
-                notes=(*notes, *mixed, *devices.notes(), *downloads.notes()),
-            )
-            asks, own = training.branching(model), training.own_train(model)
-            made = structs.replace(
-                made, form=form_of(args, kwargs), asks_training=asks, own_train=own
-            )
-            return _with_chance(made, (*generators.drawn(), *of_system))
+        def drawn() -> tuple[str, ...]:
+            return *generators.drawn(), *of_system
 
-        try:
-            result = Arguments(args, dict(kwargs)).call(model)
-        except (Exception, SystemExit) as error:
-            failure, broken = recorder.broken_off(error)
-            failure.trace = structs.replace(ended(None), broken=broken)
-            raise failure from error
-        made = ended(result)
-    return _with_gradients(made, model, args, kwargs, doubt)
+        yield _Run(model, call, recorder, on_meta, mixed, drawn, doubt)
 
 
 def _with_gradients(
