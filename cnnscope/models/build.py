@@ -167,7 +167,7 @@ def _made(
     found: Found, arguments: Mapping[str, Any], rung: Rung, seed: int, why_real: str = ""
 ) -> _Made:
     """Call the constructor on a rung, or on the next one that has the data it asks for."""
-    from cnnscope.tracing import devices, isolation
+    from cnnscope.tracing import devices, downloads, isolation
     from cnnscope.tracing.modules import orthogonal_without_data
 
     own, below = found.own, found.ladder.below(rung)
@@ -182,7 +182,7 @@ def _made(
             model = found.make(arguments)
         return _Made(model, rung, values, why_real if rung is Rung.REAL else "")
     except Exception as error:
-        if devices.tell(error):
+        if devices.tell(error) or downloads.leave_out(error):
             return _made(found, arguments, rung, seed, why_real)
         if not below or not asks_for_data(error, own=own is not None):
             raise
@@ -214,12 +214,13 @@ def _constructor_error(
     """Make the error of a constructor: of its arguments, unless it fails without them too."""
     from cnnscope.tracing import downloads
 
+    error = downloads.cause(error)
     given = printable(", ".join(f"{name}={value!r}" for name, value in arguments.items()), 200)
     how = f"could not be built with {given}" if given else "could not be built"
     blamed = bool(arguments) and not _fails_without_arguments(found, error)
     kind = RequestError if blamed else ModelError
-    absent = downloads.refused()
-    hint = f"; {absent.advice()}" if absent is not None and absent.names else ""
+    advice = downloads.advice(error)
+    hint = f"; {advice}" if advice else ""
     if found.own is not None:
         return kind(found.own.sentence(how, error) + hint)
     return kind(f"{printable(found.spec.text)} {how}: {said(error)}{hint}")

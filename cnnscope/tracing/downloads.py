@@ -2,33 +2,41 @@
 
 A network's structure needs no weights. What fetches them does nothing while a model is built and
 run, and the reading of a file that is therefore not there gives `AbsentWeights`, which load into
-any module. A file that is there is read as ever. No socket is connected to a network.
+any module. A file that is there is read as ever. No socket is connected to a network. Code that
+fetches by other means fails; the function that was asked for weights by an argument
+(`pretrained=True`) is then called without them, and the model is built again.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib.util
+import inspect
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from types import FrameType, FunctionType
 from typing import Any, Self
 from urllib.parse import urlparse
 
 import torch
 from torch.nn.modules.module import _IncompatibleKeys
 
-from cnnscope.text import printable
+from cnnscope.text import printable, said
 from cnnscope.tracing.swaps import swap, swap_name
 
 _NETS = (socket.AF_INET, socket.AF_INET6)
 _PROGRAMS = frozenset(("wget", "curl", "aria2c", "gdown", "git", "pip", "huggingface-cli", "hf"))
 _WEIGHTS = frozenset((".bin", ".safetensors", ".pt", ".pth", ".ckpt", ".npz", ".h5", ".msgpack"))
+_ASKS = re.compile(r"pretrain|download|^(encoder_|backbone_)?weights$|^load_weights$")
+_PACKAGE = str(Path(__file__).parents[1])
 _REASON = "nothing is downloaded while a network is inspected"
 
 
@@ -55,10 +63,17 @@ class Refused:
 
     Attributes:
         names: files, addresses and repositories.
+        hosts: that something was to be fetched from by a connection, or programs that fetch.
+        without: calls that were made without weights: "resnet50(pretrained=False)".
+        error: what code failed with before it was called so.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, undo: ExitStack) -> None:
         self.names: dict[str, None] = {}
+        self.hosts: dict[str, None] = {}
+        self.without: dict[str, None] = {}
+        self.error: BaseException | None = None
+        self._undo = undo
         self._files: set[str] = set()  # that a download would have made
 
     def weights(self, name: str, file: str = "") -> AbsentWeights:
@@ -69,20 +84,73 @@ class Refused:
         return AbsentWeights()
 
     def notes(self) -> tuple[str, ...]:
-        """A sentence for the report."""
-        if not self.names:
-            return ()
-        return (
-            f"weights that its code loads are left out, which changes no shape: {self.listed()}; "
-            "nothing is downloaded",
-        )
+        """Sentences for the report."""
+        notes: tuple[str, ...] = ()
+        if self.without:
+            notes += (
+                f"it was built with {', '.join(self.without)}, because the weights that its code "
+                "fetches are not on this machine; nothing is downloaded",
+            )
+        if self.names:
+            notes += (
+                "weights that its code loads are left out, which changes no shape: "
+                f"{self.listed()}; nothing is downloaded",
+            )
+        return notes
 
     def advice(self) -> str:
-        """What to do where a constructor fails without them."""
+        """What to do where a constructor fails without them; "" where something else fails."""
+        if self.names:
+            what = f"it computes with weights that are not there ({self.listed()})"
+        elif self.hosts:
+            what = f"it fetches something ({', '.join(self.hosts)})"
+        else:
+            return ""
         return (
-            f"it computes with weights that are not there ({self.listed()}), and nothing is "
-            "downloaded: build it without them, perhaps by --arg pretrained=False"
+            f"{what}, and nothing is downloaded: build it without them, perhaps by "
+            "--arg pretrained=False"
         )
+
+    def leave_out(self, error: BaseException) -> bool:
+        """Have the innermost function that was asked for weights called without them from now on.
+
+        Args:
+            error: that code raised after something was not fetched.
+
+        Returns:
+            Whether there is one, and the model is to be built again.
+        """
+        if not (self.names or self.hosts):
+            return False
+        for frame in reversed(_frames(error)):
+            for name, value in _asking(frame):
+                call = f"{_called(frame)}({name}={value})"
+                if call not in self.without and self._call_without(frame, name, value):
+                    self.without[call] = None
+                    self.error = self.error or error
+                    return True
+        return False
+
+    def _call_without(self, frame: FrameType, name: str, value: Any) -> bool:
+        """Exchange the functions of a frame for ones whose argument has another value."""
+        code = frame.f_code
+        position = dict(zip(code.co_varnames[: code.co_argcount], range(99), strict=False)).get(
+            name
+        )
+
+        def called(original: Any, *args: Any, **kwargs: Any) -> Any:
+            if position is not None and position < len(args):
+                return original(*args[:position], value, *args[position + 1 :], **kwargs)
+            return original(*args, **{**kwargs, name: value})
+
+        functions = [
+            one
+            for one in gc.get_referrers(code)
+            if isinstance(one, FunctionType) and one.__code__ is code
+        ]
+        for function in functions:
+            swap(self._undo, function, called)
+        return bool(functions)
 
     def listed(self) -> str:
         """The names, without the addresses before them."""
@@ -92,14 +160,56 @@ class Refused:
 _active: list[Refused] = []
 
 
-def refused() -> Refused | None:
-    """What has not been fetched for the model that is built or run, None outside of all."""
-    return _active[-1] if _active else None
-
-
 def notes() -> tuple[str, ...]:
     """Sentences for the report on weights that are not there."""
     return _active[-1].notes() if _active else ()
+
+
+def leave_out(error: BaseException) -> bool:
+    """Return True if code has failed for want of weights, and is to be run again without them."""
+    return bool(_active) and _active[-1].leave_out(error)
+
+
+def advice(error: BaseException) -> str:
+    """What to do where a constructor has failed; "" where it fails for another cause."""
+    return _active[-1].advice() if _active and _REASON not in said(error) else ""
+
+
+def cause(error: BaseException) -> BaseException:
+    """What a constructor failed with at first, before it was called without weights."""
+    return (_active[-1].error if _active else None) or error
+
+
+def _frames(error: BaseException) -> list[FrameType]:
+    """The frames of a traceback that are not ours, the outermost first."""
+    frames, at = [], error.__traceback__
+    while at is not None:
+        if not at.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+            frames.append(at.tb_frame)
+        at = at.tb_next
+    return frames
+
+
+def _asking(frame: FrameType) -> Iterator[tuple[str, Any]]:
+    """Arguments of a function that ask for weights, and what they are without: False, None."""
+    given = inspect.getargvalues(frame)
+    code, held = frame.f_code, given.locals
+    named = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    arguments = {name: held[name] for name in named if name in held}
+    more = held.get(given.keywords) if given.keywords else None
+    if isinstance(more, dict):
+        arguments |= more
+    for name, value in arguments.items():
+        if _ASKS.search(name) and (value is True or (isinstance(value, str) and value)):
+            yield name, False if value is True else None
+
+
+def _called(frame: FrameType) -> str:
+    """The name of a function; of a constructor that of its class."""
+    code = frame.f_code
+    if code.co_name == "__init__" and code.co_varnames:
+        return type(frame.f_locals.get(code.co_varnames[0])).__name__
+    return code.co_name
 
 
 @contextmanager
@@ -108,9 +218,10 @@ def refusing() -> Iterator[Refused]:
     if _active:
         yield _active[-1]
         return
-    state = Refused()
     with ExitStack() as undo:
-        _refuse_network(undo)
+        state = Refused(undo)
+        _leave_no_folder(undo, state)
+        _refuse_network(undo, state)
         _refuse_weights(undo, state)
         _refuse_libraries(undo, state)
         _active.append(state)
@@ -121,24 +232,44 @@ def refusing() -> Iterator[Refused]:
 # ------------------------------------------------------------------------------- the network
 
 
-def _refuse_network(undo: ExitStack) -> None:
+def _leave_no_folder(undo: ExitStack, state: Refused) -> None:
+    """Take away folders that were made for what was not fetched then, and are empty."""
+    made: list[str] = []
+
+    def mkdir(original: Any, path: Any, *args: Any, **kwargs: Any) -> None:
+        original(path, *args, **kwargs)
+        if isinstance(path, (str, os.PathLike)):
+            made.append(str(Path(path).absolute()))
+
+    def take_away() -> None:
+        for path in reversed(made if state.names or state.hosts else ()):
+            with suppress(OSError):  # there is something in it
+                Path(path).rmdir()
+
+    undo.callback(take_away)
+    swap_name(undo, os, "mkdir", mkdir)
+
+
+def _refuse_network(undo: ExitStack, state: Refused) -> None:
     """Connect to nothing but what is on this machine."""
 
     def connect(original: Any, self: Any, address: Any) -> Any:
         if self.family in _NETS:
+            state.hosts[printable(str(address[0]), 60)] = None
             raise ConnectionRefusedError(f"{_REASON} ({address[0]})")
         return original(self, address)
 
     def looked_up(_: Any, host: Any, *args: Any, **kwargs: Any) -> Any:
         del args, kwargs
+        state.hosts[printable(str(host), 60)] = None
         raise socket.gaierror(socket.EAI_NONAME, f"{_REASON} ({host})")
 
     def started(original: Any, self: Any, args: Any, *rest: Any, **kwargs: Any) -> None:
-        _check_program(args)
+        _check_program(args, state)
         original(self, args, *rest, **kwargs)
 
     def system(original: Any, command: Any) -> Any:
-        _check_program(command)
+        _check_program(command, state)
         return original(command)
 
     swap_name(undo, os, "system", system)
@@ -155,7 +286,7 @@ def _define(undo: ExitStack, kind: Any, name: str, stand_in: Callable[..., Any])
     undo.callback(delattr, kind, name)
 
 
-def _check_program(command: Any) -> None:
+def _check_program(command: Any, state: Refused) -> None:
     """Refuse a program that fetches something.
 
     Raises:
@@ -168,6 +299,7 @@ def _check_program(command: Any) -> None:
     if name == "git":
         fetches = bool({"clone", "fetch", "pull"} & set(map(str, words)))
     if fetches:
+        state.hosts[name] = None
         raise FileNotFoundError(f"{name}: {_REASON}")
 
 

@@ -195,3 +195,67 @@ def test_everything_is_as_it_was():
     assert vars(socket.socket).get("connect") is connects
     with pytest.raises(FileNotFoundError):
         torch.load("nothere.pth")
+
+
+# Constructors whose weights are fetched by means of their own, and the note of what was called
+FETCHED = {
+    "by a helper": ("self.c = helper(3, pretrained=True)", "helper(pretrained=False)"),
+    "by position": ("self.c = helper(3, True)", "helper(pretrained=False)"),
+    "by words": ("self.c = helper(3, pretrained='imagenet')", "helper(pretrained=None)"),
+    "among others": ("self.c = passes(pretrained=True)", "passes(pretrained=False)"),
+    "by a method": ("self.load(load_weights=True)", "load(load_weights=False)"),
+}
+HELPERS = """
+import os, zipfile
+def fetched(url):
+    os.makedirs('made/for/it', exist_ok=True)
+    return urllib.request.urlopen(url)
+def helper(width, pretrained=False):
+    model = nn.Conv2d(width, 8, 3)
+    if pretrained:
+        model.load_state_dict(fetched('https://weights.invalid/a.zip'))
+    return model
+def passes(**kwargs):
+    if kwargs.get('pretrained'):
+        with zipfile.ZipFile(urllib.request.urlretrieve('https://weights.invalid/a.zip')[0]) as z:
+            z.extractall('.')
+    return nn.Conv2d(3, 8, 3)
+"""
+LOAD = """
+    def load(self, load_weights):
+        if load_weights:
+            fetched('https://weights.invalid/a')
+"""
+
+
+@pytest.mark.parametrize("case", FETCHED)
+def test_what_fetches_by_its_own_means_is_called_without(case, tmp_path, no_network, monkeypatch):
+    more, called = FETCHED[case]
+    spec = network(tmp_path, more)
+    path = tmp_path / "net.py"
+    path.write_text(with_helpers(path))
+    monkeypatch.chdir(tmp_path)
+    before = files(tmp_path)
+    made = cnnscope.trace(spec, ["3x16x16"], cache=False)
+    assert made.tensors[made.outputs[0]].shape == (1, 8, 14, 14)
+    assert any(f"built with {called}" in note for note in made.notes)
+    assert (no_network, files(tmp_path)) == ([], before)
+
+
+def with_helpers(path):
+    return path.read_text().replace("\nclass Net", f"{HELPERS}\nclass Net") + LOAD
+
+
+def test_what_fails_without_its_weights_too_says_what_it_failed_with(tmp_path, no_network):
+    more = """
+        def made(pretrained=True):
+            if pretrained: urllib.request.urlopen('https://weights.invalid/a')
+            raise ValueError('only with weights')
+        made()
+    """
+    with pytest.raises(ModelError, match=r"net.py:\d+: URLError.*nothing is downloaded"):
+        cnnscope.trace(network(tmp_path, more), ["3x16x16"])
+    more = "for _ in range(2): urllib.request.urlopen('https://weights.invalid/' + 'a' * 300)"
+    with pytest.raises(ModelError, match="nothing is downloaded"):
+        cnnscope.trace(network(tmp_path, more), ["3x16x16"])
+    assert not no_network
