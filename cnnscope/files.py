@@ -40,10 +40,32 @@ def names_file(model: str) -> bool:
     path = Path(model)
     if path.suffix.lower() in _MODELS | FOREIGN:
         return True
+    return "/" in model and path.suffix != ".py" and exists(path) and not is_folder(path)
+
+
+def exists(path: str | Path) -> bool:
+    """Return True if there is such a file or folder; False of a name that no file can have.
+
+    A name that is too long, or behind a folder that may not be entered, is an error to pathlib.
+    """
+    return _mode(path) is not None
+
+
+def is_file(path: str | Path) -> bool:
+    """Return True of a regular file, or a link to one; False of a name that no file can have."""
+    return stat.S_ISREG(_mode(path) or 0)
+
+
+def is_folder(path: str | Path) -> bool:
+    """Return True of a folder, or a link to one; False of a name that no folder can have."""
+    return stat.S_ISDIR(_mode(path) or 0)
+
+
+def _mode(path: str | Path) -> int | None:
     try:
-        return "/" in model and path.suffix != ".py" and path.exists() and not path.is_dir()
-    except OSError:  # a name that is too long
-        return False
+        return Path(path).stat().st_mode
+    except (OSError, ValueError):  # too long, not allowed, a null byte
+        return None
 
 
 def open_regular(path: str | Path) -> BinaryIO:

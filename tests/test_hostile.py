@@ -105,6 +105,12 @@ HOSTILE_NAMES = [
     "\ud800\udfff",
     "os:system",
     "x" * MEGABYTE,
+    "x" * 300,
+    "x" * 300 + ".conv:Net",
+    "nets." + "x" * 300,
+    "torch.nn:" + "x" * 300,
+    f"/{'x' * 300}/nets:Net",
+    "hf:nets/config.json/\x00",
     "x/" * 5000 + "net.py",
     "a." * 100 + "b:c",
     "[red]%s{0}$(touch here)`touch here`;touch here",
@@ -146,18 +152,21 @@ def test_options_that_make_no_sense(value, write):
     refused("list", "lenet5", "--sort", value)
 
 
-def test_numbers_that_are_none_reach_a_constructor_as_text_or_not_at_all(write):
+def test_numbers_that_are_none_reach_a_constructor_or_are_refused(write):
+    """An expression may be one that is none: it is asked for, and reported as it was typed."""
     net = write(forward("return self.conv(x) * self.scale"))
-    for literal in ("1e999", "-1e999", "10**9", "9" * 300):
+    for value in ("1e999", "-1e999", "10**9", "9" * 300, "float('nan')"):
         result = run_cli(
-            "summary", net, "-i", "3x8x8", "--arg", f"scale={literal}", "--format", "json"
+            "summary", net, "-i", "3x8x8", "--arg", f"scale={value}", "--format", "json"
         )
         if result.code == 0:
-            assert json.loads(result.out)["totals"]["params"] == 4 * (3 * 9 + 1)
+            report = json.loads(result.out, parse_constant=pytest.fail)
+            assert report["totals"]["params"] == 4 * (3 * 9 + 1)
         else:
             assert result.err.count("\n") == 1
             assert result.code in (2, 3)
-    assert "literal" in refused("summary", net, "--arg", "scale=float('nan')")
+    assert "nothing is called nan" in refused("summary", net, "--arg", "scale=nan")
+    assert "literal" in refused("summary", net, "--arg", "scale=1e")
 
 
 NAMED = """

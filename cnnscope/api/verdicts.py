@@ -55,13 +55,20 @@ def too_slow(report: Report[BenchReport], limit: float) -> bool:
 
 
 def is_checkpoint(name: str) -> bool:
-    """Return True if a model's name is that of a file of weights alone."""
+    """Return True if a model's name is that of a file of weights alone.
+
+    `hf:folder/config.json` is a model of a library, whatever its name ends in.
+    """
     from cnnscope.files import names_file
 
     if not names_file(name):
         return False
     from cnnscope.models.files import archive  # the readers of files, for a file alone
+    from cnnscope.models.find import ONLY_NAMED, SOURCES
 
+    source, colon, _ = name.strip().partition(":")
+    if colon and source in (*SOURCES, *ONLY_NAMED):
+        return False
     return archive.is_weights(name)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, runtime_check
 from msgspec.structs import replace
 
 from cnnscope.errors import RequestError, UnknownModelError
-from cnnscope.files import names_file
+from cnnscope.files import is_file, is_folder, names_file
 from cnnscope.models import installed, registered
 from cnnscope.models.files import archive
 from cnnscope.models.ladder import LIBRARY, OWN, Ladder
@@ -220,7 +220,7 @@ def _stand_somewhere() -> None:
 def _is_package(name: str) -> bool:
     """Return True for a package or module of the working folder that is named without a colon."""
     here = (Path(name) / "__init__.py", Path(f"{name}.py"))
-    return name.isidentifier() and any(map(Path.is_file, here))
+    return name.isidentifier() and any(map(is_file, here))
 
 
 def _listed_anywhere(name: str) -> bool:
@@ -328,7 +328,7 @@ def _of_folder(spec: ModelSpec) -> str:
     text = printable(spec.text)
     try:
         path = Path(spec.text)
-        if path.is_dir():
+        if is_folder(path):
             files = sorted(one.name for one in path.glob("*.py"))[:6]
             such = printable(str(path / files[0])) if files else "path/net.py:Net"
             return f"{text} is a folder: name a Python file, such as {such}"

@@ -7,13 +7,12 @@ import re
 import sys
 import warnings
 from keyword import iskeyword
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from cnnscope.errors import RequestError
-from cnnscope.files import names_file
+from cnnscope.files import exists, names_file
 from cnnscope.text import ending, printable
 
 EXPRESSION = "expression"
@@ -91,10 +90,7 @@ def is_expression(code: str) -> bool:
 
 
 def _is_file(text: str) -> bool:
-    try:
-        return names_file(text) or Path(text).exists()
-    except (OSError, ValueError):  # too long, or a null byte
-        return False
+    return names_file(text) or exists(text)
 
 
 def _called(text: str) -> ModelSpec | None:

@@ -99,7 +99,7 @@ COLUMNS = {
         Column("field", "field", _field),
         Column(
             "element-ops",
-            "elem. ops",
+            "element ops",
             lambda line, _: units.si_short(line.element_ops),
         ),
         Column("activation", "activation", lambda line, _: units.nbytes(line.row.activation_bytes)),

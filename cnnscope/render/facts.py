@@ -102,10 +102,10 @@ def weight_layers(t: Totals) -> str:
 
 
 def macs(t: Totals) -> str:
-    """1.814 GMACs (3.628 GFLOPs; 1 MAC = 2 FLOPs) + 9.860 M other ops."""
+    """1.814 GMACs (3.628 GFLOPs; 1 MAC = 2 FLOPs) + 9.860 M element ops."""
     return (
         f"{with_unit(t.macs, 'MACs')} ({with_unit(t.flops, 'FLOPs')}; 1 MAC = 2 FLOPs)"
-        f" + {with_unit(t.element_ops, 'other ops')}"
+        f" + {with_unit(t.element_ops, 'element ops')}"
     )
 
 

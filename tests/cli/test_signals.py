@@ -96,11 +96,11 @@ def test_a_signal_that_was_ignored_before_stays_so():
 
 
 def test_who_hears_no_sigterm_dies_of_the_second():
-    deaf = (
-        "exec('try: time.sleep(60)\\nexcept BaseException: print(1, flush=True)'); time.sleep(60)"
-    )
-    with start(waiting(deaf)) as process:
-        process.stdout.readline()
+    attempt = "print('deaf', flush=True); time.sleep(60)"  # only inside the `try` is it deaf
+    deaf = f"exec({f'try: {attempt}{chr(10)}except BaseException: print(1, flush=True)'!r})"
+    with start(waiting(f"{deaf}; time.sleep(60)")) as process:
+        said = process.stdout.readline(), process.stdout.readline()
+        assert said == ("running\n", "deaf\n")
         process.send_signal(signal.SIGTERM)
         assert process.stdout.readline() == "1\n"
         process.send_signal(signal.SIGTERM)

@@ -382,7 +382,8 @@ def test_verify_formats(format_):
     ("arguments", "message"),
     [
         (("--verify", "--effective"), "one at a time"),
-        (("--all",), "only with --verify"),
+        (("--all", "--effective"), "not with --effective"),
+        (("features.0", "--all"), "not with a layer"),
         (("features.0", "--verify", "--all"), "not with a layer"),
         (("--seconds", "3"), "only with --verify"),
         (("--verify", "--seconds", "0"), "above 0"),

@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from cnnscope.errors import RequestError
-from cnnscope.files import open_regular, read_regular
+from cnnscope.files import is_file, is_folder, open_regular, read_regular
 from cnnscope.text import printable, said
 
 _LIBRARY_FOLDERS = frozenset(("site-packages", "dist-packages"))
@@ -65,7 +65,7 @@ def existing(place: str) -> Path:
 
 
 def _python_files(folder: Path) -> list[str]:
-    return [p.name for p in folder.glob("*.py")] if folder.is_dir() else []
+    return [p.name for p in folder.glob("*.py")] if is_folder(folder) else []
 
 
 def project(path: Path) -> Path:
@@ -161,9 +161,7 @@ def _means(folder: Path, named: set[tuple[str, str]]) -> bool:
     if (folder.parent / "__init__.py").is_file() or not inside:
         return False
     ready = (folder / "__init__.py").is_file()
-    return ready or any(
-        (folder / f"{x}.py").is_file() or (folder / x).is_dir() for x in inside if x
-    )
+    return ready or any(_has_module([folder], x) for x in inside if x)
 
 
 def _imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
@@ -294,4 +292,4 @@ def longest_module(parts: Sequence[str]) -> str:
 
 
 def _has_module(folders: Sequence[Path], name: str) -> bool:
-    return any((one / name).is_dir() or (one / f"{name}.py").is_file() for one in folders)
+    return any(is_folder(one / name) or is_file(one / f"{name}.py") for one in folders)

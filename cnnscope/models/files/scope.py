@@ -15,9 +15,10 @@ import linecache
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, NamedTuple
+
+from cnnscope.files import exists
 
 # Short names that people type, and the modules that they mean; any other module by its own name.
 SHORT = {
@@ -146,7 +147,7 @@ def _undefined(module: ModuleType, part: str, chain: list[str]) -> UndefinedErro
 def _module(name: str) -> str | None:
     """The module that a name means: the user's own, a short name, or an installed one."""
     short = SHORT.get(name)
-    if short is not None and not any(map(Path.exists, (Path(name), Path(f"{name}.py")))):
+    if short is not None and not (exists(name) or exists(f"{name}.py")):
         return short
     return name if _is_module(name) else None
 

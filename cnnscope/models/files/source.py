@@ -29,6 +29,7 @@ import torch
 from torch import nn
 
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
+from cnnscope.files import is_file, is_folder
 from cnnscope.models import described, registered
 from cnnscope.models.files import choosing, loading, scope, values
 from cnnscope.models.files.choosing import is_network
@@ -276,7 +277,7 @@ class Own:
 
 def importable(name: str) -> bool:
     """Return True if `name` (without dots) may be a module: for a spec such as `nets:Net`."""
-    here = (Path(f"{name}.py").is_file(), Path(name).is_dir())
+    here = (is_file(f"{name}.py"), is_folder(name))
     return name.isidentifier() and (any(here) or loading.importable(name))
 
 

@@ -24,7 +24,7 @@ import transformers
 from torch import nn
 
 from cnnscope.errors import RequestError
-from cnnscope.files import read_regular
+from cnnscope.files import is_folder, read_regular
 from cnnscope.records.catalogue import About
 from cnnscope.records.form import Form, Slot
 from cnnscope.records.trace import Inputs, Shape, TensorSpec
@@ -136,7 +136,7 @@ def _image(config: Any) -> Shape:
 
 def _meant(name: str, given: Mapping[str, Any]) -> tuple[Any, Any]:
     """The configuration that a name means, and the class of the model."""
-    if Path(name).is_dir() or Path(name).name == "config.json":
+    if is_folder(name) or Path(name).name == "config.json":
         return _of_config(name, _read(_config_in(name)), given)
     if "/" in name:
         return _of_config(name, _read(_cached(name)), given)
@@ -201,7 +201,7 @@ def _auto(config: Any, architectures: Any) -> Any:
 
 def _config_in(name: str) -> Path:
     path = Path(name)
-    return path / "config.json" if path.is_dir() else path
+    return path / "config.json" if is_folder(path) else path
 
 
 def _cached(name: str) -> Path:
