@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 _MOST = 16  # readings that are tried
 _COMBINED = 4  # tensors whose readings are combined
 _IMAGE = 3  # sizes: C, H, W
+_MEASURED = (*FLOATS, "complex32", "complex64", "complex128")  # no indices, no masks
 _PLANES = (1, 2)  # axes of signals and images
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _SLIDING = re.compile(r"(?:Conv|Pool|Pad|Norm|Fold|Unfold)\w*?([123])d$")
@@ -362,7 +363,7 @@ class _Sizes(NamedTuple):
     def _laid_over(self, form: Form, typed: Sequence[InputSpec]) -> Iterator[Inputs]:
         """Few sizes laid over the end of the guess, or of the channels of the first layer."""
         spatial = self.rank - 2
-        fewest = all(spec.dtype in FLOATS and len(spec.sizes) in (1, spatial) for spec in typed)
+        fewest = all(spec.dtype in _MEASURED and len(spec.sizes) in (1, spatial) for spec in typed)
         if typed and self.channels and not self.indices and spatial in _PLANES and fewest:
             batch = (self.batch_size or 1, self.channels)
             shapes = ((s.sizes * spatial)[:spatial] for s in typed)
@@ -370,7 +371,7 @@ class _Sizes(NamedTuple):
             tensors = tuple(TensorSpec((*batch, *n), t.dtype or self.dtype) for t, n in specs)
             if len(self.guess.tensors) != 1 or len(typed) > 1:
                 yield Inputs(tensors, None if form.by_place else form)
-        if len(typed) != 1 or typed[0].dtype not in FLOATS:
+        if len(typed) != 1 or typed[0].dtype not in _MEASURED:
             return
         guessed = self.guess.tensors[0].shape if len(self.guess.tensors) == 1 else ()
         if not typed[0].sizes or len(typed[0].sizes) > len(guessed):
@@ -389,9 +390,9 @@ class _Sizes(NamedTuple):
         """For each tensor whether a batch is added to it in the likeliest reading."""
         if not typed:
             return ()
-        floats = [n for n, spec in enumerate(typed) if spec.dtype in FLOATS]
-        fitting = [n for n in floats if self.rank - len(typed[n].sizes) in (0, 1)]
-        main = next(iter(fitting or floats), 0)
+        measured = [n for n, spec in enumerate(typed) if spec.dtype in _MEASURED]
+        fitting = [n for n in measured if self.rank - len(typed[n].sizes) in (0, 1)]
+        main = next(iter(fitting or measured), 0)
         first = self._completed(typed[main])
         batch = self.batch_size or (1 if first or not typed[main].sizes else typed[main].sizes[0])
         return tuple(
@@ -402,7 +403,7 @@ class _Sizes(NamedTuple):
     def _completed(self, spec: InputSpec) -> bool:
         """Return True if the main input is a sample, to which a batch is added."""
         count = len(spec.sizes)
-        if spec.dtype not in FLOATS:
+        if spec.dtype not in _MEASURED and (count == 1 or self.indices):
             return count == 1
         if self.rank:
             return count == self.rank - 1

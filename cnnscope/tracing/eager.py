@@ -21,7 +21,8 @@ from cnnscope.tracing.swaps import imports_a_library, swap
 
 _PACKAGE = str(Path(__file__).parents[1])
 _TORCH = str(Path(torch.__file__).parent)
-_JIT = str(Path(_TORCH, "jit"))
+# torch.jit itself, and what dynamo wraps `torch.jit.trace` in once something has been compiled
+_JIT = (str(Path(_TORCH, "jit")), str(Path(_TORCH, "_dynamo", "eval_frame.py")))
 
 if TYPE_CHECKING:
     from cnnscope.tracing.devices import Elsewhere
@@ -58,7 +59,7 @@ def _jit_is_enabled(original: Any, enabled: Any) -> bool:
     """
     at: Any = sys._getframe(1)
     names = set()
-    while at is not None and at.f_code.co_filename.startswith((_PACKAGE, _JIT, "<frozen")):
+    while at is not None and at.f_code.co_filename.startswith((_PACKAGE, *_JIT, "<frozen")):
         names.add(at.f_code.co_name)
         at = at.f_back
     by_torch = at is not None and at.f_code.co_filename.startswith(_TORCH)

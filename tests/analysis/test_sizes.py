@@ -10,7 +10,7 @@ from command_line import run_cli
 from paths import SUPPORT
 
 from cnnscope.analysis import sizes
-from cnnscope.errors import ModelError, RequestError
+from cnnscope.errors import ModelError
 from cnnscope.models import run, trials
 from cnnscope.models.build import Built
 from cnnscope.models.request import Request
@@ -171,7 +171,7 @@ def test_a_search_that_ends_early_claims_nothing_that_was_not_tried(works, most)
 # ------------------------------------------------------------------------------- as text
 
 
-def error_of(command, *arguments, code=2):
+def error_of(command, *arguments, code=3):
     result = run_cli(command, *arguments)
     assert result.code == code, result.err
     assert "Traceback" not in result.err
@@ -192,7 +192,11 @@ def last_lines(name, text):
         ("UNet", "3x64x64", "16x16, and only multiples of 16; at 15x15 pool breaks: floor"),
         ("Asserting", "3x65x65", "1x1, and only 8k + 1 (1, 9, 17); at 2x2 Asserting breaks: "),
         ("Wave", "1x1x1000", "16 samples and every larger size tried; at 15 conv breaks: floor"),
-        ("Flattened", "1x8x8", "only 7x7 to 8x8; at 6x6 fc breaks: takes 16 features and is"),
+        (
+            "Flattened",
+            "1x8x8",
+            "only 7x7 to 8x8; at 6x6 fc breaks: takes 16 features and was given 9",
+        ),
         ("OnCpu", "3x16x16", "3x3 and every larger size tried; at 2x2 conv breaks: floor((2 + "),
         ("Twisted", "3x16x16", "3x3; from 5x5 on every size tried works; at 2x2 conv breaks"),
     ],
@@ -216,8 +220,8 @@ def test_explain_says_it_in_a_sentence(name, text, said):
         (
             "Flattened",
             "1x20x20",
-            "takes 16 features and was given 100; in_features must be 100 for this input; the "
-            "smallest square input that works is 7x7",
+            "takes 16 features and was given 100; in_features must be 100 for this input, or feed "
+            "1x7x7, the smallest square that works",
         ),
         ("Wave", "1x1x9", "the smallest input that works is 16 samples"),
         ("Tall", "3x2x2", "the smallest square input that works is 9x9"),
@@ -298,7 +302,7 @@ def test_explain_and_errors_agree_on_every_classifier(name):
     found = run.examine_spec(Request.of(name)).sizes[0]
     assert run.trace_spec(Request.of(name, inputs=[f"{found.side}x{found.side}"]))
     if found.side > 1:
-        with pytest.raises(RequestError) as caught:
+        with pytest.raises(ModelError) as caught:
             run.trace_spec(Request.of(name, inputs=[f"{found.side - 1}x{found.side - 1}"]))
         assert f"input that works is {found.side}x{found.side}" in str(caught.value)
 

@@ -8,6 +8,7 @@ import types
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import one_hot
 
 import cnnscope
 from cnnscope.errors import CnnscopeError, RequestError
@@ -59,6 +60,11 @@ CONV = nn.Conv2d(3, 4, 1)
         (nn.Embedding(9, 4), "2x16:int64", (2, 16)),
         (nn.Sequential(nn.Flatten(), nn.Linear(12, 4)), "3x2x2", (1, 3, 2, 2)),
         (nn.AvgPool1d(2), "3x8", (1, 3, 8)),
+        (nn.Conv2d(3, 4, 3, dtype=torch.complex64), "3x8x8:complex64", (1, 3, 8, 8)),
+        (nn.Conv2d(3, 4, 3, dtype=torch.complex64), "8x9:complex64", (1, 3, 8, 9)),
+        (nn.Conv1d(2, 4, 3, dtype=torch.complex64), "2x8:complex64", (1, 2, 8)),
+        (nn.Conv3d(3, 4, 3, dtype=torch.complex64), "3x8x8x8:cfloat", (1, 3, 8, 8, 8)),
+        (nn.Linear(16, 4, dtype=torch.complex128), "2x3x16:cdouble", (2, 3, 16)),
         (nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(12, 2)), "3:int64", (1, 3)),
     ],
 )
@@ -179,6 +185,11 @@ def attention(self, x, mask):
 def test_masks_and_other_dtypes_are_given():
     net = network(attention, f=nn.MultiheadAttention(16, 2, batch_first=True))
     assert shapes(net, "1x8x16", "1x8:bool") == [(1, 8, 16), (1, 8)]
+    pixels = network(lambda self, x: self.f(x / 255), f=CONV)
+    assert shapes(pixels, "3x8x8:uint8") == [(1, 3, 8, 8)]
+    assert shapes(pixels, "2x3x8x8:uint8") == [(2, 3, 8, 8)]
+    classes = network(lambda self, x: self.f(one_hot(x, 3).permute(0, 3, 1, 2) * 1.0), f=CONV)
+    assert shapes(classes, "2x8x8:int64") == [(2, 8, 8)]
     wave = network(lambda self, x: torch.view_as_real(x) * 2)
     assert shapes(wave, "1x8:complex64") == [(1, 8)]
     scalar = network(lambda self, x, t: self.f(x) * t, f=CONV)

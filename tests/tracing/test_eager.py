@@ -72,6 +72,13 @@ def test_what_is_made_of_a_network_is_inspected_as_the_network(file, case):
     assert isinstance(torch.jit.script(nn.ReLU()), torch.jit.ScriptModule)
 
 
+@pytest.mark.parametrize("case", ["traced", "traced without checks", "a part"])
+def test_a_process_that_has_compiled_something_traces_no_script_either(file, case, monkeypatch):
+    for name in ("trace", "trace_module"):  # as `TorchPatcher.patch` of dynamo leaves them
+        monkeypatch.setattr(torch.jit, name, torch._dynamo.disable(getattr(torch.jit, name)))
+    test_what_is_made_of_a_network_is_inspected_as_the_network(file, case)
+
+
 class Cond(nn.Module):
     """One branch costs 3 -> 8 channels, 3x3: 55,296 MACs; the other one 1x1: 6,144."""
 

@@ -12,8 +12,6 @@ from torch import nn
 
 from cnnscope import api
 from cnnscope.errors import ModelError
-from cnnscope.models import run
-from cnnscope.reports.summary import report
 from cnnscope.tracing import refusals
 from cnnscope.tracing.tracer import ForwardError, trace
 from cnnscope.tracing.values import needs_data
@@ -407,7 +405,7 @@ def test_distributions_and_packed_sequences_stay_on_meta():
         return normal.rsample() + normal.log_prob(mean)
 
     before = torch.distributions.Distribution._validate_args
-    found = report(run.trace_module(Call(forward), ["4x8x8"]))
+    found = api.summary(Call(forward), "4x8x8")
     assert found.device == "meta"
     assert found.unknown == ()
     assert torch.distributions.Distribution._validate_args is before
@@ -426,7 +424,7 @@ def test_nested_and_sparse_tensors_are_named():
 
 
 def test_inputs_of_any_dtype_run_and_are_shown():
-    found = run.trace_module(nn.Conv2d(1, 4, 3, dtype=torch.complex64), ["1x8x8:complex64"])
+    found = api.trace(nn.Conv2d(1, 4, 3, dtype=torch.complex64), "1x8x8:complex64")
     assert [str(spec) for spec in found.input_specs] == ["1x1x8x8 complex64"]
 
 
