@@ -651,7 +651,8 @@ def _measurable(model: Request | Trace | Given) -> Request | Network:
         return model
     if isinstance(model, Trace):
         raise no_module()
-    return Network(model.name, traced(model, False), lambda: copied(model))
+    trace = traced(model, False)
+    return Network(model.name, trace, lambda: copied(model, trace))
 
 
 def _saved(path: Path) -> BenchReport:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from cnnscope.cache.store import Store
+    from cnnscope.tracing.arguments import Arguments
 
     Model = str | Request | TraceRecord | nn.Module
     Cache = bool | Store  # whether the user's store is read and written; or which one is
@@ -186,6 +187,8 @@ def trace(
         cache: read and keep traces of published models in the user's store, as the command line
             does; or another store.
 
+    A lazy module is traced as a copy that has the widths of its inputs.
+
     A module that looks at its data is traced with real tensors where only sizes were given, and
     `Trace.device` and `Trace.notes` say so.
 
@@ -324,8 +327,8 @@ def _traced(model: Request | Given, cache: Cache) -> TraceRecord:
     from cnnscope.models.failures import asks_for_data
     from cnnscope.models.readings import as_meant
     from cnnscope.models.run import trace_module
+    from cnnscope.tracing import arguments as spelled
     from cnnscope.tracing import devices, isolation
-    from cnnscope.tracing.arguments import Arguments
     from cnnscope.tracing.tracer import ForwardError, state_of
     from cnnscope.tracing.tracer import trace as run_traced
 
@@ -334,10 +337,10 @@ def _traced(model: Request | Given, cache: Cache) -> TraceRecord:
         return trace_module(Request.of_module(model.name, given, kwargs), module)
     args = tuple(map(_as_argument, items(given)))
     named = {name: _nested(value) for name, value in (kwargs or {}).items()}
-    call = as_meant(module, Arguments(args, named))
+    call = as_meant(module, spelled.Arguments(args, named))
 
     def run() -> TraceRecord:
-        return run_traced(module, *call)
+        return run_traced(_with_widths(module, call), *call)
 
     try:
         if devices.really_there(tuple(call), state_of(module)):
@@ -351,6 +354,17 @@ def _traced(model: Request | Given, cache: Cache) -> TraceRecord:
         needs = ModelError(f"{error}; it looks at its data: give real tensors")
         needs.trace = error.trace
         raise needs from error
+
+
+def _with_widths(module: nn.Module, call: Arguments) -> nn.Module:
+    """The module; of a lazy one a copy that has seen the arguments."""
+    from cnnscope.models import forward
+    from cnnscope.tracing.plain import tensors_in
+
+    if not forward.is_lazy(module):
+        return module
+    on_meta = all(tensor.is_meta for tensor in tensors_in(call))
+    return forward.widened(forward.lazy_copy(module, "meta" if on_meta else ""), call)
 
 
 def store(cache: Cache) -> Store | None:
@@ -405,7 +419,7 @@ def built(
 
     place = "meta" if seed is None else "cpu"
     with isolation.alone, devices.following(), devices.at(place):
-        yield evaluated(copied(model).to(place))
+        yield evaluated(copied(model, trace, place).to(place))
 
 
 def no_module() -> RequestError:
@@ -413,23 +427,30 @@ def no_module() -> RequestError:
     return RequestError("a trace has no module to measure: give the model that it was made of")
 
 
-def copied(given: Given) -> nn.Module:
+def copied(given: Given, trace: TraceRecord, place: str = "cpu") -> nn.Module:
     """A copy of the caller's module.
+
+    Args:
+        given: the module.
+        trace: of it, whose inputs give lazy layers their widths.
+        place: "cpu" or "meta", where a copy that is lazy learns them, and is.
 
     Raises:
         RequestError: the module cannot be copied.
     """
     import copy
 
-    from cnnscope.text import said
+    from cnnscope.models import forward
+    from cnnscope.models.inputs import make_inputs, of_dtype
 
     try:
-        return copy.deepcopy(given.module)
+        made = copy.deepcopy(given.module)
     except Exception as error:
-        raise RequestError(
-            f"{given.name}: cannot be copied ({said(error)}); name a file that makes it, as "
-            "path/net.py:Net"
-        ) from error
+        raise forward.not_copied(given.name, error) from error
+    if not forward.is_lazy(made):
+        return made
+    arguments = make_inputs(of_dtype(trace.given, "float32"), place)
+    return forward.widened(forward.lazy_copy(made, place), arguments)
 
 
 def _refuse(reason: str, build: Build | None = None, **given: bool) -> None:

@@ -6,17 +6,19 @@ import contextlib
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from cnnscope.errors import RequestError
 from cnnscope.models.inputs import make_inputs, of_dtype
 from cnnscope.models.ladder import Rung
 from cnnscope.records.form import Form
 from cnnscope.records.trace import Inputs, Trace
-from cnnscope.text import printable
+from cnnscope.text import printable, said
 
 if TYPE_CHECKING:
     from torch import nn
 
     from cnnscope.models.build import Built
     from cnnscope.models.choices import Choice
+    from cnnscope.tracing.arguments import Arguments
 
 
 def traced(built: Built, choice: Choice, dtype: str | None, *, own: bool, why_real: str) -> Trace:
@@ -72,6 +74,64 @@ def settle(built: Built, inputs: Inputs) -> None:
     arguments = make_inputs(of_dtype(inputs, "float32"), built.rung.device)
     with torch.no_grad(), contextlib.suppress(Exception):
         arguments.call(built.model)  # if it fails, the trace says why
+
+
+def lazy_copy(model: nn.Module, place: str = "") -> nn.Module:
+    """Copy a lazy module of the caller's, which stays lazy, in eval mode.
+
+    Args:
+        model: some layer of it learns its width from its first input.
+        place: "cpu" or "meta", where the copy is to lie; left out, where the module does.
+            Parameters that are there already are shared with it.
+
+    Raises:
+        RequestError: the module cannot be copied.
+    """
+    import copy
+
+    from cnnscope.models.build import evaluated
+    from cnnscope.tracing.tracer import state_of
+
+    memo = {id(tensor): _placed(tensor, place) for tensor in state_of(model)}
+    try:
+        made = copy.deepcopy(model, memo)
+    except Exception as error:
+        raise not_copied(type(model).__name__, error) from error
+    return evaluated(made)
+
+
+def _placed(tensor: Any, place: str) -> Any:
+    """A parameter or buffer in a place; a parameter that lies there already is itself."""
+    from torch import nn
+    from torch.nn.parameter import is_lazy as lazy
+
+    at = place or tensor.device
+    if lazy(tensor):
+        kind: Any = type(tensor)
+        return kind(tensor.requires_grad, at, tensor.data.dtype)
+    if not isinstance(tensor, nn.Parameter):
+        return tensor.detach().to(at, copy=True)
+    if not place or tensor.device.type == place:
+        return tensor
+    return nn.Parameter(tensor.detach().to(at), tensor.requires_grad)
+
+
+def not_copied(name: str, error: BaseException) -> RequestError:
+    """The refusal of a module that cannot be copied."""
+    return RequestError(
+        f"{name}: cannot be copied ({said(error)}); name a file that makes it, as path/net.py:Net"
+    )
+
+
+def widened(model: nn.Module, arguments: Arguments) -> nn.Module:
+    """Let the lazy layers of a model that nobody else has learn their widths from a call."""
+    import torch
+
+    from cnnscope.tracing import isolation
+
+    with torch.no_grad(), isolation.seeded(), contextlib.suppress(Exception):
+        arguments.call(model)  # if it fails, the trace says why
+    return model
 
 
 def convert(model: nn.Module, dtype: str) -> None:

@@ -423,7 +423,7 @@ def trace_module(request: Request, model: nn.Module) -> Trace:
     from cnnscope.tracing.tracer import as_written, source_of, state_of
 
     model = as_written(model)
-    source = source_of(model)
+    source, lazy = source_of(model), forward.is_lazy(model)
 
     def borrow(rung: Rung) -> Built:
         if rung is Rung.REAL and any(tensor.is_meta for tensor in state_of(model)):
@@ -432,7 +432,8 @@ def trace_module(request: Request, model: nn.Module) -> Trace:
                 "move it to the CPU"
             )
         values = OWN.known_values() if rung is Rung.VALUES else None
-        return Built(model, default, source, rung, values, borrowed=True)
+        held = forward.lazy_copy(model, rung.device) if lazy else model
+        return Built(held, default, source, rung, values, borrowed=not lazy)
 
     default = next((guess.inputs for guess in guesses(model)), Inputs(()))
     with isolation.alone, isolation.warning_once(), devices.following():

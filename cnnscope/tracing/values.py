@@ -36,6 +36,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
@@ -200,7 +201,8 @@ class _Book:
         value: _Value | None = self._values.get(tensor)
         if value is None:
             zero = torch.zeros((), dtype=tensor.dtype)
-            return _Value(zero.expand(tensor.shape), assumed=True)
+            shape = (0,) if is_lazy(tensor) else tensor.shape  # which has none yet
+            return _Value(zero.expand(shape), assumed=True)
         doubtful = self._doubtful and tensor.untyped_storage()._cdata in self._doubtful
         return _Value(value.data, assumed=True) if doubtful else value
 
