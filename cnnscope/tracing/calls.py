@@ -64,6 +64,7 @@ class Modules:
             on meta, and copies of buffers, which a forward may write to.
         """
         found: dict[Any, list[tuple[str, Tensor]]] = {}
+        scripted: set[int] = set()  # ids of parameters of TorchScript, which are plain tensors
         weighty: list[str] = []  # where what lies below makes the weights of a layer of torch.nn
         for path, module in modules_of(self._model):
             record = self.records[self._register(path, module)]
@@ -73,15 +74,19 @@ class Modules:
                 self.hidden.add(id(module))
             for name, tensor in own_state(module):
                 full = visible(f"{path}.{name}" if path else name)
+                if isinstance(module, torch.jit.ScriptModule) and name in module._parameters:
+                    scripted.add(id(tensor))
                 found.setdefault(_identity(tensor), []).append((full, tensor))
         replacements: dict[int, Tensor] = {}
         for group in found.values():
             weights = [one for one in group if isinstance(one[1], nn.Parameter)]
             run_with = _stand_in((weights or group)[0][1], on_meta=on_meta, buffer=not weights)
+            weights = weights or [one for one in group if id(one[1]) in scripted]
             for _, original in group:
                 if original is not run_with:
                     replacements[id(original)] = run_with
-            buffers = [one for one in group if not isinstance(one[1], nn.Parameter)]
+            kept = {name for name, _ in weights}
+            buffers = [one for one in group if one[0] not in kept]
             for held in filter(None, (weights, buffers)):
                 self._adopt(held, self._read(run_with), buffer=held is buffers)
         self._registered.update(self._tensors[p.tensor].storage for p in self.params)

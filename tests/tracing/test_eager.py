@@ -167,3 +167,15 @@ def test_a_scripted_module_from_python_is_refused_without_data():
     model = torch.jit.script(nn.Conv2d(3, 8, 3))
     with pytest.raises(ModelError, match="TorchScript"):
         cnnscope.trace(model, [torch.empty(1, 3, 8, 8, device="meta")])
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_the_parameters_of_a_loaded_archive_are_no_buffers(tmp_path):
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
+    torch.jit.save(torch.jit.script(model), tmp_path / "net.pt")
+    loaded = torch.jit.load(tmp_path / "net.pt")
+    made = cnnscope.trace(loaded, torch.zeros(1, 3, 8, 8))
+    held = [torch.Size(made.tensors[p.tensor].shape).numel() for p in made.params if not p.buffer]
+    assert sum(held) == 224 + 16  # 8 * 27 + 8; a weight and a bias for each of 8 channels
+    assert sum(p.buffer for p in made.params) == 3  # mean, variance, count
+    assert cnnscope.summary(made).totals.params == 240
