@@ -122,7 +122,8 @@ def _failed(error: Exception, session: Session | None) -> int:
 
     if isinstance(error, CnnscopeError):
         guessed = isinstance(error, UnknownModelError) and session is not None and session.guessed
-        hint = "; the commands: cnnscope --help" if guessed else ""
+        end = "" if str(error).endswith("?") else ";"
+        hint = f"{end} the commands: cnnscope --help" if guessed else ""
         code = _fail(f"{error}{hint}", error.exit_code, session)
         return _advised(error.lines, code)
     if isinstance(error, BrokenPipeError):  # the reader has seen enough

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
@@ -118,8 +118,15 @@ def build(
 
 def evaluated(model: nn.Module) -> nn.Module:
     """Put a model in eval mode, whatever its `eval` returns; an exported one has no other."""
-    with suppress(NotImplementedError):
+    from cnnscope.tracing.modules import modules_of
+
+    try:
         model.eval()
+    except NotImplementedError:
+        pass
+    except (TypeError, AttributeError):  # `self.children = None`, say, hides what `eval` calls
+        for _, module in modules_of(model):
+            module.training = False
     return model
 
 
@@ -136,13 +143,14 @@ def build_real(found: Found, arguments: Mapping[str, Any], device: str, seed: in
     import torch
 
     from cnnscope.tracing import isolation
+    from cnnscope.tracing.tracer import state_of
 
     if found.source == PROGRAM:
         raise _without_weights(found)
     where = torch.device(device)
     with isolation.seeded_on(where, seed), where:
         built = build(found, arguments, Rung.REAL, seed)
-    if any(t.is_meta for t in (*built.model.parameters(), *built.model.buffers())):
+    if any(tensor.is_meta for tensor in state_of(built.model)):
         raise _without_weights(found)
     return built
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 from collections.abc import Mapping
 from functools import partial
 from inspect import Parameter
@@ -308,8 +309,10 @@ def _unknown(spec: ModelSpec, known: Mapping[str, None]) -> RequestError:
     folder = _of_folder(spec)
     if folder:
         return RequestError(folder)
-    nearest = difflib.get_close_matches(typed.lower(), known, n=4, cutoff=0.5)
-    nearest = nearest or [name for name in known if typed.lower() in name][:4]
+    plain = typed.lower()
+    nearest = [name for name in (plain, re.sub(r"[-_ ]", "", plain)) if name in known][:1]
+    nearest = nearest or difflib.get_close_matches(plain, known, n=4, cutoff=0.5)
+    nearest = nearest or [name for name in known if plain in name][:4]
     if "(" in spec.name and typed in known:
         hint = f"give its arguments by --arg: {spec.source}:{typed} --arg name=value"
     else:

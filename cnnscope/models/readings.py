@@ -165,6 +165,8 @@ class Signature(NamedTuple):
         if by_name or (lacking and given):
             options = " ".join(f"--input {printable(name)}=SIZE" for name in (*lacking, *by_name))
             return f"forward needs {', '.join(map(printable, (*lacking, *by_name)))}: add {options}"
+        if not parameters:
+            return "forward takes no arguments: leave --input out"
         required = ", ".join(printable(p.name) for p in by_place if p.default is p.empty) or "none"
         times = "once" if len(form.args) == 1 else f"{len(form.args)} times"
         return f"forward takes {required}; give --input once for each (it was given {times})"

@@ -43,6 +43,7 @@ class Elsewhere:
         denied: kinds that were asked for and said not to be there.
         looked: whether a tensor was asked for its device.
         remarks: further sentences for the report.
+        chose: whether data would have decided which of two branches ran.
     """
 
     def __init__(self) -> None:
@@ -51,6 +52,7 @@ class Elsewhere:
         self.denied: dict[str, None] = {}
         self.looked = False
         self.remarks: dict[str, None] = {}
+        self.chose = False
 
     def remark(self, sentence: str) -> None:
         """Have the report say something, once."""
@@ -117,6 +119,12 @@ def notes() -> tuple[str, ...]:
     """Sentences for the report on what is followed."""
     state = current()
     return state.notes() if state is not None else ()
+
+
+def chose() -> bool:
+    """Return True if a branch was taken that data would have decided about."""
+    state = current()
+    return state is not None and state.chose
 
 
 def tell(error: BaseException | None) -> bool:

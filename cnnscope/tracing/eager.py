@@ -92,6 +92,7 @@ class _Flow:
         if known is None:
             costs = [_cost(branch, operands) for branch in (true_fn, false_fn)]
             known = costs[0] >= costs[1]
+            self._state.chose = True
             self._state.remark(
                 "torch.cond chooses by data: of its two branches the one that costs more is counted"
             )

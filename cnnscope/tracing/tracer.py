@@ -168,6 +168,8 @@ class _Run(NamedTuple):
         )
         asks, own = training.branching(model), training.own_train(model)
         made = structs.replace(made, form=form_of(*self.call), asks_training=asks, own_train=own)
+        if devices.chose():
+            made = structs.replace(made, decided_by=tuple(sorted({*made.decided_by, chance.DATA})))
         return _with_chance(made, self.drawn())
 
 

@@ -98,7 +98,7 @@ SAID = [
     ("help qqq", "there is summary, rf"),
     ("paint resnet18", "no command called 'paint'; there is summary, rf"),
     ("resnt18", "did you mean resnet18"),
-    ("paint", "; the commands: cnnscope --help"),
+    ("paint", " the commands: cnnscope --help"),
     ("summary resnet18 resnet50", "cnnscope diff resnet18 resnet50; for several side by side, "
      "cnnscope stages resnet18 resnet50"),
     ("resnet18 resnet34 resnet50", "cnnscope stages resnet18 resnet34 resnet50"),

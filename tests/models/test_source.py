@@ -717,6 +717,21 @@ def test_a_constructor_that_fails_whatever_it_is_given_is_the_models_failure(wri
     assert "n must be even" in error_of(f"{path}:Even", "-i", "3x8x8", "--arg", "n=3")
 
 
+def test_attributes_may_have_the_names_of_methods_of_a_module(write):
+    path = write("""
+        from torch import nn
+        class Params(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.parameters, self.children, self.c = 5, None, nn.Conv2d(3, 4, 3)
+            def forward(self, x):
+                return self.c(x)
+        """)
+    report = json.loads(run_cli("summary", path, "-i", "3x100x100", "-f", "json").out)
+    # 3*4*9 + 4 parameters; 27 * 4 * 98 * 98 multiplications
+    assert (report["totals"]["params"], report["totals"]["macs"]) == (112, 1_037_232)
+
+
 def test_a_layer_that_is_the_whole_model_has_a_name(write):
     path = write("from torch import nn\nclass Half(nn.Conv2d):\n    pass\nnet = Half(3, 4, 1)\n")
     text = run_cli("explain", f"{path}:net", "-i", "3x8x8").out

@@ -179,3 +179,20 @@ def test_the_parameters_of_a_loaded_archive_are_no_buffers(tmp_path):
     assert sum(held) == 224 + 16  # 8 * 27 + 8; a weight and a bias for each of 8 channels
     assert sum(p.buffer for p in made.params) == 3  # mean, variance, count
     assert cnnscope.summary(made).totals.params == 240
+
+
+def test_the_branch_that_data_would_choose_is_no_unused_layer():
+    class Either(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(3, 8, 5, padding=2)
+
+        def forward(self, x):
+            return torch.cond(x.sum() > 0, self.a, self.b, (x,))
+
+    report = cnnscope.summary(Either(), (1, 3, 8, 8)).record
+    # 3 x 8 x 25 x 64: the larger kernel is counted
+    assert report.totals.macs == 38_400
+    (finding,) = [f for f in report.findings if "a" in f.layers]
+    assert "not used in this run" in finding.sentence
+    assert "its data chose the path" in finding.sentence
