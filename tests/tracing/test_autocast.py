@@ -113,8 +113,22 @@ def test_regions_nest_and_end():
                 assert (x @ x).dtype is torch.bfloat16
         assert (x @ x).dtype is torch.float32
         assert len(notes) == 2
-        torch.autocast("cuda").__enter__()  # and never left
+        open_ended = torch.autocast("cuda")
+        open_ended.__enter__()  # and not left before the emulation ends
     assert (x @ x).dtype is torch.float32
+    open_ended.__exit__(None, None, None)
+    assert not torch.is_autocast_enabled()
+
+
+def test_a_region_that_a_forward_leaves_open_ends_with_it():
+    class Open(nn.Module):
+        def forward(self, x):
+            torch.autocast("cuda").__enter__()
+            return x @ x
+
+    made = cnnscope.trace(Open(), ["1x4x4"])
+    assert made.tensors[made.outputs[0]].dtype == "float16"
+    assert not torch.is_autocast_enabled()
 
 
 def test_a_weight_is_cast_once_as_on_the_device():
