@@ -166,12 +166,7 @@ class Bench(options.Written, options.Build):
 
         compared = self.against is not None or len(self.models) > 1
         limit = _limit(self.fail_if_slower, compared=compared)
-        for path, option in ((self.output, "--output"), (self.save, "--save")):
-            out.check_writable(path, option)
-        if self.save == Path("-"):
-            raise RequestError("--save -: name a file; --format json writes the run to stdout")
-        if self.save and self.output and self.save.absolute() == self.output.absolute():
-            raise RequestError("--save and --output are one file; name two")
+        self._check_files()
 
         from cnnscope import api
 
@@ -201,6 +196,21 @@ class Bench(options.Written, options.Build):
         if report.record.interrupted:
             return 130
         return int(limit is not None and api.verdicts.too_slow(report, limit))
+
+    def _check_files(self) -> None:
+        """Refuse files that cannot be written, before anything is measured.
+
+        Raises:
+            RequestError: one of them cannot be, or they are the same.
+        """
+        from cnnscope.cli import out
+
+        for path, option in ((self.output, "--output"), (self.save, "--save")):
+            out.check_writable(path, option)
+        if self.save == Path("-"):
+            raise RequestError("--save -: name a file; --format json writes the run to stdout")
+        if self.save and self.output and self.save.absolute() == self.output.absolute():
+            raise RequestError("--save and --output are one file; name two")
 
 
 def _batches(text: str | None) -> tuple[int, ...]:
