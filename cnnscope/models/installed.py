@@ -19,6 +19,8 @@ _DISTRIBUTIONS = {
     "torch": ("torch", "torchvision"),
     "torchvision": ("torch", "torchvision"),
     "PIL": ("pillow",),
+    "huggingface_hub": ("huggingface-hub",),
+    "yaml": ("pyyaml",),
     **{
         name: (name,)
         for name in (
@@ -34,7 +36,11 @@ _DISTRIBUTIONS = {
         )
     },
 }
-_EXTRAS = {"timm": "'cnnscope[timm]'", "transformers": "'cnnscope[hf]'"}
+_EXTRAS = {
+    "timm": "'cnnscope[timm]'",
+    "transformers": "'cnnscope[hf]'",
+    "huggingface_hub": "'cnnscope[hf]'",
+}
 _OURS = str(Path(__file__).parents[1])
 _FLOOR = r"([A-Za-z]\w*)\s*>=\s*(\d+)\.(\d+)"
 
@@ -91,7 +97,7 @@ def broken(error: BaseException) -> str:
     if not package:
         return ""
     names = " ".join(_DISTRIBUTIONS[package])
-    release = version(_DISTRIBUTIONS[package][-1] if package == "PIL" else package)
+    release = version(package if package == "torch" else _DISTRIBUTIONS[package][-1])
     if isinstance(error, ModuleNotFoundError) and error.name == package:
         more = " --force-reinstall (something of it is left)" if release else ""
         return f"{package} is not installed: pip install {_EXTRAS.get(package, names)}{more}"

@@ -205,6 +205,7 @@ def autocast_on_meta() -> Iterator[list[str]]:
     """
     kind: Any = torch.autocast
     with ExitStack() as undo:
+        undo.callback(_restore, _nesting(), [_region_of(device) for device in ("cpu", "cuda")])
         emulation = _Emulation(undo)
         undo.callback(emulation.end)
 
@@ -229,6 +230,27 @@ def autocast_on_meta() -> Iterator[list[str]]:
         for name in _ASKED:
             swap_name(undo, torch, name, _of_device)
         yield emulation.notes
+
+
+def _region_of(device: str) -> _Region:
+    """What torch itself has on for a device."""
+    return _Region(device, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device))
+
+
+def _nesting() -> int:
+    """Count the regions of torch's that have begun and not ended."""
+    torch.autocast_increment_nesting()
+    return int(torch.autocast_decrement_nesting())
+
+
+def _restore(nesting: int, regions: list[_Region]) -> None:
+    """End the regions of torch's that a forward has left open."""
+    for region in regions:
+        torch.set_autocast_enabled(region.device, region.enabled)
+        torch.set_autocast_dtype(region.device, region.dtype)
+    while _nesting() > nesting:
+        if torch.autocast_decrement_nesting() == 0:
+            torch.clear_autocast_cache()
 
 
 def _of_device(function: Callable[..., Any], *args: Any) -> Any:

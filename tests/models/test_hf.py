@@ -191,8 +191,9 @@ def test_a_bare_name_of_the_hub_is_met_with_its_source():
     assert "hf:microsoft/resnet-50" in error_of("microsoft/resnet-50")
 
 
-def test_without_transformers_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "transformers", None)
+@pytest.mark.parametrize("missing", ["transformers", "huggingface_hub"])
+def test_without_what_the_extra_has_it_is_named(monkeypatch, missing):
+    monkeypatch.setitem(sys.modules, missing, None)
     monkeypatch.delitem(sys.modules, "cnnscope.models.sources.hf", raising=False)
     assert "pip install 'cnnscope[hf]'" in error_of("hf:ResNetModel")
 

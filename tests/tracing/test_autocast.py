@@ -100,6 +100,11 @@ def test_dtypes_under_autocast_are_those_of_a_cpu(name):
         assert CALLS[name](*given("meta", torch.bfloat16)).dtype is expected
 
 
+def nesting():
+    torch.autocast_increment_nesting()
+    return torch.autocast_decrement_nesting()
+
+
 def test_regions_nest_and_end():
     x = torch.empty(2, 2, device="meta")
     with autocast_on_meta() as notes:
@@ -113,11 +118,10 @@ def test_regions_nest_and_end():
                 assert (x @ x).dtype is torch.bfloat16
         assert (x @ x).dtype is torch.float32
         assert len(notes) == 2
-        open_ended = torch.autocast("cuda")
-        open_ended.__enter__()  # and not left before the emulation ends
+        torch.autocast("cuda").__enter__()  # and never left
     assert (x @ x).dtype is torch.float32
-    open_ended.__exit__(None, None, None)
     assert not torch.is_autocast_enabled()
+    assert nesting() == 0
 
 
 def test_a_region_that_a_forward_leaves_open_ends_with_it():
@@ -129,6 +133,7 @@ def test_a_region_that_a_forward_leaves_open_ends_with_it():
     made = cnnscope.trace(Open(), ["1x4x4"])
     assert made.tensors[made.outputs[0]].dtype == "float16"
     assert not torch.is_autocast_enabled()
+    assert nesting() == 0
 
 
 def test_a_weight_is_cast_once_as_on_the_device():
