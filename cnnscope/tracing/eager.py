@@ -24,6 +24,9 @@ _TORCH = str(Path(torch.__file__).parent)
 # torch.jit itself, and what dynamo wraps `torch.jit.trace` in once something has been compiled
 _JIT = (str(Path(_TORCH, "jit")), str(Path(_TORCH, "_dynamo", "eval_frame.py")))
 
+# What compiles the methods of a class that is TorchScript: as it is written, and as it is made
+_OF_SCRIPT_MODULES = {"script_method", "init_then_script"}
+
 if TYPE_CHECKING:
     from cnnscope.tracing.devices import Elsewhere
 
@@ -63,7 +66,7 @@ def _jit_is_enabled(original: Any, enabled: Any) -> bool:
         names.add(at.f_code.co_name)
         at = at.f_back
     by_torch = at is not None and at.f_code.co_filename.startswith(_TORCH)
-    if by_torch or "script_method" in names or imports_a_library():
+    if by_torch or names & _OF_SCRIPT_MODULES or imports_a_library():
         return bool(original(enabled))
     return False
 

@@ -196,3 +196,25 @@ def test_the_branch_that_data_would_choose_is_no_unused_layer():
     (finding,) = [f for f in report.findings if "a" in f.layers]
     assert "not used in this run" in finding.sentence
     assert "its data chose the path" in finding.sentence
+
+
+def test_a_class_of_torchscript_is_compiled_as_it_is_made(tmp_path):
+    (tmp_path / "net.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "class Block(torch.jit.ScriptModule):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.c = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU())\n"
+        "    @torch.jit.script_method\n"
+        "    def forward(self, x):\n"
+        "        return self.c(x)\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.b, self.d = Block(), nn.Conv2d(8, 4, 1)\n"
+        "    def forward(self, x):\n"
+        "        return self.d(self.b(x))\n"
+    )
+    totals = cnnscope.summary(f"{tmp_path}/net.py:Net", "3x8x8").totals
+    # 3*8*9 + 8 + 8*4 + 4 parameters; 64 * (3*8*9 + 8*4) multiplications
+    assert (totals.params, totals.macs) == (260, 15_872)
