@@ -35,7 +35,7 @@ def short_lived() -> None:
     Importing torch makes objects by the hundred thousand and no garbage; to look for it all the
     same takes a third of that import's time, most of it at exit.
     """
-    gc.set_threshold(10_000, 20, 100)
+    gc.set_threshold(50_000, 20, 100)
     atexit.register(_leave_garbage)
 
 

@@ -89,6 +89,10 @@ ALLOWED = {"cnnscope", "typer", "click", "rich", "msgspec", "platformdirs", "she
 SLOW = {"asyncio", "hashlib", "tempfile", "unittest", "multiprocessing", "concurrent", "ssl"}
 SLOW |= {"zipfile", "html"}  # of readers and formats that were not asked for
 
+# Records of other commands; and how many modules of ours a command needs: each costs 0.3 ms.
+OTHERS = {"bench", "check", "checkpoint", "stack"}
+MOST = {"summary": 100, "rf": 94, "diff": 104, "list": 51}
+
 UNASKED = {"imported package", "org", "sitecustomize", "usercustomize"}  # by python itself
 
 WARM = [
@@ -109,6 +113,10 @@ def test_what_a_warm_command_imports(command):
     assert not {name for name in installed if not name.startswith(("_", "typing_ext", "annot"))}
     assert not packages & SLOW
     assert not {name for name in modules if name.startswith("cnnscope.models.find")}
+    assert "json" not in packages
+    assert not modules & {f"cnnscope.records.{name}" for name in OTHERS}
+    ours = {name for name in modules if name.startswith("cnnscope.")}
+    assert len(ours) <= MOST[command[0]], sorted(ours)
 
 
 # What torch's meta kernels and torchvision import unless `tracing.stubs` keeps them from it.

@@ -23,21 +23,21 @@ from cnnscope.deadline import Deadline, checked
 from cnnscope.errors import ModelError, RequestError
 from cnnscope.models.request import Request, several
 from cnnscope.models.spelling import parse_input
-from cnnscope.records.bench import BenchReport
-from cnnscope.records.catalogue import ListReport
-from cnnscope.records.check import CheckAllReport, CheckReport
-from cnnscope.records.checkpoint import CheckpointReport
-from cnnscope.records.diff import DiffReport
-from cnnscope.records.explain import ExplainReport, ModelExplanation
 from cnnscope.records.rf import EffectiveReport as EffectiveRecord
 from cnnscope.records.rf import FieldReport, UnitReport, VerifyReport
-from cnnscope.records.stack import StackReport
-from cnnscope.records.stages import StagesReport
-from cnnscope.records.summary import ModelReport
 from cnnscope.records.trace import Trace
 
 if TYPE_CHECKING:
     from cnnscope.api.traces import Cache, Model
+    from cnnscope.records.bench import BenchReport
+    from cnnscope.records.catalogue import ListReport
+    from cnnscope.records.check import CheckAllReport, CheckReport
+    from cnnscope.records.checkpoint import CheckpointReport
+    from cnnscope.records.diff import DiffReport
+    from cnnscope.records.explain import ExplainReport, ModelExplanation
+    from cnnscope.records.stack import StackReport
+    from cnnscope.records.stages import StagesReport
+    from cnnscope.records.summary import ModelReport
     from cnnscope.timing.loop import Progress as Standing
     from cnnscope.timing.runner import Network
 

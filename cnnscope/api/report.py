@@ -6,17 +6,15 @@ import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Generic, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, Unpack
 
 import msgspec
 
 from cnnscope.errors import RequestError
-from cnnscope.records.checkpoint import CheckpointReport
-from cnnscope.records.diff import DiffReport
-from cnnscope.records.explain import ModelExplanation
-from cnnscope.records.rf import FieldReport
-from cnnscope.records.stages import StagesReport
-from cnnscope.records.summary import ModelReport, Totals
+
+if TYPE_CHECKING:
+    from cnnscope.records.explain import ModelExplanation
+    from cnnscope.records.summary import ModelReport, Totals
 
 R = TypeVar("R")
 _AROUND = 11  # lines above and below a table, and the next prompt
@@ -50,12 +48,12 @@ class View(TypedDict, total=False):
 
 
 _ROWS = frozenset({"depth", "unfold", "everything", "room"})
-_TAKES: dict[type, frozenset[str]] = {
-    ModelReport: _ROWS | {"columns", "sort", "filter", "findings"},
-    DiffReport: _ROWS,
-    CheckpointReport: frozenset({"depth"}),
-    FieldReport: frozenset({"depth", "unfold", "room"}),
-    StagesReport: frozenset({"projections"}),
+_TAKES = {  # by the name of a record, so that each answer imports its own alone
+    "ModelReport": _ROWS | {"columns", "sort", "filter", "findings"},
+    "DiffReport": _ROWS,
+    "CheckpointReport": frozenset({"depth"}),
+    "FieldReport": frozenset({"depth", "unfold", "room"}),
+    "StagesReport": frozenset({"projections"}),
 }
 
 
@@ -95,9 +93,8 @@ class Report(msgspec.Struct, Generic[R], frozen=True):
         Raises:
             RequestError: one of them has no effect on this kind of report.
         """
-        takes = _TAKES.get(type(self.record), frozenset())
-        if useless := sorted(set(view) - takes):
-            kind = type(self.record).__name__
+        kind = type(self.record).__name__
+        if useless := sorted(set(view) - _TAKES.get(kind, frozenset())):
             raise RequestError(f"{', '.join(useless)}: without effect on a {kind}; leave them out")
         return msgspec.structs.replace(self, shown=view)
 
@@ -107,7 +104,7 @@ class Report(msgspec.Struct, Generic[R], frozen=True):
         Args:
             lines: of the terminal.
         """
-        if "room" not in _TAKES.get(type(self.record), ()):
+        if "room" not in _TAKES.get(type(self.record).__name__, ()):
             return self
         from cnnscope.render.tree import AUTO_ROWS
 
@@ -213,10 +210,11 @@ class Report(msgspec.Struct, Generic[R], frozen=True):
 def _options(record: object, view: View) -> Mapping[str, Any]:
     """Arguments of the page in the report's file of `render/`."""
     shown: dict[str, Any] = dict(view)
-    if isinstance(record, CheckpointReport):
-        return {"levels": shown.get("depth")}
-    if not isinstance(record, (ModelReport, DiffReport, FieldReport)):
+    takes = _TAKES.get(type(record).__name__, ())
+    if "depth" not in takes:
         return shown
+    if "room" not in takes:
+        return {"levels": shown.get("depth")}
     from cnnscope.render.tree import Options
 
     columns = shown.pop("columns", None)

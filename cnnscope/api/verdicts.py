@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from cnnscope.api.report import Report
-from cnnscope.records.bench import BenchReport
-from cnnscope.records.catalogue import Card, ListReport
-from cnnscope.records.check import CheckAllReport, CheckReport
-from cnnscope.records.summary import ModelReport
+
+if TYPE_CHECKING:
+    from cnnscope.records.bench import BenchReport
+    from cnnscope.records.catalogue import ListReport
+    from cnnscope.records.check import CheckAllReport, CheckReport
+    from cnnscope.records.summary import ModelReport
 
 
 def limits(given: Mapping[str, float | str | None]) -> dict[str, float]:
@@ -74,6 +77,9 @@ def is_checkpoint(name: str) -> bool:
 
 def alone(record: object) -> Iterator[Report[ListReport] | Report[CheckAllReport]]:
     """The reports that are made of one stored record among others, to find one that is nonsense."""
+    from cnnscope.records.catalogue import Card
+    from cnnscope.records.check import CheckReport
+
     if isinstance(record, Card):
         from cnnscope.reports import catalogue
 

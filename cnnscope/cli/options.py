@@ -1,9 +1,9 @@
 """Groups of arguments and options that several commands share, each written once.
 
 A command is a dataclass: its fields, those of the groups that it inherits from included, are its
-arguments and options, its docstring is its help, and `run` carries it out. No method but `__init__`
-is generated, as each costs start-up. Annotations are evaluated here (no `from __future__ import
-annotations`): a field that is inherited is read in another module.
+arguments and options, its docstring is its help, and `run` carries it out. No method is generated
+but the `__init__` of a command, as each costs start-up. Annotations are evaluated here (no `from
+__future__ import annotations`): a field that is inherited is read in another module.
 """
 
 from collections.abc import Mapping, Sequence
@@ -69,7 +69,7 @@ Depth = Annotated[
 ]
 
 
-@dataclass(kw_only=True, repr=False, eq=False)
+@dataclass(kw_only=True, repr=False, eq=False, init=False)
 class Options:
     """Options of every command."""
 
@@ -106,7 +106,7 @@ class Options:
         raise NotImplementedError
 
 
-@dataclass(kw_only=True, repr=False, eq=False)
+@dataclass(kw_only=True, repr=False, eq=False, init=False)
 class Cached(Options):
     """A command that answers from the store."""
 
@@ -127,7 +127,7 @@ def _file(path: Path | None) -> Path | None:
     return None if path == Path("-") else path
 
 
-@dataclass(kw_only=True, repr=False, eq=False)
+@dataclass(kw_only=True, repr=False, eq=False, init=False)
 class Written(Options):
     """A command that writes a report."""
 
@@ -182,7 +182,7 @@ class Written(Options):
             )
 
 
-@dataclass(kw_only=True, repr=False, eq=False)
+@dataclass(kw_only=True, repr=False, eq=False, init=False)
 class Build(Options):
     """Options that build a model and choose its inputs."""
 
@@ -248,7 +248,7 @@ class Build(Options):
         )
 
 
-@dataclass(kw_only=True, repr=False, eq=False)
+@dataclass(kw_only=True, repr=False, eq=False, init=False)
 class Batched(Build):
     """The same, in batches of one size."""
 
@@ -282,12 +282,12 @@ class Batched(Build):
         }
 
 
-@dataclass(kw_only=True, repr=False, eq=False)
+@dataclass(kw_only=True, repr=False, eq=False, init=False)
 class Traced(Cached, Batched):
     """A command that traces models."""
 
 
-@dataclass(kw_only=True, repr=False, eq=False)
+@dataclass(kw_only=True, repr=False, eq=False, init=False)
 class Named(Traced):
     """A command on one model."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -142,6 +141,8 @@ def _loaded(value: str, text: str) -> Loaded:
 def _decoded(name: str, content: bytes) -> Any:
     """Plain data; nothing in a file is executed."""
     if name.lower().endswith(".json"):
+        import json
+
         return json.loads(content)
     if name.lower().endswith(".toml"):
         import tomllib

@@ -15,10 +15,11 @@ Formulas read shapes and attributes only. Shapes are N, C, then the spatial axes
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from functools import cache, wraps
 from math import prod
+
+import msgspec
 
 from cnnscope.ops.fields import rules
 from cnnscope.ops.operation import Op
@@ -98,8 +99,7 @@ NORMS = frozenset(
 POOLS = frozenset((Family.MAX_POOL, Family.AVERAGE_POOL))
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """An entry of the operation table."""
 
     label: str

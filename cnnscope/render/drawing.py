@@ -6,35 +6,25 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
-from cnnscope.records.bench import BenchReport
-from cnnscope.records.catalogue import ListReport
-from cnnscope.records.check import CheckAllReport, CheckReport
-from cnnscope.records.checkpoint import CheckpointReport
-from cnnscope.records.diff import DiffReport
-from cnnscope.records.explain import ExplainReport, ModelExplanation
-from cnnscope.records.rf import EffectiveReport, FieldReport, UnitReport, VerifyReport
-from cnnscope.records.stack import StackReport
-from cnnscope.records.stages import StagesReport
-from cnnscope.records.summary import ModelReport
 from cnnscope.render import data
 from cnnscope.render.page import Page, markdown, text
 
-_FILES: dict[type, str] = {  # in cnnscope.render; each has `page` and `sheet`
-    BenchReport: "bench",
-    CheckAllReport: "check",
-    CheckReport: "check",
-    CheckpointReport: "checkpoint",
-    DiffReport: "diff",
-    EffectiveReport: "effective",
-    ExplainReport: "explain",
-    FieldReport: "field",
-    ListReport: "catalogue",
-    ModelExplanation: "explain",
-    ModelReport: "summary",
-    StackReport: "stack",
-    StagesReport: "stages",
-    UnitReport: "field",
-    VerifyReport: "verify",
+_FILES = {  # in cnnscope.render, by the name of a record; each has `page` and `sheet`
+    "BenchReport": "bench",
+    "CheckAllReport": "check",
+    "CheckReport": "check",
+    "CheckpointReport": "checkpoint",
+    "DiffReport": "diff",
+    "EffectiveReport": "effective",
+    "ExplainReport": "explain",
+    "FieldReport": "field",
+    "ListReport": "catalogue",
+    "ModelExplanation": "explain",
+    "ModelReport": "summary",
+    "StackReport": "stack",
+    "StagesReport": "stages",
+    "UnitReport": "field",
+    "VerifyReport": "verify",
 }
 
 
@@ -81,5 +71,6 @@ def _drawing(format_: str) -> Callable[[Page], str]:
 
 
 def _file(report: Any) -> Any:
-    name = next(_FILES[kind] for kind in type(report).__mro__ if kind in _FILES)
+    kinds = (kind.__name__ for kind in type(report).__mro__)
+    name = next(_FILES[kind] for kind in kinds if kind in _FILES)
     return import_module(f"cnnscope.render.{name}")

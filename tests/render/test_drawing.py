@@ -43,7 +43,8 @@ def reports():
 
 
 def test_every_answer_to_a_command_has_a_file_with_a_page_and_a_sheet():
-    assert set(drawing._FILES) == report_kinds() | {ModelExplanation}
+    kinds = report_kinds() | {ModelExplanation}
+    assert set(drawing._FILES) == {kind.__name__ for kind in kinds}
     for name in drawing._FILES.values():
         made = import_module(f"cnnscope.render.{name}")
         assert callable(made.page)
