@@ -126,7 +126,7 @@ def text(page: Page, width: int | None = None, *, ascii_only: bool = False) -> T
     for table in page.tables:
         shown.append("\n")
         if table.caption:
-            shown.append(f"{cut(table.caption, width)}\n", "bold")
+            shown.append("\n".join([*wrap(table.caption, width), ""]), "bold")
         for number, grid in enumerate(_grids(table, width, ascii_only=ascii_only)):
             shown.append("\n" if number else "")
             dropped += _append_grid(shown, grid, width)
@@ -430,17 +430,25 @@ def bounded(cell: str | None) -> str | None:
 
 
 def wrap(value: str, width: int | None, indent: str = "", first: int = 0) -> list[str]:
-    """Lines of at most `width`; the first begins after `first` columns."""
+    """Lines of at most `width`; the first begins after `first` columns.
+
+    A word that is longer than a line, such as the path of a layer in 200 others, goes on in the
+    next one: nothing of it is lost, and what stands below keeps its place.
+    """
     if width is None:
         return [value]
     lines: list[str] = []
+    whole = max(width, len(indent) + 8)
     current, room = "", max(width - first, 8)
     for word in value.split(" "):
         if current and len(current) + 1 + len(word) > room:
             lines.append(current)
-            current, room = indent + word, max(width, 8)
+            current, room = indent + word, whole
         else:
             current = f"{current} {word}" if current else word
+        while len(current) > room:
+            lines.append(current[:room])
+            current, room = indent + current[room:], whole
     return [*lines, current]
 
 

@@ -1,5 +1,6 @@
 """Rendered reports: golden files at several widths, and the rules that hold at every width."""
 
+import re
 from functools import cache
 
 import msgspec
@@ -50,6 +51,36 @@ def test_markdown(golden):
 def test_no_line_of_the_table_is_wider_than_the_terminal(resnet18, width):
     lines = table(resnet18, width, Options(depth=0)).split("\n\n")[1].splitlines()
     assert max(map(len, lines)) <= width
+
+
+@cache
+def buried():
+    """Reports on a convolution in 200 modules, which a finding, a caption and rows name."""
+    inner = nn.Conv2d(3, 8, 3)
+    for _ in range(200):
+        inner = nn.Sequential(inner)
+    model, path = nn.Sequential(inner, nn.Conv2d(8, 8, 3)), ".".join(["0"] * 201)
+    size = "3x32x32"
+    made = (cnnscope.summary, cnnscope.rf, cnnscope.explain)
+    reports = [function(model, inputs=size) for function in made]
+    return path, [*reports, cnnscope.explain(model, path, inputs=size)]
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_a_path_of_200_names_stays_within_the_terminal_and_is_read_whole_below(width):
+    path, reports = buried()
+    texts = [one.table(width=width) for one in reports]
+    assert max(len(line) for text in texts for line in text.splitlines()) <= width
+    summary, _, _, layer = texts
+    assert path in re.sub(r"\n *", "", summary)
+    assert f"{path}:Conv2d" in re.sub(r"\s+", "", layer)
+
+
+def test_a_word_longer_than_a_line_goes_on_in_the_next_one():
+    assert page.wrap("in abcdefghijklmnopqrst, not", 10, "  ", first=2) == [
+        "in", "  abcdefgh", "  ijklmnop", "  qrst,", "  not",
+    ]  # fmt: skip
+    assert page.wrap("abcdefghijkl", 4, " " * 12) == ["abcdefgh", " " * 12 + "ijkl"]
 
 
 def test_a_wide_terminal_shows_every_cell_whole(resnet18):
