@@ -610,6 +610,7 @@ def list_models(
     kept = store(cache)
     models = catalogue.names(wanted, kept)
     listed = []
+    progress(0, len(models))
     for one in catalogue.cards(models, kept):
         listed.append(one)
         progress(len(listed), len(models), one.name)

@@ -145,22 +145,31 @@ def complete(beginning: str, store: Store | None) -> list[str]:
     """
     for prefix, one in (("torchvision.models.", "torchvision"), ("timm/", "timm")):
         if beginning.startswith(prefix) and version(LIBRARIES[one]) is not None:
-            spelled = (f"{prefix}{name}" for name in listed(one, store))
+            spelled = (f"{prefix}{name}" for name in _offered(one, beginning[len(prefix) :], store))
             return [name for name in spelled if name.startswith(beginning)]
     source, colon, start = beginning.rpartition(":")
+    if source == "hf":
+        return [f"hf:{name}" for name in registered.of_hub() if name.startswith(start)]
     found: list[str] = []
     for one, package in LIBRARIES.items():
         if source not in ("", one) or version(package) is None:
             continue
         known: tuple[str, ...] | None
         if source or one != "timm":
-            known = listed(one, store)
+            known = _offered(one, start if source else "", store)
         else:
             known = names(one, store) if store is not None else None
         found += [f"{source}{colon}{name}" for name in known or () if name.startswith(start)]
         if start and not source and one.startswith(start):
             found += [f"{one}:{name}" for name in known or ("",)]
     return list(dict.fromkeys(found))
+
+
+def _offered(source: str, start: str, store: Store | None) -> tuple[str, ...]:
+    """Names of a library's models; behind a dot, those with a tag, which are timm's."""
+    if source == "timm" and "." in start:
+        return tuple(registered.tags())
+    return listed(source, store)
 
 
 def ask_names(source: str) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from cnnscope.files import read_regular
 
 _FILES = (".py", ".pt2")  # what a model can be in
+_VALUES = (".yaml", ".yml", ".json", ".toml")  # what values of arguments can be in
 _PLAIN = re.compile(r"[\w./][\w./:+@%,-]*")
 _LARGEST = 1 << 20  # bytes of a file that is looked into
 
@@ -47,8 +48,17 @@ def _models(beginning: str) -> list[str]:
     return named + files
 
 
-def _files(beginning: str) -> list[str]:
-    """Files that models can be in and folders, as they would be typed."""
+def values(beginning: str) -> list[str]:
+    """Files of values for `--arg`, behind the @ of `@net.yaml` or `cfg=@net.yaml`."""
+    name, at, path = beginning.partition("@")
+    if not at or (name and not name.endswith("=")):
+        return []
+    found = (f"{name}@{file}" for file in _files(path, _VALUES))
+    return [one for one in found if re.fullmatch(r"(\w+=)?@" + _PLAIN.pattern, one)]
+
+
+def _files(beginning: str, endings: tuple[str, ...] = _FILES) -> list[str]:
+    """Files that end so and folders, as they would be typed."""
     folder, slash, start = beginning.rpartition("/")
     found = []
     with contextlib.suppress(OSError, ValueError):
@@ -56,7 +66,7 @@ def _files(beginning: str) -> list[str]:
             if one.name.startswith(start) and (start or not one.name.startswith(".")):
                 if one.is_dir():
                     found.append(f"{folder}{slash}{one.name}/")
-                elif one.name.endswith(_FILES):
+                elif one.name.endswith(endings):
                     found.append(f"{folder}{slash}{one.name}")
     return sorted(found)
 

@@ -51,6 +51,13 @@ def complete_model(incomplete: str) -> list[str]:
     return completion.models(incomplete)
 
 
+def _complete_values(incomplete: str) -> list[str]:
+    """Files that `--arg cfg=@` may name."""
+    from cnnscope.cli import completion
+
+    return completion.values(incomplete)
+
+
 def _debug(ctx: typer.Context, wanted: bool) -> bool:
     """Show tracebacks from now on, wherever among the words of a command line this stands."""
     ctx.obj.debug |= wanted
@@ -217,6 +224,7 @@ class Build(Options):
             "literal, a class or expression (block=Bottleneck), or the values of a file "
             "(cfg=@config.yaml). May be repeated.",
             rich_help_panel="Model",
+            autocompletion=_complete_values,
         ),
     ] = None
     dtype: Annotated[

@@ -26,6 +26,10 @@ _MODULES = {"torchvision.models.": "torchvision", "timm.models.": "timm", "timm.
 _BUILDER = re.compile(
     r"""^@register_model(?:\((?:name=["'](\w+)["'])?\))?$.*?^def (\w+)""", re.MULTILINE | re.DOTALL
 )
+# A line of timm's tables of weights: `    'resnet50.a1_in1k': _cfg(`.
+_TAGGED = r"""^ {4}['"]([A-Za-z]\w*\.[\w.]+)['"]:"""
+_TASKS = "auto/modeling_auto.py"  # the file of transformers that maps kinds of models to classes
+_CLASS = r"""["']((?!Auto)[A-Z]\w*?(?:Model|For[A-Z]\w+))["']"""
 
 
 def names(source: str) -> list[str]:
@@ -34,15 +38,21 @@ def names(source: str) -> list[str]:
         from cnnscope.models.sources import classic
 
         return sorted(classic.names())
-    try:
-        package = importlib.util.find_spec(source)
-        if package is None or package.origin is None:
-            return []
-        files = Path(package.origin).parent.joinpath("models").rglob("*.py")
-        found = [one for file in files for one in _BUILDER.findall(_text(file))]
-    except (OSError, ValueError):
-        return []
+    found = (one for text in _texts(source) for one in _BUILDER.findall(text))
     return sorted({name or function for name, function in found})
+
+
+def tags() -> list[str]:
+    """Models of timm with the tag of published weights, as in `resnet50.a1_in1k`, sorted."""
+    found = {one for text in _texts("timm") for one in re.findall(_TAGGED, text, re.MULTILINE)}
+    known = set(names("timm"))
+    return sorted(one for one in found if one.partition(".")[0] in known)
+
+
+def of_hub() -> list[str]:
+    """Classes of transformers that `hf:` takes, as far as its table of tasks has them; sorted."""
+    found = (re.findall(_CLASS, text) for text in _texts("transformers", _TASKS))
+    return sorted(set().union(*found))
 
 
 def canonical(spec: ModelSpec) -> ModelSpec:
@@ -74,5 +84,13 @@ def offers(known: Collection[str], source: str, name: str) -> bool:
     return name in known or (source == "timm" and name.partition(".")[0] in known)
 
 
-def _text(file: Path) -> str:
-    return read_regular(file, _LARGEST).decode()
+def _texts(library: str, pattern: str = "**/*.py") -> list[str]:
+    """The files in which a library has its models; none where they cannot be read."""
+    try:
+        package = importlib.util.find_spec(library)
+        if package is None or package.origin is None:
+            return []
+        files = Path(package.origin).parent.joinpath("models").glob(pattern)
+        return [read_regular(file, _LARGEST).decode() for file in files]
+    except (OSError, ValueError):
+        return []

@@ -75,6 +75,57 @@ def test_other_spellings_of_models_and_names_in_packages_are_completed(complete,
     assert complete("fish", "rf", "nets.parts:m") == "nets.parts:make"
 
 
+def test_tags_of_timm_are_completed_behind_a_dot(complete):
+    told = complete("fish", "rf", "timm:resnet18.").split()
+    assert {"timm:resnet18.a1_in1k", "timm:resnet18.tv_in1k"} <= set(told)
+    assert all(name.startswith("timm:resnet18.") for name in told)
+    assert complete("fish", "rf", "timm/resnet18.tv") == "timm/resnet18.tv_in1k"
+    assert complete("bash", "rf", "timm", ":", "resnet18.tv") == "resnet18.tv_in1k"
+    assert "timm:resnet18d" in complete("fish", "rf", "timm:resnet18").split()
+    assert complete("fish", "rf", "timm:no_such_net.") == ""
+
+
+def test_every_tag_that_is_read_in_the_files_of_timm_is_one():
+    pytest.importorskip("timm")
+    from timm.models import _registry
+
+    published = {name for name in _registry._model_pretrained_cfgs if "." in name}
+    read = set(registered.tags())
+    assert read - published == set()
+    assert len(read) > 0.9 * len(published)
+
+
+def test_classes_of_transformers_are_completed_without_its_import(complete, tmp_path, monkeypatch):
+    auto = tmp_path / "transformers" / "models" / "auto"
+    auto.mkdir(parents=True)
+    (tmp_path / "transformers" / "__init__.py").write_text("raise ImportError")
+    (auto / "modeling_auto.py").write_text(
+        """MAPPING = OrderedDict([("r", "ResNetModel"), ("x", ("FunnelModel", "NoEncoder"))])\n"""
+        """OTHER = {"r": "ResNetForImageClassification", "_": "AutoModel"}\n"""
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "transformers", raising=False)
+    assert complete("fish", "rf", "hf:Res").split() == [
+        "hf:ResNetForImageClassification", "hf:ResNetModel",
+    ]  # fmt: skip
+    assert complete("bash", "rf", "hf", ":", "Fun") == "FunnelModel"
+    assert complete("fish", "rf", "hf:Auto") == ""
+
+
+def test_files_of_values_are_completed(complete, tmp_path):
+    for name in ("net.yaml", "net.json", "net.py", "$(id).yaml"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "nested").mkdir()
+    (tmp_path / "nested" / "deep.toml").write_text("")
+    line = ("summary", "resnet18", "--arg")
+    assert complete("fish", *line, "cfg=@ne").split() == [
+        "cfg=@nested/", "cfg=@net.json", "cfg=@net.yaml",
+    ]  # fmt: skip
+    assert complete("fish", *line, "@nested/") == "@nested/deep.toml"
+    assert complete("fish", *line, "@$") == ""
+    assert complete("fish", *line, "width=n") == ""
+
+
 def test_files_and_what_they_define_are_completed(complete, tmp_path):
     (tmp_path / "resnet_own.py").write_text("")
     (tmp_path / "own.py").write_text(NET)
