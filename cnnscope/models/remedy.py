@@ -103,11 +103,19 @@ def _of_dtypes(failure: Failure) -> str:
     dtypes = (str(t.dtype).removeprefix("torch.") for t in state_of(failure.built.model))
     weights = next((dtype for dtype in dtypes if dtype in FLOATS), "float32")
     typed = (DTYPES.get(text.partition(":")[2]) for text in failure.typed)
-    other = next((dtype for dtype in typed if dtype not in (None, weights)), None)
+    message = str(failure.error.cause).lower()
+    other = next((d for d in typed if d and d != weights and _is_named(d, message)), None)
     if other is None:
         return "convert one to the dtype of the other, as x.to(weight.dtype) does"
     remedy = f"its weights are {weights}: leave :{other} out of --input"
     return remedy + (f", or give --dtype {other}" if other in FLOATS else "")
+
+
+def _is_named(dtype: str, message: str) -> bool:
+    """Return True if a message of PyTorch names a dtype, by its name or by that of its C++ type."""
+    spelling = {"int64": "long", "int16": "short", "float64": "double", "float16": "half"}
+    names = (dtype, spelling.get(dtype, dtype))
+    return dtype not in spelling or any(name in message for name in names)
 
 
 def find(failure: Failure) -> Explained:

@@ -393,6 +393,14 @@ def test_an_input_of_another_dtype_than_the_weights_is_told_the_remedy(networks)
     assert run_cli("summary", f"{networks}:Half", "--input", "3x8x8:float32").code == 3
 
 
+def test_tokens_are_not_blamed_for_the_dtypes_of_a_layer_behind_their_embedding():
+    model = "nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 8).double())"
+    result = run_cli("summary", model, "--input", "1x5:int64")
+    assert result.code == 3
+    assert "leave :int64 out" not in result.err
+    assert "convert one to the dtype of the other" in result.err
+
+
 def test_the_python_interface_refuses_as_well():
     with pytest.raises(ForwardError, match="input float64, weight float32"):
         api.summary(nn.Conv2d(3, 8, 3, bias=False), torch.rand(1, 3, 8, 8).double().to("meta"))
