@@ -17,6 +17,7 @@ from cnnscope.models.inputs import of_dtype
 from cnnscope.models.ladder import OWN, Ladder, Rung
 from cnnscope.models.request import Request
 from cnnscope.records.explain import SmallestInput
+from cnnscope.records.step import Step, StepTrace
 from cnnscope.records.trace import Inputs, Trace
 from cnnscope.text import said
 from cnnscope.tracing.isolation import SEED
@@ -259,6 +260,49 @@ def examine_spec(request: Request, seconds: float | None = None) -> Examined:
         return Examined(ran.trace, ran.sizes(seconds))
 
 
+def trace_step(request: Request, step: Step) -> StepTrace:
+    """Trace one training step of a named model, on the inputs that its forward answers.
+
+    Args:
+        request: as for `trace_spec`.
+        step: the optimizer, its form and the loss.
+
+    Raises:
+        RequestError: as `trace_spec`, or the model cannot be trained in this way.
+        ModelError: as `trace_spec`, or it fails in training mode or in its backward pass.
+    """
+    with _found(request) as found:
+        network = _network(request, found)
+        return _step(network, run(network), step)
+
+
+def _step(network: Network, ran: Ran, step: Step) -> StepTrace:
+    """A training step on the inputs of a forward that ran."""
+    from cnnscope.tracing import isolation
+    from cnnscope.tracing.step import trace_step as traced
+    from cnnscope.tracing.tracer import ForwardError
+
+    built, trace = ran.built, ran.trace
+    arguments = built.arguments(ran.inputs)
+    try:
+        with isolation.seeded(), _quiet(network), built.running():
+            return traced(
+                built.model, *arguments, step=step, source=trace.source, notes=trace.notes
+            )
+    except ForwardError as error:
+        reason = f"it runs in inference and fails in training: {error}"
+        raise ModelError(f"{network.name}: {reason}{_advice(error)}") from error
+    except (RequestError, ModelError) as error:
+        raise type(error)(f"{network.name}: {error}") from error
+
+
+def _advice(error: ForwardError) -> str:
+    """The remedy for a forward that fails in training alone; "" where none is known."""
+    if "more than 1 value per channel" in str(error.cause):
+        return "; give a batch of 2 or more, as the norm takes its statistics from it"
+    return ""
+
+
 @contextmanager
 def module(request: Request, seed: int | None = None, trace: Trace | None = None) -> Iterator[Any]:
     """The `nn.Module` that `trace_spec` traces, in eval mode, to be run while this lasts.
@@ -418,6 +462,28 @@ def trace_module(request: Request, model: nn.Module) -> Trace:
         RequestError: the inputs are not what its forward takes.
         ModelError: its forward failed.
     """
+    with _borrowed(request, model) as network:
+        return run(network).trace
+
+
+def trace_module_step(request: Request, model: nn.Module, step: Step) -> StepTrace:
+    """Trace one training step of a module that is there already.
+
+    Args:
+        request: made by `Request.of_module`; without inputs they are guessed.
+        model: it is left as it was.
+        step: the optimizer, its form and the loss.
+
+    Raises:
+        RequestError, ModelError: as `trace_step`.
+    """
+    with _borrowed(request, model) as network:
+        return _step(network, run(network), step)
+
+
+@contextmanager
+def _borrowed(request: Request, model: nn.Module) -> Iterator[Network]:
+    """A module of the caller's, to be traced while this lasts."""
     from cnnscope.models.files.source import guesses
     from cnnscope.tracing import devices, isolation
     from cnnscope.tracing.tracer import as_written, source_of, state_of
@@ -437,4 +503,4 @@ def trace_module(request: Request, model: nn.Module) -> Trace:
 
     default = next((guess.inputs for guess in guesses(model)), Inputs(()))
     with isolation.alone, isolation.warning_once(), devices.following():
-        return run(Network(request, OWN, borrow, guesses)).trace
+        yield Network(request, OWN, borrow, guesses)

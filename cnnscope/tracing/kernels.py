@@ -177,6 +177,39 @@ def _add_in_place(seen: Recording, begin: int) -> None:
             seen.put_in_place(index)
 
 
+def accumulate_in_place(seen: Recording, begin: int) -> None:
+    """Add up the gradients of one tensor in place, as autograd does where no mode watches.
+
+    It does so where nobody else holds the memory of the first operand; a view holds its base, also
+    without gradients (`can_accumulate_inplace` of PyTorch's `input_buffer.cpp`).
+
+    Args:
+        seen: the recording, in which a backward pass is the last.
+        begin: the first operation of the backward pass.
+    """
+    last = {seen.storage(t): n for n, op in enumerate(seen.ops) for t in (*op.tensors, *op.outputs)}
+    views: set[int] = set()
+    for index in range(begin, len(seen.ops)):
+        operation = seen.ops[index]
+        views.update(_views(seen, operation, views))
+        if operation.name != "aten.add.Tensor" or "self" not in operation.inputs:
+            continue
+        first = cast("int", operation.inputs["self"])
+        alone = first not in views and last[seen.storage(first)] == index
+        if alone and seen.life(first)[1] >= begin:
+            after = last[seen.storage(operation.outputs[0])]
+            seen.put_in_place(index)
+            last[seen.storage(operation.outputs[0])] = after
+
+
+def _views(seen: Recording, operation: OpRecord, views: set[int]) -> list[int]:
+    """The results of an operation that are views; what is written in place stays what it was."""
+    read = {seen.storage(tensor) for tensor in operation.tensors}
+    if operation.name.split(".")[1].endswith("_"):
+        return list(operation.outputs) if operation.inputs.get("self") in views else []
+    return [tensor for tensor in operation.outputs if seen.storage(tensor) in read]
+
+
 def _max_pool1d(seen: Recording, decompose: Callable[[], Tensor], *args: Any, **_: Any) -> Any:
     """Make no indices, and copy an input that does not lie in order, as the CPU's own kernel."""
     begin = len(seen.ops)
@@ -338,6 +371,21 @@ def _where(seen: Recording, decompose: Callable[[], Tensor], *_: Any, **__: Any)
     return result
 
 
+def _attention_with_gradients(
+    seen: Recording, decompose: Callable[[], Tensor], *args: Any, **kwargs: Any
+) -> Any:
+    """Run the CPU's fused kernel itself, which keeps the result and its statistics for later."""
+    call = Attention(*args, **kwargs)
+    if not call.query.is_meta or not call.fused:
+        return _linear(seen, decompose)
+    mask = call.attn_mask
+    if mask is not None and mask.dtype is torch.bool:
+        mask = torch.where(mask, 0.0, -math.inf).to(call.query.dtype)
+    fused: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    options = {"attn_mask": mask, "scale": call.scale}
+    return fused(call.query, call.key, call.value, call.dropout_p, call.is_causal, **options)[0]
+
+
 def _dropout(
     seen: Recording,
     decompose: Callable[[], Tensor],
@@ -373,8 +421,16 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
 }
 
 
+# The same where gradients are wanted: memory that autograd keeps is real only if the tensors are
+WITH_GRADIENTS: Mapping[str, Callable[..., Any]] = {
+    **{name: FUNCTIONS[name] for name in ("where.Scalar", "where.ScalarOther", "where.ScalarSelf")},
+    "scaled_dot_product_attention": _attention_with_gradients,
+    "linear": _linear,
+}
+
+
 @contextmanager
-def watching(current: Callable[[], Recording | None]) -> Iterator[None]:
+def watching(current: Callable[[], Recording | None], *, train: bool = False) -> Iterator[None]:
     """Watch the calls of `FUNCTIONS` with tensors on the meta device or the CPU.
 
     A dispatch mode does not see them: they are decomposed before. While this lasts, a kernel of the
@@ -382,10 +438,11 @@ def watching(current: Callable[[], Recording | None]) -> Iterator[None]:
 
     Args:
         current: who records in this thread, if anybody does.
+        train: of `WITH_GRADIENTS` instead.
     """
     library = torch.library.Library("aten", "IMPL")
     try:
-        for name, function in FUNCTIONS.items():
+        for name, function in (WITH_GRADIENTS if train else FUNCTIONS).items():
             for key in ("AutogradMeta", "AutogradCPU"):
                 library.impl(name, _watched(name, function, current), key)
         yield

@@ -56,10 +56,15 @@ class Lifetimes:
     Attributes:
         lives: bytes, birth and death (-1 while alive) of each storage; before the run is -1.
         living: numbers of the storages made by the run that have not died, by address.
+
+    Args:
+        graph: whether autograd holds tensors as well, which it lets go unseen: all storages are
+            asked each time then.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, graph: bool) -> None:
         self.lives: list[list[int]] = []
+        self._few = math.inf if graph else _FEW
         self.living: dict[int, int] = {}
         self._buried = -1  # the last operation before which the dead were counted
         self._searched = 0  # the last operation before which every living one was asked
@@ -89,7 +94,7 @@ class Lifetimes:
             return
         self._buried = now
         asked: Iterable[int] = [a for a in self._suspects if a in self.living]
-        if len(self.living) <= _FEW or now - self._searched >= len(self.living):
+        if len(self.living) <= self._few or now - self._searched >= len(self.living):
             asked, self._searched = self.living, now
         for address in [a for a in asked if _expired(a)]:
             self.lives[self.living.pop(address)][2] = now
@@ -109,16 +114,19 @@ class Storages:
         dropouts: tensors that dropout is called on.
         lives: bytes, birth and death (-1 while alive) of each storage.
         call: the innermost module call that is running, -1 outside of all.
+
+    Args:
+        graph: as of `Lifetimes`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, graph: bool = False) -> None:
         self.tensors: list[TensorRecord] = []
         self.ops: list[OpRecord] = []
         self.dropouts: list[Dropped] = []
         self.call = -1
         self._storages: dict[int, Storage] = {}
         self._kept: dict[int, tuple[Any, Any]] = {}  # storages from before the run, and copies
-        self._lifetimes = Lifetimes()
+        self._lifetimes = Lifetimes(graph=graph)
         # what every operation needs, without a way through another object
         self.lives, self._living = self._lifetimes.lives, self._lifetimes.living
         self._follow, self._bury = self._lifetimes.follow, self._lifetimes.bury

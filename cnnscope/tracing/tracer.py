@@ -123,18 +123,12 @@ def trace(
         ForwardError: forward raised; it names the module that was running.
     """
     model = as_written(model)
-    with _running(model, Arguments(args, dict(kwargs or {}))) as run:
-        try:
-            result = run.call.call(model)
-        except (Exception, SystemExit) as error:
-            failure, broken = run.recorder.broken_off(error)
-            failure.trace = structs.replace(run.ended(None, source, notes), broken=broken)
-            raise failure from error
-        made = run.ended(result, source, notes)
+    with running(model, Arguments(args, dict(kwargs or {}))) as run:
+        made = run.ended(run.forward(source, notes), source, notes)
     return _with_gradients(made, model, *run.call, run.doubt)
 
 
-class _Run(NamedTuple):
+class Run(NamedTuple):
     """A forward that is being recorded.
 
     Attributes:
@@ -149,11 +143,24 @@ class _Run(NamedTuple):
 
     model: nn.Module
     call: Arguments
-    recorder: _Recorder
+    recorder: Recorder
     on_meta: bool
     mixed: list[str]
     drawn: Callable[[], tuple[str, ...]]
     doubt: training.Doubt
+
+    def forward(self, source: Source | None, notes: tuple[str, ...]) -> Any:
+        """Run the forward.
+
+        Raises:
+            ForwardError: it raised; the error has the trace of what ran before.
+        """
+        try:
+            return self.call.call(self.model)
+        except (Exception, SystemExit) as error:
+            failure, broken = self.recorder.broken_off(error)
+            failure.trace = structs.replace(self.ended(None, source, notes), broken=broken)
+            raise failure from error
 
     def ended(self, result: Any, source: Source | None, notes: tuple[str, ...]) -> Trace:
         """Make the trace of what was recorded; `result` is what the forward has returned."""
@@ -174,34 +181,48 @@ class _Run(NamedTuple):
 
 
 @contextmanager
-def _running(model: nn.Module, call: Arguments) -> Iterator[_Run]:
+def running(
+    model: nn.Module,
+    call: Arguments,
+    *,
+    train: bool = False,
+    before: Callable[[Run], None] = lambda _: None,
+) -> Iterator[Run]:
     """Record what is done with a model while this lasts, and leave everything as it was.
+
+    Args:
+        model: any module.
+        call: the arguments of its forward.
+        train: in training mode with gradients, in place of eval mode without.
+        before: called once the model has the tensors that it runs on, unrecorded.
 
     Raises:
         ModelError: the model or the arguments hold what cannot be followed.
     """
     on_meta = _on_meta(call)
     _refuse(model, call, on_meta=on_meta)
-    recorder = _Recorder(model, threading.get_ident())
+    recorder = Recorder(model, threading.get_ident(), train=train)
     with isolation.alone, ExitStack() as stack:
         stack.enter_context(torch.inference_mode(mode=False))  # where operations are others
         stack.enter_context(recorder.recording())
         call = Arguments(*_aliases(tuple(call)))
         replacements = recorder.modules.adopt_state(on_meta=on_meta)
         recorder.modules.adopt_inputs(tuple(call))
-        mixed = _settle(stack, model, on_meta=on_meta)
+        mixed = _settle(stack, model, on_meta=on_meta, train=train)
         stack.enter_context(replaced(model, replacements))
         stack.enter_context(recorder.calls.watching())
         stack.enter_context(recorder.watching_kernels())
         generators = chance.Generators(module for _, module in modules_of(model))
         of_system = stack.enter_context(chance.system_random())
         doubt = stack.enter_context(training.watching())
-        stack.enter_context(recorder)
 
         def drawn() -> tuple[str, ...]:
             return *generators.drawn(), *of_system
 
-        yield _Run(model, call, recorder, on_meta, mixed, drawn, doubt)
+        run = Run(model, call, recorder, on_meta, mixed, drawn, doubt)
+        before(run)
+        stack.enter_context(recorder)
+        yield run
 
 
 def _with_gradients(
@@ -233,7 +254,7 @@ def _unreached(
     model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[str, ...]:
     """The parameters that no gradient of an output reaches, by a forward that builds a graph."""
-    recorder = _Recorder(model, threading.get_ident())
+    recorder = Recorder(model, threading.get_ident())
     with isolation.alone, ExitStack() as stack:
         stack.enter_context(torch.inference_mode(mode=False))
         stack.enter_context(recorder.recording())
@@ -342,7 +363,7 @@ def rehearsing(model: nn.Module, *, on_meta: bool) -> Iterator[Rehearsal]:
         model: left as it was.
         on_meta: with meta tensors for parameters and buffers.
     """
-    recorder = _Recorder(model, threading.get_ident())
+    recorder = Recorder(model, threading.get_ident())
     with isolation.alone, ExitStack() as stack:
         stack.enter_context(torch.inference_mode(mode=False))
         stack.enter_context(recorder.recording())
@@ -369,7 +390,7 @@ class _Schema(NamedTuple):
     layout: Callable[..., Any] | None = None  # what a CPU makes of results of meta's
 
 
-class _Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):
     """Writes down operations as they run, and has the calls of modules followed."""
 
     @classmethod
@@ -377,12 +398,14 @@ class _Recorder(TorchDispatchMode):
         """Keep torch from wrapping the dispatch method, which would import torch._dynamo."""
         return False
 
-    def __init__(self, model: nn.Module, thread: int) -> None:
+    def __init__(self, model: nn.Module, thread: int, *, train: bool = False) -> None:
         super().__init__()
-        self.model = model
-        self.book = Storages()
+        self.model, self.train = model, train
+        self.book = Storages(graph=train)
         self.modules = Modules(model, self.book)
         self.calls = Calls(self.modules, self.book, thread)
+        self.calls.fast &= not train
+        self.checks = True  # what the user's code calls; torch's own backward pass is right
         self.refused: tuple[Exception | None, OpRecord | None] = None, None  # by which operation
         # what every operation needs, without a way through another object
         self._place, self._current, self._read = self.book.place, self.book.current, self.book.read
@@ -428,7 +451,8 @@ class _Recorder(TorchDispatchMode):
         if schema.convolves or schema.lifts:
             self._remark(schema, args, inputs, attributes)
         try:
-            result = _answer(func, schema, args, kwargs, written)
+            answer = _answer if self.checks else _unchecked
+            result = answer(func, schema, args, kwargs, written)
         except Exception as error:
             self.refused = error, OpRecord(schema.name, inputs, (), attributes)
             raise
@@ -490,7 +514,7 @@ class _Recorder(TorchDispatchMode):
         if len(recording) > 1:
             yield
             return
-        with kernels.watching(current):
+        with kernels.watching(current, train=self.train):
             yield
 
     def broken_off(self, error: BaseException) -> tuple[ForwardError, Break]:
@@ -589,14 +613,14 @@ def state_of(model: nn.Module) -> Iterator[Tensor]:
             yield tensor
 
 
-def _settle(stack: ExitStack, model: nn.Module, *, on_meta: bool) -> list[str]:
+def _settle(stack: ExitStack, model: nn.Module, *, on_meta: bool, train: bool = False) -> list[str]:
     """Enter the modes that every forward runs in.
 
     Returns:
         Where these are added: sentences about autocast on meta.
     """
     mixed: list[str] = []
-    stack.enter_context(_inference(model))
+    stack.enter_context(_mode(model, train=train))
     stack.enter_context(_uncompiled())
     stack.enter_context(devices.at("meta" if on_meta else "cpu"))
     if on_meta:
@@ -607,18 +631,24 @@ def _settle(stack: ExitStack, model: nn.Module, *, on_meta: bool) -> list[str]:
 
 
 @contextmanager
-def _inference(model: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients, fused fast paths off; everything as it was afterwards."""
+def _mode(model: nn.Module, *, train: bool) -> Iterator[None]:
+    """Eval mode without gradients or training mode with them; everything as it was afterwards.
+
+    Fused fast paths are off. Training mode is what `model.train()` makes of the model: a part with
+    a `train()` of its own may stay in eval mode.
+    """
     modes = [(module, module.training) for _, module in modules_of(model)]
     with isolation.same_random(), ExitStack() as undo:
         isolation.keep_process(undo)
         undo.enter_context(isolation.deeper(_depth(model)))
-        for module, training in modes:
-            undo.callback(setattr, module, "training", training)
+        for module, before in modes:
+            undo.callback(setattr, module, "training", before)
             module.training = False
+        if train:
+            model.train()
         _unvalidated(undo)
         torch.backends.mha.set_fastpath_enabled(False)
-        with torch.no_grad():
+        with torch.set_grad_enabled(train):
             yield
 
 
@@ -754,6 +784,14 @@ def _answer(
         given = [_argument(schema, args, kwargs, name) for name in schema.names]
         return schema.layout(given, result)
     return result
+
+
+def _unchecked(
+    func: Any, schema: _Schema, args: tuple[Any, ...], kwargs: dict[str, Any], written: list[Tensor]
+) -> Any:
+    """Run an operation of autograd or of an optimizer, which is given what it takes."""
+    del schema, written
+    return func(*args, **kwargs)
 
 
 def _on_one_device(

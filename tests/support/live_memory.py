@@ -8,7 +8,7 @@ from the end of that operation on. A dispatch mode would not do: where one watch
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -41,6 +41,43 @@ def live(model: nn.Module, *inputs: Any) -> Live:
     return _sums(sorted(events), sum(given.values()))
 
 
+def live_step(
+    model: nn.Module,
+    inputs: Any,
+    optimizer: torch.optim.Optimizer,
+    loss: Callable[[Any], Tensor],
+    *,
+    accumulates: bool = False,
+) -> int:
+    """The peak of tensors alive in a training step on the CPU, the second of two.
+
+    Parameters, buffers, inputs and what the optimizer keeps are among them.
+    """
+
+    def step() -> tuple[Any, Tensor]:
+        result = model(*inputs)
+        number = loss(result)
+        number.backward()
+        optimizer.step()
+        return result, number
+
+    step()
+    if not accumulates:
+        optimizer.zero_grad()
+    held = [*model.parameters(), *model.buffers(), *inputs]
+    held += tensors([dict(state) for state in optimizer.state.values()])
+    held += [p.grad for p in model.parameters() if p.grad is not None]
+    before = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in held}
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        kept = step()
+    roots = seen.profiler.kineto_results.experimental_event_tree()
+    events: list[tuple[int, int, int, float]] = []
+    for root in roots:
+        events += _allocations(root, None, inside=False)
+    del kept
+    return _sums(sorted(events), sum(before.values())).peak
+
+
 def _allocations(
     event: Any, until: int | None, *, inside: bool
 ) -> Iterator[tuple[int, int, int, float]]:
@@ -68,7 +105,13 @@ def _allocations(
 
 @cache
 def _is_composite(name: str) -> bool:
-    """Return True for a function that torch makes of others: tensors between these are tensors."""
+    """Return True for a function that torch makes of others: tensors between these are tensors.
+
+    A node of the backward pass is one ("autograd::engine::evaluate_function: ...", and
+    "torch::autograd::AccumulateGrad" inside it).
+    """
+    if name.startswith(("autograd::", "torch::")):
+        return True
     packet = getattr(torch.ops.aten, name.removeprefix("aten::"), None)
     if packet is None or not name.startswith("aten::"):
         return False

@@ -1,0 +1,109 @@
+"""A training step: the request, and the trace of it."""
+
+from collections.abc import Iterator
+from typing import Literal, get_args
+
+import msgspec
+
+from cnnscope.records.trace import Trace
+
+Optimizer = Literal["sgd", "momentum", "adam", "adamw", "rmsprop"]
+Form = Literal["loop", "foreach", "fused"]
+Loss = Literal["sum", "mean", "mse", "l1", "bce", "cross-entropy"]
+Phase = Literal["forward", "backward", "step"]
+Kind = Literal[
+    "input", "weight", "buffer", "optimizer state", "gradient", "saved", "output", "temporary"
+]
+
+OPTIMIZERS: tuple[str, ...] = get_args(Optimizer)
+FORMS: tuple[str, ...] = get_args(Form)
+LOSSES: tuple[str, ...] = get_args(Loss)
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+class Step(msgspec.Struct, frozen=True):
+    """A training step, as it is requested.
+
+    `form` is how the optimizer goes over the parameters: one after another, in lists, or in one
+    kernel. With `accumulates`, gradients of earlier batches are there when the step begins.
+    """
+
+    optimizer: Optimizer = "sgd"
+    form: Form = "foreach"
+    loss: Loss = "sum"
+    accumulates: bool = False
+
+
+class StepTrace(msgspec.Struct, frozen=True):
+    """The trace of one training step in the steady state, and where its parts are.
+
+    Operations before `loss` are the model's forward, those before `backward` the loss, from
+    `update` on the optimizer's; between these is the backward pass. `gradients` has the tensor that
+    each parameter's gradient is, by the path of the parameter; `state` the tensors that the
+    optimizer keeps from step to step, `targets` those that the loss compares the outputs with.
+    """
+
+    trace: Trace
+    step: Step
+    loss: int
+    backward: int
+    update: int
+    gradients: dict[str, int]
+    state: tuple[int, ...]
+    targets: tuple[int, ...] = ()
+
+    def phase(self, operation: int) -> Phase:
+        """The phase that an operation belongs to, by its number; the loss is of the forward."""
+        if operation < self.backward:
+            return "forward"
+        return "backward" if operation < self.update else "step"
+
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kind of each storage.
+
+        "saved" is what the forward made and was alive when the backward pass began, "output" what
+        the model returned and nothing but the caller may hold until the end, "temporary" all else
+        that the step made.
+        """
+        trace = self.trace
+        named = dict(self._named())
+        kept = {trace.tensors[tensor].storage for tensor in trace.outputs}
+        found: list[Kind] = []
+        for number, storage in enumerate(trace.storages):
+            if number in named:
+                found.append(named[number])
+            elif storage.born < 0:
+                found.append("input")
+            elif storage.born < self.backward < storage.died:
+                found.append("output" if number in kept else "saved")
+            else:
+                found.append("temporary")
+        return tuple(found)
+
+    def _named(self) -> Iterator[tuple[int, Kind]]:
+        """Storages whose kind is known by what lies in them; of one storage, the last counts."""
+        trace, tensors = self.trace, self.trace.tensors
+        yield from ((tensors[t].storage, "gradient") for t in self.gradients.values())
+        yield from ((tensors[t].storage, "optimizer state") for t in self.state)
+        for param in (*trace.params, *trace.strays):
+            yield tensors[param.tensor].storage, "buffer" if param.buffer else "weight"
+        yield from ((tensors[t].storage, "input") for t in (*trace.inputs, *self.targets))
+
+    def live_bytes(self) -> tuple[int, ...]:
+        """Bytes of all tensors that are alive, before the step and after each operation."""
+        changes = [0] * (len(self.trace.ops) + 2)
+        for storage in self.trace.storages:
+            changes[storage.born + 1] += storage.nbytes
+            if storage.born < 0 or storage.died >= len(self.trace.ops):
+                continue
+            changes[storage.died + 1] -= storage.nbytes
+        total, sums = 0, []
+        for change in changes[:-1]:
+            total += change
+            sums.append(total)
+        return tuple(sums)
+
+    @property
+    def peak_bytes(self) -> int:
+        """The largest sum of the bytes of tensors that are alive at once."""
+        return max(self.live_bytes())

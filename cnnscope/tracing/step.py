@@ -1,0 +1,292 @@
+"""Trace one training step: forward, loss, backward pass and the optimizer's update.
+
+Autograd runs the backward pass of tensors without data in the thread that asks for it, under the
+dispatch mode that records the forward, and frees what the forward saved as it goes: the lives of
+storages are those of a real step.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cnnscope.errors import ModelError, RequestError
+from cnnscope.records.step import Step, StepTrace
+from cnnscope.records.trace import Source
+from cnnscope.text import said
+from cnnscope.tracing import kernels
+from cnnscope.tracing.arguments import Arguments
+from cnnscope.tracing.modules import modules_of
+from cnnscope.tracing.plain import tensors_in
+from cnnscope.tracing.storages import Storages
+from cnnscope.tracing.tracer import Run, as_written, running
+
+_FORMS: Mapping[str, Mapping[str, bool]] = {
+    "loop": {"foreach": False},
+    "foreach": {"foreach": True},
+    "fused": {"fused": True},
+}
+_OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
+    "sgd": torch.optim.SGD,
+    "momentum": functools.partial(torch.optim.SGD, momentum=0.9),
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "rmsprop": torch.optim.RMSprop,
+}
+_FUSED = ("_fused_sgd_", "_fused_adam_", "_fused_adamw_")
+
+
+def trace_step(
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    step: Step = Step(),  # noqa: B008  it is frozen
+    source: Source | None = None,
+    notes: tuple[str, ...] = (),
+) -> StepTrace:
+    """Record one training step of `model(*args, **kwargs)` in the steady state.
+
+    The step is: forward in training mode, loss, backward pass, update. What the optimizer keeps
+    from step to step is there when it begins, and so are the targets of the loss; gradients are
+    only with `step.accumulates`, and they are alive when it ends. The learning rate is 0. As in
+    `cnnscope.tracing.tracer.trace`, nothing is computed on meta, and the model is left as it was.
+
+    Args:
+        model: any module, on any device.
+        args: positional arguments of forward.
+        kwargs: keyword arguments of forward.
+        step: the optimizer, its form and the loss.
+        source: where the model came from, for the report.
+        notes: sentences for the report about how the trace was made.
+
+    Raises:
+        ForwardError: forward raised in training mode.
+        ModelError: the backward pass raised.
+        RequestError: nothing is trained, no output has a gradient, the outputs do not fit the loss,
+            or the optimizer has no such form.
+    """
+    trainer = _Trainer(step)
+    call = Arguments(args, dict(kwargs or {}))
+    recorded = running(as_written(model), call, train=True, before=trainer.prepare)
+    with _fused_on_meta(), recorded as run:
+        return trainer.train(run, source, notes)
+
+
+class _Trainer:
+    """The optimizer of a step, and what it is given."""
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+        self._optimizer: torch.optim.Optimizer
+        self._parameters: dict[str, nn.Parameter] = {}
+        self._state: dict[str, tuple[int, ...]] = {}  # tensors of each parameter's
+        self._before: dict[str, int] = {}  # gradients of earlier batches
+
+    def prepare(self, run: Run) -> None:
+        """Make the optimizer, and what it keeps from the steps before."""
+        named = run.model.named_parameters()
+        self._parameters = {path: p for path, p in named if p.requires_grad}
+        parameters = list(self._parameters.values())
+        if not parameters:
+            raise RequestError(
+                "no parameter of the model is trainable, so that there is no training step: "
+                "set requires_grad of one, or ask for inference"
+            )
+        for parameter in parameters:
+            parameter.grad = torch.zeros_like(parameter)
+        self._optimizer = _stepped(parameters, self._step)
+        read, state = run.recorder.book.read, self._optimizer.state
+        for path, parameter in self._parameters.items():
+            self._state[path] = tuple(map(read, tensors_in(dict(state[parameter]))))
+            if self._step.accumulates:
+                self._before[path] = read(_gradient(parameter))
+        if not self._step.accumulates:
+            self._optimizer.zero_grad()
+
+    def train(self, run: Run, source: Source | None, notes: tuple[str, ...]) -> StepTrace:
+        """Run the step, and make the trace of it."""
+        book = run.recorder.book
+        outputs = run.forward(source, notes)
+        loss_at = len(book.ops)
+        run.recorder.checks = False
+        loss = _Loss(self._step.loss, outputs)
+        targets = tuple(map(book.read, loss.targets))
+        total: Any = loss.value()
+        backward_at = len(book.ops)
+        try:
+            total.backward()
+        except Exception as error:
+            raise ModelError(f"its backward pass failed: {said(error)}") from error
+        update_at = len(book.ops)
+        kernels.accumulate_in_place(book, backward_at)
+        trained = self._trained(book)
+        self._optimizer.step()
+        gradients = {path: book.read(_gradient(one)) for path, one in trained.items()}
+        state = tuple(tensor for path in trained for tensor in self._state[path])
+        made = run.ended(outputs, source, (*notes, *_unsure(run.model)))
+        return StepTrace(
+            made, self._step, loss_at, backward_at, update_at, gradients, state, targets
+        )
+
+    def _trained(self, book: Storages) -> dict[str, nn.Parameter]:
+        """The parameters that a gradient has reached; of others an optimizer keeps nothing."""
+        found: dict[str, nn.Parameter] = {}
+        for path, parameter in self._parameters.items():
+            gradient = parameter.grad
+            if gradient is not None and book.read(gradient) != self._before.get(path):
+                found[path] = parameter
+                continue
+            parameter.grad = None
+            for tensor in (*self._state[path], *filter(None, [self._before.get(path)])):
+                book.life(tensor)[0] = 0
+        return found
+
+
+def _unsure(model: nn.Module) -> tuple[str, ...]:
+    """Sentences about layers whose kernels keep other tensors than are recorded."""
+    if any(isinstance(module, nn.RNNBase) for _, module in modules_of(model)):
+        return (
+            "recurrent layers are recorded as their single time steps; the kernels of a CPU or GPU "
+            "keep other tensors for the backward pass, so that the memory of a training step is "
+            "not exact",
+        )
+    return ()
+
+
+def _stepped(parameters: list[nn.Parameter], step: Step) -> torch.optim.Optimizer:
+    """The optimizer of a step, after one that has left the parameters as they were.
+
+    Raises:
+        RequestError: it has no such form, or does not take such parameters.
+    """
+    try:
+        made = _OPTIMIZERS[step.optimizer](parameters, lr=0.0, **_FORMS[step.form])
+        made.step()
+    except TypeError as error:
+        raise RequestError(
+            f"{step.optimizer} has no {step.form} form: choose foreach or loop"
+        ) from error
+    except RuntimeError as error:
+        raise RequestError(
+            f"{step.optimizer} in its {step.form} form does not take these parameters: "
+            f"{said(error)}"
+        ) from error
+    return made
+
+
+@contextmanager
+def _fused_on_meta() -> Iterator[None]:
+    """Let fused optimizers take tensors without data, of which they compute nothing."""
+    optimizers: Any = sys.modules["torch.optim.optimizer"]
+    supported = optimizers._get_fused_kernels_supported_devices
+    library: Any = cast("Any", torch.library.Library)("aten", "IMPL")
+    try:
+        for name in _FUSED:
+            has = torch._C._dispatch_has_kernel_for_dispatch_key
+            if not has(f"aten::{name}", "Meta"):
+                library.impl(name, lambda *_, **__: None, "Meta")
+        optimizers._get_fused_kernels_supported_devices = lambda: [*supported(), "meta"]
+        yield
+    finally:
+        optimizers._get_fused_kernels_supported_devices = supported
+        library._destroy()
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    return cast("Tensor", parameter.grad)
+
+
+# ------------------------------------------------------------------------------------- losses
+
+
+class _Loss:
+    """A number that depends on the outputs.
+
+    Attributes:
+        targets: what the outputs are compared with; they are older than the step.
+
+    Raises:
+        RequestError: no output takes a gradient, or the outputs do not fit the loss.
+    """
+
+    def __init__(self, kind: str, outputs: Any) -> None:
+        self._kind = kind
+        self._outputs = [tensor for tensor in tensors_in(outputs) if tensor.requires_grad]
+        if not self._outputs:
+            raise RequestError(
+                "no output depends on a parameter that is trained, so that there is no gradient: "
+                "is it detached, or computed under torch.no_grad()?"
+            )
+        if kind == "cross-entropy":
+            self._outputs = _logits(self._outputs)
+        if kind not in ("sum", "mean"):
+            _refuse_complex(kind, self._outputs)
+        with torch._C._DisableTorchDispatch():
+            self.targets = [target for one in self._outputs for target in _targets(kind, one)]
+
+    def value(self) -> Tensor:
+        """The loss of each output, added up."""
+        reduce = _LOSSES[self._kind]
+        pairs = zip(self._outputs, self.targets or self._outputs, strict=True)
+        try:
+            total, *more = [reduce(*pair) for pair in pairs]
+        except RuntimeError as error:
+            raise RequestError(
+                f"the loss {self._kind} does not fit the outputs: {said(error)}; choose sum"
+            ) from error
+        for other in more:
+            total = total + other
+        return total
+
+
+def _logits(outputs: list[Tensor]) -> list[Tensor]:
+    """The first output (N, classes, ...), and auxiliary ones of as many dimensions and classes.
+
+    Raises:
+        RequestError: it has no axis of classes.
+    """
+    first = outputs[0]
+    if first.dim() < 2:
+        shape = "x".join(map(str, first.shape)) or "one number"
+        raise RequestError(
+            f"cross-entropy takes outputs of N x classes; the output is {shape}: choose mse"
+        )
+    return [one for one in outputs if (one.dim(), one.shape[1]) == (first.dim(), first.shape[1])]
+
+
+def _refuse_complex(kind: str, outputs: list[Tensor]) -> None:
+    if any(tensor.is_complex() for tensor in outputs):
+        raise RequestError(f"the loss {kind} does not fit an output of complex numbers: choose sum")
+
+
+def _targets(kind: str, output: Tensor) -> list[Tensor]:
+    """What an output is compared with: one class for each position, or a tensor of its size."""
+    if kind in ("sum", "mean"):
+        return []
+    if kind == "cross-entropy":
+        shape = (output.shape[0], *output.shape[2:])
+        return [torch.zeros(shape, dtype=torch.int64, device=output.device)]
+    return [torch.zeros(output.shape, dtype=output.dtype, device=output.device)]
+
+
+def _real(output: Tensor) -> Tensor:
+    """Real numbers: of complex ones the real and the imaginary parts."""
+    return torch.view_as_real(output) if output.is_complex() else output
+
+
+_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "sum": lambda output, _: _real(output).sum(),
+    "mean": lambda output, _: _real(output).mean(),
+    "mse": functional.mse_loss,
+    "l1": functional.l1_loss,
+    "bce": functional.binary_cross_entropy_with_logits,
+    "cross-entropy": functional.cross_entropy,
+}
