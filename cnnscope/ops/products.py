@@ -211,6 +211,46 @@ def attention(op: Op) -> tuple[Factors, ...]:
     return ({**common, "query features": query[-1]}, {**common, "value features": value[-1]})
 
 
+@register_product(
+    Family.ATTENTION,
+    "attention backward",
+    "_scaled_dot_product_flash_attention_backward _scaled_dot_product_efficient_attention_backward "
+    "_scaled_dot_product_cudnn_attention_backward "
+    "_scaled_dot_product_flash_attention_for_cpu_backward",
+    parts=("QK^T again", "dO V^T", "P^T dO", "dS K", "dS^T Q"),
+)
+def attention_backward(op: Op) -> tuple[Factors, ...]:
+    """The scores once more, and the gradients of V, of the scores, of Q and of K.
+
+    Dao et al. 2022, FlashAttention, algorithm 4.
+    """
+    query, key, value = op.shape("query"), op.shape("key"), op.shape("value")
+    common: Factors = {"batch and heads": query[:-2], "queries": query[-2], "keys": key[-2]}
+    scores = {**common, "query features": query[-1]}
+    values = {**common, "value features": value[-1]}
+    return scores, values, values, scores, scores
+
+
+@register_product(
+    Family.CONVOLUTION,
+    "conv backward",
+    "convolution_backward",
+    parts=("gradient of the input", "gradient of the weight"),
+)
+def convolution_backward(op: Op) -> tuple[Factors, ...]:
+    """As many products as the forward for each gradient that is asked for, input and weight.
+
+    Each pair of an output position and a tap of the kernel is met once in all three.
+    """
+    data, weight, above = op.shape("input"), op.shape("weight"), op.shape("grad_output")
+    spatial = len(weight) - 2
+    transposed = bool(op.get("transposed", False))
+    where = data if transposed else above
+    batch = where[0] if len(where) == len(weight) else 1
+    once = _windows(weight, batch, where[-spatial:], transposed=transposed)
+    return once * sum(map(bool, op.get("output_mask", (True, True))[:2]))
+
+
 def _recurrent_steps(op: Op) -> tuple[Factors, ...]:
     """Bias and gates of each unit and time step: 22 for an LSTM (4 gates), 16 for a GRU (3)."""
     gates = op.shape("weight1")[0] // op.shape("weight1")[1]

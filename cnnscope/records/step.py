@@ -1,5 +1,6 @@
 """A training step: the request, and the trace of it."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Literal, get_args
 
@@ -40,7 +41,7 @@ class StepTrace(msgspec.Struct, frozen=True):
     Operations before `loss` are the model's forward, those before `backward` the loss, from
     `update` on the optimizer's; between these is the backward pass. `gradients` has the tensor that
     each parameter's gradient is, by the path of the parameter; `state` the tensors that the
-    optimizer keeps from step to step, `targets` those that the loss compares the outputs with.
+    optimizer keeps of each from step to step, `targets` those that the loss compares outputs with.
     """
 
     trace: Trace
@@ -49,7 +50,7 @@ class StepTrace(msgspec.Struct, frozen=True):
     backward: int
     update: int
     gradients: dict[str, int]
-    state: tuple[int, ...]
+    state: dict[str, tuple[int, ...]]
     targets: tuple[int, ...] = ()
 
     def phase(self, operation: int) -> Phase:
@@ -84,7 +85,8 @@ class StepTrace(msgspec.Struct, frozen=True):
         """Storages whose kind is known by what lies in them; of one storage, the last counts."""
         trace, tensors = self.trace, self.trace.tensors
         yield from ((tensors[t].storage, "gradient") for t in self.gradients.values())
-        yield from ((tensors[t].storage, "optimizer state") for t in self.state)
+        kept = itertools.chain(*self.state.values())
+        yield from ((tensors[t].storage, "optimizer state") for t in kept)
         for param in (*trace.params, *trace.strays):
             yield tensors[param.tensor].storage, "buffer" if param.buffer else "weight"
         yield from ((tensors[t].storage, "input") for t in (*trace.inputs, *self.targets))

@@ -130,7 +130,7 @@ class _Trainer:
         trained = self._trained(book)
         self._optimizer.step()
         gradients = {path: book.read(_gradient(one)) for path, one in trained.items()}
-        state = tuple(tensor for path in trained for tensor in self._state[path])
+        state = {path: self._state[path] for path in trained}
         made = run.ended(outputs, source, (*notes, *_unsure(run.model)))
         return StepTrace(
             made, self._step, loss_at, backward_at, update_at, gradients, state, targets

@@ -1,0 +1,82 @@
+"""The report of `cnnscope memory`: who owns the memory of a training step, or of a forward."""
+
+import msgspec
+
+from cnnscope.records.step import Kind, Phase, Step
+from cnnscope.records.summary import REPORT_SCHEMA
+from cnnscope.records.trace import Source, TensorSpec
+
+
+class KindMemory(msgspec.Struct, frozen=True):
+    """Bytes of one kind of tensors: at the peak, the most at any time, and after each operation.
+
+    `timeline` begins with what was there before the first operation.
+    """
+
+    kind: Kind
+    at_peak: int
+    most: int
+    timeline: tuple[int, ...]
+
+
+class LayerMemory(msgspec.Struct, frozen=True):
+    """Bytes of a layer that are alive at the peak: of its weights, and of what its calls made.
+
+    `saved` is what its forward keeps for the backward pass. `other` is alive at the peak and none
+    of these: outputs and temporaries.
+    """
+
+    path: str
+    weights: int = 0
+    gradients: int = 0
+    state: int = 0
+    saved: int = 0
+    other: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.weights + self.gradients + self.state + self.saved + self.other
+
+
+class StepEvent(msgspec.Struct, frozen=True):
+    """An operation of the step: its phase, the layer that ran it, and the bytes alive after it."""
+
+    operation: str
+    phase: Phase
+    path: str
+    live: int
+
+
+class StepMacs(msgspec.Struct, frozen=True):
+    """Multiply-accumulates of each phase."""
+
+    forward: int
+    backward: int
+    step: int
+
+
+class MemoryReport(msgspec.Struct, frozen=True):
+    """The answer to `cnnscope memory`: three peaks, their owners, and every operation.
+
+    `tensors` is the largest sum of the bytes of living tensors, exact for the operations recorded;
+    `allocated` that of the blocks that PyTorch's caching allocator gives to them; `reserved` all
+    that it takes from the device for those, in two steps one after the other. `step` is None for
+    inference. `peak` is the number of the operation after which `tensors` is reached, -1 before
+    the first.
+    """
+
+    source: Source
+    inputs: tuple[TensorSpec, ...]
+    device: str
+    step: Step | None
+    tensors: int
+    allocated: int
+    reserved: int
+    peak: int
+    kinds: tuple[KindMemory, ...]
+    layers: tuple[LayerMemory, ...]
+    macs: StepMacs
+    events: tuple[StepEvent, ...]
+    notes: tuple[str, ...] = ()
+    schema_version: int = REPORT_SCHEMA

@@ -1,0 +1,35 @@
+"""From the trace of a training step, or of a forward, to the report of `cnnscope memory`."""
+
+from __future__ import annotations
+
+from cnnscope.analysis import step as analysis
+from cnnscope.records.memory import MemoryReport
+from cnnscope.records.step import StepTrace
+from cnnscope.records.trace import Trace
+
+
+def memory_report(made: StepTrace | Trace) -> MemoryReport:
+    """Peaks, their owners and every operation.
+
+    Args:
+        made: of a training step, or of a forward in inference.
+    """
+    training = isinstance(made, StepTrace)
+    step = made if isinstance(made, StepTrace) else analysis.inference(made)
+    trace, peak, replayed = step.trace, analysis.peak(step), analysis.replayed(step)
+    missing = tuple(f"no formula for the MACs of {name}" for name in analysis.unknown(step))
+    return MemoryReport(
+        source=trace.source,
+        inputs=trace.input_specs,
+        device=trace.device,
+        step=step.step if training else None,
+        tensors=peak.nbytes,
+        allocated=replayed.allocated,
+        reserved=replayed.reserved,
+        peak=peak.operation,
+        kinds=analysis.by_kind(step),
+        layers=analysis.by_layer(step),
+        macs=analysis.macs(step),
+        events=analysis.events(step),
+        notes=(*trace.notes, *missing),
+    )

@@ -1,0 +1,140 @@
+"""Memory and multiply-accumulates of training steps: hand arithmetic, and torch's own counter."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from cnnscope.analysis import step as analysis
+from cnnscope.analysis.allocator import MIB, Allocator
+from cnnscope.records.step import Step, StepTrace
+from cnnscope.reports.memory import memory_report
+from cnnscope.tracing.step import trace_step
+
+
+def stepped(model: nn.Module, *shape: int, step: Step = Step()) -> StepTrace:  # noqa: B008
+    return trace_step(model, (torch.empty(shape, device="meta"),), step=step)
+
+
+def counted(model: nn.Module, *shape: int) -> int:
+    """Half of the FLOPs of a real forward and backward pass, by torch's counter."""
+    with FlopCounterMode(display=False) as counter:
+        model.train()(torch.rand(shape)).sum().backward()
+    return int(counter.get_total_flops()) // 2
+
+
+@pytest.mark.parametrize("name", ["resnet18", "densenet121", "squeezenet1_1"])
+def test_macs_are_those_of_torchs_counter(name: str) -> None:
+    model = torchvision.models.get_model(name)
+    macs = analysis.macs(stepped(model, 2, 3, 64, 64))
+    assert macs.forward + macs.backward == counted(model, 2, 3, 64, 64)
+    assert macs.step == 0
+
+
+def test_macs_of_attention_are_those_of_torchs_counter() -> None:
+    model = nn.Sequential(
+        nn.Linear(12, 16), nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    )
+    macs = analysis.macs(stepped(model, 2, 9, 12))
+    assert macs.forward + macs.backward == counted(model, 2, 9, 12)
+
+
+def test_macs_of_grouped_and_transposed_convolutions() -> None:
+    # batch 2, 8x8 -> 3x3 positions of a 3x3/2 kernel, 4 channels in 2 groups: 4 * 2 * 9 a position
+    first = 2 * 9 * 4 * 2 * 9
+    # 3x3 positions of the input, each meets 4 * 3 channels * 2x2 taps
+    second = 2 * 9 * 4 * 3 * 4
+    model = nn.Sequential(nn.Conv2d(4, 4, 3, 2, groups=2), nn.ConvTranspose2d(4, 3, 2, 2))
+    macs = analysis.macs(stepped(model, 2, 4, 8, 8))
+    assert macs.forward == first + second
+    assert macs.backward == first + 2 * second  # the image needs no gradient
+    model[0].requires_grad_(requires_grad=False)
+    macs = analysis.macs(stepped(model, 2, 4, 8, 8))
+    assert macs.backward == second  # nor does what a frozen layer gives
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_kinds_and_layers_add_up(optimizer) -> None:
+    made = stepped(torchvision.models.resnet18(), 2, 3, 64, 64, step=Step(optimizer))
+    report = memory_report(made)
+    assert sum(kind.at_peak for kind in report.kinds) == report.tensors == made.peak_bytes
+    sums = [sum(values) for values in zip(*(k.timeline for k in report.kinds), strict=True)]
+    assert sums == list(made.live_bytes())
+    assert sums[1:] == [event.live for event in report.events]
+    weights = 4 * sum(p.numel() for p in torchvision.models.resnet18().parameters())
+    by_kind = {kind.kind: kind for kind in report.kinds}
+    assert by_kind["weight"].at_peak == weights
+    assert by_kind["gradient"].most == weights
+    assert sum(layer.gradients for layer in report.layers) == by_kind["gradient"].at_peak
+    assert report.tensors <= report.allocated <= report.reserved
+
+
+def test_saved_for_backward_by_layer() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Sigmoid(), nn.Conv2d(8, 32, 1))
+    report = memory_report(stepped(model, 2, 3, 16, 16))
+    layers = {layer.path: layer for layer in report.layers}
+    # the sigmoid's result is kept by itself and by the convolution behind it: once
+    assert layers["1"].saved == 4 * 2 * 8 * 16 * 16
+    assert "saved" in {kind.kind for kind in report.kinds}
+
+
+def test_inference_has_no_gradients() -> None:
+    made = stepped(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), 2, 3, 8, 8)
+    report = memory_report(made.trace)
+    assert report.step is None
+    assert {kind.kind for kind in report.kinds} <= {"input", "weight", "output", "temporary"}
+    assert report.macs.backward == 0
+
+
+# -------------------------------------------------------------------- caching allocator
+
+
+def test_small_requests_share_a_segment_of_two_mebibytes() -> None:
+    allocator = Allocator()
+    allocator.allocate(0, 1)
+    allocator.allocate(1, 513)
+    assert allocator.allocated == 512 + 1024
+    assert allocator.reserved == 2 * MIB
+    allocator.allocate(2, MIB)  # the largest that is small; it fits behind
+    assert allocator.reserved == 2 * MIB
+    allocator.allocate(3, MIB)
+    assert allocator.reserved == 4 * MIB
+
+
+def test_large_requests_take_twenty_mebibytes_or_their_own_size() -> None:
+    allocator = Allocator()
+    allocator.allocate(0, MIB + 1)  # 20 MiB, from which it is split
+    assert allocator.allocated == MIB + 512
+    assert allocator.reserved == 20 * MIB
+    allocator.allocate(1, 11 * MIB)  # fits behind it
+    assert allocator.reserved == 20 * MIB
+    allocator.allocate(2, 11 * MIB)  # rounded up to 2 MiB; the rest of 1 MiB is not split off
+    assert allocator.reserved == 32 * MIB
+    assert allocator.allocated == MIB + 512 + 11 * MIB + 12 * MIB
+
+
+def test_freed_neighbours_are_joined_and_kept() -> None:
+    allocator = Allocator()
+    for key in range(3):
+        allocator.allocate(key, 6 * MIB)
+    assert allocator.reserved == 20 * MIB
+    for key in (0, 2, 1):
+        allocator.free(key)
+    assert allocator.allocated == 0
+    allocator.allocate(3, 19 * MIB)
+    assert allocator.reserved == 20 * MIB
+    assert allocator.peak == 20 * MIB  # what is left of 1 MiB stays in the block
+
+
+def test_the_smallest_block_that_fits_is_taken() -> None:
+    allocator = Allocator()
+    allocator.allocate(0, 40 * MIB)
+    allocator.allocate(1, 14 * MIB)
+    allocator.free(0)
+    allocator.free(1)
+    allocator.allocate(2, 12 * MIB)  # from the block of 14
+    allocator.allocate(3, 40 * MIB)
+    assert allocator.reserved == 54 * MIB
