@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cnnscope.api import effective as effective
     from cnnscope.api import explain as explain
     from cnnscope.api import list_models as list_models
+    from cnnscope.api import memory as memory
     from cnnscope.api import rf as rf
     from cnnscope.api import stack as stack
     from cnnscope.api import stages as stages
@@ -50,6 +51,7 @@ __all__ = [
     "effective",
     "explain",
     "list_models",
+    "memory",
     "rf",
     "stack",
     "stages",

@@ -43,6 +43,11 @@ REPORTS = {
         lambda: cnnscope.diff(LENET, request_of(dtype="half")),
         ("diff", LENET, "--dtype-b", "half"),
     ),
+    "memory": (
+        lambda: cnnscope.memory(LENET, optimizer="adam", loss="cross-entropy"),
+        ("memory", LENET, "--optimizer", "adam", "--loss", "cross-entropy"),
+    ),
+    "forward": (lambda: cnnscope.memory(LENET, train=False), ("memory", LENET, "--inference")),
     "stages": (lambda: cnnscope.stages([LENET, "alexnet"]), ("stages", LENET, "alexnet")),
     "stack": (
         lambda: cnnscope.stack(5, 32, (28, 28), custom=["3x3,3x3"], bottleneck=4),
@@ -341,7 +346,8 @@ FUNCTIONS = [name for name in cnnscope.__all__ if inspect.isfunction(getattr(cnn
 
 def test_the_functions_are_those_that_were_promised():
     promised = (
-        "summary rf verify_rf effective explain diff stages stack bench check list_models trace"
+        "summary rf verify_rf effective explain memory diff stages stack bench check "
+        "list_models trace"
     )
     assert set(promised.split()) <= set(FUNCTIONS)
     assert issubclass(cnnscope.RequestError, CnnscopeError)

@@ -9,6 +9,7 @@ from cnnscope.api.commands import diff as diff
 from cnnscope.api.commands import effective as effective
 from cnnscope.api.commands import explain as explain
 from cnnscope.api.commands import list_models as list_models
+from cnnscope.api.commands import memory as memory
 from cnnscope.api.commands import rf as rf
 from cnnscope.api.commands import stack as stack
 from cnnscope.api.commands import stages as stages

@@ -16,6 +16,7 @@ from cnnscope.api.traces import (
     ended,
     no_module,
     reporting,
+    stepped,
     store,
     traced,
 )
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from cnnscope.records.checkpoint import CheckpointReport
     from cnnscope.records.diff import DiffReport
     from cnnscope.records.explain import ExplainReport, ModelExplanation
+    from cnnscope.records.memory import MemoryReport
     from cnnscope.records.stack import StackReport
     from cnnscope.records.stages import StagesReport
     from cnnscope.records.summary import ModelReport
@@ -316,6 +318,53 @@ def explain(
     else:
         trace, sizes = ended(traced(wanted, cache)), ()
     return Report(explain_model(trace, report(trace).totals, sizes))
+
+
+def memory(
+    model: Model,
+    inputs: Any = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    train: bool = True,
+    optimizer: str = "sgd",
+    form: str = "foreach",
+    loss: str = "sum",
+    accumulate: bool = False,
+    arguments: Mapping[str, Any] | None = None,
+    num_classes: int | None = None,
+    batch_size: int | None = None,
+    dtype: str | None = None,
+    cache: Cache = True,
+) -> Report[MemoryReport]:
+    """Memory of a training step: its peak, and which kinds of tensors and layers own it.
+
+    Args:
+        model: a name, a module of your own or a `Request`; for inference a `Trace` as well.
+        inputs: sizes, such as "3x224x224", and dicts and lists of them: see `trace`.
+        kwargs: inputs that forward takes by keyword.
+        train: a training step; False for a forward without gradients.
+        optimizer: "sgd", "momentum", "adam", "adamw" or "rmsprop".
+        form: "loop", "foreach" or "fused": how the optimizer goes over the parameters.
+        loss: "sum", "mean", "mse", "l1", "bce" or "cross-entropy" of the outputs.
+        accumulate: gradients of earlier batches are there when the step begins.
+        arguments: of a named model's constructor.
+        num_classes: of a named model's constructor.
+        batch_size: N of every input of a named model.
+        dtype: of weights and inputs of a named model.
+        cache: read and keep traces of published models; or in which store. Steps are not stored.
+
+    Raises:
+        RequestError: the request cannot be carried out, or the model cannot be trained so.
+        ModelError: the model failed.
+    """
+    from cnnscope.reports.memory import memory_report, step_of
+
+    step = step_of(optimizer, form, loss, accumulates=accumulate)
+    build = Build(arguments, num_classes, batch_size, dtype)
+    wanted = asked(model, inputs, kwargs, build)
+    if not train:
+        return Report(memory_report(ended(traced(wanted, cache))))
+    return Report(memory_report(stepped(wanted, step)))
 
 
 # ------------------------------------------------------------------------------- compare

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from cnnscope.cache.store import Store
+    from cnnscope.records.step import Step, StepTrace
     from cnnscope.tracing.arguments import Arguments
 
     Model = str | Request | TraceRecord | nn.Module
@@ -289,6 +290,29 @@ def traced(model: Request | TraceRecord | Given, cache: Cache) -> TraceRecord:
         return model
     with reporting():
         return _traced(model, cache)
+
+
+def stepped(model: Request | TraceRecord | Given, step: Step) -> StepTrace:
+    """Trace a training step of the requested model.
+
+    Raises:
+        RequestError: it cannot be carried out; a trace alone has no module to train.
+        ModelError: the model failed.
+    """
+    from cnnscope.models import run
+
+    if isinstance(model, TraceRecord):
+        raise no_module()
+    with reporting():
+        if isinstance(model, Request):
+            return run.trace_step(model, step)
+        try:
+            request = Request.of_module(model.name, model.inputs, model.kwargs)
+        except NotPlainError:
+            raise RequestError(
+                'inputs: for a training step give sizes, such as "3x224x224"'
+            ) from None
+        return run.trace_module_step(request, model.module, step)
 
 
 def ended(trace: TraceRecord, layer: str | None = None) -> TraceRecord:

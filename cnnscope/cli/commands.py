@@ -53,6 +53,12 @@ COMMANDS = {
         "Every number of a layer as a formula, with its values put in.",
         "Inspect a network",
     ),
+    "memory": Entry(
+        "memory",
+        "Memory",
+        "Memory of a training step: its peak, and who owns it.",
+        "Inspect a network",
+    ),
     "diff": Entry(
         "diff",
         "Diff",

@@ -62,13 +62,12 @@ class StepTrace(msgspec.Struct, frozen=True):
     def kinds(self) -> tuple[Kind, ...]:
         """The kind of each storage.
 
-        "saved" is what the forward made and was alive when the backward pass began, "output" what
-        the model returned and nothing but the caller may hold until the end, "temporary" all else
-        that the step made.
+        "saved" is what the forward made and was alive when the backward pass began, "output" that
+        which the caller holds until the end (results, the loss), "temporary" all else that the
+        step made.
         """
         trace = self.trace
         named = dict(self._named())
-        kept = {trace.tensors[tensor].storage for tensor in trace.outputs}
         found: list[Kind] = []
         for number, storage in enumerate(trace.storages):
             if number in named:
@@ -76,7 +75,7 @@ class StepTrace(msgspec.Struct, frozen=True):
             elif storage.born < 0:
                 found.append("input")
             elif storage.born < self.backward < storage.died:
-                found.append("output" if number in kept else "saved")
+                found.append("saved" if storage.died < len(trace.ops) else "output")
             else:
                 found.append("temporary")
         return tuple(found)

@@ -19,6 +19,7 @@ _FILES = {  # in cnnscope.render, by the name of a record; each has `page` and `
     "ExplainReport": "explain",
     "FieldReport": "field",
     "ListReport": "catalogue",
+    "MemoryReport": "memory",
     "ModelExplanation": "explain",
     "ModelReport": "summary",
     "StackReport": "stack",

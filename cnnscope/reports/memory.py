@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from cnnscope.analysis import step as analysis
+from cnnscope.errors import RequestError
 from cnnscope.records.memory import MemoryReport
-from cnnscope.records.step import StepTrace
+from cnnscope.records.step import FORMS, LOSSES, OPTIMIZERS, Step, StepTrace
 from cnnscope.records.trace import Trace
+from cnnscope.text import printable
+
+
+def step_of(optimizer: str, form: str, loss: str, *, accumulates: bool) -> Step:
+    """The training step that is requested.
+
+    Raises:
+        RequestError: one of the names is none.
+    """
+    given = (
+        ("optimizer", optimizer, OPTIMIZERS), ("form", form, FORMS), ("loss", loss, LOSSES),
+    )  # fmt: skip
+    for what, name, names in given:
+        if name not in names:
+            raise RequestError(f"--{what} {printable(str(name))!r}: use one of {', '.join(names)}")
+    return Step(cast("Any", optimizer), cast("Any", form), cast("Any", loss), accumulates)
 
 
 def memory_report(made: StepTrace | Trace) -> MemoryReport:

@@ -125,7 +125,7 @@ class _Trainer:
             total.backward()
         except Exception as error:
             raise ModelError(f"its backward pass failed: {said(error)}") from error
-        update_at = len(book.ops)
+        update_at = book.end()  # what the graph held dies here, and not at the next birth
         kernels.accumulate_in_place(book, backward_at)
         trained = self._trained(book)
         self._optimizer.step()

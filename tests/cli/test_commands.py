@@ -45,7 +45,17 @@ def test_version():
 
 @pytest.mark.parametrize(
     "command",
-    [(), ("summary",), ("diff",), ("stages",), ("explain",), ("stack",), ("bench",), ("check",)],
+    [
+        (),
+        ("summary",),
+        ("diff",),
+        ("stages",),
+        ("explain",),
+        ("memory",),
+        ("stack",),
+        ("bench",),
+        ("check",),
+    ],
 )
 def test_help_opens_with_an_example_that_works_as_typed(command):
     text = run_cli(*command, "--help").out

@@ -9,8 +9,9 @@ from importlib import import_module
 import pytest
 
 from cnnscope.models.request import Request
-from cnnscope.models.run import trace_spec
+from cnnscope.models.run import trace_spec, trace_step
 from cnnscope.records.explain import ModelExplanation
+from cnnscope.records.step import Step
 from cnnscope.records.summary import Geometry
 from cnnscope.render import data, drawing, page
 from cnnscope.render.html import html
@@ -18,6 +19,7 @@ from cnnscope.render.latex import latex
 from cnnscope.render.page import Bar, Box, Heading, Page, Table
 from cnnscope.reports.diff import diff
 from cnnscope.reports.explain import explain_layers
+from cnnscope.reports.memory import memory_report
 from cnnscope.reports.rf import field_report, unit_report
 from cnnscope.reports.stack import inception_report, stack_report
 from cnnscope.reports.stages import stages_report
@@ -37,6 +39,7 @@ def reports():
         explain_layers(trace, "c1"),
         diff(trace, trace_spec(Request.of("classic:lenet5", num_classes=7))),
         stages_report([trace]),
+        memory_report(trace_step(Request.of("classic:lenet5"), Step())),
         stack_report(7, 64, (56, 56), (), None),
         inception_report("3a"),
     ]

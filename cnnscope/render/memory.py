@@ -1,0 +1,164 @@
+"""The report of `cnnscope memory`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from cnnscope.records.memory import KindMemory, LayerMemory, MemoryReport
+from cnnscope.render import facts, units
+from cnnscope.render.data import Row, Sheet
+from cnnscope.render.page import Heading, Page, Table, dear
+
+_CHART = 32  # characters of the time line
+_LAYERS = 12  # of the dearest that are shown
+_OPTIMIZERS = {"momentum": "SGD with momentum", "sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
+_KINDS = (
+    Heading("kind", left=True),
+    *map(Heading, ("at the peak", "of it", "most")),
+    Heading("over the step", left=True, drop=1),
+)
+_COLUMNS = ("weights", "gradients", "state", "saved", "other")
+
+
+def page(report: MemoryReport) -> Page:
+    """The kinds of tensors at the peak and over time, and the layers that own the most."""
+    return Page(
+        report.source.name,
+        f"{facts.header(report)} · {_asked(report)}",
+        (_kinds(report), _layers(report)),
+        tuple(_below(report)),
+        omitted=_omitted(report),
+    )
+
+
+def _asked(report: MemoryReport) -> str:
+    """Adam (foreach), loss sum; inference."""
+    step = report.step
+    if step is None:
+        return "inference"
+    name = _OPTIMIZERS.get(step.optimizer, "RMSprop")
+    more = ", gradients accumulated" if step.accumulates else ""
+    return f"training with {name} ({step.form}), loss {step.loss}{more}"
+
+
+def _kinds(report: MemoryReport) -> Table:
+    rows = [_kind(kind, report.tensors) for kind in report.kinds]
+    rows.append(("all", units.nbytes(report.tensors), "", units.nbytes(report.tensors), ""))
+    if report.step is not None:
+        phases = _sampled([event.phase[0] for event in report.events])
+        rows.append(("phase", "", "", "", "".join(phases)))
+    styles = [dear(kind.at_peak, report.tensors) for kind in report.kinds]
+    gaps = frozenset([len(report.kinds)])
+    return Table(_KINDS, tuple(rows), (*styles, "bold", "dim")[: len(rows)], gaps=gaps)
+
+
+def _kind(kind: KindMemory, peak: int) -> tuple[str, ...]:
+    highest = _buckets(kind.timeline)
+    return (
+        kind.kind,
+        units.nbytes(kind.at_peak),
+        units.percent(kind.at_peak, peak),
+        units.nbytes(kind.most),
+        units.sparkline(highest),
+    )
+
+
+def _buckets(timeline: Sequence[int]) -> list[int]:
+    """The most of each of some equal parts of the time."""
+    ends = _ends(len(timeline))
+    return [max(timeline[a:b]) for a, b in zip((0, *ends), ends, strict=False)]
+
+
+def _sampled(letters: Sequence[str]) -> list[str]:
+    """The last of each of these parts."""
+    return [letters[end - 1] for end in _ends(len(letters))]
+
+
+def _ends(length: int) -> tuple[int, ...]:
+    parts = min(_CHART, length)
+    return tuple(length * (part + 1) // parts for part in range(parts))
+
+
+def _layers(report: MemoryReport) -> Table:
+    shown = report.layers[:_LAYERS]
+    columns = [name for name in _COLUMNS if any(getattr(layer, name) for layer in shown)]
+    headings = (
+        Heading("layer", left=True, least=16, keep="end"),
+        Heading("at the peak"),
+        *(Heading(name, drop=5 - place) for place, name in enumerate(columns)),
+    )
+    rows = tuple(_layer(layer, columns) for layer in shown)
+    styles = tuple(dear(layer.total, report.tensors) for layer in shown)
+    return Table(headings, rows, styles, caption="layers that own the most at the peak")
+
+
+def _layer(layer: LayerMemory, columns: Sequence[str]) -> tuple[str, ...]:
+    parts = (getattr(layer, name) for name in columns)
+    return (
+        layer.path or "the model",
+        units.nbytes(layer.total),
+        *(units.nbytes(part) if part else "" for part in parts),
+    )
+
+
+def _below(report: MemoryReport) -> Iterator[tuple[str, str]]:
+    yield "tensors", f"{units.nbytes(report.tensors)}: the peak of living tensors, {_where(report)}"
+    yield (
+        "allocated",
+        f"{units.nbytes(report.allocated)}: the same in blocks of PyTorch's caching allocator "
+        "(512 bytes and more), without the workspace of kernels",
+    )
+    yield (
+        "device",
+        f"{units.nbytes(report.reserved)} in the segments that the allocator takes, and the CUDA "
+        "context; not yet verified on a GPU",
+    )
+    yield "MACs", _macs(report)
+    if report.step is not None:
+        yield (
+            "read as",
+            "f forward, b backward, s step of the optimizer; bars of each kind by its most",
+        )
+    yield from (("!", note) for note in report.notes)
+
+
+def _where(report: MemoryReport) -> str:
+    """In the backward pass at aten.convolution_backward.default."""
+    if report.peak < 0:
+        return "before the first operation"
+    event = report.events[report.peak]
+    place = f" of {event.path}" if event.path else ""
+    phase = {"forward": "forward", "backward": "backward pass", "step": "optimizer's step"}
+    return f"in the {phase[event.phase]} at {event.operation}{place}"
+
+
+def _macs(report: MemoryReport) -> str:
+    """Forward and backward, and how many times the forward that is."""
+    macs = report.macs
+    text = f"forward {units.si(macs.forward)}"
+    if report.step is None:
+        return text
+    every = macs.forward + macs.backward + macs.step
+    times = (
+        f", {units.ratio(every / macs.forward)} times the forward in all" if macs.forward else ""
+    )
+    return f"{text}, backward {units.si(macs.backward)}{times}"
+
+
+def _omitted(report: MemoryReport) -> str:
+    more = len(report.layers) - _LAYERS
+    return f"{units.plural(more, 'layer')} with less (--format csv)" if more > 0 else ""
+
+
+# ----------------------------------------------------------------------------------- CSV
+
+_CSV = ("path", "total", *_COLUMNS)
+
+
+def sheet(report: MemoryReport) -> Sheet:
+    """One line for each layer that owns something at the peak."""
+    return _CSV, (_line(layer) for layer in report.layers)
+
+
+def _line(layer: LayerMemory) -> Row:
+    return (layer, {"total": layer.total})

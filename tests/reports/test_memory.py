@@ -1,0 +1,54 @@
+"""What `cnnscope memory` says, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from command_line import run_cli
+
+import cnnscope
+
+LENET = "classic:lenet5"
+
+
+def test_the_report_of_a_step() -> None:
+    made = json.loads(run_cli("memory", LENET, "-b", "4", "--optimizer", "adam", "--json").out)
+    assert made["step"] == {
+        "optimizer": "adam", "form": "foreach", "loss": "sum", "accumulates": False,
+    }  # fmt: skip
+    assert made["inputs"][0]["shape"][0] == 4
+    assert {event["phase"] for event in made["events"]} == {"forward", "backward", "step"}
+    assert max(event["live"] for event in made["events"]) == made["tensors"]
+    assert made["events"][made["peak"]]["live"] == made["tensors"]
+
+
+def test_a_larger_batch_saves_more_and_has_the_same_weights() -> None:
+    one, four = (cnnscope.memory(LENET, batch_size=size).record for size in (1, 4))
+    small, large = ({kind.kind: kind.most for kind in r.kinds} for r in (one, four))
+    assert large["saved"] > small["saved"]
+    assert large["input"] == 4 * small["input"]
+    assert large["weight"] == small["weight"] == large["gradient"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--optimizer", "lion"), "--optimizer 'lion': use one of sgd, momentum, adam"),
+        (("--loss", "hinge"), "--loss 'hinge': use one of sum, mean"),
+        (("--form", "fast"), "--form 'fast': use one of loop, foreach, fused"),
+        (("--inference", "--loss", "mse"), "--loss has no effect here"),
+        (("--optimizer", "rmsprop", "--form", "fused"), "rmsprop has no fused form"),
+    ],
+)
+def test_what_cannot_be_asked_for(options: tuple[str, ...], message: str) -> None:
+    result = run_cli("memory", LENET, *options)
+    assert result.code == 2
+    assert message in result.err
+
+
+def test_a_trace_alone_is_not_trained() -> None:
+    trace = cnnscope.trace(LENET)
+    with pytest.raises(cnnscope.RequestError, match="a trace has no module"):
+        cnnscope.memory(trace)
+    assert cnnscope.memory(trace, train=False).step is None
