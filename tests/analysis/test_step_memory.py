@@ -26,7 +26,7 @@ def counted(model: nn.Module, *shape: int) -> int:
     return int(counter.get_total_flops()) // 2
 
 
-@pytest.mark.parametrize("name", ["resnet18", "densenet121", "squeezenet1_1"])
+@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1"])
 def test_macs_are_those_of_torchs_counter(name: str) -> None:
     model = torchvision.models.get_model(name)
     macs = analysis.macs(stepped(model, 2, 3, 64, 64))
