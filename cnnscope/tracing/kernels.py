@@ -382,8 +382,14 @@ def _attention_with_gradients(
     if mask is not None and mask.dtype is torch.bool:
         mask = torch.where(mask, 0.0, -math.inf).to(call.query.dtype)
     fused: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    given = call.query, call.key, call.value
+    flat = call.query.dim() == 3  # a view of four dimensions, which alone meta's kernels take
+    if flat:
+        given = cast("Any", tuple(tensor.unsqueeze(0) for tensor in given))
+        mask = mask.unsqueeze(0) if mask is not None and mask.dim() == 3 else mask
     options = {"attn_mask": mask, "scale": call.scale}
-    return fused(call.query, call.key, call.value, call.dropout_p, call.is_causal, **options)[0]
+    result = fused(*given, call.dropout_p, call.is_causal, **options)[0]
+    return result.squeeze(0) if flat else result
 
 
 def _dropout(

@@ -140,6 +140,9 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "transposed": lambda: Small(
         lambda s, x: s.a(functional.silu(x)), a=nn.ConvTranspose2d(8, 4, 3, 2)
     ),
+    "attention of three dimensions": lambda: Small(
+        lambda _, x: functional.scaled_dot_product_attention(*[x.flatten(2).transpose(1, 2)] * 3)
+    ),
     "encoder": lambda: Small(
         lambda s, x: s.a(x.flatten(2).transpose(1, 2)),
         a=nn.TransformerEncoderLayer(8, 2, 16, batch_first=True),
