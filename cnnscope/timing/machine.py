@@ -123,16 +123,21 @@ def _load() -> float | None:
 def _fp32(backend: Any, gpu: Any) -> str:
     """The precision that float32 products are computed in: "ieee" unless it was changed.
 
-    Before Ampere no GPU of NVIDIA has TF32, whatever is allowed.
+    Before Ampere no GPU of NVIDIA has TF32, whatever is allowed, and NVIDIA's libraries use none
+    under NVIDIA_TF32_OVERRIDE=0, of which torch knows nothing.
     """
     import torch
 
-    if gpu is not None and torch.version.hip is None and gpu.major < _AMPERE:
+    if gpu is not None and torch.version.hip is None and not _has_tf32(gpu):
         return "ieee"
     precision = str(getattr(backend, "fp32_precision", "none"))
     if precision == "none":
         precision = str(getattr(torch.backends, "fp32_precision", "none"))
     return "ieee" if precision == "none" else precision
+
+
+def _has_tf32(gpu: Any) -> bool:
+    return bool(gpu.major >= _AMPERE) and os.environ.get("NVIDIA_TF32_OVERRIDE") != "0"
 
 
 def gpu_clocks(device: torch.device, step: Step) -> dict[str, str]:

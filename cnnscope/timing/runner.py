@@ -323,7 +323,8 @@ class _Bench:
         if found is None and self.device.type == "cuda":
             self.notes.append(
                 f"{self.labels[index]}: whether it is launch-bound is not known, as the host waits "
-                "for the device within an iteration"
+                "for the device within an iteration: for a number that it reads, or as it has "
+                "more to launch than the device's queue holds (about a thousand kernels)"
             )
         return found
 

@@ -240,7 +240,9 @@ _OF_NUMBERS: dict[str, Callable[..., Any]] = {
     "guard_int": _itself,
     "guarding_hint_or_throw": _itself,
     "has_guarding_hint": lambda _: True,
+    "has_hint": lambda _: True,  # this and size_hint: torch to 2.11
     "is_nested_int": lambda _: False,
+    "size_hint": lambda value, *_: value,
     "sym_eq": _equal,
 }
 _OFFERS: dict[str, dict[str, Any]] = {

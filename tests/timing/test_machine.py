@@ -93,11 +93,17 @@ def test_a_driver_that_tells_nothing_is_no_failure(smi, script):
     assert machine._nvidia_smi(Gpu(), "driver_version") == {}
 
 
-def test_a_gpu_without_tf32_computes_in_full_precision():
+def test_a_gpu_without_tf32_computes_in_full_precision(monkeypatch):
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
     conv = torch.backends.cudnn.conv
     assert conv.fp32_precision == "tf32"  # torch's default
     assert machine._fp32(conv, Gpu(major=8)) == "tf32"
     assert machine._fp32(conv, Gpu(major=7)) == "ieee"
+    # an H100 at 51.9 TFLOP/s where it reaches 385 in TF32
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    assert machine._fp32(conv, Gpu(major=9)) == "ieee"
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
+    assert machine._fp32(conv, Gpu(major=9)) == "tf32"
 
 
 def test_running_out_of_memory_inside_of_a_library_is_out_of_memory():
