@@ -56,14 +56,29 @@ class StepMacs(msgspec.Struct, frozen=True):
     step: int
 
 
+class GpuMemory(msgspec.Struct, frozen=True):
+    """Bytes that a GPU would need by what measured runs had beside their predictions.
+
+    `allocated` and `reserved` are the least and the most, with the workspace of kernels and what
+    cuBLAS keeps; `context` was taken beside the allocator. All are of one `device`, `torch` and
+    float32.
+    """
+
+    device: str
+    torch: str
+    allocated: tuple[int, int]
+    reserved: tuple[int, int]
+    context: int
+
+
 class MemoryReport(msgspec.Struct, frozen=True):
     """The answer to `cnnscope memory`: three peaks, their owners, and every operation.
 
     `tensors` is the largest sum of the bytes of living tensors, exact for the operations recorded;
     `allocated` that of the blocks that PyTorch's caching allocator gives to them; `reserved` all
-    that it takes from the device for those, in two steps one after the other. `step` is None for
-    inference. `peak` is the number of the operation after which `tensors` is reached, -1 before
-    the first.
+    that it takes from the device for those, in two steps one after the other; `gpu` has
+    their range on a GPU. `step` is None for inference. `peak` is the number of the operation after
+    which `tensors` is reached, -1 before the first.
     """
 
     source: Source
@@ -73,6 +88,7 @@ class MemoryReport(msgspec.Struct, frozen=True):
     tensors: int
     allocated: int
     reserved: int
+    gpu: GpuMemory
     peak: int
     kinds: tuple[KindMemory, ...]
     layers: tuple[LayerMemory, ...]

@@ -106,13 +106,15 @@ def _below(report: MemoryReport) -> Iterator[tuple[str, str]]:
     yield (
         "allocated",
         f"{units.nbytes(report.allocated)}: the same in blocks of PyTorch's caching allocator "
-        "(512 bytes and more), without the workspace of kernels",
+        f"(512 bytes and more); {_between(report.gpu.allocated)} with the workspace of kernels",
     )
     yield (
         "device",
-        f"{units.nbytes(report.reserved)} in the segments that the allocator takes, and the CUDA "
-        "context; not yet verified on a GPU",
+        f"{units.nbytes(report.reserved)} in the segments that the allocator takes; "
+        f"{_between(report.gpu.reserved)} with workspace, and the CUDA context "
+        f"({units.nbytes(report.gpu.context)})",
     )
+    yield "measured", f"workspace and context: float32 models on {_gpu(report)}"
     yield "MACs", _macs(report)
     if report.step is not None:
         yield (
@@ -120,6 +122,16 @@ def _below(report: MemoryReport) -> Iterator[tuple[str, str]]:
             "f forward, b backward, s step of the optimizer; bars of each kind by its most",
         )
     yield from (("!", note) for note in report.notes)
+
+
+def _between(bounds: tuple[int, int]) -> str:
+    """900.7 MiB to 950.2 MiB."""
+    least, most = bounds
+    return f"{units.nbytes(least)} to {units.nbytes(most)}"
+
+
+def _gpu(report: MemoryReport) -> str:
+    return f"one {report.gpu.device}, torch {report.gpu.torch}"
 
 
 def _where(report: MemoryReport) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from cnnscope.analysis import measured
 from cnnscope.analysis import step as analysis
 from cnnscope.errors import RequestError
 from cnnscope.records.memory import MemoryReport
@@ -45,6 +46,7 @@ def memory_report(made: StepTrace | Trace) -> MemoryReport:
         tensors=peak.nbytes,
         allocated=replayed.allocated,
         reserved=replayed.reserved,
+        gpu=measured.on_gpu(replayed, measured.TRAINING if training else measured.INFERENCE),
         peak=peak.operation,
         kinds=analysis.by_kind(step),
         layers=analysis.by_layer(step),

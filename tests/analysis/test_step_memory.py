@@ -8,6 +8,8 @@ import torchvision
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+import cnnscope
+from cnnscope.analysis import measured
 from cnnscope.analysis import step as analysis
 from cnnscope.analysis.allocator import MIB, Allocator
 from cnnscope.records.step import Step, StepTrace
@@ -138,3 +140,50 @@ def test_the_smallest_block_that_fits_is_taken() -> None:
     allocator.allocate(2, 12 * MIB)  # from the block of 14
     allocator.allocate(3, 40 * MIB)
     assert allocator.reserved == 54 * MIB
+
+
+# ------------------------------------------------------------------------------------ on a GPU
+# Peaks of requested bytes on an H100 (torch 2.11, float32, 224x224), by
+# tests/benchmarks/cuda_memory.py: what libraries keep comes on top of the tensors, and at these
+# peaks no kernel has workspace.
+
+
+@pytest.mark.parametrize(
+    ("name", "batch", "optimizer", "requested"),
+    [
+        ("mobilenet_v2", 32, "momentum", 2_620_027_528),
+        ("alexnet", 8, "adam", 1_294_991_136),
+    ],
+)
+def test_a_step_on_a_gpu_has_these_tensors(name: str, batch: int, optimizer, requested) -> None:
+    model = torchvision.models.get_model(name).to("meta")
+    made = stepped(model, batch, 3, 224, 224, step=Step(optimizer=optimizer, loss="mean"))
+    output = batch * 1000 * 4  # which the measured loop lets go of
+    expected = analysis.peak(made).nbytes - output + measured.TRAINING.kept
+    assert expected == pytest.approx(requested, abs=128)  # the loss
+
+
+@pytest.mark.parametrize(
+    ("name", "requested"), [("squeezenet1_1", 88_180_896), ("vit_b_16", 448_629_664)]
+)
+def test_a_forward_on_a_gpu_has_these_tensors(name: str, requested: int) -> None:
+    report = cnnscope.memory(name, "3x224x224", batch_size=8, train=False).record
+    assert report.tensors + measured.INFERENCE.kept == requested
+
+
+def test_the_range_of_a_gpu() -> None:
+    found = measured.on_gpu(
+        analysis.Reserved(1000, 2000), measured.Beside(100, (-0.1, 0.2), (0.0, 0.5))
+    )
+    assert found.allocated == (1000, 1300)  # 1000 + 100 - 100; 1000 + 100 + 200
+    assert found.reserved == (2100, 3100)  # 2000 + 100 + 0; 2000 + 100 + 1000
+
+
+def test_the_measured_peak_of_a_step_is_in_its_range() -> None:
+    """resnet18 at batch 8 with momentum had 393,626,624 bytes in blocks, 465,567,744 in all."""
+    report = cnnscope.memory("resnet18", batch_size=8, optimizer="momentum", loss="mean").record
+    for (least, most), found in (
+        (report.gpu.allocated, 393_626_624),
+        (report.gpu.reserved, 465_567_744),
+    ):
+        assert least <= found <= most
