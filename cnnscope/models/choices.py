@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec import UNSET
 
 from cnnscope.errors import RequestError
+from cnnscope.models import keys
 from cnnscope.models import request as specs
 from cnnscope.models.inputs import of_dtype
 from cnnscope.models.request import Request
@@ -150,6 +151,9 @@ def _refuse_to_guess(name: str, model: nn.Module, signature: Signature) -> None:
     by_name = [f"--input {printable(each)}=SIZE" for each in signature.missing_by_keyword]
     takes = ", ".join(map(printable, (*required, *signature.missing_by_keyword)))
     what = f": forward takes {takes}" if takes else ""
+    by_keys = keys.advice(model, Form(), ())
+    if by_keys:
+        raise RequestError(f"{name}: give {by_keys}{what}")
     if by_name:
         sizes = ["--input SIZE"] * len(required)
         raise RequestError(f"{name}: give {' '.join((*sizes, *by_name))}{what}")

@@ -26,6 +26,7 @@ from msgspec.structs import replace
 from torch import nn
 
 from cnnscope.errors import RequestError
+from cnnscope.models import keys
 from cnnscope.models.request import fit_inputs
 from cnnscope.models.spelling import FLOATS, InputSpec
 from cnnscope.records import form as forms
@@ -91,7 +92,7 @@ def readings(request: Request, model: nn.Module, guess: Inputs, dtype: str) -> l
         found.setdefault(inputs, "")
     if not found:
         raise RequestError((*reader.refused, *reader.dropped)[0])
-    misfit = "" if signature.takes(form) else signature.why_not(form)
+    misfit = "" if signature.takes(form) else signature.why_not(form, request.typed)
     tried = itertools.islice(found, _MOST)
     return [Reading(inputs, reader.contradiction, misfit) for inputs in tried]
 
@@ -103,12 +104,13 @@ class Signature(NamedTuple):
     """Parameters of a forward; None where they cannot be told."""
 
     signature: inspect.Signature | None
+    model: nn.Module | None = None
 
     @classmethod
     def of(cls, model: nn.Module) -> Signature:
         """The signature of a network's forward."""
         try:
-            return cls(inspect.signature(model.forward))
+            return cls(inspect.signature(model.forward), model)
         except (TypeError, ValueError):
             return cls(None)
 
@@ -143,8 +145,18 @@ class Signature(NamedTuple):
             return False
         return True
 
-    def why_not(self, form: Form) -> str:
-        """Explain why a call of this form does not fit, and what to give."""
+    def why_not(self, form: Form, typed: Sequence[str]) -> str:
+        """Explain why a call of this form does not fit, and what to give.
+
+        Args:
+            form: of the call.
+            typed: what was written for each of its tensors.
+        """
+        by_keys = keys.advice(self.model, form, typed) if self.model is not None else ""
+        return self._mismatch(form, by_keys and f"give {by_keys}")
+
+    def _mismatch(self, form: Form, remedy: str) -> str:
+        """Explain why a call of this form does not fit; the remedy is told where it is known."""
         assert self.signature is not None  # noqa: S101  for the type checker
         parameters = self.signature.parameters.values()
         given = dict(form.kwargs)
@@ -154,6 +166,7 @@ class Signature(NamedTuple):
             takes = f"it takes {', '.join(map(printable, self.names))}"
             if not self.names:
                 takes = "what it takes has no names: give --input once for each, in order"
+            takes += f": {remedy}" if remedy else ""
             return f"forward takes no argument {printable(unknown[0])}; {takes}"
         by_place = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         twice = [p.name for p in by_place[: len(form.args)] if p.name in given]
@@ -164,12 +177,14 @@ class Signature(NamedTuple):
         by_name = [name for name in self.missing_by_keyword if name not in given]
         if by_name or (lacking and given):
             options = " ".join(f"--input {printable(name)}=SIZE" for name in (*lacking, *by_name))
-            return f"forward needs {', '.join(map(printable, (*lacking, *by_name)))}: add {options}"
+            needs = ", ".join(map(printable, (*lacking, *by_name)))
+            return f"forward needs {needs}: {remedy or f'add {options}'}"
         if not parameters:
             return "forward takes no arguments: leave --input out"
         required = ", ".join(printable(p.name) for p in by_place if p.default is p.empty) or "none"
         times = "once" if len(form.args) == 1 else f"{len(form.args)} times"
-        return f"forward takes {required}; give --input once for each (it was given {times})"
+        remedy = remedy or "give --input once for each"
+        return f"forward takes {required}; {remedy} (it was given {times})"
 
     def prefers_plain(self, place: int | str, spec: InputSpec) -> bool:
         """Return True if a parameter takes the number or the tuple itself, and not a tensor.
@@ -211,7 +226,8 @@ def calls(
     """
     fitting = [one for one in dict.fromkeys(_forms(form, signature)) if signature.takes(one)]
     if not fitting:
-        raise RequestError(f"{name}: {signature.why_not(form)}")
+        typed = [spec.canonical for spec in tensors]
+        raise RequestError(f"{name}: {signature.why_not(form, typed)}")
     for one in fitting:
         places = _places(one)
         preferred = {

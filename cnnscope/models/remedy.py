@@ -10,17 +10,21 @@ from torch import nn
 
 from cnnscope.analysis import sizes
 from cnnscope.errors import ModelError
-from cnnscope.models import diagnose, refused, widths
+from cnnscope.models import diagnose, keys, refused, widths
 from cnnscope.models.build import Built
 from cnnscope.models.spelling import DTYPES, FLOATS, written
 from cnnscope.models.trials import SECONDS, Trials, positions_of, smallest_inputs
 from cnnscope.records.explain import SmallestInput
+from cnnscope.records.form import Form, Slot, Table
 from cnnscope.records.trace import Inputs, TensorSpec, Trace
+from cnnscope.text import printable
 from cnnscope.tracing.refusals import LayerError, about_dtypes
 from cnnscope.tracing.tracer import ForwardError, state_of
 
 # What code raises by itself to refuse a size.
 _REFUSALS = (AssertionError, ValueError, RuntimeError)
+# What a look-up by a key raises: of a dict without it, and of tensors, lists and None.
+_LACKING = (KeyError, IndexError, TypeError, AttributeError)
 _OTHERS = (64, 33, 224)  # sides at which a complaint that is not about sizes is the same
 
 
@@ -93,7 +97,32 @@ def _explained(failure: Failure) -> Explained:
         return Explained(str(error), "no input fits this layer")
     if about_dtypes(error.cause) and not failure.guessed:
         return Explained(str(error), _of_dtypes(failure))
+    by_keys = _of_keys(failure)
+    if by_keys is not None:
+        return by_keys
     return find(failure)._replace(cause=diagnose.reason(error))
+
+
+def _of_keys(failure: Failure) -> Explained | None:
+    """The remedy for an argument that is read by keys which it lacks; None for other failures."""
+    error, broken = failure.error, failure.error.trace.broken
+    if not isinstance(error.cause, _LACKING) or broken is None:
+        return None
+    if not keys.looked_up(failure.built.model, broken.expression, error.cause):
+        return None
+    form = failure.inputs.form or Form((Slot(),) * len(failure.inputs.tensors))
+    typed = failure.typed
+    if len(typed) != len(failure.inputs.tensors):
+        typed = tuple(written(Inputs((tensor,))) for tensor in failure.inputs.tensors)
+    if failure.guessed:
+        form, typed = Form(), ()
+    found = keys.advice(failure.built.model, form, typed)
+    if not found:
+        return None
+    what = diagnose.reason(error)
+    if not any(isinstance(node, Table) for node in (*form.args, *dict(form.kwargs).values())):
+        what = f"{printable(broken.expression)} looks up a key, and what was given is no dict"
+    return Explained(what, f"give {found}", about_input=True)
 
 
 def _of_dtypes(failure: Failure) -> str:

@@ -106,6 +106,11 @@ class Request(msgspec.Struct, frozen=True):
         return not self.gives_inputs and self.batch_size is None and self.dtype is None
 
     @property
+    def typed(self) -> tuple[str, ...]:
+        """What was written for each tensor: `3x224x224:float16`."""
+        return tuple(one.canonical for one in self.inputs)
+
+    @property
     def gives_inputs(self) -> bool:
         """True if it says what forward is called with."""
         return bool(self.inputs) or self.form is not None

@@ -219,7 +219,7 @@ def _explained(
         error,
         built,
         inputs,
-        tuple(one.canonical for one in request.inputs),
+        request.typed,
         known,
         network.line(error.cause),
         guessed=own and not request.gives_inputs,

@@ -12,7 +12,7 @@ Nothing is evaluated: what is not of this grammar is refused with the place wher
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import msgspec
@@ -417,27 +417,35 @@ def written(inputs: Inputs, *, dtypes: bool = False) -> str:
         inputs: a batch of images is written without its first size, which is not needed.
         dtypes: write those of floating-point tensors as well.
     """
-    tensors = iter(inputs.tensors)
     by_place = inputs.form is None or inputs.as_list
     form = Form((Slot(),) * len(inputs.tensors)) if by_place or not inputs.form else inputs.form
     whole = inputs.form is not None
-    texts = [_text(node, tensors, dtypes=dtypes, batched=whole) for node in form.args]
-    for name, node in form.kwargs:
-        texts.append(f"{name}={_text(node, tensors, dtypes=dtypes, batched=True)}")
-    return " --input ".join(text if text.isalnum() else _quoted(text) for text in texts)
+    left = iter([_of_tensor(spec, dtypes=dtypes, batched=whole) for spec in inputs.tensors])
+    texts = [spelled(node, left) for node in form.args]
+    texts += [f"{name}={spelled(node, left)}" for name, node in form.kwargs]
+    return " --input ".join(map(quoted, texts))
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A word of a command line, in quotes where the shell needs them."""
     safe = re.fullmatch(r"[\w:=.,-]+", text, re.ASCII)
     return text if safe else "'" + text.replace("'", '"') + "'"
 
 
-def _text(node: Node, tensors: Any, *, dtypes: bool, batched: bool) -> str:
+def _of_tensor(spec: TensorSpec, *, dtypes: bool, batched: bool) -> str:
+    shape = spec.shape if batched or len(spec.shape) <= _IMAGE else spec.shape[1:]
+    return _spelled(TensorSpec(shape, spec.dtype), with_dtype=dtypes or spec.dtype not in FLOATS)
+
+
+def spelled(node: Node, tensors: Iterator[str]) -> str:
+    """What to write for an argument.
+
+    Args:
+        node: the argument.
+        tensors: what to write for each tensor in it; as many are taken as it holds.
+    """
     if isinstance(node, Slot):
-        spec: TensorSpec = next(tensors)
-        shape = spec.shape if batched or len(spec.shape) <= _IMAGE else spec.shape[1:]
-        other = dtypes or spec.dtype not in FLOATS
-        return _spelled(TensorSpec(shape, spec.dtype), with_dtype=other)
+        return next(tensors)
     if isinstance(node, Value):
         shown = {None: "none", True: "true", False: "false"}
         if node.value is None or isinstance(node.value, bool):
@@ -445,13 +453,10 @@ def _text(node: Node, tensors: Any, *, dtypes: bool, batched: bool) -> str:
         signed = isinstance(node.value, int) and node.value >= 0
         return f"+{node.value}" if signed else repr(node.value).replace("'", '"')
     if isinstance(node, Table):
-        each = (
-            f'"{key}": {_text(item, tensors, dtypes=dtypes, batched=batched)}'
-            for key, item in node.entries
-        )
+        each = (f'"{key}": {spelled(item, tensors)}' for key, item in node.entries)
         return f"{{{', '.join(each)}}}"
     if isinstance(node, forms.Sequence):
-        texts = [_text(item, tensors, dtypes=dtypes, batched=batched) for item in node.items]
+        texts = [spelled(item, tensors) for item in node.items]
         return f"[{', '.join(texts)}]" if node.is_list else f"({', '.join(texts)},)"
     return node.kind
 

@@ -21,9 +21,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from copy import copy
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from cnnscope.text import harmless
+
+_PACKAGE = str(Path(__file__).parents[1])
 
 SEED = 0  # of random numbers, wherever the user gives no other
 
@@ -94,7 +97,7 @@ def aside() -> Iterator[None]:
 
 @contextmanager
 def warning_once() -> Iterator[None]:
-    """Show each warning once, however often a model is built and run.
+    """Show each warning once, however often a model is built and run, at the model's own line.
 
     Python forgets what it has shown whenever the filters change, which libraries cause.
     """
@@ -102,6 +105,8 @@ def warning_once() -> Iterator[None]:
     show = warnings.showwarning
 
     def show_new(message: Any, category: Any, filename: str, lineno: int, *rest: Any) -> None:
+        if filename.startswith(_PACKAGE):  # torch was called for the model, which is further out
+            filename, lineno = _caller(filename, lineno)
         text = warnings.formatwarning(message, category, filename, lineno)
         if text not in seen:
             seen.add(text)
@@ -113,6 +118,17 @@ def warning_once() -> Iterator[None]:
     finally:
         if warnings.showwarning is show_new:
             warnings.showwarning = show
+
+
+def _caller(filename: str, lineno: int) -> tuple[str, int]:
+    """The innermost line that is neither of this package nor of torch, else what was given."""
+    import torch
+
+    ours = (_PACKAGE, str(Path(torch.__file__).parent), warnings.__file__, "<frozen")
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code.co_filename.startswith(ours):
+        frame = frame.f_back
+    return (frame.f_code.co_filename, frame.f_lineno) if frame is not None else (filename, lineno)
 
 
 def _sink(stream: Any) -> Any:

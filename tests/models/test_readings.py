@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import collections
+import inspect
 import types
+import warnings
 
 import pytest
 import torch
@@ -359,3 +361,82 @@ def test_the_config_of_a_hugging_face_model_describes_its_input(net, inputs):
     report = cnnscope.summary(net)
     assert ", ".join(map(str, report.inputs)).replace(" float32", "") == inputs
     assert "the config of Net describes" in report.notes[0]
+
+
+# ------------------------------------------------------------------------ forwards that read keys
+
+
+class Reads(nn.Module):
+    """Its forward hands its batch on to a method, and puts a key in that it then reads."""
+
+    def __init__(self):
+        super().__init__()
+        self.f, self.e = nn.Conv2d(3, 4, 1), nn.Embedding(9, 4)
+
+    def forward(self, batch, scale=1.0):
+        batch["seen"] = self.f(batch["image"])
+        return self.words(batch) * scale + batch["seen"].mean() + batch.get("more", 0)
+
+    def words(self, held):
+        return self.e(held["ids"])
+
+
+class Holds(nn.Module):
+    """Its layer reads the batch, and one key of it by `get`."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = Reads()
+
+    def forward(self, x, batch, *, mask):
+        return self.inner(batch) + x.mean() + batch["aux"]["m"] + batch.get("bias")
+
+
+BOTH = '{"image": 3x8x8, "ids": 16:int64}'
+NESTED = '{"image": 3x8x8, "ids": SIZE, "aux": {"m": SIZE}, "bias": SIZE}'
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "advised"),
+    [
+        (Reads, ["3x8x8"], '--input \'{"image": 3x8x8, "ids": SIZE}\''),
+        (Reads, ["batch=3x8x8"], '--input \'batch={"image": 3x8x8, "ids": SIZE}\''),
+        (Reads, ["image=3x8x8", "ids=16:int64"], f"--input '{BOTH}'"),
+        (
+            Reads,
+            ["ids=16:int64", "image=3x8x8", "scale=2.0"],
+            f"--input '{BOTH}' --input scale=2.0",
+        ),
+        (Reads, ["{'image': 3x8x8}"], '--input \'{"image": 3x8x8, "ids": SIZE}\''),
+        (Reads, ["[3x8x8, 16:int64]"], f"--input '{BOTH}'"),
+        (Reads, [{"ids": "16:int64"}], '--input \'{"image": SIZE, "ids": 16:int64}\''),
+        (Reads, None, '--input \'{"image": SIZE, "ids": SIZE}\''),
+        (Holds, ["3x8x8", "3x8x8", "mask=none"], f"3x8x8 --input '{NESTED}' --input mask=none"),
+        (Holds, ["8", "mask=none"], '"ids": SIZE, "aux": {"m": SIZE}, "bias": SIZE}\''),
+        (
+            Holds,
+            ["8", "{'image': 3x8x8, 'ids': 2:int64, 'aux': {'m': 4}}", "mask=none"],
+            '\'{"image": 3x8x8, "ids": 2:int64, "aux": {"m": 4}, "bias": SIZE}\'',
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")
+def test_a_forward_that_reads_keys_is_given_a_dict_of_them(model, given, advised):
+    with pytest.raises(CnnscopeError) as caught:
+        cnnscope.trace(model(), given)
+    assert advised in str(caught.value)
+
+
+def test_what_the_keys_are_advised_for_runs():
+    assert cnnscope.summary(Reads(), [BOTH]).totals.macs == 3 * 4 * 8 * 8
+    with pytest.raises(CnnscopeError, match="takes 3 channels and was given 4"):
+        cnnscope.trace(Reads(), ['{"image": 4x8x8}'])
+
+
+def test_a_warning_of_torch_names_the_line_of_the_model():
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        with pytest.raises(CnnscopeError):
+            cnnscope.trace(Reads(), ["3x8x8"])  # an index by a text, which torch warns of
+    line = inspect.getsourcelines(Reads.forward)[1] + 1
+    assert [(one.filename, one.lineno) for one in shown] == [(__file__, line)]

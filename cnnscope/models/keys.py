@@ -1,0 +1,260 @@
+"""Keys by which a forward reads its arguments, and what to give for one that is a dict.
+
+They are found in its source, where `batch["image"]` and `batch.get("ids")` say them, also where a
+batch is handed on to a layer or a method. Nothing is run.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import itertools
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cnnscope.models import spelling
+from cnnscope.records import form as forms
+from cnnscope.records.form import Form, Node, Table
+from cnnscope.text import printable
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_UNKNOWN = "SIZE"
+_READS = ("get", "pop")
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+# What a dict holds: a dict under a key, or what is written for it; "" where nothing is known.
+Tree = dict[str, Any]
+
+
+def keys_of(model: nn.Module) -> dict[str, Tree]:
+    """The keys by which a forward reads each parameter that it reads so, in order.
+
+    Returns:
+        For each parameter a dict with "" under its keys, a dict where what is there is read alike.
+    """
+    found: dict[str, Tree] = {}
+    for name, *path in _paths(model, model.forward, {}):
+        at = found.setdefault(name, {})
+        for key in path:
+            at = at.setdefault(key, {})
+    return found
+
+
+def _paths(
+    owner: Any, function: Callable[..., Any], known: dict[tuple[int, Any], list[tuple[str, ...]]]
+) -> list[tuple[str, ...]]:
+    """Each reading in a function: its parameter, and the keys from the outermost one on.
+
+    Args:
+        owner: the module that it is a method of.
+        function: bound to its module.
+        known: what was found so far, for functions and their modules.
+    """
+    place = (id(owner), getattr(function, "__func__", function))
+    if place in known:
+        return known[place]
+    known[place] = []  # of one that calls itself
+    tree, parameters = _tree_of(function), _parameters(function)
+    nodes = [*ast.walk(tree)] if tree is not None else []
+    made = {path: end for node in nodes for path, end in _stored(node, parameters)}
+    found: list[tuple[int, int, tuple[str, ...]]] = []
+    for node in nodes:
+        if not isinstance(node, (ast.Call, ast.Subscript)):
+            continue
+        at = (node.end_lineno or 0, node.end_col_offset or 0)
+        if isinstance(node, ast.Call):
+            found.extend((*at, path) for path in _handed(owner, node, parameters, known))
+        path = _path(node, parameters)
+        if path and node.lineno <= made.get(path, node.lineno):
+            found.append((*at, path))
+    known[place] = [path for *_, path in sorted(found, key=lambda one: one[:2])]
+    return known[place]
+
+
+def _tree_of(function: Callable[..., Any]) -> ast.AST | None:
+    try:
+        return ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(function))))
+    except (OSError, TypeError, ValueError, SyntaxError, RecursionError):
+        return None
+
+
+def _parameters(function: Callable[..., Any]) -> list[str]:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    return [p.name for p in parameters if p.kind in (*_NAMED, p.POSITIONAL_ONLY)]
+
+
+def _path(node: ast.AST, parameters: Sequence[str]) -> tuple[str, ...]:
+    """`("batch", "image")` of `batch["image"]` and of `batch.get("image")`; () of what is none."""
+    if isinstance(node, ast.Name):
+        return (node.id,) if node.id in parameters else ()
+    key: ast.AST | None = None
+    inner: ast.AST | None = None
+    if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load):
+        key, inner = node.slice, node.value
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        alone = node.func.attr in _READS and len(node.args) == 1  # another has a default
+        key, inner = (node.args[0], node.func.value) if alone else (None, None)
+    if inner is None or not isinstance(key, ast.Constant) or not isinstance(key.value, str):
+        return ()
+    path = _path(inner, parameters)
+    return (*path, key.value) if path else ()
+
+
+def _stored(node: ast.AST, parameters: Sequence[str]) -> Iterator[tuple[tuple[str, ...], int]]:
+    """What a statement puts under a key, and its last line: what is read below is no input."""
+    targets = node.targets if isinstance(node, ast.Assign) else []
+    for target in targets:
+        for part in ast.walk(target):
+            if isinstance(part, ast.Subscript):
+                read = ast.Subscript(part.value, part.slice, ast.Load())
+                path = _path(read, parameters)
+                if path:
+                    yield path, node.end_lineno  # type: ignore[attr-defined]
+
+
+def _handed(
+    owner: Any,
+    call: ast.Call,
+    parameters: Sequence[str],
+    known: dict[tuple[int, Any], list[tuple[str, ...]]],
+) -> Iterator[tuple[str, ...]]:
+    """What a layer or method reads of a parameter that it is given: `self.encoder(batch)`."""
+    function, given = call.func, [_path(arg, parameters) for arg in call.args]
+    named = {k.arg: _path(k.value, parameters) for k in call.keywords if k.arg}
+    if not any(given) and not any(named.values()):
+        return
+    if not isinstance(function, ast.Attribute) or not isinstance(function.value, ast.Name):
+        return
+    layer = owner._modules.get(function.attr)
+    method: Any = getattr(type(owner), function.attr, None)
+    if function.value.id in parameters or (layer is None and not inspect.isfunction(method)):
+        return
+    callee = layer.forward if layer is not None else method.__get__(owner)
+    places = dict(zip(_parameters(callee), given, strict=False)) | named
+    for name, *path in _paths(owner if layer is None else layer, callee, known):
+        if places.get(name):
+            yield (*places[name], *path)
+
+
+# --------------------------------------------------------------------------------- what to give
+
+
+def advice(model: nn.Module, form: Form, texts: Sequence[str]) -> str:
+    """What to give to a forward that reads an argument by keys: `--input '{"image": 3x8x8}'`.
+
+    Args:
+        model: the network.
+        form: of what was given; its values are kept, and stand where they are likeliest meant.
+        texts: what was typed for each of its tensors.
+
+    Returns:
+        "" where no argument is read by keys, or all that is read was given so.
+    """
+    keys = keys_of(model)
+    if not keys:
+        return ""
+    left = iter(texts)
+    args = [_tree(node, left) for node in form.args]
+    kwargs = {name: _tree(node, left) for name, node in form.kwargs}
+    before = _options(args, kwargs)
+    known = inspect.signature(model.forward).parameters
+    parameters = [one for one in known.values() if one.kind in (*_NAMED, one.POSITIONAL_ONLY)]
+    names, typed = [one.name for one in parameters], [*kwargs]
+    given = dict(zip(names, args, strict=False)) | {n: kwargs.pop(n) for n in names if n in kwargs}
+    for name, inner in keys.items():
+        held = given.get(name)
+        under = {**(held if isinstance(held, dict) else {}), **kwargs}
+        given[name] = _filled(inner, under, [*_loose(held), *args[len(names) :]])
+    for one in parameters:
+        if one.default is one.empty:
+            given.setdefault(one.name, _UNKNOWN)
+    by_place = (p.name for p in parameters if p.kind is not p.KEYWORD_ONLY and p.name not in typed)
+    placed = list(itertools.takewhile(given.__contains__, by_place))
+    by_name = {name: given[name] for name in names if name in given and name not in placed}
+    after = _options([given[name] for name in placed], by_name)
+    return "" if after == before else after
+
+
+def _tree(node: Node, texts: Iterator[str]) -> Any:
+    """What was given, with what was typed for its tensors."""
+    if isinstance(node, Table):
+        return {str(key): _tree(item, texts) for key, item in node.entries}
+    if isinstance(node, forms.Sequence):
+        items = [_tree(item, texts) for item in node.items]
+        return items if node.is_list else tuple(items)
+    return spelling.spelled(node, texts)
+
+
+def _loose(held: Any) -> list[Any]:
+    """What was given without keys."""
+    if held is None or isinstance(held, dict):
+        return []
+    return [*held] if isinstance(held, (list, tuple)) else [held]
+
+
+def _filled(keys: Tree, known: Mapping[str, Any], loose: list[Any]) -> Tree:
+    """What is read, with what is known of it; what was given without a key in order of reading."""
+    made: Tree = {}
+    for key, inner in keys.items():
+        held = known.get(key)
+        if inner and (held is None or isinstance(held, dict)):
+            made[key] = _filled(inner, held or {}, loose)
+        elif held is not None:
+            made[key] = held
+        else:
+            made[key] = loose.pop(0) if loose else _UNKNOWN
+    return made | {key: held for key, held in known.items() if key not in made}
+
+
+def _options(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    texts = [*map(_text, args), *(f"{name}={_text(held)}" for name, held in kwargs.items())]
+    return " ".join(f"--input {spelling.quoted(text)}" for text in texts)
+
+
+def _text(held: Any) -> str:
+    if isinstance(held, list):
+        return f"[{', '.join(map(_text, held))}]"
+    if isinstance(held, tuple):
+        return f"({', '.join(map(_text, held))},)"
+    if not isinstance(held, dict):
+        return str(held)
+    return "{" + ", ".join(f'"{printable(k)}": {_text(v)}' for k, v in held.items()) + "}"
+
+
+def looked_up(model: nn.Module, text: str, error: BaseException) -> bool:
+    """Return True if an exception is that of a look-up by a key in what forward was given.
+
+    Args:
+        model: the network.
+        text: the expression that raised, `batch["image"]`.
+        error: what it raised.
+    """
+    known = set(_flat(keys_of(model)))
+    if isinstance(error, KeyError):
+        return any(str(one) in known for one in error.args)
+    if "NoneType" in str(error):  # of batch.get("mask") where it is missing
+        return bool(known)
+    try:
+        node: Any = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError):
+        return False
+    if isinstance(node, ast.Attribute):
+        return bool(known) and node.attr in _READS
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        key = node.args[0] if node.func.attr in _READS and node.args else None
+    else:
+        key = node.slice if isinstance(node, ast.Subscript) else None
+    return isinstance(key, ast.Constant) and key.value in known
+
+
+def _flat(keys: Mapping[str, Tree], depth: int = 0) -> Iterator[str]:
+    for key, inner in keys.items():
+        if depth:
+            yield key
+        yield from _flat(inner, depth + 1)
