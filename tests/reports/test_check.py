@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
 import json
 import random
@@ -345,7 +344,7 @@ def test_a_wrong_number_of_ours_is_found_by_every_counter(conv, monkeypatch):
     def doubled(op):
         return tuple({**factors, "wrong": 2} for factors in right.macs(op))
 
-    monkeypatch.setitem(table.TABLE, "convolution", dataclasses.replace(right, macs=doubled))
+    monkeypatch.setitem(table.TABLE, "convolution", msgspec.structs.replace(right, macs=doubled))
     found = {
         count.counter: referee.verdict(trace, count) for count in counts if count.figure == "MACs"
     }
