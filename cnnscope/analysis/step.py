@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
+from cnnscope.analysis import cuda
 from cnnscope.analysis.allocator import Allocator
 from cnnscope.ops import table
 from cnnscope.records.memory import KindMemory, LayerMemory, StepEvent, StepMacs
@@ -128,23 +129,31 @@ def replayed(made: StepTrace) -> Reserved:
     """Two steps one after the other on the allocator: the first one makes the optimizer's state.
 
     Requests are made in the order in which storages are born; what dies before an operation is
-    freed before it. `allocated` is of the second step.
+    freed before it. `allocated` is of the second step. Storages have the bytes that CUDA's kernels
+    keep.
     """
     allocator, trace = Allocator(), made.trace
-    kinds = made.kinds()
-    for number, storage in enumerate(trace.storages):
-        if kinds[number] in _LASTING:
-            allocator.allocate(number, storage.nbytes)
+    kinds, sizes = made.kinds(), cuda.sizes(made.trace)
+    for number, kind in enumerate(kinds):
+        if kind in _LASTING:
+            allocator.allocate(number, sizes[number])
     for number, storage in enumerate(trace.storages):
         if storage.born < 0 and kinds[number] not in ("optimizer state", *_LASTING):
-            allocator.allocate(number, storage.nbytes)
+            allocator.allocate(number, sizes[number])
     for first in (True, False):
         allocator.peak = allocator.allocated
-        _replay(allocator, made, kinds, first=first)
+        _replay(allocator, made, kinds, sizes, first=first)
     return Reserved(allocator.peak, allocator.reserved)
 
 
-def _replay(allocator: Allocator, made: StepTrace, kinds: tuple[Kind, ...], *, first: bool) -> None:
+def _replay(
+    allocator: Allocator,
+    made: StepTrace,
+    kinds: tuple[Kind, ...],
+    sizes: Sequence[int],
+    *,
+    first: bool,
+) -> None:
     """One step; afterwards all that it made is freed, as a loop that goes on does."""
     for operation, born, died in _turns(made.trace.storages, len(made.trace.ops)):
         for number in died:
@@ -152,9 +161,9 @@ def _replay(allocator: Allocator, made: StepTrace, kinds: tuple[Kind, ...], *, f
         if first and operation == made.update:
             for number, kind in enumerate(kinds):
                 if kind == "optimizer state":
-                    allocator.allocate(number, made.trace.storages[number].nbytes)
+                    allocator.allocate(number, sizes[number])
         for number in born:
-            allocator.allocate(number, made.trace.storages[number].nbytes)
+            allocator.allocate(number, sizes[number])
     for number, storage in enumerate(made.trace.storages):
         if storage.born >= 0:
             allocator.free(number)

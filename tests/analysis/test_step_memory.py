@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import cnnscope
-from cnnscope.analysis import measured
+from cnnscope.analysis import cuda, measured
 from cnnscope.analysis import step as analysis
 from cnnscope.analysis.allocator import MIB, Allocator
 from cnnscope.records.step import Step, StepTrace
@@ -187,3 +187,21 @@ def test_the_measured_peak_of_a_step_is_in_its_range() -> None:
         (report.gpu.reserved, 465_567_744),
     ):
         assert least <= found <= most
+
+
+def changed(model: nn.Module, *shape: int) -> list[tuple[int, int]]:
+    """Bytes by the trace and on CUDA, where these differ."""
+    trace = stepped(model, *shape).trace
+    pairs = zip((s.nbytes for s in trace.storages), cuda.sizes(trace), strict=True)
+    return [pair for pair in pairs if pair[0] != pair[1]]
+
+
+def test_a_mask_of_dropout_has_one_byte_an_element_on_cuda() -> None:
+    """An H100 ran native_dropout_backward with masks of bool in alexnet, vgg11, mobilenet_v2."""
+    model = nn.Sequential(nn.Linear(8, 100), nn.Dropout(), nn.Linear(100, 10), nn.Dropout())
+    assert changed(model, 4, 8) == [(4 * 100 * 4, 4 * 100), (4 * 10 * 4, 4 * 10)]
+
+
+@pytest.mark.parametrize("layer", [nn.Dropout2d(), nn.AlphaDropout(), nn.Dropout(0.0), nn.RReLU()])
+def test_masks_that_are_the_same_on_cuda(layer: nn.Module) -> None:
+    assert changed(nn.Sequential(nn.Conv2d(3, 4, 1), layer), 2, 3, 5, 5) == []
