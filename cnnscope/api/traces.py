@@ -498,13 +498,15 @@ def _as_argument(value: Any) -> Any:
     """Sizes beside tensors are tensors without data; three sizes get a batch of one."""
     if isinstance(value, (list, tuple, dict)):
         try:
-            form, tensors = spelling.asked([value])
+            form, tensors, _ = spelling.asked([value])
         except NotPlainError:
             return _mapped(value)
     elif isinstance(value, str):
-        form, tensors = spelling.asked(value)
+        form, tensors, _ = spelling.asked(value)
     else:
         return value
+    if not form.args:
+        raise RequestError(f"input {str(value)!a}: beside tensors, give what has a name in kwargs")
     from cnnscope.models.inputs import make_inputs
 
     sizes = (one.sizes if len(one.sizes) != _IMAGE else (1, *one.sizes) for one in tensors)

@@ -226,7 +226,7 @@ def _key(source: str, name: str, request: Request, what: str = "trace") -> dict[
         "source": source,
         "name": ascii(name),
         "inputs": [f"{one.sizes}:{one.dtype}:{one.plain}" for one in request.inputs],
-        "form": ascii(request.form),
+        "form": ascii((request.form, *request.bare) if request.bare else request.form),
         "arguments": {
             ascii(name): ascii(arguments.plain(value)) for name, value in request.arguments.items()
         },

@@ -201,8 +201,9 @@ class Build(Options):
             metavar="SIZE",
             help="Give the input, as in --input 3x224x224: sizes as 224x224, 224, 1x3x224x224 or "
             "'(1, 3, 224, 224)', and :dtype after them; by name as ids=16:int64, mask=none, "
-            'scale=0.5, deep=true; a list or dict as \'{"image": 3x8x8, "ids": 16:int64}\'. '
-            "May be repeated; left out, it is what the model was published for.",
+            'scale=0.5, mode=train; a list or dict as \'{"image": 3x8x8, "ids": 16:int64}\', in '
+            "which sizes may have quotes. May be repeated; left out, it is what the model was "
+            "published for.",
             rich_help_panel="Model",
         ),
     ] = None

@@ -28,7 +28,7 @@ from torch import nn
 from cnnscope.errors import RequestError
 from cnnscope.models import keys
 from cnnscope.models.request import fit_inputs
-from cnnscope.models.spelling import FLOATS, InputSpec
+from cnnscope.models.spelling import FLOATS, InputSpec, quoted, spelled
 from cnnscope.records import form as forms
 from cnnscope.records.form import Form, Node, Slot, Table, Value
 from cnnscope.records.trace import Inputs, Shape, TensorSpec
@@ -83,6 +83,8 @@ def readings(request: Request, model: nn.Module, guess: Inputs, dtype: str) -> l
     form = request.form or Form((Slot(),) * len(request.inputs))
     signature = Signature.of(model)
     form = signature.placed(form)
+    if signature.takes(form):
+        _check_words(request, signature)
     found: dict[Inputs, str] = {}
     reader = _Sizes.of(request, model, guess, dtype)
     for call in calls(request.name, form, request.inputs, signature):
@@ -95,6 +97,23 @@ def readings(request: Request, model: nn.Module, guess: Inputs, dtype: str) -> l
     misfit = "" if signature.takes(form) else signature.why_not(form, request.typed)
     tried = itertools.islice(found, _MOST)
     return [Reading(inputs, reader.contradiction, misfit) for inputs in tried]
+
+
+def _check_words(request: Request, signature: Signature) -> None:
+    """Refuse a word without quotes for what takes no text.
+
+    Raises:
+        RequestError: there is one.
+    """
+    for name, node in request.form.kwargs if request.form else ():
+        if name in request.bare and not signature.takes_text(name):
+            typed = printable(f"{name}={spelled(node, iter(()))}")
+            bare = typed.replace('"', "")
+            raise RequestError(
+                f"{request.name}: --input {bare}: it is no size, and nothing "
+                f"says that {printable(name)} takes a text (which then needs its own quotes, as in "
+                f"--input {quoted(typed)})"
+            )
 
 
 # -------------------------------------------------------------------------------------- signature
@@ -185,6 +204,15 @@ class Signature(NamedTuple):
         times = "once" if len(form.args) == 1 else f"{len(form.args)} times"
         remedy = remedy or "give --input once for each"
         return f"forward takes {required}; {remedy} (it was given {times})"
+
+    def takes_text(self, name: str) -> bool:
+        """Return True if the default or the annotation of a parameter is a text."""
+        found = self.signature.parameters.get(name) if self.signature else None
+        if found is None:
+            return False
+        text = found.annotation
+        text = text if isinstance(text, str) else getattr(text, "__name__", "") + str(text)
+        return isinstance(found.default, str) or bool(re.search(r"\bstr\b|\bLiteral\b", text))
 
     def prefers_plain(self, place: int | str, spec: InputSpec) -> bool:
         """Return True if a parameter takes the number or the tuple itself, and not a tensor.

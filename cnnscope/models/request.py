@@ -21,6 +21,7 @@ class Request(msgspec.Struct, frozen=True):
         model: which one.
         inputs: sizes and dtypes of tensors, () for those that the model was published for.
         form: in which they are given; None for each by its place.
+        bare: names of words without quotes, which are texts where forward takes one.
         arguments: of its constructor; `num_classes` is one of them.
         batch_size: N of every input.
         dtype: of weights and inputs that are floating point, by torch's name.
@@ -32,6 +33,7 @@ class Request(msgspec.Struct, frozen=True):
     arguments: Mapping[str, Any] = {}
     batch_size: int | None = None
     dtype: str | None = None
+    bare: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -73,10 +75,10 @@ class Request(msgspec.Struct, frozen=True):
             keywords["num_classes"] = num_classes
         if dtype is not None and DTYPES.get(str(dtype)) not in FLOATS:
             raise RequestError(f"--dtype {printable(str(dtype))!r}: use one of {', '.join(FLOATS)}")
-        form, tensors = spelling.asked(inputs, kwargs)
+        form, tensors, bare = spelling.asked(inputs, kwargs)
         shape = None if form.by_place else form
         spec = parse_model(model)
-        return cls(spec, tensors, shape, keywords, batch_size, dtype and DTYPES[dtype])
+        return cls(spec, tensors, shape, keywords, batch_size, dtype and DTYPES[dtype], bare)
 
     @classmethod
     def of_module(cls, name: str, inputs: Any, kwargs: Mapping[str, Any] | None = None) -> Self:
@@ -91,9 +93,9 @@ class Request(msgspec.Struct, frozen=True):
             RequestError: an input cannot be.
             NotPlainError: an input is a tensor or another object.
         """
-        form, tensors = spelling.asked(inputs, kwargs)
+        form, tensors, bare = spelling.asked(inputs, kwargs)
         shape = None if form.by_place else form
-        return cls(ModelSpec("module", name, name), tensors, shape)
+        return cls(ModelSpec("module", name, name), tensors, shape, bare=bare)
 
     @property
     def name(self) -> str:

@@ -4,7 +4,9 @@
     value   = tensor | scalar | "[" value, ... "]" | "(" value, ... ")" | "{" KEY ":" value, ... "}"
     tensor  = sizes [":" DTYPE]
     sizes   = 3x224x224 | 3,224,224 (alone) | (3, 224, 224) | [3, 224, 224] | 224 | () of a scalar
-    scalar  = none | true | false | 0.5 | -1 | "text"
+    scalar  = none | true | false | 0.5 | -1 | "text" | WORD (after NAME=, for what takes a text)
+
+Sizes in a list or dict may have quotes, as JSON wants them: `{"ids": "16:int64"}`.
 
 Nothing is evaluated: what is not of this grammar is refused with the place where it leaves it.
 """
@@ -42,6 +44,10 @@ _DEEPEST = 12  # levels of lists and dicts
 _IMAGE = 3  # sizes: C, H, W, which need no batch
 _WORDS = {"none": None, "null": None, "true": True, "false": False}
 _NAMED = re.compile(r"\s*([^\W\d]\w*)\s*=(?!=)\s*(.*)", re.DOTALL)
+_BARE = re.compile(r"([^\W\d][\w-]*)\s*")
+_QUOTED = re.compile(
+    r"[0-9]+(?:[xX,][0-9]+)*(?::\w+)?", re.ASCII
+)  # sizes, as JSON has to have them
 _DTYPE = re.compile(r":([^,\])}]*)")
 _TOKEN = re.compile(
     r"""\s*(?:
@@ -77,18 +83,23 @@ class InputSpec(msgspec.Struct, frozen=True):
 
 
 class Asked(NamedTuple):
-    """Inputs as they were asked for: their form, and the tensors that fill it."""
+    """Inputs as they were asked for: their form, and the tensors that fill it.
+
+    `bare` are the names of words that have no quotes, which are texts where forward takes one.
+    """
 
     form: Form
     tensors: tuple[InputSpec, ...]
+    bare: tuple[str, ...] = ()
 
 
 class _Part(NamedTuple):
-    """A parsed value and its tensors; `whole` is true of a bare integer."""
+    """A parsed value and its tensors; `whole` is true of a mere integer, `bare` of a mere word."""
 
     node: Node
     tensors: tuple[InputSpec, ...] = ()
     whole: bool = False
+    bare: bool = False
 
 
 # ---------------------------------------------------------------------------------- what is parsed
@@ -130,7 +141,7 @@ def asked(inputs: Any, kwargs: Mapping[str, Any] | None = None) -> Asked:
         _name(named, name, _of_python(value, 1))
     form = Form(tuple(a.node for a in args), tuple((n, p.node) for n, p in named.items()))
     tensors = (spec for part in (*args, *named.values()) for spec in part.tensors)
-    return Asked(form, tuple(tensors))
+    return Asked(form, tuple(tensors), tuple(name for name, part in named.items() if part.bare))
 
 
 def _name(named: dict[str, _Part], name: str, part: _Part) -> None:
@@ -208,6 +219,9 @@ def _parsed(text: str) -> tuple[str, _Part]:
         RequestError: it is none.
     """
     named = _NAMED.fullmatch(text)
+    word = _BARE.fullmatch(named[2]) if named else None
+    if named and word and word[1].lower() not in _WORDS:
+        return named[1], _Part(Value(word[1]), bare=True)
     reader = _Reader(text, named.start(2) if named else 0)
     part = reader.alone()
     if not named and isinstance(part.node, Value) and type(part.node.value) in (int, float):
@@ -296,7 +310,8 @@ class _Reader:
         if kind == "number":
             return self._number(word, begin)
         if kind == "string":
-            return _Part(Value(word[1:-1]))
+            inside = self.depth > 0 and _QUOTED.fullmatch(word[1:-1])
+            return _Reader(word[1:-1]).alone() if inside else _Part(Value(word[1:-1]))
         if kind == "word":
             if word.lower() not in _WORDS:
                 self.refuse(f"{printable(word, 30)} is no size (a text needs its own quotes)")

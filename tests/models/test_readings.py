@@ -440,3 +440,28 @@ def test_a_warning_of_torch_names_the_line_of_the_model():
             cnnscope.trace(Reads(), ["3x8x8"])  # an index by a text, which torch warns of
     line = inspect.getsourcelines(Reads.forward)[1] + 1
     assert [(one.filename, one.lineno) for one in shown] == [(__file__, line)]
+
+
+def moded(self, x, mode="a", other=None, kind: str | None = None):
+    return self.f(x) if "b" in (mode, other, kind) else x
+
+
+@pytest.mark.parametrize("given", ["mode=b", "kind=b", "mode='b'", "other='b'"])
+def test_a_word_is_a_text_where_forward_takes_one(given):
+    net = network(moded, f=CONV)
+    assert cnnscope.summary(net, ["3x8x8", given]).totals.macs == 3 * 4 * 8 * 8
+    assert cnnscope.summary(net, ["3x8x8", "mode=c"]).totals.macs == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("other=b", "other=b: it is no size, and nothing says that other takes a text"),
+        ("x=b", "--input 'x=\"b\"'"),
+        ("mood=b", "forward takes no argument mood; it takes x, mode, other, kind"),
+    ],
+)
+def test_a_word_is_refused_where_nothing_takes_a_text(given, said):
+    with pytest.raises(RequestError) as caught:
+        cnnscope.trace(network(moded, f=CONV), [given] if "x" in given else ["3x8x8", given])
+    assert said in str(caught.value)

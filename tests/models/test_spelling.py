@@ -92,7 +92,8 @@ def test_a_structure_is_a_literal_with_sizes_in_it():
         ("3x8x8, 3x8x8", "each given by an --input of their own"),
         ("3,8,x", "is not understood"),
         ("train", "train is no size"),
-        ("mode=train", "a text needs its own quotes"),
+        ("mode=a.b", "a text needs its own quotes"),
+        ("{'mode': train}", "a text needs its own quotes"),
         ("0.5", "given by its name"),
         ("-3", "given by its name"),
         ("a=b=3", "b is no size"),
@@ -115,6 +116,26 @@ def test_what_is_not_of_the_grammar_is_refused_with_its_place(text, said):
     assert said in str(caught.value)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 420
+
+
+def test_a_word_without_quotes_may_be_a_text():
+    found = asked(["mode=bi-linear", "other='a'", "mask=None"])
+    assert found.form.kwargs == (
+        ("mode", Value("bi-linear")), ("other", Value("a")), ("mask", Value(None)),
+    )  # fmt: skip
+    assert found.bare == ("mode",)
+
+
+def test_sizes_in_a_structure_may_have_quotes_as_in_json():
+    quoted = asked(['{"image": "3x8x8", "ids": "16:int64", "more": ["3,8,8"], "a": "3x"}'])
+    plain = asked(['{"image": 3x8x8, "ids": 16:int64, "more": [(3,8,8)], "a": "3x"}'])
+    assert quoted.form == plain.form
+    assert [(t.sizes, t.dtype) for t in quoted.tensors] == [
+        (t.sizes, t.dtype) for t in plain.tensors
+    ]
+    assert form("mode='3x3'").kwargs == (("mode", Value("3x3")),)
+    with pytest.raises(RequestError, match="unknown dtype 'int65'"):
+        asked(['{"ids": "16:int65"}'])
 
 
 def test_a_name_is_given_once():
