@@ -127,6 +127,17 @@ def test_a_missing_name_lists_what_there_is(write):
     assert "holds A, B: say which, as in" in error_of(path)
 
 
+def test_several_networks_are_listed_with_what_each_forward_takes(write):
+    path = write(
+        "from torch import nn\nclass A(nn.Module):\n    def forward(self, x, mask=None): return x\n"
+        "class B(nn.Module):\n    def __init__(self, width):\n        super().__init__()\n"
+        "    def forward(self, batch, **more): return batch\nclass C(nn.Module): pass\n"
+    )
+    message = error_of(path)
+    assert "holds A, B(width), C: say which" in message
+    assert message.rstrip().endswith("; forward takes A(x, mask=None), B(batch)")
+
+
 def test_imported_and_hidden_classes_are_not_counted(write):
     path = write("from torch.nn import *\nclass _Part(Module): pass\n" + textwrap.dedent(NET))
     assert report_of(path)["source"]["name"] == "net.py:Net"

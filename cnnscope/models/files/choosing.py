@@ -72,8 +72,26 @@ def _only(shown: str, module: ModuleType) -> str:
             which = f"say which, as in {shown}:{names[-1]}"
             if not hasattr(module, "__file__"):  # of lines that were typed
                 which = f"end it with the one that is meant, as in {names[-1]}()"
-            raise RequestError(f"{shown} holds {listed}: {which}")
+            forwards = [_forward(getattr(module, name), name) for name in names]
+            takes = _listed([text for text in forwards if text])
+            takes = f"; forward takes {takes}" if takes else ""
+            raise RequestError(f"{shown} holds {listed}: {which}{takes}")
     raise RequestError(f"{shown} holds no nn.Module{_instead(module, '')}")
+
+
+def _forward(value: Any, name: str) -> str:
+    """`Net(x, mask)`: what a network's forward takes; "" where that is not known."""
+    if value.forward is nn.Module.forward or is_network(value):
+        return ""
+    try:
+        parameters = [*inspect.signature(value.forward).parameters.values()][1:]
+    except (TypeError, ValueError):
+        return ""
+    named = (one for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD))
+    text = ", ".join(map(_parameter, named))
+    if len(text) > _SHORT:
+        text = f"{text[:_SHORT].rpartition(', ')[0]}, ..."
+    return f"{name}({text})" if text else ""
 
 
 def _with_parameters(value: Any, name: str) -> str:
