@@ -13,7 +13,7 @@ from cnnscope.records.memory import GpuMemory
 
 DEVICE = "NVIDIA H100 80GB HBM3"
 TORCH = "2.11.0+cu130"
-CONTEXT = 808_255_488  # beside the allocator after training steps; 552 MB of it before torch began
+CONTEXT = 808_255_488  # beside the allocator after training steps; 552 MB before the first tensor
 
 
 class Beside(NamedTuple):
