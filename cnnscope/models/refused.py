@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from itertools import combinations, zip_longest
 
@@ -20,6 +21,9 @@ _NAMES = {
     5: ("batch", "channels", "depth", "height", "width"),
 }
 _PRODUCTS = ("aten.mm", "aten.addmm", "aten.bmm", "aten.baddbmm", "aten.matmul", "matmul")
+_BROADCAST = re.compile(r"broadcast|size of tensor a")  # how kernels say that sizes do not
+# How kernels say that an operation in place makes numbers that its tensor cannot hold.
+_CAST = re.compile(r"^Promotion of |can't be cast")
 _VIEWS = ("aten.view", "aten.reshape", "aten._unsafe_view")
 
 
@@ -41,8 +45,36 @@ def reason(trace: Trace, record: OpRecord) -> str:
     }
     rule = rules.get(base, _elementwise)
     found = rule(trace, record) or _window(trace, record)
-    message = trace.broken.message if trace.broken is not None else ""
-    return found or f"{function(record.name)} of {_given(trace, record)}: {message}"
+    name = function(record.name)
+    message = _message(trace).removeprefix(f"{name}: ")
+    return found or f"{name} of {_given(trace, record)}: {message}"
+
+
+def uncastable(trace: Trace) -> tuple[str, str]:
+    """Explain a write of numbers that the dtype of their tensor cannot hold, with the remedy."""
+    record = trace.broken.operation if trace.broken is not None else None
+    if record is None or not record.tensors or not _CAST.search(_message(trace)):
+        return "", ""
+    dtypes = [trace.tensors[t].dtype for t in record.tensors]
+    makers = [breaks.made_by(trace, t) for t in record.tensors]
+    given = " and ".join(map("{} from {}".format, dtypes[:_MANY], makers))
+    name, made = function(record.name), re.search(r"torch\.(\w+)", _message(trace))
+    what = f"a result of {made[1]}" if made else "the result"
+    if name.endswith("_"):
+        remedy = "not in place (x = x + y) it makes a tensor of the wider dtype"
+        return f"{name} of {given}, in place: {what} does not fit {dtypes[0]}", remedy
+    return f"{name} of {given}, its out: {what} does not fit {dtypes[-1]}", "leave out= out"
+
+
+def one_dtype(trace: Trace) -> str:
+    """The dtype of all operands of what raised; "" where they differ, or are not known."""
+    record = trace.broken.operation if trace.broken is not None else None
+    dtypes = {trace.tensors[t].dtype for t in record.tensors} if record is not None else set()
+    return dtypes.pop() if len(dtypes) == 1 else ""
+
+
+def _message(trace: Trace) -> str:
+    return trace.broken.message if trace.broken is not None else ""
 
 
 def held(trace: Trace, record: OpRecord) -> str:
@@ -68,7 +100,7 @@ def projected(trace: Trace, record: OpRecord) -> str:
     sizes = _shapes(trace, record)
     large, small = (0, 1) if math.prod(sizes[0][2:]) >= math.prod(sizes[1][2:]) else (1, 0)
     one, other = sizes[large], sizes[small]
-    if len(one) != len(other) or len(one) not in (3, 4, 5) or one[0] != other[0]:
+    if len(one) != len(other) or len(one) not in (3, 4, 5) or one[0] != other[0] or one == other:
         return ""
     if math.prod(other[2:]) == 1 < math.prod(one[2:]):
         return ""  # a gate of each channel
@@ -97,6 +129,8 @@ def _view(trace: Trace, record: OpRecord) -> str:
     shape = _shapes(trace, record)[0]
     given, known = math.prod(shape), math.prod(n for n in sizes if n != -1)
     what = f"{function(record.name)} of {_given(trace, record)} to {_sizes(sizes)}"
+    if given % known == 0 if -1 in sizes else given == known:
+        return ""  # it is not the number of elements
     if -1 in sizes:
         return f"{what}: its {given:,} elements are not a multiple of {known:,}"
     return f"{what}: it has {given:,} elements, not {known:,}"
@@ -136,12 +170,12 @@ def _cat(trace: Trace, record: OpRecord) -> str:
 
 
 def _elementwise(trace: Trace, record: OpRecord) -> str:
-    """Two operands that do not broadcast."""
-    family = table.lookup(record.name).family
-    if len(record.tensors) < 2 or family in (table.Family.CONVOLUTION, table.Family.MATMUL):
+    """Two operands that do not broadcast; indices do among themselves."""
+    if not _BROADCAST.search(_message(trace)):
         return ""
     what = f"{function(record.name)} of {_given(trace, record)}"
-    pairs = combinations(_shapes(trace, record), 2)
+    looks_up = table.lookup(record.name).family is table.Family.LOOKUP
+    pairs = combinations(_shapes(trace, record)[looks_up:], 2)
     return next(filter(None, (_unequal(what, a, b) for a, b in pairs)), "")
 
 

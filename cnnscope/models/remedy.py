@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -96,6 +97,9 @@ def _explained(failure: Failure) -> Explained:
     if isinstance(error.cause, LayerError):
         return Explained(str(error), "no input fits this layer")
     if about_dtypes(error.cause) and not failure.guessed:
+        cause, remedy = refused.uncastable(error.trace)
+        if cause:
+            return Explained(cause, remedy)
         return Explained(str(error), _of_dtypes(failure))
     by_keys = _of_keys(failure)
     if by_keys is not None:
@@ -127,7 +131,7 @@ def _of_keys(failure: Failure) -> Explained | None:
 
 def _of_dtypes(failure: Failure) -> str:
     """The remedy for dtypes that a layer does not take."""
-    if "indices" in str(failure.error.cause):
+    if re.search(r"\bind(ex|ices)\b", str(failure.error.cause)):
         return "indices are integers, as x.long() makes them"
     dtypes = (str(t.dtype).removeprefix("torch.") for t in state_of(failure.built.model))
     weights = next((dtype for dtype in dtypes if dtype in FLOATS), "float32")
@@ -135,9 +139,18 @@ def _of_dtypes(failure: Failure) -> str:
     message = str(failure.error.cause).lower()
     other = next((d for d in typed if d and d != weights and _is_named(d, message)), None)
     if other is None:
-        return "convert one to the dtype of the other, as x.to(weight.dtype) does"
+        return _converted(refused.one_dtype(failure.error.trace))
     remedy = f"its weights are {weights}: leave :{other} out of --input"
     return remedy + (f", or give --dtype {other}" if other in FLOATS else "")
+
+
+def _converted(dtype: str) -> str:
+    """The remedy for operands of one dtype, or of several."""
+    if not dtype:
+        return "convert one to the dtype of the other, as x.to(weight.dtype) does"
+    if dtype in FLOATS:
+        return "convert it first, as x.long() or x.bool() does"
+    return "convert it first, as x.float() does"
 
 
 def _is_named(dtype: str, message: str) -> bool:

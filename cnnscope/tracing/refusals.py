@@ -48,7 +48,9 @@ class DtypeError(RuntimeError):
     """Dtypes that a real kernel refuses."""
 
 
-_OF_DTYPES = re.compile(r"scalar type|[Ss]hould be the same|\bdtypes?\b|data type")
+_OF_DTYPES = re.compile(
+    r"scalar type|[Ss]hould be the same|\bdtypes?\b|data type|^Promotion of |can't be cast"
+)
 
 
 def about_dtypes(error: BaseException) -> bool:
@@ -203,6 +205,17 @@ def _nll_loss2d(given: Given) -> str:
     return ""
 
 
+def _grid(given: Given) -> str:
+    """`check_grid_sampler_common` of ATen/native/GridSampler.h: batch, coordinates, pixels."""
+    data, grid = given["input"], given["grid"]
+    axes = data.dim() - 2
+    if data.dim() != grid.dim() or data.shape[0] != grid.shape[0]:
+        return f"a grid of {_shape(grid)} is not one for each image of {_shape(data)}"
+    if grid.shape[-1] != axes:
+        return f"a grid's last size is {axes}, one coordinate for each axis: it is {_shape(grid)}"
+    return f"the input has no pixels: {_shape(data)}" if 0 in data.shape[2:] else ""
+
+
 def _index_add(given: Given) -> str:
     """The source has the destination's sizes but along `dim`, where it has the index's."""
     data, source, index = given["self"], given["source"], given["index"]
@@ -216,9 +229,9 @@ def _index_add(given: Given) -> str:
 
 
 def _index_select(given: Given) -> str:
-    """Positions are a vector."""
+    """Positions are a vector, of a dimension that there is."""
     index = given["index"]
-    return "" if index.dim() < 2 else f"index is {_shape(index)}, not a vector"
+    return f"index is {_shape(index)}, not a vector" if index.dim() > 1 else _dimension(given)
 
 
 def _index_put(given: Given) -> str:
@@ -318,6 +331,8 @@ _SIZES: dict[str, tuple[Check, Check]] = {
     "aten.as_strided.default": (None, _restrided),
     "aten.bucketize.Tensor": (None, _bucketize),
     "aten.convolution.default": (_convolution_layer, _convolution),
+    "aten.grid_sampler_2d.default": (None, _grid),
+    "aten.grid_sampler_3d.default": (None, _grid),
     "aten.index_add.default": (None, _index_add),
     "aten.index_add_.default": (None, _index_add),
     "aten.index_put.default": (None, _index_put),

@@ -10,6 +10,7 @@ from support.command_line import run_cli
 from torch import nn
 from torch.nn import functional as F
 from torchvision import models
+from torchvision.ops import deform_conv2d
 
 import cnnscope
 from cnnscope.errors import ModelError, RequestError
@@ -198,6 +199,58 @@ CASES = {
     "einsum": (
         Net(lambda net, x: torch.einsum("bchw,bdhw->bcd", x, net.c(x)), c=C),
         "einsum", "einsum", "the smallest square input that works is 3x3",
+    ),
+    # Causes that are not sizes which do not broadcast, as these operations do not broadcast.
+    "grid": (
+        Net(lambda net, x: F.grid_sample(net.c(x), x.new_zeros(2, 4, 4, 2), align_corners=False),
+            c=C),
+        "grid_sample", "a grid of 2x4x4x2 is not one for each image of 1x8x6x6", "",
+    ),
+    "coordinates": (
+        Net(lambda net, x: F.grid_sample(net.c(x), x.new_zeros(1, 4, 4, 3), align_corners=False),
+            c=C),
+        "grid_sample", "one coordinate for each axis: it is 1x4x4x3", "",
+    ),
+    "offsets": (
+        Net(lambda net, x: deform_conv2d(x, x.new_zeros(1, 18, 5, 6), net.c.weight), c=C),
+        "", "offset is 1x18x5x6, and must be 1x18x6x6", "",
+    ),
+    "a matrix of indices": (
+        Net(lambda net, x: net.c(x).index_select(1, x.new_zeros(2, 2).long()), c=C),
+        "index_select", "index is 2x2, not a vector", "",
+    ),
+    "a dimension": (
+        Net(lambda net, x: net.c(x).index_select(5, x.new_zeros(2).long()), c=C),
+        "index_select", "dimension 5 of 1x8x6x6", "",
+    ),
+    "indices that differ": (
+        Net(lambda net, x: net.c(x)[x.new_zeros(3).long(), x.new_zeros(4).long()], c=C),
+        "index", "they differ in dimension 0 (3 and 4)", "",
+    ),
+    "indices of floats": (
+        Net(lambda net, x: net.c(x).gather(1, x.new_zeros(1, 8, 6, 6)), c=C),
+        "gather", "gather(): Expected dtype int32/int64 for index", "indices are integers",
+    ),
+    "memory": (
+        Net(lambda net, x: net.c(x).transpose(1, 2).view(1, -1), c=C),
+        "view", "view size is not compatible with input tensor's size and stride", "",
+    ),
+    "in place": (
+        Net(lambda net, x: torch.zeros_like(x, dtype=torch.int64).add_(x), c=C),
+        "", "add_ of int64 from zeros_like of input and float32 from input, in place: the "
+        "result does not fit int64", "not in place (x = x + y) it makes a tensor",
+    ),
+    "out": (
+        Net(lambda net, x: torch.mul(x, x, out=torch.zeros_like(x, dtype=torch.int64)), c=C),
+        "", "a result of float32 does not fit int64", "leave out= out",
+    ),
+    "one dtype": (
+        Net(lambda net, x: net.c(x).long().softmax(1), c=C),
+        "softmax", "softmax does not take self int64", "convert it first, as x.float() does",
+    ),
+    "booleans": (  # a sum of one shape needs no 1x1 convolution
+        Net(lambda net, x: (net.c(x) > 0) - (net.c(x) > 1), c=C),
+        "sub", "Subtraction, the `-` operator, with two bool tensors is not supported", "",
     ),
 }  # fmt: skip
 
