@@ -67,15 +67,18 @@ def _exceeds(axes: Axes) -> bool:
 
 
 def covers_input_at(rows: tuple[LayerRow, ...]) -> str:
-    """The first layer every unit of which sees the whole image, "" if there is none."""
-    return next(
-        (
-            row.path
-            for row in rows
-            if row.leaf and not row.minor and row.field and _covers_input(row.field)
-        ),
-        "",
-    )
+    """The layer from which on every unit of every layer sees the whole image, "" if there is none.
+
+    A mean that only a gate, a second output or a condition reads is no such layer.
+    """
+    first = ""
+    for row in reversed(
+        [r for r in rows if r.leaf and not r.minor and (r.field or r.field_unknown)]
+    ):
+        if row.field is None or not _covers_input(row.field):
+            break
+        first = row.path
+    return first
 
 
 def _covers_input(axes: Axes) -> bool:

@@ -17,7 +17,7 @@ class FieldReport(msgspec.Struct, frozen=True):
     device: str
     layers: tuple[LayerRow, ...]
     exceeds_input_at: str  # first layer whose unclipped field is larger than the input
-    covers_input_at: str  # first layer every unit of which sees the whole input
+    covers_input_at: str  # from which on every unit of every layer sees the whole input
     unproductive: tuple[str, ...]
     unknown: tuple[str, ...]  # layers whose field is not known
     notes: tuple[str, ...] = ()

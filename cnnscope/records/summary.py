@@ -136,7 +136,7 @@ class Totals(msgspec.Struct, frozen=True):
     peak_layer: str
     field: tuple[AxisField, ...] | None  # the largest; all of an axis only where no layer sees less
     field_exceeds_input_at: str  # first layer whose field is larger than the input
-    field_covers_input_at: str  # first layer every unit of which sees the whole input
+    field_covers_input_at: str  # from which on every unit of every layer sees the whole input
     conv_layers: int
     linear_layers: int
     operations: int

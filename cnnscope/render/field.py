@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from cnnscope.records.rf import FieldReport, UnitReport
+from cnnscope.records.rf import FieldReport, UnitAxis, UnitReport
 from cnnscope.records.summary import AxisField, LayerRow
 from cnnscope.render import facts, units, view
 from cnnscope.render.data import Row, Sheet
@@ -150,10 +151,9 @@ def none_means(cells: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _sentences(report: FieldReport) -> list[tuple[str, str]]:
-    exceeds, covers = report.exceeds_input_at, report.covers_input_at
+    exceeds = report.exceeds_input_at
     outgrown = f"the input, from {exceeds} on" if exceeds else "no field is larger than the input"
-    covered = f"all of the input, from {covers} on" if covers else "no unit sees all of the input"
-    lines = [("outgrows", outgrown), ("covers", covered)]
+    lines = [("outgrows", outgrown), ("covers", _covered(report))]
     if report.unproductive:
         count = units.plural(len(report.unproductive), "layer")
         lines.append(("unproductive", f"{count}, from {report.unproductive[0]} on"))
@@ -168,6 +168,18 @@ def _sentences(report: FieldReport) -> list[tuple[str, str]]:
     if any(a.size is not None and a.stride and a.clipped[1] > a.size for a in axes):
         lines.append(("note", _WRAPS))
     return lines + [("note", note) for note in report.notes]
+
+
+def _covered(report: FieldReport) -> str:
+    """Where units see all of the input, at the borders too."""
+    if report.covers_input_at:
+        return f"all of the input, from {report.covers_input_at} on"
+    rows = (row for row in report.layers if row.leaf and not row.minor and row.field)
+    whole = (r.path for r in rows if all(a.clipped[0] >= a.input_size for a in r.field or ()))
+    alone = next(whole, "")
+    if alone:
+        return f"all of the input, at {alone}, and not in every layer after it"
+    return "no unit sees all of the input"
 
 
 def _unit(report: UnitReport) -> Page:
@@ -185,15 +197,19 @@ def _unit(report: UnitReport) -> Page:
     )
     field = units.field(report.layer.field or ())
     below = [("layer", f"{report.layer.path} ({units.operation(report.layer)})"), ("field", field)]
-    whole = [n for n, axis in zip(names, report.layer.field or (), strict=False)
-             if axis.size is None and axis.local_size is not None]  # fmt: skip
-    if whole and len(whole) < len(names):
-        text = f"along {' and '.join(whole)} it depends on every position"
-        below.append(("context", text))
-    elif report.global_context:
+    whole = list(itertools.compress(names, map(_whole, report.layer.field or (), report.axes)))
+    if report.global_context:
         below.append(("context", "it also depends on a function of the whole image"))
+    elif whole:
+        below.append(("context", f"along {' and '.join(whole)} it depends on every position"))
     below += [("note", note) for note in report.notes]
     return Page(report.source.name, facts.header(report), (Table(_UNIT, cells),), tuple(below))
+
+
+def _whole(field: AxisField, unit: UnitAxis) -> bool:
+    """Return True if a unit depends on every position of an axis, beside a local field or alone."""
+    everything = unit.clipped == (0, field.input_size - 1)
+    return field.size is None and (field.local_size is not None or everything)
 
 
 _CSV_UNIT = ("path", "axis", "unit", "first", "last", "clipped_first", "clipped_last")

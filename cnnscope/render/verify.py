@@ -65,9 +65,11 @@ def _told(
     text = units.same([_size(c, intervals(c)) for c in local]) if local else ""
     steps = [_stride(c, intervals(c)) for c in local]
     within = bool(local) and all(c.how == "input" for c in local)
-    if any(c.how == "whole" for c in check.checks) and not within:
-        seen = units.same([extent(c) for c in check.checks if c.how == "whole"])
-        return f"{seen} px (local {text})" if text else f"{seen} px"
+    whole = {c.axis: extent(c) for c in check.checks if c.how == "whole"}
+    if whole and not within:
+        beside = {c.axis: _size(c, intervals(c)) for c in local}
+        seen = units.same([text for _, text in sorted((beside | whole).items())])
+        return f"{seen} px (local {text})" if whole.keys() & beside.keys() else f"{seen} px"
     return f"{text} /{units.same(steps)}" if set(steps) - {"1"} and all(steps) else text
 
 

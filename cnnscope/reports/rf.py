@@ -84,9 +84,14 @@ def unit_report(trace: Trace, layer: str, unit: Sequence[int] | None = None) -> 
     _check(layer, chosen, counts)
     return UnitReport(
         trace.source, trace.input_specs, trace.device, row, _axes(field, chosen),
-        field.global_context or any(m is None for m in field.maps),
+        all(map(_of_all, field.maps, field.axes)),
         notes=receptive_field.notes(trace),
     )  # fmt: skip
+
+
+def _of_all(units: UnitMap | None, axis: AxisField) -> bool:
+    """Return True if every unit depends on all of an axis, beside a local field or alone."""
+    return units is None or (axis.size is None and axis.local_size is not None)
 
 
 def _check(layer: str, unit: Sequence[int], counts: Sequence[int]) -> None:

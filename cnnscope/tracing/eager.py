@@ -97,7 +97,8 @@ class _Flow:
             known = costs[0] >= costs[1]
             self._state.chose = True
             self._state.remark(
-                "torch.cond chooses by data: of its two branches the one that costs more is counted"
+                "torch.cond chooses by data: of its two branches the one that costs more is "
+                "counted; what its condition sees is in no field"
             )
         return (true_fn if known else false_fn)(*operands)
 

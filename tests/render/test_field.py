@@ -85,3 +85,25 @@ def test_options_of_the_table_are_refused_where_there_is_none(words):
     result = run_cli("rf", "classic:lenet5", *words)
     assert (result.code, result.out) == (2, "")
     assert words[0 if words[0].startswith("--") else 1] in result.err
+
+
+class Outputs(nn.Module):
+    """A map, and a number of all of it that is computed before, or after, another layer."""
+
+    def __init__(self, first):
+        super().__init__()
+        self.a, self.b, self.first = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), first
+
+    def forward(self, x):
+        y = self.a(x)
+        if self.first:
+            return y.mean(), self.b(y)
+        return self.b(y), y.mean()
+
+
+def test_all_of_the_input_is_seen_from_a_layer_on_only_if_every_later_one_sees_it():
+    before, after = (cnnscope.rf(Outputs(first), inputs=(1, 3, 9, 9)) for first in (True, False))
+    assert (before.record.covers_input_at, after.record.covers_input_at) == ("", "mean")
+    assert "all of the input, at mean, and not in every layer after it" in str(before)
+    assert "all of the input, from mean on" in str(after)
+    assert "all of it from" not in str(cnnscope.summary(Outputs(True), inputs=(1, 3, 9, 9)))

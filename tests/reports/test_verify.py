@@ -16,6 +16,7 @@ from cnnscope.analysis.receptive_field import fields
 from cnnscope.deadline import Deadline
 from cnnscope.measure import gradient as probe
 from cnnscope.ops.fields import maps
+from cnnscope.render.verify import measured
 from cnnscope.reports.verify import verify
 from cnnscope.tracing.tracer import trace
 
@@ -440,3 +441,40 @@ def test_an_axis_without_a_number_is_none_and_a_note_says_so(ask):
     text = ask(_Strip(), inputs=(torch.empty(1, 3, 16, 16, device="meta"),)).table()
     assert "1 x none" in text  # the padding along H, and that along W
     assert "\nnone        an axis along which there is no single number" in text
+
+
+# ------------------------------------------------------- axes that differ in what they see
+
+
+class Columns(nn.Module):
+    """A 3x3 convolution, and an LSTM or a mean along the columns of each row."""
+
+    def __init__(self, recurrent):
+        super().__init__()
+        self.a = nn.Conv2d(3, 4, 3, padding=1)
+        self.d = nn.LSTM(4, 5, batch_first=True) if recurrent else None
+
+    def forward(self, x):
+        y = self.a(x)
+        if self.d is None:
+            return y.mean(3)
+        rows = y.permute(0, 2, 3, 1)  # N H W C: a sequence of columns for each row
+        return self.d(rows.reshape(-1, *rows.shape[2:]))[0]
+
+
+@pytest.mark.parametrize(
+    ("recurrent", "layer", "text", "context"),
+    [
+        # rows see 3 of the convolution; column w of 24 sees columns 0 to w + 1: 2 to 24
+        (True, "d", "3x2-24 of 24", ""),
+        (False, "mean", "3x24 px", "along W it depends on every position"),
+    ],
+)
+def test_an_axis_that_is_whole_beside_one_that_is_not(recurrent, layer, text, context):
+    model, inputs = Columns(recurrent), (1, 3, 24, 24)
+    report = verify(trace(model.to("meta"), (torch.empty(inputs, device="meta"),)), model, layer)
+    (check,) = report.layers
+    assert (check.verdict, measured(check)) == ("equal", text)
+    unit = cnnscope.rf(model, layer, inputs=inputs)
+    assert dict(unit.page().below).get("context", "") == context
+    assert not unit.record.global_context

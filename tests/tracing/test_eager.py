@@ -105,6 +105,16 @@ def test_of_a_choice_by_data_the_costlier_branch_is_counted(large_first):
     assert [note for note in made.notes if "torch.cond" in note]
 
 
+def test_a_condition_is_in_no_field():
+    # the 3x3 branch sees 3 pixels; its condition, a sum, would be all of them
+    report = cnnscope.summary(Cond(lambda x: x.sum() > 0), ["3x16x16"])
+    totals = report.record.totals
+    assert [axis.size for axis in totals.field] == [3, 3]
+    assert totals.field_covers_input_at == ""
+    assert "3 px of the 16 px input\n" in str(report)
+    assert any("what its condition sees is in no field" in note for note in report.record.notes)
+
+
 def test_a_choice_by_shape_is_made():
     made = cnnscope.trace(Cond(lambda x: x.shape[-1] > 16), ["3x16x16"])
     assert (macs(made), [note for note in made.notes if "torch.cond" in note]) == (6_144, [])

@@ -86,7 +86,7 @@ def _dimensions(canvas: Canvas, task: Task, axis: int) -> list[int] | str:
     tensor, _ = canvas.tape.targets[task.target]
     known = canvas.grows[axis].dims.get(tensor)
     shape, units = canvas.tape.shapes[tensor], task.axes[axis].units
-    if known is None and task.axes[axis].size is None:
+    if known is None and task.axes[axis].size is None and task.field.global_context:
         return (
             "the model runs other operations at other input sizes, so that what depends on the "
             "whole image cannot be distinguished from what a unit sees; try another --input"

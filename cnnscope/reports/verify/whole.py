@@ -29,7 +29,7 @@ def measure(canvases: Canvases, meter: Meter, tasks: Sequence[Task]) -> None:
             meter.refuse(task, result)
             continue
         for axis, field in enumerate(task.axes):
-            if field.size is None:
+            if field.size is None and not _one_sided(task, axis):
                 meter.note(task, _check(field, axis, root, result[0][axis]))
 
 
@@ -44,6 +44,11 @@ def _anywhere(canvas: Canvas, task: Task) -> gradient.Root:
         if len(dims) == 1:
             return Root(task.target, dims[0], (canvas.tape.shapes[tensor][dims[0]] // 2,))
     return Root(task.target, None, ())
+
+
+def _one_sided(task: Task, axis: int) -> bool:
+    """True if units see all on one side of them, which is measured at the input's borders."""
+    return task.axes[axis].local_size is None and task.field.maps[axis] is not None
 
 
 def _check(
