@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def step(trace: Trace, record: OpRecord, states: list[rules.Seen], memo: dict[Any, Any]) -> None:
-    """Set the receptive-field states of an operation's outputs.
+    """Set the receptive-field states of an operation's outputs; of no elements, it is None.
 
     Args:
         trace: of the model.
@@ -22,7 +22,8 @@ def step(trace: Trace, record: OpRecord, states: list[rules.Seen], memo: dict[An
         memo: what earlier steps remember; empty at the first.
     """
     seeing = [tensor for tensor in record.tensors if states[tensor] is not None]
-    if not seeing:
+    empty = [0 in trace.tensors[tensor].shape for tensor in record.outputs]
+    if not seeing or all(empty):
         return
     entry = table.lookup(record.name)
     if entry.elementwise and len(seeing) == 1 and len(record.outputs) == 1:
@@ -37,8 +38,10 @@ def step(trace: Trace, record: OpRecord, states: list[rules.Seen], memo: dict[An
         view = rules.View(trace, record, states, memo)
         result = channels.tracked(view, entry.field, entry.field(view))
     results = result if isinstance(result, list) else [result] * len(record.outputs)
-    for tensor, state in zip(record.outputs, results, strict=False):
-        if isinstance(state, State) and not _fits(state, trace.tensors[tensor].shape, memo):
+    for tensor, state, nothing in zip(record.outputs, results, empty, strict=False):
+        if nothing:
+            states[tensor] = None
+        elif isinstance(state, State) and not _fits(state, trace.tensors[tensor].shape, memo):
             states[tensor] = _unknown(record)
         else:
             states[tensor] = _unknown(record) if state is rules.UNKNOWN else state

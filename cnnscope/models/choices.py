@@ -95,14 +95,15 @@ def of_own(
     Raises:
         RequestError: an input is needed, and nothing tells which.
     """
-    from cnnscope.models.readings import Signature
+    from cnnscope.models.readings import Signature, dtypes_of
 
     dtype = request.dtype or _dtype_of(built.model)
     if request.gives_inputs:
         return _read(request, built)
     signature = Signature.of(built.model)
     fitting = [one for guess in guesses(built.model) if (one := _fitting(guess, signature))]
-    choices = [_guessed(guess, request.batch_size, dtype) for guess in fitting]
+    dtypes = dtypes_of(request, built.model, dtype)
+    choices = [_guessed(guess, request.batch_size, d) for d in dtypes for guess in fitting]
     if signature.takes(Form()):
         return [*choices, Choice(Inputs(()))]
     if not choices:

@@ -51,6 +51,7 @@ _FEATURES = (
     *(nn.Linear, nn.Bilinear, nn.LayerNorm, nn.MultiheadAttention, nn.Transformer),
     *(nn.TransformerEncoderLayer, nn.TransformerDecoderLayer, nn.RNNBase, nn.RNNCellBase),
 )
+_WEIGHED = (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd)
 _INDICES = (nn.Embedding, nn.EmbeddingBag)
 
 
@@ -95,7 +96,8 @@ def readings(request: Request, model: nn.Module, guess: Inputs, dtype: str) -> l
     if not found:
         raise RequestError((*reader.refused, *reader.dropped)[0])
     misfit = "" if signature.takes(form) else signature.why_not(form, request.typed)
-    tried = itertools.islice(found, _MOST)
+    ordered = [_cast(one, dtype, d) for d in dtypes_of(request, model, dtype) for one in found]
+    tried = itertools.islice(dict.fromkeys(ordered), _MOST)
     return [Reading(inputs, reader.contradiction, misfit) for inputs in tried]
 
 
@@ -344,6 +346,29 @@ def as_meant(model: nn.Module, given: Arguments) -> Arguments:
 # ------------------------------------------------------------------------------------------ sizes
 
 
+def dtypes_of(request: Request, model: nn.Module, dtype: str) -> list[str]:
+    """The dtypes of inputs that are tried in turn: complex ones too where weights are complex.
+
+    They come first where the first layer of PyTorch has them: it takes no real numbers. What the
+    request asks for is the only one.
+    """
+    modules = [module for _, module in modules_of(model)]
+    weights = (m._parameters.get("weight") for m in modules if isinstance(m, _WEIGHED))
+    first = next((w for w in weights if w is not None), None)
+    every = (p for module in modules for p in module._parameters.values() if p is not None)
+    numbers = [p for p in every if p.is_complex()]
+    if request.dtype or not numbers or any(spec.dtype in FLOATS for spec in request.inputs):
+        return [dtype]
+    other = str(numbers[0].dtype).removeprefix("torch.")
+    return [other, dtype] if first is not None and first.is_complex() else [dtype, other]
+
+
+def _cast(inputs: Inputs, dtype: str, other: str) -> Inputs:
+    """The inputs with another dtype for one of them."""
+    specs = (TensorSpec(t.shape, other if t.dtype == dtype else t.dtype) for t in inputs.tensors)
+    return inputs if other == dtype else inputs.of(list(specs))
+
+
 class _Sizes(NamedTuple):
     """What sizes may mean for one network.
 
@@ -351,6 +376,7 @@ class _Sizes(NamedTuple):
         rank: of a batch for the first layer that slides; 0 where none does.
         channels: that this layer takes; 0 where it takes any number.
         features: the first layer takes features, and so any number of axes.
+        indices: some layer looks indices up.
     """
 
     guess: Inputs

@@ -148,7 +148,7 @@ def _converted(dtype: str) -> str:
     """The remedy for operands of one dtype, or of several."""
     if not dtype:
         return "convert one to the dtype of the other, as x.to(weight.dtype) does"
-    if dtype in FLOATS:
+    if dtype in ("float32", "float64"):
         return "convert it first, as x.long() or x.bool() does"
     return "convert it first, as x.float() does"
 

@@ -386,7 +386,8 @@ _EVERY = 4  # tensors whose dtypes are exchanged in all combinations
 # Kernels that the CPU lacks and CUDA has.
 _CPU_ALONE = re.compile(
     r"not implemented for '(Half|BFloat16|ComplexHalf|Float8\w*)'|Unsupported dtype Half|mkldnn|"
-    r"oneDNN|Could not run|not compiled|not available"
+    r"MKL FFT doesn't support tensors of type: (Half|ComplexHalf)|oneDNN|Could not run|"
+    r"not compiled|not available"
 )
 # What a kernel says of operands whose dtypes differ: the list of them says it better.
 _ONE_DTYPE = re.compile(r"should be the same|same d(ata)?type|same datatype|MKLDNN")

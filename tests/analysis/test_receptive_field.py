@@ -604,6 +604,20 @@ def test_what_is_written_over_sees_nothing(size):
     assert found is None or found.maps[0].hi == (-1, 1)
 
 
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda m, x: torch.cat([m.a(x)[:, :, :0].flatten(2), m.a(x).flatten(2)], 2).view(1, 1, 8),
+        lambda m, x: m.a(x)[:, :, 8:].sum() + m.a(x),
+        lambda m, x: (m.a(x), m.a(x)[:, :, :0].transpose(1, 2).reshape(0, 1))[0],
+    ],
+)
+def test_what_has_no_elements_sees_nothing(forward):
+    field = field_of(Lambda(forward, a=conv(3, 1, 1)), 1, 1, 8)
+    assert numbers(field.axes) == [[3], [1], [1]]
+    assert not field.global_context
+
+
 def test_an_empty_piece_is_no_piece():
     model = Lambda(lambda m, x: torch.cat([(y := m.a(x))[..., 2:], y[..., :2]], -1),
                    a=nn.Conv1d(1, 1, 1))  # fmt: skip

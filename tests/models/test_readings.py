@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.functional import one_hot
 
 import cnnscope
-from cnnscope.errors import CnnscopeError, RequestError
+from cnnscope.errors import CnnscopeError, ModelError, RequestError
 from cnnscope.models.request import Request
 from cnnscope.models.run import trace_module
 
@@ -465,3 +465,36 @@ def test_a_word_is_refused_where_nothing_takes_a_text(given, said):
     with pytest.raises(RequestError) as caught:
         cnnscope.trace(network(moded, f=CONV), [given] if "x" in given else ["3x8x8", given])
     assert said in str(caught.value)
+
+
+class OfComplex(nn.Module):
+    """A convolution of complex weights, or a complex filter between a transform and its inverse."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.filter = None if layer else nn.Parameter(torch.ones(3, 8, 5, dtype=torch.complex64))
+        self.conv = nn.Conv2d(3, 2, 3, dtype=torch.complex64 if layer else torch.float32)
+
+    def forward(self, x):
+        if self.filter is not None:
+            x = torch.fft.irfft2(torch.fft.rfft2(self.conv(x).new_ones(1, 3, 8, 8)) * self.filter)
+        return self.conv(x)
+
+
+@pytest.mark.parametrize(
+    ("layer", "given", "dtype"),
+    [
+        (True, ["3x8x8"], "complex64"),
+        (True, ["3x8x8:complex128"], None),  # the weights are complex64
+        (True, ["3x8x8:float32"], None),
+        (False, ["3x8x8"], "float32"),  # complex weights that no layer of PyTorch reads first
+    ],
+)
+def test_complex_weights_are_given_complex_inputs(layer, given, dtype):
+    if dtype is None:
+        with pytest.raises(ModelError, match="complex"):
+            cnnscope.summary(OfComplex(layer), given)
+        return
+    report = cnnscope.summary(OfComplex(layer), given).record
+    assert [spec.dtype for spec in report.inputs] == [dtype]
+    assert not [note for note in report.notes if "does not run" in note]

@@ -236,6 +236,16 @@ def test_meta_refuses_what_a_real_forward_refuses(name):
     assert (real is None) == (ours is None), (real, ours)
 
 
+def test_transforms_of_half_are_cudas_alone_and_of_bfloat16_nobodys():
+    x = torch.empty(X, device="meta")
+    for name in ("fft", "rfft2"):
+        transform = getattr(torch.fft, name)
+        half = trace(Call(lambda _, x, f=transform: f(x.half()).abs()), (x,))
+        assert half.tensors[half.outputs[0]].dtype == "float16"
+        with pytest.raises(ForwardError, match="does not take self bfloat16"):
+            trace(Call(lambda _, x, f=transform: f(x.bfloat16()).abs()), (x,))
+
+
 @pytest.mark.parametrize("batch", [1, 64], ids=["small", "large"])  # the large one is not repeated
 def test_dtypes_are_refused_at_any_size(batch, monkeypatch):
     monkeypatch.setattr(refusals, "_verdicts", {})  # those of other tests, of other sizes
