@@ -76,6 +76,7 @@ def test_other_spellings_of_models_and_names_in_packages_are_completed(complete,
 
 
 def test_tags_of_timm_are_completed_behind_a_dot(complete):
+    pytest.importorskip("timm")
     told = complete("fish", "rf", "timm:resnet18.").split()
     assert {"timm:resnet18.a1_in1k", "timm:resnet18.tv_in1k"} <= set(told)
     assert all(name.startswith("timm:resnet18.") for name in told)
