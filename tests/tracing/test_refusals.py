@@ -242,7 +242,7 @@ def test_transforms_of_half_are_cudas_alone_and_of_bfloat16_nobodys():
         transform = getattr(torch.fft, name)
         half = trace(Call(lambda _, x, f=transform: f(x.half()).abs()), (x,))
         assert half.tensors[half.outputs[0]].dtype == "float16"
-        with pytest.raises(ForwardError, match="does not take self bfloat16"):
+        with pytest.raises(ForwardError, match=r"(?i)bfloat16"):
             trace(Call(lambda _, x, f=transform: f(x.bfloat16()).abs()), (x,))
 
 
