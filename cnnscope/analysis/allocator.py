@@ -45,6 +45,15 @@ class _Block:
         self.after: _Block | None = None
 
 
+def _joined(first: _Block, second: _Block) -> _Block:
+    """The first of two neighbours, with the bytes of both."""
+    first.size += second.size
+    first.after = second.after
+    if first.after is not None:
+        first.after.before = first
+    return first
+
+
 class Allocator:
     """Blocks and segments after a sequence of requests.
 
@@ -105,18 +114,8 @@ class Allocator:
             return
         block, small = self._used.pop(key)
         self.allocated -= block.size
-        before, after = block.before, block.after
-        if after is not None and self._blocks.get(after.address) is after:
-            self._take(after, small=small)
-            block.size += after.size
-            block.after = after.after
-            if block.after is not None:
-                block.after.before = block
-        if before is not None and self._blocks.get(before.address) is before:
-            self._take(before, small=small)
-            before.size += block.size
-            before.after = block.after
-            if before.after is not None:
-                before.after.before = before
-            block = before
+        for neighbour in (block.after, block.before):
+            if neighbour is not None and self._blocks.get(neighbour.address) is neighbour:
+                self._take(neighbour, small=small)
+                block = _joined(*sorted((block, neighbour), key=lambda one: one.address))
         self._put(block, small=small)

@@ -1,9 +1,11 @@
 """Activation memory of an inference forward, from when storages were born and freed."""
 
+from collections.abc import Iterable
+from itertools import accumulate
 from typing import NamedTuple
 
 from cnnscope.ops import table
-from cnnscope.records.trace import Trace
+from cnnscope.records.trace import StorageRecord, Trace
 
 
 class Peak(NamedTuple):
@@ -23,24 +25,26 @@ def allocated(trace: Trace) -> int:
     return sum(s.nbytes for s in trace.storages if s.born >= 0)
 
 
+def alive(storages: Iterable[StorageRecord], operations: int) -> tuple[int, ...]:
+    """Bytes of the storages that are alive before the first operation and after each of them."""
+    changes = [0] * (operations + 2)
+    for storage in storages:
+        changes[storage.born + 1] += storage.nbytes
+        changes[storage.died + 1] -= storage.nbytes
+    return tuple(accumulate(changes[:-1]))
+
+
 def peak(trace: Trace) -> Peak:
     """The inputs, and every storage between its birth and its death; aliases are one storage.
 
     Parameters, buffers and the scratch space inside a kernel are not activations. The operation
     of the peak holds its inputs and its outputs at once.
     """
-    changes = [0] * (len(trace.ops) + 1)
-    for storage in trace.storages:
-        if storage.born >= 0:
-            changes[storage.born] += storage.nbytes
-            changes[storage.died] -= storage.nbytes
-    alive = best = input_bytes(trace)
-    where = -1
-    for index, change in enumerate(changes[:-1]):
-        alive += change
-        if alive > best:
-            best, where = alive, index
-    return Peak(best, trace.index.path(trace.ops[where]) if where >= 0 else "")
+    sums = alive((one for one in trace.storages if one.born >= 0), len(trace.ops))
+    most = max(sums)
+    where = sums.index(most) - 1
+    layer = trace.index.path(trace.ops[where]) if where >= 0 else ""
+    return Peak(input_bytes(trace) + most, layer)
 
 
 def product_inputs(trace: Trace) -> int:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate
 from typing import NamedTuple
 
-from cnnscope.analysis import cuda
+from cnnscope.analysis import cuda, memory
 from cnnscope.analysis.allocator import Allocator
+from cnnscope.analysis.memo import per_trace
 from cnnscope.ops import table
 from cnnscope.records.memory import KindMemory, LayerMemory, StepEvent, StepMacs
 from cnnscope.records.step import KINDS, Kind, Step, StepTrace
@@ -31,9 +31,15 @@ class Peak(NamedTuple):
     operation: int
 
 
+@per_trace
+def live(trace: Trace) -> tuple[int, ...]:
+    """Bytes of all tensors that are alive, before the step and after each operation."""
+    return memory.alive(trace.storages, len(trace.ops))
+
+
 def peak(made: StepTrace) -> Peak:
     """The peak of tensors; of several equal ones the first."""
-    sums = made.live_bytes()
+    sums = live(made.trace)
     most = max(sums)
     return Peak(most, sums.index(most) - 1)
 
@@ -47,13 +53,12 @@ def inference(trace: Trace) -> StepTrace:
 def by_kind(made: StepTrace) -> tuple[KindMemory, ...]:
     """The bytes of each kind of tensors over the step, of the kinds that there are."""
     trace, where = made.trace, peak(made).operation
-    changes = {kind: [0] * (len(trace.ops) + 2) for kind in KINDS}
+    storages: dict[Kind, list[StorageRecord]] = {kind: [] for kind in KINDS}
     for kind, storage in zip(made.kinds(), trace.storages, strict=True):
-        changes[kind][storage.born + 1] += storage.nbytes
-        changes[kind][storage.died + 1] -= storage.nbytes
+        storages[kind].append(storage)
     found = []
-    for kind, changed in changes.items():
-        timeline = tuple(accumulate(changed[:-1]))
+    for kind, those in storages.items():
+        timeline = memory.alive(those, len(trace.ops))
         if any(timeline):
             found.append(KindMemory(kind, timeline[where + 1], max(timeline), timeline))
     return tuple(found)
@@ -90,7 +95,7 @@ def _owners(made: StepTrace) -> dict[int, str]:
 def events(made: StepTrace) -> tuple[StepEvent, ...]:
     """Every operation of the step, with the bytes that are alive after it."""
     trace = made.trace
-    sums = made.live_bytes()[1:]
+    sums = live(trace)[1:]
     return tuple(
         StepEvent(record.name, made.phase(number), trace.index.path(record), live)
         for number, (record, live) in enumerate(zip(trace.ops, sums, strict=True))

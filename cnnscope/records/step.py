@@ -89,22 +89,3 @@ class StepTrace(msgspec.Struct, frozen=True):
         for param in (*trace.params, *trace.strays):
             yield tensors[param.tensor].storage, "buffer" if param.buffer else "weight"
         yield from ((tensors[t].storage, "input") for t in (*trace.inputs, *self.targets))
-
-    def live_bytes(self) -> tuple[int, ...]:
-        """Bytes of all tensors that are alive, before the step and after each operation."""
-        changes = [0] * (len(self.trace.ops) + 2)
-        for storage in self.trace.storages:
-            changes[storage.born + 1] += storage.nbytes
-            if storage.born < 0 or storage.died >= len(self.trace.ops):
-                continue
-            changes[storage.died + 1] -= storage.nbytes
-        total, sums = 0, []
-        for change in changes[:-1]:
-            total += change
-            sums.append(total)
-        return tuple(sums)
-
-    @property
-    def peak_bytes(self) -> int:
-        """The largest sum of the bytes of tensors that are alive at once."""
-        return max(self.live_bytes())
