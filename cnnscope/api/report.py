@@ -93,8 +93,8 @@ class Report(msgspec.Struct, Generic[R], frozen=True):
         Raises:
             RequestError: one of them has no effect on this kind of report.
         """
-        kind = type(self.record).__name__
-        if useless := sorted(set(view) - _TAKES.get(kind, frozenset())):
+        if useless := sorted(set(view) - _takes(self.record)):
+            kind = type(self.record).__name__
             raise RequestError(f"{', '.join(useless)}: without effect on a {kind}; leave them out")
         return msgspec.structs.replace(self, shown=view)
 
@@ -104,7 +104,7 @@ class Report(msgspec.Struct, Generic[R], frozen=True):
         Args:
             lines: of the terminal.
         """
-        if "room" not in _TAKES.get(type(self.record).__name__, ()):
+        if "room" not in _takes(self.record):
             return self
         from cnnscope.render.tree import AUTO_ROWS
 
@@ -207,14 +207,17 @@ class Report(msgspec.Struct, Generic[R], frozen=True):
         return self.write("html")
 
 
+def _takes(record: object) -> frozenset[str]:
+    return _TAKES.get(type(record).__name__, frozenset())
+
+
 def _options(record: object, view: View) -> Mapping[str, Any]:
     """Arguments of the page in the report's file of `render/`."""
     shown: dict[str, Any] = dict(view)
-    takes = _TAKES.get(type(record).__name__, ())
-    if "depth" not in takes:
-        return shown
-    if "room" not in takes:
+    if type(record).__name__ == "CheckpointReport":
         return {"levels": shown.get("depth")}
+    if "room" not in _takes(record):  # no tree of rows
+        return shown
     from cnnscope.render.tree import Options
 
     columns = shown.pop("columns", None)

@@ -29,6 +29,11 @@ def asks_for_data(error: BaseException, *, own: bool = False) -> bool:
     return needs_data(raised, own=own)
 
 
+def one_value(error: BaseException) -> bool:
+    """Return True if a norm refused to take statistics of one value per channel."""
+    return "Expected more than 1 value per channel" in said(error)
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Return True if a device (or the machine) had no memory left for a tensor."""
     import torch

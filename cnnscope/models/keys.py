@@ -218,13 +218,11 @@ def _options(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
 
 
 def _text(held: Any) -> str:
-    if isinstance(held, list):
-        return f"[{', '.join(map(_text, held))}]"
-    if isinstance(held, tuple):
-        return f"({', '.join(map(_text, held))},)"
-    if not isinstance(held, dict):
-        return str(held)
-    return "{" + ", ".join(f'"{printable(k)}": {_text(v)}' for k, v in held.items()) + "}"
+    if isinstance(held, (list, tuple)):
+        return spelling.in_brackets(map(_text, held), as_list=isinstance(held, list))
+    if isinstance(held, dict):
+        return spelling.in_braces((printable(key), _text(item)) for key, item in held.items())
+    return str(held)
 
 
 def looked_up(model: nn.Module, text: str, error: BaseException) -> bool:

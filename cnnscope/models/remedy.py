@@ -154,10 +154,12 @@ def _converted(dtype: str) -> str:
 
 
 def _is_named(dtype: str, message: str) -> bool:
-    """Return True if a message of PyTorch names a dtype, by its name or by that of its C++ type."""
-    spelling = {"int64": "long", "int16": "short", "float64": "double", "float16": "half"}
-    names = (dtype, spelling.get(dtype, dtype))
-    return dtype not in spelling or any(name in message for name in names)
+    """Return True if a message of PyTorch names a dtype, by its name or by that of its C++ type.
+
+    Of dtypes whose type has no name of its own it is taken to.
+    """
+    types = {"int64": "long", "int16": "short", "float64": "double", "float16": "half"}
+    return dtype not in types or dtype in message or types[dtype] in message
 
 
 def find(failure: Failure) -> Explained:

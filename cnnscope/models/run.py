@@ -11,7 +11,7 @@ from cnnscope.errors import CnnscopeError, ModelError, RequestError
 from cnnscope.models import choices, forward
 from cnnscope.models.build import Built, build, build_real
 from cnnscope.models.choices import Choice
-from cnnscope.models.failures import asks_for_data, out_of_memory
+from cnnscope.models.failures import asks_for_data, one_value, out_of_memory
 from cnnscope.models.find import Found, find
 from cnnscope.models.inputs import of_dtype
 from cnnscope.models.ladder import OWN, Ladder, Rung
@@ -298,7 +298,7 @@ def _step(network: Network, ran: Ran, step: Step) -> StepTrace:
 
 def _advice(error: ForwardError) -> str:
     """The remedy for a forward that fails in training alone; "" where none is known."""
-    if "more than 1 value per channel" in str(error.cause):
+    if one_value(error.cause):
         return "; give a batch of 2 or more, as the norm takes its statistics from it"
     return ""
 

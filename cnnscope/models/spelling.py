@@ -452,6 +452,17 @@ def _of_tensor(spec: TensorSpec, *, dtypes: bool, batched: bool) -> str:
     return _spelled(TensorSpec(shape, spec.dtype), with_dtype=dtypes or spec.dtype not in FLOATS)
 
 
+def in_braces(entries: Iterable[tuple[str, str]]) -> str:
+    """A dict, of keys and of what was written for their values."""
+    return "{" + ", ".join(f'"{key}": {text}' for key, text in entries) + "}"
+
+
+def in_brackets(items: Iterable[str], *, as_list: bool) -> str:
+    """A list or a tuple, of what was written for its items."""
+    text = ", ".join(items)
+    return f"[{text}]" if as_list else f"({text},)"
+
+
 def spelled(node: Node, tensors: Iterator[str]) -> str:
     """What to write for an argument.
 
@@ -468,11 +479,9 @@ def spelled(node: Node, tensors: Iterator[str]) -> str:
         signed = isinstance(node.value, int) and node.value >= 0
         return f"+{node.value}" if signed else repr(node.value).replace("'", '"')
     if isinstance(node, Table):
-        each = (f'"{key}": {spelled(item, tensors)}' for key, item in node.entries)
-        return f"{{{', '.join(each)}}}"
+        return in_braces((str(key), spelled(item, tensors)) for key, item in node.entries)
     if isinstance(node, forms.Sequence):
-        texts = [spelled(item, tensors) for item in node.items]
-        return f"[{', '.join(texts)}]" if node.is_list else f"({', '.join(texts)},)"
+        return in_brackets((spelled(item, tensors) for item in node.items), as_list=node.is_list)
     return node.kind
 
 

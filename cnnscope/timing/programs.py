@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
 from cnnscope.models import run
-from cnnscope.models.failures import out_of_memory
+from cnnscope.models.failures import one_value, out_of_memory
 from cnnscope.models.inputs import real_inputs
 from cnnscope.models.request import Request
 from cnnscope.records.bench import BenchMemory, BenchSettings
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from cnnscope.timing.watch import Watched
 
 MOMENTUM = 0.9
-_ONE_VALUE = "Expected more than 1 value per channel"
 _NO_COMPILER = ("InvalidCxxCompiler", "Failed to find C compiler")
 
 
@@ -285,7 +284,7 @@ def translated(spec: str, settings: BenchSettings) -> Iterator[None]:
                 f"{name}: {used} is not supported on {settings.device} ({text}); "
                 "use --dtype float32"
             ) from error
-        if _ONE_VALUE in text:
+        if one_value(error):
             raise RequestError(
                 f"{name}: a batch norm cannot train on one value per channel; use --batch-size 2"
             ) from error

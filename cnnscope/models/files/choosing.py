@@ -87,31 +87,28 @@ def _forward(value: Any, name: str) -> str:
         parameters = [*inspect.signature(value.forward).parameters.values()][1:]
     except (TypeError, ValueError):
         return ""
-    named = (one for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD))
-    text = ", ".join(map(_parameter, named))
-    if len(text) > _SHORT:
-        text = f"{text[:_SHORT].rpartition(', ')[0]}, ..."
-    return f"{name}({text})" if text else ""
+    return _taking(name, parameters)
 
 
 def _with_parameters(value: Any, name: str) -> str:
     """`Net(classes, width=8)`; the name alone of what takes nothing, or anything."""
     try:
-        parameters = list(inspect.signature(value).parameters.values())
+        parameters = [*inspect.signature(value).parameters.values()]
     except (TypeError, ValueError):
         return name
-    if is_network(value):
-        return name
-    shown = [_parameter(one) for one in parameters if one.kind is not one.VAR_KEYWORD]
-    text = ", ".join(filter(None, shown))
+    return name if is_network(value) else _taking(name, parameters) or name
+
+
+def _taking(name: str, parameters: list[inspect.Parameter]) -> str:
+    """A call by the names that it takes, as many as are short; "" where none has a name."""
+    named = (one for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD))
+    text = ", ".join(map(_parameter, named))
     if len(text) > _SHORT:
         text = f"{text[:_SHORT].rpartition(', ')[0]}, ...".removeprefix(", ")
-    return f"{name}({text})" if text else name
+    return f"{name}({text})" if text else ""
 
 
 def _parameter(one: inspect.Parameter) -> str:
-    if one.kind is one.VAR_POSITIONAL:
-        return ""
     if one.default is one.empty:
         return one.name
     default = one.default
