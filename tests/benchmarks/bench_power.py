@@ -11,6 +11,7 @@ import argparse
 from collections import Counter
 
 import torch
+from msgspec.structs import replace
 from torch import nn
 
 from cnnscope.models.request import Request
@@ -19,9 +20,8 @@ from cnnscope.records.bench import BenchSettings
 from cnnscope.timing import machine, programs, runner
 from cnnscope.timing.loop import measure
 from cnnscope.timing.stats import compare_rounds
-from cnnscope.timing.timers import HostTimer
 
-MODEL, SIDE = "resnet18", 64
+MODEL = "resnet18"
 SLOWDOWN = 0.10
 CHANNELS, COLUMNS = 128, 8
 TRIES = 8
@@ -31,10 +31,10 @@ SAME, SLOWER = "no difference visible", "slower"
 class Longer(nn.Module):
     """A model, and beside it one convolution of an image of its own."""
 
-    def __init__(self, model, rows):
+    def __init__(self, model, rows, device):
         super().__init__()
-        self.model, self.image = model, torch.rand(1, CHANNELS, rows, COLUMNS)
-        self.added = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1).eval()
+        self.model, self.image = model, torch.rand(1, CHANNELS, rows, COLUMNS, device=device)
+        self.added = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1).to(device).eval()
 
     def forward(self, x):
         self.added(self.image)
@@ -50,27 +50,23 @@ def slower_second(rows):
             super().__init__(*args, **kwargs)
             made["models"] += 1
             if rows and made["models"] % 2 == 0:
-                self.called = Longer(self.called, rows)
+                self.called = Longer(self.called, rows, self.device)
 
     return Model
 
 
-def true_slowdown(rows, seconds):
+def true_slowdown(request, device, rows, seconds):
     """One long run of both in turns: the ratio of times, with its interval."""
-    timer, trace, device = (
-        HostTimer(),
-        trace_spec(Request.of(MODEL, inputs=[str(SIDE)])),
-        torch.device("cpu"),
-    )
-    settings, model = BenchSettings("cpu"), slower_second(rows)
-    models = [model(Request.of(MODEL), settings, device) for _ in range(2)]
+    timer, trace = runner._timer(device), trace_spec(request)
+    settings, model = BenchSettings(str(device)), slower_second(rows)
+    models = [model(request, settings, device) for _ in range(2)]
     both = [one.program("", trace, timer, 1).program for one in models]
     with torch.inference_mode():
         measure(both, timer, seconds)
     return compare_rounds(both[0].rounds, both[1].rounds)
 
 
-def calibrated(seconds):
+def calibrated(request, device, seconds):
     """Rows that make the model slower by 9 to 10 %, and by how much they do.
 
     The time added is nearly proportional to the rows. Where no try comes to as much, the one is
@@ -79,7 +75,7 @@ def calibrated(seconds):
     tried = {}
     rows = 32
     while rows not in tried and len(tried) < TRIES:
-        tried[rows] = true_slowdown(rows, seconds)
+        tried[rows] = true_slowdown(request, device, rows, seconds)
         slower = tried[rows].ratio - 1
         print(f"  {rows} rows: x {1 + slower:.3f}", flush=True)
         if 0.9 * SLOWDOWN <= slower <= SLOWDOWN:
@@ -115,14 +111,17 @@ def main():
     parser.add_argument("--seconds", type=float, default=0.5, help="per model and run")
     parser.add_argument("--calibrate", type=float, default=20.0, help="seconds per model and size")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--input", default="64", help="size of an image")
+    parser.add_argument("--batch-size", type=int, default=1, help="on a GPU enough to be its limit")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     machine.ceilings = lambda *_: None  # not asked here
-    model = Request.of(MODEL, [str(SIDE)])
-    request = runner.Plan((model, model), device="cpu", seconds=options.seconds)
+    model = replace(Request.of(MODEL, [options.input]), batch_size=options.batch_size)
+    request = runner.Plan((model, model), device=options.device, seconds=options.seconds)
     same = verdicts(request, options.runs, 0, SAME)
     print(f"the same model twice: {dict(same)}", flush=True)
-    rows, r = calibrated(options.calibrate)
+    rows, r = calibrated(model, torch.device(options.device), options.calibrate)
     print(
         f"a convolution of {CHANNELS} channels on {rows}x{COLUMNS} pixels added: x {r.ratio:.3f} "
         f"({r.interval.low:.3f}-{r.interval.high:.3f})",

@@ -33,13 +33,17 @@ for section in lacks disturbed; do
 done
 wait
 echo "side by side: $((SECONDS - begin)) s"
-for section in context launches ceilings agreement compiled power matrix; do
-  wants "$section" || continue
-  echo "=== $section, at $((SECONDS - begin)) s"
-  timeout "${LIMIT:-120}" python3 tests/benchmarks/on_cuda.py "$section" "$out/cuda/$section.json" \
-    --device "${DEVICE:-cuda:0}" --scale "${SCALE:-1}" >"$out/cuda/$section.log" 2>&1
+alone() {  # a section, by the command that it is
+  wants "$1" || return 0
+  echo "=== $1, at $((SECONDS - begin)) s"
+  timeout "${LIMIT:-120}" python3 "tests/benchmarks/$2" "${@:3}" --device "${DEVICE:-cuda:0}" >"$out/cuda/$1.log" 2>&1
   echo "exit $?"
+}
+for section in context launches ceilings compiled matrix; do
+  alone "$section" on_cuda.py "$section" "$out/cuda/$section.json" --scale "${SCALE:-1}"
 done
+alone agreement bench_agrees.py resnet18 vit_b_16 --turns 8 --batch-size 64
+alone power bench_power.py --runs "${RUNS:-50}" --seconds 0.3 --calibrate 1 --batch-size 64 --input 224
 wants tests && tail -3 "$out/cuda/tests.log"
 for log in "$out"/cuda/*.log; do
   echo "=== $(basename "$log")"

@@ -1,10 +1,9 @@
 """`cnnscope bench` on a CUDA device: what it says, held against other witnesses.
 
 Run by `cuda.sh`, a section at a time, each writing one file of JSON and a few lines. What is
-wanted: medians within 2 % of `torch.utils.benchmark`, Triton's `do_bench` and raw events; "no
-difference" in 95 % of runs of one model twice, a slowdown by a tenth seen in 90 %; verdicts of
-launch-bound models as the profiler sees the gaps; ceilings below the data sheet's, and nothing
-above a ceiling; one clear message for whatever the machine lacks.
+wanted: verdicts of launch-bound models as the profiler sees the gaps; ceilings below the data
+sheet's, and nothing above a ceiling; one clear message for whatever the machine lacks. Agreement
+with other timers and the power to see a slowdown are `bench_agrees.py` and `bench_power.py`.
 
 With `--device cpu` the sections run without a GPU, to find mistakes in this file.
 """
@@ -18,7 +17,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
@@ -33,8 +31,6 @@ from cnnscope.models.request import Request
 from cnnscope.models.run import trace_spec
 from cnnscope.records.bench import BenchSettings
 from cnnscope.timing import machine, programs, runner, work
-from cnnscope.timing.loop import measure
-from cnnscope.timing.stats import compare_rounds
 
 MODELS = ("resnet18", "densenet121", "vit_b_16", "convnext_tiny")
 BATCHES = (1, 8, 64)
@@ -46,7 +42,6 @@ SETTINGS = {
     "train": {"mode": "train"},
     "train amp": {"mode": "train", "amp": True},
 }
-SAME, SLOWER = "no difference visible", "slower"
 # Dense rates of the data sheets in TFLOP/s, and TB/s: NVIDIA H100 and H200 Tensor Core GPU, SXM.
 SHEET = {
     "H100": {"tf32": 494.7, "bfloat16": 989.4, "float16": 989.4, "float32": 66.9, "bytes": 3.35},
@@ -71,9 +66,6 @@ class Context:
         model = programs.RealModel(Request.of(name), settings, self.device)
         trace = trace_spec(msgspec.structs.replace(Request.of(name), batch_size=batch))
         return model, model.program(name, trace, self.timer, seconds).program
-
-    def mode(self, model):
-        return model.grad_mode()
 
     def synchronize(self):
         if self.cuda:
@@ -150,153 +142,6 @@ def bench(plan, title):
     return {"title": title, "took": took, "report": msgspec.to_builtins(slim), "layers": layers}
 
 
-# -------------------------------------------------------------- (c) agreement, A/A, a slowdown
-
-
-def agreement(context):
-    """Medians of ours beside torch's Timer, Triton's do_bench and raw events, in turns."""
-    found = {}
-    for name in context.models[::2]:
-        for batch in context.batches[::2]:
-            model, program = context.program(name, batch)
-            with context.mode(model):
-                who = witnesses(context, program)
-                turns = {tool: [] for tool in who}
-                for turn in range(8):
-                    order = list(who)
-                    for tool in order if turn % 2 == 0 else reversed(order):
-                        turns[tool].append(who[tool]())
-            ratios = {
-                tool: median(a / b for a, b in zip(turns["ours"], times, strict=True))
-                for tool, times in turns.items()
-            }
-            found[f"{name} b{batch}"] = {"ms": {t: median(v) for t, v in turns.items()}}
-            found[f"{name} b{batch}"]["ours over"] = ratios
-            text = ", ".join(f"{t} {median(turns[t]):.4f} ms ({r:.4f})" for t, r in ratios.items())
-            print(f"{name} b{batch}: {text}", flush=True)
-            del model, program
-    return found
-
-
-def witnesses(context, program):
-    """Functions that return a median in ms, by name."""
-    seconds = 0.12 * context.scale
-
-    def ours():
-        program.rounds.clear()
-        measure([program], context.timer, seconds)
-        return median(s for samples in program.rounds for s in samples) / 1e6
-
-    def torchs():
-        from torch.utils.benchmark import Timer
-
-        timer = Timer("step()", globals={"step": program.step})
-        return 1e3 * timer.blocked_autorange(min_run_time=seconds).median
-
-    found = {"ours": ours, "torch": torchs}
-    if context.cuda:
-        found["events"] = lambda: events(
-            program.step, max(10, int(seconds * 1e9 / program.per_call))
-        )
-        found["triton"] = lambda: triton(program.step, 1e3 * seconds)
-    return found
-
-
-def events(step, count):
-    """Two events around many calls."""
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    step()
-    torch.cuda.synchronize()
-    start.record()
-    for _ in range(count):
-        step()
-    end.record()
-    torch.cuda.synchronize()
-    return start.elapsed_time(end) / count
-
-
-def triton(step, milliseconds):
-    import triton.testing
-
-    found = triton.testing.do_bench(step, warmup=10, rep=milliseconds, return_mode="median")
-    return float(found)
-
-
-class Longer(nn.Module):
-    """A model, and beside it a convolution of an image of its own."""
-
-    def __init__(self, model, rows, device):
-        super().__init__()
-        self.model = model
-        self.image = torch.rand(1, 128, rows, 64, device=device)
-        self.added = nn.Conv2d(128, 128, 3, padding=1).to(device).eval()
-
-    def forward(self, x):
-        self.added(self.image)
-        return self.model(x)
-
-
-def slower_second(rows):
-    """A RealModel of which every second one has the convolution added."""
-    made = Counter()
-    real = programs.RealModel
-
-    class Model(real):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs)
-            made["models"] += 1
-            if rows and made["models"] % 2 == 0:
-                self.called = Longer(self.called, rows, self.device)
-
-    return Model
-
-
-def power(context):
-    """Verdicts of many short runs: one model twice, and one that is slower by a tenth."""
-    request = msgspec.structs.replace(Request.of("resnet18"), batch_size=64)
-    model = runner.Network("resnet18", trace_spec(request), torchvision.models.resnet18)
-    plan = runner.Plan(
-        (model, model), device=str(context.device), seconds=0.3 * context.scale, ceilings=False
-    )
-    real = programs.RealModel
-    rows, true = calibrated(context, model)
-    print(f"{rows} rows added: x {true.ratio:.3f} ({true.interval})", flush=True)
-    found = {"rows": rows, "true": true.ratio, "same": [], "slower": []}
-    try:
-        for title, added in (("same", 0), ("slower", rows)):
-            for _ in range(int(50 * context.scale) or 2):
-                programs.RealModel = slower_second(added)
-                (comparison,) = runner.bench(plan).comparisons
-                programs.RealModel = real
-                found[title].append(msgspec.to_builtins(comparison.ratio))
-                print(title, comparison.ratio, flush=True)
-            verdicts = Counter(ratio["verdict"] for ratio in found[title])
-            print(f"{title}: {dict(verdicts)}", flush=True)
-    finally:
-        programs.RealModel = real
-    return found
-
-
-def calibrated(context, model):
-    """Rows that make the model slower by 9 to 10 %, and by how much they do."""
-    rows, tried = 64, {}
-    for _ in range(6):
-        kinds = slower_second(rows)
-        settings = BenchSettings(str(context.device))
-        models = [kinds(model, settings, context.device) for _ in range(2)]
-        both = [m.program("", model.trace, context.timer, 0.5).program for m in models]
-        with context.mode(models[0]):
-            measure(both, context.timer, 1.0 * context.scale)
-        tried[rows] = compare_rounds(both[0].rounds, both[1].rounds)
-        slower = tried[rows].ratio - 1
-        print(f"  {rows} rows: x {1 + slower:.3f}", flush=True)
-        if 0.09 <= slower <= 0.10:
-            break
-        rows = max(1, round(rows * min(0.095 / max(slower, 0.01), 4)))
-    best = min(tried, key=lambda r: abs(tried[r].ratio - 1.095))
-    return best, tried[best]
-
-
 # --------------------------------------------------------------- (d) launches, (e) ceilings
 
 
@@ -306,7 +151,7 @@ def launches(context):
     for name in context.models:
         for batch in context.batches:
             model, program = context.program(name, batch)
-            with context.mode(model):
+            with model.grad_mode():
                 launch = context.timer.launch(program.step)
                 gap = idle(context, program.step)
                 took = context.timer.block(program.step, 20, prime=True)
@@ -376,9 +221,9 @@ def ceilings(context):
     return found
 
 
-def context(context):
+def context(shared):
     """Bytes on the device that no tensor has: after the first tensor, libraries, many kernels."""
-    if not context.cuda:
+    if not shared.cuda:
         return {}
     free, total = torch.cuda.mem_get_info()
     found = {"total": total, "at import": total - free}
@@ -389,14 +234,14 @@ def context(context):
         found[what] = {"beside": total - free - torch.cuda.memory_reserved()}
         found[what]["allocated"] = torch.cuda.memory_allocated()
 
-    x = torch.zeros(8, 3, 224, 224, device=context.device)
+    x = torch.zeros(8, 3, 224, 224, device=shared.device)
     note("a tensor")
     torch.mm(x[0, 0], x[0, 1])
     note("a product")
     nn.functional.conv2d(x, x[:1, :, :3, :3].contiguous())
     note("a convolution")
     for name in ("resnet18", "densenet121", "vit_b_16", "convnext_tiny"):
-        model = torchvision.models.get_model(name, weights=None).to(context.device).train()
+        model = torchvision.models.get_model(name, weights=None).to(shared.device).train()
         model(x).sum().backward()
         note(f"a training step of {name}")
         del model
@@ -494,7 +339,7 @@ def together(device):
 
 SECTIONS = {
     f.__name__: f
-    for f in (matrix, compiled, agreement, power, launches, ceilings, lacks, disturbed, context)
+    for f in (matrix, compiled, launches, ceilings, lacks, disturbed, context)
 }
 
 
