@@ -14,7 +14,8 @@ _LAYERS = 12  # of the dearest that are shown
 _OPTIMIZERS = {"momentum": "SGD with momentum", "sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
 _KINDS = (
     Heading("kind", left=True),
-    *map(Heading, ("at the peak", "of it", "most")),
+    *map(Heading, ("at the peak", "of it")),
+    Heading("most", drop=2),  # before the time line, which needs a terminal of 80 columns
     Heading("over the step", left=True, drop=1),
 )
 _COLUMNS = ("weights", "gradients", "state", "saved", "other")

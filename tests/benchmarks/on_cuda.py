@@ -338,8 +338,7 @@ def together(device):
 
 
 SECTIONS = {
-    f.__name__: f
-    for f in (matrix, compiled, launches, ceilings, lacks, disturbed, context)
+    f.__name__: f for f in (matrix, compiled, launches, ceilings, lacks, disturbed, context)
 }
 
 

@@ -8,6 +8,8 @@ import pytest
 from command_line import run_cli
 
 import cnnscope
+from cnnscope.render import memory as drawing
+from cnnscope.render.page import text
 
 LENET = "classic:lenet5"
 
@@ -21,6 +23,13 @@ def test_the_report_of_a_step() -> None:
     assert {event["phase"] for event in made["events"]} == {"forward", "backward", "step"}
     assert max(event["live"] for event in made["events"]) == made["tensors"]
     assert made["events"][made["peak"]]["live"] == made["tensors"]
+
+
+def test_a_terminal_of_80_columns_has_room_for_the_time_line() -> None:
+    record = cnnscope.memory(LENET, optimizer="adam").record
+    shown = text(drawing.page(record), 80).plain
+    assert "over the step" in shown
+    assert "too narrow for most" in shown
 
 
 def test_a_larger_batch_saves_more_and_has_the_same_weights() -> None:
