@@ -3,19 +3,20 @@
 `torch.compile` and `torch.jit` return what they are given, so that a network is inspected as its
 own modules and runs without data. Control flow that torch has as an operation runs in Python:
 of `torch.cond` the branch that costs more where its condition depends on data, as torch's own
-counter has it (`torch.utils.flop_counter`).
+counter has it (`torch.utils.flop_counter`); `map` and `scan` step by step.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from cnnscope.tracing.swaps import imports_a_library, swap
 
@@ -46,6 +47,11 @@ def run_eagerly(undo: ExitStack, state: Elsewhere) -> None:
         swap(undo, function, flow.cond)
     for function in (while_loop, type(operations.while_loop).__call__):
         swap(undo, function, flow.while_loop)
+    for operation, stand_in in (
+        ("map_impl", flow.map), ("scan", flow.scan), ("flex_attention", flow.flex_attention)
+    ):  # fmt: skip
+        if hasattr(operations, operation):
+            swap(undo, type(getattr(operations, operation)).__call__, stand_in)
 
 
 def _compile(original: Any, model: Any = None, **kwargs: Any) -> Any:
@@ -114,13 +120,62 @@ class _Flow:
             carried = tuple(body_fn(*carried, *additional))
         return tuple(carried)
 
+    def map(self, original: Any, *given: Any, **named: Any) -> Any:
+        """The operation of `map`: a function of each slice along the first dimension, stacked."""
+        if torch.compiler.is_compiling() or torch.compiler.is_exporting():
+            return original(*given, **named)
+        function, slices, more = _arguments(given, named, ("f", "xs", "pos_args"), ())
+        found = [function(*each, *more) for each in _unstacked(slices)]
+        leaves = [tree_flatten(one)[0] for one in found]
+        return tree_unflatten(_stacked(leaves), tree_flatten(found[0])[1])
+
+    def scan(self, original: Any, *given: Any, **named: Any) -> Any:
+        """The operation of `scan`: what one step carries, the next step reads."""
+        if torch.compiler.is_compiling() or torch.compiler.is_exporting():
+            return original(*given, **named)
+        names = ("combine_fn", "init", "xs", "additional_inputs")
+        function, carried, slices, more = _arguments(given, named, names, ())
+        outputs = []
+        for each in _unstacked(slices):
+            result = function(*carried, *each, *more)
+            carried, left = result[: len(carried)], result[len(carried) :]
+            outputs.append(left)
+        return (*carried, *_stacked(outputs))
+
+    def flex_attention(self, original: Any, *given: Any, **named: Any) -> Any:
+        """The operation of `flex_attention`: all scores, which it computes where not compiled."""
+        if torch.compiler.is_compiling() or torch.compiler.is_exporting():
+            return original(*given, **named)
+        from torch._higher_order_ops.flex_attention import sdpa_dense
+
+        self._state.remark(
+            "flex_attention counts the products of every pair of positions, as it computes them "
+            "where it is not compiled: a block mask leaves none out"
+        )
+        return sdpa_dense(*_without_operation(given), **named)
+
+
+def _unstacked(tensors: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
+    """The slices of tensors along their first dimension, those of one place together."""
+    return zip(*(tensor.unbind(0) for tensor in tensors), strict=True)
+
+
+def _stacked(results: Sequence[Sequence[Any]]) -> list[Any]:
+    """Tensors of each place, stacked."""
+    parts = zip(*results, strict=True)
+    return [torch.stack(part) if isinstance(part[0], Tensor) else part[0] for part in parts]
+
+
+def _without_operation(given: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Arguments without the operation itself, whose method is called with it."""
+    return given[1:] if given and isinstance(given[0], torch._ops.HigherOrderOperator) else given
+
 
 def _arguments(
     given: tuple[Any, ...], named: dict[str, Any], names: tuple[str, ...], default: Any
 ) -> list[Any]:
     """Arguments by name, without the operation itself where its method is called."""
-    if given and isinstance(given[0], torch._ops.HigherOrderOperator):
-        given = given[1:]
+    given = _without_operation(given)
     return [*given, *(named.get(name, default) for name in names[len(given) :])]
 
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from msgspec import structs
 from torch import Tensor
+from torch._C._functorch import get_unwrapped, is_functorch_wrapped_tensor
 
 from cnnscope.records.trace import Dropped, OpRecord, TensorRecord
 
@@ -134,7 +135,9 @@ class Storages:
     # -- values
 
     def read(self, tensor: Tensor) -> int:
-        """The id of the value that `tensor` holds now."""
+        """The id of the value that `tensor` holds now; inside of vmap, that of the whole batch."""
+        while is_functorch_wrapped_tensor(tensor):
+            tensor = get_unwrapped(tensor)
         return self.current(*self.place(tensor))
 
     def place(self, tensor: Tensor, born: int = -1) -> tuple[Storage, Window]:

@@ -17,6 +17,7 @@ modules and their calls in `calls.py`, and what makes a trace of them in `finish
 from __future__ import annotations
 
 import functools
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -584,6 +585,12 @@ def _cause(error: BaseException) -> Exception:
         return ModelError("it makes a sparse tensor, which is not followed: keep it dense")
     if "NestedTensorImpl" in text:
         return ModelError("it makes a nested tensor, which is not followed: use a padded one")
+    higher = re.search(r"no rule registered for HigherOrderOperator (\w+)", text)
+    if higher is not None:
+        return ModelError(
+            f"it runs {higher[1]}, an operation on functions that is not followed: call the "
+            "function itself"
+        )
     return cast("Exception", error)
 
 

@@ -3,8 +3,11 @@
 import pytest
 import torch
 from torch import nn
+from torch._higher_order_ops.map import map as map_
+from torch._higher_order_ops.scan import scan
 
 import cnnscope
+from cnnscope.analysis import receptive_field
 from cnnscope.errors import ModelError
 from cnnscope.ops import table
 from cnnscope.tracing import devices
@@ -228,3 +231,54 @@ def test_a_class_of_torchscript_is_compiled_as_it_is_made(tmp_path):
     totals = cnnscope.summary(f"{tmp_path}/net.py:Net", "3x8x8").totals
     # 3*8*9 + 8 + 8*4 + 4 parameters; 64 * (3*8*9 + 8*4) multiplications
     assert (totals.params, totals.macs) == (260, 15_872)
+
+
+class Structured(nn.Module):
+    """A function of a 3x3 convolution's output, and a linear layer of 8 features."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(8, 8, bias=False)
+        self.function = function
+
+    def forward(self, x):
+        return self.function(self, self.conv(x)[0])
+
+
+def each_channel(net, y):
+    return map_(net.linear, y)
+
+
+def sums(_, y):
+    def step(carried, channel):
+        carried = carried + channel
+        return carried, carried.clone()
+
+    return scan(step, torch.zeros_like(y[0]), y)[1]
+
+
+def batched(net, y):
+    return torch.vmap(net.linear)(y)
+
+
+@pytest.mark.parametrize("function", [each_channel, batched])
+def test_a_function_of_each_slice_is_followed(function):
+    made = cnnscope.trace(Structured(function), ["1x3x8x8"])
+    # 3 * 3 * 3 * 4 * 8 * 8 of the convolution, and 8 * 8 * 8 of each of 4 channels
+    assert (made.device, macs(made)) == ("meta", 6_912 + 4 * 512)
+    assert [t.shape for t in (made.tensors[i] for i in made.outputs)] == [(4, 8, 8)]
+    (field,) = (receptive_field.fields(made)[i] for i in made.outputs)
+    assert [axis.size for axis in field.axes] == [3, None]  # of a row, all columns
+
+
+def test_a_scan_is_followed_step_by_step():
+    made = cnnscope.trace(Structured(sums), ["1x3x8x8"])
+    assert (made.device, macs(made)) == ("meta", 6_912)
+    assert sum(op.name == "aten.add.Tensor" for op in made.ops) == 4  # one for each channel
+    assert [made.tensors[i].shape for i in made.outputs] == [(4, 8, 8)]
+
+
+def test_an_operation_on_functions_that_is_not_followed_is_named():
+    net = Structured(lambda m, y: torch.ops.higher_order.strict_mode(lambda z: (z,), (y,))[0])
+    with pytest.raises(ModelError, match="it runs strict_mode, an operation on functions"):
+        cnnscope.trace(net, ["1x3x8x8"])
