@@ -57,8 +57,11 @@ def exceeds_input_at(rows: tuple[LayerRow, ...]) -> str:
     """The first layer whose units see more than the input along every axis, "" if none does.
 
     All of an axis counts as more, but a mean of everything is left out: every network ends in one.
+    So is a layer of one unit, such as the pool of a gate, where one of several units sees more.
     """
-    return next((row.path for row in rows if row.leaf and row.field and _exceeds(row.field)), "")
+    found = [row for row in rows if row.leaf and row.field and _exceeds(row.field)]
+    several = (row for row in found if any(axis.units > 1 for axis in row.field or ()))
+    return next((row.path for row in (*several, *found)), "")
 
 
 def _exceeds(axes: Axes) -> bool:

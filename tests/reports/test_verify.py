@@ -478,3 +478,32 @@ def test_an_axis_that_is_whole_beside_one_that_is_not(recurrent, layer, text, co
     unit = cnnscope.rf(model, layer, inputs=inputs)
     assert dict(unit.page().below).get("context", "") == context
     assert not unit.record.global_context
+
+
+@pytest.mark.parametrize("pool", [F.avg_pool2d, F.max_pool2d])
+def test_a_gate_from_a_pool_as_large_as_the_map_is_a_function_of_the_whole_image(pool):
+    def gated(net, x):
+        y = net.a(x)
+        return net.b(y * pool(y, y.shape[-2:]).sigmoid())
+
+    model = Lambda(gated, a=nn.Conv2d(3, 4, 3, padding=1), b=nn.Conv2d(4, 4, 3, padding=1))
+    report = verdict(model, 1, 3, 32, 32)
+    # the pool, of a single unit: 3 + (32 - 1); behind the gate 3 + 2, beside everything
+    fields = {c.path: (c.field[0].size, c.field[0].local_size) for c in report.layers}
+    assert (fields["a"], fields["mul"], fields["b"]) == ((3, 3), (None, 3), (None, 5))
+    assert {c.verdict for c in report.layers} == {"equal"}
+    shown = cnnscope.summary(model, inputs=(1, 3, 32, 32)).record.totals
+    assert [axis.local_size for axis in shown.field] == [34, 34]
+
+
+def test_a_layer_of_one_unit_outgrows_the_input_only_where_no_other_does():
+    layers = [nn.Conv2d(3, 3, 3, padding=1) for _ in range(5)]
+    end = nn.Sequential(*layers[:2], nn.AvgPool2d(8))  # 3, 5, and 5 + 7 = 12 of 8 pixels
+    assert cnnscope.rf(end, inputs=(1, 3, 8, 8)).record.exceeds_input_at == "2"
+    gate = Lambda(lambda m, x: m.net(x * F.avg_pool2d(x, 8)), net=nn.Sequential(*layers))
+    # a pool of 8, no more than the input, and 3, 5, 7, 9 of the convolutions
+    assert cnnscope.rf(gate, inputs=(1, 3, 8, 8)).record.exceeds_input_at == "net.3"
+    wide = Lambda(lambda m, x: m.net(x * F.avg_pool2d(m.first(x), 8)),
+                  first=nn.Conv2d(3, 3, 3, padding=1), net=nn.Sequential(*layers))  # fmt: skip
+    # the gate's pool sees 3 + 7 = 10
+    assert cnnscope.rf(wide, inputs=(1, 3, 8, 8)).record.exceeds_input_at == "net.3"

@@ -323,6 +323,17 @@ class Replay:
         flat = torch.cat([g.flatten() for g in found])
         return flat / flat.abs().amax().clamp(min=1e-300)
 
+    def sees_all(self, value: Tensor) -> bool:
+        """Return True if a tensor depends on the input from end to end where that is cut."""
+        cut = {
+            given.axes.index(dim): given.shape[dim]
+            for number, given in self.tape.inputs.items()
+            for dim in self.cut.dims.get(number, {})
+            if dim in given.axes and given.watched
+        }
+        seen = _seen(value.sum(), self.leaves, self.tape)
+        return bool(cut) and all(seen[axis] == (0, size - 1) for axis, size in cut.items())
+
     def weight(self, key: int, role: str, size: int) -> Tensor:
         """Positive numbers around one, the same for the same parameter."""
         found = self.weights.get((key, role, size))

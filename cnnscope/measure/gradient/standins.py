@@ -85,6 +85,19 @@ class Op:
         """The dimensions of a tensor that grow with the canvas."""
         return self.replay.cut.dims.get(number, {})
 
+    def spreads_all(self, value: Tensor) -> bool:
+        """Return True if a function of the whole image is given to all places that grow with it.
+
+        A pool whose window is the whole map is one, and no sum over what grows: it is cut where
+        its one unit meets the many of a map.
+        """
+        if self.replay.at >= self.replay.cut.steps:
+            return False
+        missing = len(self.shape) - value.dim()
+        grown = self.grown(self.step.outputs[0])
+        stretched = [d for d in grown if d < missing or value.shape[d - missing] == 1]
+        return bool(stretched) and self.replay.sees_all(value)
+
     def constant_along(self, value: Tensor, dim: int) -> bool:
         """Return True if all places along a dimension depend on the input in the same way.
 
@@ -128,7 +141,11 @@ def restrided(op: Op) -> Any:
 
 def _sum(op: Op) -> Tensor:
     """Elementwise, of every operand that depends on the input."""
-    parts = [t.expand(op.shape) for t in op.dependent()]
+    operands = op.dependent()
+    own = [t for t in operands if not op.spreads_all(t)]
+    if not own:
+        return operands[0].detach().expand(op.shape).clone()
+    parts = [t.expand(op.shape) for t in own]
     return parts[0].clone() if len(parts) == 1 else torch.stack(parts).sum(0)
 
 

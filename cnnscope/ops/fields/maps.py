@@ -272,7 +272,10 @@ def join(a: Axis, b: Axis) -> Axis:
     if a.units != b.units:
         if 1 not in (a.units, b.units):
             return join(a.forgotten(), b.forgotten())
-        a, b = (held(a, b.units), b) if a.units == 1 else (a, held(b, a.units))
+        one, many = (a, b) if a.units == 1 else (b, a)
+        if _sees_all(one, many):
+            return join(one.summed(), many)
+        a, b = held(one, many.units), many
     assert a.spans is not None  # noqa: S101  for the type checker
     assert b.spans is not None  # noqa: S101
     lines = a.lines if a.lines == b.lines else _join_lines(a.lines, b.lines)
@@ -280,6 +283,16 @@ def join(a: Axis, b: Axis) -> Axis:
     least = _smaller(a.least, b.least)
     return Axis(lines, spans, least, whole=whole, lost=lost, endless=endless,
                 mixed=a.mixed | b.mixed, wraps=a.wraps or b.wraps)  # fmt: skip
+
+
+def _sees_all(one: Axis, many: Axis) -> bool:
+    """Return True if a single unit sees all that many units do: a function of the whole image.
+
+    It is one of a pool whose window is the whole map, and is given back to every unit of it.
+    """
+    assert one.spans is not None  # noqa: S101  for the type checker
+    assert many.spans is not None  # noqa: S101
+    return one.spans.lo[0] <= min(many.spans.lo) and one.spans.hi[0] >= max(many.spans.hi)
 
 
 def _filled(spans: Spans | None, whole: Interval | None) -> Spans | None:
