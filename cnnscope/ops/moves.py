@@ -51,6 +51,7 @@ for _family, _names, _rule in (
     (Family.OTHER, "channel_shuffle native_channel_shuffle", rules.channel_shuffle),
     (Family.LOOKUP, "index _unsafe_index", indexing.index),
     (Family.LOOKUP, "index_select", indexing.index_select),
+    (Family.LOOKUP, "embedding", indexing.embedding),
     (Family.LOOKUP, "gather", indexing.gather),
     (Family.OTHER, "index_put _index_put_impl", indexing.index_put),
     (Family.OTHER, "slice_scatter", indexing.slice_scatter),
@@ -71,7 +72,7 @@ each(
     Family.DROPOUT,
     random=True,
 )
-each(Kind.REARRANGE, "take take_along_dim embedding", family=Family.LOOKUP)
+each(Kind.REARRANGE, "take take_along_dim", family=Family.LOOKUP)
 each(  # without a rule: where their results come from is not followed
     Kind.REARRANGE,
     "numpy_T mT adjoint movedim as_strided_scatter diagonal hstack vstack pad tile "

@@ -532,3 +532,28 @@ def test_known_indices_are_those_that_torch_computes(indices):
     (index,) = [op for op in made.ops if op.name.startswith("aten.index")]
     known = Constants(made).value(index.inputs["indices"][-1])
     assert known.tolist() == indices(torch.zeros(1)).tolist()
+
+
+class Tokens(nn.Module):
+    """Indices of a table, and a convolution over their rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.conv = nn.Embedding(10, 4), nn.Conv1d(4, 2, 3, padding=1)
+
+    def forward(self, x):
+        return self.conv(self.table(x).transpose(1, 2))
+
+
+def test_an_index_of_a_table_is_seen_at_its_place():
+    net, tokens = Tokens().eval(), torch.zeros(1, 12, dtype=torch.int64)
+    result = trace(net, (tokens,))
+    (units,) = receptive_field.fields(result)[result.outputs[0]].maps
+    with torch.no_grad():
+        plain = net(tokens)
+        changed = [net(tokens.index_fill(1, torch.tensor([i]), 1)) != plain for i in range(12)]
+    seen = torch.stack([one.any(1)[0] for one in changed])  # of each token, by each unit
+    for unit in range(12):  # 3 tokens, 2 at the ends
+        places = seen[:, unit].nonzero().flatten().tolist()
+        assert places == list(range(units.lo[unit], units.hi[unit] + 1))
+    assert units.unclipped(6) == (5, 7)

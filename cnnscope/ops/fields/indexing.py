@@ -327,6 +327,14 @@ def index_select(op: View) -> Seen:
     return layout.read(state, dim, maps.listed(found[1]), len(found[1]))
 
 
+def embedding(op: View) -> Seen:
+    """A row of a table, as channels, for the index at each place."""
+    chosen = op.state("indices")
+    if not isinstance(chosen, State) or op.state("weight") is not None:
+        return UNKNOWN
+    return State((*chosen.layout, ()), chosen.axes)
+
+
 def gather(op: View) -> Seen:
     """One element of a line each: by a known index, or from channels by any."""
     state, chosen, dim = op.main, op.state("index"), op.dim()
