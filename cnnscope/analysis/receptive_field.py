@@ -140,7 +140,10 @@ def _gathered(state: State, axis: int, *, image: bool) -> State:
 
     A unit sees what its channels see, and all that lies at its place along the axis.
     """
-    dims = state.dims_of(axis)
+    dims, last = state.dims_of(axis), len(state.layout) - 1
+    if not image and len(dims) > 1 and dims[-1] == last and len(state.layout[last]) > 1:
+        state = layout.contract(state, last, among=axis)  # patches, whose pixels are features
+        dims = state.dims_of(axis)
     if dims[:1] == [1] and len(state.layout) > _CHANNELS_AND_AXIS and _among_channels(state):
         state = layout.contract(state, 1, among=axis)
         dims = state.dims_of(axis)

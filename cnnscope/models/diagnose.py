@@ -40,7 +40,12 @@ def where(error: ForwardError) -> str:
 
 
 def _short(error: ForwardError) -> str:
-    return _of_layer(error) or cause(error)
+    """Why a layer or an operation refused: of sizes that differ, which these are."""
+    record, broken = _record(error), error.trace.broken
+    differ = ""
+    if broken is not None and broken.operation is not None and not record.library:
+        differ = refused.difference(error.trace, broken.operation)
+    return _of_layer(error) or printable(differ, _LONG) or cause(error)
 
 
 def cause(error: ForwardError, limit: int = _LONG) -> str:

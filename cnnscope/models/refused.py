@@ -36,6 +36,16 @@ def reason(trace: Trace, record: OpRecord) -> str:
     """
     if not record.tensors:
         return ""
+    name = function(record.name)
+    message = _message(trace).removeprefix(f"{name}: ")
+    found = difference(trace, record) or _window(trace, record)
+    return found or f"{name} of {_given(trace, record)}: {message}"
+
+
+def difference(trace: Trace, record: OpRecord) -> str:
+    """Say in which sizes the operands of a refused operation differ; "" if that is not why."""
+    if not record.tensors:
+        return ""
     base = record.name.rpartition(".")[0] or record.name
     rules: dict[str, Callable[[Trace, OpRecord], str]] = {
         **dict.fromkeys(_VIEWS, _view),
@@ -43,11 +53,7 @@ def reason(trace: Trace, record: OpRecord) -> str:
         "aten.cat": _cat,
         "aten.stack": _cat,
     }
-    rule = rules.get(base, _elementwise)
-    found = rule(trace, record) or _window(trace, record)
-    name = function(record.name)
-    message = _message(trace).removeprefix(f"{name}: ")
-    return found or f"{name} of {_given(trace, record)}: {message}"
+    return rules.get(base, _elementwise)(trace, record)
 
 
 def uncastable(trace: Trace) -> tuple[str, str]:

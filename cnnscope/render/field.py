@@ -171,15 +171,17 @@ def _sentences(report: FieldReport) -> list[tuple[str, str]]:
 
 
 def _covered(report: FieldReport) -> str:
-    """Where units see all of the input, at the borders too."""
+    """Where units see all of the input: every one, those at the borders too, or some."""
     if report.covers_input_at:
         return f"all of the input, from {report.covers_input_at} on"
-    rows = (row for row in report.layers if row.leaf and not row.minor and row.field)
-    whole = (r.path for r in rows if all(a.clipped[0] >= a.input_size for a in r.field or ()))
-    alone = next(whole, "")
-    if alone:
-        return f"all of the input, at {alone}, and not in every layer after it"
-    return "no unit sees all of the input"
+    rows = [row for row in report.layers if row.leaf and not row.minor and row.field]
+    every, some = (
+        next((r.path for r in rows if all(a.clipped[i] >= a.input_size for a in r.field or ())), "")
+        for i in (0, 1)
+    )
+    if every:
+        return f"all of the input, at {every}, and not in every layer after it"
+    return f"all of the input in the middle, at {some} first" if some else "no unit sees all of it"
 
 
 def _unit(report: UnitReport) -> Page:

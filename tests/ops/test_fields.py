@@ -557,3 +557,27 @@ def test_an_index_of_a_table_is_seen_at_its_place():
         places = seen[:, unit].nonzero().flatten().tolist()
         assert places == list(range(units.lo[unit], units.hi[unit] + 1))
     assert units.unclipped(6) == (5, 7)
+
+
+class Patches(nn.Module):
+    """Patches of 4x4 whose pixels are features, normed, and one piece laid beside nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.linear = nn.LayerNorm(48), nn.Linear(48, 8)
+
+    def forward(self, x):
+        n, c, h, w = x.shape
+        patches = x.reshape(n, c, h // 4, 4, w // 4, 4).permute(0, 2, 4, 3, 5, 1)
+        tokens = self.linear(self.norm(patches.reshape(n, h // 4, w // 4, 48)))
+        packed = torch.cat([tokens.reshape(n, -1, 8)], 1)
+        return packed.view(n, h // 4, w // 4, 8)
+
+
+def test_features_of_a_patch_see_the_patch():
+    result = trace(Patches(), (torch.empty(1, 3, 12, 20, device="meta"),))
+    found = {row.name: row.field for row in report(result).layers if row.field}
+    for name in ("norm", "linear"):  # 4 pixels, and the next patch 4 further
+        assert [(a.size, a.stride, a.padding) for a in found[name]] == [(4, 4, 0)] * 2
+    last = receptive_field.fields(result)[result.outputs[0]]
+    assert [(a.size, a.stride) for a in last.axes] == [(4, 4)] * 2  # of a single piece, too

@@ -107,3 +107,12 @@ def test_all_of_the_input_is_seen_from_a_layer_on_only_if_every_later_one_sees_i
     assert "all of the input, at mean, and not in every layer after it" in str(before)
     assert "all of the input, from mean on" in str(after)
     assert "all of it from" not in str(cnnscope.summary(Outputs(True), inputs=(1, 3, 9, 9)))
+
+
+def test_units_in_the_middle_see_all_of_the_input_before_those_at_its_borders():
+    # 5 pixels: the unit in the middle sees 5 of them after two convolutions, a corner 3
+    net = nn.Sequential(*(nn.Conv2d(1, 1, 3, padding=1) for _ in range(2)))
+    assert "all of the input in the middle, at 1 first" in str(
+        cnnscope.rf(net, inputs=(1, 1, 5, 5))
+    )
+    assert "no unit sees all of it" in str(cnnscope.rf(net, inputs=(1, 1, 9, 9)))

@@ -77,7 +77,8 @@ def training_only(net: Net) -> Remark | None:
     if net.trace.decided_by:
         return None
     found = {p: n for p, n in params.unused(net.trace).items() if net.asks_training(p)}
-    return _unused(found, "not used in inference: {}; the code takes another path if self.training")
+    asks = "the code asks if self.training, and may use them then"
+    return _unused(found, f"not used in inference: {{}}; {asks}")
 
 
 def not_routed(net: Net) -> Remark | None:

@@ -769,6 +769,8 @@ def repeat(op: View) -> Seen:
 def concatenate(op: View) -> Seen:
     """Over channels the hull; along an axis one after the other."""
     pairs = [(s, shape) for s, shape in op.all() if 0 not in shape]
+    if len(pairs) == 1:
+        return pairs[0][0]  # one piece is all
     dim = op.dim(rank=len(op.out))
     pairs = [(s and _gathered(s, dim), shape) for s, shape in pairs]
     seeing = [(s, shape) for s, shape in pairs if s is not None]
