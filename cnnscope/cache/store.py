@@ -67,6 +67,10 @@ class Store:
             value = _decode(_content(path), key, kind)
         except PermissionError:  # another user's
             return None
+        except FileNotFoundError:  # another process may have written it since
+            if path.is_symlink():
+                self._remove(path, "a damaged")
+            return None
         except Exception:  # noqa: BLE001  a file may hold anything
             if os.path.lexists(path):
                 self._remove(path, "a damaged")

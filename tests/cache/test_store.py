@@ -601,6 +601,19 @@ def test_cache_commands(tmp_path, monkeypatch):
 
 # ------------------------------------------------------------------------- many processes
 
+
+def test_an_entry_written_just_after_it_was_not_found_is_not_called_damaged(store, monkeypatch):
+    def written_by_another(path):
+        store.write(KEY, Note("theirs"))
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(store_file, "_content", written_by_another)
+    assert store.read(KEY, Note) is None
+    monkeypatch.undo()
+    assert store.warnings == []
+    assert store.read(KEY, Note) == Note("theirs")
+
+
 WORKER = """
 import os, random, sys
 from pathlib import Path
@@ -651,7 +664,9 @@ def test_processes_killed_at_random_leave_no_wrong_answer(tmp_path, processes, s
         for process in running:
             process.kill()
     codes = [process.wait() for process in (*ended, *running)]
-    assert set(codes) == {-signal.SIGKILL}, [p.stderr.read() for p in ended if p.returncode == 9]
+    assert set(codes) == {-signal.SIGKILL}, [
+        p.stderr.read() for p in (*ended, *running) if p.returncode == 9
+    ]
     warnings = []
     store = Store(tmp_path, warnings.append)
     for number in range(40):
