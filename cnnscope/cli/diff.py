@@ -19,6 +19,8 @@ class Diff(options.Written, options.Traced):
 
     Example: cnnscope diff vgg11 vgg13
 
+    A model may be a file at a revision of git, as in HEAD~1:net.py:Net.
+
     Layers, cost, memory and receptive field. Rows are `=` equal, `~` changed, `+` added, `-`
     removed. Options hold for both models; one that ends in -b takes its place for B.
     """

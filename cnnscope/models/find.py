@@ -277,7 +277,7 @@ def _named(spec: ModelSpec) -> tuple[str, Library]:
         raise RequestError(
             f"model {printable(spec.text)!r}: no source or module called "
             f"{printable(spec.source)!r}; {hint} is {', '.join(sources)}, and your own "
-            "path/net.py or package.module:name"
+            "path/net.py, package.module:name or REVISION:path/net.py of git"
         )
     known: dict[str, None] = {}  # each name once, in the order of the sources
     refused: list[RequestError] = []

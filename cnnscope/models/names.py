@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import sys
 import warnings
@@ -22,6 +23,9 @@ _FILE = re.compile(r"(.*\.py)(?::([^:/\\\"']*))?", re.IGNORECASE | re.DOTALL)
 _DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
 _CALLED = re.compile(r"(.*?\.py|[^\W\d][\w.]*):([^\W\d].*\(.*\))", re.IGNORECASE | re.DOTALL)
 _CALL = re.compile(r"\s*[^\W\d][\w.]*\s*\(")
+_REVISION = re.compile(r"((?:[^:{]|\{[^}]*\})+):(.+)", re.DOTALL)
+_DRIVE = re.compile(r"[A-Za-z]:[/\\]")
+_LIBRARIES = ("torchvision", "classic", "timm", "hf")  # which a branch of that name is not
 _PARSING = (SyntaxError, ValueError, MemoryError, RecursionError)
 
 
@@ -34,6 +38,7 @@ class ModelSpec(msgspec.Struct, frozen=True):
         text: as it was typed.
         place: Python file or module that `name` is looked up in, where one was given.
         code: what is evaluated, where no name of a file or module was given.
+        revision: of git that the file is of; "" for the file itself.
     """
 
     source: str
@@ -41,6 +46,12 @@ class ModelSpec(msgspec.Struct, frozen=True):
     text: str
     place: str = ""
     code: str = ""
+    revision: str = ""
+
+    @property
+    def file(self) -> str:
+        """The file with its revision, as it was typed: `HEAD~1:net.py`."""
+        return f"{self.revision}:{self.place}" if self.revision else self.place
 
     @property
     def shown(self) -> str:
@@ -54,8 +65,9 @@ def parse_model(text: str) -> ModelSpec:
     """Parse a model's name.
 
     `resnet18`, `torchvision:resnet18`, `path/net.py`, `path/net.py:Net`, `package.module:Net`,
-    `net.py:Net(width=8)`, `nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())`, and `-` for Python on
-    standard input. The name of a file that exists is never taken for an expression.
+    `net.py:Net(width=8)`, `HEAD~1:net.py:Net` (the file at a revision of git),
+    `nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())`, and `-` for Python on standard input. The name
+    of a file that exists is never taken for an expression, nor for a revision.
 
     Raises:
         RequestError: nothing before or after the colon, an expression that is none, or standard
@@ -70,7 +82,7 @@ def parse_model(text: str) -> ModelSpec:
         return ModelSpec(STDIN, "", shown, code=code)
     file = _FILE.fullmatch(shown)
     if file is not None and file[2] != "":
-        return ModelSpec("file", file[2] or "", shown, place=file[1])
+        return _of_file(file[1], file[2] or "", shown)
     if "(" in shown and not _is_file(shown):
         return _called(shown) or _expression(shown)
     source, colon, name = shown.rpartition(":")
@@ -82,6 +94,25 @@ def parse_model(text: str) -> ModelSpec:
     if _DOTTED.fullmatch(source):
         return ModelSpec("import", name, shown, place=source)
     return ModelSpec(source, name, shown)
+
+
+def _of_file(place: str, name: str, text: str) -> ModelSpec:
+    """A file, or one at a revision: what is before the first colon, but for those in braces.
+
+    Raises:
+        RequestError: nothing is before the colon.
+    """
+    if not exists(os.path.expanduser(place)):  # noqa: PTH111  of Path's, ~nobody raises
+        if place.startswith(":"):
+            raise RequestError(
+                f"model {printable(text)!r}: before the colon stands a revision of git, as in "
+                f"HEAD{printable(place)}"
+            )
+        found = _REVISION.fullmatch(place)
+        plain = _DRIVE.match(place) or "://" in place
+        if found is not None and not plain and found[1] not in _LIBRARIES:
+            return ModelSpec("file", name, text, place=found[2], revision=found[1])
+    return ModelSpec("file", name, text, place=place)
 
 
 def is_expression(code: str) -> bool:
@@ -99,7 +130,7 @@ def _called(text: str) -> ModelSpec | None:
     if found is None or iskeyword(found[1]) or not is_expression(found[2]):
         return None
     if found[1].lower().endswith(".py"):
-        return ModelSpec("file", found[2], text, place=found[1])
+        return _of_file(found[1], found[2], text)
     source = "import" if "." in found[1] else found[1]
     return ModelSpec(source, found[2], text, place=found[1] if "." in found[1] else "")
 

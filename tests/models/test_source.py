@@ -86,7 +86,7 @@ def report_of(*arguments):
         ("path/net.py:Net", "file", "Net", "path/net.py"),
         ("C:\\nets\\net.py:Net", "file", "Net", "C:\\nets\\net.py"),
         ("C:\\nets\\net.py", "file", "", "C:\\nets\\net.py"),
-        ("a:b/my net.py:Outer.Inner", "file", "Outer.Inner", "a:b/my net.py"),
+        ("a/b c/my net.py:Outer.Inner", "file", "Outer.Inner", "a/b c/my net.py"),
         ("~/NET.PY:Net", "file", "Net", "~/NET.PY"),
         ("package.module:factory", "import", "factory", "package.module"),
         ("nets:Net", "nets", "Net", ""),  # a source or a module: the zoo knows

@@ -29,7 +29,7 @@ def choose(spec: ModelSpec, module: ModuleType) -> tuple[Any, str]:
     Raises:
         RequestError: there is none of that name, or several where none was named.
     """
-    shown = printable(spec.place) or spec.shown
+    shown = printable(spec.file) or spec.shown
     name = spec.name or _only(shown, module)
     if "(" in name:
         return _called(shown, name, module), name

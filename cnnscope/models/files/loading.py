@@ -88,8 +88,13 @@ def _above_packages(folder: Path) -> Path:
     return folder
 
 
-def run_file(path: Path, undo: ExitStack) -> ModuleType:
+def run_file(path: Path, undo: ExitStack, here: Path) -> ModuleType:
     """Execute a file as a module; `undo` forgets it and its neighbours.
+
+    Args:
+        path: of the file.
+        undo: closed when the module is not needed any more.
+        here: the working folder, or the same one at a revision.
 
     `sys.path` is left changed, for imports that a forward makes: `isolation.keep` puts it back.
 
@@ -101,7 +106,7 @@ def run_file(path: Path, undo: ExitStack) -> ModuleType:
     root, before = project(path), set(sys.modules)
     undo.callback(forget, before, root)
     home = _home(path, ast.parse(source), root)
-    _prepare_path(path, home, root)
+    _prepare_path(path, home, root, here)
     if home is None:
         return _executed(code, _alone(path), path, undo)
     importlib.import_module(home.package)
@@ -179,7 +184,7 @@ def _imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
 # ------------------------------------------------------------------------------- sys.path, after
 
 
-def _prepare_path(path: Path, home: Home | None, root: Path) -> None:
+def _prepare_path(path: Path, home: Home | None, root: Path, here: Path) -> None:
     """Let a file find its package and its neighbours first, and what its project holds last."""
     sys.path.insert(0, str(path.parent if home is None else home.root))
     importlib.invalidate_caches()
@@ -187,7 +192,7 @@ def _prepare_path(path: Path, home: Home | None, root: Path) -> None:
     if home is not None and not (home.root / top / "__init__.py").is_file():
         importlib.import_module(top)  # a namespace, which a file `top.py` below it would hide
     above = [folder for folder in path.parents if folder == root or root in folder.parents]
-    last = [path.parent, *above, *(root / name for name in _SOURCES), Path.cwd()]
+    last = [path.parent, *above, *(root / name for name in _SOURCES), here]
     added = [str(folder) for folder in last if folder.is_dir()]
     sys.path += [one for one in dict.fromkeys(added) if one not in sys.path]
     importlib.invalidate_caches()

@@ -31,7 +31,7 @@ from torch import nn
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
 from cnnscope.files import is_file, is_folder
 from cnnscope.models import described, registered
-from cnnscope.models.files import choosing, loading, scope, values
+from cnnscope.models.files import choosing, loading, revision, scope, values
 from cnnscope.models.files.choosing import is_network
 from cnnscope.models.names import EXPRESSION, ModelSpec, is_expression
 from cnnscope.records.catalogue import About
@@ -79,6 +79,9 @@ class Own:
         self.folder = self._project = Path.cwd()
         self._undo = ExitStack()
         self._last: CodeType | None = None
+        self._tree: revision.Tree | None = None
+        if spec.revision:
+            self._tree = _extracted(spec, self._undo)
         devices.follow(self._undo)
         isolation.keep(self._undo, lambda file: loading.within(file, self._project))
         try:
@@ -88,7 +91,8 @@ class Own:
         except BaseException:
             self.close()
             raise
-        self.title = printable(_title(spec, name), 120)
+        commit = f" ({self._tree.short})" if self._tree else ""
+        self.title = printable(_title(spec, name), 120 - len(commit)) + commit
 
     def close(self) -> None:
         """Forget the file's folder and its neighbours."""
@@ -97,10 +101,12 @@ class Own:
     def _loaded(self, spec: ModelSpec) -> ModuleType:
         """The module that a specification names, executed."""
         if spec.source == "file":
-            path = loading.existing(spec.place)
+            path = self._file(spec.place)
             self.folder, self._project = path.parent, loading.project(path)
+            if self._tree is not None:
+                revision.prefer(self._tree, self._undo)
             with self.running("could not be loaded"):
-                return devices.retried(lambda: loading.run_file(path, self._undo))
+                return devices.retried(lambda: loading.run_file(path, self._undo, self._here))
         loading.with_working_folder()
         self._undo.callback(loading.forget, set(sys.modules), self.folder)
         if spec.source == "import":
@@ -108,6 +114,22 @@ class Own:
                 return devices.retried(lambda: self._imported(spec.place))
         with self.running("could not be evaluated"):
             return devices.retried(lambda: self._executed(spec))
+
+    @property
+    def _here(self) -> Path:
+        """The working folder, at the revision if one was named."""
+        return Path.cwd() if self._tree is None else self._tree.here
+
+    def _file(self, place: str) -> Path:
+        """A Python file that was named, at the revision of the model.
+
+        Raises:
+            RequestError: there is none.
+        """
+        if self._tree is None:
+            return loading.existing(place)
+        named = self._tree.file if place == self.spec.place else self._tree.of(place)
+        return loading.existing(str(named)) if named else loading.existing(place)
 
     def _imported(self, place: str) -> ModuleType:
         if not loading.importable(place):
@@ -159,7 +181,8 @@ class Own:
 
     def versions(self) -> dict[str, str]:
         """Of torch: what else counts is the user's."""
-        return {"torch": str(torch.__version__)}
+        commit = {"commit": self._tree.commit} if self._tree else {}
+        return {"torch": str(torch.__version__), **commit}
 
     def about(self, name: str, shape: Shape) -> About:  # noqa: ARG002
         """Nothing is published about it."""
@@ -202,11 +225,11 @@ class Own:
         other = _OTHER_FILE.fullmatch(text)
         if other is None:
             return scope.evaluate(text, vars(self._module))
-        path = loading.existing(other[1])
+        path = self._file(other[1])
         file = getattr(self._module, "__file__", None) or ""
         module = self._module
         if path != Path(file).resolve():
-            module = loading.run_file(path, self._undo)
+            module = loading.run_file(path, self._undo, self._here)
         return scope.evaluate(other[2], vars(module))
 
     def _whole(self, model: Any) -> nn.Module:
@@ -253,7 +276,9 @@ class Own:
 
     def reason(self, error: BaseException) -> str:
         """`net.py:3: ValueError: ...`: where in the user's code, and what."""
-        return f"{self.line(error)}{_said(error)}"
+        lost = self._tree is not None and isinstance(error, (ImportError, FileNotFoundError))
+        hint = "; what git does not track, or has since, is not at that revision" if lost else ""
+        return f"{self.line(error)}{_said(error)}{hint}"
 
     def line(self, error: BaseException) -> str:
         """`net.py:3: `, the innermost line of the user's code that an exception passed."""
@@ -292,9 +317,23 @@ def _as_network(value: Any) -> Any:
     return value
 
 
+def _extracted(spec: ModelSpec, undo: ExitStack) -> revision.Tree:
+    """The files of a revision; none are left where it is refused.
+
+    Raises:
+        RequestError: there is no such file in it.
+    """
+    try:
+        return revision.extracted(spec, undo)
+    except BaseException:
+        undo.close()
+        raise
+
+
 def _title(spec: ModelSpec, name: str) -> str:
     """`net.py:Net`, `package.module:Net`, or the expression."""
     place = Path(spec.place).name if spec.source == "file" else spec.place
+    place = f"{spec.revision}:{place}" if spec.revision else place
     if spec.source == EXPRESSION:
         return " ".join(spec.code.split())
     return ":".join(part for part in (place or spec.shown, name) if part)
