@@ -1,0 +1,129 @@
+"""Data flow between the boxes of a graph: the ports of each, and the edges inside each block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cnnscope.analysis.graph.items import Item
+from cnnscope.records import graph as g
+from cnnscope.records.trace import Trace
+
+
+def connect(trace: Trace, root: Item) -> None:
+    """Find ports and edges of all items; layers that pass on what they get stand in its way."""
+    _ports(trace, root)
+    for block in root.blocks():
+        _Block(trace, block).connect()
+
+
+# ------------------------------------------------------------------------------------- ports
+
+
+def _ports(trace: Trace, root: Item) -> None:
+    """Find the tensors that cross the border of each item, in the order in which they are read."""
+    makers = _makers(trace, root)
+    around = {item: set(_outwards(item)) for item in (root, *_within(root))}
+    for reader in root.leaves():
+        for tensor in _asked(trace, reader):
+            maker = makers.get(tensor)
+            if maker is None or maker is reader:
+                continue
+            for item in _outwards(maker):
+                if item in around[reader]:
+                    break
+                item.gives.setdefault(tensor, len(item.gives))
+            for item in _outwards(reader):
+                if item in around[maker]:
+                    break
+                item.reads.setdefault(tensor, len(item.reads))
+
+
+def _makers(trace: Trace, root: Item) -> dict[int, Item]:
+    """The leaf that makes each tensor."""
+    found: dict[int, Item] = {}
+    for leaf in root.leaves():
+        if leaf.kind in (g.INPUT, g.PARAMETER):
+            found[leaf.tensor] = leaf
+        for op in leaf.ops:
+            found.update(dict.fromkeys(trace.ops[op].outputs, leaf))
+    return found
+
+
+def _asked(trace: Trace, leaf: Item) -> Iterator[int]:
+    """Tensors that a leaf reads, in order; it may have made them itself."""
+    yield from leaf.asks
+    if leaf.kind == g.OUTPUT:
+        yield leaf.tensor
+    for op in leaf.ops:
+        yield from trace.ops[op].tensors
+
+
+def _outwards(item: Item) -> Iterator[Item]:
+    """An item and those around it."""
+    at: Item | None = item
+    while at is not None:
+        yield at
+        at = at.parent
+
+
+def _within(item: Item) -> Iterator[Item]:
+    for child in item.children:
+        yield child
+        yield from _within(child)
+
+
+# ------------------------------------------------------------------------------------- edges
+
+
+class _Block:
+    """The edges between the children of one block."""
+
+    def __init__(self, trace: Trace, block: Item) -> None:
+        self.trace, self.block = trace, block
+        self.makers = {t: child for child in block.children for t in child.gives}
+        self.relays: dict[int, list[tuple[int, Item]]] = {}  # of a tensor: place and item
+
+    def connect(self) -> None:
+        """Set the edges of the block; layers that do nothing and lead nowhere are left out."""
+        kept = []
+        for place, child in enumerate(self.block.children):
+            if child.kind != g.LAYER or child.ops or self._passes_on(place, child):
+                kept.append(child)
+        for place, child in enumerate(self.block.children):
+            if child.kind != g.LAYER or child in kept:
+                for tensor, port in child.reads.items():
+                    self._edge(tensor, place, child, port)
+        for tensor, port in self.block.gives.items():
+            self._edge(tensor, len(self.block.children), None, port)
+        self.block.children = kept
+
+    def _edge(self, tensor: int, place: int, target: Item | None, into: int) -> None:
+        source = self._source(tensor, place)
+        ports = self.block.reads if source is None else source.gives
+        if tensor in ports:
+            self.block.edges.append((source, ports[tensor], target, into))
+
+    def _source(self, tensor: int, place: int) -> Item | None:
+        """The child that a reader at a place has a tensor from, None for the border."""
+        relays = [item for at, item in self.relays.get(tensor, ()) if at < place]
+        return relays[-1] if relays else self.makers.get(tensor)
+
+    def _passes_on(self, place: int, child: Item) -> bool:
+        """Return True for a layer that gives what it gets to one reader: dropout in inference.
+
+        With several readers nothing tells which of them have it from the layer. An `Identity` is
+        there to do nothing.
+        """
+        call = self.trace.calls[child.call]
+        through = [tensor for tensor in call.outputs if tensor in call.inputs]
+        if len(through) != 1 or self.trace.modules[call.module].kind == "Identity":
+            return False
+        tensor = through[0]
+        readers = sum(tensor in later.reads for later in self.block.children[place + 1 :])
+        if readers + (tensor in self.block.gives) != 1:
+            return False
+        if tensor not in self.makers and tensor not in self.block.reads:
+            return False
+        child.reads, child.gives = {tensor: 0}, {tensor: 0}
+        self.relays.setdefault(tensor, []).append((place, child))
+        return True
