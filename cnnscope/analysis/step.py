@@ -104,9 +104,12 @@ def events(made: StepTrace) -> tuple[StepEvent, ...]:
 
 def macs(made: StepTrace) -> StepMacs:
     """Multiply-accumulates of each phase, by the operations that ran."""
-    counted = {"forward": 0, "backward": 0, "step": 0}
+    counted = {"forward": 0, "backward": 0, "step": 0, "recomputed": 0}
     for number, record in enumerate(made.trace.ops):
-        counted[made.phase(number)] += table.macs(made.trace, record)
+        phase, those = made.phase(number), table.macs(made.trace, record)
+        counted[phase] += those
+        if phase == "backward" and record.call >= 0:  # autograd's own belong to no call
+            counted["recomputed"] += those
     return StepMacs(**counted)
 
 

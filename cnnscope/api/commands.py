@@ -330,6 +330,8 @@ def memory(
     form: str = "foreach",
     loss: str = "sum",
     accumulate: bool = False,
+    amp: str | None = None,
+    checkpoint: str | Sequence[str] | None = None,
     arguments: Mapping[str, Any] | None = None,
     num_classes: int | None = None,
     batch_size: int | None = None,
@@ -347,6 +349,9 @@ def memory(
         form: "loop", "foreach" or "fused": how the optimizer goes over the parameters.
         loss: "sum", "mean", "mse", "l1", "bce" or "cross-entropy" of the outputs.
         accumulate: gradients of earlier batches are there when the step begins.
+        amp: "bf16" or "fp16": what `torch.autocast` computes in on CUDA.
+        checkpoint: modules whose forward runs again in the backward pass, by paths and patterns,
+            in a list or with commas; or "auto" for the blocks that repeat.
         arguments: of a named model's constructor.
         num_classes: of a named model's constructor.
         batch_size: N of every input of a named model.
@@ -359,7 +364,7 @@ def memory(
     """
     from cnnscope.reports.memory import memory_report, step_of
 
-    step = step_of(optimizer, form, loss, accumulates=accumulate)
+    step = step_of(optimizer, form, loss, accumulate=accumulate, amp=amp, checkpoint=checkpoint)
     build = Build(arguments, num_classes, batch_size, dtype)
     wanted = asked(model, inputs, kwargs, build)
     if not train:

@@ -49,11 +49,12 @@ class StepEvent(msgspec.Struct, frozen=True):
 
 
 class StepMacs(msgspec.Struct, frozen=True):
-    """Multiply-accumulates of each phase."""
+    """Multiply-accumulates of each phase; `recomputed` are those of forwards in the backward."""
 
     forward: int
     backward: int
     step: int
+    recomputed: int = 0
 
 
 class GpuMemory(msgspec.Struct, frozen=True):
@@ -78,7 +79,8 @@ class MemoryReport(msgspec.Struct, frozen=True):
     `allocated` that of the blocks that PyTorch's caching allocator gives to them; `reserved` all
     that it takes from the device for those, in two steps one after the other; `gpu` has
     their range on a GPU. `step` is None for inference. `peak` is the number of the operation after
-    which `tensors` is reached, -1 before the first.
+    which `tensors` is reached, -1 before the first; `checkpointed` has the modules whose forward
+    ran again in the backward pass.
     """
 
     source: Source
@@ -95,4 +97,5 @@ class MemoryReport(msgspec.Struct, frozen=True):
     macs: StepMacs
     events: tuple[StepEvent, ...]
     notes: tuple[str, ...] = ()
+    checkpointed: tuple[str, ...] = ()
     schema_version: int = REPORT_SCHEMA

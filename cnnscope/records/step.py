@@ -11,6 +11,7 @@ from cnnscope.records.trace import Trace
 Optimizer = Literal["sgd", "momentum", "adam", "adamw", "rmsprop"]
 Form = Literal["loop", "foreach", "fused"]
 Loss = Literal["sum", "mean", "mse", "l1", "bce", "cross-entropy"]
+Amp = Literal["bf16", "fp16"]
 Phase = Literal["forward", "backward", "step"]
 Kind = Literal[
     "input", "weight", "buffer", "optimizer state", "gradient", "saved", "output", "temporary"
@@ -19,6 +20,8 @@ Kind = Literal[
 OPTIMIZERS: tuple[str, ...] = get_args(Optimizer)
 FORMS: tuple[str, ...] = get_args(Form)
 LOSSES: tuple[str, ...] = get_args(Loss)
+AMPS: tuple[str, ...] = get_args(Amp)
+AUTO = "auto"  # in place of paths: the blocks that repeat
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
@@ -26,13 +29,18 @@ class Step(msgspec.Struct, frozen=True):
     """A training step, as it is requested.
 
     `form` is how the optimizer goes over the parameters: one after another, in lists, or in one
-    kernel. With `accumulates`, gradients of earlier batches are there when the step begins.
+    kernel. With `accumulates`, gradients of earlier batches are there when the step begins. `amp`
+    is the type that `torch.autocast` computes in on CUDA; float16 has its loss scaled. `checkpoint`
+    names the modules whose forward runs again in the backward pass, by paths and patterns, or
+    "auto" for the blocks that repeat.
     """
 
     optimizer: Optimizer = "sgd"
     form: Form = "foreach"
     loss: Loss = "sum"
     accumulates: bool = False
+    amp: Amp | None = None
+    checkpoint: tuple[str, ...] = ()
 
 
 class StepTrace(msgspec.Struct, frozen=True):
@@ -41,7 +49,8 @@ class StepTrace(msgspec.Struct, frozen=True):
     Operations before `loss` are the model's forward, those before `backward` the loss, from
     `update` on the optimizer's; between these is the backward pass. `gradients` has the tensor that
     each parameter's gradient is, by the path of the parameter; `state` the tensors that the
-    optimizer keeps of each from step to step, `targets` those that the loss compares outputs with.
+    optimizer keeps of each from step to step, `targets` those that the loss compares outputs with,
+    `scaler` those that scale it. `checkpointed` are the modules that run again.
     """
 
     trace: Trace
@@ -52,6 +61,8 @@ class StepTrace(msgspec.Struct, frozen=True):
     gradients: dict[str, int]
     state: dict[str, tuple[int, ...]]
     targets: tuple[int, ...] = ()
+    scaler: tuple[int, ...] = ()
+    checkpointed: tuple[str, ...] = ()
 
     def phase(self, operation: int) -> Phase:
         """The phase that an operation belongs to, by its number; the loss is of the forward."""
@@ -84,7 +95,7 @@ class StepTrace(msgspec.Struct, frozen=True):
         """Storages whose kind is known by what lies in them; of one storage, the last counts."""
         trace, tensors = self.trace, self.trace.tensors
         yield from ((tensors[t].storage, "gradient") for t in self.gradients.values())
-        kept = itertools.chain(*self.state.values())
+        kept = itertools.chain(*self.state.values(), self.scaler)
         yield from ((tensors[t].storage, "optimizer state") for t in kept)
         for param in (*trace.params, *trace.strays):
             yield tensors[param.tensor].storage, "buffer" if param.buffer else "weight"

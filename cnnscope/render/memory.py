@@ -38,8 +38,14 @@ def _asked(report: MemoryReport) -> str:
     if step is None:
         return "inference"
     name = _OPTIMIZERS.get(step.optimizer, "RMSprop")
-    more = ", gradients accumulated" if step.accumulates else ""
-    return f"training with {name} ({step.form}), loss {step.loss}{more}"
+    parts = [f"training with {name} ({step.form})", f"loss {step.loss}"]
+    if step.amp:
+        parts.append(f"autocast to {step.amp}")
+    if report.checkpointed:
+        parts.append(f"{units.plural(len(report.checkpointed), 'module')} checkpointed")
+    if step.accumulates:
+        parts.append("gradients accumulated")
+    return ", ".join(parts)
 
 
 def _kinds(report: MemoryReport) -> Table:
@@ -155,7 +161,8 @@ def _macs(report: MemoryReport) -> str:
     times = (
         f", {units.ratio(every / macs.forward)} times the forward in all" if macs.forward else ""
     )
-    return f"{text}, backward {units.si(macs.backward)}{times}"
+    again = f" ({units.si(macs.recomputed)} of it forwards again)" if macs.recomputed else ""
+    return f"{text}, backward {units.si(macs.backward)}{again}{times}"
 
 
 def _omitted(report: MemoryReport) -> str:

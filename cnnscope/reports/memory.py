@@ -2,30 +2,80 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 from cnnscope.analysis import measured
 from cnnscope.analysis import step as analysis
 from cnnscope.errors import RequestError
 from cnnscope.records.memory import MemoryReport
-from cnnscope.records.step import FORMS, LOSSES, OPTIMIZERS, Step, StepTrace
+from cnnscope.records.step import AMPS, AUTO, FORMS, LOSSES, OPTIMIZERS, Step, StepTrace
 from cnnscope.records.trace import Trace
 from cnnscope.text import printable
 
+_LONGEST = 1000  # characters of a pattern
 
-def step_of(optimizer: str, form: str, loss: str, *, accumulates: bool) -> Step:
+
+def step_of(
+    optimizer: str = "sgd",
+    form: str = "foreach",
+    loss: str = "sum",
+    *,
+    accumulate: bool = False,
+    amp: str | None = None,
+    checkpoint: str | Sequence[str] | None = None,
+) -> Step:
     """The training step that is requested.
+
+    Args:
+        optimizer: one of `OPTIMIZERS`.
+        form: one of `FORMS`.
+        loss: one of `LOSSES`.
+        accumulate: gradients of earlier batches are there.
+        amp: one of `AMPS`; None for the types that the model has.
+        checkpoint: paths and patterns of modules in a list, or in one text with commas; or "auto".
 
     Raises:
         RequestError: one of the names is none.
     """
-    given = (
+    given = [
         ("optimizer", optimizer, OPTIMIZERS), ("form", form, FORMS), ("loss", loss, LOSSES),
-    )  # fmt: skip
+    ]  # fmt: skip
+    if amp is not None:
+        given.append(("amp", amp, AMPS))
     for what, name, names in given:
         if name not in names:
             raise RequestError(f"--{what} {printable(str(name))!r}: use one of {', '.join(names)}")
-    return Step(cast("Any", optimizer), cast("Any", form), cast("Any", loss), accumulates)
+    return Step(
+        cast("Any", optimizer),
+        cast("Any", form),
+        cast("Any", loss),
+        accumulate,
+        cast("Any", amp),
+        _blocks(checkpoint),
+    )
+
+
+def _blocks(asked: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Paths and patterns of modules.
+
+    Raises:
+        RequestError: there is none among them.
+    """
+    if asked is None:
+        return ()
+    try:
+        words = asked.split(",") if isinstance(asked, str) else list(asked)
+        found = tuple(word.strip() for word in words if word.strip())
+    except (TypeError, AttributeError):
+        found = ()
+    if not found or any(len(word) > _LONGEST for word in found):
+        raise RequestError(
+            "--checkpoint: give paths of modules, as in --checkpoint layer1,layer2, or auto"
+        )
+    if AUTO in found and len(found) > 1:
+        raise RequestError("--checkpoint: give auto, or modules; not both")
+    return found
 
 
 def memory_report(made: StepTrace | Trace) -> MemoryReport:
@@ -52,5 +102,6 @@ def memory_report(made: StepTrace | Trace) -> MemoryReport:
         layers=analysis.by_layer(step),
         macs=analysis.macs(step),
         events=analysis.events(step),
+        checkpointed=step.checkpointed,
         notes=(*trace.notes, *missing),
     )

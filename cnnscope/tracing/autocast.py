@@ -9,6 +9,7 @@ policies are those of `ATen/autocast_mode.h`.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
-from cnnscope.tracing.swaps import swap, swap_name
+from cnnscope.tracing.swaps import swap, swap_all, swap_name
 
 NOTE = (
     "it runs under torch.autocast, which does nothing without its device: data types and memory "
@@ -104,6 +105,12 @@ class _Emulation:
         on = self.region() is not None
         torch._C._dispatch_tls_set_dispatch_key_included(self._key, on)
         torch._C._dispatch_tls_set_dispatch_key_excluded(self._key, not on)
+
+    def device_of(self, function: Callable[..., str], *args: Any) -> str:
+        """The device that a checkpointed forward is cast for when it runs again."""
+        region = self.region()
+        found = function(*args)
+        return region.device if region is not None and found == "meta" else found
 
     def end(self) -> None:
         """End all regions that a forward has left open."""
@@ -229,6 +236,9 @@ def autocast_on_meta() -> Iterator[list[str]]:
         swap(undo, kind.__exit__, left)
         for name in _ASKED:
             swap_name(undo, torch, name, _of_device)
+        again = sys.modules.get("torch.utils.checkpoint")
+        if again is not None:
+            swap_all(undo, again, {"_infer_device_type": emulation.device_of})
         yield emulation.notes
 
 

@@ -31,6 +31,8 @@ from cnnscope.tracing.strays import Names
 # More than one where a forward traces another model; None while nothing is to be written down
 recording: list[Calls | None] = []
 
+_ENOUGH = "_StopRecomputationError"  # by which a checkpoint ends a forward that it repeats
+
 
 class Modules:
     """The modules, weights and inputs of a run, and what runs without being registered.
@@ -296,9 +298,11 @@ class Calls:
         if not self._stack or self._stack[-1][1] is not module:
             return  # it never began: the stack overflowed in `_enter`
         call, *_ = self._stack.pop()
-        self.book.call = self._stack[-1][0] if self._stack else -1
+        self.book.call = self._calls[call][1]
         if len(rest) == 1:
             error = sys.exc_info()[1]
+            if type(error).__name__ == _ENOUGH:  # to hold it would keep all that it has passed
+                return
             if error is not self._passing:  # the innermost call that it passes
                 self._passing, self._failed = error, (call, module)
             return

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -21,7 +21,7 @@ from cnnscope.errors import ModelError, RequestError
 from cnnscope.records.step import Step, StepTrace
 from cnnscope.records.trace import Source
 from cnnscope.text import said
-from cnnscope.tracing import kernels
+from cnnscope.tracing import checkpointing, kernels
 from cnnscope.tracing.arguments import Arguments
 from cnnscope.tracing.modules import modules_of
 from cnnscope.tracing.plain import tensors_in
@@ -40,6 +40,7 @@ _OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
     "rmsprop": torch.optim.RMSprop,
 }
+_AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _FUSED = ("_fused_sgd_", "_fused_adam_", "_fused_adamw_")
 
 
@@ -89,6 +90,8 @@ class _Trainer:
         self._parameters: dict[str, nn.Parameter] = {}
         self._state: dict[str, tuple[int, ...]] = {}  # tensors of each parameter's
         self._before: dict[str, int] = {}  # gradients of earlier batches
+        self._scaler = _Scaler() if step.amp == "fp16" else None
+        self._blocks: tuple[checkpointing.Block, ...] = ()
 
     def prepare(self, run: Run) -> None:
         """Make the optimizer, and what it keeps from the steps before."""
@@ -110,16 +113,21 @@ class _Trainer:
                 self._before[path] = read(_gradient(parameter))
         if not self._step.accumulates:
             self._optimizer.zero_grad()
+        if self._scaler is not None:
+            self._scaler.prepare(read)
+        self._blocks = checkpointing.wrap(run.model, self._step.checkpoint, run.recorder.book)
 
     def train(self, run: Run, source: Source | None, notes: tuple[str, ...]) -> StepTrace:
         """Run the step, and make the trace of it."""
         book = run.recorder.book
-        outputs = run.forward(source, notes)
-        loss_at = len(book.ops)
-        run.recorder.checks = False
-        loss = _Loss(self._step.loss, outputs)
-        targets = tuple(map(book.read, loss.targets))
-        total: Any = loss.value()
+        with self._autocast(run):
+            outputs = run.forward(source, notes)
+            loss_at = len(book.ops)
+            run.recorder.checks = False
+            loss = _Loss(self._step, outputs)
+            targets = tuple(map(book.read, loss.targets))
+            total: Any = loss.value()
+        total = total if self._scaler is None else self._scaler.scaled(total)
         backward_at = len(book.ops)
         try:
             total.backward()
@@ -128,13 +136,39 @@ class _Trainer:
         update_at = book.end()  # what the graph held dies here, and not at the next birth
         kernels.accumulate_in_place(book, backward_at)
         trained = self._trained(book)
+        if self._scaler is not None:
+            self._scaler.unscale([_gradient(one) for one in trained.values()])
         self._optimizer.step()
         gradients = {path: book.read(_gradient(one)) for path, one in trained.items()}
-        state = {path: self._state[path] for path in trained}
-        made = run.ended(outputs, source, (*notes, *_unsure(run.model)))
+        made = run.ended(outputs, source, (*notes, *_unsure(run.model), *self._unused()))
         return StepTrace(
-            made, self._step, loss_at, backward_at, update_at, gradients, state, targets
-        )
+            made, self._step, loss_at, backward_at, update_at, gradients,
+            {path: self._state[path] for path in trained}, targets,
+            self._scaler.state if self._scaler is not None else (),
+            tuple(block.path for block in self._blocks if block.calls),
+        )  # fmt: skip
+
+    def _autocast(self, run: Run) -> AbstractContextManager[Any]:
+        """Mixed precision as on CUDA, in which forward and loss run.
+
+        Raises:
+            RequestError: the model runs on real data on the CPU.
+        """
+        amp = self._step.amp
+        if amp is None:
+            return nullcontext()
+        if not run.on_meta:
+            raise RequestError(
+                f"--amp {amp}: the model looks at its data, so that it runs on the CPU, where "
+                "there is no autocast of CUDA; leave it out"
+            )
+        return torch.autocast("cuda", dtype=_AMP[amp])
+
+    def _unused(self) -> Iterator[str]:
+        """A sentence for blocks whose forward never ran by itself."""
+        unused = [block.path for block in self._blocks if not block.calls]
+        if unused:
+            yield f"never called, so that nothing of it runs again: {', '.join(unused[:4])}"
 
     def _trained(self, book: Storages) -> dict[str, nn.Parameter]:
         """The parameters that a gradient has reached; of others an optimizer keeps nothing."""
@@ -148,6 +182,35 @@ class _Trainer:
             for tensor in (*self._state[path], *filter(None, [self._before.get(path)])):
                 book.life(tensor)[0] = 0
         return found
+
+
+class _Scaler:
+    """What `torch.amp.GradScaler` does in a step, with the tensors that it keeps.
+
+    Attributes:
+        state: tensors that are there from step to step: the scale, and since when it has not grown.
+    """
+
+    def __init__(self) -> None:
+        self.state: tuple[int, ...] = ()
+        self._scale = torch.empty((), device="meta")
+        self._growth = torch.empty((), dtype=torch.int32, device="meta")
+
+    def prepare(self, read: Callable[[Tensor], int]) -> None:
+        """Be older than the step."""
+        self.state = read(self._scale), read(self._growth)
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """The loss, scaled up."""
+        return loss * self._scale
+
+    def unscale(self, gradients: list[Tensor]) -> None:
+        """Divide gradients in place, and find whether one is infinite."""
+        found = torch.full((), 0.0, device="meta")
+        inverse = self._scale.double().reciprocal().float()
+        if gradients:
+            torch._amp_foreach_non_finite_check_and_unscale_(gradients, found, inverse)
+        torch._amp_update_scale_(self._scale, self._growth, found, 2.0, 0.5, 2000)
 
 
 def _unsure(model: nn.Module) -> tuple[str, ...]:
@@ -217,8 +280,8 @@ class _Loss:
         RequestError: no output takes a gradient, or the outputs do not fit the loss.
     """
 
-    def __init__(self, kind: str, outputs: Any) -> None:
-        self._kind = kind
+    def __init__(self, step: Step, outputs: Any) -> None:
+        kind = self._kind = step.loss
         self._outputs = [tensor for tensor in tensors_in(outputs) if tensor.requires_grad]
         if not self._outputs:
             raise RequestError(
@@ -230,7 +293,11 @@ class _Loss:
         if kind not in ("sum", "mean"):
             _refuse_complex(kind, self._outputs)
         with torch._C._DisableTorchDispatch():
-            self.targets = [target for one in self._outputs for target in _targets(kind, one)]
+            self.targets = [
+                target
+                for one in self._outputs
+                for target in _targets(kind, one, mixed=step.amp is not None)
+            ]
 
     def value(self) -> Tensor:
         """The loss of each output, added up."""
@@ -267,14 +334,18 @@ def _refuse_complex(kind: str, outputs: list[Tensor]) -> None:
         raise RequestError(f"the loss {kind} does not fit an output of complex numbers: choose sum")
 
 
-def _targets(kind: str, output: Tensor) -> list[Tensor]:
-    """What an output is compared with: one class for each position, or a tensor of its size."""
+def _targets(kind: str, output: Tensor, *, mixed: bool) -> list[Tensor]:
+    """What an output is compared with: one class for each position, or a tensor of its size.
+
+    Those of mixed precision come as they are loaded, in float32.
+    """
     if kind in ("sum", "mean"):
         return []
     if kind == "cross-entropy":
         shape = (output.shape[0], *output.shape[2:])
         return [torch.zeros(shape, dtype=torch.int64, device=output.device)]
-    return [torch.zeros(output.shape, dtype=output.dtype, device=output.device)]
+    dtype = torch.float32 if mixed else output.dtype
+    return [torch.zeros(output.shape, dtype=dtype, device=output.device)]
 
 
 def _real(output: Tensor) -> Tensor:

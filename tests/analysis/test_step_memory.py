@@ -165,6 +165,46 @@ def test_a_step_on_a_gpu_has_these_tensors(name: str, batch: int, optimizer, req
     assert expected == pytest.approx(requested, abs=128)  # the loss
 
 
+def test_a_step_in_mixed_precision_on_a_gpu_has_these_tensors() -> None:
+    """AdamW and torch.autocast to bfloat16."""
+    model = torchvision.models.alexnet().to("meta")
+    made = stepped(model, 16, 3, 224, 224, step=Step("adamw", loss="mean", amp="bf16"))
+    expected = analysis.peak(made).nbytes - 16 * 1000 * 2 + measured.TRAINING.kept
+    assert expected == pytest.approx(1_299_808_032, abs=128)
+
+
+@pytest.mark.parametrize(
+    ("name", "amp", "optimizer", "allocated"),
+    [
+        ("resnet18", "fp16", "momentum", 412_866_048),
+        ("mobilenet_v2", "bf16", "adamw", 790_267_904),  # the largest deviation of 13 steps
+        ("vgg11", "bf16", "adamw", 2_885_700_096),
+    ],
+)
+def test_blocks_of_a_step_in_mixed_precision(name: str, amp, optimizer, allocated: int) -> None:
+    """The peak of blocks of the allocator on the same H100, at batch 16."""
+    model = torchvision.models.get_model(name).to("meta")
+    made = stepped(model, 16, 3, 224, 224, step=Step(optimizer, loss="mean", amp=amp))
+    expected = analysis.replayed(made).allocated + measured.TRAINING.kept
+    assert expected == pytest.approx(allocated, rel=0.03)
+
+
+def test_half_a_batch_norm_computes_in_half() -> None:
+    """A convolution and what follows it in bfloat16, the norm's statistics in float32."""
+    made = stepped(
+        nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()), 2, 3, 10, 10,
+        step=Step(amp="bf16"),
+    )  # fmt: skip
+    saved = sum(
+        storage.nbytes
+        for kind, storage in zip(made.kinds(), made.trace.storages, strict=True)
+        if kind == "saved"
+    )
+    # the image, the weight and the bias in two bytes; the convolution's result; mean and deviation
+    # of each channel in four. What the relu gives is the output.
+    assert saved == 2 * (2 * 3 * 100 + 8 * 27) + 2 * 2 * 8 * 64 + 2 * 8 * 4
+
+
 @pytest.mark.parametrize(
     ("name", "requested"), [("squeezenet1_1", 88_180_896), ("vit_b_16", 448_629_664)]
 )

@@ -18,6 +18,7 @@ def test_the_report_of_a_step() -> None:
     made = json.loads(run_cli("memory", LENET, "-b", "4", "--optimizer", "adam", "--json").out)
     assert made["step"] == {
         "optimizer": "adam", "form": "foreach", "loss": "sum", "accumulates": False,
+        "amp": None, "checkpoint": [],
     }  # fmt: skip
     assert made["inputs"][0]["shape"][0] == 4
     assert {event["phase"] for event in made["events"]} == {"forward", "backward", "step"}
@@ -45,6 +46,11 @@ def test_a_larger_batch_saves_more_and_has_the_same_weights() -> None:
     [
         (("--optimizer", "lion"), "--optimizer 'lion': use one of sgd, momentum, adam"),
         (("--loss", "hinge"), "--loss 'hinge': use one of sum, mean"),
+        (("--amp", "fp8"), "--amp 'fp8': use one of bf16, fp16"),
+        (("--checkpoint", " , "), "--checkpoint: give paths of modules"),
+        (("--checkpoint", "auto,c1"), "--checkpoint: give auto, or modules; not both"),
+        (("--checkpoint", "c9"), "--checkpoint 'c9': no such module; did you mean c"),
+        (("--inference", "--amp", "bf16"), "--amp has no effect here"),
         (("--form", "fast"), "--form 'fast': use one of loop, foreach, fused"),
         (("--inference", "--loss", "mse"), "--loss has no effect here"),
         (("--optimizer", "rmsprop", "--form", "fused"), "rmsprop has no fused form"),
@@ -61,3 +67,11 @@ def test_a_trace_alone_is_not_trained() -> None:
     with pytest.raises(cnnscope.RequestError, match="a trace has no module"):
         cnnscope.memory(trace)
     assert cnnscope.memory(trace, train=False).step is None
+
+
+def test_mixed_precision_and_checkpoints_are_said() -> None:
+    result = run_cli("memory", LENET, "--amp", "bf16", "--checkpoint", "c1,f*")
+    assert result.code == 0
+    head = result.out.splitlines()[0]
+    assert "autocast to bf16" in head
+    assert "2 modules checkpointed" in head

@@ -1,0 +1,94 @@
+"""Options of commands that train a network for one step.
+
+Annotations are evaluated here, as in `options`.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from cnnscope.cli import options
+
+
+@dataclass(kw_only=True, repr=False, eq=False, init=False)
+class Trained(options.Options):
+    """A command on a training step."""
+
+    optimizer: Annotated[
+        str | None,
+        typer.Option(
+            "--optimizer",
+            metavar="NAME",
+            help="Train with sgd, momentum, adam, adamw or rmsprop, as in --optimizer adam. "
+            "Left out, sgd.",
+            rich_help_panel="Training",
+        ),
+    ] = None
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--form",
+            metavar="FORM",
+            help="Let the optimizer update in a loop, in lists (foreach) or in one kernel (fused), "
+            "as in --form fused. Left out, foreach.",
+            rich_help_panel="Training",
+        ),
+    ] = None
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            "--loss",
+            metavar="LOSS",
+            help="Take sum, mean, mse, l1, bce or cross-entropy of the outputs, as in "
+            "--loss cross-entropy. Left out, sum.",
+            rich_help_panel="Training",
+        ),
+    ] = None
+    accumulate: Annotated[
+        bool,
+        typer.Option(
+            "--accumulate",
+            help="Add to gradients of earlier batches.",
+            rich_help_panel="Training",
+        ),
+    ] = False
+    amp: Annotated[
+        str | None,
+        typer.Option(
+            "--amp",
+            metavar="DTYPE",
+            help="Compute in bf16 or fp16 where torch.autocast does on CUDA, as in --amp bf16; "
+            "fp16 with a scaled loss.",
+            rich_help_panel="Training",
+        ),
+    ] = None
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            "--checkpoint",
+            metavar="BLOCKS",
+            help="Run the forward of these modules again in the backward pass, as "
+            "torch.utils.checkpoint does: paths and patterns, as in --checkpoint 'layer*', or "
+            "auto for the blocks that repeat.",
+            rich_help_panel="Training",
+        ),
+    ] = None
+
+    def trained(self) -> dict[str, object]:
+        """These options by name, for `refuse`."""
+        return {
+            "--optimizer": self.optimizer, "--form": self.form, "--loss": self.loss,
+            "--accumulate": self.accumulate, "--amp": self.amp, "--checkpoint": self.checkpoint,
+        }  # fmt: skip
+
+    def step(self) -> dict[str, Any]:
+        """The step as arguments of `cnnscope.memory`."""
+        return {
+            "optimizer": self.optimizer or "sgd",
+            "form": self.form or "foreach",
+            "loss": self.loss or "sum",
+            "accumulate": self.accumulate,
+            "amp": self.amp,
+            "checkpoint": self.checkpoint,
+        }
