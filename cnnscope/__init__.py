@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cnnscope.api import CnnscopeError as CnnscopeError
+    from cnnscope.api import Document as Document
     from cnnscope.api import ModelError as ModelError
     from cnnscope.api import Report as Report
     from cnnscope.api import Request as Request
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from cnnscope.api import explain as explain
     from cnnscope.api import list_models as list_models
     from cnnscope.api import memory as memory
+    from cnnscope.api import report as report
     from cnnscope.api import rf as rf
     from cnnscope.api import stack as stack
     from cnnscope.api import stages as stages
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 __all__ = [
     "CnnscopeError",
+    "Document",
     "ModelError",
     "Report",
     "Request",
@@ -52,6 +55,7 @@ __all__ = [
     "explain",
     "list_models",
     "memory",
+    "report",
     "rf",
     "stack",
     "stages",

@@ -10,13 +10,15 @@ from cnnscope.api.commands import effective as effective
 from cnnscope.api.commands import explain as explain
 from cnnscope.api.commands import list_models as list_models
 from cnnscope.api.commands import memory as memory
+from cnnscope.api.commands import report as report
 from cnnscope.api.commands import rf as rf
 from cnnscope.api.commands import stack as stack
 from cnnscope.api.commands import stages as stages
 from cnnscope.api.commands import summary as summary
 from cnnscope.api.commands import verify_rf as verify_rf
-from cnnscope.api.report import Report as Report
-from cnnscope.api.report import View as View
+from cnnscope.api.document import Document as Document
+from cnnscope.api.reports import Report as Report
+from cnnscope.api.reports import View as View
 from cnnscope.api.traces import Trace as Trace
 from cnnscope.api.traces import trace as trace
 from cnnscope.errors import CnnscopeError as CnnscopeError

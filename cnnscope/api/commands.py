@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnscope.api.report import Report
+from cnnscope.api.reports import Report
 from cnnscope.api.traces import (
     Build,
     Given,
@@ -29,6 +29,7 @@ from cnnscope.records.rf import FieldReport, UnitReport, VerifyReport
 from cnnscope.records.trace import Trace
 
 if TYPE_CHECKING:
+    from cnnscope.api.document import Document
     from cnnscope.api.traces import Cache, Model
     from cnnscope.records.bench import BenchReport
     from cnnscope.records.catalogue import ListReport
@@ -370,6 +371,68 @@ def memory(
     if not train:
         return Report(memory_report(ended(traced(wanted, cache))))
     return Report(memory_report(stepped(wanted, step)))
+
+
+def report(
+    model: Model,
+    other: Model | None = None,
+    inputs: Any = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    train: bool = False,
+    optimizer: str = "sgd",
+    form: str = "foreach",
+    loss: str = "sum",
+    arguments: Mapping[str, Any] | None = None,
+    num_classes: int | None = None,
+    batch_size: int | None = None,
+    dtype: str | None = None,
+    cache: Cache = True,
+    command: str = "",
+) -> Document:
+    """One page that shows a network: graph, layers, costs, memory and receptive fields.
+
+    Args:
+        model: a name, a module of your own, a `Request` or a `Trace`.
+        other: likewise, to compare with; inputs and what builds a model are those of `model`,
+            unless it is a `Request` or a `Trace`.
+        inputs: sizes, such as "3x224x224", dicts and lists of them, and what else forward takes:
+            see `trace`.
+        kwargs: inputs that forward takes by keyword.
+        train: trace a training step as well, and show its memory.
+        optimizer: of that step; see `memory`.
+        form: how it goes over the parameters; see `memory`.
+        loss: of that step; see `memory`.
+        arguments: of a named model's constructor.
+        num_classes: of a named model's constructor.
+        batch_size: N of every input of a named model.
+        dtype: of weights and inputs of a named model.
+        cache: read and keep traces of published models; or in which store.
+        command: line that makes the page again, which it shows.
+
+    Raises:
+        RequestError: the request cannot be carried out.
+        ModelError: a model failed.
+    """
+    from msgspec.structs import replace
+
+    from cnnscope import __version__
+    from cnnscope.api.document import Document
+    from cnnscope.reports.memory import memory_report, step_of
+    from cnnscope.reports.page import contents
+
+    build, step = (
+        Build(arguments, num_classes, batch_size, dtype),
+        step_of(optimizer, form, loss, accumulates=False),
+    )
+    wanted = [asked(model, inputs, kwargs, build)]
+    if other is not None:
+        says = isinstance(other, (Request, Trace))
+        wanted.append(asked(other, *((), None, Build()) if says else (inputs, kwargs, build)))
+    traces = [ended(traced(one, cache)) for one in wanted]
+    steps = [memory_report(stepped(one, step)) for one in wanted] if train else []
+    made = contents(traces, steps)
+    return Document(replace(made, command=command, program=__version__))
 
 
 # ------------------------------------------------------------------------------- compare

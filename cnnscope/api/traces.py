@@ -271,7 +271,7 @@ def reporting() -> Iterator[None]:
         yield
     except ModelError as error:
         if error.trace is not None and error.report is None:
-            from cnnscope.api.report import Report
+            from cnnscope.api.reports import Report
             from cnnscope.reports.summary import report
 
             error.trace = Trace.of(error.trace)

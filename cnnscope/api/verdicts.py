@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from cnnscope.api.report import Report
+from cnnscope.api.reports import Report
 
 if TYPE_CHECKING:
     from cnnscope.records.bench import BenchReport

@@ -59,6 +59,12 @@ COMMANDS = {
         "Memory of a training step: its peak, and who owns it.",
         "Inspect a network",
     ),
+    "report": Entry(
+        "report",
+        "Report",
+        "One page that shows a network: graph, layers, costs, memory, fields.",
+        "Inspect a network",
+    ),
     "diff": Entry(
         "diff",
         "Diff",

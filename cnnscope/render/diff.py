@@ -167,7 +167,7 @@ _SAY = {"blocks": _blocks, "moved": _moved}  # the heading says the others
 
 def _details(row: LayerRow) -> str:
     """3x3, p1, 64 -> 64: what a layer is, without its kind."""
-    return _operation(row).removeprefix(row.operation).strip(" ,") if row.leaf else ""
+    return operation_of(row).removeprefix(row.operation).strip(" ,") if row.leaf else ""
 
 
 def _cost(f: Finding) -> str:
@@ -257,7 +257,7 @@ class _Rows(Tree[_Drawn]):
         sides = [side for side in (row.before, row.after) if side]
         shapes = tuple(side.output_shapes for side in sides)
         what = (row.status, row.changes, row.params, row.macs, row.row.leaf)
-        return what, tuple(map(_operation, sides)), shapes
+        return what, tuple(map(operation_of, sides)), shapes
 
     def each(self, run: Sequence[int], indent: int) -> _Drawn:
         """The line of one of several equal blocks."""
@@ -289,7 +289,7 @@ class _Rows(Tree[_Drawn]):
         inside = [self.rows[i] for i in self.children.get(index, ())]
         if row.row.operation in CONTAINERS and inside and row.status in ("added", "removed"):
             return _what(inside)
-        return _operation(row.row)
+        return operation_of(row.row)
 
     def _change(self, run: Sequence[int], *, opened: bool) -> str:
         """Differences of the layer itself, or inside a block that stays closed."""
@@ -298,7 +298,7 @@ class _Rows(Tree[_Drawn]):
             return _map(row) if len(run) == 1 or self.flat else "other maps or channels"
         if row.status != "changed":
             return ""
-        own = ", ".join(map(_said_of, row.changes))
+        own = ", ".join(map(said_of, row.changes))
         inside = "" if opened or row.row.leaf else self._inside(run[0])
         return "; ".join(text for text in (own, inside) if text)
 
@@ -311,7 +311,7 @@ class _Rows(Tree[_Drawn]):
             alone[row.status] += 1
         every = [change for change, _ in changes.most_common()]
         causes = [change for change in every if change.what not in CONSEQUENCES]
-        texts = list(dict.fromkeys(map(_said_of, causes or every)))
+        texts = list(dict.fromkeys(map(said_of, causes or every)))
         counts = [f"{alone[s]} {s}" for s in ("added", "removed") if alone[s]]
         shown = _some(texts)
         return ", ".join([*counts, shown] if shown else counts)
@@ -347,12 +347,12 @@ def _range(side: Sequence[LayerRow]) -> str:
 def _what(rows: Sequence[DiffRow]) -> str:
     """The operation; of several, what they are made of."""
     if len(rows) == 1:
-        return _operation(rows[0].row)
+        return operation_of(rows[0].row)
     kinds = Counter(row.row.operation for row in rows)
     return _some([f"{n} {kind}" if n > 1 else kind for kind, n in kinds.items()])
 
 
-def _operation(row: LayerRow) -> str:
+def operation_of(row: LayerRow) -> str:
     """Conv2d 3x3, p1, 64 -> 128: the channels too, for they are what a diff is about."""
     text = units.operation(row)
     if row.geometry is not None and row.features is not None:
@@ -360,7 +360,8 @@ def _operation(row: LayerRow) -> str:
     return text
 
 
-def _said_of(change: Change) -> str:
+def said_of(change: Change) -> str:
+    """Kernel 3x3 -> 5x5: a hyper-parameter that two layers do not share."""
     text = f"{_value(change.before, change.what)} -> {_value(change.after, change.what)}"
     if change.what == "operation":
         return text

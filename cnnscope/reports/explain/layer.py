@@ -38,6 +38,12 @@ def explain_layers(trace: Trace, pattern: str) -> ExplainReport:
     )
 
 
+def explained(trace: Trace) -> tuple[tuple[Step, ...], ...]:
+    """The steps of every row of the summary."""
+    view = View(trace)
+    return tuple(tuple(steps(view, index)) for index in range(len(view.rows)))
+
+
 def _chosen(rows: Sequence[LayerRow], pattern: str) -> list[int]:
     exact = [i for i, row in enumerate(rows) if row.path == pattern and row.depth]
     if exact:

@@ -1,0 +1,142 @@
+"""`cnnscope report`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cnnscope.cli import options
+from cnnscope.cli.session import Session
+from cnnscope.errors import RequestError
+from cnnscope.text import printable
+
+if TYPE_CHECKING:
+    from cnnscope.api import Document
+
+
+@dataclass(kw_only=True, repr=False, eq=False)
+class Report(options.Named):
+    """One page that shows a network: graph, layers, costs, memory, fields.
+
+    Example: cnnscope report resnet18 --output resnet18.html
+
+    The page is one HTML file that a browser opens. It holds everything, asks for nothing from
+    anywhere, and can be mailed. With a second model it shows what differs, as in: cnnscope report
+    vgg11 vgg13 --output vgg.html. Options that build a model hold for both.
+    """
+
+    other: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="OTHER",
+            help="Another model, to compare with.",
+            show_default=False,
+            autocompletion=options.complete_model,
+        ),
+    ] = None
+    train: Annotated[
+        bool,
+        typer.Option(
+            "--train",
+            help="Show the memory of a training step as well.",
+            rich_help_panel="Training",
+        ),
+    ] = False
+    optimizer: Annotated[
+        str | None,
+        typer.Option(
+            "--optimizer",
+            metavar="NAME",
+            help="With --train, train with sgd, momentum, adam, adamw or rmsprop, as in "
+            "--optimizer adam. Left out, sgd.",
+            rich_help_panel="Training",
+        ),
+    ] = None
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write to this file, as in --output resnet18.html. Left out, the model's name in "
+            "this folder; - is stdout.",
+            rich_help_panel="Output",
+            show_default=False,
+        ),
+    ] = None
+    open: Annotated[
+        bool,
+        typer.Option("--open", help="Open the page in a browser.", rich_help_panel="Output"),
+    ] = False
+
+    @classmethod
+    def surplus(cls, words: Sequence[str]) -> None:
+        """Say how many may be named."""
+        every = " ".join(map(options.quoted, words))
+        raise RequestError(
+            f"report shows one model or compares two; for several side by side: cnnscope stages "
+            f"{every}"
+        )
+
+    def run(self, session: Session) -> None:
+        """Write the page."""
+        from cnnscope.cli import out
+
+        if not self.train:
+            options.refuse({"--optimizer": self.optimizer}, "it is of a training step (--train)")
+        path = self._path()
+        out.check_writable(path)
+        if path is None and self.open:
+            raise RequestError("--open: name a file, as in --output model.html, and not stdout")
+
+        from cnnscope import api
+
+        page = api.report(
+            self.request_for(self.model),
+            None if self.other is None else self.request_for(self.other),
+            train=self.train,
+            optimizer=self.optimizer or "sgd",
+            cache=self.cache(session),
+            command=self._command(),
+        )
+        self._write(page, path)
+
+    def _write(self, page: Document, path: Path | None) -> None:
+        from cnnscope.cli import out
+
+        out.write(page.page(), path)
+        if path is None:
+            return
+        out.note(f"{printable(str(path))}: {len(page.page().encode()) // 1000:,} kB, one file")
+        if self.open:
+            import webbrowser
+
+            webbrowser.open(path.resolve().as_uri())
+
+    def _path(self) -> Path | None:
+        """The file to write to: what was named, or the name of the model; None for stdout."""
+        if self.output is None:
+            return Path(f"{self._name()}.html")
+        return None if self.output == Path("-") else self.output
+
+    def _name(self) -> str:
+        """A name for the file: letters, digits and what is harmless between them."""
+        import re
+
+        words = [self.model] if self.other is None else [self.model, self.other]
+        names = (re.sub(r"[^\w.-]+", "_", word.replace(".py:", "_")).strip("._-") for word in words)
+        return "-".join(name[-60:] for name in names) or "model"
+
+    def _command(self) -> str:
+        """The command that makes this page again."""
+        words = ["cnnscope", "report", self.model, *([self.other] if self.other else [])]
+        for name, values in self.given().items():
+            for value in values if isinstance(values, list) else [values]:
+                words += [] if value is None else [name, str(value)]
+        words += ["--train"] if self.train else []
+        words += ["--optimizer", self.optimizer] if self.optimizer else []
+        return " ".join(map(options.quoted, words))

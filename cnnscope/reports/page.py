@@ -1,0 +1,81 @@
+"""From traces to the contents of the page of `cnnscope report`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from cnnscope.analysis import receptive_field
+from cnnscope.records.memory import MemoryReport
+from cnnscope.records.page import Life, PageContents, PageModel, Ran
+from cnnscope.records.summary import LayerRow, UnitMap
+from cnnscope.records.trace import Trace
+from cnnscope.reports.diff import diff
+from cnnscope.reports.explain import explained
+from cnnscope.reports.summary import report
+from cnnscope.text import operation
+
+
+def contents(traces: Sequence[Trace], training: Sequence[MemoryReport] = ()) -> PageContents:
+    """Everything that the page shows.
+
+    Args:
+        traces: of one model, or of two that are compared.
+        training: memory of a training step of each; left out, the page has none.
+    """
+    steps: Sequence[MemoryReport | None] = training or [None] * len(traces)
+    return PageContents(
+        models=tuple(_model(trace, step) for trace, step in zip(traces, steps, strict=True)),
+        diff=diff(*traces) if len(traces) == 2 else None,
+    )
+
+
+def _model(trace: Trace, training: MemoryReport | None) -> PageModel:
+    summary = report(trace)
+    rows = _rows_of_operations(trace, summary.layers)
+    return PageModel(
+        summary=summary,
+        steps=explained(trace),
+        maps=tuple(_maps(trace, row) for row in summary.layers),
+        operations=tuple(
+            Ran(operation(record.name), row) for record, row in zip(trace.ops, rows, strict=True)
+        ),
+        lives=tuple(_lives(trace, rows)),
+        training=training,
+    )
+
+
+def _maps(trace: Trace, row: LayerRow) -> tuple[UnitMap | None, ...]:
+    """Which pixels each unit of a row sees, for every axis; () where nothing is known of it."""
+    field = receptive_field.fields(trace)[row.tensor] if row.tensor >= 0 else None
+    return () if field is None or field.unknown else field.maps
+
+
+def _rows_of_operations(trace: Trace, layers: Sequence[LayerRow]) -> tuple[int, ...]:
+    """The row that shows each operation: its own, or else that of the call which ran it."""
+    calls = {
+        trace.index.calls[row.path, row.call]: index
+        for index, row in enumerate(layers)
+        if row.kind == "module" and (row.path, row.call) in trace.index.calls
+    }
+    own = {row.tensor: index for index, row in enumerate(layers) if row.kind == "operation"}
+    return tuple(
+        next((own[t] for t in record.outputs if t in own), _around(trace, record.call, calls))
+        for record in trace.ops
+    )
+
+
+def _around(trace: Trace, call: int, calls: Mapping[int, int]) -> int:
+    """The row of the innermost call that has one; -1 outside of all."""
+    while call >= 0 and call not in calls:
+        call = trace.calls[call].parent
+    return calls.get(call, -1)
+
+
+def _lives(trace: Trace, rows: Sequence[int]) -> list[Life]:
+    """Memory that the forward itself takes, and its inputs, in the order of its birth."""
+    inputs = {trace.tensors[tensor].storage for tensor in trace.inputs}
+    return [
+        Life(one.nbytes, one.born, one.died, rows[one.born] if one.born >= 0 else -1)
+        for number, one in enumerate(trace.storages)
+        if one.nbytes and (number in inputs or 0 <= one.born < len(rows))
+    ]

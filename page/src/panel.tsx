@@ -1,0 +1,166 @@
+// The panel beside the page: everything that is known of the chosen layer.
+import type { JSX } from "preact";
+import { useEffect } from "preact/hooks";
+import type { ModelData, RowData, Step } from "./data";
+import { COSTS, type Line } from "./model";
+import { Copy, Icon, Name } from "./parts";
+import { line, network, select, selected } from "./state";
+import { bytes, cost, integer, percent, shape, signed, times } from "./units";
+
+export function Panel(): JSX.Element {
+  const chosen = line.value;
+  useEffect(() => {
+    const close = (event: KeyboardEvent): void => {
+      if (event.key === "Escape" && !(event.target as Element).closest("input")) select(0, "panel");
+    };
+    addEventListener("keydown", close);
+    return () => removeEventListener("keydown", close);
+  }, []);
+  return (
+    <aside id="panel" class={selected.value ? "chosen" : ""} aria-label="Selected layer">
+      <div class="head">
+        <Trail chosen={chosen} />
+        {chosen.id > 0 && (
+          <button type="button" class="icon" aria-label="Close" onClick={() => select(0, "panel")}>
+            <Icon name="close" />
+          </button>
+        )}
+      </div>
+      <h2 aria-live="polite"><Name>{times(chosen.operation.replaceAll("->", "\u2192"))}</Name></h2>
+      {chosen.path && (
+        <p class="where"><code><Name>{chosen.path}</Name></code><Copy text={chosen.path} label="Copy the path" /></p>
+      )}
+      {chosen.status && <Changes chosen={chosen} />}
+      {chosen.rows.map((row, side) => row && (
+        <Row key={`${chosen.id}-${side}`} row={row} model={network.page.models[side] as ModelData}
+          named={chosen.rows.filter(Boolean).length > 1} />
+      ))}
+    </aside>
+  );
+}
+
+/** Where it is in the model: each part selects the module of that name. */
+function Trail({ chosen }: { chosen: Line }): JSX.Element {
+  const around = network.around(chosen.id).reverse();
+  return (
+    <nav aria-label="Position in the model" class="trail">
+      {around.map((id) => (
+        <button type="button" class="link" key={id} onClick={() => select(id, "panel")}>
+          <Name>{network.line(id).name}</Name>
+        </button>
+      ))}
+      <span aria-current="true"><Name>{chosen.name}</Name></span>
+    </nav>
+  );
+}
+
+function Changes({ chosen }: { chosen: Line }): JSX.Element {
+  const [a, b] = chosen.rows;
+  return (
+    <div class="changes">
+      <p><span class={`status ${chosen.status}`}>{chosen.status}</span></p>
+      {chosen.changes.length > 0 && (
+        <ul>{chosen.changes.map((text) => <li key={text}>{times(text.replaceAll("->", "\u2192"))}</li>)}</ul>
+      )}
+      {a && b && (
+        <dl class="pairs">
+          {COSTS.filter(({ key }) => (a[key] ?? 0) !== (b[key] ?? 0)).map(({ key, label }) => (
+            <div key={key}>
+              <dt>{label}</dt>
+              <dd>{signed((b[key] ?? 0) - (a[key] ?? 0), (v) => cost(key, v))}</dd>
+            </div>
+          ))}
+        </dl>
+      )}
+    </div>
+  );
+}
+
+function Row({ row, model, named }: { row: RowData; model: ModelData; named: boolean }): JSX.Element {
+  const steps = network.steps(row, model);
+  return (
+    <>
+      {named && <h3 class="side"><Name>{model.name}</Name></h3>}
+      <Shapes row={row} />
+      <Costs row={row} model={model} />
+      {steps.length > 0 && <Steps steps={steps} />}
+    </>
+  );
+}
+
+function Shapes({ row }: { row: RowData }): JSX.Element {
+  const list = (shapes: RowData["inputs"]): string => {
+    const texts = (shapes ?? []).map(shape);
+    return texts.length > 3 ? `${texts.slice(0, 2).join(", ")} and ${texts.length - 2} more` : texts.join(", ");
+  };
+  return (
+    <dl class="pairs">
+      {row.inputs && <div><dt>Input</dt><dd>{list(row.inputs)}</dd></div>}
+      {row.outputs && <div><dt>Output</dt><dd>{list(row.outputs)}</dd></div>}
+    </dl>
+  );
+}
+
+function Costs({ row, model }: { row: RowData; model: ModelData }): JSX.Element {
+  const t = model.totals, field = network.field(row, model);
+  const wholes = {
+    macs: t.macs, params: t.params, activation_bytes: t.activation_bytes, element_ops: t.element_ops,
+  };
+  return (
+    <dl class="costs">
+      {COSTS.map(({ key, label }) => {
+        const value = row[key] ?? 0, whole = wholes[key];
+        if (!value) return null;
+        return (
+          <div key={key}>
+            <dt>{label}</dt>
+            <dd title={integer(value)}>{key === "params" ? integer(value) : cost(key, value)}</dd>
+            <dd class="share">{percent(value, whole)}</dd>
+            <meter value={value} max={whole || 1} aria-label={`share of all ${label}`} />
+          </div>
+        );
+      })}
+      {!!row.buffers && <div><dt>Buffers</dt><dd>{integer(row.buffers)}</dd></div>}
+      {field && <div><dt>Receptive field</dt><dd>{times(field.text)}{/^\d/.test(field.text) ? " px" : ""}</dd></div>}
+      {row.field_unknown && <div><dt>Receptive field</dt><dd>not known</dd></div>}
+    </dl>
+  );
+}
+
+/** The formulas with their numbers put in, one group for each topic. */
+function Steps({ steps }: { steps: readonly Step[] }): JSX.Element {
+  return (
+    <div class="steps">
+      <h3>Formulas</h3>
+      <dl>
+        {steps.map(([topic, arithmetic, value, formula, note], i) => (
+          <div key={i}>
+            <dt>{topic !== steps[i - 1]?.[0] ? topic : <span class="sr">{topic}</span>}</dt>
+            <dd>
+              {arithmetic
+                ? <Equation arithmetic={arithmetic} value={value ?? ""} memory={topic === "memory"} />
+                : value && !note && <span class="number">{value}</span>}
+              {formula && <span class="formula">{pretty(formula)}</span>}
+              {note && <span class="note">{pretty(note)}</span>}
+            </dd>
+          </div>
+        ))}
+      </dl>
+    </div>
+  );
+}
+
+function Equation(props: { arithmetic: string; value: string; memory: boolean }): JSX.Element {
+  const number = Number(props.value.replaceAll(",", ""));
+  return (
+    <span class="equation">
+      {props.arithmetic === props.value ? null : <>{pretty(props.arithmetic)} <wbr />= </>}
+      <b>{props.value}</b>
+      {props.memory && number >= 1024 && <> ({bytes(number)})</>}
+    </span>
+  );
+}
+
+/** Signs of arithmetic as they are printed. */
+const pretty = (text: string): string =>
+  times(text.replaceAll("->", "\u2192")).replace(/ \* | ?\*(?=[\w(])/g, "\u00a0\u00b7\u00a0");

@@ -1,0 +1,198 @@
+"""The page of `cnnscope report` as a file: its data, what protects it, what it may ask for."""
+
+import base64
+import hashlib
+import html
+import json
+import re
+
+import msgspec
+import pytest
+from command_line import run_cli
+from torch import nn
+
+import cnnscope
+from cnnscope.render.page_html.block import _runs
+from cnnscope.render.page_html.document import document
+
+LENET = "classic:lenet5"
+HOSTILE = (
+    '</script><img src=x onerror="alert(1)">',
+    "<!--<script>",
+    "\u202egpj",
+    "a'b\"c",
+    "\u2028",
+)
+
+
+@pytest.fixture(scope="module")
+def lenet():
+    return cnnscope.report(LENET, command="cnnscope report classic:lenet5")
+
+
+def parts(page):
+    """Policy, style, data and script of a page."""
+    policy = re.search(r'Security-Policy" content="([^"]*)"', page)[1]
+    style = re.search(r"<style>(.*?)</style>", page, re.DOTALL)[1]
+    data, script = re.findall(r"<script[^>]*>(.*?)</script>", page, re.DOTALL)
+    return html.unescape(policy), style, data, script
+
+
+def expanded(runs):
+    found = runs[:1]
+    for step, count in zip(runs[1::2], runs[2::2], strict=True):
+        for _ in range(count):
+            found.append(found[-1] + step)
+    return found
+
+
+def test_data_of_the_page_are_the_numbers_of_the_summary(lenet):
+    model = lenet.to_dict()["models"][0]
+    report = cnnscope.summary(LENET).record
+    assert model["totals"]["params"] == report.totals.params == 61_706
+    assert [row["path"] for row in model["rows"]] == [row.path for row in report.layers]
+    (c1,) = (row for row in model["rows"] if row["path"] == "c1")
+    steps = {step[0]: step for step in (model["steps"][at] for at in c1["steps"])}
+    # 28 * 28 positions, 6 filters, 1 channel, 5 * 5 weights: 117,600
+    assert c1["macs"] == 117_600
+    assert steps["MACs"][2] == "117,600"
+    assert model["fields"][c1["field"]]["axes"][0][1] == 5
+    # a 5x5 window on a 32 pixel row without padding: unit u sees pixels u to u + 4
+    seen = model["maps"][c1["maps"][0]]
+    assert expanded(seen["lo"]) == list(range(28))
+    assert expanded(seen["hi"]) == list(range(4, 32))
+
+
+def test_memory_of_the_page_has_the_peak_of_the_summary(lenet):
+    model = lenet.to_dict()["models"][0]
+    alive = [
+        sum(size for size, born, died, _ in model["lives"] if born <= place < died)
+        for place in range(len(model["operations"]))
+    ]
+    assert max(alive) == model["totals"]["peak_activation_bytes"]
+    assert all(-1 <= row < len(model["rows"]) for *_, row in model["lives"])
+
+
+@pytest.mark.parametrize("numbers", [(), (7,), (0, 0, 0), (0, 2, 4, 4, 4, 3), tuple(range(50))])
+def test_runs_are_the_numbers_again(numbers):
+    assert expanded(_runs(numbers)) == list(numbers)
+
+
+def test_the_policy_permits_the_script_and_the_style_of_the_page_and_nothing_else(lenet):
+    policy, style, _, script = parts(lenet.page())
+
+    def digest(text):
+        return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules == {
+        "default-src": "'none'",
+        "script-src": digest(script),
+        "style-src": digest(style),
+        "img-src": "data: blob:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    assert set(re.findall(r"https?://[\w./]+", script + style)) <= {
+        "http://www.w3.org/2000/svg",
+        "http://www.w3.org/1999/xhtml",
+        "http://www.w3.org/1998/Math/MathML",
+        "http://www.w3.org/1999/xlink",
+    }  # fmt: skip  names of languages, which nothing is loaded from
+
+
+class Hostile(nn.Module):
+    def __init__(self):
+        super().__init__()
+        for name in HOSTILE:
+            self.add_module(name, nn.Conv2d(3, 3, 1))
+
+    def forward(self, x):
+        for layer in self.children():
+            x = layer(x)
+        return x
+
+
+def test_names_of_a_model_cannot_leave_the_data():
+    made = cnnscope.report(Hostile(), inputs="3x8x8", command="</script> '\"")
+    page = made.page()
+    assert len(re.findall(r"</?script", page, re.IGNORECASE)) == 4  # two elements
+    assert "<img" not in page
+    assert "<!--" not in page
+    assert "\u202e" not in page
+    data = json.loads(parts(page)[2])
+    names = [row["name"] for row in data["models"][0]["rows"][1:]]
+    assert names == [HOSTILE[0], HOSTILE[1], r"\u202egpj", HOSTILE[3], r"\u2028"]
+
+
+def test_a_title_is_text(lenet):
+    model = lenet.contents.models[0]
+    source = msgspec.structs.replace(model.summary.source, name="</title><b>")
+    summary = msgspec.structs.replace(model.summary, source=source)
+    contents = msgspec.structs.replace(
+        lenet.contents, models=(msgspec.structs.replace(model, summary=summary),)
+    )
+    assert "<title>&lt;/title&gt;&lt;b&gt; \u00b7 cnnscope</title>" in document(contents)
+
+
+def test_two_models_are_aligned_as_diff_aligns_them():
+    data = cnnscope.report("vgg11", "vgg13").to_dict()
+    diff = data["diff"]
+    added = [row for row in diff["rows"] if row["status"] == "added" and "params" in row]
+    # 64 * 64 * 9 + 64 and 128 * 128 * 9 + 128: the second convolutions of two stages
+    assert [row["params"] for row in added] == [36_928, 147_584]
+    assert [row["pair"][0] for row in added] == [-1, -1]
+    rows = data["models"][1]["rows"]
+    assert [rows[row["pair"][1]]["params"] for row in added] == [36_928, 147_584]
+    assert ["parameters", "132,863,336", "133,047,848", "+184,512", "+0.1 %"] in diff["totals"]
+
+
+def test_a_training_step_has_its_phases_and_kinds():
+    step = cnnscope.report(LENET, train=True, optimizer="adam").to_dict()["models"][0]["training"]
+    assert [name for name, _ in step["phases"]] == ["forward", "backward", "step"]
+    assert sum(count for _, count in step["phases"]) == len(step["events"])
+    kinds = {kind: expanded(runs) for kind, _, _, runs in step["kinds"]}
+    # Adam keeps two moments of each of 61,706 parameters of 4 bytes, and the steps
+    assert kinds["optimizer state"][0] >= 2 * 4 * 61_706
+    assert max(map(sum, zip(*kinds.values(), strict=True))) == step["tensors"]
+
+
+def test_pages_of_known_models_are_small(lenet):
+    program = len(lenet.page()) - len(parts(lenet.page())[2])
+    assert program < 150_000
+    assert len(cnnscope.report("resnet50").page()) < 400_000
+
+
+def test_a_page_is_a_file_and_a_frame_that_cannot_reach_the_notebook(lenet, tmp_path):
+    lenet.save(tmp_path / "net.html")
+    assert (tmp_path / "net.html").read_text() == lenet.page()
+    frame = lenet._repr_html_()
+    assert frame.startswith('<iframe sandbox="allow-scripts" ')
+    assert html.unescape(re.search(r'srcdoc="([^"]*)"', frame)[1]) == lenet.page()
+    assert str(lenet).startswith(f"page of {LENET.partition(':')[2]}, ")
+
+
+def test_the_command_writes_the_page_and_says_so(tmp_path):
+    path = tmp_path / "net.html"
+    result = run_cli("report", LENET, "--batch-size", "2", "--output", str(path))
+    assert (result.code, result.out) == (0, "")
+    assert re.search(r"net\.html: \d+ kB, one file", result.err)
+    data = json.loads(parts(path.read_text())[2])
+    assert data["command"] == f"cnnscope report {LENET} --batch-size 2"
+    assert data["models"][0]["inputs"] == [[2, 1, 32, 32]]
+    assert run_cli("report", LENET, "-o", "-").out.startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("a", "b", "c"), "cnnscope stages a b c"),
+        ((LENET, "--optimizer", "adam"), "--train"),
+        ((LENET, "-o", "-", "--open"), "name a file"),
+        ((LENET, "-o", "/nowhere/x.html"), "there is no folder"),
+    ],
+)
+def test_a_wrong_request_has_a_remedy(words, said):
+    result = run_cli("report", *words)
+    assert result.code == 2
+    assert said in result.err
