@@ -379,10 +379,7 @@ def report(
     inputs: Any = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
-    train: bool = False,
-    optimizer: str = "sgd",
-    form: str = "foreach",
-    loss: str = "sum",
+    train: bool | Mapping[str, Any] = False,
     arguments: Mapping[str, Any] | None = None,
     num_classes: int | None = None,
     batch_size: int | None = None,
@@ -399,10 +396,8 @@ def report(
         inputs: sizes, such as "3x224x224", dicts and lists of them, and what else forward takes:
             see `trace`.
         kwargs: inputs that forward takes by keyword.
-        train: trace a training step as well, and show its memory.
-        optimizer: of that step; see `memory`.
-        form: how it goes over the parameters; see `memory`.
-        loss: of that step; see `memory`.
+        train: trace a training step as well, and show its memory; with arguments of `memory`, such
+            as {"optimizer": "adam"}.
         arguments: of a named model's constructor.
         num_classes: of a named model's constructor.
         batch_size: N of every input of a named model.
@@ -421,16 +416,14 @@ def report(
     from cnnscope.reports.memory import memory_report, step_of
     from cnnscope.reports.page import contents
 
-    build, step = (
-        Build(arguments, num_classes, batch_size, dtype),
-        step_of(optimizer, form, loss, accumulates=False),
-    )
+    build = Build(arguments, num_classes, batch_size, dtype)
+    step = step_of(**(train if isinstance(train, Mapping) else {}))
     wanted = [asked(model, inputs, kwargs, build)]
     if other is not None:
         says = isinstance(other, (Request, Trace))
         wanted.append(asked(other, *((), None, Build()) if says else (inputs, kwargs, build)))
     traces = [ended(traced(one, cache)) for one in wanted]
-    steps = [memory_report(stepped(one, step)) for one in wanted] if train else []
+    steps = [memory_report(stepped(one, step)) for one in wanted] if train is not False else []
     made = contents(traces, steps)
     return Document(replace(made, command=command, program=__version__))
 

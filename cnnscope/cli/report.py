@@ -11,6 +11,7 @@ import typer
 
 from cnnscope.cli import options
 from cnnscope.cli.session import Session
+from cnnscope.cli.training import Trained
 from cnnscope.errors import RequestError
 from cnnscope.text import printable
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
-class Report(options.Named):
+class Report(options.Named, Trained):
     """One page that shows a network: graph, layers, costs, memory, fields.
 
     Example: cnnscope report resnet18 --output resnet18.html
@@ -46,16 +47,6 @@ class Report(options.Named):
             rich_help_panel="Training",
         ),
     ] = False
-    optimizer: Annotated[
-        str | None,
-        typer.Option(
-            "--optimizer",
-            metavar="NAME",
-            help="With --train, train with sgd, momentum, adam, adamw or rmsprop, as in "
-            "--optimizer adam. Left out, sgd.",
-            rich_help_panel="Training",
-        ),
-    ] = None
     output: Annotated[
         Path | None,
         typer.Option(
@@ -87,7 +78,7 @@ class Report(options.Named):
         from cnnscope.cli import out
 
         if not self.train:
-            options.refuse({"--optimizer": self.optimizer}, "it is of a training step (--train)")
+            options.refuse(self.trained(), "it is of a training step, which --train shows")
         path = self._path()
         out.check_writable(path)
         if path is None and self.open:
@@ -98,8 +89,7 @@ class Report(options.Named):
         page = api.report(
             self.request_for(self.model),
             None if self.other is None else self.request_for(self.other),
-            train=self.train,
-            optimizer=self.optimizer or "sgd",
+            train=self.step() if self.train else False,
             cache=self.cache(session),
             command=self._command(),
         )
@@ -134,9 +124,7 @@ class Report(options.Named):
     def _command(self) -> str:
         """The command that makes this page again."""
         words = ["cnnscope", "report", self.model, *([self.other] if self.other else [])]
-        for name, values in self.given().items():
+        for name, values in {**self.given(), "--train": self.train, **self.trained()}.items():
             for value in values if isinstance(values, list) else [values]:
-                words += [] if value is None else [name, str(value)]
-        words += ["--train"] if self.train else []
-        words += ["--optimizer", self.optimizer] if self.optimizer else []
+                words += [name] if value is True else [name, str(value)] if value else []
         return " ".join(map(options.quoted, words))

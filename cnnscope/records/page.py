@@ -4,6 +4,7 @@ import msgspec
 
 from cnnscope.records.diff import DiffReport
 from cnnscope.records.explain import Step
+from cnnscope.records.graph import Graph
 from cnnscope.records.memory import MemoryReport
 from cnnscope.records.summary import ModelReport, UnitMap
 
@@ -51,6 +52,7 @@ class PageContents(msgspec.Struct, frozen=True):
     """
 
     models: tuple[PageModel, ...]
+    graph: Graph | None = None
     diff: DiffReport | None = None
     command: str = ""
     program: str = ""

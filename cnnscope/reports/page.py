@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cnnscope.analysis import receptive_field
+from cnnscope.analysis.graph import graph
 from cnnscope.records.memory import MemoryReport
 from cnnscope.records.page import Life, PageContents, PageModel, Ran
 from cnnscope.records.summary import LayerRow, UnitMap
@@ -23,8 +24,10 @@ def contents(traces: Sequence[Trace], training: Sequence[MemoryReport] = ()) -> 
         training: memory of a training step of each; left out, the page has none.
     """
     steps: Sequence[MemoryReport | None] = training or [None] * len(traces)
+    models = tuple(_model(trace, step) for trace, step in zip(traces, steps, strict=True))
     return PageContents(
-        models=tuple(_model(trace, step) for trace, step in zip(traces, steps, strict=True)),
+        models=models,
+        graph=graph(traces[0], models[0].summary.layers) if len(traces) == 1 else None,
         diff=diff(*traces) if len(traces) == 2 else None,
     )
 

@@ -148,7 +148,7 @@ def test_two_models_are_aligned_as_diff_aligns_them():
 
 
 def test_a_training_step_has_its_phases_and_kinds():
-    step = cnnscope.report(LENET, train=True, optimizer="adam").to_dict()["models"][0]["training"]
+    step = cnnscope.report(LENET, train={"optimizer": "adam"}).to_dict()["models"][0]["training"]
     assert [name for name, _ in step["phases"]] == ["forward", "backward", "step"]
     assert sum(count for _, count in step["phases"]) == len(step["events"])
     kinds = {kind: expanded(runs) for kind, _, _, runs in step["kinds"]}

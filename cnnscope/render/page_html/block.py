@@ -6,7 +6,7 @@ place there. Keys that are left out have the value 0, "", false or nothing.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from itertools import groupby, pairwise
 from typing import Any
 
@@ -18,6 +18,8 @@ from cnnscope.records.page import PageContents, PageModel
 from cnnscope.records.summary import AxisField, LayerRow, UnitMap
 from cnnscope.render import facts, units
 from cnnscope.render.page_html import differences
+from cnnscope.render.page_html.listed import Listed
+from cnnscope.render.page_html.network import network
 from cnnscope.text import visible
 
 PAGE_SCHEMA = 1
@@ -36,28 +38,15 @@ def block(contents: PageContents) -> bytes:
         "command": visible(contents.command),
         "models": [_model(model) for model in contents.models],
     }
+    if contents.graph is not None:
+        data["graph"] = network(contents.graph)
     if contents.diff is not None:
         data["diff"] = differences.block(contents.diff, contents.models)
     return msgspec.json.encode(data)
 
 
-class _Listed:
-    """Values that stand once; each is named by its place."""
-
-    def __init__(self) -> None:
-        self.items: list[Any] = []
-        self._places: dict[Hashable, int] = {}
-
-    def place(self, key: Hashable, item: Any) -> int:
-        """The place of an item, which is added if its key is new."""
-        if key not in self._places:
-            self._places[key] = len(self.items)
-            self.items.append(item)
-        return self._places[key]
-
-
 def _model(model: PageModel) -> Json:
-    summary, steps, fields, maps = model.summary, _Listed(), _Listed(), _Listed()
+    summary, steps, fields, maps = model.summary, Listed(), Listed(), Listed()
     rows = []
     for row, its_steps, its_maps in zip(summary.layers, model.steps, model.maps, strict=True):
         shown = _row(row)
