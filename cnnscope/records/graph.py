@@ -6,9 +6,10 @@ so through a *port*, so that an edge between two layers deep inside different bl
 edges, one for each block on the way. Whichever blocks are open, the visible edges are thus those
 of the open blocks, and nothing has to be searched.
 
-A `Layout` places the children of one block on a grid of rows and columns and does not depend on
-what is open inside them. `cnnscope/render/restack.py` turns it into coordinates: a row is as high
-as its highest child, a column as wide as its widest, and data flows down.
+A `Layout` places the children of one block in rows and on vertical rails, and does not depend on
+what is open inside them. `cnnscope/render/graph/restack.py` turns it into coordinates: a row is as
+high as its highest child, rails stand as near to the trunk as their boxes let them, and data flows
+down.
 """
 
 import msgspec
@@ -44,22 +45,34 @@ class GraphEdge(msgspec.Struct, frozen=True, array_like=True):
     into: int
 
 
+class Rail(msgspec.Struct, frozen=True, array_like=True):
+    """A vertical line on which boxes and lanes of a block hang.
+
+    `column` orders rails from left to right: that of the trunk is 0, those at its left are
+    negative. It reaches from row `first` to row `last`. Two rails of one column share no row.
+    """
+
+    column: int
+    first: int
+    last: int
+
+
 class Place(msgspec.Struct, frozen=True, array_like=True):
-    """Where a child stands in the grid of its block, from 0: rows downward, columns rightward."""
+    """Where a child stands: its row, from 0 downward, and the number of its rail."""
 
     node: int
     row: int
-    column: int
+    rail: int
 
 
 class Route(msgspec.Struct, frozen=True, array_like=True):
-    """The way of one edge through the grid.
+    """The way of one edge.
 
     Down from the source at slot `exit`, along track `leave` of the gap below it, down lane `lane`,
     along track `arrive` of the gap above the target, and down into it at slot `entry`. Without a
     lane (-1) the target is in the next row, and there is one track (`leave` = `arrive`). A track
     of -1 says that this piece of the way is straight. Slots count from the axis of a box, negative
-    to the left; lanes run along the axis of their column.
+    to the left; lanes run along their rail.
     """
 
     exit: int
@@ -70,22 +83,26 @@ class Route(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """The grid of one block.
+    """Rows and rails of one block.
 
     There is a gap above each row and one below the last, `rows` + 1 in all, each with room for
     `tracks[gap]` horizontal lines beside each other. The border of the block is above the first
     gap and below the last one: a source of `BORDER` is row -1, a target of `BORDER` row `rows`, and
-    both are in column `trunk`, whose axis is the axis of the whole block (so that a trunk runs
+    both are on the rail `trunk`, which is the axis of the whole block (so that a trunk runs
     straight through all blocks). Edges that share a lane are drawn over each other: all of one
     source, and of several sources where every reader of the lane reads all that joined it above.
+
+    A drawing keeps rails in the order of their columns wherever they share a row or a gap (a rail
+    has the gaps above its first and below its last row), and may move them together as far as the
+    boxes of the rows that they share have room.
 
     Attributes:
         places: of the children.
         rows: number of rows.
-        columns: number of columns.
-        trunk: column of the longest path.
+        rails: in the order of their columns.
+        trunk: the rail of the longest path.
         tracks: lines in each gap.
-        lanes: column of each lane, in which nothing else stands along its way.
+        lanes: the rail of each lane.
         routes: one for each edge of the block, in the same order.
         inputs: slot of each input port of the block, on its upper border.
         outputs: slot of each output port, on its lower border.
@@ -93,7 +110,7 @@ class Layout(msgspec.Struct, frozen=True):
 
     places: tuple[Place, ...] = ()
     rows: int = 0
-    columns: int = 1
+    rails: tuple[Rail, ...] = (Rail(0, 0, -1),)
     trunk: int = 0
     tracks: tuple[int, ...] = (0,)
     lanes: tuple[int, ...] = ()

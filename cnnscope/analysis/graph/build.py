@@ -117,18 +117,20 @@ class _Nodes:
         place: dict[Item | None, int] = {child: n for n, child in enumerate(item.children)}
         place[None] = g.BORDER
         layouts = [self.layouts.get(child) for child in item.children]
+        slots = [(own.inputs, own.outputs) if own else None for own in layouts]
         laid = placement.place(
             placement.Block(
                 size=len(item.children),
                 edges=[g.GraphEdge(place[a], i, place[b], j) for a, i, b, j in item.edges],
                 inputs=len(item.reads),
                 outputs=len(item.gives),
-                slots=[(own.inputs, own.outputs) if own else None for own in layouts],
+                slots=slots,
                 weight=[self.costs[child].macs for child in item.children],
                 aside=[child.kind in (g.PARAMETER, g.CONSTANT) for child in item.children],
+                border=slots[0] if item.kind == g.REPEAT else None,
             )
         )
-        places = [g.Place(self.place[item.children[p.node]], p.row, p.column) for p in laid.places]
+        places = [g.Place(self.place[item.children[p.node]], p.row, p.rail) for p in laid.places]
         return replace(laid, places=tuple(places))
 
 

@@ -9,7 +9,7 @@ from cnnscope.ops import table
 from cnnscope.records import graph as g
 from cnnscope.records.summary import Geometry, LayerRow
 from cnnscope.records.trace import Trace
-from cnnscope.text import visible
+from cnnscope.text import operation, visible
 
 _MOVES = 3  # operations that are named in one box
 _PLAIN = frozenset((table.Kind.REARRANGE, table.Kind.CREATE))
@@ -19,11 +19,17 @@ def label(trace: Trace, rows: Sequence[LayerRow], item: Item) -> str:
     """Class or operation, with what tells it from others of its kind."""
     if item.tensor >= 0:
         return "" if item.kind == g.PARAMETER else trace.tensors[item.tensor].dtype
-    if item.kind in (g.OPERATION, g.CONSTANT) and (len(item.ops) > 1 or item.row < 0):
-        return _several(trace, item)
     if item.kind == g.REPEAT:
         return label(trace, rows, item.children[0])
-    return _of_row(rows[item.row], item) if item.row >= 0 else ""
+    row = rows[item.row] if item.row >= 0 else None
+    if item.kind in (g.OPERATION, g.CONSTANT) and item.ops and (row is None or _plain(row, item)):
+        return _several(trace, item)
+    return _of_row(row, item) if row else ""
+
+
+def _plain(row: LayerRow, item: Item) -> bool:
+    """Return True for several operations, and for one that its row says no more of."""
+    return len(item.ops) > 1 or (row.geometry is None and row.operation != "linear")
 
 
 def _of_row(row: LayerRow, item: Item) -> str:
@@ -36,9 +42,20 @@ def _of_row(row: LayerRow, item: Item) -> str:
 
 def _several(trace: Trace, item: Item) -> str:
     """Names of operations in one box, each once."""
-    names = list(dict.fromkeys(table.lookup(trace.ops[op].name).label for op in item.ops))
+    names = list(dict.fromkeys(_named(trace, op) for op in item.ops))
     more = ", ..." if len(names) > _MOVES else ""
     return ", ".join(names[:_MOVES]) + more
+
+
+def _named(trace: Trace, op: int) -> str:
+    """Label of an operation; a view that makes one dimension of all but the first is a flatten."""
+    record = trace.ops[op]
+    entry = table.lookup(record.name)
+    if entry.family is table.Family.VIEW:
+        before, after = (trace.tensors[t].shape for t in (record.tensors[0], record.outputs[0]))
+        if len(after) == 2 < len(before) and after[0] == before[0]:
+            return "flatten"
+    return operation(record.name).rpartition(".")[2].rstrip("_") or entry.label
 
 
 def _kernel(geometry: Geometry) -> str:
@@ -69,4 +86,7 @@ def family(trace: Trace, item: Item) -> str:
     best = next((e for e in entries if e.multiplies), None)
     best = best or next((e for e in entries if e.kind not in _PLAIN), None)
     best = best or (entries[0] if entries else None)
-    return best.family.value if best else table.Family.OTHER.value
+    if best is None:  # it passes on what it gets
+        drops = any(dropped.call == item.call for dropped in trace.dropouts)
+        return str((table.Family.DROPOUT if drops else table.Family.COPY).value)
+    return str(best.family.value)

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from cnnscope.records.graph import REPEAT, ROOT, GraphNode
 
-BOXES = 25  # that a reader takes in at once
+ROWS, BOXES = 24, 40  # that a screen has room for, and that a reader takes in
 
 
-def opened(nodes: Sequence[GraphNode], room: int = BOXES) -> tuple[int, ...]:
+def opened(nodes: Sequence[GraphNode]) -> tuple[int, ...]:
     """Blocks to open: whole levels while there is room, then one of each kind, the dearest first.
 
     Args:
         nodes: of a graph.
-        room: number of boxes to be shown.
     """
     found = {ROOT}
     while level := [n for n in _closed(nodes, found) if _parts(nodes, n)]:
         wider = found | set(level)
-        if _count(nodes, wider) > room:
+        if not _fits(nodes, wider):
             break
         found = wider
-    return tuple(sorted(_singly(nodes, found, room)))
+    return tuple(sorted(_singly(nodes, found)))
 
 
-def _singly(nodes: Sequence[GraphNode], found: set[int], room: int) -> set[int]:
+def _singly(nodes: Sequence[GraphNode], found: set[int]) -> set[int]:
     """Open one block of each kind, as far as there is room."""
     tried: set[int] = set()
     kinds = {nodes[n].label for n in found if n != ROOT}
+    costs: Counter[str] = Counter()
+    for n in _closed(nodes, found):
+        costs[nodes[n].label] += nodes[n].costs.macs
     while True:
         choices = [
             n
@@ -37,9 +40,9 @@ def _singly(nodes: Sequence[GraphNode], found: set[int], room: int) -> set[int]:
         ]
         if not choices:
             return found
-        best = max(choices, key=lambda n: (nodes[n].costs.macs, -n))
+        best = max(choices, key=lambda n: (costs[nodes[n].label], nodes[n].costs.macs, -n))
         tried.add(best)
-        if _count(nodes, found | {best}) <= room:
+        if _fits(nodes, found | {best}):
             found = found | {best}
             kinds.add(nodes[best].label)
 
@@ -65,5 +68,21 @@ def _closed(nodes: Sequence[GraphNode], found: Iterable[int]) -> list[int]:
     return boxes
 
 
-def _count(nodes: Sequence[GraphNode], found: Iterable[int]) -> int:
-    return len(_closed(nodes, found))
+def _fits(nodes: Sequence[GraphNode], found: Iterable[int]) -> bool:
+    opened_ = set(found)
+    return len(_closed(nodes, opened_)) <= BOXES and _rows(nodes, ROOT, opened_) <= ROWS
+
+
+def _rows(nodes: Sequence[GraphNode], node: int, found: set[int]) -> int:
+    """Boxes above each other in a node."""
+    if node not in found:
+        return 1
+    record = nodes[node]
+    while record.kind == REPEAT:
+        record = nodes[record.children[0]]
+    if record.layout is None:
+        return 1
+    heights = [0] * record.layout.rows
+    for place in record.layout.places:
+        heights[place.row] = max(heights[place.row], _rows(nodes, place.node, found))
+    return sum(heights)

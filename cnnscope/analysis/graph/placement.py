@@ -9,11 +9,12 @@ algorithm, with vertical constraints).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
-from cnnscope.records.graph import BORDER, GraphEdge, Layout, Place, Route
+from cnnscope.records.graph import BORDER, GraphEdge, Layout, Place, Rail, Route
 
 _BUS = 3  # readers of a lane that several sources may share
 Column = tuple[int, int]  # a column of chains, and the number of a lane beside it (0: the column)
@@ -25,8 +26,8 @@ class Block(NamedTuple):
     """What is placed: `edges` number children from 0, in an order in which they can run.
 
     `slots` are those of the ports of children that have fixed ones, inputs and outputs; None for a
-    leaf. `weight` says which of two equally long paths is the trunk, `aside` which children are
-    drawn at the left, next to what reads them.
+    leaf; `border` are those of the block itself, if they are fixed. `weight` says which of two
+    equally long paths is the trunk, `aside` which children are drawn beside what reads them.
     """
 
     size: int
@@ -36,6 +37,7 @@ class Block(NamedTuple):
     slots: Sequence[tuple[Sequence[int], Sequence[int]] | None]
     weight: Sequence[int]
     aside: Sequence[bool]
+    border: tuple[Sequence[int], Sequence[int]] | None = None
 
 
 def place(block: Block) -> Layout:
@@ -246,6 +248,48 @@ class _Lanes:
         placed.take(column, first, last)
 
 
+class _Rails:
+    """Rails: what stands in one column and is joined by a straight line hangs on one of them."""
+
+    def __init__(
+        self, placed: _Placement, lanes: _Lanes, pieces: Iterable[tuple[int, int, int]]
+    ) -> None:
+        nodes = placed.block.size
+        self.size = nodes
+        self.columns = [*placed.columns, *(lane.column for lane in lanes.lanes)]
+        self.spans = [(row, row) for row in placed.rows]
+        self.spans += [(lane.first, lane.last - 1) for lane in lanes.lanes]
+        self.head = list(range(len(self.columns)))
+        self.height = placed.height
+        for source, lane, target in pieces:
+            way = [source, nodes + lane if lane >= 0 else target, target]
+            for one, other in pairwise(way):
+                if one >= 0 <= other and self.columns[one] == self.columns[other]:
+                    self.head[self._find(other)] = self._find(one)
+
+    def _find(self, item: int) -> int:
+        while self.head[item] != item:
+            item = self.head[item]
+        return item
+
+    def numbered(self) -> tuple[tuple[Rail, ...], list[int], list[int]]:
+        """The rails, and those of the children and of the lanes."""
+        spans: dict[tuple[Column, int], tuple[int, int]] = {((0, 0), -1): (0, self.height - 1)}
+        keys = []
+        for item, column in enumerate(self.columns):
+            keys.append((column, -1 if column == (0, 0) else self._find(item)))
+            first, last = spans.get(keys[-1], self.spans[item])
+            mine = self.spans[item]
+            spans[keys[-1]] = min(first, mine[0]), max(last, mine[1])
+        order = sorted(spans, key=lambda key: (key[0], spans[key]))
+        columns = sorted({column for column, _ in order})
+        middle = columns.index((0, 0))
+        rails = tuple(Rail(columns.index(key[0]) - middle, *spans[key]) for key in order)
+        number = {key: n for n, key in enumerate(order)}
+        found = [number[key] for key in keys]
+        return rails, found[: self.size], found[self.size :]
+
+
 class _Segment(NamedTuple):
     """A horizontal line of a net in a gap, and the vertical ones that hang on it."""
 
@@ -270,31 +314,22 @@ class _Router:
 
     def _set_border(self) -> None:
         """Slots of the block's own ports: the trunk's in the middle, others at their side."""
-        readers: dict[int, list[int]] = {}
-        makers: dict[int, list[int]] = {}
+        if self.block.border is not None:
+            self.inputs, self.outputs = map(list, self.block.border)
+            return
+        above: dict[int, list[tuple[Column, int]]] = {}
+        below: dict[int, list[tuple[Column, int]]] = {}
         for edge in self.block.edges:
+            lane = self._lane(edge)
+            beside = [self.lanes.lanes[lane].column] if lane >= 0 else []
             if edge.source == BORDER:
-                readers.setdefault(edge.out, []).append(edge.target)
+                way = beside or [self.placed.column_of(edge.target)]
+                above.setdefault(edge.out, []).append((way[0], edge.target))
             if edge.target == BORDER:
-                makers.setdefault(edge.into, []).append(edge.source)
-        self.inputs = self._sided(readers, self.block.inputs)
-        self.outputs = self._sided(makers, self.block.outputs)
-
-    def _sided(self, ends: dict[int, list[int]], count: int) -> list[int]:
-        """Slots of ports on the border, those with the same ends together."""
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for port in range(count):
-            groups.setdefault(tuple(sorted(ends.get(port, ()))), []).append(port)
-        spots = {
-            key: min(((self.placed.column_of(n), self.placed.rows[n]) for n in key if n >= 0),
-                     key=lambda one: (one[1], abs(one[0][0])), default=((0, 0), 0))[0]
-            for key in groups
-        }  # fmt: skip
-        found = [0] * count
-        for key, slot in _spread([(spots[key], (0, 0), key) for key in groups]):
-            for port in groups[key]:
-                found[port] = slot
-        return found
+                way = beside or [self.placed.column_of(edge.source)]
+                below.setdefault(edge.into, []).append((way[0], edge.source))
+        self.inputs = _bundled(above, self.block.inputs)
+        self.outputs = _bundled(below, self.block.outputs, apart=True)
 
     def _set_exits(self) -> None:
         ports: dict[int, list[int]] = {}
@@ -343,26 +378,27 @@ class _Router:
     # -- tracks
 
     def layout(self) -> Layout:
-        columns = sorted(
-            {(0, 0), *self.placed.columns, *(lane.column for lane in self.lanes.lanes)}
-        )
-        number = {column: n for n, column in enumerate(columns)}
+        """The layout of the block."""
+        rails, of_node, of_lane = _Rails(self.placed, self.lanes, self._pieces()).numbered()
         tracks, given = self._tracks()
-        routes = [self._route(edge, given) for edge in self.block.edges]
         return Layout(
             places=tuple(
-                Place(n, self.placed.rows[n], number[self.placed.columns[n]])
-                for n in range(self.block.size)
+                Place(node, self.placed.rows[node], of_node[node])
+                for node in range(self.block.size)
             ),
             rows=self.placed.height,
-            columns=len(columns),
-            trunk=number[0, 0],
+            rails=rails,
+            trunk=next(n for n, rail in enumerate(rails) if not rail.column),
             tracks=tuple(tracks),
-            lanes=tuple(number[lane.column] for lane in self.lanes.lanes),
-            routes=tuple(routes),
+            lanes=tuple(of_lane),
+            routes=tuple(self._route(edge, given) for edge in self.block.edges),
             inputs=tuple(self.inputs),
             outputs=tuple(self.outputs),
         )
+
+    def _pieces(self) -> Iterator[tuple[int, int, int]]:
+        """Source, lane and target of every edge."""
+        return ((edge.source, self._lane(edge), edge.target) for edge in self.block.edges)
 
     def _nets(self, edge: GraphEdge) -> tuple[int, tuple[int, ...], int, tuple[int, ...]]:
         """Gap and net of the horizontal piece at the source, and at the target."""
@@ -402,6 +438,28 @@ class _Router:
             return Route(leaves[1], leave, -1, leave, enters[1])
         arrive = given.get((below, target), -1) if lane != enters else -1
         return Route(leaves[1], leave, self._lane(edge), arrive, enters[1])
+
+
+def _bundled(
+    ways: dict[int, list[tuple[Column, int]]], size: int, *, apart: bool = False
+) -> list[int]:
+    """Slots of ports on the border, those that are read by the same children together."""
+    groups: dict[tuple[tuple[Column, int], ...], list[int]] = {}
+    nearest: dict[tuple[tuple[Column, int], ...], Column] = {}
+    for port in range(size):
+        found = tuple(sorted(ways.get(port, ())))
+        key = (*found, ((0, 0), port)) if apart else found
+        groups.setdefault(key, []).append(port)
+        nearest[key] = min((column for column, _ in found), key=_far, default=(0, 0))
+    slots = [0] * size
+    for key, slot in _spread([(nearest[key], (0, 0), key) for key in groups]):
+        for port in groups[key]:
+            slots[port] = slot
+    return slots
+
+
+def _far(column: Column) -> tuple[int, int]:
+    return abs(column[0]), abs(column[1])
 
 
 def _spread(found: Iterable[tuple[Column, Column, _Key]]) -> list[tuple[_Key, int]]:
