@@ -1,6 +1,8 @@
 // The block of JSON that the page holds: `cnnscope/render/page_html/block.py` writes it.
 // What is left out has the value 0, "", false or nothing.
 
+import type { GraphData } from "./graph";
+
 export const SCHEMA = 1;
 
 export type Shape = readonly number[];
@@ -135,6 +137,7 @@ export interface PageData {
   readonly command: string;
   readonly models: readonly ModelData[];
   readonly diff?: DiffData;
+  readonly graph?: GraphData;
 }
 
 /** The data of this page. */

@@ -1,5 +1,6 @@
 // The page: header, sections, and the panel beside them.
 import { options, render } from "preact";
+import { GraphSection } from "./graphview";
 import { Header } from "./header";
 import { Panel } from "./panel";
 import { printing } from "./state";
@@ -10,6 +11,7 @@ function Page() {
     <div class="layout">
       <Header />
       <main>
+        <GraphSection />
         <Table />
       </main>
       <Panel />
