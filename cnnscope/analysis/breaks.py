@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from cnnscope.ops import table
 from cnnscope.records.summary import Failed, LayerRow
 from cnnscope.records.trace import Trace
+from cnnscope.text import printable
 
 
 def failed(trace: Trace, rows: Sequence[LayerRow]) -> Failed | None:
@@ -54,8 +55,9 @@ def made_by(trace: Trace, tensor: int) -> str:
     break has called.
     """
     if tensor in trace.inputs:
-        number = f" {trace.inputs.index(tensor) + 1}" if len(trace.inputs) > 1 else ""
-        return f"input{number}"
+        number = trace.inputs.index(tensor)
+        name = trace.input_specs[number].name or str(number + 1)
+        return f"input {printable(name)}" if len(trace.inputs) > 1 else "input"
     for param in (*trace.params, *trace.strays):
         if param.tensor == tensor:
             return param.path

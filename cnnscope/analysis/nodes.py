@@ -160,6 +160,7 @@ class _Identities:
 
 def _unused(trace: Trace, unused: Mapping[str, int]) -> list[LayerRow]:
     """Rows for parameters that belong to no other row, so that the rows add up to the whole."""
+    chosen = params.decided_by(trace)
     idle = [p for p in trace.params if not p.used and not p.buffer and p.trainable]
     return [
         LayerRow(
@@ -167,7 +168,7 @@ def _unused(trace: Trace, unused: Mapping[str, int]) -> list[LayerRow]:
             name=path,
             depth=1,
             kind="unused",
-            operation="not used in this run" if trace.decided_by else "never used",
+            operation="not used in this run" if chosen else "never used",
             parent=0,
             params=count,
             trainable_params=sum(

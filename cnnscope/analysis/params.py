@@ -58,6 +58,22 @@ def unused(trace: Trace) -> dict[str, int]:
     return dict(found)
 
 
+def decided_by(trace: Trace) -> tuple[str, ...]:
+    """What chose the operations that ran, so that parameters which they do not read may be read.
+
+    Returns:
+        "data", "random" as the trace has them, and "batch" where parameters are not read and the
+        forward took an input apart along its batch, as one that wants a list of tensors does.
+    """
+    apart = any(
+        op.name.startswith("aten.unbind") and op.tensors[:1] and op.tensors[0] in trace.inputs
+        and not op.attributes.get("dim", 0)
+        for op in trace.ops
+    )  # fmt: skip
+    batch = ("batch",) if apart and unused(trace) else ()
+    return (*trace.decided_by, *batch)
+
+
 def _prefixes(path: str) -> list[str]:
     """The modules around a parameter, outermost first: a.b.weight lies in a and in a.b."""
     parts = path.split(".")[:-1]

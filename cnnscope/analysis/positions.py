@@ -187,9 +187,12 @@ def notes(trace: Trace, found: Positions | None) -> tuple[str, ...]:
     others = [i for i, shape in enumerate(given)
               if i != found.input and len(shape) > count and min(shape[-count:]) > 1]  # fmt: skip
     if others:
-        names = ", ".join(f"{i + 1} ({_sizes(given[i])})" for i in others)
-        said.append(f"receptive fields are those of input {found.input + 1} ({_sizes(own)}); what "
-                    f"is seen of input {names} is left out")  # fmt: skip
+        names = [spec.name or "" for spec in trace.input_specs]
+        left_out = ", ".join(f"{names[i] or i + 1} ({_sizes(given[i])})" for i in others)
+        unnamed = not names[others[0]]
+        mine = names[found.input] or f"input {found.input + 1}"
+        said.append(f"receptive fields are those of {mine} ({_sizes(own)}); what is seen of "
+                    f"{'input ' if unnamed else ''}{left_out} is left out")  # fmt: skip
     families = {table.lookup(record.name).family for record in trace.ops}
     if Family.DEFORMABLE_CONVOLUTION in families:
         said.append("receptive fields: a deformable convolution is taken at its regular grid; "

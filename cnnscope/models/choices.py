@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
 from cnnscope.errors import RequestError
-from cnnscope.models import keys
+from cnnscope.models import keys, spelling
 from cnnscope.models import request as specs
 from cnnscope.models.inputs import of_dtype
 from cnnscope.models.request import Request
-from cnnscope.models.spelling import FLOATS
+from cnnscope.models.spelling import FLOATS, quoted
 from cnnscope.records.form import Form, Slot
 from cnnscope.records.trace import Inputs, TensorSpec
 from cnnscope.text import printable
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
     from cnnscope.models.build import Built
     from cnnscope.models.files.source import Guess
     from cnnscope.models.readings import Signature
+
+_EXAMPLES = 8  # that are tried before one is advised
+_READ = 3  # readings of each
+
+Runs = Callable[[Inputs], bool]  # whether a forward on these inputs runs
 
 
 class Choice(NamedTuple):
@@ -83,7 +89,10 @@ def _shown(inputs: Inputs) -> str:
 
 
 def of_own(
-    request: Request, built: Built, guesses: Callable[[nn.Module], Sequence[Guess]]
+    request: Request,
+    built: Built,
+    guesses: Callable[[nn.Module], Sequence[Guess]],
+    runs: Runs,
 ) -> list[Choice]:
     """The inputs to try on the user's own network, in order.
 
@@ -91,6 +100,7 @@ def of_own(
         request: for the network.
         built: the network.
         guesses: inputs that it may take.
+        runs: whether a forward on some inputs runs, for what is advised.
 
     Raises:
         RequestError: an input is needed, and nothing tells which.
@@ -99,7 +109,7 @@ def of_own(
 
     dtype = request.dtype or _dtype_of(built.model)
     if request.gives_inputs:
-        return _read(request, built)
+        return _of_request(request, built, runs)
     signature = Signature.of(built.model)
     fitting = [one for guess in guesses(built.model) if (one := _fitting(guess, signature))]
     dtypes = dtypes_of(request, built.model, dtype)
@@ -107,7 +117,25 @@ def of_own(
     if signature.takes(Form()):
         return [*choices, Choice(Inputs(()))]
     if not choices:
-        _refuse_to_guess(request.name, built.model, signature)
+        _refuse_to_guess(request, built, signature, runs)
+    return choices
+
+
+def _of_request(request: Request, built: Built, runs: Runs) -> list[Choice]:
+    """What the inputs of a request may mean for the user's own network.
+
+    Raises:
+        RequestError: they fit nothing that forward takes.
+    """
+    from cnnscope.models.readings import MisfitError, Signature
+
+    try:
+        choices = _read(request, built)
+    except MisfitError as error:
+        needed = Signature.of(built.model).needed
+        such = advised(request, built, runs) if len(request.inputs) < needed else ""
+        raise RequestError(f"{error}, such as {such}" if such else str(error)) from None
+    _refuse_alone(request, built, choices[0].inputs, runs)
     return choices
 
 
@@ -140,7 +168,7 @@ def _guessed(guess: Guess, batch_size: int | None, dtype: str) -> Choice:
     return Choice(of_dtype(inputs, dtype), f"no --input was given: {shown} is {what}")
 
 
-def _refuse_to_guess(name: str, model: nn.Module, signature: Signature) -> None:
+def _refuse_to_guess(request: Request, built: Built, signature: Signature, runs: Runs) -> None:
     """Refuse a network that takes inputs of which nothing is known.
 
     Raises:
@@ -148,15 +176,72 @@ def _refuse_to_guess(name: str, model: nn.Module, signature: Signature) -> None:
     """
     from cnnscope.models.files.source import required_inputs
 
+    name, model = request.name, built.model
     required = required_inputs(model) or []
     by_name = [f"--input {printable(each)}=SIZE" for each in signature.missing_by_keyword]
     takes = ", ".join(map(printable, (*required, *signature.missing_by_keyword)))
     what = f": forward takes {takes}" if takes else ""
-    by_keys = keys.advice(model, Form(), ())
+    such = advised(request, built, runs)
+    by_keys = "" if such else keys.advice(model, Form(), ())
     if by_keys:
         raise RequestError(f"{name}: give {by_keys}{what}")
-    if by_name:
+    if by_name and not such:
         sizes = ["--input SIZE"] * len(required)
         raise RequestError(f"{name}: give {' '.join((*sizes, *by_name))}{what}")
-    times = " once for each" if len(required) > 1 else ""
-    raise RequestError(f"{name}: give --input{times}, such as --input 3x224x224{what}")
+    times = " once for each" if len(required) + len(by_name) > 1 else ""
+    such = such or " ".join(["--input 3x224x224"] * max(len(required), 1))
+    raise RequestError(f"{name}: give --input{times}, such as {such}{what}")
+
+
+def advised(request: Request, built: Built, runs: Runs) -> str:
+    """`--input 3x224x224 --input 16:int64`: what runs; "" where no such thing was found.
+
+    Args:
+        request: for the network; its inputs do not count.
+        built: the network.
+        runs: whether a forward on some inputs runs.
+    """
+    from cnnscope.models import takes
+
+    for texts in itertools.islice(takes.examples(built.model), _EXAMPLES):
+        if _runs(request, built, runs, texts):
+            return " ".join(f"--input {quoted(text)}" for text in texts)
+    return ""
+
+
+def _runs(request: Request, built: Built, runs: Runs, texts: Sequence[str]) -> bool:
+    """Return True if a forward runs on what would be taken for these texts."""
+    asked = spelling.asked(list(texts))
+    form = None if asked.form.by_place else asked.form
+    typed = structs.replace(request, inputs=asked.tensors, form=form, bare=asked.bare)
+    try:
+        read = _read(typed, built)
+    except RequestError:
+        return False
+    return any(runs(choice.inputs) for choice in read[:_READ])
+
+
+def _refuse_alone(request: Request, built: Built, inputs: Inputs, runs: Runs) -> None:
+    """Refuse one tensor for a list that forward goes through beside its layers.
+
+    Its batch would be taken for the list, and layers without a sample would seem not to be used.
+
+    Raises:
+        RequestError: it is one, and its batch is not as long.
+    """
+    from cnnscope.models import takes
+
+    nodes = (inputs.form or Form((Slot(),) * len(inputs.tensors))).args
+    if len(nodes) != 1 or not isinstance(nodes[0], Slot) or len(inputs.tensors) != 1:
+        return
+    one = next(iter(takes.taken(built.model)), None)
+    if one is None or not one.beside or one.starred:
+        return
+    if not one.keys and inputs.tensors[0].shape[:1] == (len(one.layers),):
+        return
+    what = "dict with an entry" if one.keys else "list with a tensor"
+    such = advised(request, built, runs) or f"--input '[{', '.join(['SIZE'] * len(one.layers))}]'"
+    raise RequestError(
+        f"{request.name}: forward takes {printable(one.name)} as a {what} for each of the "
+        f"{len(one.layers)} layers of {one.beside}: give {such}"
+    )

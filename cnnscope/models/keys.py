@@ -7,6 +7,7 @@ batch is handed on to a layer or a method. Nothing is run.
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import itertools
 import textwrap
@@ -57,7 +58,7 @@ def _paths(
     if place in known:
         return known[place]
     known[place] = []  # of one that calls itself
-    tree, parameters = _tree_of(function), _parameters(function)
+    tree, parameters = tree_of(function), parameters_of(function)
     nodes = [*ast.walk(tree)] if tree is not None else []
     made = {path: end for node in nodes for path, end in _stored(node, parameters)}
     found: list[tuple[int, int, tuple[str, ...]]] = []
@@ -74,14 +75,16 @@ def _paths(
     return known[place]
 
 
-def _tree_of(function: Callable[..., Any]) -> ast.AST | None:
+def tree_of(function: Callable[..., Any]) -> ast.AST | None:
+    """Return the syntax tree of a function; None where its source is not there."""
     try:
         return ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(function))))
     except (OSError, TypeError, ValueError, SyntaxError, RecursionError):
         return None
 
 
-def _parameters(function: Callable[..., Any]) -> list[str]:
+def parameters_of(function: Callable[..., Any]) -> list[str]:
+    """Return the names of a function's parameters, without *args and **kwargs."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
@@ -136,7 +139,7 @@ def _handed(
     if function.value.id in parameters or (layer is None and not inspect.isfunction(method)):
         return
     callee = layer.forward if layer is not None else method.__get__(owner)
-    places = dict(zip(_parameters(callee), given, strict=False)) | named
+    places = dict(zip(parameters_of(callee), given, strict=False)) | named
     for name, *path in _paths(owner if layer is None else layer, callee, known):
         if places.get(name):
             yield (*places[name], *path)
@@ -170,7 +173,8 @@ def advice(model: nn.Module, form: Form, texts: Sequence[str]) -> str:
     for name, inner in keys.items():
         held = given.get(name)
         under = {**(held if isinstance(held, dict) else {}), **kwargs}
-        given[name] = _filled(inner, under, [*_loose(held), *args[len(names) :]])
+        size_of = functools.partial(_size, model)
+        given[name] = _filled(inner, under, [*_loose(held), *args[len(names) :]], (name,), size_of)
     for one in parameters:
         if one.default is one.empty:
             given.setdefault(one.name, _UNKNOWN)
@@ -198,30 +202,44 @@ def _loose(held: Any) -> list[Any]:
     return [*held] if isinstance(held, (list, tuple)) else [held]
 
 
-def _filled(keys: Tree, known: Mapping[str, Any], loose: list[Any]) -> Tree:
+def _filled(
+    keys: Tree,
+    known: Mapping[str, Any],
+    loose: list[Any],
+    path: tuple[str, ...],
+    size_of: Callable[[tuple[str, ...]], str],
+) -> Tree:
     """What is read, with what is known of it; what was given without a key in order of reading."""
     made: Tree = {}
     for key, inner in keys.items():
         held = known.get(key)
         if inner and (held is None or isinstance(held, dict)):
-            made[key] = _filled(inner, held or {}, loose)
+            made[key] = _filled(inner, held or {}, loose, (*path, key), size_of)
         elif held is not None:
             made[key] = held
         else:
-            made[key] = loose.pop(0) if loose else _UNKNOWN
+            made[key] = loose.pop(0) if loose else size_of((*path, key))
     return made | {key: held for key, held in known.items() if key not in made}
 
 
+def _size(model: nn.Module, path: tuple[str, ...]) -> str:
+    """What may be written for an entry of a dict, where the layer that reads it is known."""
+    from cnnscope.models import takes
+
+    return takes.size_of(model, path) or _UNKNOWN
+
+
 def _options(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-    texts = [*map(_text, args), *(f"{name}={_text(held)}" for name, held in kwargs.items())]
+    texts = [*map(text_of, args), *(f"{name}={text_of(held)}" for name, held in kwargs.items())]
     return " ".join(f"--input {spelling.quoted(text)}" for text in texts)
 
 
-def _text(held: Any) -> str:
+def text_of(held: Any) -> str:
+    """Return what is written for texts in lists and dicts."""
     if isinstance(held, (list, tuple)):
-        return spelling.in_brackets(map(_text, held), as_list=isinstance(held, list))
+        return spelling.in_brackets(map(text_of, held), as_list=isinstance(held, list))
     if isinstance(held, dict):
-        return spelling.in_braces((printable(key), _text(item)) for key, item in held.items())
+        return spelling.in_braces((printable(key), text_of(item)) for key, item in held.items())
     return str(held)
 
 

@@ -55,6 +55,10 @@ _WEIGHED = (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd)
 _INDICES = (nn.Embedding, nn.EmbeddingBag)
 
 
+class MisfitError(RequestError):
+    """A call that the signature of a forward does not allow."""
+
+
 class Reading(NamedTuple):
     """Inputs that a request may mean.
 
@@ -81,14 +85,15 @@ def readings(request: Request, model: nn.Module, guess: Inputs, dtype: str) -> l
     Raises:
         RequestError: no reading fits the signature of its forward, or the batch size.
     """
-    form = request.form or Form((Slot(),) * len(request.inputs))
     signature = Signature.of(model)
-    form = signature.placed(form)
+    form, tensors = signature.ordered(
+        request.form or Form((Slot(),) * len(request.inputs)), request.inputs
+    )
     if signature.takes(form):
         _check_words(request, signature)
     found: dict[Inputs, str] = {}
     reader = _Sizes.of(request, model, guess, dtype)
-    for call in calls(request.name, form, request.inputs, signature):
+    for call in calls(request.name, form, tensors, signature):
         for inputs in reader.all(*call):
             found.setdefault(inputs, "")
     for inputs in [*reader.of_indices(found)]:
@@ -142,10 +147,30 @@ class Signature(NamedTuple):
         return [p.name for p in parameters if p.kind in _BY_NAME]
 
     @property
+    def needed(self) -> int:
+        """Number of arguments that forward cannot do without."""
+        parameters = self.signature.parameters.values() if self.signature else ()
+        various = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        return sum(p.default is p.empty and p.kind not in various for p in parameters)
+
+    @property
     def missing_by_keyword(self) -> list[str]:
         """Names of what can only be given by keyword, and must be."""
         parameters = self.signature.parameters.values() if self.signature else ()
         return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+
+    def ordered(self, form: Form, tensors: tuple[InputSpec, ...]) -> Call:
+        """The call with its keywords in the order of the signature, whatever they were typed in."""
+        names = self.names
+        last = len(names)
+        places = {name: names.index(name) if name in names else last for name, _ in form.kwargs}
+        order = sorted(range(len(form.kwargs)), key=lambda i: places[form.kwargs[i][0]])
+        before = Form(form.args).count
+        counts = [Form((node,)).count for _, node in form.kwargs]
+        starts = [before + sum(counts[:i]) for i in range(len(counts))]
+        moved = [t for i in order for t in tensors[starts[i] : starts[i] + counts[i]]]
+        kwargs = tuple(form.kwargs[i] for i in order)
+        return Call(self.placed(Form(form.args, kwargs)), (*tensors[:before], *moved))
 
     def placed(self, form: Form) -> Form:
         """The call with what forward takes by place alone at its place, where it was named."""
@@ -257,7 +282,7 @@ def calls(
     fitting = [one for one in dict.fromkeys(_forms(form, signature)) if signature.takes(one)]
     if not fitting:
         typed = [spec.canonical for spec in tensors]
-        raise RequestError(f"{name}: {signature.why_not(form, typed)}")
+        raise MisfitError(f"{name}: {signature.why_not(form, typed)}")
     for one in fitting:
         places = _places(one)
         preferred = {
@@ -403,7 +428,8 @@ class _Sizes(NamedTuple):
 
     def all(self, form: Form, tensors: Sequence[InputSpec]) -> Iterator[Inputs]:
         """The inputs of one call, in order."""
-        typed = [self._with_dtype(spec, n, len(tensors)) for n, spec in enumerate(tensors)]
+        names = form.names
+        typed = [self._with_dtype(spec, n, names) for n, spec in enumerate(tensors)]
         given = None if form.by_place else form
         yield from self._laid_over(form, typed)
         for number, batched in enumerate(_combinations(self._natural(typed))):
@@ -425,10 +451,19 @@ class _Sizes(NamedTuple):
                     others[number] = TensorSpec(spec.shape, "int64")
                     yield inputs.of(others)
 
-    def _with_dtype(self, spec: InputSpec, number: int, count: int) -> InputSpec:
-        """A tensor with the dtype that it is given, that the network offers, or of its weights."""
-        offered = self.guess.tensors if len(self.guess.tensors) == count else ()
-        other = offered[number].dtype if offered else ""
+    def _with_dtype(self, spec: InputSpec, number: int, names: Sequence[str]) -> InputSpec:
+        """A tensor with the dtype that it is given, that the network offers, or of its weights.
+
+        What is offered under a name counts for that name, else for the same place.
+        """
+        offered = self.guess.tensors
+        known = self.guess.form.names if self.guess.form else ("",) * len(offered)
+        at = number if len(offered) == len(names) else len(offered)
+        if names[number] and names[number] in known:
+            at = known.index(names[number])
+        elif any(known) and any(names):
+            at = len(offered)
+        other = offered[at].dtype if at < len(offered) else ""
         dtype = spec.dtype or (other if other and other not in FLOATS else self.dtype)
         return InputSpec(spec.sizes, dtype, spec.text)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from cnnscope.records.trace import Inputs, Trace
 from cnnscope.text import said
 from cnnscope.tracing.isolation import SEED
 
+_SECONDS = 2.0  # for forwards on what may be advised
 _TOLD = 3  # inputs that do not run, in notes
 _PACKAGE = str(Path(__file__).parents[1])
 
@@ -57,7 +59,7 @@ class Network(NamedTuple):
     def choices(self, built: Built) -> list[Choice]:
         """The inputs to try, in order."""
         if self.ladder.own:
-            return choices.of_own(self.request, built, self.guesses)
+            return choices.of_own(self.request, built, self.guesses, _trying(built))
         return choices.of_library(self.request, built)
 
     def asks_for_data(self, error: BaseException) -> bool:
@@ -90,6 +92,19 @@ class Examined(NamedTuple):
 
 
 # ------------------------------------------------------------------------------------- the flow
+
+
+def _trying(built: Built) -> Callable[[Inputs], bool]:
+    """Whether a forward on some inputs runs; nothing does once the time for that is spent."""
+    from cnnscope.models.trials import Trials
+
+    trials = Trials(built, _SECONDS, renewable=False)
+
+    def runs(inputs: Inputs) -> bool:
+        with trials.open():
+            return not trials.late and trials.runs(inputs)
+
+    return runs
 
 
 def run(network: Network) -> Ran:
@@ -140,7 +155,9 @@ def _first_that_runs(network: Network, built: Built, tried: Sequence[Choice], wh
             built = network.build(built.rung)  # a forward that fails may have given it shapes
         try:
             made = _forward(network, built, choice, why_real)
-            return Ran(_with_failures(made, failed), built, choice.inputs)
+            other_dtype = _as_indices(choice, failed) and network.request.gives_inputs
+            made = made if other_dtype else _with_failures(made, failed)
+            return Ran(made, built, choice.inputs)
         except ForwardError as error:
             if devices.tell(error):
                 return _first_that_runs(network, network.build(built.rung), tried, why_real)
@@ -163,11 +180,18 @@ def _with_failures(made: Trace, failed: Sequence[tuple[ForwardError, Inputs]]) -
 
     from cnnscope.models import diagnose, remedy
 
-    reasons: dict[str, str] = {}  # the first input of each
+    told: dict[str, str] = {}  # of each reason, whatever its sizes, the first input
     for error, inputs in failed:
-        reasons.setdefault(diagnose.reason(error), remedy.shown(inputs) or "no input")
-    told = [f"{inputs} does not run: {reason}" for reason, inputs in reasons.items()]
-    return replace(made, notes=(*made.notes, *told[:_TOLD])) if told else made
+        reason = diagnose.reason(error)
+        sentence = f"{remedy.shown(inputs) or 'no input'} does not run: {reason}"
+        told.setdefault(re.sub(r"[0-9]+(?:x[0-9]+)*", "", reason), sentence)
+    return replace(made, notes=(*made.notes, *[*told.values()][:_TOLD])) if told else made
+
+
+def _as_indices(choice: Choice, failed: Sequence[tuple[ForwardError, Inputs]]) -> bool:
+    """Return True if what runs has indices where what failed had none: nothing was wrong."""
+    before = {t.dtype for _, inputs in failed[:1] for t in inputs.tensors}
+    return "int64" in {t.dtype for t in choice.inputs.tensors} - before
 
 
 def _forward(network: Network, built: Built, choice: Choice, why_real: str) -> Trace:

@@ -60,7 +60,7 @@ def _model(trace: Trace) -> ModelStages:
         resized=found.resized,
         unknown_ops=sum(op.count for op in cost.unknown_ops(trace)),
         notes=notes(trace),
-        decided_by=trace.decided_by,
+        decided_by=params.decided_by(trace),
     )
 
 

@@ -28,7 +28,7 @@ def report(trace: Trace, *, review: bool = True) -> ModelReport:
         notes=(*trace.notes, *cost.notes(trace), *receptive_field.notes(trace)),
         findings=table.findings(trace, rows) if review else (),
         unregistered={p.path: params.numel(trace, p) for p in trace.strays},
-        decided_by=trace.decided_by,
+        decided_by=params.decided_by(trace),
         failed=breaks.failed(trace, rows),
     )
 

@@ -222,8 +222,8 @@ def by_keyword(self, x, *, t, scale=1.0):
         (["3x8x8", "time=1"], "forward takes no argument time; it takes x, t, scale"),
         (["3x8x8", "x=3x8x8", "t=1"], "x is given twice, by its place and by its name"),
         (["t=1"], "forward needs x: add --input x=SIZE"),
-        ([], "give --input SIZE --input t=SIZE: forward takes x, t"),
-        (None, "give --input SIZE --input t=SIZE: forward takes x, t"),
+        ([], "once for each, such as --input 3x224x224 --input t=1: forward takes x, t"),
+        (None, "once for each, such as --input 3x224x224 --input t=1: forward takes x, t"),
     ],
 )
 def test_arguments_that_do_not_fit_are_named(given, said):
@@ -393,26 +393,25 @@ class Holds(nn.Module):
 
 
 BOTH = '{"image": 3x8x8, "ids": 16:int64}'
-NESTED = '{"image": 3x8x8, "ids": SIZE, "aux": {"m": SIZE}, "bias": SIZE}'
+NESTED = '{"image": 3x8x8, "ids": 16:int64, "aux": {"m": SIZE}, "bias": SIZE}'
 
 
 @pytest.mark.parametrize(
     ("model", "given", "advised"),
     [
-        (Reads, ["3x8x8"], '--input \'{"image": 3x8x8, "ids": SIZE}\''),
-        (Reads, ["batch=3x8x8"], '--input \'batch={"image": 3x8x8, "ids": SIZE}\''),
+        (Reads, ["3x8x8"], '--input \'{"image": 3x8x8, "ids": 16:int64}\''),
+        (Reads, ["batch=3x8x8"], '--input \'batch={"image": 3x8x8, "ids": 16:int64}\''),
         (Reads, ["image=3x8x8", "ids=16:int64"], f"--input '{BOTH}'"),
         (
             Reads,
             ["ids=16:int64", "image=3x8x8", "scale=2.0"],
             f"--input '{BOTH}' --input scale=2.0",
         ),
-        (Reads, ["{'image': 3x8x8}"], '--input \'{"image": 3x8x8, "ids": SIZE}\''),
+        (Reads, ["{'image': 3x8x8}"], '--input \'{"image": 3x8x8, "ids": 16:int64}\''),
         (Reads, ["[3x8x8, 16:int64]"], f"--input '{BOTH}'"),
-        (Reads, [{"ids": "16:int64"}], '--input \'{"image": SIZE, "ids": 16:int64}\''),
-        (Reads, None, '--input \'{"image": SIZE, "ids": SIZE}\''),
+        (Reads, [{"ids": "16:int64"}], '--input \'{"image": 3x224x224, "ids": 16:int64}\''),
         (Holds, ["3x8x8", "3x8x8", "mask=none"], f"3x8x8 --input '{NESTED}' --input mask=none"),
-        (Holds, ["8", "mask=none"], '"ids": SIZE, "aux": {"m": SIZE}, "bias": SIZE}\''),
+        (Holds, ["8", "mask=none"], '"ids": 16:int64, "aux": {"m": SIZE}, "bias": SIZE}\''),
         (
             Holds,
             ["8", "{'image': 3x8x8, 'ids': 2:int64, 'aux': {'m': 4}}", "mask=none"],
@@ -498,3 +497,130 @@ def test_complex_weights_are_given_complex_inputs(layer, given, dtype):
     report = cnnscope.summary(OfComplex(layer), given).record
     assert [spec.dtype for spec in report.inputs] == [dtype]
     assert not [note for note in report.notes if "does not run" in note]
+
+
+# --------------------------------------------------------------- lists, dicts, and what reads them
+
+
+def zipped(self, xs):
+    return [layer(x) for layer, x in zip(self.convs, xs, strict=False)]
+
+
+def counted(self, xs):
+    return [layer(xs[i]) for i, layer in enumerate(self.convs)]
+
+
+def handed_on(self, xs):
+    return self.inner(xs)
+
+
+def unzipped(self, *xs):
+    return [layer(x) for x, layer in zip(xs, self.convs, strict=False)]
+
+
+def remade(self, xs):
+    xs = [xs, xs * 2]
+    return [layer(x) for layer, x in zip(self.convs, xs, strict=False)]
+
+
+def looked_up(self, batch):
+    return {name: layer(batch[name]) for name, layer in self.heads.items()}
+
+
+def unpacked(self, pair):
+    image, words = pair
+    return self.f(image).mean(), self.e(words)
+
+
+def two_layers():
+    return nn.ModuleList([nn.Conv2d(3, 8, 3), nn.Sequential(nn.ReLU(), nn.Conv2d(1, 8, 5))])
+
+
+LISTS = [network(zipped, convs=two_layers()), network(counted, convs=two_layers())]
+LISTS += [network(handed_on, inner=LISTS[0]), network(unzipped, convs=two_layers())]
+
+
+@pytest.mark.parametrize("net", LISTS)
+def test_a_list_that_goes_along_with_layers_has_an_item_for_each(net):
+    report = cnnscope.summary(net)
+    assert [spec.shape[1:] for spec in report.inputs] == [(3, 224, 224), (1, 224, 224)]
+    # 222 x 222 x 8 x 27 + 220 x 220 x 8 x 25: both layers run, and neither is called unused
+    assert report.totals.macs == 222**2 * 8 * 27 + 220**2 * 8 * 25
+    assert not any("used" in finding.sentence for finding in report.findings)
+
+
+@pytest.mark.parametrize("net", LISTS[:3])
+def test_one_tensor_is_refused_for_a_list_with_what_runs(net):
+    with pytest.raises(RequestError) as caught:
+        cnnscope.trace(net, "3x32x32")
+    assert "xs as a list with a tensor for each of the 2 layers of convs" in str(caught.value)
+    advised = str(caught.value).rpartition("--input '")[2].rstrip("'")
+    assert advised == "[3x224x224, 1x224x224]"
+    assert len(cnnscope.trace(net, advised).input_specs) == 2
+
+
+def test_a_tensor_of_as_many_samples_may_be_taken_apart():
+    net = network(zipped, convs=nn.ModuleList([nn.Conv2d(3, 8, 3), nn.Conv2d(3, 8, 5)]))
+    assert shapes(net, "2x3x32x32") == [(2, 3, 32, 32)]
+    ran = cnnscope.summary(net, torch.zeros(1, 3, 8, 8))
+    assert [finding.sentence.partition(";")[0] for finding in ran.findings] == [
+        "not used in this run: convs.1 (608 parameters)"  # 8 x 3 x 5 x 5 + 8
+    ]
+
+
+def test_a_list_that_forward_makes_itself_is_no_input():
+    net = network(remade, convs=nn.ModuleList([nn.Conv2d(3, 8, 3), nn.Conv2d(3, 8, 5)]))
+    assert shapes(net, "3x32x32") == [(1, 3, 32, 32)]
+    assert [spec.shape for spec in cnnscope.trace(net).input_specs] == [(1, 3, 224, 224)]
+
+
+def test_a_dict_of_heads_and_a_pair_are_guessed():
+    heads = nn.ModuleDict({"tab": nn.Linear(4, 8), "image": nn.Conv2d(3, 8, 3)})
+    net = network(looked_up, heads=heads)
+    assert [spec.shape for spec in cnnscope.trace(net).input_specs] == [(1, 4), (1, 3, 224, 224)]
+    with pytest.raises(RequestError, match="batch as a dict with an entry for each of the 2 lay"):
+        cnnscope.trace(net, "3x8x8")
+    pair = network(unpacked, f=CONV, e=nn.Embedding(9, 4))
+    assert [spec.dtype for spec in cnnscope.trace(pair).input_specs] == ["float32", "int64"]
+
+
+@pytest.mark.parametrize(
+    ("layers", "advised"),
+    [
+        ({"f": nn.Conv2d(3, 4, 1), "g": nn.Conv2d(1, 4, 1)}, "3x224x224 --input 1x224x224"),
+        ({"f": nn.Conv1d(2, 4, 3), "g": nn.GRU(5, 4)}, "2x1000 --input 1x16x5"),
+        ({"f": nn.Linear(7, 4), "g": nn.Embedding(9, 4)}, "1x7 --input 16:int64"),
+        (
+            {"f": nn.Sequential(nn.Identity(), nn.LayerNorm(6)), "g": nn.BatchNorm2d(5)},
+            "1x16x6 --input 5x224x224",
+        ),
+    ],
+)
+def test_what_is_advised_for_each_input_is_what_its_layer_takes(layers, advised):
+    net = network(lambda self, a, b: (self.f(a), self.g(b)), **layers)
+    with pytest.raises(RequestError) as caught:
+        cnnscope.trace(net)
+    assert f"such as --input {advised}: forward takes a, b" in str(caught.value)
+    with pytest.raises(RequestError, match=r"it was given once.*, such as --input"):
+        cnnscope.trace(net, advised.partition(" ")[0])
+    assert len(cnnscope.trace(net, advised.split(" --input ")).input_specs) == 2
+
+
+def test_inputs_by_name_stand_in_the_order_of_the_signature():
+    net = network(
+        lambda self, a, b: self.f(a).mean((2, 3)) + self.g(b).mean((2, 3)),
+        f=CONV,
+        g=nn.Conv2d(1, 4, 1),
+    )
+    specs = cnnscope.trace(net, ["b=1x8x8", "a=3x9x9"]).input_specs
+    assert [(spec.name, spec.shape) for spec in specs] == [("a", (1, 3, 9, 9)), ("b", (1, 1, 8, 8))]
+    notes = cnnscope.summary(net, ["b=1x8x8", "a=3x9x9"]).notes
+    assert "receptive fields are those of a (1x3x9x9); what is seen of b (1x1x8x8) is" in notes[-1]
+    mixed = ["b={'y': 1x8x8, 'z': [2x3, 2x4]}", "c=none", "a=3x9x9"]
+    kept = network(lambda self, a, b, c: self.f(a) + b["y"].mean() + b["z"][1].mean(), f=CONV)
+    assert shapes(kept, *mixed) == [(1, 3, 9, 9), (1, 1, 8, 8), (1, 2, 3), (1, 2, 4)]
+
+
+def test_tokens_without_a_dtype_leave_no_note_of_failures():
+    report = cnnscope.summary(one(nn.Embedding(9, 4)), "16")
+    assert report.notes == ("the input is taken as 1x16 int64",)

@@ -420,7 +420,7 @@ def test_layers_that_do_not_fit_each_other_are_the_networks_fault(write):
 
 def test_no_idea_of_an_input_asks_for_one(write):
     path = write(module("return self.f(tokens)", "f = nn.Embedding(9, 3)", signature="tokens"))
-    assert "give --input, such as --input 3x224x224: forward takes tokens" in error_of(path)
+    assert "give --input, such as --input 16:int64: forward takes tokens" in error_of(path)
 
 
 # ------------------------------------------------------------------- models that look at data

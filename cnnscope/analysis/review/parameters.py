@@ -23,6 +23,8 @@ _CAUSES = {
     "sign": "sign()",
     "bernoulli": "a random draw",
 }
+# What chose the path of a run, in words.
+_CHOSE = {"data": "its data", "random": "random numbers", "batch": "the length of its batch"}
 _BATCH_NORMS = {f"{kind}Norm{axes}d" for kind in ("Batch", "Instance") for axes in (1, 2, 3)}
 _BATCH_NORMS.add("SyncBatchNorm")
 
@@ -66,7 +68,7 @@ def _holds(module: ModuleRecord, weight: str) -> bool:
 
 def unused(net: Net) -> Remark | None:
     """Parameters that no operation read, where every run takes the same path."""
-    if net.trace.decided_by:
+    if params.decided_by(net.trace):
         return None
     found = {p: n for p, n in params.unused(net.trace).items() if not net.asks_training(p)}
     return _unused(found, "defined but never used: {}")
@@ -74,7 +76,7 @@ def unused(net: Net) -> Remark | None:
 
 def training_only(net: Net) -> Remark | None:
     """Parameters that no operation read in eval mode, where the code asks for the mode."""
-    if net.trace.decided_by:
+    if params.decided_by(net.trace):
         return None
     found = {p: n for p, n in params.unused(net.trace).items() if net.asks_training(p)}
     asks = "the code asks if self.training, and may use them then"
@@ -83,10 +85,9 @@ def training_only(net: Net) -> Remark | None:
 
 def not_routed(net: Net) -> Remark | None:
     """Parameters that this run did not read, where data or random numbers choose the path."""
-    if not net.trace.decided_by:
+    if not params.decided_by(net.trace):
         return None
-    causes = " and ".join({"data": "its data", "random": "random numbers"}.get(c, c)
-                          for c in net.trace.decided_by)  # fmt: skip
+    causes = " and ".join(_CHOSE.get(cause, cause) for cause in params.decided_by(net.trace))
     found = params.unused(net.trace)
     return _unused(found, f"not used in this run: {{}}; {causes} chose the path, and another run "
                           "may use them")  # fmt: skip
