@@ -7,9 +7,11 @@ export type Kind = "block" | "repeat" | "layer" | "operation" | "parameter" | "c
 
 /** Where the children of a block are, and the way of each of its edges; see `records/graph.py`. */
 export interface Grid {
+  /** Row and rail of each child. */
   readonly places: readonly (readonly [number, number])[];
   readonly rows: number;
-  readonly columns: number;
+  /** Column, first and last row. */
+  readonly rails: readonly (readonly [number, number, number])[];
   readonly trunk: number;
   readonly tracks: readonly number[];
   readonly lanes: readonly number[];
@@ -24,7 +26,7 @@ export interface NodeData {
   readonly kind: Kind;
   readonly parent: number;
   readonly label: string;
-  readonly family: string;
+  readonly group?: string;
   readonly row: number;
   readonly name?: string;
   readonly call?: number;

@@ -328,18 +328,19 @@ function ClosedBox({ box, node, held }: { box: Box; node: Node; held: Held }): J
   const { chosen, warm } = useChosen(node), said = textOf(node), opens = node.children.length > 0;
   const share = heatOf(node), end = node.kind === "input" || node.kind === "output";
   const first = box.y + (said.below ? 18 : box.height / 2 + 4);
-  const middle = box.x + (box.width + (opens ? 14 : 0)) / 2;
+  const middle = box.x + (box.width + (opens ? 14 : node.group && !end ? 6 : 0)) / 2;
   const open = (): void => held(node.id, () => { goTo(node.id); toggle(node.id); });
   return (
     <g
       class={`box ${node.kind} ${node.status ?? ""} ${chosen ? "chosen" : ""} ${warm ? "warm" : ""} ${share === null ? "" : "hot"}`}
-      data-node={node.id} {...touch(node)} {...(share === null ? {} : { style: { "--heat": share } })}
+      data-node={node.id} data-group={node.group} {...touch(node)} {...(share === null ? {} : { style: { "--heat": share } })}
       role="treeitem" aria-selected={chosen} aria-level={box.depth} {...(opens ? { "aria-expanded": false } : {})} aria-label={label(node)}
       tabIndex={chosen || (!current.value && node.kind === "input") ? 0 : -1}
       onClick={(event) => { event.stopPropagation(); if (!isPan(event)) goTo(node.id); }} onDblClick={() => opens && open()}
     >
       {node.repeat && <Stack box={box} radius={6} />}
       <rect class="shape" x={box.x} y={box.y} width={box.width} height={box.height} rx={end ? box.height / 2 : node.kind === "operation" ? 13 : 6} />
+      {node.group && !opens && !end && <rect class="tick" x={box.x + 5} y={box.y + 6} width={3.5} height={box.height - 12} rx={1.75} />}
       {opens && (
         <g class="open" onClick={(event) => { event.stopPropagation(); if (!isPan(event)) open(); }}>
           <rect class="hit" x={box.x} y={box.y} width={28} height={box.height} />
@@ -430,6 +431,10 @@ function heatOf(node: Node): number | null {
 const amount = (key: Heat, value: number): string =>
   key === "field" ? `${integer(value)} px` : key === "none" ? "" : `${written(key, value)}${key === "macs" ? "MACs" : ""}`;
 
+const GROUPS = [
+  "convolution", "linear, product", "recurrent", "pool, resample", "norm", "activation", "join", "other arithmetic",
+];
+
 function Legend({ graph }: { graph: Graph }): JSX.Element {
   const key = heat.value;
   if (network.diff) {
@@ -442,12 +447,15 @@ function Legend({ graph }: { graph: Graph }): JSX.Element {
       </p>
     );
   }
-  if (key === "none") return <p class="legend" />;
   const label = HEATS.find((one) => one.key === key)?.label;
+  const groups = new Set(drawing.value!.boxes.filter((box) => box.inside < 0).map((box) => graph.node(box.node).group));
   return (
     <p class="legend">
-      <span>{label} of a box</span> <i class="scale" /> <span>{amount(key, most.value)}</span>
-      <span class="hint">Double-click or Enter opens a block. Arrow keys follow the data. Ctrl and wheel zoom.</span>
+      {key !== "none" && <><span>{label} of a box</span> <i class="scale" /> <span>{amount(key, most.value)}</span></>}
+      <span class="groups">
+        {GROUPS.filter((one) => groups.has(one)).map((one) => <span key={one}><i class="key" data-group={one} />{one}</span>)}
+      </span>
+      <span class="hint">Double-click or Enter opens a block; arrow keys follow the data; Ctrl and wheel zoom.</span>
     </p>
   );
 }

@@ -1,7 +1,9 @@
 // The page: header, sections, and the panel beside them.
 import { options, render } from "preact";
+import { Costs, GrowthSection } from "./costs";
 import { GraphSection } from "./graphview";
 import { Header } from "./header";
+import { Memory } from "./memory";
 import { Panel } from "./panel";
 import { printing } from "./state";
 import { Table } from "./table";
@@ -13,6 +15,9 @@ function Page() {
       <main>
         <GraphSection />
         <Table />
+        <Costs />
+        <Memory />
+        <GrowthSection />
       </main>
       <Panel />
     </div>

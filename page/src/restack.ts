@@ -7,8 +7,8 @@ export const enum State { Closed, Open, Unfolded }
 export const GAP = 16; // between rows
 export const TRACK = 8; // between lines in a gap
 export const SLOT = 12; // between lines that enter a box
-export const LANE = 7; // beside the axis of a column that has lanes alone
-export const SIDE = 12; // beside the boxes of a column
+export const LANE = 7; // beside a lane
+export const SIDE = 9; // beside a box
 export const PAD = 8; // inside the border of a block
 export const HEAD = 24; // where the name of a block stands
 const SINK = 10; // a box is at most so far below the upper edge of its row
@@ -42,7 +42,7 @@ interface Measured {
   readonly height: number;
   readonly axis: number;
   readonly inside: number;
-  readonly columns: readonly number[];
+  readonly rails: readonly number[];
   readonly rows: readonly Point[]; // top and bottom of each, the border's as the first and the last
   readonly heights: readonly number[];
   readonly children: readonly Measured[];
@@ -65,17 +65,14 @@ export function restack(graph: Graph, states: ReadonlyMap<number, State>, size: 
   function measure(id: number): Measured {
     const inside = insideOf(graph, id, states.get(id) ?? State.Closed);
     const [width, height] = size(graph.nodes[id] as Node, inside >= 0);
-    if (inside < 0) return { width, height, axis: width / 2, inside, columns: [], rows: [], heights: [], children: [] };
+    if (inside < 0) return { width, height, axis: width / 2, inside, rails: [], rows: [], heights: [], children: [] };
     const block = graph.nodes[inside] as Node, grid = block.grid as Grid;
     const children = block.children.map(measure);
-    const [axes, total] = columnsOf(grid, children), [rows, heights] = rowsOf(grid, children);
-    const slots = SLOT * Math.max(0, ...[...grid.inputs, ...grid.outputs].map(Math.abs));
-    const trunk = axes[grid.trunk] as number;
-    const left = Math.max(trunk, slots) + PAD, right = Math.max(total - trunk, slots) + PAD;
-    const spare = Math.max(0, width - left - right) / 2, axis = left + spare;
+    const [axes, left, right] = railsOf(grid, children), [rows, heights] = rowsOf(grid, children);
+    const spare = Math.max(0, width - left - right - 2 * PAD) / 2, axis = left + PAD + spare;
     return {
-      width: left + right + 2 * spare, height: (rows.at(-1) as Point)[1], axis, inside,
-      columns: axes.map((x) => x + axis - trunk), rows, heights, children,
+      width: axis + right + PAD + spare, height: (rows.at(-1) as Point)[1], axis, inside,
+      rails: axes.map((x) => axis + x), rows, heights, children,
     };
   }
 
@@ -84,14 +81,14 @@ export function restack(graph: Graph, states: ReadonlyMap<number, State>, size: 
     if (box.inside < 0) return;
     const block = graph.nodes[box.inside] as Node, grid = block.grid as Grid;
     const ends = box.children.map((inner, n) => {
-      const [row, column] = grid.places[n] as Point;
-      const left = x + (box.columns[column] as number) - inner.axis;
+      const [row, rail] = grid.places[n] as Point;
+      const left = x + (box.rails[rail] as number) - inner.axis;
       const spare = (box.heights[row + 1] as number) - inner.height;
       const top = y + (box.rows[row + 1] as Point)[0] + Math.min(spare / 2, SINK);
       put(block.children[n] as number, inner, depth + 1, left, top);
       return { x: left + inner.axis, top, bottom: top + inner.height, row };
     });
-    const axis = x + (box.columns[grid.trunk] as number);
+    const axis = x + (box.rails[grid.trunk] as number);
     const source = { x: axis, top: y, bottom: y + HEAD, row: -1 };
     const target = { x: axis, top: y + box.height, bottom: y, row: grid.rows };
     const track = (gap: number, number: number): number =>
@@ -106,7 +103,7 @@ export function restack(graph: Graph, states: ReadonlyMap<number, State>, size: 
         const at = track(begin.row + 1, leave);
         if (leave >= 0) points.push([first, at], [last, at]);
       } else {
-        const way = x + (box.columns[grid.lanes[lane] as number] as number);
+        const way = x + (box.rails[grid.lanes[lane] as number] as number);
         const at = track(begin.row + 1, leave), below = track(end.row, arrive);
         if (leave >= 0) points.push([first, at], [way, at]);
         if (arrive >= 0) points.push([way, below], [last, below]);
@@ -121,21 +118,35 @@ export function restack(graph: Graph, states: ReadonlyMap<number, State>, size: 
   return { width: whole.width, height: whole.height, boxes, lines };
 }
 
-/** Axes of the columns, and the width of all. */
-function columnsOf(grid: Grid, children: readonly Measured[]): [number[], number] {
-  const left = new Array<number>(grid.columns).fill(LANE), right = new Array<number>(grid.columns).fill(LANE);
-  grid.places.forEach(([, column], n) => {
+/** Where the rails are from the trunk, and how far the block reaches to both sides of it. */
+function railsOf(grid: Grid, children: readonly Measured[]): [number[], number, number] {
+  const reach = new Map<string, Point>(); // to the left and right of a rail, in a row
+  grid.places.forEach(([row, rail], n) => {
     const child = children[n] as Measured;
-    left[column] = Math.max(left[column] as number, child.axis + SIDE);
-    right[column] = Math.max(right[column] as number, child.width - child.axis + SIDE);
+    reach.set(`${rail},${row}`, [child.axis + SIDE, child.width - child.axis + SIDE]);
   });
-  let x = 0;
-  const axes = left.map((before, column) => {
-    const axis = x + before;
-    x = axis + (right[column] as number);
-    return axis;
-  });
-  return [axes, x];
+  const slots = SLOT * Math.max(0, ...[...grid.inputs, ...grid.outputs].map(Math.abs));
+  const axes = grid.rails.map(() => 0), ends: [number, number] = [slots, slots];
+  for (const side of [0, 1] as const) {
+    const sign = 2 * side - 1, other = (1 - side) as 0 | 1;
+    const edges = Array.from({ length: grid.rows }, (_, row) => reach.get(`${grid.trunk},${row}`)?.[side] ?? 0);
+    const gaps = new Array<number>(grid.rows + 1).fill(0);
+    const beside = grid.rails.map((rail, number) => ({ number, rail })).filter(({ rail }) => rail[0] * sign > 0);
+    beside.sort((a, b) => Math.abs(a.rail[0]) - Math.abs(b.rail[0]));
+    for (const { number, rail: [, first, last] } of beside) {
+      const sizes: Point[] = [];
+      for (let row = first; row <= last; row++) sizes.push(reach.get(`${number},${row}`) ?? [LANE, LANE]);
+      const x = Math.max(
+        ...sizes.map((size, n) => (edges[first + n] as number) + size[other]),
+        ...gaps.slice(first, last + 2).map((gap) => gap + 2 * LANE),
+      );
+      axes[number] = sign * x;
+      gaps.fill(x, first, last + 2);
+      sizes.forEach((size, n) => { edges[first + n] = x + size[side]; });
+    }
+    ends[side] = Math.max(ends[side], 0, ...edges);
+  }
+  return [axes, ...ends];
 }
 
 /** Top and bottom of every row, and its height; the border is the first and the last one. */

@@ -8,12 +8,16 @@ import re
 
 import msgspec
 import pytest
-from command_line import run_cli
+import torch
+from command_line import OVERWRITE, run_cli
+from paths import ROOT
 from torch import nn
 
 import cnnscope
+from cnnscope.render.graph.restack import restack
 from cnnscope.render.page_html.block import _runs
 from cnnscope.render.page_html.document import document
+from cnnscope.render.page_html.network import network
 
 LENET = "classic:lenet5"
 HOSTILE = (
@@ -196,3 +200,59 @@ def test_a_wrong_request_has_a_remedy(words, said):
     result = run_cli("report", *words)
     assert result.code == 2
     assert said in result.err
+
+
+# -------------------------------------------------------------------- coordinates in the browser
+
+GOLDEN = ROOT / "page" / "test" / "restack.json"
+
+
+class Branches(nn.Module):
+    """Two equal blocks with a skip and two branches, and a head."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.blocks = nn.Sequential(Block(), Block())
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.head(self.blocks(self.stem(x)).mean((2, 3)))
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.left = nn.Sequential(nn.Conv2d(8, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1))
+        self.right = nn.Conv2d(8, 4, 5, padding=2)
+
+    def forward(self, x):
+        return x + torch.cat([self.left(x), self.right(x)], 1)
+
+
+def _size(node, opened):
+    return 40.0 + 8 * len(node.label), 24.0 if opened else 42.0 if node.costs.macs else 26.0
+
+
+def _drawn(graph, states):
+    made = restack(graph, states, _size)
+    return {
+        "states": sorted(states.items()),
+        "drawing": {
+            "size": [made.width, made.height],
+            "boxes": [list(box) for box in made.boxes],
+            "lines": [[one.block, one.edge, one.points] for one in made.lines],
+        },
+    }
+
+
+def test_coordinates_that_the_script_is_held_to_are_those_of_python():
+    graph = cnnscope.report(Branches(), inputs="3x8x8").contents.graph
+    nodes = range(len(graph.nodes))
+    opened = {n: 1 for n in nodes if graph.nodes[n].children}
+    unfolded = dict.fromkeys(opened, 2)
+    drawings = [_drawn(graph, states) for states in ({0: 1}, opened, unfolded)]
+    golden = json.dumps({"graph": network(graph), "drawings": drawings}, separators=(",", ":"))
+    if OVERWRITE:
+        GOLDEN.write_text(golden + "\n")
+    assert json.loads(GOLDEN.read_text()) == json.loads(golden)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cnnscope.records.graph import BORDER, REPEAT, Graph, GraphNode
+from cnnscope.render.graph import colours
 from cnnscope.render.page_html.listed import Listed
 from cnnscope.text import visible
 
@@ -38,7 +39,7 @@ def _node(node: GraphNode, grids: Listed) -> Json:
         "kind": node.kind,
         "parent": node.parent,
         "label": visible(node.label),
-        "family": node.family,
+        "group": colours.group(node),
         "row": node.row,
         "name": visible(node.name),
         "call": node.call if node.call > 1 else 0,
@@ -76,11 +77,11 @@ def _grid(node: GraphNode) -> Json:
         return {}
     order: Mapping[int, int] = {child: n for n, child in enumerate(node.children)}
     order = {**order, BORDER: BORDER}
-    places = {place.node: (place.row, place.column) for place in layout.places}
+    places = {place.node: (place.row, place.rail) for place in layout.places}
     return {
         "places": [places[child] for child in node.children],
         "rows": layout.rows,
-        "columns": layout.columns,
+        "rails": [(rail.column, rail.first, rail.last) for rail in layout.rails],
         "trunk": layout.trunk,
         "tracks": layout.tracks,
         "lanes": layout.lanes,
