@@ -228,6 +228,8 @@ def _constructor_error(
     blamed = bool(arguments) and not _fails_without_arguments(found, error)
     kind = RequestError if blamed else ModelError
     advice = downloads.advice(error)
+    if not advice and blamed and found.own is not None:
+        advice = found.own.misfits(arguments)
     hint = f"; {advice}" if advice else ""
     if found.own is not None:
         return kind(found.own.sentence(how, error) + hint)

@@ -283,3 +283,107 @@ def test_the_store_tells_values_of_files_apart_and_keeps_nothing_that_depends_on
     assert key(Loaded("@a.yaml", 1)) != key(Loaded("@a.yaml", 2))
     assert key(Loaded("@a.yaml", 1)) == key(1)
     assert not requests._keeps(Request.of("x", (), {"a": Expression("nn.ReLU")}))
+
+
+ROLES = """
+    import torch
+    from torch import nn
+
+    class Plain(nn.Module):
+        def __init__(self, i, o, stride=1):
+            super().__init__()
+            self.f = nn.Conv2d(i, o, 3, stride, 1)
+
+        def forward(self, x):
+            return self.f(x)
+
+    class Neck(Plain):
+        pass
+
+    class Head(nn.Linear):
+        def __init__(self, cfg):
+            super().__init__(cfg.width, 2)
+
+    class Net(nn.Module):
+        def __init__(self, block, widths, act=nn.ReLU, gate=torch.relu):
+            super().__init__()
+            sizes = [3] + list(widths)
+            self.body = nn.Sequential(*[block(a, b, 2) for a, b in zip(sizes, sizes[1:])])
+            self.act, self.gate = act(), gate
+
+        def forward(self, x):
+            return self.gate(self.act(self.body(x)))
+
+    class Staged(nn.Module):
+        def __init__(self, block, depths):
+            super().__init__()
+            self.stages = nn.Sequential(*[self._stage(block, depths[i]) for i in range(3)])
+
+        def _stage(self, made, depth):
+            return nn.Sequential(*[made(3, 3) for _ in range(depth)])
+
+        def forward(self, x):
+            return self.stages(x)
+
+    class Child(Staged):
+        def __init__(self, block, depths):
+            super().__init__(block, depths)
+"""
+
+
+@pytest.fixture
+def roles(nets):
+    (nets / "roles.py").write_text(textwrap.dedent(ROLES))
+    (nets / "blocks.py").write_text("from torch import nn\nclass Big(nn.Conv2d):\n    pass\n")
+    return nets
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("roles.py:Net", "block=Plain --arg widths=[16,32] (block may be Plain, Neck)"),
+        ("roles.py:Staged", "block=Plain --arg depths=[2,2,2] (block may be Plain, Neck)"),
+        ("roles.py:Child", "block=Plain --arg depths=[2,2,2] (block may be Plain, Neck)"),
+        ("roles.py:Head", "give --arg cfg=@config.yaml (with width)"),
+        (
+            "torchvision.models.resnet:ResNet",
+            "block=BasicBlock --arg layers=[2,2,2,2] (block may be BasicBlock, Bottleneck)",
+        ),
+    ],
+)
+def test_what_a_constructor_needs_is_advised_by_what_it_does_with_it(roles, model, said):
+    message = error_of(model)
+    assert message.rstrip().splitlines()[0].endswith(said)
+    if "block=" in said:
+        words = said.partition(" (")[0].replace("block", "--arg block", 1).split()
+        assert run_cli("summary", model, *words, "-i", "3x32x32").code == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["block=Plain", "widths=16"], "widths is read as a list: give --arg widths=[16,32]"),
+        (["block=3", "widths=[4]"], "such as --arg block=Plain (or Neck)"),
+        (["block=Big", "widths=[4]"], "is defined in blocks.py: give --arg block=blocks.py:Big"),
+        (["block=Plain", "widths=[4]", "act=gelu"], "did you mean --arg act=nn.GELU?"),
+        (["block=Plain", "widths=[4]", "act=leaky_relu"], "did you mean --arg act=nn.LeakyReLU?"),
+        (["block=Plain", "widths=[4]", "gate=gelu"], "did you mean --arg gate=F.gelu?"),
+    ],
+)
+def test_an_argument_that_does_not_fit_is_named_with_one_that_may(roles, given, said):
+    message = error_of("roles.py:Net", *(word for one in given for word in ("--arg", one)))
+    assert message.rstrip().endswith(said)
+
+
+def test_a_class_where_an_object_is_read_is_called(roles):
+    (roles / "cfg.py").write_text(
+        "from torch import nn\nclass Cfg:\n    def __init__(self):\n        self.width = 4\n"
+        "class Head(nn.Linear):\n    def __init__(self, cfg):\n"
+        "        super().__init__(cfg.width, 2)\n"
+    )
+    message = error_of("cfg.py:Head", "--arg", "cfg=Cfg")
+    assert message.rstrip().endswith('cfg is read as an object: give --arg "cfg=Cfg()"')
+    assert run_cli("summary", "cfg.py:Head", "--arg", "cfg=Cfg()").code == 0
+    assert "cfg is read by names (width): give --arg cfg=@" in error_of(
+        "cfg.py:Head", "--arg", "cfg=4"
+    )

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from cnnscope.errors import RequestError
-from cnnscope.models.files import configs, scope
+from cnnscope.models.files import configs, roles, scope
 from cnnscope.models.names import ModelSpec
 from cnnscope.text import printable
 
@@ -241,8 +241,16 @@ def _defines(node: Any) -> str:
 # ---------------------------------------------------------------------------------- arguments
 
 
-def check_arguments(text: str, target: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+def check_arguments(
+    text: str, target: Callable[..., Any], arguments: Mapping[str, Any], known: Mapping[str, Any]
+) -> None:
     """Fail for what a constructor does not take, or lacks, before it runs.
+
+    Args:
+        text: the model as it was typed.
+        target: the class or factory.
+        arguments: by name.
+        known: names of its file, for what may be given.
 
     Raises:
         RequestError: it takes no such argument, or needs another; with what to write.
@@ -250,14 +258,16 @@ def check_arguments(text: str, target: Callable[..., Any], arguments: Mapping[st
     named = [p for p in parameters_of(target).values() if p.kind is not p.VAR_POSITIONAL]
     anything = any(p.kind is p.VAR_KEYWORD for p in named)
     named = [p for p in named if p.kind is not p.VAR_KEYWORD]
-    known = {p.name for p in named}
-    unknown = [name for name in arguments if name not in known]
-    if unknown and not anything and (known or _has_signature(target)):
+    taken = {p.name for p in named}
+    unknown = [name for name in arguments if name not in taken]
+    if unknown and not anything and (taken or _has_signature(target)):
         takes = f"it takes {_listed([p.name for p in named])}" if named else "it takes none"
         raise RequestError(f"{text} takes no argument {', '.join(unknown)}; {takes}")
     missing = [p.name for p in named if p.default is p.empty and p.name not in arguments]
     if missing:
-        how = " ".join(_how(target, name) for name in missing[:_MANY])
+        known = {**known, **getattr(target, "__globals__", {})}
+        how = " ".join(_how(target, name, known) for name in missing[:_MANY])
+        how += roles.alternatives(target, missing, known)
         error = RequestError(f"{text} needs {_listed(missing)}: give {how}")
         raise error.with_lines(_wrapper(target, missing))
 
@@ -266,6 +276,7 @@ def _wrapper(target: Any, missing: Sequence[str]) -> tuple[str, ...]:
     """A file that makes the network, for arguments that are objects; () for plain ones."""
     name, module = getattr(target, "__name__", ""), getattr(target, "__module__", "")
     objects = [one for one in missing if one in _CONFIGS or configs.reads(target, one)]
+    objects = [one for one in objects if not roles.role(target, one).calls]
     if not name.isidentifier() or not objects:
         return ()
     given = ", ".join(f"{one}=..." for one in missing)
@@ -293,8 +304,11 @@ def _has_signature(target: Any) -> bool:
     return True
 
 
-def _how(target: Callable[..., Any], name: str) -> str:
+def _how(target: Callable[..., Any], name: str, known: Mapping[str, Any]) -> str:
     """`--arg width=...`, or how to give what the constructor reads many values from."""
+    such = roles.example(target, name, known)
+    if such:
+        return f"--arg {name}={such}"
     keys = configs.reads(target, name)
     ready = configs.with_defaults(configs.annotations_of(target).get(name))
     if ready:

@@ -31,7 +31,7 @@ from torch import nn
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
 from cnnscope.files import is_file, is_folder
 from cnnscope.models import described, registered, spelling, takes
-from cnnscope.models.files import choosing, loading, revision, scope, values
+from cnnscope.models.files import choosing, loading, revision, roles, scope, values
 from cnnscope.models.files.choosing import is_network
 from cnnscope.models.names import EXPRESSION, ModelSpec, is_expression
 from cnnscope.records.catalogue import About
@@ -203,7 +203,7 @@ class Own:
                     f"{text} is a network already and takes no arguments ({given}): name its class"
                 )
             return self._whole(self.target)
-        choosing.check_arguments(text, self.target, arguments)
+        choosing.check_arguments(text, self.target, arguments, vars(self._module))
         model = self.target(**self._values(arguments))
         if self._last is not None:
             model = _as_network(model)
@@ -269,6 +269,15 @@ class Own:
                 raise
             except BaseException as error:
                 raise ModelError(self.sentence(failed, error)) from error
+
+    def misfits(self, arguments: Mapping[str, Any]) -> str:
+        """Say which arguments are not what the constructor makes of them; "" if none is."""
+        try:
+            held = self._values(arguments)
+        except CnnscopeError:
+            return ""
+        typed = {name: str(value) for name, value in arguments.items()}
+        return "; ".join(roles.misfits(self.target, typed, held, self._module))
 
     def sentence(self, failed: str, error: BaseException) -> str:
         """`net.py:Net could not be built: net.py:3: ValueError: ...`."""

@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from torch import nn
+
 from cnnscope.errors import CnnscopeError, RequestError
 from cnnscope.models.arguments import Expression, no_value, plain
 from cnnscope.models.files import configs, scope
@@ -65,16 +67,7 @@ def _value(
     except scope.UndefinedError as error:
         if may:
             return text
-        if text.lower() in _SAID:
-            return _SAID[text.lower()]
-        if _is_word(text, parameter) and not difflib.get_close_matches(
-            text, known, cutoff=_MISSPELT
-        ):
-            return text
-        near = error.near or next(iter(difflib.get_close_matches(str(error), map(str, known))), "")
-        hint = f" ({near} is)" if near else ""
-        why = f"nothing is called {printable(str(error), 40)} here{hint}"
-        raise no_value(name, text, why) from None
+        return _undefined(name, text, parameter, error, known)
     except _NO_PYTHON:
         if may:
             return text
@@ -83,6 +76,49 @@ def _value(
         raise
     except BaseException as error:
         raise RequestError(f"--arg {name}={printable(text, 60)}: {said(error)}") from error
+
+
+def _undefined(
+    name: str,
+    text: str,
+    parameter: inspect.Parameter | None,
+    error: scope.UndefinedError,
+    known: Mapping[str, Any],
+) -> Any:
+    """What a text means that uses a name which is none: true, null, or one word.
+
+    Raises:
+        RequestError: nothing; with the name that may have been meant.
+    """
+    if text.lower() in _SAID:
+        return _SAID[text.lower()]
+    like = difflib.get_close_matches(text, known, cutoff=_MISSPELT)
+    if _is_word(text, parameter) and not like:
+        return text
+    layer = _of_torch(text, parameter)
+    if layer and not error.near:
+        raise RequestError(
+            f"--arg {name}={printable(text, 60)}: nothing is called {printable(text, 40)} here; "
+            f"did you mean --arg {name}={layer}?"
+        ) from None
+    near = error.near or next(iter(difflib.get_close_matches(str(error), map(str, known))), "")
+    hint = f" ({near} is)" if near else ""
+    why = f"nothing is called {printable(str(error), 40)} here{hint}"
+    raise no_value(name, text, why) from None
+
+
+def _of_torch(text: str, parameter: inspect.Parameter | None) -> str:
+    """`nn.GELU` for gelu, where an argument is a class or function by default; "" for none."""
+    default = None if parameter is None else parameter.default
+    if not callable(default) or default is inspect.Parameter.empty:
+        return ""
+    places: list[tuple[str, Any]] = [("nn", nn), ("F", nn.functional)]
+    for short, place in places if inspect.isclass(default) else places[::-1]:
+        named = {one.lower(): one for one in vars(place) if not one.startswith("_")}
+        found = named.get(text.lower()) or named.get(text.lower().replace("_", ""))
+        if found and callable(getattr(place, found)):
+            return f"{short}.{found}"
+    return ""
 
 
 def _is_word(text: str, parameter: inspect.Parameter | None) -> bool:
