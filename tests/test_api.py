@@ -280,3 +280,12 @@ def test_an_lstm_that_ran_on_real_tensors_sees_all_rows_before(options):
     assert [axis.clipped for axis in found.axes] == [(0, 5), (0, 7)]
     checked = cnnscope.verify_rf(model, inputs=(x.detach(),))
     assert [layer.verdict for layer in checked.layers] == ["equal", "equal"]
+
+
+def test_a_path_names_a_file(tmp_path):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\nclass Net(nn.Conv2d):\n    def __init__(self):\n"
+        "        super().__init__(3, 8, 3)\n"
+    )
+    assert cnnscope.summary(tmp_path / "net.py", "3x8x8").totals.params == 3 * 8 * 9 + 8
+    assert str(cnnscope.rf(tmp_path / "net.py", inputs="3x8x8")).startswith("net.py:Net")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from cnnscope.records.step import Step, StepTrace
     from cnnscope.tracing.arguments import Arguments
 
-    Model = str | Request | TraceRecord | nn.Module
+    Model = str | os.PathLike[str] | Request | TraceRecord | nn.Module
     Cache = bool | Store  # whether the user's store is read and written; or which one is
 
 T = TypeVar("T", bound="Trace")
@@ -247,6 +248,8 @@ def asked(
             f'layer: give a dotted path, such as "layer2.0", not {type(layer).__name__}; inputs '
             "are given as inputs=..."
         )
+    if isinstance(model, os.PathLike):
+        model = os.fspath(model)
     if isinstance(model, (Request, TraceRecord)):
         kind = "request" if isinstance(model, Request) else "trace"
         _refuse(f"the {kind} says it", build, inputs=_gives(inputs), kwargs=bool(kwargs))
@@ -350,7 +353,7 @@ def _traced(model: Request | Given, cache: Cache) -> TraceRecord:
     from cnnscope.models import diagnose, remedy
     from cnnscope.models.failures import asks_for_data
     from cnnscope.models.readings import as_meant
-    from cnnscope.models.run import trace_module
+    from cnnscope.models.run import advise, trace_module
     from cnnscope.tracing import arguments as spelled
     from cnnscope.tracing import devices, isolation
     from cnnscope.tracing.tracer import ForwardError, state_of
@@ -372,9 +375,10 @@ def _traced(model: Request | Given, cache: Cache) -> TraceRecord:
         with isolation.alone, devices.following():
             return devices.retried(run)
     except ForwardError as error:
-        error.trace = remedy.told(error.trace, diagnose.reason(error))
         if not asks_for_data(error):
+            advise(error, module, call)
             raise
+        error.trace = remedy.told(error.trace, diagnose.reason(error))
         needs = ModelError(f"{error}; it looks at its data: give real tensors")
         needs.trace = error.trace
         raise needs from error

@@ -11,7 +11,7 @@ from torch import nn
 
 from cnnscope.analysis import sizes
 from cnnscope.errors import ModelError
-from cnnscope.models import diagnose, keys, refused, widths
+from cnnscope.models import diagnose, keys, refused, takes, widths
 from cnnscope.models.build import Built
 from cnnscope.models.spelling import DTYPES, FLOATS, written
 from cnnscope.models.trials import SECONDS, Trials, positions_of, smallest_inputs
@@ -132,16 +132,39 @@ def _of_keys(failure: Failure) -> Explained | None:
 def _of_dtypes(failure: Failure) -> str:
     """The remedy for dtypes that a layer does not take."""
     if re.search(r"\bind(ex|ices)\b", str(failure.error.cause)):
-        return "indices are integers, as x.long() makes them"
+        return _of_indices(failure)
     dtypes = (str(t.dtype).removeprefix("torch.") for t in state_of(failure.built.model))
     weights = next((dtype for dtype in dtypes if dtype in FLOATS), "float32")
     typed = (DTYPES.get(text.partition(":")[2]) for text in failure.typed)
     message = str(failure.error.cause).lower()
     other = next((d for d in typed if d and d != weights and _is_named(d, message)), None)
+    if other is None and not failure.typed and _of_input(failure, weights):
+        return f"its weights are {weights}: give the input as x.to(torch.{weights})"
     if other is None:
         return _converted(refused.one_dtype(failure.error.trace))
     remedy = f"its weights are {weights}: leave :{other} out of --input"
     return remedy + (f", or give --dtype {other}" if other in FLOATS else "")
+
+
+def _of_input(failure: Failure, weights: str) -> bool:
+    """Return True if the layer that failed was called with an input of another dtype."""
+    called = failure.error.shapes
+    return any(t.dtype != weights and t.shape in called for t in failure.inputs.tensors)
+
+
+def _of_indices(failure: Failure) -> str:
+    """The remedy for indices that are no integers: of the input where it is looked up itself."""
+    trace = failure.error.trace
+    broken = trace.broken.operation if trace.broken else None
+    given = broken is not None and any(t in trace.inputs for t in broken.tensors)
+    if not failure.typed or not given:
+        return "indices are integers, as x.long() makes them"
+    trials = Trials(failure.built, SECONDS, renewable=False)
+    with trials.open():
+        for inputs in takes.inputs(failure.built.model):
+            if not trials.late and trials.runs(inputs):
+                return f"indices are integers: --input {written(inputs)} runs"
+    return "indices are integers: add :int64 to the --input that is looked up"
 
 
 def _converted(dtype: str) -> str:
@@ -200,6 +223,9 @@ class _Search:
         with self.trials.open():
             if self.trials.runs(self.failure.inputs):  # bare forwards are of another opinion
                 self.trials.be_exact()
+            turned = self._turned()
+            if turned:
+                return Explained("", turned, about_input=True)
             same = self._same_everywhere()
             search = not same or self._checks_by_itself()
             fits = self._fits()
@@ -300,6 +326,23 @@ class _Search:
         )
         inputs = self.failure.inputs.of(tensors)
         return self._advice(inputs, "use --input {}") or self._with_channels(inputs)
+
+    def _turned(self) -> str:
+        """The same sizes with the channels first, where they were given last."""
+        wrong = diagnose.width(self.error)
+        at = len(self.shape) - self.count - 1
+        if wrong is None or wrong.argument != "in_channels" or at < 0:
+            return ""
+        if self.shape[-1] != wrong.takes or self.error.trace.ops:
+            return ""
+        tensors = (
+            TensorSpec((*t.shape[:at], t.shape[-1], *t.shape[at:-1]), t.dtype)
+            if len(t.shape) == len(self.shape)
+            else t
+            for t in self.failure.inputs.tensors
+        )
+        inputs = self.failure.inputs.of(tuple(tensors))
+        return self._advice(inputs, "PyTorch has channels first: use --input {}")
 
     def _with_channels(self, inputs: Inputs) -> str:
         """Other sizes of inputs that have the right channels, where it is the first layer's."""

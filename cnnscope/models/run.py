@@ -19,7 +19,7 @@ from cnnscope.models.ladder import OWN, Ladder, Rung
 from cnnscope.models.request import Request
 from cnnscope.records.explain import SmallestInput
 from cnnscope.records.step import Step, StepTrace
-from cnnscope.records.trace import Inputs, Trace
+from cnnscope.records.trace import Inputs, TensorSpec, Trace
 from cnnscope.text import said
 from cnnscope.tracing.isolation import SEED
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from cnnscope.models.files.source import Guess
+    from cnnscope.tracing.arguments import Arguments
     from cnnscope.tracing.tracer import ForwardError
 
 
@@ -488,6 +489,40 @@ def trace_module(request: Request, model: nn.Module) -> Trace:
     """
     with _borrowed(request, model) as network:
         return run(network).trace
+
+
+def advise(error: ForwardError, model: nn.Module, call: Arguments) -> None:
+    """Add what would run to the error of a forward that was called with tensors.
+
+    Args:
+        error: its trace gets the cause in words and the remedy.
+        model: whose forward it is.
+        call: arguments of it.
+    """
+    from cnnscope.models import diagnose, remedy
+    from cnnscope.tracing import isolation
+    from cnnscope.tracing.arguments import form_of
+    from cnnscope.tracing.plain import tensors_in
+
+    form = form_of(*call)
+    error.trace = remedy.told(error.trace, diagnose.reason(error))
+    if form is not None and not form.complete:
+        return
+    tensors = (
+        TensorSpec(tuple(t.shape), str(t.dtype).removeprefix("torch."))
+        for t in tensors_in(tuple(call))
+    )
+    inputs = Inputs(tuple(tensors), form)
+    with _borrowed(Request.of_module(type(model).__name__, None), model) as network:
+        built = network.build(Rung.META)
+        known = tuple(guess.inputs for guess in network.guesses(built.model))
+        failed = remedy.Failure(network.name, error, built, inputs, (), known)
+        with _quiet(network), isolation.seeded():
+            found = remedy.explained(failed).trace
+    remedied = found.broken.remedy if found is not None and found.broken else ""
+    if found is not None and remedied:
+        error.trace = found
+        error.args = (f"{error}; {remedied}",)
 
 
 def trace_module_step(request: Request, model: nn.Module, step: Step) -> StepTrace:

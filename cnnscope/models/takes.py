@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from cnnscope.models import keys
+from cnnscope.models import keys, spelling
+from cnnscope.records.trace import Inputs, TensorSpec
 from cnnscope.text import printable
 from cnnscope.tracing.modules import modules_of
 
@@ -365,6 +366,14 @@ def examples(model: nn.Module, *, whole: bool = False) -> Iterator[tuple[str, ..
             prefix = f"{one.name}=" if one.name in by_name else ""
             texts += chosen if one.starred else [prefix + chosen[0]]
         yield tuple(texts)
+
+
+def inputs(model: nn.Module) -> Iterator[Inputs]:
+    """The inputs of the examples, with a batch of one."""
+    for texts in examples(model, whole=True):
+        form, tensors, _ = spelling.asked(list(texts))
+        specs = tuple(TensorSpec(t.sizes, t.dtype or "float32") for t in tensors)
+        yield Inputs(specs, None if form.by_place else form)
 
 
 class Structure(NamedTuple):

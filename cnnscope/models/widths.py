@@ -59,7 +59,8 @@ class Width(NamedTuple):
     def noun(self) -> str:
         """What is counted: "channels", "features"."""
         features = ("in_features", "in1_features", "input_size", "embed_dim", "normalized_shape")
-        return "features" if self.argument in features else "channels"
+        noun = "feature" if self.argument in features else "channel"
+        return noun if self.takes in (1, (1,)) else f"{noun}s"
 
 
 def width(record: ModuleRecord, shape: Shape) -> Width | None:

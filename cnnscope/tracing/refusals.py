@@ -164,7 +164,8 @@ def _convolution(given: Given) -> str:
     data, weight, groups = given["input"], given["weight"], given["groups"]
     taken = weight.shape[0] if given["transposed"] else weight.shape[1] * groups
     if data.dim() == weight.dim() and data.shape[1] != taken:
-        return f"expects {taken} channels, and the input {_shape(data)} has {data.shape[1]}"
+        channels = f"{taken} channel{'' if taken == 1 else 's'}"
+        return f"expects {channels}, and the input {_shape(data)} has {data.shape[1]}"
     fits = given["transposed"] or data.dim() != weight.dim()
     return "" if fits else _fitting(given)
 

@@ -484,3 +484,54 @@ def test_a_break_anywhere_leaves_a_report_of_what_ran(name, share):
         assert row.field == other.field
     assert report.table()
     assert report.totals.params == every.totals.params
+
+
+# ------------------------------------------------------------------- what is given to a first layer
+
+
+class Words(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table, self.last = nn.Embedding(9, 4), nn.Linear(4, 2)
+
+    def forward(self, words):
+        found = self.table(words)
+        assert found.ndim == 3
+        return self.last(found)
+
+
+def remedy_of(model, given):
+    with pytest.raises(ModelError) as caught:
+        cnnscope.trace(model, given)
+    broken = caught.value.trace.broken
+    assert str(caught.value).endswith(broken.remedy)
+    return broken.remedy
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "remedy"),
+    [
+        (nn.Conv2d(3, 8, 3), "224x200x3", "PyTorch has channels first: use --input 3x224x200"),
+        (nn.Conv2d(3, 8, 3), "2x9x8x3", "PyTorch has channels first: use --input 3x9x8"),
+        (nn.Conv1d(2, 8, 3), "100x2", "PyTorch has channels first: use --input 1x2x100"),
+        (Words(), "3x8x8", "indices are integers: --input 1x16:int64 runs"),
+        (
+            nn.Conv2d(3, 8, 3),
+            torch.zeros(1, 3, 8, 8, dtype=torch.int64),
+            "its weights are float32: give the input as x.to(torch.float32)",
+        ),
+        (Words(), torch.zeros(1, 16), "indices are integers, as x.long() makes them"),
+        (
+            nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(10, 2)),
+            torch.zeros(1, 3, 8, 8),
+            "in_features must be 288 for this input",  # 8 x 6 x 6
+        ),
+    ],
+)
+def test_what_the_first_layer_takes_is_advised(model, given, remedy):
+    assert remedy_of(model, given).startswith(remedy)
+
+
+def test_one_channel_is_singular():
+    with pytest.raises(ModelError, match="takes 1 channel and was given 3"):
+        cnnscope.trace(nn.Conv2d(1, 8, 3), "3x8x8")

@@ -30,7 +30,7 @@ from torch import nn
 
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
 from cnnscope.files import is_file, is_folder
-from cnnscope.models import described, registered, spelling, takes
+from cnnscope.models import described, registered, takes
 from cnnscope.models.files import choosing, loading, revision, roles, scope, values
 from cnnscope.models.files.choosing import is_network
 from cnnscope.models.names import EXPRESSION, ModelSpec, is_expression
@@ -378,8 +378,9 @@ def guesses(model: nn.Module, file: ModuleType | None = None) -> tuple[Guess, ..
     structure = takes.structure(model)
     sure = structure is not None and structure.sure
     first = () if sure else _by_first_layer(model)
-    other = _by_structure(model, structure.because) if structure is not None else ()
-    return (*offered, *_of_config(model), *first, *other)
+    other = takes.inputs(model) if structure is not None else ()
+    because = structure.because if structure is not None else ""
+    return (*offered, *_of_config(model), *first, *(Guess(one, because) for one in other))
 
 
 def _of_config(model: nn.Module) -> tuple[Guess, ...]:
@@ -473,14 +474,6 @@ def _channels_first(value: Any) -> Shape:
 def _sized(size: Sequence[int]) -> TensorSpec:
     """A size of three is C, H, W and gets a batch of one."""
     return TensorSpec((1, *size) if len(size) == 3 else tuple(size))
-
-
-def _by_structure(model: nn.Module, because: str) -> Iterator[Guess]:
-    """A list, a dict or several arguments, where forward does not take one tensor."""
-    for texts in takes.examples(model, whole=True):
-        form, tensors, _ = spelling.asked(list(texts))
-        specs = tuple(TensorSpec(t.sizes, t.dtype or "float32") for t in tensors)
-        yield Guess(Inputs(specs, None if form.by_place else form), because)
 
 
 def _by_first_layer(model: nn.Module) -> Iterator[Guess]:
