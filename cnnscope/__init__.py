@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cnnscope.api import stack as stack
     from cnnscope.api import stages as stages
     from cnnscope.api import summary as summary
+    from cnnscope.api import sweep as sweep
     from cnnscope.api import trace as trace
     from cnnscope.api import verify_rf as verify_rf
 
@@ -60,6 +61,7 @@ __all__ = [
     "stack",
     "stages",
     "summary",
+    "sweep",
     "trace",
     "verify_rf",
 ]

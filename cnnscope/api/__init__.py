@@ -15,6 +15,7 @@ from cnnscope.api.commands import rf as rf
 from cnnscope.api.commands import stack as stack
 from cnnscope.api.commands import stages as stages
 from cnnscope.api.commands import summary as summary
+from cnnscope.api.commands import sweep as sweep
 from cnnscope.api.commands import verify_rf as verify_rf
 from cnnscope.api.document import Document as Document
 from cnnscope.api.reports import Report as Report

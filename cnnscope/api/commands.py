@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from cnnscope.records.stack import StackReport
     from cnnscope.records.stages import StagesReport
     from cnnscope.records.summary import ModelReport
+    from cnnscope.records.sweep import SweepReport
     from cnnscope.timing.loop import Progress as Standing
     from cnnscope.timing.runner import Network
 
@@ -513,6 +514,81 @@ def stack(
 
         report = stacks.timed(report, device, seconds, progress)
     return Report(report)
+
+
+def sweep(
+    model: str,
+    inputs: Sequence[Any] = (),
+    *,
+    arguments: Mapping[str, Any] | None = None,
+    batch_sizes: Sequence[int] = (),
+    num_classes: int | None = None,
+    dtype: str | None = None,
+    train: bool = False,
+    optimizer: str = "sgd",
+    form: str = "foreach",
+    loss: str = "sum",
+    accumulate: bool = False,
+    amp: str | None = None,
+    checkpoint: str | Sequence[str] | None = None,
+    time: bool = False,
+    device: str = "cpu",
+    seconds: float = 1.0,
+    cache: Cache = True,
+    progress: Progress = _unheard,
+    measuring: Callable[[Standing], None] = _unheard,
+) -> Report[SweepReport]:
+    """Costs of a model as a function of its input's size, an argument or the batch size.
+
+    Several of these give every combination. Where one number varies, the powers are fitted by
+    which costs grow with it.
+
+    Args:
+        model: a name ("resnet18", "net.py:Net").
+        inputs: values of the input, one after the other: each what `inputs` of `trace` is, such as
+            "3x224x224" or (3, 224, 224); () for the model's own.
+        arguments: of the constructor; a list has the values of one, such as
+            {"width_mult": [0.5, 1.0]}.
+        batch_sizes: values of the batch size.
+        num_classes: of the constructor, for all.
+        dtype: of weights and inputs, for all.
+        train: add the memory of a training step (see `memory`, which has the arguments below).
+        optimizer: of that step.
+        form: of that optimizer.
+        loss: of that step.
+        accumulate: gradients of earlier batches are there.
+        amp: what autocast computes in.
+        checkpoint: modules whose forward runs again.
+        time: measure a forward on this machine as well, all in turns.
+        device: that is measured on.
+        seconds: that each is measured for.
+        cache: read and keep traces of published models; or in which store.
+        progress: called with how many training steps are done, and how many there are.
+        measuring: called now and then with where the measurement stands.
+
+    Raises:
+        RequestError: nothing varies, or a value cannot be.
+        ModelError: the model runs with none of the values; otherwise its row says why.
+    """
+    from cnnscope.cache import requests
+    from cnnscope.reports import sweep as made
+
+    if not isinstance(model, str):
+        raise RequestError('sweep: give the name of a model, such as "resnet18" or "net.py:Net"')
+    wanted = made.choices(model, inputs, arguments or {}, batch_sizes, num_classes, dtype)
+    asked_for = [choice.request for choice in wanted.choices]
+    found = requests.several(asked_for, store(cache), made.costs)
+    report = made.report(wanted, found)
+    if train:
+        from cnnscope.reports.memory import step_of
+
+        step = step_of(optimizer, form, loss, accumulate=accumulate, amp=amp, checkpoint=checkpoint)
+        report = made.trained(wanted, report, step, stepped, progress)
+    if not time:
+        return Report(report)
+    ran = [one for one, row in zip(asked_for, report.rows, strict=True) if not row.failed]
+    timing = bench(*ran, device=device, seconds=seconds, progress=measuring).record
+    return Report(made.timed(wanted, report, timing))
 
 
 # ------------------------------------------------------------------------------- measure

@@ -7,11 +7,13 @@ user's own file may change between two calls, and what it imports may as well.
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
 from cnnscope.cache.store import Store, code
+from cnnscope.errors import CnnscopeError
 from cnnscope.models import arguments, registered
 from cnnscope.models.installed import version
 from cnnscope.models.names import ModelSpec
@@ -20,6 +22,7 @@ from cnnscope.records.catalogue import About
 from cnnscope.records.explain import SmallestInput
 from cnnscope.records.trace import TRACE_SCHEMA, Trace
 
+T = TypeVar("T")
 # Sources whose models depend on nothing but their name, arguments and installed versions, and the
 # packages whose versions those are; in the order in which a bare name is looked for.
 LIBRARIES = {"torchvision": "torchvision", "classic": "torch", "timm": "timm"}
@@ -66,19 +69,62 @@ def trace(request: Request, store: Store | None) -> Trace:
     Raises:
         RequestError, ModelError: it could not be made; nothing is kept then.
     """
-    model = registered.canonical(request.model)
-    source = _library(model, store) if store is not None and _keeps(request) else ""
-    if source and store is not None:
-        found = store.read(_key(source, model.name, request), Trace)
-        if found is not None:
-            origin = msgspec.structs.replace(found.source, spec=model.text)
-            return msgspec.structs.replace(found, source=origin)
+    found = _stored(request, store)
+    if found is not None:
+        return found
     from cnnscope.models import run  # and torch
 
     made = run.trace_spec(request)
     if store is not None:
         _keep(made, request, store)
     return made
+
+
+def several(
+    requests: Sequence[Request], store: Store | None, use: Callable[[Trace], T]
+) -> list[T | CnnscopeError]:
+    """Use the traces of one model in several ways; torch is needed for those that are not stored.
+
+    Args:
+        requests: which differ in inputs and arguments alone.
+        store: where traces are read and kept.
+        use: called with each trace, which does not stay in memory.
+
+    Returns:
+        For each request what `use` made of its trace, or why there is none.
+
+    Raises:
+        RequestError: there is no such model.
+    """
+    found: list[T | CnnscopeError | None] = []
+    for request in requests:
+        trace = _stored(request, store)
+        found.append(None if trace is None else use(trace))
+    missing = [one for one, there in zip(requests, found, strict=True) if there is None]
+    if missing:
+        from cnnscope.models import run  # and torch
+
+        def kept(request: Request, made: Trace) -> T:
+            if store is not None:
+                _keep(made, request, store)
+            return use(made)
+
+        made = iter(run.trace_specs(missing, kept))
+        found = [next(made) if one is None else one for one in found]
+    return [one for one in found if one is not None]
+
+
+def _stored(request: Request, store: Store | None) -> Trace | None:
+    """The trace in the store; None where there is none, or none may be."""
+    model = registered.canonical(request.model)
+    source = _library(model, store) if store is not None and _keeps(request) else ""
+    if not source or store is None:
+        return None
+    found = store.read(_key(source, model.name, request), Trace)
+    if found is None:
+        return None
+    origin = msgspec.structs.replace(found.source, spec=model.text)
+    return msgspec.structs.replace(found, source=origin)
 
 
 def _keep(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cnnscope.cli import options
+from cnnscope.cli import options, values
 from cnnscope.cli.session import Session
 from cnnscope.errors import RequestError
 
@@ -178,7 +178,7 @@ class Bench(options.Written, options.Build):
         with Line() as line:
             report = api.bench(
                 *map(self.request, self.models),
-                batch_sizes=_batches(self.batch_size),
+                batch_sizes=values.batches(self.batch_size),
                 device=self.device,
                 mode=self.mode,
                 dtype=self.dtype,
@@ -211,18 +211,6 @@ class Bench(options.Written, options.Build):
             raise RequestError("--save -: name a file; --format json writes the run to stdout")
         if self.save and self.output and self.save.absolute() == self.output.absolute():
             raise RequestError("--save and --output are one file; name two")
-
-
-def _batches(text: str | None) -> tuple[int, ...]:
-    if text is None:
-        return ()
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() and 0 < len(part) < 10 for part in parts):
-        raise RequestError(f"--batch-size {text[:20]!r}: expected numbers, as in 8 or 1,8,32")
-    sizes = tuple(map(int, parts))
-    if 0 in sizes or len(set(sizes)) != len(sizes):
-        raise RequestError(f"--batch-size {text[:20]!r}: every size from 1 up, and once")
-    return sizes
 
 
 def _limit(text: str | None, *, compared: bool) -> float | None:

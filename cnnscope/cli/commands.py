@@ -83,6 +83,12 @@ COMMANDS = {
         "Cost of stacks of small kernels beside one large kernel.",
         "Compare networks",
     ),
+    "sweep": Entry(
+        "sweep",
+        "Sweep",
+        "Costs of a model as its input, an argument or the batch grows.",
+        "Compare networks",
+    ),
     "list": Entry(
         "list_",
         "List",

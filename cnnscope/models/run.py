@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
 from cnnscope.models import choices, forward
@@ -25,6 +27,7 @@ from cnnscope.tracing.isolation import SEED
 
 _SECONDS = 2.0  # for forwards on what may be advised
 _TOLD = 3  # inputs that do not run, in notes
+T = TypeVar("T")
 _PACKAGE = str(Path(__file__).parents[1])
 
 if TYPE_CHECKING:
@@ -268,6 +271,37 @@ def trace_spec(request: Request) -> Trace:
     """
     with _found(request) as found:
         return run(_network(request, found)).trace
+
+
+def trace_specs(
+    requests: Sequence[Request], use: Callable[[Request, Trace], T]
+) -> list[T | CnnscopeError]:
+    """Trace one model in several ways, each as `trace_spec`; a library's is built once.
+
+    Args:
+        requests: which differ in inputs and arguments alone; those of equal arguments in a row.
+        use: called with each trace, which is not kept.
+
+    Returns:
+        For each what `use` made of it, or why there is no trace.
+
+    Raises:
+        RequestError: there is no such model.
+    """
+    made: list[T | CnnscopeError] = []
+    with _found(requests[0]) as found:
+        for _, group in itertools.groupby(requests, key=lambda one: (one.arguments, one.dtype)):
+            build: Callable[[Rung], Built] | None = None
+            for request in group:
+                network = _network(request, found)
+                if not network.ladder.own:  # which keeps nothing from one forward to the next
+                    build = build or functools.cache(network.build)
+                    network = network._replace(build=build)
+                try:
+                    made.append(use(request, run(network).trace))
+                except CnnscopeError as error:
+                    made.append(error)
+    return made
 
 
 def examine_spec(request: Request, seconds: float | None = None) -> Examined:

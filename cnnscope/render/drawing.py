@@ -24,6 +24,7 @@ _FILES = {  # in cnnscope.render, by the name of a record; each has `page` and `
     "ModelReport": "summary",
     "StackReport": "stack",
     "StagesReport": "stages",
+    "SweepReport": "sweep",
     "UnitReport": "field",
     "VerifyReport": "verify",
 }

@@ -35,7 +35,7 @@ def header(report: _Traced) -> str:
     inputs = [str(spec) for spec in report.inputs]
     parts = [
         f"{package} {version}".strip() + (f" ({arguments})" if arguments else ""),
-        f"input {_counted(inputs)}" if inputs else "no input",
+        f"input {counted(inputs)}" if inputs else "no input",
         f"traced on {report.device}",
     ]
     return " · ".join(parts)
@@ -247,7 +247,8 @@ def with_unit(value: int, unit: str) -> str:
     )
 
 
-def _counted(names: list[str]) -> str:
+def counted(names: list[str]) -> str:
+    """2 x 1x3x8x8 float32; different ones with commas."""
     return (
         f"{len(names)} x {names[0]}"
         if len(set(names)) == 1 and len(names) > 1

@@ -1,0 +1,152 @@
+"""`cnnscope sweep`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from cnnscope.cli import options, values
+from cnnscope.cli.session import Session
+from cnnscope.cli.training import Trained
+
+
+@dataclass(kw_only=True, repr=False, eq=False)
+class Sweep(options.Written, options.Cached, Trained):
+    """Costs of a model as its input, an argument or the batch grows.
+
+    Example: cnnscope sweep resnet18 --input 128,160,192,224,256
+
+    A row for each value, and the power by which each cost grows. Commas stand between values; those
+    inside brackets belong to one value. Several options give every combination, several --input
+    one size of each. A value that the model does not take is a row that says why.
+    """
+
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A model, as for summary.",
+            show_default=False,
+            autocompletion=options.complete_model,
+        ),
+    ]
+    input: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="SIZE,SIZE",
+            help="Take each of these sizes, as in --input 128,224 or --input 3x128x96,3x256x192. "
+            "May be repeated for a model of several inputs.",
+            rich_help_panel="Model",
+        ),
+    ] = None
+    arg: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--arg",
+            metavar="NAME=VALUE,VALUE",
+            help="Build the model with each of these values of an argument, as in --arg "
+            "width_mult=0.5,1.0 or --arg 'layers=[2,2],[3,3]'. May be repeated.",
+            rich_help_panel="Model",
+        ),
+    ] = None
+    batch_size: Annotated[
+        str | None,
+        typer.Option(
+            "--batch-size",
+            "-b",
+            metavar="N,N",
+            help="Put each of these numbers of samples into the batch, as in --batch-size 1,8,32.",
+            rich_help_panel="Model",
+        ),
+    ] = None
+    num_classes: Annotated[
+        int | None,
+        typer.Option(
+            "--num-classes",
+            metavar="N",
+            help="Build the model with N classes, as in --num-classes 10.",
+            rich_help_panel="Model",
+        ),
+    ] = None
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            "--dtype",
+            metavar="DTYPE",
+            help="Take this type for weights and input, as in --dtype bfloat16.",
+            rich_help_panel="Model",
+        ),
+    ] = None
+    train: Annotated[
+        bool,
+        typer.Option(
+            "--train",
+            help="Add the memory of a training step, as cnnscope memory has it.",
+            rich_help_panel="Training",
+        ),
+    ] = False
+    time: Annotated[
+        bool,
+        typer.Option(
+            "--time",
+            help="Measure a forward of each on this machine as well, in turns.",
+            rich_help_panel="Measurement",
+        ),
+    ] = False
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            metavar="cpu|cuda[:N]|mps|auto",
+            help="Measure on this device, as in --device cuda. Left out, cpu.",
+            rich_help_panel="Measurement",
+        ),
+    ] = None
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            "--seconds",
+            metavar="S",
+            help="Measure each for S seconds, as in --seconds 5. Left out, 1.",
+            rich_help_panel="Measurement",
+        ),
+    ] = None
+
+    def run(self, session: Session) -> int:
+        """Write the table."""
+        from cnnscope.cli import out
+        from cnnscope.cli.progress import PATIENCE, Line, progress
+
+        out.check_writable(self.output)
+        measured = {"--device": self.device, "--seconds": self.seconds}
+        if not self.time:
+            options.refuse(measured, "it needs --time")
+        if not self.train:
+            options.refuse(self.trained(), "it needs --train")
+        chosen: Any = {name.strip("-"): one for name, one in measured.items() if one is not None}
+
+        from cnnscope import api
+
+        with progress("training", PATIENCE) as update, Line() as line:
+            report = api.sweep(
+                self.model,
+                values.inputs(self.input or ()),
+                arguments=values.arguments(self.arg or ()),
+                batch_sizes=values.batches(self.batch_size),
+                num_classes=self.num_classes,
+                dtype=self.dtype,
+                train=self.train,
+                **self.step(),
+                time=self.time,
+                **chosen,
+                cache=self.cache(session),
+                progress=update,
+                measuring=line.show,
+            )
+        self.write(report)
+        timing = report.record.timing
+        return 130 if timing is not None and timing.interrupted else 0

@@ -1,0 +1,88 @@
+"""The report of `cnnscope sweep`: the cost of a model as a function of a choice."""
+
+from typing import Literal
+
+import msgspec
+
+from cnnscope.records.bench import BenchReport
+from cnnscope.records.step import Step
+from cnnscope.records.summary import REPORT_SCHEMA, AxisField
+from cnnscope.records.trace import Shape, Source, TensorSpec
+
+Quantity = Literal["params", "macs", "peak_activation_bytes", "training_bytes", "median_ns"]
+
+
+class SweepRow(msgspec.Struct, frozen=True):
+    """The costs at one choice.
+
+    Attributes:
+        values: what was chosen, in the order of `SweepReport.varied`.
+        inputs: that the model ran on.
+        params: elements of all parameters.
+        macs: multiply-accumulates of a forward.
+        element_ops: of a forward.
+        activation_bytes: everything that the forward allocates.
+        peak_activation_bytes: the most that is alive at once.
+        output: shape of the first output.
+        field: receptive field of the model's last map; None where it has none or it is not known.
+        training_bytes: the peak of tensors of a training step; None where it was not asked for.
+        unknown: operations without a formula, whose costs are missing.
+        failed: why the model does not run so, "" where it does; all costs are 0 then.
+    """
+
+    values: tuple[str, ...]
+    inputs: tuple[TensorSpec, ...] = ()
+    params: int = 0
+    macs: int = 0
+    element_ops: int = 0
+    activation_bytes: int = 0
+    peak_activation_bytes: int = 0
+    output: Shape = ()
+    field: tuple[AxisField, ...] | None = None
+    training_bytes: int | None = None
+    unknown: int = 0
+    failed: str = ""
+
+
+class Growth(msgspec.Struct, frozen=True):
+    """How a cost grows with the choice, by least squares over three choices or more.
+
+    Attributes:
+        quantity: which cost.
+        by: what x is: "side", "length", "height" ..., "batch size", or the name of an argument.
+        power: p of y = c * x^p, fitted to the logarithms.
+        deviation: the largest |y / fitted - 1|.
+        first: the power between the two smallest x.
+        last: the power between the two largest x.
+        offset: a of y = a + b * x; None where such a line is not positive.
+        slope: b.
+        line_deviation: the largest |y / fitted - 1| of the line.
+    """
+
+    quantity: Quantity
+    by: str
+    power: float
+    deviation: float
+    first: float
+    last: float
+    offset: float | None = None
+    slope: float | None = None
+    line_deviation: float | None = None
+
+
+class SweepReport(msgspec.Struct, frozen=True):
+    """The answer to `cnnscope sweep`.
+
+    `varied` names what was chosen ("input", "batch size", arguments of the constructor). `timing`
+    has a run for each row that did not fail, in order, without its single samples.
+    """
+
+    source: Source
+    device: str
+    varied: tuple[str, ...]
+    rows: tuple[SweepRow, ...]
+    growth: tuple[Growth, ...] = ()
+    step: Step | None = None
+    timing: BenchReport | None = None
+    notes: tuple[str, ...] = ()
+    schema_version: int = REPORT_SCHEMA

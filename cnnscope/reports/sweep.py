@@ -1,0 +1,297 @@
+"""The cost of a model as a function of a choice: its input's size, an argument, the batch size."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from msgspec.structs import replace
+
+from cnnscope.analysis import powers
+from cnnscope.errors import CnnscopeError, RequestError
+from cnnscope.models.request import Request
+from cnnscope.models.spelling import items
+from cnnscope.records.bench import BenchReport
+from cnnscope.records.step import Step, StepTrace
+from cnnscope.records.sweep import Growth, Quantity, SweepReport, SweepRow
+from cnnscope.records.trace import Shape, Source, Trace
+from cnnscope.reports import summary
+from cnnscope.reports.memory import memory_report
+from cnnscope.text import printable
+
+_MOST = 200  # rows
+_IMAGE = 2  # sizes before those of space: samples, channels
+_SPACE = {1: ("length",), 2: ("height", "width"), 3: ("frames", "height", "width")}
+_COUNTED: tuple[Quantity, ...] = ("params", "macs", "peak_activation_bytes", "training_bytes")
+BATCH, INPUT = "batch size", "input"
+
+
+class Choice(NamedTuple):
+    """One row to be: its values as they are shown, as numbers where they are, and the request."""
+
+    values: tuple[str, ...]
+    numbers: tuple[float | None, ...]
+    request: Request
+
+
+class Sweep(NamedTuple):
+    """What varies, and all choices of it."""
+
+    varied: tuple[str, ...]
+    choices: tuple[Choice, ...]
+
+
+class Costs(NamedTuple):
+    """A row without its values, and what the report says once of the model."""
+
+    row: SweepRow
+    source: Source
+    device: str
+    notes: tuple[str, ...]
+
+
+# ------------------------------------------------------------------------------- what is asked
+
+
+def choices(
+    model: str,
+    inputs: Sequence[Any],
+    arguments: Mapping[str, Any],
+    batch_sizes: Sequence[int],
+    num_classes: int | None,
+    dtype: str | None,
+) -> Sweep:
+    """Every combination of the values.
+
+    Args:
+        model: a name.
+        inputs: values of the input, each as `Request.of` takes it.
+        arguments: of the constructor; a list has the values of one.
+        batch_sizes: values of the batch size.
+        num_classes: of every model.
+        dtype: of every model.
+
+    Raises:
+        RequestError: nothing varies, a value is given twice, or there are too many.
+    """
+    axes: dict[str, list[Any]] = {}
+    if inputs:
+        axes[INPUT] = list(inputs)
+    axes |= {name: list(v) if type(v) is list else [v] for name, v in arguments.items()}
+    if batch_sizes:
+        axes[BATCH] = list(batch_sizes)
+    varied = tuple(name for name, values in axes.items() if len(values) > 1)
+    _check(varied, axes)
+    made = []
+    for values in itertools.product(*axes.values()):
+        chosen = dict(zip(axes, values, strict=True))
+        request = Request.of(
+            model,
+            chosen.pop(INPUT, ()),
+            batch_size=chosen.pop(BATCH, None),
+            num_classes=num_classes,
+            dtype=dtype,
+            arguments=chosen,
+        )
+        named = dict(zip(axes, values, strict=True))
+        shown = tuple(_shown(named[name]) for name in varied)
+        made.append(Choice(shown, tuple(_number(named[name]) for name in varied), request))
+    return Sweep(varied, tuple(made))
+
+
+def _check(varied: Sequence[str], axes: Mapping[str, Sequence[Any]]) -> None:
+    """Check that there is something to compare.
+
+    Raises:
+        RequestError: nothing varies, a value is given twice, or there are too many.
+    """
+    if not varied:
+        raise RequestError(
+            "sweep: give several values of something, as in --input 128,160,192,224, "
+            "--arg width_mult=0.5,1.0 or --batch-size 1,8,32"
+        )
+    count = 1
+    for name in varied:
+        shown = [_shown(value) for value in axes[name]]
+        again = next((one for i, one in enumerate(shown) if one in shown[:i]), "")
+        if again:
+            raise RequestError(f"{name}: the value {again} is given twice; give it once")
+        count *= len(shown)
+    if count > _MOST:
+        raise RequestError(f"sweep: {count:,} combinations of values; {_MOST} are the most")
+
+
+def _shown(value: Any) -> str:
+    """A value as it was typed."""
+    if isinstance(value, (list, tuple)) and value and all(type(n) is int for n in value):
+        return "x".join(map(str, value))
+    parts = items(value) if isinstance(value, (list, tuple)) else (value,)
+    return printable(", ".join(map(str, parts)), 60)
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if type(value) in (int, float) else None
+
+
+# ------------------------------------------------------------------------------- what is found
+
+
+def costs(trace: Trace) -> Costs:
+    """The costs of a trace."""
+    found = summary.report(trace)
+    totals, outer = found.totals, found.layers[0]
+    row = SweepRow(
+        values=(),
+        inputs=found.inputs,
+        params=totals.params,
+        macs=totals.macs,
+        element_ops=totals.element_ops,
+        activation_bytes=totals.activation_bytes,
+        peak_activation_bytes=totals.peak_activation_bytes,
+        output=outer.output_shapes[0] if outer.output_shapes else (),
+        field=None if outer.field_unknown else totals.field,
+        unknown=sum(op.count for op in found.unknown),
+    )
+    return Costs(row, found.source, found.device, found.notes)
+
+
+def report(sweep: Sweep, found: Sequence[Costs | CnnscopeError]) -> SweepReport:
+    """All rows, and how costs grow where one number varies.
+
+    Args:
+        sweep: what was asked for.
+        found: for each choice.
+
+    Raises:
+        CnnscopeError: of the first choice, if the model runs with none.
+    """
+    ran = [one for one in found if isinstance(one, Costs)]
+    if not ran:
+        raise next(one for one in found if isinstance(one, CnnscopeError))
+    rows = tuple(
+        replace(one.row, values=choice.values)
+        if isinstance(one, Costs)
+        else SweepRow(choice.values, failed=str(one))
+        for choice, one in zip(sweep.choices, found, strict=True)
+    )
+    return SweepReport(
+        source=ran[0].source,
+        device=ran[0].device,
+        varied=sweep.varied,
+        rows=rows,
+        growth=tuple(_growth(sweep, rows, _COUNTED)),
+        notes=tuple(dict.fromkeys(note for one in ran for note in one.notes)),
+    )
+
+
+def trained(
+    sweep: Sweep,
+    report: SweepReport,
+    step: Step,
+    stepped: Callable[[Request, Step], StepTrace],
+    progress: Callable[[int, int], None],
+) -> SweepReport:
+    """The report with the memory of a training step in every row.
+
+    Args:
+        sweep: what was asked for.
+        report: without it.
+        step: which.
+        stepped: traces one.
+        progress: called with how many are done, and how many there are.
+
+    Raises:
+        CnnscopeError: of the first row, if the model can be trained with none.
+    """
+    rows: list[SweepRow] = []
+    failed: list[CnnscopeError] = []
+    for number, (choice, row) in enumerate(zip(sweep.choices, report.rows, strict=True)):
+        progress(number, len(report.rows))
+        if row.failed:
+            rows.append(row)
+            continue
+        try:
+            peak = memory_report(stepped(choice.request, step)).tensors
+            rows.append(replace(row, training_bytes=peak))
+        except CnnscopeError as error:
+            failed.append(error)
+            rows.append(SweepRow(row.values, failed=str(error)))
+    if all(row.failed for row in rows):
+        raise failed[0]
+    made = tuple(rows)
+    return replace(report, rows=made, step=step, growth=tuple(_growth(sweep, made, _COUNTED)))
+
+
+def timed(sweep: Sweep, report: SweepReport, timing: BenchReport) -> SweepReport:
+    """The report with times: a run for each row that did not fail, in order."""
+    ran = [index for index, row in enumerate(report.rows) if not row.failed]
+    names = [", ".join(report.rows[index].values) for index in ran]
+    runs = tuple(
+        replace(run, samples_ns=(), label=name)
+        for run, name in zip(timing.runs, names, strict=False)  # fewer, if it was interrupted
+    )
+    medians = {i: run.statistics.median_ns for i, run in zip(ran, runs, strict=False)}
+    growth = _growth(sweep, report.rows, ("median_ns",), lambda index, _: medians.get(index))
+    return replace(
+        report,
+        growth=(*report.growth, *growth),
+        timing=replace(timing, runs=runs, comparisons=()),
+    )
+
+
+def _counted(rows: Sequence[SweepRow]) -> Callable[[int, Quantity], float | None]:
+    return lambda index, quantity: getattr(rows[index], quantity)
+
+
+def _growth(
+    sweep: Sweep,
+    rows: Sequence[SweepRow],
+    quantities: Sequence[Quantity],
+    value: Callable[[int, Quantity], float | None] | None = None,
+) -> Iterator[Growth]:
+    """Powers of the one number that varies; none where it is no number, or several vary."""
+    value = value or _counted(rows)
+    ran = [index for index, one in enumerate(rows) if not one.failed and not one.unknown]
+    by, numbers = _variable(sweep, rows, ran)
+    order = sorted(zip(numbers, ran, strict=True)) if by else []
+    if len({x for x, _ in order}) < max(len(order), 2):
+        return
+    for quantity in quantities:
+        ys = [y for _, index in order if (y := value(index, quantity)) is not None]
+        xs = [x for x, _ in order]
+        found = powers.power(xs, ys) if len(ys) == len(xs) else None
+        if found is not None:
+            straight = powers.line(xs, ys) or (None, None, None)
+            yield Growth(quantity, by, *found, *straight)
+
+
+def _variable(
+    sweep: Sweep, rows: Sequence[SweepRow], ran: Sequence[int]
+) -> tuple[str, list[float]]:
+    """Name of the number that varies, and its values in the rows; "" where it is none."""
+    if len(sweep.varied) != 1 or len(ran) < 2:
+        return "", []
+    if sweep.varied[0] == INPUT:
+        return _size([tuple(spec.shape for spec in rows[index].inputs) for index in ran])
+    numbers = [sweep.choices[index].numbers[0] for index in ran]
+    known = [one for one in numbers if one is not None and one > 0]
+    return (sweep.varied[0], known) if len(known) == len(ran) else ("", [])
+
+
+def _size(inputs: Sequence[tuple[Shape, ...]]) -> tuple[str, list[float]]:
+    """The side of square images, or the one axis of space that varies; "" for anything else.
+
+    Several tensors are described by the first, if the others have its sizes.
+    """
+    shapes = [one[0] for one in inputs if one]
+    alike = all(len({tensor[_IMAGE:] for tensor in one}) == 1 for one in inputs)
+    if not alike or len({(len(shape), shape[:_IMAGE]) for shape in shapes}) != 1:
+        return "", []
+    space = list(zip(*(shape[_IMAGE:] for shape in shapes), strict=True))  # axis by axis
+    varying = [axis for axis, sizes in enumerate(space) if len(set(sizes)) > 1]
+    if not varying or len({space[axis] for axis in varying}) > 1:
+        return "", []
+    names = _SPACE.get(len(space), ())
+    name = names[varying[0]] if len(varying) == 1 and names else "side"
+    return name, [float(size) for size in space[varying[0]]]
