@@ -74,7 +74,7 @@ def pytest_collection_modifyitems(items):
     found = set()
     for item in items:
         test = item.nodeid.partition("[")[0]
-        if test in found or any(map(item.get_closest_marker, ("slow", "zoo", "broad"))):
+        if test in found or any(map(item.get_closest_marker, ("slow", "zoo", "broad", "browser"))):
             continue
         found.add(test)
         item.add_marker("fast")

@@ -78,7 +78,7 @@ export function Chart(props: Frame): JSX.Element {
   };
   return (
     <svg
-      class="chart" width={width} height={height} role="img" aria-label={props.label} tabIndex={0}
+      class="chart" width={width} height={height} role="img" aria-label={props.label} tabindex={0}
       onMouseMove={(event) => props.onMove(place(event))} onMouseLeave={() => props.onMove(null)}
       onClick={(event) => props.onPick(place(event))} onKeyDown={keys} onBlur={() => props.onMove(null)}
     >

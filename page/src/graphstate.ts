@@ -87,9 +87,12 @@ export function toggle(id: number): void {
 /** Show all members of a repeat, or its first one alone. */
 export function unfold(id: number): void {
   if (!graph) return;
-  const next = new Map(states.value), all = next.get(id) === State.Unfolded;
+  const node = graph.node(id), next = new Map(states.value), all = next.get(id) === State.Unfolded;
   const one = insideOf(graph, id, State.Open) >= 0;
-  if (!all) next.set(id, State.Unfolded);
+  if (!all) {
+    if (one && next.get(id)) next.set(node.children[0] as number, State.Open); // it was open
+    next.set(id, State.Unfolded);
+  }
   else if (one) next.set(id, State.Open);
   else next.delete(id);
   states.value = next;

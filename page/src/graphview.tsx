@@ -72,7 +72,7 @@ function Viewport({ graph }: { graph: Graph }): JSX.Element {
   return (
     <div class="graph">
       <div
-        ref={frame} class="viewport" tabIndex={-1} role="group"
+        ref={frame} class="viewport" tabindex={-1} role="group"
         aria-label="Graph of the network; arrow keys follow the data, Enter opens a block"
         onWheel={(event) => {
           if (!event.ctrlKey && !event.metaKey) return;
@@ -113,6 +113,8 @@ function useHeld(frame: { current: HTMLDivElement | null }, boxes: readonly Box[
     if (!kept || !now || !seen) return;
     seen.scrollLeft += (now.x + now.width / 2 - kept.x) * scale.peek();
     seen.scrollTop += (now.y - kept.y) * scale.peek();
+    // What had the focus is another element now.
+    seen.querySelector<SVGElement>(`[data-node="${kept.id}"]`)?.focus({ preventScroll: true });
   });
   return (id, act) => {
     const box = boxes.find((one) => one.node === id);
@@ -295,7 +297,7 @@ function Area({ box, node, held }: { box: Box; node: Node; held: Held }): JSX.El
     <g
       class={`area ${node.status ?? ""} ${chosen ? "chosen" : ""} ${warm ? "warm" : ""}`} data-node={node.id} {...touch(node)}
       style={{ "--level": Math.min(box.depth, 4) }} role="treeitem" aria-expanded="true" aria-selected={chosen} aria-level={box.depth}
-      aria-label={label(node)} tabIndex={chosen ? 0 : -1}
+      aria-label={label(node)} tabindex={chosen ? 0 : -1}
       onClick={(event) => { event.stopPropagation(); if (!isPan(event)) goTo(node.id); }}
     >
       {node.repeat && <Stack box={box} radius={9} />}
@@ -335,7 +337,7 @@ function ClosedBox({ box, node, held }: { box: Box; node: Node; held: Held }): J
       class={`box ${node.kind} ${node.status ?? ""} ${chosen ? "chosen" : ""} ${warm ? "warm" : ""} ${share === null ? "" : "hot"}`}
       data-node={node.id} data-group={node.group} {...touch(node)} {...(share === null ? {} : { style: { "--heat": share } })}
       role="treeitem" aria-selected={chosen} aria-level={box.depth} {...(opens ? { "aria-expanded": false } : {})} aria-label={label(node)}
-      tabIndex={chosen || (!current.value && node.kind === "input") ? 0 : -1}
+      tabindex={chosen || (!current.value && node.kind === "input") ? 0 : -1}
       onClick={(event) => { event.stopPropagation(); if (!isPan(event)) goTo(node.id); }} onDblClick={() => opens && open()}
     >
       {node.repeat && <Stack box={box} radius={6} />}

@@ -1,6 +1,7 @@
 // The page: header, sections, and the panel beside them.
 import { options, render } from "preact";
 import { Costs, GrowthSection } from "./costs";
+import { FieldSection } from "./fieldview";
 import { GraphSection } from "./graphview";
 import { Header } from "./header";
 import { Memory } from "./memory";
@@ -18,6 +19,7 @@ function Page() {
         <Costs />
         <Memory />
         <GrowthSection />
+        <FieldSection />
       </main>
       <Panel />
     </div>

@@ -69,6 +69,15 @@ function extent(line: Line): number {
   return axes ? Math.max(...axes.map(([, local]) => local ?? Infinity)) : -1;
 }
 
+/** Show a row in the frame of the table; the page itself stays where it is. */
+function scrollTo(row: Element | null | undefined): void {
+  const frame = row?.closest(".table"), head = 40;
+  if (!row || !frame) return;
+  const a = row.getBoundingClientRect(), b = frame.getBoundingClientRect();
+  if (a.top < b.top + head) frame.scrollTop -= b.top + head - a.top;
+  else if (a.bottom > b.bottom) frame.scrollTop += a.bottom - b.bottom + head;
+}
+
 /** Open what is around a line. */
 export function reveal(id: number): void {
   open.value = new Set([...open.value, ...network.around(id)]);
@@ -81,7 +90,7 @@ export function Table(): JSX.Element {
     const id = selected.value;
     if (!id || origin.value === "table") return;
     reveal(id);
-    requestAnimationFrame(() => body.current?.querySelector(`[data-id="${id}"]`)?.scrollIntoView({ block: "nearest" }));
+    requestAnimationFrame(() => scrollTo(body.current?.querySelector(`[data-id="${id}"]`)));
   });
   const tree = sort.value.key === "order" && !filter.value;
   return (
