@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cnnscope.api import diff as diff
     from cnnscope.api import effective as effective
     from cnnscope.api import explain as explain
+    from cnnscope.api import fit as fit
     from cnnscope.api import list_models as list_models
     from cnnscope.api import memory as memory
     from cnnscope.api import report as report
@@ -54,6 +55,7 @@ __all__ = [
     "diff",
     "effective",
     "explain",
+    "fit",
     "list_models",
     "memory",
     "report",

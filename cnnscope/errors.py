@@ -31,6 +31,10 @@ class UnknownModelError(RequestError):
     """No library has a model of that name."""
 
 
+class NoBlocksError(RequestError):
+    """Blocks that repeat were asked for, and the network has none."""
+
+
 class ModelError(CnnscopeError):
     """The model failed to build or to run.
 

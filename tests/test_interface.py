@@ -48,6 +48,7 @@ REPORTS = {
         ("memory", LENET, "--optimizer", "adam", "--loss", "cross-entropy"),
     ),
     "forward": (lambda: cnnscope.memory(LENET, train=False), ("memory", LENET, "--inference")),
+    "fit": (lambda: cnnscope.fit(LENET, memory="1GiB"), ("fit", LENET, "--memory", "1GiB")),
     "stages": (lambda: cnnscope.stages([LENET, "alexnet"]), ("stages", LENET, "alexnet")),
     "stack": (
         lambda: cnnscope.stack(5, 32, (28, 28), custom=["3x3,3x3"], bottleneck=4),
@@ -346,7 +347,7 @@ FUNCTIONS = [name for name in cnnscope.__all__ if inspect.isfunction(getattr(cnn
 
 def test_the_functions_are_those_that_were_promised():
     promised = (
-        "summary rf verify_rf effective explain memory diff stages stack bench check "
+        "summary rf verify_rf effective explain memory fit diff stages stack bench check "
         "list_models trace"
     )
     assert set(promised.split()) <= set(FUNCTIONS)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from cnnscope.analysis import cuda, memory
@@ -104,13 +105,11 @@ def events(made: StepTrace) -> tuple[StepEvent, ...]:
 
 def macs(made: StepTrace) -> StepMacs:
     """Multiply-accumulates of each phase, by the operations that ran."""
-    counted = {"forward": 0, "backward": 0, "step": 0, "recomputed": 0}
-    for number, record in enumerate(made.trace.ops):
-        phase, those = made.phase(number), table.macs(made.trace, record)
-        counted[phase] += those
-        if phase == "backward" and record.call >= 0:  # autograd's own belong to no call
-            counted["recomputed"] += those
-    return StepMacs(**counted)
+    each = [table.macs(made.trace, record) for record in made.trace.ops]
+    counted = {"forward": 0, "backward": 0, "step": 0}
+    for number, those in enumerate(each):
+        counted[made.phase(number)] += those
+    return StepMacs(**counted, recomputed=sum(sum(each[a:b]) for a, b in made.again))
 
 
 def unknown(made: StepTrace) -> tuple[str, ...]:
@@ -133,59 +132,81 @@ class Reserved(NamedTuple):
     reserved: int
 
 
+class Course(NamedTuple):
+    """What two steps ask the allocator for.
+
+    Attributes:
+        kinds: of each storage.
+        sizes: bytes that CUDA's kernels keep in each.
+        lives: the operation that makes each (-1: there before), and that before which it is freed.
+        update: the first operation of the optimizer.
+        end: the number of operations.
+    """
+
+    kinds: tuple[Kind, ...]
+    sizes: tuple[int, ...]
+    lives: tuple[tuple[int, int], ...]
+    update: int
+    end: int
+
+
+def course(made: StepTrace) -> Course:
+    """The course of a step on CUDA."""
+    trace = made.trace
+    lives = tuple((storage.born, storage.died) for storage in trace.storages)
+    return Course(made.kinds(), tuple(cuda.sizes(trace)), lives, made.update, len(trace.ops))
+
+
 def replayed(made: StepTrace) -> Reserved:
+    """What the allocator makes of a step: see `replay`."""
+    return replay(course(made))
+
+
+def replay(steps: Course) -> Reserved:
     """Two steps one after the other on the allocator: the first one makes the optimizer's state.
 
     Requests are made in the order in which storages are born; what dies before an operation is
-    freed before it. `allocated` is of the second step. Storages have the bytes that CUDA's kernels
-    keep.
+    freed before it. `allocated` is of the second step.
     """
-    allocator, trace = Allocator(), made.trace
-    kinds, sizes = made.kinds(), cuda.sizes(made.trace)
-    for number, kind in enumerate(kinds):
+    allocator, sizes = Allocator(), steps.sizes
+    for number, kind in enumerate(steps.kinds):
         if kind in _LASTING:
             allocator.allocate(number, sizes[number])
-    for number, storage in enumerate(trace.storages):
-        if storage.born < 0 and kinds[number] not in ("optimizer state", *_LASTING):
+    for number, (born, _) in enumerate(steps.lives):
+        if born < 0 and steps.kinds[number] not in ("optimizer state", *_LASTING):
             allocator.allocate(number, sizes[number])
     for first in (True, False):
         allocator.peak = allocator.allocated
-        _replay(allocator, made, kinds, sizes, first=first)
+        _replay(allocator, steps, first=first)
     return Reserved(allocator.peak, allocator.reserved)
 
 
-def _replay(
-    allocator: Allocator,
-    made: StepTrace,
-    kinds: tuple[Kind, ...],
-    sizes: Sequence[int],
-    *,
-    first: bool,
-) -> None:
+def _replay(allocator: Allocator, steps: Course, *, first: bool) -> None:
     """One step; afterwards all that it made is freed, as a loop that goes on does."""
-    for operation, born, died in _turns(made.trace.storages, len(made.trace.ops)):
+    for operation, born, died in _turns(steps.lives, steps.update, steps.end):
         for number in died:
             allocator.free(number)
-        if first and operation == made.update:
-            for number, kind in enumerate(kinds):
+        if first and operation == steps.update:
+            for number, kind in enumerate(steps.kinds):
                 if kind == "optimizer state":
-                    allocator.allocate(number, sizes[number])
+                    allocator.allocate(number, steps.sizes[number])
         for number in born:
-            allocator.allocate(number, sizes[number])
-    for number, storage in enumerate(made.trace.storages):
-        if storage.born >= 0:
+            allocator.allocate(number, steps.sizes[number])
+    for number, (begin, _) in enumerate(steps.lives):
+        if begin >= 0:
             allocator.free(number)
 
 
+@lru_cache(maxsize=4)  # of one step many batches are asked for
 def _turns(
-    storages: tuple[StorageRecord, ...], operations: int
-) -> Iterator[tuple[int, list[int], list[int]]]:
-    """Each operation with the storages that it makes, and those that die before it."""
+    lives: tuple[tuple[int, int], ...], update: int, end: int
+) -> tuple[tuple[int, tuple[int, ...], tuple[int, ...]], ...]:
+    """Operations with the storages that they make, and those that die before them."""
     born: dict[int, list[int]] = defaultdict(list)
     died: dict[int, list[int]] = defaultdict(list)
-    for number, storage in enumerate(storages):
-        if storage.born >= 0:
-            born[storage.born].append(number)
-            died[storage.died].append(number)
-    for operation in range(operations):
-        yield operation, born[operation], died[operation]
+    for number, (begin, until) in enumerate(lives):
+        if begin >= 0:
+            born[begin].append(number)
+            died[until].append(number)
+    turns = sorted({*born, *died, update})
+    return tuple((one, tuple(born[one]), tuple(died[one])) for one in turns if one < end)

@@ -8,6 +8,7 @@ from cnnscope.api.commands import checkpoint as checkpoint
 from cnnscope.api.commands import diff as diff
 from cnnscope.api.commands import effective as effective
 from cnnscope.api.commands import explain as explain
+from cnnscope.api.commands import fit as fit
 from cnnscope.api.commands import list_models as list_models
 from cnnscope.api.commands import memory as memory
 from cnnscope.api.commands import report as report

@@ -17,6 +17,7 @@ from cnnscope.api.traces import (
     no_module,
     reporting,
     stepped,
+    stepping,
     store,
     traced,
 )
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from cnnscope.records.checkpoint import CheckpointReport
     from cnnscope.records.diff import DiffReport
     from cnnscope.records.explain import ExplainReport, ModelExplanation
+    from cnnscope.records.fit import FitReport
     from cnnscope.records.memory import MemoryReport
     from cnnscope.records.stack import StackReport
     from cnnscope.records.stages import StagesReport
@@ -358,7 +360,7 @@ def memory(
         num_classes: of a named model's constructor.
         batch_size: N of every input of a named model.
         dtype: of weights and inputs of a named model.
-        cache: read and keep traces of published models; or in which store. Steps are not stored.
+        cache: read and keep traces of published models; or in which store.
 
     Raises:
         RequestError: the request cannot be carried out, or the model cannot be trained so.
@@ -371,7 +373,61 @@ def memory(
     wanted = asked(model, inputs, kwargs, build)
     if not train:
         return Report(memory_report(ended(traced(wanted, cache))))
-    return Report(memory_report(stepped(wanted, step)))
+    return Report(memory_report(stepped(wanted, step, cache)))
+
+
+def fit(
+    model: Model,
+    inputs: Any = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    memory: str | int | None = None,
+    gpu: str | None = None,
+    optimizer: str = "momentum",
+    form: str = "foreach",
+    loss: str = "sum",
+    accumulate: bool = False,
+    amp: str | None = None,
+    checkpoint: str | Sequence[str] | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    num_classes: int | None = None,
+    dtype: str | None = None,
+    cache: Cache = True,
+    progress: Progress = _unheard,
+) -> Report[FitReport]:
+    """Find the largest batch whose training step fits into a GPU's memory, in several ways.
+
+    Args:
+        model: a name, a module of your own or a `Request`.
+        inputs: sizes, such as "3x224x224", and dicts and lists of them: see `trace`. Their batch
+            is of no account.
+        kwargs: inputs that forward takes by keyword.
+        memory: bytes of the device, or a text such as "24GiB".
+        gpu: name of a device in place of its memory, such as "rtx4090".
+        optimizer: "sgd", "momentum", "adam", "adamw" or "rmsprop".
+        form: "loop", "foreach" or "fused": how the optimizer goes over the parameters.
+        loss: "sum", "mean", "mse", "l1", "bce" or "cross-entropy" of the outputs.
+        accumulate: gradients of earlier batches are there when the step begins.
+        amp: "bf16" or "fp16": what `torch.autocast` computes in on CUDA.
+        checkpoint: modules whose forward runs again in the backward pass: see `memory`.
+        arguments: of a named model's constructor.
+        num_classes: of a named model's constructor.
+        dtype: of weights and inputs of a named model.
+        cache: read and keep traces of published models; or in which store.
+        progress: called with what is done, how much there is, and what is next.
+
+    Raises:
+        RequestError: the request cannot be carried out, or the model cannot be trained so.
+        ModelError: the model failed.
+    """
+    from cnnscope.reports.fit import fit_report, memory_asked
+    from cnnscope.reports.memory import step_of
+
+    step = step_of(optimizer, form, loss, accumulate=accumulate, amp=amp, checkpoint=checkpoint)
+    nbytes, name = memory_asked(memory, gpu)
+    wanted = asked(model, inputs, kwargs, Build(arguments, num_classes, None, dtype))
+    with stepping(wanted, cache) as trace:
+        return Report(fit_report(trace, step, nbytes, name, progress))
 
 
 def report(
@@ -424,7 +480,9 @@ def report(
         says = isinstance(other, (Request, Trace))
         wanted.append(asked(other, *((), None, Build()) if says else (inputs, kwargs, build)))
     traces = [ended(traced(one, cache)) for one in wanted]
-    steps = [memory_report(stepped(one, step)) for one in wanted] if train is not False else []
+    steps = (
+        [memory_report(stepped(one, step, cache)) for one in wanted] if train is not False else []
+    )
     made = contents(traces, steps)
     return Document(replace(made, command=command, program=__version__))
 

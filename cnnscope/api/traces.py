@@ -295,27 +295,47 @@ def traced(model: Request | TraceRecord | Given, cache: Cache) -> TraceRecord:
         return _traced(model, cache)
 
 
-def stepped(model: Request | TraceRecord | Given, step: Step) -> StepTrace:
-    """Trace a training step of the requested model.
+@contextmanager
+def stepping(
+    model: Request | TraceRecord | Given, cache: Cache
+) -> Iterator[Callable[[Step, int | None], StepTrace]]:
+    """Yield a function that traces training steps of the requested model.
+
+    Its arguments are the step, and the batch (None for the one that the request means).
 
     Raises:
         RequestError: it cannot be carried out; a trace alone has no module to train.
         ModelError: the model failed.
     """
-    from cnnscope.models import run
-
     if isinstance(model, TraceRecord):
         raise no_module()
     with reporting():
         if isinstance(model, Request):
-            return run.trace_step(model, step)
+            from cnnscope.cache import requests
+
+            with requests.stepping(model, store(cache)) as trace:
+                yield trace
+            return
+        from cnnscope.models import run
+
         try:
             request = Request.of_module(model.name, model.inputs, model.kwargs)
         except NotPlainError:
             raise RequestError(
                 'inputs: for a training step give sizes, such as "3x224x224"'
             ) from None
-        return run.trace_module_step(request, model.module, step)
+        with run.stepping_module(request, model.module) as trace:
+            yield trace
+
+
+def stepped(model: Request | TraceRecord | Given, step: Step, cache: Cache) -> StepTrace:
+    """Trace a training step of the requested model, or read its trace from the store.
+
+    Raises:
+        RequestError, ModelError: as `stepping`.
+    """
+    with stepping(model, cache) as trace:
+        return trace(step, None)
 
 
 def ended(trace: TraceRecord, layer: str | None = None) -> TraceRecord:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from cnnscope.records.bench import BenchReport
     from cnnscope.records.catalogue import ListReport
     from cnnscope.records.check import CheckAllReport, CheckReport
+    from cnnscope.records.fit import FitReport
     from cnnscope.records.summary import ModelReport
 
 
@@ -41,6 +42,13 @@ def over_budget(report: Report[ModelReport], limits: Mapping[str, float]) -> tup
     from cnnscope.reports.budget import broken
 
     return tuple(map(facts.excess, broken(report.record, limits)))
+
+
+def does_not_fit(report: Report[FitReport]) -> str:
+    """A sentence on what the smallest batch of a model lacks; "" where one fits."""
+    from cnnscope.render.fit import lacking
+
+    return lacking(report.record)
 
 
 def unexplained(report: Report[CheckReport]) -> bool:

@@ -7,19 +7,21 @@ user's own file may change between two calls, and what it imports may as well.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 import msgspec
 
 from cnnscope.cache.store import Store, code
-from cnnscope.errors import CnnscopeError
+from cnnscope.errors import CnnscopeError, NoBlocksError
 from cnnscope.models import arguments, registered
 from cnnscope.models.installed import version
 from cnnscope.models.names import ModelSpec
 from cnnscope.models.request import Request
 from cnnscope.records.catalogue import About
 from cnnscope.records.explain import SmallestInput
+from cnnscope.records.step import AUTO, Step, StepTrace
 from cnnscope.records.trace import TRACE_SCHEMA, Trace
 
 T = TypeVar("T")
@@ -125,6 +127,80 @@ def _stored(request: Request, store: Store | None) -> Trace | None:
         return None
     origin = msgspec.structs.replace(found.source, spec=model.text)
     return msgspec.structs.replace(found, source=origin)
+
+
+@contextmanager
+def stepping(request: Request, store: Store | None) -> Iterator[Callable[..., StepTrace]]:
+    """Yield a function that traces training steps of a named model, or reads them from the store.
+
+    Its arguments are the step, and the batch (None for the one that the request means). The model
+    is built once, and not before a step has to be traced.
+
+    Raises:
+        RequestError, ModelError: the function: it could not be made; nothing is kept then.
+    """
+    model = registered.canonical(request.model)
+    source = _library(model, store) if store is not None and _keeps(request) else ""
+    with ExitStack() as stack:
+        made: list[Callable[[Step, int | None], StepTrace]] = []
+
+        def trace(step: Step, batch: int | None) -> StepTrace:
+            if source and store is not None:
+                found = _kept_step(_step_key(source, model.name, request, step, batch), store)
+                if found is not None:
+                    origin = msgspec.structs.replace(found.trace.source, spec=model.text)
+                    there = msgspec.structs.replace(found.trace, source=origin)
+                    return msgspec.structs.replace(found, trace=there)
+            if not made:
+                from cnnscope.models import run  # and torch
+
+                made.append(stack.enter_context(run.stepping(request)))
+            try:
+                traced = made[0](step, batch)
+            except NoBlocksError as error:
+                if source and store is not None:
+                    key = _step_key(source, model.name, request, step, batch)
+                    store.write({**key, "what": "refused"}, str(error))
+                raise
+            of = traced.trace
+            if store is not None and of.source.source in LIBRARIES and of.device == "meta":
+                _keep_step(traced, request, batch, store)
+            return traced
+
+        yield trace
+
+
+def _kept_step(key: dict[str, Any], store: Store) -> StepTrace | None:
+    """A step in the store.
+
+    Raises:
+        NoBlocksError: the model has no blocks for it.
+    """
+    found = store.read(key, StepTrace)
+    if found is None and AUTO in key["step"]["checkpoint"]:
+        refused = store.read({**key, "what": "refused"}, str)
+        if refused is not None:
+            raise NoBlocksError(refused)
+    return found
+
+
+def _keep_step(made: StepTrace, request: Request, batch: int | None, store: Store) -> None:
+    """Keep a step of a library's model."""
+    source = made.trace.source.source
+    if _keeps(request):
+        name = registered.canonical(request.model).name
+        store.write(_step_key(source, name, request, made.step, batch), made)
+        keep_names(source, store)
+        if not request.model.source:
+            _keep_listed(source, store)
+
+
+def _step_key(
+    source: str, name: str, request: Request, step: Step, batch: int | None
+) -> dict[str, Any]:
+    """The key of a step."""
+    asked = {key: ascii(value) for key, value in msgspec.to_builtins(step).items()}
+    return {**_key(source, name, request, "step"), "step": asked, "batch": batch}
 
 
 def _keep(

@@ -59,6 +59,12 @@ COMMANDS = {
         "Memory of a training step: its peak, and who owns it.",
         "Inspect a network",
     ),
+    "fit": Entry(
+        "fit",
+        "Fit",
+        "The largest batch whose training step fits into a GPU's memory.",
+        "Inspect a network",
+    ),
     "report": Entry(
         "report",
         "Report",

@@ -297,8 +297,8 @@ class Traced(Cached, Batched):
 
 
 @dataclass(kw_only=True, repr=False, eq=False, init=False)
-class Named(Traced):
-    """A command on one model."""
+class OfModel(Options):
+    """A command that is given one model."""
 
     model: Annotated[
         str,
@@ -311,6 +311,11 @@ class Named(Traced):
             autocompletion=complete_model,
         ),
     ]
+
+
+@dataclass(kw_only=True, repr=False, eq=False, init=False)
+class Named(Traced, OfModel):
+    """A command on one model."""
 
 
 def quoted(word: str) -> str:

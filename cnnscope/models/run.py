@@ -30,6 +30,8 @@ _TOLD = 3  # inputs that do not run, in notes
 T = TypeVar("T")
 _PACKAGE = str(Path(__file__).parents[1])
 
+Stepping = Callable[[Step, int | None], StepTrace]  # of a batch, None for that of the request
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -330,9 +332,58 @@ def trace_step(request: Request, step: Step) -> StepTrace:
         RequestError: as `trace_spec`, or the model cannot be trained in this way.
         ModelError: as `trace_spec`, or it fails in training mode or in its backward pass.
     """
+    with stepping(request) as trace:
+        return trace(step, None)
+
+
+@contextmanager
+def stepping(request: Request) -> Iterator[Stepping]:
+    """Yield a function that traces training steps of a named model, which is built once.
+
+    Args:
+        request: as for `trace_spec`.
+
+    Raises:
+        RequestError, ModelError: as `trace_step`; the function likewise.
+    """
     with _found(request) as found:
-        network = _network(request, found)
-        return _step(network, run(network), step)
+        yield _Steps(_network(request, found)).trace
+
+
+class _Steps:
+    """Training steps of one model, on one input in batches of several sizes."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._ran: Ran | None = None
+
+    def trace(self, step: Step, batch: int | None) -> StepTrace:
+        """Trace a step on a batch; None for the one that the request means.
+
+        Raises:
+            RequestError, ModelError: as `trace_step`.
+        """
+        if self._ran is None:
+            self._ran = run(self._network)
+        ran = self._ran
+        if batch is not None:
+            inputs = _in_batch(ran.inputs, batch)
+            ran.built.accept(inputs)
+            ran = ran._replace(inputs=inputs)
+        return _step(self._network, ran, step)
+
+
+def _in_batch(inputs: Inputs, batch: int) -> Inputs:
+    """The inputs with another batch: the first size, of all tensors that share it."""
+    given = [t.shape[0] for t in inputs.tensors if t.shape]
+    if not given:
+        return inputs
+    return inputs.of(
+        [
+            TensorSpec((batch, *t.shape[1:]), t.dtype) if t.shape[:1] == (given[0],) else t
+            for t in inputs.tensors
+        ]
+    )
 
 
 def _step(network: Network, ran: Ran, step: Step) -> StepTrace:
@@ -570,8 +621,23 @@ def trace_module_step(request: Request, model: nn.Module, step: Step) -> StepTra
     Raises:
         RequestError, ModelError: as `trace_step`.
     """
+    with stepping_module(request, model) as trace:
+        return trace(step, None)
+
+
+@contextmanager
+def stepping_module(request: Request, model: nn.Module) -> Iterator[Stepping]:
+    """Yield a function that traces training steps of a module that is there already.
+
+    Args:
+        request: as for `trace_module_step`.
+        model: it is left as it was.
+
+    Raises:
+        RequestError, ModelError: as `trace_step`; the function likewise.
+    """
     with _borrowed(request, model) as network:
-        return _step(network, run(network), step)
+        yield _Steps(network).trace
 
 
 @contextmanager

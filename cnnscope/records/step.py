@@ -50,7 +50,8 @@ class StepTrace(msgspec.Struct, frozen=True):
     `update` on the optimizer's; between these is the backward pass. `gradients` has the tensor that
     each parameter's gradient is, by the path of the parameter; `state` the tensors that the
     optimizer keeps of each from step to step, `targets` those that the loss compares outputs with,
-    `scaler` those that scale it. `checkpointed` are the modules that run again.
+    `scaler` those that scale it. `checkpointed` are the modules that run again, and `again`
+    what they ran then: operations from one number up to another.
     """
 
     trace: Trace
@@ -63,6 +64,7 @@ class StepTrace(msgspec.Struct, frozen=True):
     targets: tuple[int, ...] = ()
     scaler: tuple[int, ...] = ()
     checkpointed: tuple[str, ...] = ()
+    again: tuple[tuple[int, int], ...] = ()
 
     def phase(self, operation: int) -> Phase:
         """The phase that an operation belongs to, by its number; the loss is of the forward."""

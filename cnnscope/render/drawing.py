@@ -18,6 +18,7 @@ _FILES = {  # in cnnscope.render, by the name of a record; each has `page` and `
     "EffectiveReport": "effective",
     "ExplainReport": "explain",
     "FieldReport": "field",
+    "FitReport": "fit",
     "ListReport": "catalogue",
     "MemoryReport": "memory",
     "ModelExplanation": "explain",

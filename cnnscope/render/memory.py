@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from cnnscope.records.memory import KindMemory, LayerMemory, MemoryReport
+from cnnscope.records.step import Step
 from cnnscope.render import facts, units
 from cnnscope.render.data import Row, Sheet
 from cnnscope.render.page import Heading, Page, Table, dear
 
 _CHART = 32  # characters of the time line
 _LAYERS = 12  # of the dearest that are shown
-_OPTIMIZERS = {"momentum": "SGD with momentum", "sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
+OPTIMIZERS = {
+    "sgd": "SGD", "momentum": "SGD with momentum", "adam": "Adam", "adamw": "AdamW",
+    "rmsprop": "RMSprop",
+}  # fmt: skip
 _KINDS = (
     Heading("kind", left=True),
     *map(Heading, ("at the peak", "of it")),
@@ -25,24 +29,25 @@ def page(report: MemoryReport) -> Page:
     """The kinds of tensors at the peak and over time, and the layers that own the most."""
     return Page(
         report.source.name,
-        f"{facts.header(report)} · {_asked(report)}",
+        f"{facts.header(report)} · {asked(report.step, len(report.checkpointed))}",
         (_kinds(report), _layers(report)),
         tuple(_below(report)),
         omitted=_omitted(report),
     )
 
 
-def _asked(report: MemoryReport) -> str:
-    """Adam (foreach), loss sum; inference."""
-    step = report.step
+def asked(step: Step | None, checkpointed: int = 0) -> str:
+    """Training with Adam (foreach), loss sum; inference."""
     if step is None:
         return "inference"
-    name = _OPTIMIZERS.get(step.optimizer, "RMSprop")
+    name = OPTIMIZERS[step.optimizer]
     parts = [f"training with {name} ({step.form})", f"loss {step.loss}"]
     if step.amp:
         parts.append(f"autocast to {step.amp}")
-    if report.checkpointed:
-        parts.append(f"{units.plural(len(report.checkpointed), 'module')} checkpointed")
+    if checkpointed:
+        parts.append(f"{units.plural(checkpointed, 'module')} checkpointed")
+    elif step.checkpoint:
+        parts.append(f"{', '.join(step.checkpoint)} checkpointed")
     if step.accumulates:
         parts.append("gradients accumulated")
     return ", ".join(parts)

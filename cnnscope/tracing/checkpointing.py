@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from cnnscope.errors import RequestError
+from cnnscope.errors import NoBlocksError, RequestError
 from cnnscope.records.step import AUTO
 from cnnscope.text import printable, visible
 from cnnscope.tracing.modules import children_of, modules_of
@@ -31,29 +31,36 @@ class Block:
     Attributes:
         path: of the module.
         calls: of its forward, the repeated ones left out.
+        again: the operations of the repeated ones, as first and behind the last.
     """
 
     def __init__(self, path: str, module: nn.Module, book: Storages) -> None:
         self.path, self.calls = path, 0
+        self.again: list[tuple[int, int]] = []
         self._forward, self._book = module.forward, book
         vars(module)["forward"] = self._checkpointed
 
     def _checkpointed(self, *args: Any, **kwargs: Any) -> Any:
         self.calls += 1
-        call = self._book.call
+        call, runs = self._book.call, 0
 
-        def again(*args: Any, **kwargs: Any) -> Any:
+        def run(*args: Any, **kwargs: Any) -> Any:
             """The forward, whose operations belong to the call of the block both times."""
+            nonlocal runs
+            runs += 1
             outer, self._book.call = self._book.call, call
+            begin = len(self._book.ops)
             try:
                 return self._forward(*args, **kwargs)
             finally:
                 self._book.call = outer
+                if runs > 1:
+                    self.again.append((begin, len(self._book.ops)))
 
         if not torch.is_grad_enabled():
-            return again(*args, **kwargs)
+            return run(*args, **kwargs)
         args = tuple(map(_own, args))
-        return checkpoint(again, *args, use_reentrant=False, **kwargs)
+        return checkpoint(run, *args, use_reentrant=False, **kwargs)
 
 
 def _own(value: Any) -> Any:
@@ -70,13 +77,14 @@ def wrap(model: nn.Module, asked: Sequence[str], book: Storages) -> tuple[Block,
         book: where the operations are written down.
 
     Raises:
-        RequestError: there is no such module, or no block repeats.
+        RequestError: there is no such module, or a module of TorchScript.
+        NoBlocksError: no block repeats.
     """
     if not asked:
         return ()
     chosen = _named(model, asked) if tuple(asked) != (AUTO,) else list(repeated(model))
     if not chosen:
-        raise RequestError(
+        raise NoBlocksError(
             "--checkpoint auto: no block of the network repeats; name modules, as in "
             "--checkpoint layer1,layer2"
         )

@@ -146,6 +146,7 @@ class _Trainer:
             {path: self._state[path] for path in trained}, targets,
             self._scaler.state if self._scaler is not None else (),
             tuple(block.path for block in self._blocks if block.calls),
+            tuple(span for block in self._blocks for span in block.again),
         )  # fmt: skip
 
     def _autocast(self, run: Run) -> AbstractContextManager[Any]:

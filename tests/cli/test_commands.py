@@ -52,6 +52,7 @@ def test_version():
         ("stages",),
         ("explain",),
         ("memory",),
+        ("fit",),
         ("stack",),
         ("bench",),
         ("check",),

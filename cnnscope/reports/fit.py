@@ -1,0 +1,304 @@
+"""From the traces of a few batches to the report of `cnnscope fit`."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterator, Mapping
+from math import prod
+
+from msgspec.structs import replace
+
+from cnnscope.analysis import measured
+from cnnscope.analysis import step as analysis
+from cnnscope.analysis.batches import TOP, Batches, with_update
+from cnnscope.analysis.gpus import memory_of
+from cnnscope.analysis.step import Course, Reserved
+from cnnscope.errors import CnnscopeError, NoBlocksError, RequestError
+from cnnscope.records.fit import DeviceNeed, FitReport, Fitting, KindBytes
+from cnnscope.records.step import AUTO, Amp, Optimizer, Step, StepTrace
+from cnnscope.text import printable
+
+Trace = Callable[[Step, int | None], StepTrace]
+Tell = Callable[..., None]  # (done, total, name)
+_FIRST = 4  # batch: one that norms of a batch take
+_REAL = 8  # the largest batch of real tensors
+_FEW = 400  # operations of a step whose traces cost next to nothing
+_MOST = 2**60  # bytes
+_OPTIMIZERS: tuple[Optimizer, ...] = ("momentum", "adam")
+_AMPS: tuple[Amp | None, ...] = (None, "bf16")
+_QUANTITY = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*([kmgtp]?)(i?)b?", re.ASCII | re.IGNORECASE)
+
+
+# ----------------------------------------------------------------------------- what is asked
+
+
+def memory_asked(memory: str | int | None, gpu: str | None) -> tuple[int, str | None]:
+    """The bytes of the device, and its name.
+
+    Args:
+        memory: bytes, or a text such as "24GiB" or "24 gb" (powers of 1024, or of 1000).
+        gpu: name of one that is known.
+
+    Raises:
+        RequestError: neither or both were given, or one cannot be.
+    """
+    if (memory is None) == (gpu is None):
+        raise RequestError("give either --memory, as in --memory 24GiB, or --gpu, as in --gpu t4")
+    if gpu is not None:
+        name, nbytes = memory_of(str(gpu))
+        return nbytes, name
+    if isinstance(memory, bool) or not isinstance(memory, (str, int)):
+        raise RequestError("--memory: give bytes, or a text such as 24GiB")
+    return _bytes(memory), None
+
+
+def _bytes(memory: str | int) -> int:
+    shown = printable(str(memory))
+    if isinstance(memory, str):
+        found = _QUANTITY.fullmatch(memory.strip())
+        if found is None or len(memory) > 30:
+            raise RequestError(
+                f"--memory {shown!r}: expected a size of memory, such as 24GiB or 8000MB"
+            )
+        number, prefix, binary = found.groups()
+        if float(number) and not prefix and not memory.strip().casefold().endswith("b"):
+            raise RequestError(
+                f"--memory {shown!r}: give a unit, as in --memory {number}GiB (or {number}B)"
+            )
+        scale: int = (1024 if binary else 1000) ** " kmgtp".index(prefix.casefold() or " ")
+        memory = round(float(number) * scale)
+    if not 0 < memory <= _MOST:
+        raise RequestError(f"--memory {shown!r}: must be more than 0, and 1 EiB at most")
+    return memory
+
+
+# -------------------------------------------------------------------------------- the report
+
+
+def needs(taken: Reserved) -> tuple[int, int]:
+    """The least and the most bytes of a device, with its context, by measured runs."""
+    gpu = measured.on_gpu(taken, measured.TRAINING)
+    least, most = gpu.reserved
+    return least + gpu.context, most + gpu.context
+
+
+def _most(taken: Reserved) -> int:
+    return needs(taken)[1]
+
+
+def _least(taken: Reserved) -> int:
+    return needs(taken)[0]
+
+
+class _Search:
+    """The largest batches of some ways to train one network."""
+
+    def __init__(self, trace: Trace, step: Step, memory: int, tell: Tell) -> None:
+        self._trace, self._step, self._memory, self._tell = trace, step, memory, tell
+        self._done = 0
+        self._made: dict[tuple[Step, int | None], StepTrace] = {}
+        self.notes: list[str] = []
+        self.batches = Batches(lambda batch: analysis.course(self.made(step, batch)))
+        self.fixed: int | None = None  # the only batch that runs
+
+    def made(self, step: Step, batch: int | None) -> StepTrace:
+        """The trace of a step; the last ones are kept."""
+        if (step, batch) not in self._made:
+            self._tell(self._done, self._done + 4, f"a batch of {batch}" if batch else "")
+            self._made[step, batch] = self._trace(step, batch)
+            self._done += 1
+        return self._made[step, batch]
+
+    def begin(self) -> None:
+        """Trace the first batch, and learn which batches there are.
+
+        Raises:
+            CnnscopeError: no batch trains.
+        """
+        if self.batches.at(_FIRST):
+            if self.made(self._step, _FIRST).trace.device != "meta":
+                self.batches.last = _REAL
+            return
+        made = self.made(self._step, None)  # raises what is wrong with any batch
+        shapes = [spec.shape for spec in made.trace.input_specs if spec.shape]
+        self.fixed = shapes[0][0] if shapes else 1
+        self.batches.add(self.fixed, analysis.course(made))
+        self._made[self._step, self.fixed] = made
+        self.notes.append(
+            f"its batch is fixed: {_FIRST} does not run ({self.batches.refused[_FIRST]})"
+        )
+
+    def settle(self, batches: Batches) -> None:
+        """Trace the batch at which the memory is expected to end, and find the smallest one."""
+        guess = batches.estimate(self._memory, _most)
+        wanted = min(max(guess, _FIRST + 1), batches.last)
+        while not batches.at(wanted) and wanted > _FIRST + 1:
+            wanted = max(wanted // 2, _FIRST + 1)
+        if guess < 2 * _FIRST and self.batches.smallest == 1:
+            runs = (one for one in range(1, _FIRST) if self.batches.at(one))
+            self.batches.smallest = next(runs, _FIRST)
+        batches.smallest = self.batches.smallest
+
+    def found(self) -> Fitting:
+        """The largest batches of the step that was asked for, confirmed by traces."""
+        if self.fixed is not None:
+            return self._only(self._step, self.batches, self.fixed)
+        self.settle(self.batches)
+        safe = self.batches.largest(self._memory, _most)
+        optimistic = max(safe, self.batches.expected(self._memory, _least))
+        return self._row(self._step, self.batches, safe, optimistic)
+
+    def beside(self, step: Step, other: Step) -> Fitting:
+        """The largest batches of another way, from traces of two batches.
+
+        Args:
+            step: the way.
+            other: one that has its optimizer, and whose forward may be another.
+        """
+        plain = replace(step, optimizer=_OPTIMIZERS[0])
+        tail = analysis.course(self.made(other, self.fixed or _FIRST))
+
+        def course(batch: int) -> Course:
+            return with_update(analysis.course(self.made(plain, batch)), tail)
+
+        batches = Batches(course, self.batches.smallest, self.batches.last)
+        first = self.fixed or _FIRST
+        there = {batch for made, batch in self._made if made == plain and batch is not None}
+        for batch in (first, *sorted(there - {first})):
+            batches.add(batch, course(batch))
+        if self.fixed is not None:
+            return self._only(step, batches, first)
+        if len(batches.known) == 1:
+            self.settle(batches)
+        few = len(self.made(plain, first).trace.ops) <= _FEW
+        search = batches.largest if few else batches.expected
+        safe = search(self._memory, _most)
+        return self._row(step, batches, safe, max(safe, batches.expected(self._memory, _least)))
+
+    def _only(self, step: Step, batches: Batches, batch: int) -> Fitting:
+        """The one batch that a model has."""
+        least, most = needs(batches.takes(batch))
+        safe, optimistic = (batch if one <= self._memory else 0 for one in (most, least))
+        return self._row(step, batches, safe, optimistic)
+
+    def _row(self, step: Step, batches: Batches, safe: int, optimistic: int) -> Fitting:
+        some = min(batches.known)
+        taken = self._made.get((step, some)) or self.made(
+            replace(step, optimizer=_OPTIMIZERS[0]), some
+        )
+        macs = analysis.macs(taken)
+        per_sample = 0
+        if self.fixed is None:
+            there = max(safe, _FIRST)
+            less, more = (_most(batches.takes(one)) for one in (there, 2 * there))
+            per_sample = max(0, more - less) // there
+        return Fitting(
+            step.optimizer,
+            step.amp,
+            step.checkpoint,
+            safe,
+            optimistic,
+            per_sample,
+            macs.recomputed / macs.forward if macs.forward else 0.0,
+            tuple(sorted(batches.known)),
+            self.fixed is not None or batches.confirmed(safe),
+        )
+
+
+def fit_report(
+    trace: Trace, step: Step, memory: int, gpu: str | None, tell: Tell = lambda *_: None
+) -> FitReport:
+    """The largest batch that fits, and those of other ways to train.
+
+    Args:
+        trace: traces a step on a batch (None: the one of the request).
+        step: the way that is asked for.
+        memory: bytes of the device.
+        gpu: its name.
+        tell: called with what is done so far, of how much, and what is next.
+
+    Raises:
+        CnnscopeError: the model does not train.
+    """
+    search = _Search(trace, step, memory, tell)
+    search.begin()
+    found = search.found()
+    rows = tuple(_rows(search, step, found))
+    shown = found.safe or search.fixed or search.batches.smallest
+    capped = found.safe >= TOP
+    nearest = (
+        shown
+        if shown in search.batches.known
+        else max(
+            one for one in search.batches.known if one <= max(shown, min(search.batches.known))
+        )
+    )
+    made = search.made(step, nearest)
+    power = None if search.fixed or capped else 1 << (found.safe.bit_length())
+    return FitReport(
+        source=made.trace.source,
+        inputs=made.trace.input_specs,
+        device=made.trace.device,
+        step=step,
+        memory=memory,
+        gpu=gpu,
+        found=found,
+        rows=rows,
+        smallest=search.batches.smallest,
+        fixed=search.fixed is not None,
+        capped=capped,
+        at=DeviceNeed(shown, *needs(search.batches.takes(shown))),
+        power=None if power is None else DeviceNeed(power, *needs(search.batches.takes(power))),
+        kinds=tuple(KindBytes(one.kind, one.at_peak) for one in analysis.by_kind(made)),
+        layers=analysis.by_layer(made),
+        measured=measured.DEVICE,
+        torch=measured.TORCH,
+        notes=(*made.trace.notes, *search.notes, *_notes(search, made, found)),
+    )
+
+
+def _rows(search: _Search, step: Step, found: Fitting) -> Iterator[Fitting]:
+    """The ways to train, that which was asked for among them."""
+    blocks = step.checkpoint or (AUTO,)
+    failed: dict[tuple[str, ...], str] = {}
+    others = {one: replace(step, optimizer=one, amp=None, checkpoint=()) for one in _OPTIMIZERS}
+    ways = itertools.product(_AMPS, ((), blocks), _OPTIMIZERS)
+    if not any(replace(step, optimizer=o, amp=a, checkpoint=c) == step for a, c, o in ways):
+        yield found
+    for amp, checkpoint, optimizer in itertools.product(_AMPS, ((), blocks), _OPTIMIZERS):
+        way = replace(step, optimizer=optimizer, amp=amp, checkpoint=checkpoint)
+        if way == step:
+            yield found
+        elif checkpoint not in failed:
+            try:
+                yield search.beside(way, others[optimizer])
+            except NoBlocksError:
+                failed[checkpoint] = (
+                    "no block of the network repeats, so that nothing is checkpointed here; name "
+                    "modules, as in --checkpoint layer1,layer2"
+                )
+            except CnnscopeError as error:
+                failed[checkpoint] = str(error)
+    search.notes += failed.values()
+
+
+def _notes(search: _Search, made: StepTrace, found: Fitting) -> Iterator[str]:
+    """Sentences about the largest batch."""
+    refused: Mapping[int, str] = search.batches.refused
+    for batch in (found.safe + 1, found.optimistic + 1):
+        if batch in refused and search.fixed is None:
+            yield f"a batch of {batch:,} does not run: {refused[batch]}"
+            break
+    if search.batches.last < TOP:
+        yield (
+            "it runs on real data, so that no batch larger than "
+            f"{search.batches.last} was traced: the largest is extrapolated"
+        )
+    batch = found.safe
+    largest = max((prod(one.shape) for one in made.trace.tensors), default=0)
+    if batch and largest > TOP:
+        yield (
+            f"its largest tensor has {largest:,} elements there, and some kernels of CUDA index "
+            f"with 32 bits: up to a batch of {TOP * batch // largest:,} none has more"
+        )
