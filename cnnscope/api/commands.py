@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -641,7 +642,8 @@ def sweep(
         from cnnscope.reports.memory import step_of
 
         step = step_of(optimizer, form, loss, accumulate=accumulate, amp=amp, checkpoint=checkpoint)
-        report = made.trained(wanted, report, step, stepped, progress)
+        trace = partial(stepped, cache=cache)
+        report = made.trained(wanted, report, step, trace, progress)
     if not time:
         return Report(report)
     ran = [one for one, row in zip(asked_for, report.rows, strict=True) if not row.failed]
