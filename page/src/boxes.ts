@@ -32,8 +32,14 @@ export const headOf = (node: Node): Text =>
 const repeats = (node: Node): string => (node.repeat ? ` \u00d7 ${node.repeat}` : "");
 
 function membersOf(node: Node): string {
-  if (!node.members) return cut(node.name ?? "", 32);
-  return cut(node.members.join(" \u2026 "), 32);
+  const [first, last] = node.members ?? [];
+  return first === undefined || last === undefined ? cut(node.name ?? "", 32) : cut(range(first, last), 32);
+}
+
+/** 0\u20135, layer_0\u201311, or both names in full. */
+export function range(first: string, last: string): string {
+  const stem = /^(.*?)(\d+)$/.exec(first), end = /^(.*?)(\d+)$/.exec(last);
+  return stem && end && stem[1] === end[1] ? `${first}\u2013${end[2]}` : `${first} \u2026 ${last}`;
 }
 
 const pretty = (text: string): string => times(text.replaceAll("->", "\u2192"));

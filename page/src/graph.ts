@@ -25,7 +25,7 @@ export interface Grid {
 export interface NodeData {
   readonly kind: Kind;
   readonly parent: number;
-  readonly label: string;
+  readonly label?: string;
   readonly group?: string;
   readonly row: number;
   readonly name?: string;
@@ -46,7 +46,8 @@ export interface GraphData {
   readonly opened: readonly number[];
 }
 
-export interface Node extends Omit<NodeData, "grid"> {
+export interface Node extends Omit<NodeData, "grid" | "label"> {
+  readonly label: string;
   readonly id: number;
   readonly children: readonly number[];
   readonly grid: Grid | undefined;
@@ -62,7 +63,7 @@ export class Graph {
     const children: number[][] = data.nodes.map(() => []);
     data.nodes.forEach((node, id) => children[node.parent]?.push(id));
     this.nodes = data.nodes.map((node, id) => ({
-      ...node, id, children: children[id] as number[],
+      ...node, id, label: node.label ?? "", children: children[id] as number[],
       grid: node.grid === undefined ? undefined : data.grids[node.grid],
     }));
   }

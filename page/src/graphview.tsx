@@ -328,9 +328,10 @@ const Stack = ({ box, radius }: { box: Box; radius: number }): JSX.Element => (
 
 function ClosedBox({ box, node, held }: { box: Box; node: Node; held: Held }): JSX.Element {
   const { chosen, warm } = useChosen(node), said = textOf(node), opens = node.children.length > 0;
+  const tick = GROUPS.includes(node.group ?? "") && !opens;
   const share = heatOf(node), end = node.kind === "input" || node.kind === "output";
   const first = box.y + (said.below ? 18 : box.height / 2 + 4);
-  const middle = box.x + (box.width + (opens ? 14 : node.group && !end ? 6 : 0)) / 2;
+  const middle = box.x + (box.width + (opens ? 14 : tick ? 6 : 0)) / 2;
   const open = (): void => held(node.id, () => { goTo(node.id); toggle(node.id); });
   return (
     <g
@@ -342,7 +343,7 @@ function ClosedBox({ box, node, held }: { box: Box; node: Node; held: Held }): J
     >
       {node.repeat && <Stack box={box} radius={6} />}
       <rect class="shape" x={box.x} y={box.y} width={box.width} height={box.height} rx={end ? box.height / 2 : node.kind === "operation" ? 13 : 6} />
-      {node.group && !opens && !end && <rect class="tick" x={box.x + 5} y={box.y + 6} width={3.5} height={box.height - 12} rx={1.75} />}
+      {tick && <rect class="tick" x={box.x + 5} y={box.y + 6} width={3.5} height={box.height - 12} rx={1.75} />}
       {opens && (
         <g class="open" onClick={(event) => { event.stopPropagation(); if (!isPan(event)) open(); }}>
           <rect class="hit" x={box.x} y={box.y} width={28} height={box.height} />

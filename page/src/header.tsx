@@ -153,7 +153,8 @@ function Findings({ model, named }: { model: ModelData; named: boolean }): JSX.E
 /** The command that made the page, and with which versions. */
 function Made(): JSX.Element {
   const { command, cnnscope } = network.page;
-  const versions = Object.entries(network.model.versions).map(([name, v]) => `${name} ${v.split("+")[0]}`);
+  const own = Object.entries(network.model.versions).filter(([name]) => name !== "cnnscope");
+  const versions = own.map(([name, v]) => `${name} ${v.split("+")[0]}`);
   return (
     <p class="made">
       {command && <><code><Name>{command}</Name></code><Copy text={command} label="Copy the command" /></>}
