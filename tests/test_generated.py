@@ -20,7 +20,7 @@ import networks
 import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
-from live_memory import live
+from live_memory import live, live_step
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -29,6 +29,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import cnnscope
 from cnnscope.analysis import positions, receptive_field
 from cnnscope.analysis import shapes as shapes_by_formula
+from cnnscope.analysis.step import peak
+from cnnscope.errors import ModelError, RequestError
 from cnnscope.ops import table
 from cnnscope.records.summary import Field, ModelReport
 from cnnscope.records.trace import Trace
@@ -36,6 +38,7 @@ from cnnscope.render import drawing
 from cnnscope.render.tree import Options
 from cnnscope.reports.diff import diff
 from cnnscope.reports.summary import report
+from cnnscope.tracing.step import trace_step
 from cnnscope.tracing.tracer import ForwardError
 
 pytestmark = pytest.mark.broad
@@ -362,6 +365,36 @@ def check_reports(trace: Trace, again: Trace, answer: ModelReport) -> None:
     assert drawing.write(answer, "table", options=options)
 
 
+def check_step(recipe: networks.Recipe) -> None:
+    """The peak of a training step is that of a real one, or a note says why it is not.
+
+    A network that has nothing to train, or that cannot be trained, is left out.
+    """
+    built = networks.build(recipe)
+    inputs = tuple(torch.empty(shape, device="meta") for shape in built.shapes)
+    try:
+        made = trace_step(built.module, inputs)
+    except (ModelError, RequestError):
+        COUNTS["not trained"] += 1
+        return
+    optimizer = torch.optim.SGD([p for p in built.module.parameters() if p.requires_grad], lr=0.1)
+    on_cpu = live_step(built.module.train(), random_inputs(built), optimizer, summed)
+    ours = peak(made).nbytes
+    if any("not exact" in note for note in made.trace.notes):
+        return
+    if any("at most" in note for note in made.trace.notes):
+        assert ours >= on_cpu
+    else:
+        assert ours == on_cpu
+
+
+def summed(result: Any) -> Tensor:
+    """The sum of all outputs that take a gradient; of complex ones that of both parts."""
+    parts = [t for t in tensors(result) if t.requires_grad]
+    real = [torch.view_as_real(t) if t.is_complex() else t for t in parts]
+    return sum((t.sum() for t in real[1:]), real[0].sum())
+
+
 # --------------------------------------------------------------------------------- the tests
 
 
@@ -429,6 +462,26 @@ def told(recipe: networks.Recipe) -> None:
     built = networks.build(recipe)
     hypothesis.note(f"{recipe}\n{built.module}\ninputs {built.shapes}")
     check(recipe)
+
+
+@generated(20)
+@given(networks.recipes)
+def test_generated_networks_are_trained_in_the_memory_that_is_said(recipe):
+    check_step(recipe)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(8))
+def test_four_thousand_generated_networks_are_trained_in_the_memory_that_is_said(seed):
+    @hypothesis.seed(seed)
+    @settings(generated(500), derandomize=False)
+    @given(networks.recipes)
+    def each(recipe):
+        built = networks.build(recipe)
+        hypothesis.note(f"{recipe}\n{built.module}\ninputs {built.shapes}")
+        check_step(recipe)
+
+    each()
 
 
 @pytest.mark.slow

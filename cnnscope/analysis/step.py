@@ -68,16 +68,16 @@ def by_kind(made: StepTrace) -> tuple[KindMemory, ...]:
 def by_layer(made: StepTrace) -> tuple[LayerMemory, ...]:
     """The bytes that each layer owns at the peak, the most first.
 
-    Weights, their gradients and state belong to the module that holds them, what a forward made to
-    the module that ran the operation.
+    Weights, their gradients and state belong to the module that holds them, what an operation made
+    to the module that ran it, or whose backward pass did.
     """
     trace, where = made.trace, peak(made).operation
     owners = _owners(made)
     found: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for number, (kind, storage) in enumerate(zip(made.kinds(), trace.storages, strict=True)):
         path = owners.get(number)
-        if path is None and 0 <= storage.born < made.backward:
-            path = trace.index.path(trace.ops[storage.born])
+        if path is None and storage.born >= 0:
+            path = made.path(storage.born)
         if path is not None and storage.born <= where < storage.died:
             found[path][_PARTS.get(kind, "other")] += storage.nbytes
     layers = (LayerMemory(path, **parts) for path, parts in found.items() if any(parts.values()))
@@ -98,7 +98,7 @@ def events(made: StepTrace) -> tuple[StepEvent, ...]:
     trace = made.trace
     sums = live(trace)[1:]
     return tuple(
-        StepEvent(record.name, made.phase(number), trace.index.path(record), live)
+        StepEvent(record.name, made.phase(number), made.path(number), live)
         for number, (record, live) in enumerate(zip(trace.ops, sums, strict=True))
     )
 

@@ -51,7 +51,8 @@ class StepTrace(msgspec.Struct, frozen=True):
     each parameter's gradient is, by the path of the parameter; `state` the tensors that the
     optimizer keeps of each from step to step, `targets` those that the loss compares outputs with,
     `scaler` those that scale it. `checkpointed` are the modules that run again, and `again`
-    what they ran then: operations from one number up to another.
+    what they ran then: operations from one number up to another. `derivatives` has for each
+    operation of the backward pass the call that it is the derivative of, or -1.
     """
 
     trace: Trace
@@ -65,6 +66,15 @@ class StepTrace(msgspec.Struct, frozen=True):
     scaler: tuple[int, ...] = ()
     checkpointed: tuple[str, ...] = ()
     again: tuple[tuple[int, int], ...] = ()
+    derivatives: tuple[int, ...] = ()
+
+    def path(self, operation: int) -> str:
+        """The path of the module whose forward or backward pass has run an operation."""
+        trace, place = self.trace, operation - self.backward
+        call = trace.ops[operation].call
+        if call < 0 and 0 <= place < len(self.derivatives):
+            call = self.derivatives[place]
+        return trace.modules[trace.calls[call].module].path if call >= 0 else ""
 
     def phase(self, operation: int) -> Phase:
         """The phase that an operation belongs to, by its number; the loss is of the forward."""

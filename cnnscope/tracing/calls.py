@@ -6,9 +6,9 @@ import functools
 import itertools
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from msgspec import structs
@@ -32,6 +32,8 @@ from cnnscope.tracing.strays import Names
 recording: list[Calls | None] = []
 
 _ENOUGH = "_StopRecomputationError"  # by which a checkpoint ends a forward that it repeats
+# The number of autograd's next node in this thread
+_next_node: Callable[[], int] = cast("Any", torch.autograd)._get_sequence_nr
 
 
 class Modules:
@@ -175,6 +177,7 @@ class Calls:
         within: calls of what is hidden.
         elsewhere: paths of what ran in another thread.
         empty: path of the last module that returned None; None where none did.
+        turns: the number of autograd's next node when a call became the innermost, and that call.
     """
 
     def __init__(self, modules: Modules, book: Storages, thread: int) -> None:
@@ -191,6 +194,7 @@ class Calls:
         self._hooked: dict[int, Any] = {}  # handles of the last hook of modules with hooks
         self._open_within: list[int] = []  # hidden ones that have not ended
         self.empty: str | None = None
+        self.turns: list[tuple[int, int]] = []
         self._passing: BaseException | None = None  # an exception on its way out
         self._failed: tuple[int, nn.Module] | None = None  # where it began
 
@@ -240,7 +244,12 @@ class Calls:
         self._calls.append((index, parent, len(self.book.ops), inputs))
         call = len(self._calls) - 1
         self._stack.append((call, module, len(self.book.lives)))
+        self._turn_to(call)
+
+    def _turn_to(self, call: int) -> None:
+        """Let a call be the innermost."""
         self.book.call = call
+        self.turns.append((_next_node(), call))
 
     def _enter_hidden(self, module: nn.Module) -> None:
         """A call that only makes a weight of the layer around it, whose operations its are."""
@@ -298,7 +307,7 @@ class Calls:
         if not self._stack or self._stack[-1][1] is not module:
             return  # it never began: the stack overflowed in `_enter`
         call, *_ = self._stack.pop()
-        self.book.call = self._calls[call][1]
+        self._turn_to(self._calls[call][1])
         if len(rest) == 1:
             error = sys.exc_info()[1]
             if type(error).__name__ == _ENOUGH:  # to hold it would keep all that it has passed

@@ -6,7 +6,7 @@ import inspect
 from typing import Any
 
 from cnnscope.records.trace import ParamRecord, Source, StorageRecord, Trace
-from cnnscope.tracing import chance, training
+from cnnscope.tracing import chance, kernels, training
 from cnnscope.tracing.calls import Calls, Modules
 from cnnscope.tracing.plain import tensors_in
 from cnnscope.tracing.storages import Storages
@@ -24,7 +24,9 @@ def finished(
     """The trace of a forward that has returned `result`."""
     book = calls.book
     outputs = tuple(map(book.read, tensors_in(result)))
-    storages = _storages(book)
+    end = book.end()
+    kernels.resolve_in_operations(book)
+    storages = _storages(book, end)
     called = calls.records()
     given = (*outputs, *(tensor for call in called for tensor in call.outputs))
     bools = {i for i, tensor in enumerate(book.tensors) if tensor.dtype == "bool"}
@@ -48,9 +50,8 @@ def finished(
     )
 
 
-def _storages(book: Storages) -> tuple[StorageRecord, ...]:
+def _storages(book: Storages, end: int) -> tuple[StorageRecord, ...]:
     """Every storage; one that lives on dies at the end."""
-    end = book.end()
     return tuple(
         StorageRecord(nbytes, born, end if died < 0 else died) for nbytes, born, died in book.lives
     )

@@ -27,6 +27,7 @@ import functools
 import inspect
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol, cast
@@ -65,6 +66,22 @@ class Recording(Protocol):
 
     def put_in_place(self, index: int) -> None:
         """Let an operation write its result over its first input."""
+
+
+class Node(NamedTuple):
+    """What an operation of the backward pass is a part of.
+
+    Attributes:
+        name: of a node as autograd has it ("MaximumBackward0"), "" for none.
+        call: that made the node, -1 for none.
+        adds_up: True if its formula has ended, and what it returned is added to other gradients.
+        alone: True if no other tensor lies in the memory of the operation's first operand.
+    """
+
+    name: str
+    call: int
+    adds_up: bool
+    alone: bool
 
 
 # ------------------------------------------------------------------ functions made of others
@@ -177,37 +194,123 @@ def _add_in_place(seen: Recording, begin: int) -> None:
             seen.put_in_place(index)
 
 
-def accumulate_in_place(seen: Recording, begin: int) -> None:
-    """Add up the gradients of one tensor in place, as autograd does where no mode watches.
+def write_in_place(seen: Recording, nodes: Mapping[int, Node]) -> None:
+    """Let operations of a backward pass write where they do so if no mode watches.
 
-    It does so where nobody else holds the memory of the first operand; a view holds its base, also
-    without gradients (`can_accumulate_inplace` of PyTorch's `input_buffer.cpp`).
+    Autograd adds up the gradients of one tensor in place where nobody else holds the memory of the
+    first (`can_accumulate_inplace` of PyTorch's `input_buffer.cpp`). Some formulas of derivatives
+    do as well (`isTensorSubclassLike` in PyTorch's `FunctionsManual.cpp`).
 
     Args:
-        seen: the recording, in which a backward pass is the last.
-        begin: the first operation of the backward pass.
+        seen: the recording, in which the backward pass is the last.
+        nodes: what its operations are a part of, by their numbers.
     """
-    last = {seen.storage(t): n for n, op in enumerate(seen.ops) for t in (*op.tensors, *op.outputs)}
-    views: set[int] = set()
+    last = _last_uses(seen)
+    begin = min(nodes, default=len(seen.ops))
+    makers: dict[int, str] = {}
     for index in range(begin, len(seen.ops)):
         operation = seen.ops[index]
-        views.update(_views(seen, operation, views))
-        if operation.name != "aten.add.Tensor" or "self" not in operation.inputs:
+        makers.update(dict.fromkeys(operation.outputs, _short(operation)))
+        first = operation.inputs.get("self")
+        if not isinstance(first, int) or index not in nodes:
             continue
-        first = cast("int", operation.inputs["self"])
-        alone = first not in views and last[seen.storage(first)] == index
-        if alone and seen.life(first)[1] >= begin:
+        if not _writes(_short(operation), nodes[index], makers.get(first, "")):
+            continue
+        if last[seen.storage(first)] == index and seen.life(first)[1] >= begin:
             after = last[seen.storage(operation.outputs[0])]
             seen.put_in_place(index)
             last[seen.storage(operation.outputs[0])] = after
 
 
-def _views(seen: Recording, operation: OpRecord, views: set[int]) -> list[int]:
-    """The results of an operation that are views; what is written in place stays what it was."""
-    read = {seen.storage(tensor) for tensor in operation.tensors}
-    if operation.name.split(".")[1].endswith("_"):
-        return list(operation.outputs) if operation.inputs.get("self") in views else []
-    return [tensor for tensor in operation.outputs if seen.storage(tensor) in read]
+def correct_formulas(seen: Recording, nodes: Mapping[int, Node]) -> None:
+    """Correct the lives of values that formulas of derivatives make only where a mode watches.
+
+    The largest of all elements is compared with the input without a mask of numbers that are none;
+    the derivative of a matrix's exponential fills its matrix of blocks in place; those of products
+    of reflections fill gradients that are there from the beginning.
+    """
+    began = 0  # the formula that an operation is a part of
+    for index, node in nodes.items():
+        if index - 1 not in nodes or nodes[index - 1].name != node.name:
+            began = index
+        name, after = _short(seen.ops[index]), seen.ops[index + 1 : index + 2]
+        if name == "cat" and node.name in _REFLECTIONS:
+            seen.life(seen.ops[index].outputs[0])[1] = began
+        masks = _OF_ALL.match(node.name) and name in ("isnan", "logical_and")
+        blocks = node.name.startswith("LinalgMatrixExp") and name in ("cat", "zeros_like")
+        if masks or (blocks and not (after and _short(after[0]) == "linalg_matrix_exp")):
+            seen.life(seen.ops[index].outputs[0])[0] = 0
+
+
+_REFLECTIONS = ("LinalgHouseholderProductBackward0", "OrmqrBackward0")
+_OF_ALL = re.compile(r"(MaxBackward1|MinBackward1|(Nanm|M)edianBackward0)$")
+
+
+def resolve_in_operations(seen: Recording) -> None:
+    """Let copies of conjugates and negatives have no bytes that an operation makes for itself.
+
+    Such tensors are views until an operation needs their numbers. Where a mode watches, the copy
+    is an operation in front of that one; else it is the kernel's own workspace.
+    """
+    if not any(_short(operation) in _LAZY for operation in seen.ops):
+        return
+    last = _last_uses(seen)
+    lazy: set[int] = set()
+    copies: list[int] = []
+    for index, operation in enumerate(seen.ops):
+        name, first = _short(operation), operation.inputs.get("self")
+        if name in _LAZY:
+            lazy.symmetric_difference_update(() if first in lazy else operation.outputs)
+        elif first in lazy and name == "clone":
+            copies += operation.outputs
+            continue
+        elif first in lazy and seen.storage(first) == seen.storage(operation.outputs[0]):
+            lazy.update(operation.outputs)
+        for copy in copies:
+            if last[seen.storage(copy)] == index and seen.life(copy)[2] >= 0:
+                seen.life(copy)[0] = 0
+        copies.clear()
+
+
+_LAZY = ("_conj", "_neg_view")
+
+
+def _last_uses(seen: Recording) -> dict[int, int]:
+    """The last operation that reads or writes each storage."""
+    return {seen.storage(t): n for n, op in enumerate(seen.ops) for t in (*op.tensors, *op.outputs)}
+
+
+def _short(operation: OpRecord) -> str:
+    """The name of an operation without the library and the overload."""
+    return operation.name.split(".")[1]
+
+
+# Operations that write into zeros, by what the formula has made these
+_INTO_ZEROS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("index_put", "index_add", "scatter", "scatter_add"), ("new_zeros",)),
+    "index_fill": ("zeros",),
+    "put": ("zeros_like",),
+    "masked_scatter": ("zeros_like",),
+}
+_FILLS = re.compile(r"(Maximum|Minimum|Fmax|Fmin|Clamp|ClampMin|ClampMax|Atan2)Backward\d*$")
+
+
+def _writes(name: str, node: Node, maker: str) -> bool:
+    """Return True if an operation writes over its first operand where no mode watches.
+
+    Args:
+        name: of the operation.
+        node: that it is a part of.
+        maker: the operation that made the operand.
+    """
+    if node.adds_up:
+        return name == "add" and node.alone
+    if name in _INTO_ZEROS:
+        return maker in _INTO_ZEROS[name]
+    if name == "masked_fill":
+        return _FILLS.match(node.name) is not None
+    loss = node.name.startswith("BinaryCrossEntropyWithLogits")
+    return loss and (name == "sub" or (name == "mul" and maker != "neg"))
 
 
 def _max_pool1d(seen: Recording, decompose: Callable[[], Tensor], *args: Any, **_: Any) -> Any:
@@ -392,6 +495,26 @@ def _attention_with_gradients(
     return result.squeeze(0) if flat else result
 
 
+def _in_one_operation(seen: Recording, decompose: Callable[[], Tensor], *_: Any) -> Tensor:
+    """Keep the result alone of what CPU and CUDA have a kernel for, and meta has none."""
+    first = len(seen.lives)
+    result = decompose()
+    kept = seen.life(seen.read(result))
+    for life in seen.lives[first:]:
+        if life is not kept:
+            life[0] = 0
+    return result
+
+
+def _max_pool1d_with_gradients(
+    seen: Recording, decompose: Callable[[], Tensor], *args: Any, **kwargs: Any
+) -> Any:
+    """Make indices only where a gradient is wanted."""
+    if args[0].requires_grad and torch.is_grad_enabled():
+        return decompose()
+    return _max_pool1d(seen, decompose, *args, **kwargs)
+
+
 def _dropout(
     seen: Recording,
     decompose: Callable[[], Tensor],
@@ -430,6 +553,8 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
 # The same where gradients are wanted: memory that autograd keeps is real only if the tensors are
 WITH_GRADIENTS: Mapping[str, Callable[..., Any]] = {
     **{name: FUNCTIONS[name] for name in ("where.Scalar", "where.ScalarOther", "where.ScalarSelf")},
+    "max_pool1d": _max_pool1d_with_gradients,
+    "mish_backward": _in_one_operation,
     "scaled_dot_product_attention": _attention_with_gradients,
     "linear": _linear,
 }
@@ -629,6 +754,27 @@ def _normed(args: Sequence[Any], results: tuple[Tensor, ...], given: int) -> tup
         return made, *(torch.empty_like(t, dtype=dtype) for t in statistics)
 
 
+def _asked(args: Sequence[Any], results: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
+    """The gradients that are asked for, by the last argument."""
+    return tuple(t if asked else None for t, asked in zip(results, args[-1], strict=True))
+
+
+def _reduced(args: Sequence[Any], result: Tensor) -> Tensor:
+    """A loss in the memory of what was reduced, one number for each element."""
+    size = torch.broadcast_shapes(args[0].shape, args[1].shape)
+    with torch._C._DisableTorchDispatch():
+        return torch.empty(size.numel(), dtype=result.dtype, device=result.device).as_strided(
+            result.shape, result.stride()
+        )
+
+
+def _without_memory(_: Sequence[Any], result: Tensor) -> Tensor:
+    with torch._C._DisableTorchDispatch():
+        return torch.empty(0, dtype=result.dtype, device=result.device).as_strided(
+            result.shape, (0,) * result.dim()
+        )
+
+
 def _bags(args: Sequence[Any], results: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Sums of embeddings, and what the kernel notes of bags (`_embedding_bag_cpu_impl`)."""
     weight, indices, offsets, _, mode, _, factors, last, padding = (*args, *(None,) * 9)[:9]
@@ -670,10 +816,15 @@ def _attended(args: Sequence[Any], result: Tensor) -> Tensor:
 RESULTS: Mapping[str, Callable[[Sequence[Any], Any], Any]] = {
     "aten.convolution": _convolved,
     "aten.col2im": _shrunk,
+    "aten.im2col": _shrunk,
     "aten._embedding_bag": _bags,
     "aten._embedding_bag_forward_only": _bags,
     "aten.native_batch_norm": functools.partial(_normed, given=4),
     "aten.native_group_norm": functools.partial(_normed, given=2),
+    "aten.native_batch_norm_backward": _asked,
+    **dict.fromkeys(("aten.mse_loss", "aten.smooth_l1_loss", "aten.soft_margin_loss"), _reduced),
+    "aten.binary_cross_entropy": _reduced,
+    "aten._efficientzerotensor": _without_memory,
     "aten.reflection_pad2d": _as_input,
     "aten.reflection_pad3d": _as_input,
     "aten.replication_pad2d": _as_input,

@@ -8,8 +8,9 @@ storages are those of a real step.
 from __future__ import annotations
 
 import functools
+import itertools
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, cast
 
@@ -19,14 +20,16 @@ from torch.nn import functional
 
 from cnnscope.errors import ModelError, RequestError
 from cnnscope.records.step import Step, StepTrace
-from cnnscope.records.trace import Source
+from cnnscope.records.trace import OpRecord, Source
 from cnnscope.text import said
 from cnnscope.tracing import checkpointing, kernels
 from cnnscope.tracing.arguments import Arguments
+from cnnscope.tracing.backward import Backward
+from cnnscope.tracing.kernels import Node
 from cnnscope.tracing.modules import modules_of
 from cnnscope.tracing.plain import tensors_in
 from cnnscope.tracing.storages import Storages
-from cnnscope.tracing.tracer import Run, as_written, running
+from cnnscope.tracing.tracer import Recorder, Run, as_written, running
 
 _FORMS: Mapping[str, Mapping[str, bool]] = {
     "loop": {"foreach": False},
@@ -129,24 +132,24 @@ class _Trainer:
             total: Any = loss.value()
         total = total if self._scaler is None else self._scaler.scaled(total)
         backward_at = len(book.ops)
-        try:
-            total.backward()
-        except Exception as error:
-            raise ModelError(f"its backward pass failed: {said(error)}") from error
+        nodes = _run_backward(run.recorder, total)
         update_at = book.end()  # what the graph held dies here, and not at the next birth
-        kernels.accumulate_in_place(book, backward_at)
+        kernels.write_in_place(book, nodes)
+        kernels.correct_formulas(book, nodes)
         trained = self._trained(book)
         if self._scaler is not None:
             self._scaler.unscale([_gradient(one) for one in trained.values()])
         self._optimizer.step()
         gradients = {path: book.read(_gradient(one)) for path, one in trained.items()}
-        made = run.ended(outputs, source, (*notes, *_unsure(run.model), *self._unused()))
+        unsure = _unsure(run.model, book.ops, nodes)
+        made = run.ended(outputs, source, (*notes, *unsure, *self._unused()))
         return StepTrace(
             made, self._step, loss_at, backward_at, update_at, gradients,
             {path: self._state[path] for path in trained}, targets,
             self._scaler.state if self._scaler is not None else (),
             tuple(block.path for block in self._blocks if block.calls),
             tuple(span for block in self._blocks for span in block.again),
+            tuple(nodes[number].call for number in range(backward_at, update_at)),
         )  # fmt: skip
 
     def _autocast(self, run: Run) -> AbstractContextManager[Any]:
@@ -214,15 +217,45 @@ class _Scaler:
         torch._amp_update_scale_(self._scale, self._growth, found, 2.0, 0.5, 2000)
 
 
-def _unsure(model: nn.Module) -> tuple[str, ...]:
-    """Sentences about layers whose kernels keep other tensors than are recorded."""
+def _run_backward(recorder: Recorder, loss: Tensor) -> Mapping[int, Node]:
+    """Run a backward pass, and return the nodes of its operations by their numbers.
+
+    Raises:
+        ModelError: it raised.
+    """
+    recorder.backward = Backward(recorder.book, recorder.calls.turns)
+    recorder.backward.watch(loss)
+    try:
+        loss.backward()  # type: ignore[no-untyped-call]
+    except Exception as error:
+        raise ModelError(f"its backward pass failed: {said(error)}") from error
+    nodes, recorder.backward = recorder.backward.nodes, None
+    return nodes
+
+
+def _unsure(model: nn.Module, ops: Sequence[OpRecord], nodes: Mapping[int, Node]) -> Iterator[str]:
+    """Sentences about memory that is not exact."""
     if any(isinstance(module, nn.RNNBase) for _, module in modules_of(model)):
-        return (
+        yield (
             "recurrent layers are recorded as their single time steps; the kernels of a CPU or GPU "
             "keep other tensors for the backward pass, so that the memory of a training step is "
-            "not exact",
+            "not exact"
         )
-    return ()
+    names = {_BY_DATA.get((node.name, ops[number].name)) for number, node in nodes.items()}
+    for name in sorted(filter(None, names)):
+        yield (
+            f"the backward pass of {name} needs less memory for some data: the memory of a "
+            "training step is at most the one given"
+        )
+
+
+# Operations of formulas of derivatives that look at data, where other data let them run less
+_BY_DATA = {
+    ("CumprodBackward0", "aten.cumprod.default"): "cumprod",
+    ("ProdBackward0", "aten.cumprod.default"): "prod",
+    ("ProdBackward1", "aten.cumprod.default"): "prod",
+    ("MaskedFillBackward1", "aten.where.self"): "masked_fill with a number that is trained",
+}
 
 
 def _stepped(parameters: list[nn.Parameter], step: Step) -> torch.optim.Optimizer:
@@ -305,14 +338,11 @@ class _Loss:
         reduce = _LOSSES[self._kind]
         pairs = zip(self._outputs, self.targets or self._outputs, strict=True)
         try:
-            total, *more = [reduce(*pair) for pair in pairs]
+            return functools.reduce(torch.add, itertools.starmap(reduce, pairs))
         except RuntimeError as error:
             raise RequestError(
                 f"the loss {self._kind} does not fit the outputs: {said(error)}; choose sum"
             ) from error
-        for other in more:
-            total = total + other
-        return total
 
 
 def _logits(outputs: list[Tensor]) -> list[Tensor]:

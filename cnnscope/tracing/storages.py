@@ -291,10 +291,9 @@ class Storages:
         Either must have been the only one to lie in its own.
         """
         operation = self.ops[index]
-        before = self.tensors[cast("int", operation.inputs["self"])].storage
-        tid = operation.outputs[0]
-        after = self.tensors[tid].storage
-        if self.lives[before][0] != self.lives[after][0]:
+        tid, first = operation.outputs[0], self.tensors[cast("int", operation.inputs["self"])]
+        before, after = first.storage, self.tensors[tid].storage
+        if (first.shape, first.dtype) != (self.tensors[tid].shape, self.tensors[tid].dtype):
             return  # it is broadcast, and has no place there
         for address in [a for a, i in self._living.items() if i == before]:
             del self._living[address]

@@ -47,6 +47,7 @@ from cnnscope.tracing import (
 )
 from cnnscope.tracing.arguments import Arguments, form_of
 from cnnscope.tracing.autocast import autocast_on_meta
+from cnnscope.tracing.backward import Backward
 from cnnscope.tracing.calls import Calls, Modules, current, recording
 from cnnscope.tracing.finish import finished
 from cnnscope.tracing.modules import modules_of, own_state, replaced
@@ -408,6 +409,7 @@ class Recorder(TorchDispatchMode):
         self.calls.fast &= not train
         self.checks = True  # what the user's code calls; torch's own backward pass is right
         self.refused: tuple[Exception | None, OpRecord | None] = None, None  # by which operation
+        self.backward: Backward | None = None  # while one runs
         # what every operation needs, without a way through another object
         self._place, self._current, self._read = self.book.place, self.book.current, self.book.read
         self._note_result, self._note_op = self.book.note_result, self.book.note_op
@@ -423,6 +425,8 @@ class Recorder(TorchDispatchMode):
         if recording[-1] is not self.calls:  # of a model that the forward has traced itself
             return func(*args, **(kwargs or {}))
         try:
+            if self.backward is not None:
+                return self.backward.run(self._run, func, args, kwargs or {})
             return self._run(func, args, kwargs or {})
         except Exception as error:
             if self.refused[0] is not error:  # before its operands were known
@@ -787,18 +791,22 @@ def _answer(
     refusals.check_dtypes(func, args, kwargs, result)
     if written:
         refusals.check_overlap(func, written, args, kwargs)
-    if schema.layout is not None and _on_meta(result):
-        given = [_argument(schema, args, kwargs, name) for name in schema.names]
-        return schema.layout(given, result)
-    return result
+    return _laid_out(schema, args, kwargs, result)
 
 
 def _unchecked(
     func: Any, schema: _Schema, args: tuple[Any, ...], kwargs: dict[str, Any], written: list[Tensor]
 ) -> Any:
     """Run an operation of autograd or of an optimizer, which is given what it takes."""
-    del schema, written
-    return func(*args, **kwargs)
+    del written
+    return _laid_out(schema, args, kwargs, func(*args, **kwargs))
+
+
+def _laid_out(schema: _Schema, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+    """The result of an operation as a CPU makes it, where meta's differs."""
+    if schema.layout is None or not _on_meta(result):
+        return result
+    return schema.layout([_argument(schema, args, kwargs, name) for name in schema.names], result)
 
 
 def _on_one_device(
