@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from cnnscope.records.catalogue import ListReport
     from cnnscope.records.check import CheckAllReport, CheckReport
     from cnnscope.records.fit import FitReport
+    from cnnscope.records.memory import MemoryReport
     from cnnscope.records.summary import ModelReport
 
 
@@ -31,17 +32,25 @@ def limits(given: Mapping[str, float | str | None]) -> dict[str, float]:
     return parse_limits(given)
 
 
-def over_budget(report: Report[ModelReport], limits: Mapping[str, float]) -> tuple[str, ...]:
+def over_budget(
+    report: Report[ModelReport],
+    limits: Mapping[str, float],
+    training: Report[MemoryReport] | None = None,
+) -> tuple[str, ...]:
     """A sentence for each limit that a model does not keep.
 
     Args:
         report: of the model.
-        limits: `max_params`, `max_macs`, `max_activation` (bytes), `min_rf` (pixels).
+        limits: `max_params`, `max_macs`, `max_activation` (bytes), `min_rf` (pixels) and
+            `max_train_memory` (bytes).
+        training: of a step of it, for the last one: all that a device holds, by the most that was
+            measured.
     """
     from cnnscope.render import facts
     from cnnscope.reports.budget import broken
 
-    return tuple(map(facts.excess, broken(report.record, limits)))
+    record = None if training is None else training.record
+    return tuple(map(facts.excess, broken(report.record, limits, record)))
 
 
 def does_not_fit(report: Report[FitReport]) -> str:

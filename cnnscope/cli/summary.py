@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,7 +14,7 @@ from cnnscope.cli.session import Session
 from cnnscope.errors import RequestError
 
 if TYPE_CHECKING:
-    from cnnscope.api import View
+    from cnnscope.api import Report, View
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
@@ -28,7 +28,8 @@ class Summary(options.Written, options.Named):
     No weights are allocated or downloaded: the model runs once on tensors without data. Where
     its forward raises, what ran is shown with the cause and a remedy, and the exit code is 3. With
     limits (--max-params 5M --max-macs 1G --max-activation 50MiB --min-rf 200) the exit code is 1
-    when the model does not keep them.
+    when the model does not keep them. --max-train-memory 8GiB holds a training step of the batch to
+    the memory of a device, as cnnscope memory predicts it.
     """
 
     depth: options.Depth = None
@@ -126,6 +127,27 @@ class Summary(options.Written, options.Named):
         ),
     ] = None
 
+    max_train_memory: Annotated[
+        str | None,
+        typer.Option(
+            "--max-train-memory",
+            metavar="BYTES",
+            help="Exit with 1 if a training step may hold more of a device, workspace and CUDA "
+            "context included, as in --max-train-memory 8GiB.",
+            rich_help_panel="Limits",
+        ),
+    ] = None
+    optimizer: Annotated[
+        str | None,
+        typer.Option(
+            "--optimizer",
+            metavar="NAME",
+            help="Train with sgd, momentum, adam, adamw or rmsprop for --max-train-memory, as in "
+            "--optimizer adam. Left out, sgd.",
+            rich_help_panel="Limits",
+        ),
+    ] = None
+
     @classmethod
     def surplus(cls, words: Sequence[str]) -> None:
         """Say which command takes several models, and which a layer."""
@@ -151,7 +173,7 @@ class Summary(options.Written, options.Named):
         levels = options.levels(self.depth)
         if api.verdicts.is_checkpoint(self.model):
             useless = self.given() | self._rows() | self._limits() | {"--columns": self.columns}
-            useless["--findings"] = self.findings
+            useless |= {"--findings": self.findings, "--optimizer": self.optimizer}
             useless.pop("--depth")
             weights = api.checkpoint(self.model)  # first, as it may be a whole network
             options.refuse(useless, "a checkpoint has weights and no forward")
@@ -160,6 +182,8 @@ class Summary(options.Written, options.Named):
             return 0
         view = self._view(levels)
         limits = api.verdicts.limits(self._limits())
+        if self.max_train_memory is None:
+            options.refuse({"--optimizer": self.optimizer}, "it is for --max-train-memory")
         out.check_writable(self.output)
         try:
             report = api.summary(self.request_for(self.model), cache=self.cache(session))
@@ -170,10 +194,21 @@ class Summary(options.Written, options.Named):
             raise
         report = report.view(**view)
         self.write(report)
-        broken = api.verdicts.over_budget(report, limits) if limits else ()
+        training = self._training(session) if self.max_train_memory is not None else None
+        broken = api.verdicts.over_budget(report, limits, training) if limits else ()
         for sentence in broken:
             out.note(sentence)
         return 1 if broken else 0
+
+    def _training(self, session: Session) -> Report[Any]:
+        """The memory of a training step."""
+        from cnnscope import api
+
+        return api.memory(
+            self.request_for(self.model),
+            optimizer=self.optimizer or "sgd",
+            cache=self.cache(session),
+        )
 
     def _view(self, levels: int | None) -> View:
         """Which rows and columns are shown.
@@ -222,4 +257,5 @@ class Summary(options.Written, options.Named):
             "--max-macs": self.max_macs,
             "--max-activation": self.max_activation,
             "--min-rf": self.min_rf,
+            "--max-train-memory": self.max_train_memory,
         }

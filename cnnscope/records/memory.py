@@ -99,3 +99,9 @@ class MemoryReport(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
     checkpointed: tuple[str, ...] = ()
     schema_version: int = REPORT_SCHEMA
+
+    @property
+    def device_bytes(self) -> tuple[int, int]:
+        """The least and the most bytes of a device: segments with workspace, and the context."""
+        least, most = self.gpu.reserved
+        return least + self.gpu.context, most + self.gpu.context

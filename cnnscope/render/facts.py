@@ -145,6 +145,7 @@ _LIMITS = {
     "max_params": ("parameters", units.integer),
     "max_macs": ("MACs", units.integer),
     "max_activation": ("peak activations", units.nbytes),
+    "max_train_memory": ("memory of a training step", units.nbytes),
     "min_rf": ("receptive field", lambda value: f"{value} px"),
 }
 

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from math import inf
 
 from cnnscope.errors import RequestError
+from cnnscope.records.memory import MemoryReport
 from cnnscope.records.summary import Excess, LayerRow, ModelReport
 from cnnscope.text import printable
 
+TRAINING = "max_train_memory"
 LIMITS = ("max_params", "max_macs", "max_activation", "min_rf")
 _QUANTITY = re.compile(r"(\d+(?:\.\d+)?|\.\d+) ?(?:([kKMGTP])(i?)(B?)|B)?", re.ASCII)
 
@@ -44,8 +46,16 @@ def parse_limits(given: Mapping[str, float | str | None]) -> dict[str, float]:
     }
 
 
-def broken(report: ModelReport, limits: Mapping[str, float]) -> tuple[Excess, ...]:
-    """The limits (see `LIMITS`) that a model does not keep. What is not known is not kept."""
+def broken(
+    report: ModelReport, limits: Mapping[str, float], training: MemoryReport | None = None
+) -> tuple[Excess, ...]:
+    """The limits that a model does not keep. What is not known is not kept.
+
+    Args:
+        report: of the model.
+        limits: by name: `LIMITS`, and `max_train_memory` in bytes of a device.
+        training: a step of it, for the last one.
+    """
     checks = {"max_params": _params, "max_macs": _macs, "max_activation": _activation}
     found = []
     for name, limit in limits.items():
@@ -53,6 +63,9 @@ def broken(report: ModelReport, limits: Mapping[str, float]) -> tuple[Excess, ..
             field = _field(report)
             if field is None or field < limit:
                 found.append(Excess(name, limit, None if field is None else int(field)))
+        elif name == TRAINING:
+            if training is None or training.device_bytes[1] > limit:
+                found.append(_training(training, limit))
         elif (excess := checks[name](report, name, limit)).value is None or excess.value > limit:
             found.append(excess)
     return tuple(found)
@@ -74,6 +87,13 @@ def _activation(report: ModelReport, name: str, limit: float) -> Excess:
     totals = report.totals
     peak = totals.peak_activation_bytes
     return Excess(name, limit, peak, totals.peak_layer, peak)
+
+
+def _training(training: MemoryReport | None, limit: float) -> Excess:
+    if training is None:
+        return Excess(TRAINING, limit, None)
+    first = training.layers[0]
+    return Excess(TRAINING, limit, training.device_bytes[1], first.path, first.total)
 
 
 def _field(report: ModelReport) -> float | None:

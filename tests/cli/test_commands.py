@@ -16,6 +16,7 @@ import pytest
 import typer
 from command_line import hears_ctrl_c, run_cli
 
+from cnnscope import api
 from cnnscope.cli import cache, commands, stack, usage
 from cnnscope.cli.session import Session
 from cnnscope.errors import ModelError
@@ -467,6 +468,27 @@ def test_budget_that_is_broken_exits_with_1_and_says_where(option, limit, messag
     assert result.code == 1
     assert result.err == f"cnnscope: {message}\n"
     assert json.loads(result.out)["totals"]["params"] == 11_689_512
+
+
+def test_a_training_step_has_a_budget():
+    """What a device holds at most is that of `cnnscope memory` with the same options."""
+    asked = ("summary", "alexnet", "-b", "4", "--format", "csv", "--max-train-memory")
+    adam, sgd = (
+        api.memory("alexnet", batch_size=4, optimizer=name).record.device_bytes[1]
+        for name in ("adam", "sgd")
+    )
+    assert run_cli(*asked, f"{adam}B", "--optimizer", "adam").code == 0
+    result = run_cli(*asked, f"{adam - 1}B", "--optimizer", "adam")
+    assert result.code == 1
+    assert result.err.startswith("cnnscope: memory of a training step: 2.4 GiB, more than --max-")
+    # weights, gradients and two states of 9216 * 4096 + 4096 numbers: 16 bytes each, 576.1 MiB
+    assert result.err.endswith("; most in classifier.1: 576.1 MiB\n")
+    assert run_cli(*asked, f"{sgd}B").code == 0  # left out, it is sgd
+    assert run_cli(*asked, f"{sgd - 1}B").code == 1
+
+
+def test_an_optimizer_without_a_budget_has_no_effect():
+    assert "it is for --max-train-memory" in error_of("summary", "alexnet", "--optimizer", "adam")
 
 
 def test_every_broken_limit_is_told():
