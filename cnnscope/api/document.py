@@ -47,11 +47,46 @@ class Document(msgspec.Struct, frozen=True, dict=True):
 
         return Html(document(self.contents))
 
-    def save(self, path: str | Path) -> None:
-        """Write the page to a file, whole or not at all.
+    def svg(
+        self, *, depth: int | None = None, unfold: bool = False, heat: str | None = None
+    ) -> str:
+        """The graph alone as an SVG file.
 
         Args:
-            path: of the file, such as "model.html".
+            depth: levels of blocks that are open, 0 for all; left out, as many as fit a screen.
+            unfold: draw all members of a repeat, and not its first one alone.
+            heat: colour boxes by "macs", "params", "activations", "element-ops" or "field"; left
+                out, by their kind.
+
+        Raises:
+            RequestError: an unknown cost.
+        """
+        from cnnscope.render.graph import View, svg
+
+        return svg(self.contents.graph, View(depth, unfold, heat))
+
+    def png(
+        self, *, depth: int | None = None, unfold: bool = False, heat: str | None = None
+    ) -> bytes:
+        """The graph alone as a PNG file.
+
+        Args:
+            depth: see `svg`.
+            unfold: see `svg`.
+            heat: see `svg`.
+
+        Raises:
+            RequestError: an unknown cost, or a picture that is too large to draw.
+        """
+        from cnnscope.render.graph.png import png
+
+        return png(self.svg(depth=depth, unfold=unfold, heat=heat))
+
+    def save(self, path: str | Path) -> None:
+        """Write the page, or the graph alone, to a file, whole or not at all.
+
+        Args:
+            path: of the file, such as "model.html"; in .svg or .png is the graph.
 
         Raises:
             RequestError: the file cannot be written.
@@ -59,8 +94,10 @@ class Document(msgspec.Struct, frozen=True, dict=True):
         from cnnscope.files import write_whole
         from cnnscope.text import printable
 
+        made = {".svg": lambda: self.svg().encode(), ".png": self.png}
+        content = made.get(Path(path).suffix.lower(), lambda: self.page().encode())()
         try:
-            write_whole(Path(path), self.page().encode())
+            write_whole(Path(path), content)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise RequestError(f"{printable(str(path))}: cannot be written ({reason})") from error

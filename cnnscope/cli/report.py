@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
     from cnnscope.api import Document
 
 
+class PageFormat(str, Enum):
+    """Output formats of the page."""
+
+    HTML = "html"
+    SVG = "svg"
+    PNG = "png"
+
+
 @dataclass(kw_only=True, repr=False, eq=False)
 class Report(options.Named, Trained):
     """One page that shows a network: graph, layers, costs, memory, fields.
@@ -27,7 +36,8 @@ class Report(options.Named, Trained):
 
     The page is one HTML file that a browser opens. It holds everything, asks for nothing from
     anywhere, and can be mailed. With a second model it shows what differs, as in: cnnscope report
-    vgg11 vgg13 --output vgg.html. Options that build a model hold for both.
+    vgg11 vgg13 --output vgg.html. Options that build a model hold for both. A file that ends in
+    .svg or .png gets the graph alone, for a paper or slides.
     """
 
     other: Annotated[
@@ -47,14 +57,44 @@ class Report(options.Named, Trained):
             rich_help_panel="Training",
         ),
     ] = False
+    depth: options.Depth = None
+    unfold: Annotated[
+        bool,
+        typer.Option(
+            "--unfold",
+            help="Draw all members of a repeat, in a picture.",
+            rich_help_panel="Rows and columns",
+        ),
+    ] = False
+    heat: Annotated[
+        str | None,
+        typer.Option(
+            "--heat",
+            metavar="COST",
+            help="Colour the boxes of a picture by macs, params, activations, element-ops or "
+            "field, as in --heat macs. Left out, by their kind.",
+            rich_help_panel="Rows and columns",
+        ),
+    ] = None
+    format: Annotated[
+        PageFormat | None,
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="FORMAT",
+            help="Write the page as html, or the graph alone as svg or png, as in --format svg. "
+            "Left out, the ending of --output decides, and else it is html.",
+            rich_help_panel="Output",
+        ),
+    ] = None
     output: Annotated[
         Path | None,
         typer.Option(
             "--output",
             "-o",
             metavar="FILE",
-            help="Write to this file, as in --output resnet18.html. Left out, the model's name in "
-            "this folder; - is stdout.",
+            help="Write to this file, as in --output resnet18.html; its ending (.html, .svg, .png) "
+            "chooses the format. Left out, the model's name in this folder; - is stdout.",
             rich_help_panel="Output",
             show_default=False,
         ),
@@ -79,10 +119,11 @@ class Report(options.Named, Trained):
 
         if not self.train:
             options.refuse(self.trained(), "it is of a training step, which --train shows")
+        drawn = self._drawn()
         path = self._path()
         out.check_writable(path)
-        if path is None and self.open:
-            raise RequestError("--open: name a file, as in --output model.html, and not stdout")
+        if path is None and (self.open or self._format() is PageFormat.PNG):
+            raise RequestError("--output -: name a file, as in --output model.html")
 
         from cnnscope import api
 
@@ -93,15 +134,34 @@ class Report(options.Named, Trained):
             cache=self.cache(session),
             command=self._command(),
         )
-        self._write(page, path)
+        self._write(page, path, drawn)
 
-    def _write(self, page: Document, path: Path | None) -> None:
+    def _format(self) -> PageFormat:
+        """The format: what was asked for, or what the file's ending says."""
+        ending = self.output.suffix.lower()[1:] if self.output is not None else ""
+        return self.format or PageFormat(ending if ending in ("svg", "png") else "html")
+
+    def _drawn(self) -> dict[str, Any]:
+        """What of the graph is in a picture; the page shows all of it, as its reader wants."""
+        given = {"--depth": self.depth, "--unfold": self.unfold, "--heat": self.heat}
+        if self._format() is PageFormat.HTML:
+            options.refuse(given, "it is about a picture, as in --output model.svg")
+        return {"depth": options.levels(self.depth), "unfold": self.unfold, "heat": self.heat}
+
+    def _write(self, page: Document, path: Path | None, drawn: dict[str, Any]) -> None:
         from cnnscope.cli import out
 
-        out.write(page.page(), path)
+        kind = self._format()
+        if kind is PageFormat.PNG:
+            content = page.png(**drawn)
+        else:
+            text = page.page() if kind is PageFormat.HTML else page.svg(**drawn)
+            content = text.encode()
         if path is None:
+            out.write(content.decode(), None)
             return
-        out.note(f"{printable(str(path))}: {len(page.page().encode()) // 1000:,} kB, one file")
+        out.write_bytes(content, path)
+        out.note(f"{printable(str(path))}: {max(len(content) // 1000, 1):,} kB, one file")
         if self.open:
             import webbrowser
 
@@ -110,7 +170,7 @@ class Report(options.Named, Trained):
     def _path(self) -> Path | None:
         """The file to write to: what was named, or the name of the model; None for stdout."""
         if self.output is None:
-            return Path(f"{self._name()}.html")
+            return Path(f"{self._name()}.{self._format().value}")
         return None if self.output == Path("-") else self.output
 
     def _name(self) -> str:

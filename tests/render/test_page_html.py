@@ -11,9 +11,12 @@ import pytest
 import torch
 from command_line import OVERWRITE, run_cli
 from paths import ROOT
+from PIL import Image
 from torch import nn
 
 import cnnscope
+from cnnscope.errors import RequestError
+from cnnscope.render.graph.png import png
 from cnnscope.render.graph.restack import restack
 from cnnscope.render.page_html.block import _runs
 from cnnscope.render.page_html.document import document
@@ -187,12 +190,38 @@ def test_the_command_writes_the_page_and_says_so(tmp_path):
     assert run_cli("report", LENET, "-o", "-").out.startswith("<!doctype html>")
 
 
+def test_the_graph_alone_is_a_picture(tmp_path):
+    drawn = ("--depth", "all", "--heat", "macs")
+    for name in ("net.svg", "net.png"):
+        assert run_cli("report", LENET, "--output", str(tmp_path / name), *drawn).code == 0
+    written = (tmp_path / "net.svg").read_text()
+    assert written.startswith("<svg ")
+    assert written == cnnscope.report(LENET).svg(depth=0, heat="macs")
+    with Image.open(tmp_path / "net.png") as picture:
+        wide, high = picture.size
+        colours = {colour for _, colour in picture.getcolors(1 << 20)}
+    # two pixels for each of the drawing's, on white, with the darkest colour of the heat
+    size = re.search(r'width="(\d+)" height="(\d+)"', written).groups()
+    assert (wide, high) == (2 * int(size[0]), 2 * int(size[1]))
+    assert {(255, 255, 255), (102, 37, 6)} <= colours
+
+
+def test_a_picture_that_is_too_large_has_a_remedy():
+    with pytest.raises(RequestError, match=r"too large to draw: .*--format svg"):
+        png('<svg width="100000" height="100000"></svg>')
+    with pytest.raises(ValueError, match="X in a path"):
+        png('<svg width="9" height="9"><path d="M0 0X3"/></svg>')
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("a", "b", "c"), "cnnscope stages a b c"),
         ((LENET, "--optimizer", "adam"), "--train"),
         ((LENET, "-o", "-", "--open"), "name a file"),
+        ((LENET, "-o", "-", "-f", "png"), "name a file"),
+        ((LENET, "--heat", "macs"), "about a picture"),
+        ((LENET, "-o", "x.svg", "--heat", "luck"), "use one of macs"),
         ((LENET, "-o", "/nowhere/x.html"), "there is no folder"),
     ],
 )
