@@ -63,6 +63,8 @@ class Document(msgspec.Struct, frozen=True, dict=True):
         """
         from cnnscope.render.graph import View, svg
 
+        if self.contents.graph is None:
+            raise RequestError("a picture shows one model; the page compares two")
         return svg(self.contents.graph, View(depth, unfold, heat))
 
     def png(
