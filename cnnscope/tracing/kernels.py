@@ -840,6 +840,42 @@ RESULTS: Mapping[str, Callable[[Sequence[Any], Any], Any]] = {
 }
 
 
+# ----------------------------------------------------------------------- results made at once
+
+
+def _resized(data: Tensor, output_size: Sequence[int], *_: Any) -> Tensor | None:
+    """N x C x the output's sizes, in the input's order of memory."""
+    if not _plain(data) or len(output_size) != data.dim() - 2:
+        return None
+    wanted = (*data.shape[:2], *output_size)
+    with torch._C._DisableTorchDispatch():
+        return torch.empty(wanted, dtype=data.dtype, device="meta", memory_format=_suggested(data))
+
+
+def _sampled(data: Tensor, grid: Tensor, *_: Any) -> Tensor | None:
+    """N x C x the grid's positions, in order."""
+    alike = _plain(grid) and grid.dtype == data.dtype and grid.shape[-1] == grid.dim() - 2
+    if not _plain(data) or not alike or data.dim() != grid.dim():
+        return None
+    with torch._C._DisableTorchDispatch():
+        return torch.empty((*data.shape[:2], *grid.shape[1:-1]), dtype=data.dtype, device="meta")
+
+
+def _plain(tensor: Tensor) -> bool:
+    return tensor.is_meta and tensor.is_floating_point() and 0 not in tensor.shape
+
+
+# Operations that torch computes on meta from some hundred others, in Python: 5 to 70 ms each. None
+# where they are left to it.
+AT_ONCE: Mapping[str, Callable[..., Tensor | None]] = {
+    "aten.upsample_linear1d.default": _resized,
+    "aten.upsample_bilinear2d.default": _resized,
+    "aten.upsample_trilinear3d.default": _resized,
+    "aten.upsample_bicubic2d.default": _resized,
+    "aten.grid_sampler_2d.default": _sampled,
+}
+
+
 def _as(wanted: torch.memory_format, tensor: Tensor) -> Tensor:
     rank = {torch.channels_last: 4, torch.channels_last_3d: 5}.get(wanted, tensor.dim())
     if rank != tensor.dim() or tensor.is_contiguous(memory_format=wanted):

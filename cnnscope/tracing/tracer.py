@@ -390,6 +390,7 @@ class _Schema(NamedTuple):
     convolves: bool  # it may be a part of a complex convolution
     normalises: bool  # a batch norm: on meta it returns statistics that real kernels leave empty
     layout: Callable[..., Any] | None = None  # what a CPU makes of results of meta's
+    at_once: Callable[..., Tensor | None] | None = None  # the result, where meta takes long for it
 
 
 class Recorder(TorchDispatchMode):
@@ -784,6 +785,10 @@ def _answer(
 ) -> Any:
     """Run an operation; on meta refuse what a real kernel refuses, and lay it out as a CPU's."""
     refusals.check_sizes(schema.name, schema.names, args, kwargs)
+    if schema.at_once is not None:
+        made = schema.at_once(*(_argument(schema, args, kwargs, name) for name in schema.names))
+        if made is not None:
+            return made
     try:
         result = func(*refusals.without_bytes(schema.name, schema.names, args), **kwargs)
     except RuntimeError:  # or NotImplementedError, its child
@@ -860,7 +865,8 @@ def _schema(func: Any) -> _Schema:
     convolves = name == "aten.convolution.default"
     base, _, overload = name.rpartition(".")
     layout = None if "out" in overload else kernels.RESULTS.get(base)
-    return _Schema(name, names, written, lifts, convolves, normalises, layout)
+    at_once = kernels.AT_ONCE.get(name)
+    return _Schema(name, names, written, lifts, convolves, normalises, layout, at_once)
 
 
 def _written(schema: _Schema, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
