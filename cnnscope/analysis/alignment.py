@@ -10,12 +10,17 @@ blocks that were matched are opened.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from difflib import SequenceMatcher
 from typing import NamedTuple
 
+from cnnscope.analysis import nesting
+from cnnscope.analysis.nesting import Pair, alone
 from cnnscope.analysis.nodes import BLOCK, Forest, Node, differing
 
+_WORTH = 0.5  # of the cost that is left where blocks that were matched are opened
+_REDUCES = 6
+_GRAM = 6  # layers that are compared together where a table would be large
 _CELLS = 200_000  # larger tables are first cut at runs of equal layers
 _CHANGED = 12  # a layer of the same kind with other hyper-parameters, in the estimate of a block
 _PENALTY = {
@@ -30,12 +35,12 @@ _UNLIKE = 0.4  # blocks that differ in more than this part of the smaller one ar
 _UNLIKE_NAMED = 0.9  # unless they have the same name and kind
 
 
-class Pair(NamedTuple):
-    """Two nodes that belong together, or one that has no partner, and the pairs inside."""
+class _Levels(NamedTuple):
+    """Children of two blocks, some replaced by what is in them, and which belong together."""
 
-    before: Node | None
-    after: Node | None
-    inside: tuple[Pair, ...] = ()
+    before: tuple[_Path, ...]
+    after: tuple[_Path, ...]
+    matched: tuple[tuple[int, int], ...] = ()
 
 
 def align(forest: Forest, before: Node, after: Node) -> Pair:
@@ -50,27 +55,83 @@ class _Aligner:
         self.forest = forest
         self.costs: dict[tuple[int, int], int | None] = {}
         self.estimates: dict[tuple[int, int], int] = {}
-        self.known: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        self.known: dict[tuple[int, int], _Levels] = {}
 
     def pair(self, a: Node, b: Node) -> Pair:
-        if a.core == b.core:  # the same layers in the same order
-            matched = [(i, i) for i in range(len(a.children))]
-        else:
-            key = (a.inner, b.inner)
-            if key not in self.known:
-                self.known[key] = _matches(a.children, b.children, self._cost)
-            matched = self.known[key]
-        return Pair(a, b, tuple(self._merged(a.children, b.children, matched)))
+        if a.leaf or b.leaf:
+            return Pair(a, b)
+        if a.core == b.core:  # the same layers, however they are nested
+            return Pair(a, b, tuple(nesting.Same(self.forest, a, b).pairs()))
+        key = (a.inner, b.inner)
+        if key not in self.known:
+            self.known[key] = self._levels(a, b)
+        found = self.known[key]
+        ones, others = _at(a, found.before), _at(b, found.after)
+        return Pair(a, b, tuple(self._merged(ones, others, found.matched)))
+
+    def _levels(self, a: Node, b: Node) -> _Levels:
+        """Align the children of two blocks; what stands on another level on one side is opened.
+
+        Blocks that were matched are opened if what is left to change is half of it afterwards:
+        where two divide the same layers into blocks at other places.
+        """
+        ones, others = (tuple((i,) for i in range(len(node.children))) for node in (a, b))
+        found = self._settled(a, b, _Levels(ones, others))
+        while True:
+            limit = _WORTH * self._total(a, b, found)
+            for partners in (False, True):
+                other = self._opened(a, b, found, matched=True, partners=partners)
+                if other is None:
+                    return found
+                other = self._settled(a, b, other)
+                if self._total(a, b, other) <= limit:
+                    break
+            else:
+                return found
+            found = other
+
+    def _settled(self, a: Node, b: Node, levels: _Levels) -> _Levels:
+        """Align, and open blocks without a partner until no more have to be."""
+        while True:
+            sides = _at(a, levels.before), _at(b, levels.after)
+            levels = levels._replace(matched=tuple(_matches(*sides, self._cost)))
+            other = self._opened(a, b, levels, matched=False)
+            if other is None:
+                return levels
+            levels = other
+
+    def _opened(
+        self, a: Node, b: Node, levels: _Levels, *, matched: bool, partners: bool = False
+    ) -> _Levels | None:
+        """Levels with some blocks opened, and their partners; None if none has to be."""
+        sides = _at(a, levels.before), _at(b, levels.after)
+        opened = nesting.to_open(self.forest, sides, levels.matched, matched=matched)
+        if not any(opened):
+            return None
+        if partners:
+            both = [(i, j) for i, j in levels.matched if i in opened[0] or j in opened[1]]
+            opened = opened[0] | {i for i, _ in both}, opened[1] | {j for _, j in both}
+        ones = _below(levels.before, sides[0], opened[0])
+        return _Levels(tuple(ones), tuple(_below(levels.after, sides[1], opened[1])))
+
+    def _total(self, a: Node, b: Node, levels: _Levels) -> int:
+        """Cost of an alignment."""
+        ones, others = _at(a, levels.before), _at(b, levels.after)
+        pairs = dict(levels.matched)
+        cost = sum(self._cost(ones[i], others[j]) or 0 for i, j in pairs.items())
+        cost += sum(node.weight for i, node in enumerate(ones) if i not in pairs)
+        taken = set(pairs.values())
+        return cost + sum(node.weight for j, node in enumerate(others) if j not in taken)
 
     def _merged(
-        self, a: Sequence[Node], b: Sequence[Node], matched: list[tuple[int, int]]
+        self, a: Sequence[Node], b: Sequence[Node], matched: Sequence[tuple[int, int]]
     ) -> list[Pair]:
         """Every child, in order: what was removed stands before what was added in its place."""
         pairs: list[Pair] = []
         i = j = 0
         for x, y in [*matched, (len(a), len(b))]:
-            pairs += [_alone(node, removed=True) for node in a[i:x]]
-            pairs += [_alone(node, removed=False) for node in b[j:y]]
+            pairs += [alone(node, removed=True) for node in a[i:x]]
+            pairs += [alone(node, removed=False) for node in b[j:y]]
             if x < len(a):
                 pairs.append(self.pair(a[x], b[y]))
             i, j = x + 1, y + 1
@@ -156,18 +217,49 @@ class _Aligner:
         return cost, rest
 
 
-def _alone(node: Node, *, removed: bool) -> Pair:
-    inside = tuple(_alone(child, removed=removed) for child in node.children)
-    return Pair(node, None, inside) if removed else Pair(None, node, inside)
+def _at(node: Node, paths: Sequence[_Path]) -> list[Node]:
+    """The nodes at places below a node: (1, 0) is the first child of its second."""
+    found = []
+    for path in paths:
+        inner = node
+        for place in path:
+            inner = inner.children[place]
+        found.append(inner)
+    return found
+
+
+def _below(
+    paths: Sequence[_Path], nodes: Sequence[Node], opened: Collection[int]
+) -> Iterator[_Path]:
+    """Places, those of opened nodes replaced by the places of their children."""
+    for place, (path, node) in enumerate(zip(paths, nodes, strict=True)):
+        if place in opened:
+            yield from ((*path, i) for i in range(len(node.children)))
+        else:
+            yield path
 
 
 def _apart(a: Node, b: Node) -> int:
-    """A tie between equal layers goes to those of one name and one output size."""
-    return (a.name != b.name) + (a.row.output_shapes != b.row.output_shapes)
+    """A tie between equal layers goes to those of one name and one output size.
+
+    A block that makes its map smaller is nearly never one that does not.
+    """
+    other_map = a.row.output_shapes != b.row.output_shapes
+    return (a.name != b.name) + other_map + _REDUCES * (_reduction(a) != _reduction(b))
+
+
+def _reduction(node: Node) -> tuple[float, ...]:
+    """By how much a block makes its map smaller, for each axis."""
+    row = node.row
+    if node.leaf or not (row.input_shapes and row.output_shapes):
+        return ()
+    sizes = zip(row.input_shapes[0][2:], row.output_shapes[0][2:], strict=False)
+    return tuple(round(before / after, 1) if after else 0.0 for before, after in sizes)
 
 
 # ------------------------------------------------------------------------------- sequences
 
+_Path = tuple[int, ...]
 _Cost = Callable[[Node, Node], "int | None"]
 
 
@@ -197,14 +289,32 @@ def _cut(a: Sequence[Node], b: Sequence[Node], cost: _Cost) -> list[tuple[int, i
     """As `_align`; where the table would be large, runs of equal layers are taken as they are."""
     if len(a) * len(b) <= _CELLS:
         return _align(a, b, cost)
-    matcher = SequenceMatcher(None, [x.core for x in a], [x.core for x in b], autojunk=False)
     pairs: list[tuple[int, int]] = []
-    for tag, i, i_end, j, j_end in matcher.get_opcodes():
-        if tag == "equal":
-            pairs += zip(range(i, i_end), range(j, j_end), strict=True)
-        elif (i_end - i) * (j_end - j) <= _CELLS:
-            pairs += ((i + x, j + y) for x, y in _align(a[i:i_end], b[j:j_end], cost))
+    i = j = 0
+    for x, y, size in [*_runs([n.core for n in a], [n.core for n in b]), (len(a), len(b), 0)]:
+        if (x - i) * (y - j) <= _CELLS:
+            pairs += ((i + p, j + q) for p, q in _align(a[i:x], b[j:y], cost))
+        pairs += ((x + n, y + n) for n in range(size))
+        i, j = x + size, y + size
     return pairs
+
+
+def _runs(a: Sequence[int], b: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Where two sequences are equal for a while, and how long.
+
+    Several layers together are compared, which are rarer than one: the search takes as long as
+    there are places for each.
+    """
+    first, second = ([tuple(one[i : i + _GRAM]) for i in range(len(one))] for one in (a, b))
+    i = j = 0
+    for x, y, size in SequenceMatcher(None, first, second, autojunk=False).get_matching_blocks():
+        late = max(i - x, j - y, 0)
+        length = min(size + _GRAM - 1, len(a) - x, len(b) - y) if size else 0
+        while length > late and a[x : x + length] != b[y : y + length]:
+            length -= 1
+        if length > late:
+            yield x + late, y + late, length - late
+            i, j = x + length, y + length
 
 
 def _align(a: Sequence[Node], b: Sequence[Node], cost: _Cost) -> list[tuple[int, int]]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
+from cnnscope.analysis import nesting
+from cnnscope.analysis.nodes import Node
 from cnnscope.records.diff import CONSEQUENCES, Change, DiffRow, DiffSide, Finding
 from cnnscope.records.summary import CONTAINERS, LayerRow
 from cnnscope.records.trace import Attribute
 
 _MOVABLE = ("stride", "dilation")  # what designs shift from one layer of a block to another
+_NAMES = 4  # that are other ones, in a finding
 _FREE = ("eps", "momentum", "p")  # of norms and dropouts: no cost follows from them
 
 
@@ -28,6 +31,43 @@ def findings(before: DiffSide, after: DiffSide, rows: Sequence[DiffRow]) -> tupl
         *_alone(rows, "removed"),
         *_resized(rows),
     )
+
+
+def nested(before: Node, after: Node) -> Iterator[Finding]:
+    """Networks that are equal, and are wrapped, nested or named differently."""
+    if before.core != after.core or before.uid == after.uid:
+        return
+    hearts = [nesting.heart(node) for node in (before, after)]
+    depths = [len(heart) for heart in hearts]
+    paths = tuple(heart[-1].row.path for heart in hearts)
+    if depths[0] != depths[1]:
+        yield Finding("nested", what="under", paths=paths)
+    elif _blocks_of(before) != _blocks_of(after):
+        yield Finding("nested", what="otherwise", paths=paths)
+    else:
+        names = _renamed(before, after)
+        if names:
+            firsts, seconds = tuple(x[:_NAMES] for x in zip(*names, strict=True))
+            yield Finding("nested", what="names", before=firsts, after=seconds, count=len(names))
+
+
+def _blocks_of(node: Node) -> list[int]:
+    """How many layers are in each child, all the way down: how a network is nested."""
+    inside = [len(child.layers()) for child in node.children if child.layers()]
+    below = [n for child in node.children if not child.leaf for n in _blocks_of(child)]
+    return [len(inside), *inside, *below]
+
+
+def _renamed(before: Node, after: Node) -> list[tuple[str, str]]:
+    """Children that have other names: the outermost ones."""
+    found: list[tuple[str, str]] = []
+    sides = ([c for c in node.children if c.layers()] for node in (before, after))
+    for a, b in zip(*sides, strict=False):
+        if a.name != b.name:
+            found.append((a.row.path, b.row.path))
+        elif not a.leaf:
+            found += _renamed(a, b)
+    return found
 
 
 def _children(rows: Sequence[DiffRow]) -> dict[int, list[int]]:

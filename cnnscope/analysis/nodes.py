@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from cnnscope.analysis import params
+from msgspec.structs import replace
+
+from cnnscope.analysis import flow, params
 from cnnscope.ops import table
 from cnnscope.records.summary import LayerRow, ModelReport
 from cnnscope.records.trace import Attribute, OpRecord, Trace
@@ -18,6 +20,7 @@ _ONE_FOR_ALL = {"kernel_size", "stride", "padding", "dilation", "output_size", "
 _OF_THE_DATA = {"N", "C", "HxW", "k", "device", "dtype", "layout", "pin_memory", "bias"}
 # What is left of an operation that only moves data, without sizes and positions.
 _OF_A_MOVE = {"dim", "dims", "dim0", "dim1", "shifts", "step"}
+_COMMUTE = frozenset(("add", "mul", "maximum", "minimum"))  # whose operands have no order
 _POOLING = table.POOLS | {table.Family.MEAN}
 
 LAYER, MOVE, BLOCK = 20, 2, 10  # what a row weighs where it is added or removed
@@ -27,14 +30,18 @@ class Node:
     """A row and the rows inside it.
 
     `identity` is what the layer itself is, whatever it is fed: its hyper-parameters by name.
-    `core` is equal for nodes that are the same layers all the way down; `full` if their maps,
-    dtypes and costs are the same as well, `inner` if the names inside are too, `uid` if its own is.
-    All are small integers, comparable within one `Forest`.
+    `core` is equal for nodes that compute the same: a layer by what it is, a block by the layers
+    inside and what each of them reads, however they are named, nested and ordered. `full` is equal
+    if their maps, dtypes and costs are the same as well, `inner` if nesting and names inside are
+    too, `uid` if its own name is. All are small integers, comparable within one `Forest`.
+
+    `feeds` are the layers, or the numbers of the model's inputs, that a layer reads. A `still` one
+    only writes the same values in another shape.
     """
 
     __slots__ = (
-        "children", "core", "full", "identity", "index", "inner", "name", "role", "row", "uid",
-        "weight",
+        "_layers", "children", "core", "feeds", "full", "identity", "index", "inner", "name",
+        "role", "row", "still", "uid", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -44,6 +51,9 @@ class Node:
         self.children: list[Node] = []
         self.name = "" if row.name.isdigit() else row.name  # a position is no name
         self.core = self.full = self.inner = self.uid = self.weight = -1
+        self.feeds: tuple[Node | int, ...] = ()
+        self.still = False
+        self._layers: list[Node] | None = None
 
     @property
     def leaf(self) -> bool:
@@ -56,6 +66,27 @@ class Node:
             yield self
         for child in self.children:
             yield from child.leaves()
+
+    def inside_itself(self) -> Node:
+        """A layer as a block of that layer alone."""
+        block = Node(self.index, replace(self.row, leaf=False), {}, "block")
+        block.children, block.weight = [self], self.weight + BLOCK
+        block.core, block.full, block.inner, block.uid = self.core, self.full, self.inner, self.uid
+        self.row = replace(self.row, depth=1)
+        return block
+
+    def layers(self) -> list[Node]:
+        """The layers inside that are not still, in order of execution, once the tree is whole."""
+        if self._layers is None:
+            own = [self] if self.leaf and not self.still else []
+            inside = (layer for child in self.children for layer in child.layers())
+            self._layers = [*own, *inside]
+        return self._layers
+
+
+def commutes(node: Node) -> bool:
+    """Return True for an operation whose operands have no order."""
+    return node.row.operation in _COMMUTE
 
 
 def differing(a: Node, b: Node) -> list[str]:
@@ -80,6 +111,7 @@ class Forest:
     def __init__(self) -> None:
         self._ids: dict[object, int] = {}
         self.profiles: dict[int, Counter[int]] = {}  # of a core: the cores of its layers
+        self.softs: dict[int, Counter[object]] = {}  # likewise, but for their widths
         self.layers: dict[int, Node] = {}  # of a leaf's core: one of those layers
 
     def tree(self, trace: Trace, report: ModelReport) -> Node:
@@ -90,9 +122,16 @@ class Forest:
         for node in nodes[1:]:
             if node.row.operation != "Identity":  # it is there to do nothing
                 nodes[node.row.parent].children.append(node)
+        flow.connect(trace, nodes)
         for node in reversed(nodes):
             dtype = trace.tensors[node.row.tensor].dtype if node.row.tensor >= 0 else ""
-            self._fingerprint(node, dtype)
+            if node.row.leaf:
+                self._of_layer(node, dtype)
+            else:
+                self._of_block(node)
+            children = tuple(c.uid for c in node.children)
+            node.inner = self._id(("inner", node.full, children))
+            node.uid = self._id(("uid", node.inner, node.name))
         return nodes[0]
 
     def profile(self, node: Node) -> Counter[int]:
@@ -102,24 +141,42 @@ class Forest:
             known = self.profiles[node.core] = Counter(leaf.core for leaf in node.leaves())
         return known
 
-    def _fingerprint(self, node: Node, dtype: str) -> None:
-        row, children = node.row, node.children
+    def flows(self, block: Node) -> dict[int, int]:
+        """What each layer of a block computes, by its index: equal for the same of the same.
+
+        A layer is told by what it is and by what the layers compute that it reads; those outside
+        of the block are all alike.
+        """
+        found: dict[int, int] = {}
+        for layer in block.layers():
+            reads = [
+                given if isinstance(given, int) else found.get(given.index, -1)
+                for given in layer.feeds
+            ]
+            reads = sorted(reads) if commutes(layer) else reads
+            found[layer.index] = self._id(("flow", layer.core, tuple(reads)))
+        return found
+
+    def _of_layer(self, node: Node, dtype: str) -> None:
+        """Fingerprints of a single layer."""
+        row = node.row
         kind = (row.kind, row.operation)
         if node.role == "activation" and not node.identity:
             kind = ("activation", row.operation.lower())  # ReLU is relu
         own = (kind, tuple(sorted(node.identity.items())))
-        named = row.name if row.kind in ("parameter", "unused") else ""
-        weights = (row.params, row.trainable_params) if row.leaf else ()
-        node.core = self._id(("core", own, named, weights, tuple(c.core for c in children)))
+        node.core = self._id(("core", own, row.params, row.trainable_params))
         costs = (row.params, row.macs, row.element_ops, row.buffers, row.activation_bytes)
-        facts = (row.input_shapes, row.output_shapes, dtype, costs)
-        node.full = self._id(("full", node.core, facts, tuple(c.full for c in children)))
-        node.inner = self._id(("inner", node.full, tuple(c.uid for c in children)))
-        node.uid = self._id(("uid", node.inner, node.name))
-        node.weight = (MOVE if row.minor else LAYER) if row.leaf else BLOCK
-        node.weight += sum(child.weight for child in children)
-        if row.leaf:
-            self.layers.setdefault(node.core, node)
+        node.full = self._id(("full", node.core, row.input_shapes, row.output_shapes, dtype, costs))
+        node.weight = MOVE if row.minor else LAYER
+        self.layers.setdefault(node.core, node)
+
+    def _of_block(self, node: Node) -> None:
+        """Fingerprints of a block, whose class has no say: it is what is in it."""
+        layers = node.layers()
+        flows = tuple(sorted(self.flows(node).values()))
+        node.core = self._id(("block", tuple(sorted(node.identity.items())), flows))
+        node.full = self._id(("blocks", node.core, tuple(sorted(layer.full for layer in layers))))
+        node.weight = BLOCK + sum(child.weight for child in node.children)
 
     def _id(self, key: object) -> int:
         return self._ids.setdefault(key, len(self._ids))

@@ -13,7 +13,10 @@ CONSEQUENCES = (
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One hyper-parameter (or "operation", "params") that two layers do not share."""
+    """One hyper-parameter (or "operation", "params") that two layers do not share.
+
+    "reads" has the layers that equal layers read, where these are others.
+    """
 
     what: str
     before: Attribute
@@ -57,6 +60,8 @@ class Finding(msgspec.Struct, frozen=True):
     each distinct change, in order of appearance).
     "moved": `what` went from layer `before` to layer `after` inside the blocks of `paths`.
     "resized": `count` layers that are the same, on other data.
+    "nested": the networks are equal, and their blocks are not: `what` is "under" (`paths` are the
+    modules that the network is, "" for the model), "otherwise", or "names" (`before`, `after`).
     "inputs", "arguments": the models were asked for differently.
     """
 

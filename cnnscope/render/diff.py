@@ -74,7 +74,8 @@ def _sentences(report: DiffReport) -> list[tuple[str, str]]:
     """The findings, one sentence each; a title stands before the first of its kind."""
     if not report.differs:
         layers = sum(row.row.leaf and not row.row.minor for row in report.rows)
-        return [("same", f"no difference: {units.plural(layers, 'layer')}, all equal")]
+        said = [("same", f"no difference: {units.plural(layers, 'layer')}, all equal")]
+        return said + [("", _nested(f)) for f in report.findings if f.about == "nested"]
     said = list(_said(report))
     if len(said) > _SENTENCES:
         more = f"and {units.plural(len(said) - _SENTENCES, 'kind')} of change more, in the table"
@@ -162,7 +163,21 @@ def _alone(found: Sequence[Finding], rows: dict[tuple[str, str], LayerRow]) -> I
         yield _some(free)
 
 
-_SAY = {"blocks": _blocks, "moved": _moved}  # the heading says the others
+def _nested(f: Finding) -> str:
+    """The same network, under backbone."""
+    if f.what == "names":
+        pairs = [f"{a} -> {b}" for a, b in zip(f.before, f.after, strict=True)]
+        more = f" and {f.count - len(pairs)} more" if f.count > len(pairs) else ""
+        return f"the same network, with other names: {', '.join(pairs)}{more}"
+    if f.what == "otherwise":
+        return "the same network, in other blocks"
+    before, after = f.paths
+    if not before:
+        return f"the same network, under {after}"
+    return f"the same network, without {before} around it" + (f", under {after}" if after else "")
+
+
+_SAY = {"blocks": _blocks, "moved": _moved, "nested": _nested}  # the heading says the others
 
 
 def _details(row: LayerRow) -> str:
@@ -276,12 +291,21 @@ class _Rows(Tree[_Drawn]):
             costs = units.signed(params), units.signed(macs, units.si_short)
         cells = (
             _MARKS[status],
-            "  " * indent + prefix + _names(rows),
+            "  " * indent + prefix + self._names(run),
             self._contents(run[0]) if len(run) == 1 and not opened else _what(rows),
             self._change(run, opened=opened),
             *costs,
         )
         return _STYLES[status], cells
+
+    def _names(self, run: Sequence[int]) -> str:
+        """1-3, or 1-3 -> 2-4 where the partners have other names."""
+        rows = [self.rows[i] for i in run]
+        outer = self.rows[rows[0].parent]
+        before = [_called(row.before, outer.before) for row in rows if row.before]
+        after = [_called(row.after, outer.after) for row in rows if row.after]
+        texts = [_range(side) for side in (before, after) if side]
+        return texts[0] if len(set(texts)) == 1 else " -> ".join(texts)
 
     def _contents(self, index: int) -> str:
         """Of a container that stays closed, what it is made of."""
@@ -328,20 +352,20 @@ def _bare(row: DiffRow) -> bool:
     return row.row.minor and row.row.kind != "module"
 
 
-def _names(rows: Sequence[DiffRow]) -> str:
-    """1-3, or 1-3 -> 2-4 where the partners have other names."""
-    before = [row.before for row in rows if row.before]
-    after = [row.after for row in rows if row.after]
-    texts = [_range(side) for side in (before, after) if side]
-    return texts[0] if len(set(texts)) == 1 else " -> ".join(texts)
-
-
-def _range(side: Sequence[LayerRow]) -> str:
-    first, last = (units.called(row, row.name) for row in (side[0], side[-1]))
+def _range(names: Sequence[str]) -> str:
+    first, last = names[0], names[-1]
     if first == last:
         return first
     digits = all(name.replace(" ", "").isdigit() for name in (first, last))
     return f"{first}-{last}" if digits else f"{first} ... {last}"
+
+
+def _called(row: LayerRow, outer: LayerRow | None) -> str:
+    """The name of a row, with those of blocks around it that have no row of their own."""
+    name = row.name
+    if outer is not None and row.depth > outer.depth + 1:
+        name = row.path.removeprefix(f"{outer.path}." if outer.path else "")
+    return units.called(row, name)
 
 
 def _what(rows: Sequence[DiffRow]) -> str:

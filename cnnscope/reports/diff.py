@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from cnnscope.analysis.alignment import Pair, align
-from cnnscope.analysis.findings import findings
+from cnnscope.analysis.alignment import align
+from cnnscope.analysis.findings import findings, nested
+from cnnscope.analysis.nesting import Pair, Reads, rewired
 from cnnscope.analysis.nodes import Forest, Node, comes_first, differing
 from cnnscope.analysis.notes import of_findings
 from cnnscope.records.diff import Change, DiffReport, DiffRow, DiffSide
 from cnnscope.records.summary import ModelReport, Totals
 from cnnscope.records.trace import Trace
 from cnnscope.reports.summary import report
+
+_NEVER = frozenset(("operations",))  # views are some of them
+# A block holds its input while it runs, so that a peak is another one in other blocks.
+_NESTED = _NEVER | {"peak_activation_bytes"}
 
 
 def diff(before: Trace, after: Trace) -> DiffReport:
@@ -24,15 +29,18 @@ def diff(before: Trace, after: Trace) -> DiffReport:
     """
     reports = report(before, review=False), report(after, review=False)
     forest = Forest()
-    trees = forest.tree(before, reports[0]), forest.tree(after, reports[1])
-    rows = tuple(_rows(_aligned(forest, *trees), -1, 0, []))
+    trees = _of_one_kind(forest.tree(before, reports[0]), forest.tree(after, reports[1]))
+    pair = _aligned(forest, *trees)
+    rows = tuple(_rows(pair, dict(rewired(pair)), -1, 0, []))
     sides = tuple(map(_side, reports, (before, after)))
     change = _change(sides[0].totals, sides[1].totals)
+    found = (*nested(*trees), *findings(sides[0], sides[1], rows))
+    uncounted = _NEVER if trees[0].inner == trees[1].inner else _NESTED
     return DiffReport(
         before=sides[0],
         after=sides[1],
-        differs=any(row.status != "same" for row in rows) or any(change.values()),
-        findings=findings(sides[0], sides[1], rows),
+        differs=rows[0].status != "same" or any(change[name] for name in {*change} - uncounted),
+        findings=found,
         change=change,
         rows=rows,
     )
@@ -59,34 +67,42 @@ def _mirrored(pair: Pair) -> Pair:
     return Pair(pair.after, pair.before, (*inside, *sorted(gap, key=lambda p: p.before is None)))
 
 
-def _rows(pair: Pair, parent: int, depth: int, made: list[DiffRow]) -> list[DiffRow]:
+def _of_one_kind(before: Node, after: Node) -> tuple[Node, Node]:
+    """Trees of which both or neither are a single layer."""
+    if before.leaf == after.leaf:
+        return before, after
+    first, second = (node.inside_itself() if node.leaf else node for node in (before, after))
+    return first, second
+
+
+def _rows(
+    pair: Pair, rewired: Mapping[int, Reads], parent: int, depth: int, made: list[DiffRow]
+) -> list[DiffRow]:
     """One row per pair, outer before inner."""
     at = len(made)
-    made.append(_row(pair, parent, depth))
+    made.append(_row(pair, rewired.get(id(pair)), parent, depth))
     for inner in pair.inside:
-        _rows(inner, at, depth + 1, made)
+        _rows(inner, rewired, at, depth + 1, made)
     return made
 
 
-def _row(pair: Pair, parent: int, depth: int) -> DiffRow:
+def _row(pair: Pair, reads: Reads | None, parent: int, depth: int) -> DiffRow:
     before, after = pair.before, pair.after
+    changes = [*_changes(before, after)] if before and after else []
+    if reads is not None:
+        changes.append(Change("reads", *reads))
     return DiffRow(
-        status=_status(before, after),
+        status="changed" if reads is not None else _status(before, after),
         depth=depth,
         parent=parent,
         before=before.row if before else None,
         after=after.row if after else None,
-        changes=tuple(_changes(before, after)) if before and after else (),
+        changes=tuple(changes),
         params=_delta(before, after, "params"),
         macs=_delta(before, after, "macs"),
         element_ops=_delta(before, after, "element_ops"),
         activation_bytes=_delta(before, after, "activation_bytes"),
     )
-
-
-def _delta(before: Node | None, after: Node | None, name: str) -> int:
-    first, second = (int(getattr(node.row, name)) if node else 0 for node in (before, after))
-    return second - first
 
 
 def _status(before: Node | None, after: Node | None) -> str:
@@ -97,6 +113,11 @@ def _status(before: Node | None, after: Node | None) -> str:
     if before.full == after.full:
         return "same"
     return "resized" if before.core == after.core else "changed"
+
+
+def _delta(before: Node | None, after: Node | None, name: str) -> int:
+    first, second = (int(getattr(node.row, name)) if node else 0 for node in (before, after))
+    return second - first
 
 
 def _changes(before: Node, after: Node) -> Iterator[Change]:

@@ -1,0 +1,243 @@
+"""The same layers on other levels: which blocks to open, and pairs of networks that are equal.
+
+A block says how code is organised: a wrapper around a network, a stem in a Sequential, stages in an
+encoder. Where most layers of a block have their equals outside of its partner, it is opened, and
+what is in it is aligned in its place.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from cnnscope.analysis.nodes import Forest, Node, commutes
+
+_MOST = 0.5  # of a block's layers that stand elsewhere: it is opened
+_NEARLY_ALL = 0.8  # of these that stand in one block, which is opened then
+_MANY = 10_000  # pairs of blocks without equals: networks that are not alike, of which none opens
+_WIDTHS = frozenset(
+    "in_channels out_channels in_features out_features groups num_features normalized_shape".split()
+)
+_Soft = Counter[object]
+Reads = tuple[tuple[str, ...], tuple[str, ...]]  # names of layers that are read, before and after
+
+
+class Pair(NamedTuple):
+    """Two nodes that belong together, or one that has no partner, and the pairs inside."""
+
+    before: Node | None
+    after: Node | None
+    inside: tuple[Pair, ...] = ()
+
+
+def alone(node: Node, *, removed: bool) -> Pair:
+    """A node without a partner, and what is in it."""
+    inside = tuple(alone(child, removed=removed) for child in node.children)
+    return Pair(node, None, inside) if removed else Pair(None, node, inside)
+
+
+# -------------------------------------------------------------------------------- what to open
+
+
+class _Rest(NamedTuple):
+    """What is left of a node without an equal in its partner: its layers, but for their widths."""
+
+    place: int
+    node: Node
+    soft: _Soft
+
+
+def to_open(
+    forest: Forest,
+    sides: tuple[Sequence[Node], Sequence[Node]],
+    pairs: Sequence[tuple[int, int]],
+    *,
+    matched: bool,
+) -> tuple[set[int], set[int]]:
+    """Blocks of two sequences whose layers stand on another level of the other one.
+
+    Args:
+        forest: that both are of.
+        sides: nodes of the first sequence, and of the second.
+        pairs: places of those that belong together.
+        matched: ask for blocks that have a partner, by what it lacks; else for those without.
+
+    Returns:
+        Their places in each sequence.
+    """
+    left = _rests(forest, sides, dict(pairs), matched=matched)
+    pools = [sum((rest.soft for rest in side), Counter[object]()) for side in left]
+    blocks = [[rest for rest in side if not rest.node.leaf] for side in left]
+    if not pools[0] & pools[1] or len(blocks[0]) * len(blocks[1]) > _MANY:
+        return set(), set()
+    having = set(dict(pairs)), {j for _, j in pairs}
+    opened = [
+        {
+            rest.place
+            for rest in blocks[side]
+            if (rest.place in having[side]) == matched
+            and _is_elsewhere(rest, pools[1 - side], [] if matched else blocks[1 - side])
+        }
+        for side in (0, 1)
+    ]
+    return opened[0], opened[1]
+
+
+def _rests(
+    forest: Forest,
+    sides: tuple[Sequence[Node], Sequence[Node]],
+    pairs: Mapping[int, int],
+    *,
+    matched: bool,
+) -> tuple[list[_Rest], list[_Rest]]:
+    """What has no partner on both sides, and with `matched` what has no equal in its partner."""
+    ones, others = sides
+    left: tuple[list[_Rest], list[_Rest]] = ([], [])
+    for i, node in enumerate(ones):
+        partner = others[pairs[i]] if i in pairs else None
+        if partner is None:
+            left[0].append(_Rest(i, node, _soft(forest, node)))
+        elif matched and node.core != partner.core and not node.leaf:
+            mine, other = _soft(forest, node), _soft(forest, partner)
+            left[0].append(_Rest(i, node, mine - other))
+            left[1].append(_Rest(pairs[i], partner, other - mine))
+    taken = set(pairs.values())
+    left[1].extend(
+        _Rest(j, node, _soft(forest, node)) for j, node in enumerate(others) if j not in taken
+    )
+    return left
+
+
+def _is_elsewhere(rest: _Rest, pool: _Soft, theirs: Sequence[_Rest]) -> bool:
+    """Return True if most of what is left of a block is on the other side, in none of `theirs`."""
+    size = rest.soft.total()
+    common = rest.soft & pool
+    if not size or common.total() < _MOST * size:
+        return False
+    larger = (one for one in theirs if one.node.weight >= rest.node.weight)
+    most = max(((common & one.soft).total() for one in larger), default=0)
+    return most < _NEARLY_ALL * common.total()
+
+
+def _soft(forest: Forest, node: Node) -> _Soft:
+    """Weight layers of a node by what they are, but for their widths; of one without, all."""
+    known = forest.softs.get(node.core)
+    if known is None:
+        layers = node.layers()
+        weighty = [layer for layer in layers if layer.role in ("convolution", "product")]
+        known = forest.softs[node.core] = Counter(map(_kind, weighty or layers))
+    return known
+
+
+def _kind(layer: Node) -> object:
+    if layer.role not in ("convolution", "product"):
+        return layer.core
+    own = {name: held for name, held in layer.identity.items() if name not in _WIDTHS}
+    return (layer.row.operation, tuple(sorted(own.items())))
+
+
+# -------------------------------------------------------------------------------- the same
+
+
+class Same:
+    """Pairs of two blocks that compute the same, however they are nested, named and ordered."""
+
+    def __init__(self, forest: Forest, a: Node, b: Node) -> None:
+        self.a, self.b = a, b
+        flows = forest.flows(a), forest.flows(b)
+        waiting: dict[int, list[Node]] = {}
+        for layer in reversed(b.layers()):
+            waiting.setdefault(flows[1][layer.index], []).append(layer)
+        self.partner = {layer.index: waiting[flows[0][layer.index]].pop() for layer in a.layers()}
+        self.still = [leaf for leaf in b.leaves() if leaf.still]
+        self.blocks: dict[frozenset[int], list[Node]] = {}
+        for block in _blocks(b):
+            inside = frozenset(layer.index for layer in block.layers())
+            self.blocks.setdefault(inside, []).insert(0, block)
+
+    def pairs(self) -> Iterator[Pair]:
+        """The pairs inside; blocks that only one side has are left out, not what is in them."""
+        yield from self._inside(self.a)
+        yield from (alone(leaf, removed=False) for leaf in self.still)
+
+    def _inside(self, block: Node) -> Iterator[Pair]:
+        for child in block.children:
+            if child.leaf:
+                yield self._leaf(child)
+                continue
+            inside = frozenset(self.partner[layer.index].index for layer in child.layers())
+            found = self.blocks.get(inside) if inside else None
+            if found:
+                yield Pair(child, found.pop(), tuple(self._inside(child)))
+            else:
+                yield from self._inside(child)
+
+    def _leaf(self, leaf: Node) -> Pair:
+        if not leaf.still:
+            return Pair(leaf, self.partner[leaf.index])
+        for place, other in enumerate(self.still):
+            if other.core == leaf.core:
+                return Pair(leaf, self.still.pop(place))
+        return alone(leaf, removed=True)
+
+
+def _blocks(node: Node) -> Iterator[Node]:
+    """Blocks inside, outer before inner."""
+    for child in node.children:
+        if not child.leaf:
+            yield child
+            yield from _blocks(child)
+
+
+def heart(node: Node) -> list[Node]:
+    """The blocks that hold the whole network, from the outermost to the innermost."""
+    found = [node]
+    while True:
+        inside = [one for one in found[-1].children if one.layers()]
+        if len(inside) != 1 or inside[0].leaf:
+            return found
+        found.append(inside[0])
+
+
+# -------------------------------------------------------------------------------- what is read
+
+
+def rewired(pair: Pair) -> Iterator[tuple[int, Reads]]:
+    """Equal layers that read other layers than before, by the `id` of their pair.
+
+    Where a layer that is read has no partner, it is an addition or a removal that says it.
+    """
+    if pair.before is None or pair.after is None or pair.before.core == pair.after.core:
+        return
+    leaves = list(_pairs_of_layers(pair))
+    partner = {one.before.index: one.after.index for one in leaves if one.before and one.after}
+    known = set(partner.values())
+    for one in leaves:
+        before, after = one.before, one.after
+        if before is None or after is None or before.core != after.core:
+            continue
+        first = [partner.get(_number(given), _number(given)) for given in before.feeds]
+        second = [_number(given) for given in after.feeds]
+        paired = all(isinstance(x, int) or x.index in partner for x in before.feeds) and all(
+            isinstance(x, int) or x.index in known for x in after.feeds
+        )
+        same = sorted(first) == sorted(second) if commutes(before) else first == second
+        if paired and not same:
+            yield id(one), (tuple(map(_name, before.feeds)), tuple(map(_name, after.feeds)))
+
+
+def _pairs_of_layers(pair: Pair) -> Iterator[Pair]:
+    if pair.before and pair.after and pair.before.leaf and not pair.before.still:
+        yield pair
+    for inner in pair.inside:
+        yield from _pairs_of_layers(inner)
+
+
+def _number(given: Node | int) -> int:
+    """A number of what is read: of the inputs, below 0."""
+    return -1 - given if isinstance(given, int) else given.index
+
+
+def _name(given: Node | int) -> str:
+    return "the input" if isinstance(given, int) else given.row.path or given.row.name
