@@ -725,7 +725,8 @@ def bench(
     saved = None if against is None else _saved(Path(against))
     if saved is not None:
         runner.check_saved(plan, saved, str(against))
-    report = runner.bench(plan, progress)
+    with reporting():
+        report = runner.bench(plan, progress)
     try:
         if saved is not None:
             report = runner.with_saved(report, saved, str(against))
@@ -768,7 +769,8 @@ def check(
     wanted = asked(model, inputs, kwargs, Build(arguments, num_classes, batch_size, dtype))
     if not isinstance(wanted, Request):
         raise RequestError("check: builds the model several times: give its name")
-    return Report(judge(wanted, seconds=checked(seconds), tell=tell))
+    with reporting():
+        return Report(judge(wanted, seconds=checked(seconds), tell=tell))
 
 
 def check_all(

@@ -34,7 +34,8 @@ def is_named(name: str) -> bool:
     """Return True if a library's files name a model so; nothing is imported."""
     from cnnscope.models import registered
 
-    return any(name in registered.names(source) for source in LIBRARIES)
+    listed = registered.as_listed(name) or name
+    return any(listed in registered.names(source) for source in LIBRARIES)
 
 
 def examined(

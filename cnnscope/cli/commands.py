@@ -22,7 +22,7 @@ from typer.core import TyperCommand, TyperGroup
 from cnnscope import __version__
 from cnnscope.cli import typed
 from cnnscope.cli.options import Options
-from cnnscope.errors import RequestError
+from cnnscope.errors import ModelError, RequestError
 
 
 class Entry(NamedTuple):
@@ -295,7 +295,12 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> int | None:
         """Carry the command out; its exit code."""
-        return self.kind(**ctx.params).run(ctx.obj)
+        command = self.kind(**ctx.params)
+        try:
+            return command.run(ctx.obj)
+        except ModelError as error:
+            command.failed(error)
+            raise
 
 
 def _usage(command: Any, ctx: Any) -> str:

@@ -11,7 +11,7 @@ import typer
 
 from cnnscope.cli import options
 from cnnscope.cli.session import Session
-from cnnscope.errors import RequestError
+from cnnscope.errors import CnnscopeError, ModelError, RequestError
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
@@ -64,16 +64,23 @@ class Explain(options.Written, options.Named):
 
         from cnnscope import api
 
-        try:
-            report = api.explain(
-                self.request_for(self.model),
-                self.layer,
-                seconds=self.seconds,
-                cache=self.cache(session),
-            )
-        except api.ModelError as error:
-            if error.trace is not None and self.layer is not None:
-                with suppress(api.CnnscopeError):  # it may not have run either
-                    self.write(api.explain(error.trace, self.layer))
-            raise
+        report = api.explain(
+            self.request_for(self.model),
+            self.layer,
+            seconds=self.seconds,
+            cache=self.cache(session),
+        )
         self.write(report)
+
+    def failed(self, error: ModelError) -> None:
+        """Explain a layer that came to its end before the forward raised, else what ran."""
+        from cnnscope import api
+
+        report = None
+        if error.trace is not None and self.layer is not None:
+            with suppress(CnnscopeError):  # it may not have run either
+                report = api.explain(error.trace, self.layer)
+        if report is None:
+            super().failed(error)
+        else:
+            self.write(report)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnnscope.cli.session import Session
-from cnnscope.errors import RequestError
+from cnnscope.errors import ModelError, RequestError
 from cnnscope.text import printable
 
 if TYPE_CHECKING:
@@ -112,6 +112,9 @@ class Options:
         """
         raise NotImplementedError
 
+    def failed(self, error: ModelError) -> None:
+        """Write what is known of a model that failed."""
+
 
 @dataclass(kw_only=True, repr=False, eq=False, init=False)
 class Cached(Options):
@@ -164,11 +167,20 @@ class Written(Options):
         ),
     ] = None
 
+    answered = False  # a report has been written
+
     @property
     def written(self) -> Format:
         """The format: what was asked for, or what the file's ending says."""
         ending = self.output.suffix.lower() if self.output is not None else ""
         return self.format or ENDINGS.get(ending, Format.TABLE)
+
+    def failed(self, error: ModelError) -> None:
+        """Write what ran before a forward raised, as the summary does."""
+        if error.report is None or self.answered:
+            return
+        ending = self.output.suffix.lower() if self.output is not None else ""
+        self.write(error.report, drawn=bool(ending) and ending not in ENDINGS)
 
     def write(self, report: "Report[Any]", *, drawn: bool = False) -> None:
         """Write the report to --output, or to stdout.
@@ -179,6 +191,7 @@ class Written(Options):
         """
         from cnnscope.cli import out
 
+        self.answered = True
         path = None if drawn else self.output
         out.write_report(report, self.written.value, path)
         ending = path.suffix if path is not None and self.format is None else ""

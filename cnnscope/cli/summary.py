@@ -11,7 +11,7 @@ import typer
 
 from cnnscope.cli import options
 from cnnscope.cli.session import Session
-from cnnscope.errors import RequestError
+from cnnscope.errors import ModelError, RequestError
 
 if TYPE_CHECKING:
     from cnnscope.api import Report, View
@@ -185,13 +185,7 @@ class Summary(options.Written, options.Named):
         if self.max_train_memory is None:
             options.refuse({"--optimizer": self.optimizer}, "it is for --max-train-memory")
         out.check_writable(self.output)
-        try:
-            report = api.summary(self.request_for(self.model), cache=self.cache(session))
-        except api.ModelError as error:
-            if error.report is not None:  # what ran before it raised
-                with suppress(api.RequestError):  # a filter may match nothing of that
-                    self.write(error.report.view(**view))
-            raise
+        report = api.summary(self.request_for(self.model), cache=self.cache(session))
         report = report.view(**view)
         self.write(report)
         training = self._training(session) if self.max_train_memory is not None else None
@@ -209,6 +203,12 @@ class Summary(options.Written, options.Named):
             optimizer=self.optimizer or "sgd",
             cache=self.cache(session),
         )
+
+    def failed(self, error: ModelError) -> None:
+        """Write the rows that ran before a forward raised."""
+        if error.report is not None and not self.answered:
+            with suppress(RequestError):  # a filter may match nothing of that
+                self.write(error.report.view(**self._view(options.levels(self.depth))))
 
     def _view(self, levels: int | None) -> View:
         """Which rows and columns are shown.

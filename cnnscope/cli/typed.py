@@ -52,6 +52,7 @@ _SYNONYMS = {
 }  # fmt: skip
 _WORD = re.compile(r"[A-Za-z][A-Za-z_-]*")
 _SIZES = re.compile(r"[(\[]?\s*\d+(\s*[x,]\s*\d+)*\s*,?\s*[)\]]?(:\w+)?", re.IGNORECASE)
+_APART = (3, 4)  # sizes that are written apart: 3 224 224, 1 3 224 224
 _SHAPE = re.compile(r"[x,]\s*\d+\s*[x,]", re.IGNORECASE)  # no name of a layer
 
 
@@ -196,8 +197,15 @@ def with_options(
         for place, i in enumerate(_positions(spelt, options))
         if _SIZES.fullmatch(spelt[i]) and (not layers or place != 1 or _SHAPE.search(spelt[i]))
     }
-    inputs = [part for i in sorted(sizes) for part in ("--input", spelt[i])]
+    inputs = [part for text in _whole([spelt[i] for i in sorted(sizes)])
+              for part in ("--input", text)]  # fmt: skip
     return [*inputs, *(word for i, word in enumerate(spelt) if i not in sizes), *words[end:]]
+
+
+def _whole(sizes: list[str]) -> list[str]:
+    """Sizes as inputs: `3 224 224` is `3x224x224`."""
+    apart = len(sizes) in _APART and all(size.isdigit() for size in sizes)
+    return ["x".join(sizes)] if apart else sizes
 
 
 def positionals(words: Sequence[str], options: Mapping[str, bool]) -> list[str]:

@@ -332,6 +332,11 @@ def _of_folder(spec: ModelSpec) -> str:
     try:
         path = Path(spec.text)
         if is_folder(path):
+            from cnnscope.models.files import choosing
+
+            inside = choosing.in_folder(path)
+            if inside:
+                return f"{text} is a folder; {inside}"
             files = sorted(one.name for one in path.glob("*.py"))[:6]
             such = printable(str(path / files[0])) if files else "path/net.py:Net"
             return f"{text} is a folder: name a Python file, such as {such}"

@@ -13,9 +13,13 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from cnnscope.files import names_file, read_regular
+from cnnscope.files import exists, names_file, read_regular
 from cnnscope.models.names import ModelSpec
 
+# Names with capitals or separators: how papers and people write them.
+_OTHERWISE = re.compile(r"[A-Z -]|_[^_]*$")
+_WORDS = re.compile(r"[A-Za-z][\w -]*", re.ASCII)
+_SEPARATORS = re.compile(r"[-_ ]")
 _LARGEST = 16 * 2**20  # bytes of a file that is looked into
 
 # Sources that a name of timm's on the Hugging Face Hub may be written with, as in `timm/resnet50`.
@@ -58,19 +62,42 @@ def of_hub() -> list[str]:
 def canonical(spec: ModelSpec) -> ModelSpec:
     """A library's model by its source and name, however it is spelled; any other as it is.
 
-    `torchvision.models.resnet18`, `torchvision.models:resnet18`, `timm/resnet50.a1_in1k` and
-    `hf-hub:timm/resnet50.a1_in1k`.
+    `torchvision.models.resnet18`, `torchvision.models:resnet18`, `timm/resnet50.a1_in1k`,
+    `hf-hub:timm/resnet50.a1_in1k`, and `ResNet18` or `resnet-18`, where nothing else is called so.
     """
     if spec.source in _HUBS and spec.name.startswith("timm/") and not names_file(spec.name):
         return replace(spec, source="timm", name=spec.name.removeprefix("timm/"))
     path = f"{spec.place}.{spec.name}" if spec.source == "import" else spec.name
     if spec.source not in ("", "import"):
-        return spec
+        return replace(spec, name=_as_listed((spec.source,), spec.name) or spec.name)
     for module, source in _MODULES.items():
         name = path.rpartition(".")[2]
         if path.startswith(module) and ".quantization." not in path and name in names(source):
             return replace(spec, source=source, name=name, place="")
-    return spec
+    listed = "" if spec.source else as_listed(spec.name)
+    return replace(spec, name=listed) if listed else spec
+
+
+def as_listed(name: str) -> str:
+    """The name of a library's model that is written otherwise: `ResNet18`, `resnet-18`.
+
+    "" of what is written as it is listed, of any other name, and of what may be the user's own.
+    """
+    if not _OTHERWISE.search(name) or exists(name) or exists(f"{name}.py"):
+        return ""
+    return _as_listed(("torchvision", "classic"), name)
+
+
+def _as_listed(sources: Collection[str], name: str) -> str:
+    if not _OTHERWISE.search(name) or not _WORDS.fullmatch(name):
+        return ""
+    plain = _SEPARATORS.sub("", name).lower()
+    for source in sources:
+        known = names(source) if source in ("torchvision", "classic", "timm") else []
+        found = [one for one in known if one.replace("_", "") == plain]
+        if found and name not in known:
+            return found[0]
+    return ""
 
 
 def offers(known: Collection[str], source: str, name: str) -> bool:

@@ -147,9 +147,11 @@ def fit_inputs(asked: Sequence[InputSpec], default: Inputs, batch_size: int | No
     if default.as_list and len(asked) > 1:
         tensors = tensors[:1] * len(asked)
     if len(asked) not in (0, 1, len(tensors)):
+        single = all(len(one.sizes) == 1 for one in asked) and len(tensors) == 1
+        sizes = "x".join(str(one.sizes[0]) for one in asked) if single else ""
         raise RequestError(
             f"--input was given {len(asked)} times, but the model takes {len(tensors)}: "
-            f"{', '.join(map(str, tensors))}"
+            f"{', '.join(map(str, tensors))}" + (f"; one input is --input {sizes}" if sizes else "")
         )
     if asked:
         each = asked if len(asked) == len(tensors) else [asked[0]] * len(tensors)

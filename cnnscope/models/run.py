@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from msgspec import structs
+
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
 from cnnscope.models import choices, forward
 from cnnscope.models.build import Built, build, build_real
@@ -396,9 +398,11 @@ def _step(network: Network, ran: Ran, step: Step) -> StepTrace:
     arguments = built.arguments(ran.inputs)
     try:
         with isolation.seeded(), _quiet(network), built.running():
-            return traced(
+            made = traced(
                 built.model, *arguments, step=step, source=trace.source, notes=trace.notes
             )
+        notes = tuple(dict.fromkeys(made.trace.notes))  # both runs have said some
+        return structs.replace(made, trace=structs.replace(made.trace, notes=notes))
     except ForwardError as error:
         reason = f"it runs in inference and fails in training: {error}"
         raise ModelError(f"{network.name}: {reason}{_advice(error)}") from error

@@ -132,8 +132,20 @@ def names(wanted: Wanted, store: Store | None) -> list[tuple[str, str]]:
         raise RequestError(
             f"no model of {', '.join(wanted.sources)} matches {wanted.pattern[:60]!r}; "
             "a word is part of a name, such as resnet, a pattern all of it, such as 'resnet*'"
+            + _elsewhere(wanted)
         )
     return found
+
+
+def _elsewhere(wanted: Wanted) -> str:
+    """Say that timm has models of such names, where it was not asked."""
+    from cnnscope.models import registered
+
+    if "timm" in wanted.sources:
+        return ""
+    pattern = wanted.pattern.removeprefix("timm:")
+    found = [one for one in registered.names("timm") if _matches(pattern, "timm", one)]
+    return f"; timm has {len(found)}: --source timm lists them" if found else ""
 
 
 def cards(

@@ -16,6 +16,22 @@ from cnnscope.text import printable
 _LONGEST = 1000  # characters of a pattern
 
 
+# Other names of losses, optimizers and forms.
+_ALIASES = {
+    "ce": "cross-entropy", "crossentropy": "cross-entropy", "xent": "cross-entropy",
+    "l2": "mse", "mae": "l1", "bcewithlogits": "bce", "bce-with-logits": "bce",
+    "sgd-momentum": "momentum", "adam-w": "adamw", "for-loop": "loop",
+}  # fmt: skip
+
+
+def _named(name: str) -> str:
+    """A loss, an optimizer or a form as it is listed: `CrossEntropyLoss` is `cross-entropy`."""
+    if not isinstance(name, str):
+        return name
+    plain = name.lower().replace("_", "-").removesuffix("loss").strip("-")
+    return _ALIASES.get(plain, plain)
+
+
 def step_of(
     optimizer: str = "sgd",
     form: str = "foreach",
@@ -38,6 +54,7 @@ def step_of(
     Raises:
         RequestError: one of the names is none.
     """
+    optimizer, form, loss = (_named(one) for one in (optimizer, form, loss))
     given = [
         ("optimizer", optimizer, OPTIMIZERS), ("form", form, FORMS), ("loss", loss, LOSSES),
     ]  # fmt: skip

@@ -98,6 +98,8 @@ SAID = [
     ("help qqq", "there is summary, rf"),
     ("paint resnet18", "no command called 'paint'; there is summary, rf"),
     ("resnt18", "did you mean resnet18"),
+    ("summary alexnet 64 64", "but the model takes 1: 1x3x224x224 float32; one input is --input "
+     "64x64"),
     ("paint", " the commands: cnnscope --help"),
     ("summary resnet18 resnet50", "cnnscope diff resnet18 resnet50; for several side by side, "
      "cnnscope stages resnet18 resnet50"),
@@ -212,3 +214,36 @@ def test_a_page_in_a_file_says_how_it_is_encoded():
     assert '<meta charset="utf-8">' in text
     assert "<title>lenet5</title>" in text
     assert text.count("<table>") == text.count("</table>") == 1
+
+
+@pytest.mark.parametrize("words", ["alexnet 3 64 64", "summary alexnet 1 3 64 64", "AlexNet 64"])
+def test_sizes_that_stand_apart_are_one_input(words):
+    result = run_cli(*words.split(), "--json")
+    assert json.loads(result.out)["inputs"][0]["shape"] == [1, 3, 64, 64]
+
+
+@pytest.mark.parametrize(
+    "command", ["memory", "rf", "check", "stages", "explain", "summary", "bench"]
+)
+def test_every_command_shows_what_ran_before_a_forward_raised(command, tmp_path):
+    (tmp_path / "broken.py").write_text(
+        "from torch import nn\n"
+        "net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(9, 2))\n"
+    )
+    result = run_cli(command, str(tmp_path / "broken.py"), "-i", "3x4x4", "--json")
+    assert result.code == 3
+    report = json.loads(result.out)
+    assert report["failed"]["path"] == "2"
+    assert [row["path"] for row in report["layers"] if row["leaf"]][:1] == ["0"]
+    # 4 channels of 2 x 2 are 16 features
+    assert "in_features must be 16 for this input" in result.err
+
+
+def test_losses_have_the_names_that_people_give_them():
+    from cnnscope.reports.memory import step_of
+
+    names = ("ce", "CrossEntropyLoss", "cross_entropy", "MSE", "L1Loss", "BCEWithLogitsLoss")
+    assert [step_of(loss=name).loss for name in names] == [
+        *("cross-entropy", "cross-entropy", "cross-entropy", "mse", "l1", "bce")
+    ]
+    assert step_of("AdamW", "Foreach").optimizer == "adamw"

@@ -100,7 +100,7 @@ def test_one_spelling_answers_from_the_store_what_another_has_put_there(tmp_path
     ("name", "said"),
     [
         ("tochvision:resnet18", "did you mean torchvision:resnet18?"),
-        ("ResNet18", "did you mean resnet18"),
+        ("Rasnet18", "did you mean resnet18"),
         ("torchvision:resnet18(num_classes=3)", "--arg: torchvision:resnet18 --arg name=value"),
         ("resnet18(num_classes=3)", "resnet18 --arg name=value"),
     ],
@@ -460,3 +460,42 @@ def test_a_constructor_that_wants_an_object_is_given_the_lines_of_a_wrapper(writ
     filled = wrap.replace("cfg=...", "cfg=type('C', (), {'width': 8})")
     (tmp_path / "wrap.py").write_text(filled)
     assert params(name) == 224
+
+
+@pytest.mark.parametrize(
+    ("typed", "listed"),
+    [
+        ("ResNet18", "resnet18"),
+        ("ResNet-18", "resnet18"),
+        ("MobileNetV2", "mobilenet_v2"),
+        ("torchvision:AlexNet", "alexnet"),
+        ("LeNet5", "lenet5"),
+    ],
+)
+def test_names_are_known_however_papers_write_them(typed, listed):
+    from cnnscope.cache import requests
+    from cnnscope.models import registered
+    from cnnscope.models.names import parse_model
+
+    assert registered.canonical(parse_model(typed)).name == listed
+    assert requests.is_named(typed.rpartition(":")[2])
+
+
+def test_a_file_of_the_users_is_not_taken_for_a_librarys_model(tmp_path, monkeypatch):
+    from cnnscope.models import registered
+
+    (tmp_path / "AlexNet.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    assert not registered.as_listed("AlexNet")
+    assert registered.as_listed("GoogLeNet") == "googlenet"
+
+
+def test_a_folder_is_answered_with_the_networks_in_it(tmp_path, monkeypatch):
+    package = tmp_path / "nets"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "small.py").write_text("from torch import nn\nclass Small(nn.Module):\n    pass\n")
+    monkeypatch.chdir(tmp_path)
+    for typed in ("nets", "nets/", str(package)):
+        message = error_of(typed)
+        assert "it has Small in small.py: name one as nets/small.py:Small" in message

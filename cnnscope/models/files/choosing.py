@@ -6,6 +6,7 @@ import ast
 import difflib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,11 +14,15 @@ from typing import Any
 from torch import nn
 
 from cnnscope.errors import RequestError
+from cnnscope.files import is_file, is_folder
 from cnnscope.models.files import configs, roles, scope
 from cnnscope.models.names import ModelSpec
 from cnnscope.text import printable
 
 _MANY = 12
+_SHOWN = 3  # files of a folder that are named
+_FILES = 200  # that are read
+_LARGEST = 1 << 20  # bytes of each
 _SHORT = 48  # characters of a class's parameters in a list of classes
 _CONFIGS = frozenset("cfg config conf configs opt opts args hparams params settings".split())
 _GUARD = 'if __name__ == "__main__"'
@@ -76,7 +81,49 @@ def _only(shown: str, module: ModuleType) -> str:
             takes = _listed([text for text in forwards if text])
             takes = f"; forward takes {takes}" if takes else ""
             raise RequestError(f"{shown} holds {listed}: {which}{takes}")
+    inside = in_folder(Path(next(iter(getattr(module, "__path__", ())), "")))
+    if inside:
+        raise RequestError(f"{shown} holds no nn.Module itself; {inside}")
     raise RequestError(f"{shown} holds no nn.Module{_instead(module, '')}")
+
+
+def in_folder(folder: Path) -> str:
+    """Say which networks the files of a folder define, and how one is named; "" for none.
+
+    The files are read, and not run: a network is a class whose base has Module in its name.
+    """
+    if not folder.name or not is_folder(folder):
+        return ""
+    found = [
+        (file, name) for file in sorted(folder.rglob("*.py"))[:_FILES] for name in _named(file)
+    ]
+    if not found:
+        return ""
+    file, name = found[-1]
+    there = {one.name: [n for f, n in found if f == one] for one, _ in found}
+    listed = [f"{_listed(names)} in {printable(one)}" for one, names in there.items()]
+    with suppress(ValueError):
+        file = file.relative_to(Path.cwd())
+    more = f" and {len(listed) - _SHOWN} more files" if len(listed) > _SHOWN else ""
+    such = f"name one as {printable(str(file))}:{printable(name)}"
+    return f"it has {', '.join(listed[:_SHOWN])}{more}: {such}"
+
+
+def _named(file: Path) -> list[str]:
+    """Classes of networks in a file, by its source."""
+    try:
+        text = file.read_bytes() if is_file(file) and file.stat().st_size < _LARGEST else b""
+        tree = ast.parse(text)
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return []
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    networks = {
+        node.name for node in classes if any("Module" in ast.unparse(base) for base in node.bases)
+    }
+    return [
+        node.name for node in classes
+        if node.name in networks or any(ast.unparse(base) in networks for base in node.bases)
+    ]  # fmt: skip
 
 
 def _forward(value: Any, name: str) -> str:
