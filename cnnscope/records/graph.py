@@ -90,7 +90,8 @@ class Layout(msgspec.Struct, frozen=True):
     gap and below the last one: a source of `BORDER` is row -1, a target of `BORDER` row `rows`, and
     both are on the rail `trunk`, which is the axis of the whole block (so that a trunk runs
     straight through all blocks). Edges that share a lane are drawn over each other: all of one
-    source, and of several sources where every reader of the lane reads all that joined it above.
+    output, of outputs of one source that have the same readers, and of several sources where every
+    reader of the lane reads all that joined it above.
 
     A drawing keeps rails in the order of their columns wherever they share a row or a gap (a rail
     has the gaps above its first and below its last row), and may move them together as far as the
@@ -186,8 +187,13 @@ class GraphNode(msgspec.Struct, frozen=True, omit_defaults=True):
 
     A repeat has three states: closed, a box with "x 12"; open, the inside of its first member
     (`children[0]`, a box if that has no parts) with "x 12"; unfolded, all members by its own
-    layout. Ports of a repeat are those of its members: inputs of the first, outputs of the last;
-    the first member's own may be more, and are then listed in the same order.
+    layout. Its members follow each other in the order in which they ran; most often each reads what
+    the one before gives, but they may also stand side by side. Slots of its ports are those of the
+    members' ports, so that lines meet the inside of the first one as well.
+
+    Where several neighbours repeat together (convolution, activation, convolution, activation),
+    each member is a block that no module is: its name is "24 ... 25", its path that of the first
+    part, its row -1.
     """
 
     kind: str

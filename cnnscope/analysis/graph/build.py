@@ -6,16 +6,18 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from cnnscope.analysis.graph import labels, opening, placement
+from cnnscope.analysis.graph import opening, placement
 from cnnscope.analysis.graph.flow import connect
-from cnnscope.analysis.graph.items import Item, Tree, tidy
+from cnnscope.analysis.graph.items import Item, Tree
+from cnnscope.analysis.graph.labels import Labels
 from cnnscope.analysis.graph.repeats import fold
+from cnnscope.analysis.graph.tidy import tidy
 from cnnscope.records import graph as g
 from cnnscope.records.summary import LayerRow
 from cnnscope.records.trace import Shape, Trace
 
 
-def graph(trace: Trace, rows: Sequence[LayerRow]) -> g.Graph:
+def graph(trace: Trace, rows: tuple[LayerRow, ...]) -> g.Graph:
     """The graph of a model, laid out.
 
     Args:
@@ -23,7 +25,7 @@ def graph(trace: Trace, rows: Sequence[LayerRow]) -> g.Graph:
         rows: of its summary (`ModelReport.layers`), whose costs the boxes carry.
     """
     root = Tree(trace, rows).root()
-    tidy(trace, root)
+    tidy(trace, rows, root)
     connect(trace, root)
     fold(trace, rows, root)
     nodes = _Nodes(trace, rows, root).nodes()
@@ -35,6 +37,7 @@ class _Nodes:
 
     def __init__(self, trace: Trace, rows: Sequence[LayerRow], root: Item) -> None:
         self.trace, self.rows = trace, rows
+        self.labels = Labels(trace, rows)
         self.items: list[Item] = []
         self._number(root)
         self.place = {item: n for n, item in enumerate(self.items)}
@@ -55,23 +58,23 @@ class _Nodes:
             self._number(child)
 
     def _node(self, item: Item) -> g.GraphNode:
-        row = self.rows[item.row] if item.row >= 0 else None
+        row = self.labels.row(item)
         members = item.children if item.kind == g.REPEAT else []
         return g.GraphNode(
             kind=item.kind,
             parent=self.place[item.parent] if item.parent else -1,
-            path=row.path if row else "",
+            path=self.labels.path(item),
             name=self._name(item),
-            label=labels.label(self.trace, self.rows, item),
-            family=labels.family(self.trace, item),
+            label=self.labels.label(item),
+            family=self.labels.family(item),
             call=row.call if row else 1,
             row=item.row,
             merged=tuple(item.merged),
-            inputs=self._shapes(item.reads),
+            inputs=self._shapes(item.ins),
             outputs=self._outputs(item),
             costs=self.costs[item],
             repeat=max(len(members), 1),
-            paths=tuple(self.rows[m.row].path for m in members if m.row >= 0),
+            paths=tuple(map(self.labels.path, members)),
             children=tuple(self.place[child] for child in item.children),
             edges=tuple(self._edges(item)),
             layout=self.layouts.get(item),
@@ -92,14 +95,14 @@ class _Nodes:
             names = [spec.name or "" for spec in self.trace.input_specs]
             own = names[at] if item.kind == g.INPUT and at < len(names) else ""
             return own or (f"{item.kind} {at + 1}" if len(tensors) > 1 else item.kind)
-        return self.rows[item.row].name if item.row >= 0 else ""
+        return self.labels.name(item)
 
-    def _shapes(self, tensors: Sequence[int] | dict[int, int]) -> tuple[Shape, ...]:
+    def _shapes(self, tensors: Sequence[int]) -> tuple[Shape, ...]:
         return tuple(self.trace.tensors[t].shape for t in tensors)
 
     def _outputs(self, item: Item) -> tuple[Shape, ...]:
-        if item.gives:
-            return self._shapes(item.gives)
+        if item.outs:
+            return self._shapes(item.outs)
         if item.tensor >= 0:
             return self._shapes([item.tensor])
         return self.rows[item.row].output_shapes if item.row >= 0 else ()
@@ -113,6 +116,18 @@ class _Nodes:
             _total([_of_row(row) for row in rows], _of_row(rows[-1]).field) if rows else g.Costs()
         )
 
+    def _border(self, item: Item) -> tuple[list[int], list[int]] | None:
+        """Slots of a repeat's ports: those of its members, which one of them stands for."""
+        if item.kind != g.REPEAT or item.children[0] not in self.layouts:
+            return None
+        slots = [0] * len(item.ins), [0] * len(item.outs)
+        for source, out, target, into in item.edges:
+            if source is None and target is not None:
+                slots[0][out] = self.layouts[target].inputs[into]
+            if target is None and source is not None:
+                slots[1][into] = self.layouts[source].outputs[out]
+        return slots
+
     def _layout(self, item: Item) -> g.Layout:
         place: dict[Item | None, int] = {child: n for n, child in enumerate(item.children)}
         place[None] = g.BORDER
@@ -122,12 +137,12 @@ class _Nodes:
             placement.Block(
                 size=len(item.children),
                 edges=[g.GraphEdge(place[a], i, place[b], j) for a, i, b, j in item.edges],
-                inputs=len(item.reads),
-                outputs=len(item.gives),
+                inputs=len(item.ins),
+                outputs=len(item.outs),
                 slots=slots,
                 weight=[self.costs[child].macs for child in item.children],
                 aside=[child.kind in (g.PARAMETER, g.CONSTANT) for child in item.children],
-                border=slots[0] if item.kind == g.REPEAT else None,
+                border=self._border(item),
             )
         )
         places = [g.Place(self.place[item.children[p.node]], p.row, p.rail) for p in laid.places]

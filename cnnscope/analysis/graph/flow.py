@@ -5,37 +5,42 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cnnscope.analysis.graph.items import Item
+from cnnscope.analysis.graph.tidy import operands
 from cnnscope.records import graph as g
 from cnnscope.records.trace import Trace
+
+Ports = dict[Item, dict[int, int]]  # of each item: the port of a tensor
 
 
 def connect(trace: Trace, root: Item) -> None:
     """Find ports and edges of all items; layers that pass on what they get stand in its way."""
-    _ports(trace, root)
-    for block in root.blocks():
-        _Block(trace, block).connect()
+    reads, gives = _ports(trace, root)
+    for block in list(root.blocks()):
+        _Block(trace, block, reads, gives).connect()
+    for item in (root, *_within(root)):
+        item.ins, item.outs = list(reads[item]), list(gives[item])
 
 
 # ------------------------------------------------------------------------------------- ports
 
 
-def _ports(trace: Trace, root: Item) -> None:
-    """Find the tensors that cross the border of each item, in the order in which they are read."""
+def _ports(trace: Trace, root: Item) -> tuple[Ports, Ports]:
+    """Tensors that cross the border of each item, in the order in which they are read."""
     makers = _makers(trace, root)
     around = {item: set(_outwards(item)) for item in (root, *_within(root))}
+    reads: Ports = {item: {} for item in around}
+    gives: Ports = {item: {} for item in around}
     for reader in root.leaves():
         for tensor in _asked(trace, reader):
             maker = makers.get(tensor)
             if maker is None or maker is reader:
                 continue
-            for item in _outwards(maker):
-                if item in around[reader]:
-                    break
-                item.gives.setdefault(tensor, len(item.gives))
-            for item in _outwards(reader):
-                if item in around[maker]:
-                    break
-                item.reads.setdefault(tensor, len(item.reads))
+            for ports, end, other in ((gives, maker, reader), (reads, reader, maker)):
+                for item in _outwards(end):
+                    if item in around[other]:
+                        break
+                    ports[item].setdefault(tensor, len(ports[item]))
+    return reads, gives
 
 
 def _makers(trace: Trace, root: Item) -> dict[int, Item]:
@@ -55,7 +60,7 @@ def _asked(trace: Trace, leaf: Item) -> Iterator[int]:
     if leaf.kind == g.OUTPUT:
         yield leaf.tensor
     for op in leaf.ops:
-        yield from trace.ops[op].tensors
+        yield from operands(trace.ops[op])
 
 
 def _outwards(item: Item) -> Iterator[Item]:
@@ -78,9 +83,9 @@ def _within(item: Item) -> Iterator[Item]:
 class _Block:
     """The edges between the children of one block."""
 
-    def __init__(self, trace: Trace, block: Item) -> None:
-        self.trace, self.block = trace, block
-        self.makers = {t: child for child in block.children for t in child.gives}
+    def __init__(self, trace: Trace, block: Item, reads: Ports, gives: Ports) -> None:
+        self.trace, self.block, self.reads, self.gives = trace, block, reads, gives
+        self.makers = {t: child for child in block.children for t in gives[child]}
         self.relays: dict[int, list[tuple[int, Item]]] = {}  # of a tensor: place and item
 
     def connect(self) -> None:
@@ -88,18 +93,17 @@ class _Block:
         kept = []
         for place, child in enumerate(self.block.children):
             if child.kind != g.LAYER or child.ops or self._passes_on(place, child):
-                kept.append(child)
-        for place, child in enumerate(self.block.children):
-            if child.kind != g.LAYER or child in kept:
-                for tensor, port in child.reads.items():
-                    self._edge(tensor, place, child, port)
-        for tensor, port in self.block.gives.items():
+                kept.append((place, child))
+        for place, child in kept:
+            for tensor, port in self.reads[child].items():
+                self._edge(tensor, place, child, port)
+        for tensor, port in self.gives[self.block].items():
             self._edge(tensor, len(self.block.children), None, port)
-        self.block.children = kept
+        self.block.children = [child for _, child in kept]
 
     def _edge(self, tensor: int, place: int, target: Item | None, into: int) -> None:
         source = self._source(tensor, place)
-        ports = self.block.reads if source is None else source.gives
+        ports = self.reads[self.block] if source is None else self.gives[source]
         if tensor in ports:
             self.block.edges.append((source, ports[tensor], target, into))
 
@@ -119,11 +123,11 @@ class _Block:
         if len(through) != 1 or self.trace.modules[call.module].kind == "Identity":
             return False
         tensor = through[0]
-        readers = sum(tensor in later.reads for later in self.block.children[place + 1 :])
-        if readers + (tensor in self.block.gives) != 1:
+        readers = sum(tensor in self.reads[later] for later in self.block.children[place + 1 :])
+        if readers + (tensor in self.gives[self.block]) != 1:
             return False
-        if tensor not in self.makers and tensor not in self.block.reads:
+        if tensor not in self.makers and tensor not in self.reads[self.block]:
             return False
-        child.reads, child.gives = {tensor: 0}, {tensor: 0}
+        self.reads[child], self.gives[child] = {tensor: 0}, {tensor: 0}
         self.relays.setdefault(tensor, []).append((place, child))
         return True

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from cnnscope.ops import table
 from cnnscope.records import graph as g
 from cnnscope.records.summary import LayerRow
 from cnnscope.records.trace import Trace
@@ -15,9 +14,10 @@ from cnnscope.records.trace import Trace
 class Item:
     """A box in the making.
 
-    `ops` are the operations of a leaf. `tensor` is that of a parameter, an input or an output.
-    `reads` and `gives` are its ports: tensors, in order. An edge names its ends (None is the
-    border) and their ports.
+    `ops` are the operations of a leaf, `main` the one that it is named after, `held` the
+    parameters that it has (paths). `tensor` is that of a parameter, an input or an output. `ins`
+    and `outs` are its ports: the tensor of each. An edge names its ends (None is the border) and
+    their ports.
     """
 
     kind: str
@@ -28,10 +28,17 @@ class Item:
     merged: list[int] = field(default_factory=list)
     children: list[Item] = field(default_factory=list)
     parent: Item | None = None
-    reads: dict[int, int] = field(default_factory=dict)
-    gives: dict[int, int] = field(default_factory=dict)
+    ins: list[int] = field(default_factory=list)
+    outs: list[int] = field(default_factory=list)
     edges: list[Edge] = field(default_factory=list)
     asks: tuple[int, ...] = ()  # what it reads beside its operations
+    main: int = -1
+    held: list[str] = field(default_factory=list)
+
+    @property
+    def group(self) -> bool:
+        """True for a box around neighbours that repeat together, which no module is."""
+        return self.kind == g.BLOCK and self.call < 0 and self.parent is not None
 
     def adopt(self, child: Item) -> None:
         """Take a child in, as the last one."""
@@ -129,98 +136,3 @@ class Tree:
     def _is_leaf(self, call: int) -> bool:
         row = self.of_call.get(self.index.keys[call], -1)
         return row < 0 or self.rows[row].leaf
-
-
-# ------------------------------------------------------------------ what needs no box of its own
-
-
-def tidy(trace: Trace, root: Item) -> None:
-    """Leave out what nothing reads and what costs nothing, join operations that only move data."""
-    readers = _readers(trace)
-    for block in list(root.blocks()):
-        block.children = [item for item in block.children if not _idle(trace, item, readers)]
-        _join_moves(trace, block, readers)
-        _join_constants(trace, block)
-
-
-def _readers(trace: Trace) -> dict[int, list[int]]:
-    """Operations that read each tensor; -1 for an output of the model or a call that broke off."""
-    found = {tensor: list(ops) for tensor, ops in trace.index.readers.items()}
-    asked = trace.broken.operation.tensors if trace.broken and trace.broken.operation else ()
-    for tensor in (*trace.outputs, *asked):
-        found.setdefault(tensor, []).append(-1)
-    return found
-
-
-def _idle(trace: Trace, item: Item, readers: dict[int, list[int]]) -> bool:
-    """Return True for an operation without cost whose result nothing reads."""
-    if item.kind != g.OPERATION or not item.ops:
-        return False
-    record = trace.ops[item.ops[0]]
-    entry = table.lookup(record.name)
-    unread = not any(tensor in readers for tensor in record.outputs)
-    return unread and not entry.computes and entry.kind is not table.Kind.UNKNOWN
-
-
-def _join_moves(trace: Trace, block: Item, readers: dict[int, list[int]]) -> None:
-    """Join each operation that only moves data to the one before, if nothing else reads that."""
-    ends: dict[int, Item] = {}  # the operation that ends an item -> that item
-    kept = []
-    for item in block.children:
-        before = None
-        if item.kind == g.OPERATION and item.ops and _moves(trace, item.ops[0]):
-            record = trace.ops[item.ops[0]]
-            source = record.tensors[0]
-            maker = trace.index.maker.get(source, -1)
-            if set(readers[source]) == {item.ops[0]}:
-                before = ends.pop(maker, None)
-            ends[item.ops[0]] = before or item
-        if before is None:
-            kept.append(item)
-        else:
-            before.ops += item.ops
-            before.merged.append(item.row)
-    block.children = kept
-
-
-def _moves(trace: Trace, op: int) -> bool:
-    record = trace.ops[op]
-    moves = table.lookup(record.name).kind is table.Kind.REARRANGE
-    return moves and len(record.tensors) == 1 and len(record.outputs) == 1
-
-
-def _join_constants(trace: Trace, block: Item) -> None:
-    """Draw operations that no input reaches, and that read each other, as one box.
-
-    Those that read what a module of the block made are left alone: a box could otherwise be both
-    before and after that module.
-    """
-    inside = {t for leaf in block.leaves() for op in leaf.ops for t in trace.ops[op].outputs}
-    home: dict[int, Item] = {}  # tensor -> the box that makes it
-    gone: set[Item] = set()
-    for item in block.children:
-        if item.kind != g.OPERATION or not item.ops:
-            continue
-        asked = [t for op in item.ops for t in trace.ops[op].tensors]
-        if not trace.index.from_input.isdisjoint((*asked, *_made(trace, item))):
-            continue
-        item.kind = g.CONSTANT
-        own = set(_made(trace, item))
-        if any(t in inside and t not in home and t not in own for t in asked):
-            continue
-        first, *others = [*dict.fromkeys(home[t] for t in asked if t in home), item]
-        for other in others:
-            _absorb(first, other)
-            gone.add(other)
-        home.update(dict.fromkeys(_made(trace, first), first))
-    block.children = [item for item in block.children if item not in gone]
-
-
-def _made(trace: Trace, item: Item) -> list[int]:
-    return [tensor for op in item.ops for tensor in trace.ops[op].outputs]
-
-
-def _absorb(item: Item, other: Item) -> None:
-    """Draw an item as part of another one."""
-    item.merged += [other.row, *other.merged]
-    item.ops += other.ops

@@ -1,9 +1,10 @@
-"""What stands in the boxes of a graph: operation, kernel, family."""
+"""What stands in the boxes of a graph: operation, kernel, name, family."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cnnscope.analysis import weights
 from cnnscope.analysis.graph.items import Item
 from cnnscope.ops import table
 from cnnscope.records import graph as g
@@ -11,51 +12,118 @@ from cnnscope.records.summary import Geometry, LayerRow
 from cnnscope.records.trace import Trace
 from cnnscope.text import operation, visible
 
-_MOVES = 3  # operations that are named in one box
-_PLAIN = frozenset((table.Kind.REARRANGE, table.Kind.CREATE))
+_NAMED = 3  # operations that are named in one box
+_MOVES = frozenset((table.Kind.REARRANGE, table.Kind.CREATE))
 
 
-def label(trace: Trace, rows: Sequence[LayerRow], item: Item) -> str:
-    """Class or operation, with what tells it from others of its kind."""
-    if item.tensor >= 0:
-        return "" if item.kind == g.PARAMETER else trace.tensors[item.tensor].dtype
-    if item.kind == g.REPEAT:
-        return label(trace, rows, item.children[0])
-    row = rows[item.row] if item.row >= 0 else None
-    if item.kind in (g.OPERATION, g.CONSTANT) and item.ops and (row is None or _plain(row, item)):
-        return _several(trace, item)
-    return _of_row(row, item) if row else ""
+class Labels:
+    """Labels, names and families of the items of one trace."""
+
+    def __init__(self, trace: Trace, rows: Sequence[LayerRow]) -> None:
+        self.trace, self.rows = trace, rows
+        found = weights.weight_ops(trace)
+        self.linear = {op.op for op in found if op.kind is weights.Layer.LINEAR}
+
+    def row(self, item: Item) -> LayerRow | None:
+        """The row of an item in the table of layers."""
+        return self.rows[item.row] if item.row >= 0 else None
+
+    # -- labels
+
+    def label(self, item: Item) -> str:
+        """Class or operation, with what tells it from others of its kind."""
+        if item.kind == g.REPEAT:
+            return self.label(item.children[0])
+        if item.group:
+            return _some([self.label(child) for child in item.children])
+        if item.tensor >= 0:
+            return "" if item.kind == g.PARAMETER else self.trace.tensors[item.tensor].dtype
+        if item.kind in (g.OPERATION, g.CONSTANT) and item.ops:
+            return self._of_operations(item)
+        row = self.row(item)
+        return _of_row(row, leaf=not item.children) if row else ""
+
+    def _of_operations(self, item: Item) -> str:
+        """The operation that an item is named after, else the names of all, each once."""
+        row = self.row(item)
+        if row is not None and row.geometry is not None:
+            return _of_row(row, leaf=True)
+        if item.main < 0:
+            return _some([self._named(op) for op in item.ops])
+        record = self.trace.ops[item.main]
+        weight = record.inputs.get("mat2")
+        if item.main not in self.linear or not isinstance(weight, int):
+            return self._named(item.main)
+        return f"linear {' -> '.join(map(str, self.trace.tensors[weight].shape))}"
+
+    def _named(self, op: int) -> str:
+        """Name of an operation; a view that leaves two dimensions of more is a flatten."""
+        record = self.trace.ops[op]
+        if op in self.linear and table.lookup(record.name).family is table.Family.MATMUL:
+            return "linear"
+        if table.lookup(record.name).family is table.Family.VIEW:
+            shapes = [self.trace.tensors[t].shape for t in (record.tensors[0], record.outputs[0])]
+            if len(shapes[1]) == 2 < len(shapes[0]) and shapes[0][0] == shapes[1][0]:
+                return "flatten"
+        if not record.name.startswith("aten."):
+            return table.base_name(record.name).rpartition(".")[2]
+        return operation(record.name).removeprefix("unsafe_").rstrip("_")
+
+    # -- names
+
+    def name(self, item: Item) -> str:
+        """Last part of a path; of an operation with weights of its own the part that they share."""
+        if item.group:
+            ends = self.name(item.children[0]), self.name(item.children[-1])
+            return " \N{HORIZONTAL ELLIPSIS} ".join(ends)
+        stems = {name.rpartition(".")[0] for name in item.held}
+        row = self.row(item)
+        return (stems.pop() if len(stems) == 1 else "") or (row.name if row else "")
+
+    def path(self, item: Item) -> str:
+        """Path of an item; of a group that of its first child."""
+        if item.group:
+            return self.path(item.children[0])
+        row = self.row(item)
+        return row.path if row else ""
+
+    # -- families
+
+    def family(self, item: Item) -> str:
+        """Family of what it computes: of several operations the first product, else the first."""
+        if item.kind == g.REPEAT:
+            return self.family(item.children[0])
+        if item.children:
+            return g.BLOCK
+        if item.tensor >= 0:
+            return item.kind
+        return str(self._family(item).value)
+
+    def _family(self, item: Item) -> table.Family:
+        ops = [item.main] if item.main >= 0 else item.ops
+        entries = [(op, table.lookup(self.trace.ops[op].name)) for op in ops]
+        best = next((one for one in entries if one[1].multiplies), None)
+        best = best or next((one for one in entries if one[1].kind not in _MOVES), None)
+        best = best or (entries[0] if entries else None)
+        if best is None:  # it passes on what it gets
+            drops = any(dropped.call == item.call for dropped in self.trace.dropouts)
+            return table.Family.DROPOUT if drops else table.Family.COPY
+        linear = best[0] in self.linear and best[1].family is table.Family.MATMUL
+        return table.Family.LINEAR if linear else best[1].family
 
 
-def _plain(row: LayerRow, item: Item) -> bool:
-    """Return True for several operations, and for one that its row says no more of."""
-    return len(item.ops) > 1 or (row.geometry is None and row.operation != "linear")
+def _some(names: Sequence[str]) -> str:
+    names = list(dict.fromkeys(names))
+    more = ", ..." if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
-def _of_row(row: LayerRow, item: Item) -> str:
+def _of_row(row: LayerRow, *, leaf: bool) -> str:
     if row.geometry is not None and row.geometry.kernel_size:
         return f"{visible(row.operation)} {_kernel(row.geometry)}"
-    if row.features is not None and not item.children:
+    if row.features is not None and leaf:
         return f"{visible(row.operation)} {row.features[0]} -> {row.features[1]}"
     return visible(row.operation)
-
-
-def _several(trace: Trace, item: Item) -> str:
-    """Names of operations in one box, each once."""
-    names = list(dict.fromkeys(_named(trace, op) for op in item.ops))
-    more = ", ..." if len(names) > _MOVES else ""
-    return ", ".join(names[:_MOVES]) + more
-
-
-def _named(trace: Trace, op: int) -> str:
-    """Label of an operation; a view that makes one dimension of all but the first is a flatten."""
-    record = trace.ops[op]
-    entry = table.lookup(record.name)
-    if entry.family is table.Family.VIEW:
-        before, after = (trace.tensors[t].shape for t in (record.tensors[0], record.outputs[0]))
-        if len(after) == 2 < len(before) and after[0] == before[0]:
-            return "flatten"
-    return operation(record.name).rpartition(".")[2].rstrip("_") or entry.label
 
 
 def _kernel(geometry: Geometry) -> str:
@@ -72,21 +140,3 @@ def _kernel(geometry: Geometry) -> str:
 
 def _one(sizes: tuple[int, ...]) -> str:
     return str(sizes[0]) if len(set(sizes)) == 1 else "x".join(map(str, sizes))
-
-
-def family(trace: Trace, item: Item) -> str:
-    """The family of what it computes: of several operations the first product's, else the first."""
-    if item.kind == g.REPEAT:
-        return family(trace, item.children[0])
-    if item.children:
-        return g.BLOCK
-    if item.tensor >= 0:
-        return item.kind
-    entries = [table.lookup(trace.ops[op].name) for op in item.ops]
-    best = next((e for e in entries if e.multiplies), None)
-    best = best or next((e for e in entries if e.kind not in _PLAIN), None)
-    best = best or (entries[0] if entries else None)
-    if best is None:  # it passes on what it gets
-        drops = any(dropped.call == item.call for dropped in trace.dropouts)
-        return str((table.Family.DROPOUT if drops else table.Family.COPY).value)
-    return str(best.family.value)

@@ -62,10 +62,11 @@ class _Placement:
             if edge.source >= 0 and edge.target >= 0:
                 self.into[edge.target].append(edge.source)
                 self.out_of[edge.source].append(edge.target)
+        self.nets = _nets(block.edges)
         self.fed = self._fed()
         self.rows = self._rows()
         self.height = max(self.rows, default=-1) + 1
-        self.taken: dict[Column, list[tuple[int, int]]] = {}
+        self.taken: dict[Column, int] = {}  # a bit for each row
         self.columns: list[Column] = [(0, 0)] * block.size
 
     def layout(self) -> Layout:
@@ -102,7 +103,7 @@ class _Placement:
         trunk = self._trunk()
         left = set(trunk)
         for node in trunk:
-            self._take((0, 0), self.rows[node], self.rows[node])
+            self.take((0, 0), self.rows[node], self.rows[node])
         chains = self._chains(left)
         before: list[list[int]] = []
         after: list[list[int]] = []
@@ -168,16 +169,15 @@ class _Placement:
             column = (column[0] + sign, 0)
         for node in chain:
             self.columns[node] = column
-        self._take(column, first, last)
+        self.take(column, first, last)
 
     def free(self, column: Column, first: int, last: int) -> bool:
         """Return True if nothing stands in these rows of a column."""
-        return all(b < first or a > last for a, b in self.taken.get(column, ()))
+        return not self.taken.get(column, 0) & _bits(first, last)
 
-    def _take(self, column: Column, first: int, last: int) -> None:
-        self.taken.setdefault(column, []).append((first, last))
-
-    take = _take
+    def take(self, column: Column, first: int, last: int) -> None:
+        """Mark these rows of a column as taken."""
+        self.taken[column] = self.taken.get(column, 0) | _bits(first, last)
 
     def row_of(self, node: int, *, target: bool) -> int:
         """Row of the end of an edge."""
@@ -188,6 +188,22 @@ class _Placement:
         return (0, 0) if node == BORDER else self.columns[node]
 
 
+def _bits(first: int, last: int) -> int:
+    return ((1 << (last + 1 - first)) - 1) << first
+
+
+def _nets(edges: Sequence[GraphEdge]) -> dict[tuple[int, int], tuple[int, int]]:
+    """The first port of a source for all of its ports that lead to the same children."""
+    targets: dict[tuple[int, int], set[int]] = {}
+    for edge in edges:
+        targets.setdefault((edge.source, edge.out), set()).add(edge.target)
+    first: dict[tuple[int, frozenset[int]], tuple[int, int]] = {}
+    return {
+        port: first.setdefault((port[0], frozenset(found)), port)
+        for port, found in sorted(targets.items())
+    }
+
+
 class _Lanes:
     """Lanes of the edges that pass a row."""
 
@@ -195,10 +211,12 @@ class _Lanes:
         self.placed = placed
         self.lanes: list[_Lane] = []
         self.of: dict[tuple[int, int], int] = {}  # source and its port -> lane
+        self.shared: list[int] = []  # lanes that other sources may join
         nets: dict[tuple[int, int], dict[int, int]] = {}
         for edge in placed.block.edges:
             row = placed.row_of(edge.target, target=True)
-            nets.setdefault((edge.source, edge.out), {})[edge.target] = row
+            net = placed.nets[edge.source, edge.out]
+            nets.setdefault(net, {})[edge.target] = row
         order = []
         for net, readers in nets.items():
             row = placed.row_of(net[0], target=False)
@@ -217,17 +235,18 @@ class _Lanes:
                 shared = len(self.lanes)
                 self.lanes.append(_Lane((0, 0), row + 1, max(far.values()), dict(far)))
                 waiting.append((max(far.values()) - row, shared, net, far))
+                self.shared += [shared] if len(far) >= _BUS else []
+            self.shared = [n for n in self.shared if self.lanes[n].last > row + 1]
             self.of[net] = shared
         for _, lane, net, far in sorted(waiting):
             self._set_column(self.lanes[lane], net[0], far)
 
     def _bus(self, row: int, readers: dict[int, int]) -> int | None:
         """A lane all of whose further readers read this source as well, and no other does."""
-        for number, lane in enumerate(self.lanes):
-            if len(lane.taps) >= _BUS and lane.last > row + 1:
-                ahead = {node for node, at in lane.taps.items() if at > row}
-                if ahead == readers.keys():
-                    return number
+        for number in self.shared:
+            ahead = {node for node, at in self.lanes[number].taps.items() if at > row}
+            if ahead == readers.keys():
+                return number
         return None
 
     def _set_column(self, lane: _Lane, source: int, far: dict[int, int]) -> None:
@@ -332,14 +351,15 @@ class _Router:
         self.outputs = _bundled(below, self.block.outputs, apart=True)
 
     def _set_exits(self) -> None:
-        ports: dict[int, list[int]] = {}
+        ports: dict[int, set[int]] = {}
         for edge in self.block.edges:
-            if edge.source != BORDER and edge.out not in ports.setdefault(edge.source, []):
-                ports[edge.source].append(edge.out)
+            if edge.source != BORDER:
+                ports.setdefault(edge.source, set()).add(edge.out)
         for node, outs in ports.items():
             fixed = self.block.slots[node]
-            for place_, port in enumerate(sorted(outs)):
-                own = place_ - (len(outs) - 1) // 2
+            ways = sorted({self.placed.nets[node, port] for port in outs})
+            for port in outs:
+                own = ways.index(self.placed.nets[node, port]) - (len(ways) - 1) // 2
                 self.exits[node, port] = fixed[1][port] if fixed else own
         for port, slot in enumerate(self.inputs):
             self.exits[BORDER, port] = slot
@@ -355,7 +375,7 @@ class _Router:
                 self.entries[edge.target, edge.into] = fixed[0][edge.into]
                 continue
             lane = self._lane(edge)
-            way = self.placed.column_of(edge.source), (-1, edge.source, edge.out)
+            way = self.placed.column_of(edge.source), (-1, *self.placed.nets[edge.source, edge.out])
             if lane >= 0:
                 way = self.lanes.lanes[lane].column, (lane, 0, 0)
             ways.setdefault(edge.target, {}).setdefault(way, []).append(edge.into)
@@ -373,7 +393,7 @@ class _Router:
         row = self.placed.row_of(edge.source, target=False)
         if self.placed.row_of(edge.target, target=True) <= row + 1:
             return -1
-        return self.lanes.of[edge.source, edge.out]
+        return self.lanes.of[self.placed.nets[edge.source, edge.out]]
 
     # -- tracks
 
@@ -405,7 +425,7 @@ class _Router:
         above = self.placed.row_of(edge.source, target=False) + 1
         below = self.placed.row_of(edge.target, target=True)
         lane = self._lane(edge)
-        source = (0, edge.source, edge.out)
+        source = (0, *self.placed.nets[edge.source, edge.out])
         return above, source, below, source if lane < 0 else (1, lane)
 
     def _spots(self, edge: GraphEdge) -> tuple[Spot, Spot | None, Spot]:

@@ -1,15 +1,18 @@
-"""Fold equal neighbours of a graph: blocks one after the other that are alike all the way down."""
+"""Fold equal neighbours of a graph: parts one after the other that are alike all the way down."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from cnnscope.analysis.graph.items import Edge, Item
 from cnnscope.records import graph as g
 from cnnscope.records.summary import LayerRow
 from cnnscope.records.trace import Trace
 
-_LEAST = {g.BLOCK: 2, g.LAYER: 3}  # so many equal ones are folded
+_LONGEST = 80  # children that may repeat together
+_MANY = 300  # children of a block of which also parts that differ in sizes alone are alike
+_POSITIONS = frozenset("index start end".split())  # of a slice: which part it is
 
 
 def fold(trace: Trace, rows: Sequence[LayerRow], root: Item) -> None:
@@ -26,6 +29,7 @@ class Likeness:
         self.trace, self.rows = trace, rows
         self._numbers: dict[Hashable, int] = {}
         self._known: dict[Item, int] = {}
+        self._weighs: dict[Item, bool] = {}
 
     def of(self, item: Item) -> int:
         """The number of an item."""
@@ -35,26 +39,55 @@ class Likeness:
             known = self._known[item] = self._numbers.setdefault(key, len(self._numbers))
         return known
 
+    def roughly(self, item: Item) -> int:
+        """A number that is also equal for operations on other sizes."""
+        if item.children or item.kind not in (g.OPERATION, g.CONSTANT):
+            return self.of(item)
+        key = item.kind, tuple(self.trace.ops[op].name for op in item.ops), len(item.ins)
+        return self._numbers.setdefault(key, len(self._numbers))
+
+    def weighs(self, item: Item) -> bool:
+        """Return True if an item has parameters."""
+        if item not in self._weighs:
+            rows = (self.rows[row] for row in (item.row, *item.merged) if row >= 0)
+            self._weighs[item] = any(row.params for row in rows)
+        return self._weighs[item]
+
     def _own(self, item: Item) -> Hashable:
         row = self.rows[item.row] if item.row >= 0 else None
-        shapes = [self.trace.tensors[t].shape for t in (*item.reads, *item.gives)]
-        module = self.trace.modules[self.trace.calls[item.call].module] if item.call >= 0 else None
+        shapes = [self.trace.tensors[t].shape for t in (*item.ins, *item.outs)]
         leaf = not item.children
+        module = self.trace.modules[self.trace.calls[item.call].module] if item.call >= 0 else None
         facts = (row.operation, row.params, row.trainable_params, row.macs) if row else ()
-        made = tuple(
-            (record.name, str(sorted(record.attributes.items())))
-            for record in (self.trace.ops[op] for op in (item.ops if leaf else ()))
-        )
+        made = tuple(map(self._operation, item.ops if leaf else ()))
         hyper = str(sorted(module.hyper.items())) if module and leaf else ""
-        return item.kind, facts, tuple(shapes), len(item.reads), made, hyper
+        return item.kind, facts, tuple(shapes), len(item.ins), made, hyper
+
+    def _operation(self, op: int) -> Hashable:
+        record = self.trace.ops[op]
+        given = sorted((n, v) for n, v in record.attributes.items() if n not in _POSITIONS)
+        return record.name, str(given)
 
     def _inside(self, item: Item) -> Hashable:
         place: dict[Item | None, int] = {child: n for n, child in enumerate(item.children)}
         place[None] = -1
-        names = [self.rows[c.row].name if c.row >= 0 else "" for c in item.children]
-        inner = [] if item.kind == g.REPEAT else names
+        inner = item.children if item.kind == g.BLOCK and not item.group else ()
+        names = tuple(self.rows[child.row].name if child.row >= 0 else "" for child in inner)
         edges = tuple((place[a], i, place[b], j) for a, i, b, j in item.edges)
-        return tuple(inner), tuple(map(self.of, item.children)), edges
+        return names, tuple(map(self.of, item.children)), edges
+
+
+class _Run(NamedTuple):
+    """So many equal parts of so many children each."""
+
+    first: int
+    length: int
+    times: int
+
+    def parts(self, children: Sequence[Item]) -> list[list[Item]]:
+        """The children of each part."""
+        begins = (self.first + n * self.length for n in range(self.times))
+        return [list(children[begin : begin + self.length]) for begin in begins]
 
 
 class _Folder:
@@ -62,79 +95,129 @@ class _Folder:
 
     def __init__(self, block: Item, alike: Likeness) -> None:
         self.block, self.alike = block, alike
-        self.sources: dict[Item, dict[int, tuple[Item | None, int]]] = {}
-        self.targets: dict[Item, set[Item | None]] = {}
+        self.children = block.children
+        self.like = alike.roughly if len(block.children) > _MANY else alike.of
+        self.place = {child: n for n, child in enumerate(self.children)}
+        self.sources: dict[Item, list[tuple[int, int, Item | None]]] = {}
         for source, out, target, into in block.edges:
             if target is not None:
-                self.sources.setdefault(target, {})[into] = (source, out)
-            if source is not None:
-                self.targets.setdefault(source, set()).add(target)
+                self.sources.setdefault(target, []).append((into, out, source))
 
     def fold(self) -> None:
-        """Replace runs of equal children that make a chain."""
-        runs = [run for run in self._runs() if len(run) >= _LEAST.get(run[0].kind, len(run) + 1)]
-        home = {member: repeat for run in runs for repeat in [_repeat(run)] for member in run}
-        if not home:
-            return
-        edges: list[Edge] = []
-        for edge in self.block.edges:
-            source, out, target, into = edge
-            inner = home.get(source) if source else None
-            outer = home.get(target) if target else None
-            if inner is not None and inner is outer:
-                inner.edges.append(edge)
-            elif outer is not None and target is not outer.children[0]:
-                outer.edges.append((None, into, target, into))
-            else:
-                if outer is not None:
-                    outer.edges.append((None, into, target, into))
-                edges.append((inner or source, out, outer or target, into))
-        self.block.edges = edges
-        children = dict.fromkeys(home.get(child, child) for child in self.block.children)
-        self.block.children = list(children)
-        for repeat in set(home.values()):
-            repeat.parent = self.block
-            last = repeat.children[-1]
-            repeat.edges += [(last, port, None, port) for port in last.gives.values()]
+        """Replace runs of equal parts, each part of several children by a box of its own."""
+        runs = list(self._runs())
+        groups: dict[Item, Item] = {}
+        for run in runs:
+            for part in run.parts(self.children) if run.length > 1 else ():
+                groups.update(dict.fromkeys(part, _box(g.BLOCK, part)))
+        members = [[groups.get(part[0], part[0]) for part in r.parts(self.children)] for r in runs]
+        contract(self.block, groups)
+        for group in dict.fromkeys(groups.values()):
+            _Folder(group, self.alike).fold()
+        homes = {m: box for run in members for box in [_box(g.REPEAT, run)] for m in run}
+        contract(self.block, homes)
 
-    def _runs(self) -> Iterator[list[Item]]:
-        run: list[Item] = []
-        for child in self.block.children:
-            if run and self._continues(run, child):
-                run.append(child)
+    def _runs(self) -> Iterator[_Run]:
+        """Runs from left to right, at each place the one that covers most."""
+        likes = [self.like(child) for child in self.children]
+        at = 0
+        while at < len(likes):
+            best = max(self._starting(likes, at), key=_covers, default=None)
+            if best is not None:
+                yield best
+            at += _covers(best) if best else 1
+
+    def _starting(self, likes: Sequence[int], at: int) -> Iterator[_Run]:
+        """Runs that begin at a place."""
+        longest = min(_LONGEST, (len(likes) - at) // 2)
+        for length in range(1, longest + 1):
+            if likes[at] != likes[at + length]:
                 continue
-            if run:
+            times = 1
+            while self._again(likes, at, length, times):
+                times += 1
+            run = _Run(at, length, times)
+            if times > 1 and times >= self._least(run):
                 yield run
-            run = [child]
-        if run:
-            yield run
 
-    def _continues(self, run: Sequence[Item], child: Item) -> bool:
-        """Return True for a child that does with the last one's output what that has done."""
-        last = run[-1]
-        if child.kind not in _LEAST or self.alike.of(child) != self.alike.of(last):
+    def _again(self, likes: Sequence[int], at: int, length: int, times: int) -> bool:
+        """Return True if one more part follows that is like the first and wired as the others."""
+        begin = at + times * length
+        if likes[begin : begin + length] != likes[at : at + length]:
             return False
-        if self.targets.get(last, set()) != {child}:
+        own = self._wiring(at, begin, length)
+        if own is None:
             return False
-        own, other = self._chained(last, child), self._chained(run[0], run[1]) if run[1:] else None
-        return own is not None and other in (None, own)
+        if times > 1:
+            return own == self._wiring(at, begin - length, length)
+        first = self._wiring(at, at, length) or ()
+        return first == tuple(edge for edge in own if edge[-1] >= 0)
 
-    def _chained(self, last: Item, child: Item) -> tuple[tuple[int, int], ...] | None:
-        """Outputs and inputs by which one follows the other; None if it also reads other things."""
+    def _wiring(self, at: int, begin: int, length: int) -> tuple[tuple[int, ...], ...] | None:
+        """What a part of a run reads of itself and of the part before; None if of earlier ones."""
         found = []
-        before = self.sources.get(last, {})
-        for into, (source, out) in self.sources.get(child, {}).items():
-            if source is last:
-                found.append((out, into))
-            elif before.get(into) != (source, out):
-                return None
-        return tuple(found) or None
+        for place in range(begin, begin + length):
+            for into, out, source in self.sources.get(self.children[place], ()):
+                where = self.place[source] if source else -1
+                if where >= max(begin - length, at):
+                    found.append((place - begin, into, out, where - begin))
+                elif where >= at:
+                    return None
+        return tuple(found)
+
+    def _least(self, run: _Run) -> int:
+        """Times that such parts have to be there: two with weights, three others."""
+        part = self.children[run.first : run.first + run.length]
+        if run.length == 1:
+            return {g.BLOCK: 2, g.LAYER: 3}.get(part[0].kind, 4)
+        if self.alike.weighs(part[0]):
+            return 2
+        return len(self.children) if any(map(self.alike.weighs, part)) else 3
 
 
-def _repeat(run: Sequence[Item]) -> Item:
-    first, last = run[0], run[-1]
-    repeat = Item(g.REPEAT, row=first.row, merged=[item.row for item in run[1:]])
-    for item in run:
-        repeat.adopt(item)
-    repeat.reads, repeat.gives = dict(first.reads), dict(last.gives)
-    return repeat
+def _covers(run: _Run) -> int:
+    return run.length * run.times
+
+
+def _box(kind: str, children: Sequence[Item]) -> Item:
+    """A box around some of a block's children; only a repeat has the row of the first."""
+    rows = [row for child in children for row in (child.row, *child.merged)]
+    if kind == g.REPEAT:
+        box = Item(kind, row=children[0].row, merged=rows[1:])
+    else:
+        box = Item(kind, merged=rows)
+    box.parent = children[0].parent
+    for child in children:
+        box.adopt(child)
+    return box
+
+
+def contract(block: Item, home: Mapping[Item, Item]) -> None:
+    """Draw children of a block inside the boxes that they are to be in.
+
+    Args:
+        block: whose children and edges are changed.
+        home: the box of each child that gets one; its children follow each other in the block.
+    """
+    edges: dict[Edge, None] = {}
+    ports: dict[tuple[Item, bool, Item | None, int], int] = {}
+    for edge in block.edges:
+        source, out, target, into = edge
+        mine, theirs = home.get(source) if source else None, home.get(target) if target else None
+        if mine is not None and mine is theirs:
+            mine.edges.append(edge)
+            continue
+        if theirs is not None and target is not None:
+            port = ports.setdefault((theirs, True, source, out), len(theirs.ins))
+            theirs.ins += target.ins[into : into + 1] if port == len(theirs.ins) else []
+            theirs.edges.append((None, port, target, into))
+            target, into = theirs, port
+        if mine is not None and source is not None:
+            port = ports.setdefault((mine, False, source, out), len(mine.outs))
+            if port == len(mine.outs):
+                mine.outs.append(source.outs[out])
+                mine.edges.append((source, out, None, port))
+            source, out = mine, port
+        edges[source, out, target, into] = None
+    block.edges = list(edges)
+    block.children = list(dict.fromkeys(home.get(child, child) for child in block.children))
