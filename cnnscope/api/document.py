@@ -63,9 +63,11 @@ class Document(msgspec.Struct, frozen=True, dict=True):
         """
         from cnnscope.render.graph import View, svg
 
-        if self.contents.graph is None:
+        graph = self.contents.graph
+        compares = graph is not None and any(node.counterpart for node in graph.nodes)
+        if graph is None or (self.contents.diff is not None and not compares):
             raise RequestError("a picture shows one model; the page compares two")
-        return svg(self.contents.graph, View(depth, unfold, heat))
+        return svg(graph, View(depth, unfold, heat))
 
     def png(
         self, *, depth: int | None = None, unfold: bool = False, heat: str | None = None

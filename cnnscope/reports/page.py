@@ -27,7 +27,7 @@ def contents(traces: Sequence[Trace], training: Sequence[MemoryReport] = ()) -> 
     models = tuple(_model(trace, step) for trace, step in zip(traces, steps, strict=True))
     return PageContents(
         models=models,
-        graph=graph(traces[0], models[0].summary.layers) if len(traces) == 1 else None,
+        graph=graph(traces[-1], models[-1].summary.layers),
         diff=diff(*traces) if len(traces) == 2 else None,
     )
 

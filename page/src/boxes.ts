@@ -1,4 +1,5 @@
 // What is written in a box of the graph, and how large that makes it.
+import type { Status } from "./data";
 import type { Node } from "./graph";
 import type { Point } from "./restack";
 import { perSample, times } from "./units";
@@ -11,8 +12,15 @@ const BUTTON = 22; // for the arrow that opens a block
 const LEAST: Partial<Record<Node["kind"], number>> = { block: 136, repeat: 136, layer: 124 };
 export const FONTS = { title: "600 12px", small: "400 11px" };
 
-/** What a closed box says. */
+const MARKS: Partial<Record<Status, string>> = { changed: "~ ", added: "+ ", removed: "\u2212 " };
+
+/** What a closed box says; of two models, what became of it. */
 export function textOf(node: Node): Text {
+  const said = ownText(node), mark = node.status && MARKS[node.status];
+  return mark ? { ...said, title: mark + said.title } : said;
+}
+
+function ownText(node: Node): Text {
   const name = `${cut(node.name ?? "", 32)}${node.call ? ` #${node.call}` : ""}`, label = pretty(cut(node.label, 44));
   const shape = node.outputs?.[0] ? perSample(node.outputs[0]) + (node.more ? ` +${node.more}` : "") : "";
   switch (node.kind) {

@@ -46,7 +46,8 @@ export interface GraphData {
   readonly opened: readonly number[];
 }
 
-export interface Node extends Omit<NodeData, "grid" | "label"> {
+export interface Node extends Omit<NodeData, "grid" | "label" | "status"> {
+  readonly status: Status | undefined;
   readonly label: string;
   readonly id: number;
   readonly children: readonly number[];
@@ -59,11 +60,11 @@ export interface Flow { readonly next: Map<number, number[]>; readonly before: M
 export class Graph {
   readonly nodes: readonly Node[];
 
-  constructor(readonly data: GraphData) {
+  constructor(readonly data: GraphData, statusOf: (node: NodeData) => Status | undefined = () => undefined) {
     const children: number[][] = data.nodes.map(() => []);
     data.nodes.forEach((node, id) => children[node.parent]?.push(id));
     this.nodes = data.nodes.map((node, id) => ({
-      ...node, id, label: node.label ?? "", children: children[id] as number[],
+      ...node, id, label: node.label ?? "", status: node.status ?? statusOf(node), children: children[id] as number[],
       grid: node.grid === undefined ? undefined : data.grids[node.grid],
     }));
   }

@@ -24,11 +24,17 @@ type Heat = (typeof HEATS)[number]["key"];
 export function GraphSection(): JSX.Element | null {
   if (!graph || !drawing.value) return null;
   return (
-    <Section id="graph" title="Graph" tools={<Tools />} about={network.diff ? "What is equal is grey." : undefined}>
+    <Section id="graph" title="Graph" tools={<Tools />} about={network.diff && about(graph)}>
       <Viewport graph={graph} />
       <Legend graph={graph} />
     </Section>
   );
+}
+
+/** What the colours mean; and where to look for what the graph of the second model does not have. */
+function about(graph: Graph): string {
+  const lost = network.lines.some((line) => line.status === "removed") && !graph.nodes.some((node) => node.status === "removed");
+  return lost ? "The second model; what is equal is grey, what was removed is in the table below." : "What is equal is grey.";
 }
 
 function Tools(): JSX.Element {

@@ -2,6 +2,7 @@
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import type { Finding, ModelData } from "./data";
+import { timeline } from "./memory";
 import { Copy, Layer, Name } from "./parts";
 import { network } from "./state";
 import { bytes, integer, si, times } from "./units";
@@ -57,7 +58,7 @@ function Tiles({ model }: { model: ModelData }): JSX.Element {
         detail={`${integer(t.params)} \u00b7 ${bytes(t.param_bytes)}`} />
       <Tile label="MACs" value={si(t.macs, 2)} detail={`${si(t.flops, 2)}FLOPs`} />
       <Tile label="Peak activations" value={bytes(t.peak_activation_bytes)}
-        detail={t.peak_layer ? <>at <Layer path={t.peak_layer} /></> : "at the input"} />
+        detail={peakOf(model)} />
       <Tile label="Receptive field" value={t.field ? `${times(t.field)}${/\d$/.test(t.field) ? " px" : ""}` : "\u2013"}
         detail={t.field_exceeds_input_at
           ? <>exceeds the input at <Layer path={t.field_exceeds_input_at} /></>
@@ -66,6 +67,13 @@ function Tiles({ model }: { model: ModelData }): JSX.Element {
         detail={kinds.filter(([n]) => n).map(([n, kind]) => `${n} ${kind}`).join(" \u00b7 ")} />
     </dl>
   );
+}
+
+/** Where most memory is alive: the layer, or the operation that no layer has. */
+function peakOf(model: ModelData): JSX.Element | string {
+  const values = timeline(model), [name, row] = model.operations[values.indexOf(Math.max(...values))] ?? [];
+  const path = model.rows[row ?? -1]?.path;
+  return path ? <>at <Layer path={path} /></> : name ? `at ${name}` : "";
 }
 
 function Tile(props: { label: string; value: string; detail: JSX.Element | string }): JSX.Element {

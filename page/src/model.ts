@@ -25,7 +25,7 @@ export type Cost = "macs" | "params" | "activation_bytes" | "element_ops";
 export const COSTS: readonly { readonly key: Cost; readonly label: string; readonly short: string }[] = [
   { key: "macs", label: "MACs", short: "MACs" },
   { key: "params", label: "Parameters", short: "Params" },
-  { key: "activation_bytes", label: "Activation memory", short: "Activations" },
+  { key: "activation_bytes", label: "Activations", short: "Activations" },
   { key: "element_ops", label: "Element operations", short: "Element ops" },
 ];
 

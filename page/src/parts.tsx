@@ -8,7 +8,7 @@ export const Name = ({ children }: { children: string }): JSX.Element => <bdi>{c
 
 /** A section with its heading. */
 export function Section(props: {
-  id: string; title: string; about?: ComponentChildren; tools?: ComponentChildren;
+  id: string; title: string; about?: ComponentChildren | undefined; tools?: ComponentChildren;
   children: ComponentChildren;
 }): JSX.Element {
   return (
