@@ -373,6 +373,10 @@ def memory(
     build = Build(arguments, num_classes, batch_size, dtype)
     wanted = asked(model, inputs, kwargs, build)
     if not train:
+        if step != step_of():
+            raise RequestError(
+                "train=False: inference has no optimizer, form, loss, accumulate, amp or checkpoint"
+            )
         return Report(memory_report(ended(traced(wanted, cache))))
     return Report(memory_report(stepped(wanted, step, cache)))
 

@@ -51,7 +51,12 @@ _RESULT = frozenset(
     "linalg_matrix_norm linalg_matrix_norm.str_ord sum sum.dim_IntList".split()
 )
 _NORMS = frozenset(("norm.Scalar", "norm.ScalarOpt_dim"))
-_NOT_CAST = frozenset(("binary_cross_entropy", "_cudnn_rnn"))  # refused on CUDA; done by `lstm`
+_NOT_CAST = frozenset(("_cudnn_rnn",))  # done by `lstm`
+_BANNED = "binary_cross_entropy"
+_UNSAFE = (  # as `binary_cross_entropy_banned` of ATen/autocast_mode.h says
+    "torch.nn.functional.binary_cross_entropy and torch.nn.BCELoss are unsafe to autocast: combine "
+    "the sigmoid with the loss, by binary_cross_entropy_with_logits or BCEWithLogitsLoss"
+)
 
 
 class _Region(NamedTuple):
@@ -148,6 +153,8 @@ class _Emulation:
         self, name: str, region: _Region, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of an operation as its policy wants them."""
+        if name == _BANNED and region.device != "cpu":
+            raise RuntimeError(_UNSAFE)
         computed_wide = region.device == "cpu" and name in _OF_CPU
         if name in _NOT_CAST and region.device != "cpu":
             return args, kwargs

@@ -62,6 +62,12 @@ def test_what_cannot_be_asked_for(options: tuple[str, ...], message: str) -> Non
     assert message in result.err
 
 
+@pytest.mark.parametrize("how", [{"amp": "bf16"}, {"checkpoint": "c1"}, {"optimizer": "adam"}])
+def test_inference_has_nothing_of_a_step(how: dict[str, str]) -> None:
+    with pytest.raises(cnnscope.RequestError, match="train=False: inference has no optimizer"):
+        cnnscope.memory(LENET, train=False, **how)  # type: ignore[arg-type]
+
+
 def test_a_trace_alone_is_not_trained() -> None:
     trace = cnnscope.trace(LENET)
     with pytest.raises(cnnscope.RequestError, match="a trace has no module"):

@@ -298,6 +298,14 @@ def test_what_cannot_be_trained_is_one_message(name: str) -> None:
     assert "\n" not in str(raised.value)
 
 
+def test_what_cuda_refuses_to_cast_is_refused() -> None:
+    """As `binary_cross_entropy_banned` of ATen/autocast_mode.h does under autocast of CUDA."""
+    network = Small(lambda _, x: functional.binary_cross_entropy(x.sigmoid(), torch.zeros_like(x)))
+    assert traced(network, Step()).update
+    with pytest.raises(ModelError, match="unsafe to autocast"):
+        traced(network, Step(amp="bf16"))
+
+
 def test_a_named_model() -> None:
     made = trace_step(Request.of("resnet18", batch_size=4), Step())
     assert peak(made).nbytes == 172_733_288  # as torch's profiler measured of a step on a CPU
