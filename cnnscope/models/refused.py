@@ -92,7 +92,18 @@ def held(trace: Trace, record: OpRecord) -> str:
     first, last = size
     wanted = math.prod(shape[1:])
     keeps = first in (-1, shape[0]) and isinstance(last, int) and last not in (-1, wanted)
-    return f"{last} must be {wanted} for this input" if keeps else ""
+    if not keeps or not isinstance(last, int):
+        return ""
+    also = _as_wide(trace, last)
+    return f"{last} must be {wanted} for this input" + (f", and in_features of {also}" * bool(also))
+
+
+def _as_wide(trace: Trace, width: int) -> str:
+    """The first linear layer of a width among those that a forward had not come to; "" for none."""
+    called = {call.module for call in trace.calls}
+    waiting = (m for index, m in enumerate(trace.modules) if index not in called)
+    layers = (m.path for m in waiting if m.base == "Linear" and m.hyper.get("in_features") == width)
+    return next(layers, "")
 
 
 def projected(trace: Trace, record: OpRecord) -> str:

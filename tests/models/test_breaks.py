@@ -400,7 +400,8 @@ def test_other_commands_exit_with_the_message_and_answer_for_what_ran(net):
         ("diff", "classic:lenet5", f"{net}:Net", "--input-b", "3x8x8"),
     ):
         result = run(*command)
-        assert result.out == ""
+        assert "up to the break at fc" in result.out.splitlines()[0]
+        assert re.search(r"^fc +Linear 100 -> 2 +fails on 1x144", result.out, re.MULTILINE)
         assert result.err.endswith(f"{REMEDY}\n")
     assert "B: net.py:Net at 1x3x8x8" in result.err
 
@@ -535,3 +536,18 @@ def test_what_the_first_layer_takes_is_advised(model, given, remedy):
 def test_one_channel_is_singular():
     with pytest.raises(ModelError, match="takes 1 channel and was given 3"):
         cnnscope.trace(nn.Conv2d(1, 8, 3), "3x8x8")
+
+
+class Viewed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(1, 16, 5), nn.Linear(400, 10)
+
+    def forward(self, x):
+        return self.fc(F.max_pool2d(self.conv(x), 2).view(-1, 400))
+
+
+def test_a_view_that_must_change_names_the_linear_layer_behind_it():
+    # 16 channels of (16 - 4) / 2 = 6 pixels a side: 16 x 6 x 6 = 576
+    said = "400 must be 576 for this input, and in_features of fc"
+    assert remedy_of(Viewed(), "1x16x16").startswith(said)
