@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from cnnscope.records.bench import BenchReport
     from cnnscope.records.catalogue import ListReport
     from cnnscope.records.check import CheckAllReport, CheckReport
+    from cnnscope.records.diff import DiffReport
     from cnnscope.records.fit import FitReport
     from cnnscope.records.memory import MemoryReport
     from cnnscope.records.summary import ModelReport
+    from cnnscope.reports.budget import Allowance
 
 
 def limits(given: Mapping[str, float | str | None]) -> dict[str, float]:
@@ -51,6 +53,56 @@ def over_budget(
 
     record = None if training is None else training.record
     return tuple(map(facts.excess, broken(report.record, limits, record)))
+
+
+def budgets(given: Mapping[str, str | None]) -> dict[str, tuple[Allowance, ...]]:
+    """Parse budgets on a change: `{"--max-params": "+5%"}`.
+
+    Args:
+        given: texts such as "+5%", "-10%", "+1M", "12M" and "+5%,+1M" by option; None for none.
+
+    Raises:
+        RequestError: one is no budget; a percentage without a sign is none.
+    """
+    if all(one is None for one in given.values()):
+        return {}
+    from cnnscope.reports.budget import parse_change
+
+    return {
+        option.strip("-").replace("-", "_"): parse_change(text, option)
+        for option, text in given.items()
+        if text is not None
+    }
+
+
+def held_to(
+    report: Report[DiffReport],
+    budgets: Mapping[str, tuple[Allowance, ...]],
+    training: tuple[Report[MemoryReport], Report[MemoryReport]] | None = None,
+) -> Report[DiffReport]:
+    """A difference with the budgets on it that are not kept.
+
+    Args:
+        report: of the two models.
+        budgets: see `budgets`.
+        training: a step of each; its memory is in the report then.
+    """
+    from msgspec.structs import replace
+
+    from cnnscope.reports.budget import overruns
+
+    record = report.record
+    if training is not None:
+        first, second = (one.record.device_bytes[1] for one in training)
+        record = replace(record, training=(first, second))
+    return replace(report, record=replace(record, over=overruns(record, budgets)))
+
+
+def overrun(report: Report[DiffReport]) -> tuple[str, ...]:
+    """A sentence for each budget on the change that is not kept."""
+    from cnnscope.render import diff
+
+    return tuple(map(diff.overrun, report.record.over))
 
 
 def does_not_fit(report: Report[FitReport]) -> str:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
 from cnnscope.cli import options
 from cnnscope.cli.session import Session
 from cnnscope.errors import RequestError
+
+if TYPE_CHECKING:
+    from cnnscope.api import Report
+    from cnnscope.models.request import Request
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
@@ -111,10 +115,61 @@ class Diff(options.Written, options.Traced):
         bool,
         typer.Option(
             "--exit-code",
-            help="Exit with 1 if the models differ, as git diff does.",
+            help="Exit with 1 if the models differ, as git diff does; with budgets, if one of them "
+            "is not kept.",
             rich_help_panel="Limits",
         ),
     ] = False
+    max_params: Annotated[
+        str | None,
+        typer.Option(
+            "--max-params",
+            metavar="CHANGE",
+            help="Exit with 1 if B has more parameters than A by more than this, as in "
+            "--max-params +5%, +1M, or -10% if it has to shrink; 12M without a sign is all that B "
+            "may have.",
+            rich_help_panel="Limits",
+        ),
+    ] = None
+    max_macs: Annotated[
+        str | None,
+        typer.Option(
+            "--max-macs",
+            metavar="CHANGE",
+            help="Exit with 1 if B has more MACs than A by more than this, as in --max-macs +0%.",
+            rich_help_panel="Limits",
+        ),
+    ] = None
+    max_activation: Annotated[
+        str | None,
+        typer.Option(
+            "--max-activation",
+            metavar="CHANGE",
+            help="Exit with 1 if the peak of activations grows by more than this, as in "
+            "--max-activation +1MiB.",
+            rich_help_panel="Limits",
+        ),
+    ] = None
+    max_train_memory: Annotated[
+        str | None,
+        typer.Option(
+            "--max-train-memory",
+            metavar="CHANGE",
+            help="Exit with 1 if what a device may hold in a training step grows by more than "
+            "this, as in --max-train-memory +10%. The report has it then.",
+            rich_help_panel="Limits",
+        ),
+    ] = None
+    optimizer: Annotated[
+        str | None,
+        typer.Option(
+            "--optimizer",
+            metavar="NAME",
+            help="Train with sgd, momentum, adam, adamw or rmsprop for --max-train-memory, as in "
+            "--optimizer adam. Left out, sgd.",
+            rich_help_panel="Limits",
+        ),
+    ] = None
 
     @classmethod
     def surplus(cls, words: Sequence[str]) -> None:
@@ -142,11 +197,36 @@ class Diff(options.Written, options.Traced):
 
         from cnnscope import api
 
+        budgets = api.verdicts.budgets(self._budgets())
+        if self.max_train_memory is None:
+            options.refuse({"--optimizer": self.optimizer}, "it is for --max-train-memory")
         after = self._other().request_for(self.before if self.after is None else self.after)
-        report = api.diff(self.request_for(self.before), after, cache=self.cache(session))
+        before = self.request_for(self.before)
+        report = api.diff(before, after, cache=self.cache(session))
+        if budgets:
+            report = api.verdicts.held_to(report, budgets, self._training(before, after))
         report = report.view(depth=levels, unfold=self.unfold, everything=self.all)
         self.write(report)
-        return int(self.exit_code and report.record.differs)
+        for sentence in api.verdicts.overrun(report):
+            out.note(sentence)
+        return int(bool(report.record.over) if budgets else self.exit_code and report.differs)
+
+    def _budgets(self) -> dict[str, str | None]:
+        return {
+            "--max-params": self.max_params,
+            "--max-macs": self.max_macs,
+            "--max-activation": self.max_activation,
+            "--max-train-memory": self.max_train_memory,
+        }
+
+    def _training(self, before: Request, after: Request) -> tuple[Report[Any], Report[Any]] | None:
+        """A training step of each, where there is a budget on it."""
+        from cnnscope import api
+
+        if self.max_train_memory is None:
+            return None
+        optimizer = self.optimizer or "sgd"
+        return api.memory(before, optimizer=optimizer), api.memory(after, optimizer=optimizer)
 
     def _other(self) -> Self:
         """The command with the options of B in place of those of A."""

@@ -87,8 +87,30 @@ class DiffSide(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
 
 
+class Overrun(msgspec.Struct, frozen=True):
+    """A budget on the change that is not kept.
+
+    `limit_name` is "max_params", "max_macs", "max_activation" or "max_train_memory", `limit` the
+    budget as it was written ("+5%"), `allowed` the most that the second model may have. `before`
+    and `after` are elements, MACs or bytes; `after` is None where it is not known. `where` is the
+    layer with the largest increase, `share` that increase.
+    """
+
+    limit_name: str
+    limit: str
+    allowed: float
+    before: int
+    after: int | None
+    where: str = ""
+    share: int = 0
+
+
 class DiffReport(msgspec.Struct, frozen=True):
-    """The answer to `cnnscope diff`. `change` has every total that is a number, after - before."""
+    """The answer to `cnnscope diff`. `change` has every total that is a number, after - before.
+
+    `training` are the bytes that a device may hold in a training step of each, where they were
+    asked for; `over` are the budgets on the change that are not kept.
+    """
 
     before: DiffSide
     after: DiffSide
@@ -96,4 +118,6 @@ class DiffReport(msgspec.Struct, frozen=True):
     findings: tuple[Finding, ...]
     change: dict[str, int]
     rows: tuple[DiffRow, ...]
+    training: tuple[int, int] | None = None
+    over: tuple[Overrun, ...] = ()
     schema_version: int = REPORT_SCHEMA

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from itertools import groupby
 
-from cnnscope.records.diff import CONSEQUENCES, Change, DiffReport, DiffRow, Finding
+from cnnscope.records.diff import CONSEQUENCES, Change, DiffReport, DiffRow, Finding, Overrun
 from cnnscope.records.summary import CONTAINERS, LayerRow, Totals
 from cnnscope.records.trace import Attribute
 from cnnscope.render import facts, units
@@ -28,6 +28,13 @@ _SHORT = {
 _ONE = ("stride", "padding", "dilation")
 _LONG = {"out_channels": "output channels", "out_features": "output features"}
 
+_BUDGETS = {  # what a budget is about, and how its numbers are written
+    "max_params": ("parameters", units.integer),
+    "max_macs": ("MACs", units.si),
+    "max_activation": ("peak activations", units.nbytes),
+    "max_train_memory": ("training memory", units.nbytes),
+}
+
 _ROWS = (
     Heading("", left=True),
     Heading("layer", left=True, least=18),
@@ -47,8 +54,31 @@ def page(report: DiffReport, options: Options = DEFAULT) -> Page:
         _header(report),
         ((table,) if view.lines else ()) + (_totals(report),),
         tuple(_below(report, view)),
-        (*_sides(report), *_sentences(report)),
+        (*_sides(report), *_over(report), *_sentences(report)),
     )
+
+
+def markdown(report: DiffReport, laid_out: Page) -> str:
+    """The difference for a comment on a pull request."""
+    from cnnscope.render import comment
+
+    return comment.markdown(report, laid_out)
+
+
+def overrun(over: Overrun) -> str:
+    """Parameters: 11.69 M -> 21.80 M (+86.5 %), more than --max-params +5% allows."""
+    what, written = _BUDGETS[over.limit_name]
+    option = f"--{over.limit_name.replace('_', '-')} {over.limit}"
+    if over.after is None:
+        return f"{what}: not known, so that {option} cannot be held"
+    change = units.relative(over.before, over.after) or "unchanged"
+    text = f"{what}: {written(over.before)} -> {written(over.after)} ({change}), more than {option}"
+    most = f"; the most in {over.where}: {units.signed(over.share, written)}" if over.where else ""
+    return f"{text} allows ({written(max(int(over.allowed), 0))}){most}"
+
+
+def _over(report: DiffReport) -> list[tuple[str, str]]:
+    return [("over" if i == 0 else "", overrun(one)) for i, one in enumerate(report.over)]
 
 
 # -------------------------------------------------------------------------------- headings
@@ -429,11 +459,19 @@ def _totals(report: DiffReport) -> Table:
             "peak activations", a.peak_activation_bytes, b.peak_activation_bytes, units.nbytes
         ),
         _compared("all activations", a.activation_bytes, b.activation_bytes, units.nbytes),
+        *_training(report),
         _compared("weight layers", _weight_layers(a), _weight_layers(b), units.integer),
         _field(a, b),
     )
     styles = (("", "", "", DIFFERENT, DIFFERENT),) * len(rows)
     return Table(headings, rows, styles)
+
+
+def _training(report: DiffReport) -> list[tuple[str, ...]]:
+    """Memory of a training step, where it was asked for."""
+    if report.training is None:
+        return []
+    return [_compared("training memory", *report.training, units.nbytes)]
 
 
 def _compared(title: str, before: int, after: int, written: units.Writer) -> tuple[str, ...]:

@@ -54,6 +54,9 @@ def write(report: Any, format_: str, **options: Any) -> str:
         return data.to_json(report)
     if format_ == "csv":
         return data.to_csv(*_file(report).sheet(report))
+    if format_ == "markdown" and hasattr(_file(report), "markdown"):
+        written: str = _file(report).markdown(report, page(report, **options))
+        return written
     return _drawing(format_)(page(report, **options))
 
 

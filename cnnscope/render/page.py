@@ -460,19 +460,23 @@ def markdown(page: Page) -> str:
     lines = [f"### {escape(page.name)}", ""]
     if page.header:
         lines += [markdown_block(page.header), ""]
-    lines += [*_items(page.above), *[""] * bool(page.above)]
+    lines += [*items(page.above), *[""] * bool(page.above)]
     for table in page.tables:
-        if table.caption:
-            lines += [f"**{escape(table.caption)}**", ""]
-        columns, rows = cells(table)
-        headings = [table.headings[column] for column in columns]
-        lines.append(_row([escape(h.title) for h in headings]))
-        lines.append(_row([":---" if h.left else "---:" for h in headings]))
-        lines += [_row(["<br>".join(indented(escape(t)) for t in c) for c in row]) for row in rows]
-        lines.append("")
-    lines += _items(page.below)
+        lines += [*markdown_table(table), ""]
+    lines += items(page.below)
     lines += ["", f"*{escape(page.omitted)}*"] if page.omitted else []
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def markdown_table(table: Table) -> list[str]:
+    """A table in GitHub-flavoured Markdown: its caption, its two lines of headings, its rows."""
+    lines = [f"**{escape(table.caption)}**", ""] if table.caption else []
+    columns, rows = cells(table)
+    headings = [table.headings[column] for column in columns]
+    lines.append(_row([escape(h.title) for h in headings]))
+    lines.append(_row([":---" if h.left else "---:" for h in headings]))
+    lines += [_row(["<br>".join(indented(escape(t)) for t in c) for c in row]) for row in rows]
+    return lines
 
 
 def cells(table: Table) -> tuple[list[int], list[list[list[str]]]]:
@@ -485,13 +489,13 @@ def cells(table: Table) -> tuple[list[int], list[list[list[str]]]]:
     return columns, rows
 
 
-def _items(pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """Titled sentences as a list."""
+def items(pairs: Sequence[tuple[str, str]], longest: int = LONGEST_SENTENCE) -> list[str]:
+    """Titled sentences as a list of Markdown."""
     return [
         f"- **{escape(title)}**: {escape(sentence)}"
         if title not in ("", "!")
         else f"- {markdown_block(sentence)}"
-        for title, sentence in ((title, cut(whole, LONGEST_SENTENCE)) for title, whole in pairs)
+        for title, sentence in ((title, cut(whole, longest)) for title, whole in pairs)
     ]
 
 

@@ -461,6 +461,57 @@ def test_exit_code_tells_whether_they_differ():
 
 
 @pytest.mark.parametrize(
+    ("budgets", "over"),
+    [  # parameters grow by 0.14 %, MACs by 48.6 %, the peak by 13.9 % (22.0 to 25.1 MiB)
+        (("--max-params", "+0.2%", "--max-macs", "+49%"), []),
+        (("--max-params", "+0%", "--max-macs", "+49%"), ["max_params"]),
+        (("--max-params", "+0.1%", "--max-macs", "+48%"), ["max_params", "max_macs"]),
+        (("--max-params", "+184512"), []),
+        (("--max-params", "+184511"), ["max_params"]),
+        (("--max-params", "-10%"), ["max_params"]),
+        (("--max-params", "133047848"), []),
+        (("--max-params", "133M"), ["max_params"]),
+        (("--max-params", "+1%,+100k"), ["max_params"]),
+        (("--max-activation", "+4MiB"), []),
+        (("--max-activation", "+3MiB", "--exit-code"), ["max_activation"]),
+    ],
+)
+def test_budgets_on_the_change(budgets, over):
+    result = run_cli("diff", "vgg11", "vgg13", *budgets, "-f", "json")
+    assert [one["limit_name"] for one in json.loads(result.out)["over"]] == over
+    assert result.code == bool(over)
+    assert all(f"--{name.replace('_', '-')}" in result.err for name in over)
+    assert bool(result.err) == bool(over)
+
+
+def test_a_budget_that_shrinks_is_kept_by_a_smaller_model():
+    assert run_cli("diff", "vgg13", "vgg11", "--max-macs", "-30%", "--exit-code").code == 0
+    result = run_cli("diff", "vgg13", "vgg11", "--max-macs", "-40%", "--depth", "1")
+    assert result.code == 1
+    # 11.308 G * 0.6
+    assert "MACs: 11.308 G -> 7.609 G (-32.7 %), more than --max-macs -40% allows (6.785 G)" in (
+        result.out
+    )
+
+
+@pytest.mark.parametrize("text", ["5%", "+x", "", "+", "%", "+5%%", "++5%", "+5%,", "1e3"])
+def test_what_is_no_budget_is_said(text):
+    result = run_cli("diff", "vgg11", "vgg13", "--max-params", text)
+    assert result.code == 2
+    assert f"--max-params {text!r}" in result.err
+
+
+@pytest.mark.broad
+def test_a_budget_on_training_memory_measures_a_step_of_both():
+    words = ("classic:lenet5", "--batch-size-b", "4096", "--max-train-memory", "+0%")
+    answer = json.loads(run_cli("diff", *words, "-f", "json").out)
+    before, after = answer["training"]
+    assert before < after
+    assert [one["limit_name"] for one in answer["over"]] == ["max_train_memory"]
+    assert "· training memory" in run_cli("diff", *words, "--md").out.splitlines()[0]
+
+
+@pytest.mark.parametrize(
     ("arguments", "key", "before", "after"),
     [
         (("--input-b", "256"), "inputs", [1, 3, 224, 224], [1, 3, 256, 256]),
