@@ -34,6 +34,8 @@ _PICTURE = (
     "cnnscope summary {model} --html --output page.html is a page for a browser"
 )
 _GRAPH = (
+    "cnnscope report {model} draws it on a page for a browser (--output graph.svg: the graph "
+    "alone); "
     "cnnscope summary {model} --depth all lists every operation in the order in which it runs; "
     "cnnscope stages {model} is the table of the architecture"
 )

@@ -111,6 +111,7 @@ SAID = [
     ("check a b", "check takes one model"),
     ("list resnet18 resnet34", "quote it, as in: cnnscope list 'resnet*'"),
     ("graph resnet18", "cnnscope summary resnet18 --depth all lists every operation"),
+    ("graph resnet18", "cnnscope report resnet18 draws it on a page"),
     ("graph", "cnnscope stages MODEL is the table"),
     ("plot --json net.py", "cnnscope rf net.py LAYER --output field.png draws"),
     (f"{NET} --json --csv", "--json and --csv: one format at a time"),
