@@ -16,6 +16,7 @@ from cnnscope.errors import CnnscopeError
 
 TOP = 2**31 - 1  # sizes of cuDNN and indices of most kernels have 32 bits
 _ROUNDS = 12  # in which interpolation has to arrive
+_NEAR = 9  # below a batch that does not run
 _PER_BATCH = ("input", "saved", "output", "temporary")  # kinds that grow with it
 
 Needs = Callable[[Reserved], int]  # bytes of a device
@@ -28,6 +29,7 @@ class Batches:
     Attributes:
         known: courses of the batches that were traced.
         refused: why others do not run.
+        top: above which none runs, as far as it is known.
 
     Args:
         trace: the course of a batch; raises CnnscopeError where it does not run.
@@ -38,7 +40,7 @@ class Batches:
     def __init__(self, trace: Trace, smallest: int = 1, last: int = TOP) -> None:
         self.known: dict[int, Course] = {}
         self.refused: dict[int, str] = {}
-        self.smallest, self.last = smallest, last
+        self.smallest, self.last, self.top = smallest, last, TOP
         self._trace = trace
         self._exact = cache(lambda batch: replay(self.known[batch]))
         self._guessed: dict[int, Reserved] = {}
@@ -108,21 +110,34 @@ class Batches:
             new = [one for one in ends if one not in self.known and one not in self.refused]
             for one in new:
                 self.at(one)
+            if batch in self.refused:
+                self._descend(batch)
             if not new:
                 return batch
         return batch
 
+    def _descend(self, refused: int) -> None:
+        """Find the batch below that runs: a near one, or the largest of all there are."""
+        if any(self.at(one) for one in range(refused - 1, max(refused - _NEAR, 0), -1)):
+            return
+        low, high = max((k for k in self.known if k < refused), default=0), refused
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self.at(middle) else (low, middle)
+        self.top = low
+
     def confirmed(self, batch: int) -> bool:
-        """Return True if a batch and the next one were traced, or do not run."""
-        ends = [one for one in (batch, batch + 1) if self.smallest <= one <= TOP]
-        return all(one in self.known or one in self.refused for one in ends)
+        """Return True if a batch and the next one were traced; the next one may not run."""
+        more = batch + 1
+        last = batch == TOP or max(more, self.smallest) in self.known or more in self.refused
+        return last and (batch < self.smallest or batch in self.known)
 
     def expected(self, limit: int, needs: Needs) -> int:
         """The largest batch that fits by what was traced so far, 0 where none does."""
         return lifted(lambda one: self._fits(one, limit, needs))
 
     def _fits(self, batch: int, limit: int, needs: Needs) -> bool:
-        if batch in self.refused:
+        if batch in self.refused or batch > self.top:
             return False
         pair = self._pair(batch)
         if pair is not None and batch not in self.known:

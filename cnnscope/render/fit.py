@@ -108,11 +108,13 @@ def _fits(report: FitReport) -> str:
 
 
 def _confirmed(report: FitReport) -> str:
-    batch = units.integer(report.found.safe)
+    batch, rest = units.integer(report.found.safe), ""
+    if not all(row.confirmed for row in report.rows):
+        rest = "; a row that is not follows from the batches that it names"
     if not report.found.confirmed:
-        return "not by traces: the batch is extrapolated"
+        return f"by no trace: {batch} is extrapolated"
     after = "" if report.capped else f", and {units.integer(report.found.safe + 1)} does not"
-    return f"by traces: {batch} fits{after}; rows without the word are on the line through theirs"
+    return f"by traces: {batch} fits{after}{rest}"
 
 
 def lacking(report: FitReport) -> str:

@@ -132,13 +132,16 @@ class _Search:
     def settle(self, batches: Batches) -> None:
         """Trace the batch at which the memory is expected to end, and find the smallest one."""
         guess = batches.estimate(self._memory, _most)
-        wanted = min(max(guess, _FIRST + 1), batches.last)
+        wanted = min(max(guess, _FIRST + 1), batches.last, batches.top)
         while not batches.at(wanted) and wanted > _FIRST + 1:
             wanted = max(wanted // 2, _FIRST + 1)
         if guess < 2 * _FIRST and self.batches.smallest == 1:
-            runs = (one for one in range(1, _FIRST) if self.batches.at(one))
-            self.batches.smallest = next(runs, _FIRST)
+            self._find_smallest()
         batches.smallest = self.batches.smallest
+
+    def _find_smallest(self) -> None:
+        runs = (one for one in range(1, _FIRST) if self.batches.at(one))
+        self.batches.smallest = next(runs, _FIRST)
 
     def found(self) -> Fitting:
         """The largest batches of the step that was asked for, confirmed by traces."""
@@ -146,6 +149,9 @@ class _Search:
             return self._only(self._step, self.batches, self.fixed)
         self.settle(self.batches)
         safe = self.batches.largest(self._memory, _most)
+        if safe < _FIRST and self.batches.smallest == 1 and not self.batches.at(1):
+            self._find_smallest()
+            safe = self.batches.largest(self._memory, _most)
         optimistic = max(safe, self.batches.expected(self._memory, _least))
         return self._row(self._step, self.batches, safe, optimistic)
 
@@ -163,6 +169,7 @@ class _Search:
             return with_update(analysis.course(self.made(plain, batch)), tail)
 
         batches = Batches(course, self.batches.smallest, self.batches.last)
+        batches.top = self.batches.top
         first = self.fixed or _FIRST
         there = {batch for made, batch in self._made if made == plain and batch is not None}
         for batch in (first, *sorted(there - {first})):
@@ -235,7 +242,8 @@ def fit_report(
         )
     )
     made = search.made(step, nearest)
-    power = None if search.fixed or capped else 1 << (found.safe.bit_length())
+    power = 1 << (found.safe.bit_length())
+    there = search.fixed is None and power <= search.batches.top
     return FitReport(
         source=made.trace.source,
         inputs=made.trace.input_specs,
@@ -249,7 +257,7 @@ def fit_report(
         fixed=search.fixed is not None,
         capped=capped,
         at=DeviceNeed(shown, *needs(search.batches.takes(shown))),
-        power=None if power is None else DeviceNeed(power, *needs(search.batches.takes(power))),
+        power=DeviceNeed(power, *needs(search.batches.takes(power))) if there else None,
         kinds=tuple(KindBytes(one.kind, one.at_peak) for one in analysis.by_kind(made)),
         layers=analysis.by_layer(made),
         measured=measured.DEVICE,

@@ -121,6 +121,21 @@ def test_a_batch_that_does_not_run_is_none() -> None:
     assert batches.confirmed(8)
 
 
+def test_no_batch_above_the_largest_that_runs() -> None:
+    def few(batch: int) -> Course:
+        if batch > 11:
+            raise ModelError("at most 11")
+        return course("convolutions", batch)
+
+    batches = Batches(few)
+    batches.at(4)
+    batches.at(5)
+    assert batches.largest(2**40, segments) == batches.top == 11
+    assert batches.confirmed(11)
+    assert not batches.confirmed(9)
+    assert batches.expected(2**50, segments) == 11
+
+
 def test_no_batch_below_the_smallest_takes_less() -> None:
     batches = Batches(lambda n: course("convolutions", n), smallest=3)
     assert batches.at(3)
