@@ -10,7 +10,8 @@ import { bytes, cost, integer, percent } from "./units";
 
 const SHOWN: readonly Cost[] = ["params", "macs", "activation_bytes"];
 
-export function Costs(): JSX.Element {
+export function Costs(): JSX.Element | null {
+  if (network.page.models.every((model, side) => !layersOf(model, side).length)) return null;
   return (
     <Section id="costs" title="Cost along the depth" about="Each layer in the order in which it runs.">
       {network.page.models.map((model, side) => <Depth key={side} model={model} side={side} />)}

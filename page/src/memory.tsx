@@ -10,10 +10,13 @@ import { bytes, integer, percent } from "./units";
 
 const MOST = 8; // tensors that are listed
 
-export function Memory(): JSX.Element {
+export function Memory(): JSX.Element | null {
+  if (network.page.models.every((model) => !model.operations.length)) return null;
   return (
     <Section id="memory" title="Memory over time" about="Bytes of inputs and activations that are alive after each operation; weights are not among them.">
-      {network.page.models.map((model, side) => <Forward key={side} model={model} side={side} />)}
+      {network.page.models.map((model, side) => model.operations.length > 0 && (
+        <Forward key={side} model={model} side={side} />
+      ))}
       {network.page.models.map((model, side) => model.training && (
         <Step key={`step-${side}`} model={model} training={model.training} side={side} />
       ))}

@@ -60,7 +60,7 @@ function Changes({ chosen }: { chosen: Line }): JSX.Element {
     <div class="changes">
       <p><span class={`status ${chosen.status}`}>{chosen.status}</span></p>
       {chosen.changes.length > 0 && (
-        <ul>{chosen.changes.map((text) => <li key={text}>{times(text.replaceAll("->", "\u2192"))}</li>)}</ul>
+        <ul>{chosen.changes.map((text) => <li key={text}>{times(text.replaceAll("->", "\u2192").replaceAll(" - ", " \u2212 "))}</li>)}</ul>
       )}
       {a && b && (
         <dl class="pairs">

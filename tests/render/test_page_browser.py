@@ -446,6 +446,34 @@ def test_names_of_a_model_are_text(show):
     assert page.locator("main img, main b:text-is('bold'), aside img").count() == 0
 
 
+class Long(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.add_module("a" * 300, nn.Conv2d(3, 3, 1))
+
+    def forward(self, x):
+        return next(self.children())(x) * 2
+
+
+ODD = {
+    "nothing": (nn.Identity(), "3x8x8"),
+    "one layer": (nn.Conv2d(3, 8, 3), "3x8x8"),
+    "no picture": (nn.Sequential(nn.Linear(8, 4), nn.ReLU()), "8"),
+    "a signal": (nn.Sequential(nn.Conv1d(1, 4, 9, stride=2), nn.ReLU()), "1x200"),
+    "a volume": (nn.Sequential(nn.Conv3d(1, 4, 3), nn.MaxPool3d(2)), "1x9x20x30"),
+    "a long name": (Long(), "3x8x8"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_models_of_every_kind_fit_a_telephone(show, name):
+    model, inputs = ODD[name]
+    page = show(name, model, inputs=inputs, size=(400, 800))
+    wide, seen = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert wide <= seen
+    assert page.locator("#graph [role=treeitem]").count() >= 2
+
+
 # ---------------------------------------------------------------------------- by hand: -m slow
 
 
