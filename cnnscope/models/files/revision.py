@@ -65,6 +65,10 @@ class Tree(NamedTuple):
         """Name of the commit as people write it."""
         return self.commit[:_SHORT]
 
+    def is_named(self, revision: str) -> bool:
+        """Return True if a revision is the commit's own name, or the beginning of it."""
+        return len(revision) >= _SHORT and self.commit.startswith(revision.lower())
+
     def of(self, path: str | Path) -> Path | None:
         """Where a file or folder of the working tree lies here; None of any other path."""
         try:

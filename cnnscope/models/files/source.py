@@ -91,8 +91,10 @@ class Own:
         except BaseException:
             self.close()
             raise
-        commit = f" ({self._tree.short})" if self._tree else ""
-        self.title = printable(_title(spec, name), 120 - len(commit)) + commit
+        named = self._tree is not None and self._tree.is_named(spec.revision)
+        commit = f" ({self._tree.short})" if self._tree and not named else ""
+        shown = self._tree.short if self._tree and named else spec.revision
+        self.title = printable(_title(spec, name, shown), 120 - len(commit)) + commit
 
     def close(self) -> None:
         """Forget the file's folder and its neighbours."""
@@ -339,10 +341,10 @@ def _extracted(spec: ModelSpec, undo: ExitStack) -> revision.Tree:
         raise
 
 
-def _title(spec: ModelSpec, name: str) -> str:
+def _title(spec: ModelSpec, name: str, revision: str) -> str:
     """`net.py:Net`, `package.module:Net`, or the expression."""
     place = Path(spec.place).name if spec.source == "file" else spec.place
-    place = f"{spec.revision}:{place}" if spec.revision else place
+    place = f"{revision}:{place}" if revision else place
     if spec.source == EXPRESSION:
         return " ".join(spec.code.split())
     return ":".join(part for part in (place or spec.shown, name) if part)
