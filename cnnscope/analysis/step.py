@@ -150,16 +150,28 @@ class Course(NamedTuple):
     end: int
 
 
-def course(made: StepTrace) -> Course:
-    """The course of a step on CUDA."""
-    trace = made.trace
-    lives = tuple((storage.born, storage.died) for storage in trace.storages)
-    return Course(made.kinds(), tuple(cuda.sizes(trace)), lives, made.update, len(trace.ops))
+def course(made: StepTrace, *, workspace: bool = True) -> Course:
+    """The course of a step on CUDA.
+
+    Args:
+        made: the step.
+        workspace: with what kernels ask for and give back.
+    """
+    trace, kinds = made.trace, made.kinds()
+    storages = cuda.storages(trace)
+    if workspace:
+        ends = cuda.workspaces(trace)
+        storages += [StorageRecord(nbytes, number, number + 1) for number, nbytes in ends]
+    temporary: Kind = "temporary"
+    added = (temporary,) * (len(storages) - len(kinds))
+    sizes = tuple(storage.nbytes for storage in storages)
+    lives = tuple((storage.born, storage.died) for storage in storages)
+    return Course((*kinds, *added), sizes, lives, made.update, len(trace.ops))
 
 
-def replayed(made: StepTrace) -> Reserved:
+def replayed(made: StepTrace, *, workspace: bool = True) -> Reserved:
     """What the allocator makes of a step: see `replay`."""
-    return replay(course(made))
+    return replay(course(made, workspace=workspace))
 
 
 def replay(steps: Course) -> Reserved:

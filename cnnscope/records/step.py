@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Literal, get_args
 
 import msgspec
@@ -43,7 +44,7 @@ class Step(msgspec.Struct, frozen=True):
     checkpoint: tuple[str, ...] = ()
 
 
-class StepTrace(msgspec.Struct, frozen=True):
+class StepTrace(msgspec.Struct, frozen=True, dict=True):
     """The trace of one training step in the steady state, and where its parts are.
 
     Operations before `loss` are the model's forward, those before `backward` the loss, from
@@ -89,6 +90,10 @@ class StepTrace(msgspec.Struct, frozen=True):
         which the caller holds until the end (results, the loss), "temporary" all else that the
         step made.
         """
+        return self._kinds
+
+    @cached_property
+    def _kinds(self) -> tuple[Kind, ...]:
         trace = self.trace
         named = dict(self._named())
         found: list[Kind] = []

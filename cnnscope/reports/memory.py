@@ -103,7 +103,13 @@ def memory_report(made: StepTrace | Trace) -> MemoryReport:
     """
     training = isinstance(made, StepTrace)
     step = made if isinstance(made, StepTrace) else analysis.inference(made)
-    trace, peak, replayed = step.trace, analysis.peak(step), analysis.replayed(step)
+    trace, peak, replayed = (
+        step.trace,
+        analysis.peak(step),
+        analysis.replayed(step, workspace=False),
+    )
+    kept = measured.TRAINING if training else measured.INFERENCE
+    on_gpu = analysis.replayed(step) if training else replayed
     missing = tuple(f"no formula for the MACs of {name}" for name in analysis.unknown(step))
     return MemoryReport(
         source=trace.source,
@@ -113,7 +119,7 @@ def memory_report(made: StepTrace | Trace) -> MemoryReport:
         tensors=peak.nbytes,
         allocated=replayed.allocated,
         reserved=replayed.reserved,
-        gpu=measured.on_gpu(replayed, measured.TRAINING if training else measured.INFERENCE),
+        gpu=measured.on_gpu(on_gpu, kept),
         peak=peak.operation,
         kinds=analysis.by_kind(step),
         layers=analysis.by_layer(step),

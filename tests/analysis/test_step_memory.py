@@ -234,8 +234,15 @@ def test_the_measured_peak_of_a_step_is_in_its_range() -> None:
 def changed(model: nn.Module, *shape: int) -> list[tuple[int, int]]:
     """Bytes by the trace and on CUDA, where these differ."""
     trace = stepped(model, *shape).trace
-    pairs = zip((s.nbytes for s in trace.storages), cuda.sizes(trace), strict=True)
-    return [pair for pair in pairs if pair[0] != pair[1]]
+    before, after = trace.storages, cuda.storages(trace)
+    found = [(a.nbytes, b.nbytes) for a, b in zip(before, after, strict=False)]
+    return [*(pair for pair in found if pair[0] != pair[1]), *added(model, *shape)]
+
+
+def added(model: nn.Module, *shape: int) -> list[tuple[int, int]]:
+    """Bytes of what CUDA makes beside, and none by the trace."""
+    trace = stepped(model, *shape).trace
+    return [(0, storage.nbytes) for storage in cuda.storages(trace)[len(trace.storages) :]]
 
 
 def test_a_mask_of_dropout_has_one_byte_an_element_on_cuda() -> None:
@@ -247,3 +254,66 @@ def test_a_mask_of_dropout_has_one_byte_an_element_on_cuda() -> None:
 @pytest.mark.parametrize("layer", [nn.Dropout2d(), nn.AlphaDropout(), nn.Dropout(0.0), nn.RReLU()])
 def test_masks_that_are_the_same_on_cuda(layer: nn.Module) -> None:
     assert changed(nn.Sequential(nn.Conv2d(3, 4, 1), layer), 2, 3, 5, 5) == []
+
+
+class Attends(nn.Module):
+    """Attention whose queries lie as B x H x L x E, or as B x L x H x E."""
+
+    def __init__(self, *, heads_first: bool) -> None:
+        super().__init__()
+        self.project, self.heads_first = nn.Linear(8, 8), heads_first
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.project(x).unflatten(-1, (2, 4)).transpose(1, 2)
+        x = x.contiguous() if self.heads_first else x
+        y = nn.functional.scaled_dot_product_attention(x, x, x)
+        return y.transpose(1, 2).reshape(3, 40, 8)
+
+
+def test_attention_on_cuda_has_blocks_of_32_queries() -> None:
+    """3 images x 2 heads of 40 queries, so 64; an H100 had 224 for the 197 of vit_b_16."""
+    assert changed(Attends(heads_first=False), 3, 40, 8) == [(4 * 3 * 2 * 40, 4 * 3 * 2 * 64)]
+
+
+def test_attention_on_cuda_lies_in_order_of_queries() -> None:
+    """Where a CPU has to copy the result, CUDA has not."""
+    copy = (4 * 3 * 40 * 8, 0)
+    assert copy in changed(Attends(heads_first=True), 3, 40, 8)
+
+
+def test_a_module_of_attention_copies_its_result_on_cuda() -> None:
+    """It asks for L x B x H x E: 9,682,944 bytes for 16 x 197 x 768, as an H100 had."""
+    module = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+    assert added(module, 3, 40, 8) == [(0, 4 * 3 * 40 * 8)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "nbytes"),
+    [
+        # 4 bytes x outputs x 50 parts (of 16 values for each of 4 threads) x 32 threads x 4 numbers
+        (3152, 3072, 4 * 3072 * 50 * 32 * 4),
+        (3152, 768, 4 * 768 * 50 * 32 * 4),
+        (3152, 2304, 4 * 2304 * 50 * 32 * 4),
+        (8, 1000, 0),
+    ],
+)
+def test_the_parts_of_a_sum_on_cuda(rows: int, columns: int, nbytes: int) -> None:
+    """An H100 took 79,692,288, 19,661,312 and 58,982,912 ; up to 1 MiB is not split off."""
+    made = stepped(nn.Linear(4, columns), rows, 4)
+    found = dict(cuda.workspaces(made.trace))
+    sums = [n for n, op in enumerate(made.trace.ops) if op.name == "aten.sum.dim_IntList"]
+    assert [found[number] for number in sums] == [nbytes]
+
+
+def test_convolutions_on_cuda_copy_what_they_read_to_channels_last() -> None:
+    """An H100 took 25,838,080 in the forward of 64 to 64 channels at 56x56: input and weight."""
+    model = nn.Sequential(nn.Conv2d(64, 64, 1), nn.Conv2d(64, 64, 3, padding=1, bias=False))
+    made = stepped(model, 32, 64, 56, 56)
+    x, weight = 4 * 32 * 64 * 56 * 56, 4 * 64 * 64 * 9
+    assert [nbytes for _, nbytes in cuda.workspaces(made.trace)] == [
+        0,
+        x + weight,
+        2 * x + weight,
+        0,
+    ]
+    assert x + weight + 512 == 25_838_080
