@@ -59,15 +59,13 @@ class Document(msgspec.Struct, frozen=True, dict=True):
                 out, by their kind.
 
         Raises:
-            RequestError: an unknown cost.
+            RequestError: an unknown cost, or a page without a graph.
         """
         from cnnscope.render.graph import View, svg
 
-        graph = self.contents.graph
-        compares = graph is not None and any(node.counterpart for node in graph.nodes)
-        if graph is None or (self.contents.diff is not None and not compares):
-            raise RequestError("a picture shows one model; the page compares two")
-        return svg(graph, View(depth, unfold, heat))
+        if self.contents.graph is None:
+            raise RequestError("the page has no graph to draw")
+        return svg(self.contents.graph, View(depth, unfold, heat))
 
     def png(
         self, *, depth: int | None = None, unfold: bool = False, heat: str | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cnnscope.analysis import receptive_field
-from cnnscope.analysis.graph import graph
+from cnnscope.analysis.graph import graph, graph_of_two
 from cnnscope.records.memory import MemoryReport
 from cnnscope.records.page import Life, PageContents, PageModel, Ran
 from cnnscope.records.summary import LayerRow, UnitMap
@@ -25,11 +25,12 @@ def contents(traces: Sequence[Trace], training: Sequence[MemoryReport] = ()) -> 
     """
     steps: Sequence[MemoryReport | None] = training or [None] * len(traces)
     models = tuple(_model(trace, step) for trace, step in zip(traces, steps, strict=True))
-    return PageContents(
-        models=models,
-        graph=graph(traces[-1], models[-1].summary.layers),
-        diff=diff(*traces) if len(traces) == 2 else None,
-    )
+    rows = [model.summary.layers for model in models]
+    if len(traces) == 1:
+        return PageContents(models, graph(traces[0], rows[0]))
+    (before, after), differences = traces, diff(*traces)
+    both = graph_of_two((before, after), (rows[0], rows[1]), differences.rows)
+    return PageContents(models, both, differences)
 
 
 def _model(trace: Trace, training: MemoryReport | None) -> PageModel:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
 from cnnscope.analysis.graph import opening, placement
+from cnnscope.analysis.graph.facts import Facts
 from cnnscope.analysis.graph.flow import connect
 from cnnscope.analysis.graph.items import Item, Tree
-from cnnscope.analysis.graph.labels import Labels
 from cnnscope.analysis.graph.repeats import fold
 from cnnscope.analysis.graph.tidy import tidy
 from cnnscope.records import graph as g
 from cnnscope.records.summary import LayerRow
-from cnnscope.records.trace import Shape, Trace
+from cnnscope.records.trace import Trace
 
 
 def graph(trace: Trace, rows: tuple[LayerRow, ...]) -> g.Graph:
@@ -24,20 +24,41 @@ def graph(trace: Trace, rows: tuple[LayerRow, ...]) -> g.Graph:
         trace: of the model.
         rows: of its summary (`ModelReport.layers`), whose costs the boxes carry.
     """
-    root = Tree(trace, rows).root()
-    tidy(trace, rows, root)
-    connect(trace, root)
-    fold(trace, rows, root)
-    nodes = _Nodes(trace, rows, root).nodes()
+    root = connected(trace, rows)
+    fold(root, (Facts(trace, rows),))
+    nodes = Nodes((Facts(trace, rows),), root).nodes()
     return g.Graph(trace.source.name, nodes, opening.opened(nodes))
 
 
-class _Nodes:
+def connected(trace: Trace, rows: tuple[LayerRow, ...]) -> Item:
+    """The boxes of a model with their edges."""
+    root = Tree(trace, rows).root()
+    tidy(trace, rows, root)
+    connect(trace, root)
+    return root
+
+
+def _alone(_: Item) -> None:
+    """The counterpart of a box where there is one model."""
+
+
+class Nodes:
     """Makes the records of items, numbered outer before inner."""
 
-    def __init__(self, trace: Trace, rows: Sequence[LayerRow], root: Item) -> None:
-        self.trace, self.rows = trace, rows
-        self.labels = Labels(trace, rows)
+    def __init__(
+        self,
+        facts: Sequence[Facts],
+        root: Item,
+        counterpart: Callable[[Item], g.Counterpart | None] = _alone,
+    ) -> None:
+        """Take a tree of boxes.
+
+        Args:
+            facts: of each model that has items in the tree (`Item.side`).
+            root: of the tree.
+            counterpart: of an item.
+        """
+        self.facts, self.counterpart = facts, counterpart
         self.items: list[Item] = []
         self._number(root)
         self.place = {item: n for n, item in enumerate(self.items)}
@@ -47,7 +68,7 @@ class _Nodes:
     def nodes(self) -> tuple[g.GraphNode, ...]:
         """The nodes of all items."""
         for item in reversed(self.items):
-            self.costs[item] = self._costs(item)
+            self.costs[item] = self.facts[item.side].costs(item)
             if item.children:
                 self.layouts[item] = self._layout(item)
         return tuple(map(self._node, self.items))
@@ -58,27 +79,29 @@ class _Nodes:
             self._number(child)
 
     def _node(self, item: Item) -> g.GraphNode:
-        row = self.labels.row(item)
+        facts = self.facts[item.side]
+        row = facts.row(item)
         members = item.children if item.kind == g.REPEAT else []
         return g.GraphNode(
             kind=item.kind,
             parent=self.place[item.parent] if item.parent else -1,
-            path=self.labels.path(item),
+            path=facts.path(item),
             name=self._name(item),
-            label=self.labels.label(item),
-            family=self.labels.family(item),
+            label=facts.label(item),
+            family=facts.family(item),
             call=row.call if row else 1,
             row=item.row,
             merged=tuple(item.merged),
-            inputs=self._shapes(item.ins),
-            outputs=self._outputs(item),
+            inputs=facts.shapes(item.ins),
+            outputs=facts.outputs(item),
             costs=self.costs[item],
             repeat=max(len(members), 1),
-            paths=tuple(map(self.labels.path, members)),
+            paths=tuple(map(facts.path, members)),
             children=tuple(self.place[child] for child in item.children),
             edges=tuple(self._edges(item)),
             layout=self.layouts.get(item),
             fails=row.fails if row else False,
+            counterpart=self.counterpart(item),
         )
 
     def _edges(self, item: Item) -> list[g.GraphEdge]:
@@ -89,32 +112,14 @@ class _Nodes:
         ]
 
     def _name(self, item: Item) -> str:
-        if item.kind in (g.INPUT, g.OUTPUT):
-            tensors = self.trace.inputs if item.kind == g.INPUT else self.trace.outputs
-            at = [child for child in self.items if child.kind == item.kind].index(item)
-            names = [spec.name or "" for spec in self.trace.input_specs]
-            own = names[at] if item.kind == g.INPUT and at < len(names) else ""
-            return own or (f"{item.kind} {at + 1}" if len(tensors) > 1 else item.kind)
-        return self.labels.name(item)
-
-    def _shapes(self, tensors: Sequence[int]) -> tuple[Shape, ...]:
-        return tuple(self.trace.tensors[t].shape for t in tensors)
-
-    def _outputs(self, item: Item) -> tuple[Shape, ...]:
-        if item.outs:
-            return self._shapes(item.outs)
-        if item.tensor >= 0:
-            return self._shapes([item.tensor])
-        return self.rows[item.row].output_shapes if item.row >= 0 else ()
-
-    def _costs(self, item: Item) -> g.Costs:
-        if item.kind == g.REPEAT:
-            parts = [self.costs[child] for child in item.children]
-            return _total(parts, parts[-1].field)
-        rows = [self.rows[r] for r in (item.row, *item.merged) if r >= 0]
-        return (
-            _total([_of_row(row) for row in rows], _of_row(rows[-1]).field) if rows else g.Costs()
-        )
+        facts = self.facts[item.side]
+        if item.kind not in (g.INPUT, g.OUTPUT):
+            return facts.name(item)
+        alike = [one for one in self.items if (one.kind, one.side) == (item.kind, item.side)]
+        at = alike.index(item)
+        names = [spec.name or "" for spec in facts.trace.input_specs]
+        own = names[at] if item.kind == g.INPUT and at < len(names) else ""
+        return own or (f"{item.kind} {at + 1}" if len(alike) > 1 else item.kind)
 
     def _border(self, item: Item) -> tuple[list[int], list[int]] | None:
         """Slots of a repeat's ports: those of its members, which one of them stands for."""
@@ -147,18 +152,3 @@ class _Nodes:
         )
         places = [g.Place(self.place[item.children[p.node]], p.row, p.rail) for p in laid.places]
         return replace(laid, places=tuple(places))
-
-
-def _of_row(row: LayerRow) -> g.Costs:
-    sizes = None if row.field is None else tuple(axis.local_size for axis in row.field)
-    return g.Costs(row.params, row.macs, row.element_ops, row.activation_bytes, sizes)
-
-
-def _total(parts: Sequence[g.Costs], field: tuple[int | None, ...] | None) -> g.Costs:
-    return g.Costs(
-        params=sum(part.params for part in parts),
-        macs=sum(part.macs for part in parts),
-        element_ops=sum(part.element_ops for part in parts),
-        activation_bytes=sum(part.activation_bytes for part in parts),
-        field=field,
-    )

@@ -16,7 +16,8 @@ class Item:
 
     `ops` are the operations of a leaf, `main` the one that it is named after, `held` the
     parameters that it has (paths). `tensor` is that of a parameter, an input or an output. `ins`
-    and `outs` are its ports: the tensor of each. An edge names its ends (None is the border) and
+    and `outs` are its ports: the tensor of each. `side` is the model that it is of, where there are
+    two. An edge names its ends (None is the border) and
     their ports.
     """
 
@@ -33,6 +34,7 @@ class Item:
     edges: list[Edge] = field(default_factory=list)
     asks: tuple[int, ...] = ()  # what it reads beside its operations
     main: int = -1
+    side: int = 0
     held: list[str] = field(default_factory=list)
 
     @property

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from cnnscope.records.graph import REPEAT, ROOT, GraphNode
 
 ROWS, BOXES = 24, 40  # that a screen has room for, and that a reader takes in
+_COMPARED = 60  # boxes of two models, most of them grey
 
 
 def opened(nodes: Sequence[GraphNode]) -> tuple[int, ...]:
@@ -23,6 +24,36 @@ def opened(nodes: Sequence[GraphNode]) -> tuple[int, ...]:
             break
         found = wider
     return tuple(sorted(_singly(nodes, found)))
+
+
+def opened_at_differences(nodes: Sequence[GraphNode]) -> tuple[int, ...]:
+    """Blocks to open in a graph of two models: those in which something differs, level by level."""
+    found = {ROOT}
+    while level := [n for n in _closed(nodes, found) if _differs(nodes, n)]:
+        wider = found | set(level)
+        if len(_closed(nodes, wider)) > _COMPARED and len(found) > 1:
+            return tuple(sorted(_examples(nodes, found)))
+        found = wider
+    return tuple(sorted(found))
+
+
+def _examples(nodes: Sequence[GraphNode], found: set[int]) -> set[int]:
+    """Open one block of each kind in which something differs, as far as there is room."""
+    kinds = {nodes[n].label for n in found if n != ROOT}
+    while True:
+        closed = [n for n in _closed(nodes, found) if _differs(nodes, n)]
+        node = next((n for n in closed if nodes[n].label not in kinds), None)
+        if node is None:
+            return found
+        kinds.add(nodes[node].label)
+        if len(_closed(nodes, found | {node})) <= _COMPARED:
+            found = found | {node}
+
+
+def _differs(nodes: Sequence[GraphNode], node: int) -> bool:
+    """Return True for a block that is in both models, with other parts."""
+    counterpart = nodes[node].counterpart
+    return bool(_parts(nodes, node)) and counterpart is not None and counterpart.status == "changed"
 
 
 def _singly(nodes: Sequence[GraphNode], found: set[int]) -> set[int]:

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from cnnscope.analysis.graph.facts import Facts
 from cnnscope.analysis.graph.items import Edge, Item
 from cnnscope.records import graph as g
-from cnnscope.records.summary import LayerRow
-from cnnscope.records.trace import Trace
+from cnnscope.records.trace import OpRecord
 
 _LONGEST = 80  # children that may repeat together
 _MANY = 300  # children of a block of which also parts that differ in sizes alone are alike
 _POSITIONS = frozenset("index start end".split())  # of a slice: which part it is
 
 
-def fold(trace: Trace, rows: Sequence[LayerRow], root: Item) -> None:
-    """Put runs of equal children into repeats, everywhere."""
-    alike = Likeness(trace, rows)
+def _nothing(_: Item) -> Hashable:
+    return None
+
+
+def fold(root: Item, facts: Sequence[Facts], also: Callable[[Item], Hashable] = _nothing) -> None:
+    """Put runs of equal children into repeats, everywhere.
+
+    Args:
+        root: of the tree.
+        facts: of each model that has items in it.
+        also: what has to be equal beside the items themselves.
+    """
+    alike = Likeness(facts, also)
     for block in list(root.blocks()):
         _Folder(block, alike).fold()
 
@@ -25,8 +35,8 @@ def fold(trace: Trace, rows: Sequence[LayerRow], root: Item) -> None:
 class Likeness:
     """Numbers that are equal for items that are the same but for where they stand."""
 
-    def __init__(self, trace: Trace, rows: Sequence[LayerRow]) -> None:
-        self.trace, self.rows = trace, rows
+    def __init__(self, facts: Sequence[Facts], also: Callable[[Item], Hashable]) -> None:
+        self.facts, self.also = facts, also
         self._numbers: dict[Hashable, int] = {}
         self._known: dict[Item, int] = {}
         self._weighs: dict[Item, bool] = {}
@@ -43,38 +53,43 @@ class Likeness:
         """A number that is also equal for operations on other sizes."""
         if item.children or item.kind not in (g.OPERATION, g.CONSTANT):
             return self.of(item)
-        key = item.kind, tuple(self.trace.ops[op].name for op in item.ops), len(item.ins)
+        ops = self.facts[item.side].trace.ops
+        key = item.kind, tuple(ops[op].name for op in item.ops), len(item.ins), self.also(item)
         return self._numbers.setdefault(key, len(self._numbers))
 
     def weighs(self, item: Item) -> bool:
         """Return True if an item has parameters."""
         if item not in self._weighs:
-            rows = (self.rows[row] for row in (item.row, *item.merged) if row >= 0)
+            known = self.facts[item.side].rows
+            rows = (known[row] for row in (item.row, *item.merged) if row >= 0)
             self._weighs[item] = any(row.params for row in rows)
         return self._weighs[item]
 
     def _own(self, item: Item) -> Hashable:
-        row = self.rows[item.row] if item.row >= 0 else None
-        shapes = [self.trace.tensors[t].shape for t in (*item.ins, *item.outs)]
+        facts = self.facts[item.side]
+        trace, row = facts.trace, facts.row(item)
         leaf = not item.children
-        module = self.trace.modules[self.trace.calls[item.call].module] if item.call >= 0 else None
-        facts = (row.operation, row.params, row.trainable_params, row.macs) if row else ()
-        made = tuple(map(self._operation, item.ops if leaf else ()))
+        module = trace.modules[trace.calls[item.call].module] if item.call >= 0 else None
+        costs = (row.operation, row.params, row.trainable_params, row.macs) if row else ()
+        made = tuple(_made(trace.ops[op]) for op in (item.ops if leaf else ()))
         hyper = str(sorted(module.hyper.items())) if module and leaf else ""
-        return item.kind, facts, tuple(shapes), len(item.ins), made, hyper
-
-    def _operation(self, op: int) -> Hashable:
-        record = self.trace.ops[op]
-        given = sorted((n, v) for n, v in record.attributes.items() if n not in _POSITIONS)
-        return record.name, str(given)
+        ports = facts.shapes((*item.ins, *item.outs)), len(item.ins)
+        return item.kind, item.side, self.also(item), costs, ports, made, hyper
 
     def _inside(self, item: Item) -> Hashable:
         place: dict[Item | None, int] = {child: n for n, child in enumerate(item.children)}
         place[None] = -1
         inner = item.children if item.kind == g.BLOCK and not item.group else ()
-        names = tuple(self.rows[child.row].name if child.row >= 0 else "" for child in inner)
+        rows = [self.facts[child.side].row(child) for child in inner]
+        names = tuple(row.name if row else "" for row in rows)
         edges = tuple((place[a], i, place[b], j) for a, i, b, j in item.edges)
         return names, tuple(map(self.of, item.children)), edges
+
+
+def _made(record: OpRecord) -> Hashable:
+    """An operation with its arguments, but for positions."""
+    given = sorted((n, v) for n, v in record.attributes.items() if n not in _POSITIONS)
+    return record.name, str(given)
 
 
 class _Run(NamedTuple):
@@ -186,7 +201,7 @@ def _box(kind: str, children: Sequence[Item]) -> Item:
         box = Item(kind, row=children[0].row, merged=rows[1:])
     else:
         box = Item(kind, merged=rows)
-    box.parent = children[0].parent
+    box.parent, box.side = children[0].parent, children[0].side
     for child in children:
         box.adopt(child)
     return box

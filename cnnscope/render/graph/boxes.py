@@ -8,13 +8,15 @@ from typing import NamedTuple
 from cnnscope.records import graph as g
 from cnnscope.records.graph import GraphNode
 from cnnscope.records.summary import CONTAINERS
+from cnnscope.records.trace import Attribute
 from cnnscope.render import units
 from cnnscope.text import printable
 
-_NAME, _LABEL = 32, 44  # characters of a name, of an operation
+_NAME, _LABEL, _CHANGES = 32, 44, 60  # characters of a name, of an operation, of what changed
+MARKS = {"same": "=", "resized": "=", "changed": "~", "added": "+", "removed": "\N{MINUS SIGN}"}
 _EDGE = 10.0  # between text and the border of a box
-_FONT = 11.0
-SMALL = 10.0
+SMALL = 10.0  # sizes of text
+BOLD = 11.8  # of 11, with the width of bold letters
 _LOW, _HIGH = 22.0, 36.0  # of boxes with one line, with two
 _LEAST = {g.BLOCK: 120.0, g.REPEAT: 120.0, g.LAYER: 110.0}
 
@@ -28,7 +30,6 @@ _WIDTHS = {
     )
     for letter in letters
 }  # fmt: skip
-_BOLD = 1.07
 _WIDE = 0x2E80  # from here on characters are as wide as high
 
 
@@ -41,7 +42,29 @@ class Text(NamedTuple):
 
 
 def text(node: GraphNode) -> Text:
-    """What the closed box of a node says."""
+    """What the closed box of a node says; of two models with a mark, and with what changed."""
+    said = _alone(node)
+    status = node.counterpart.status if node.counterpart else ""
+    if status not in ("changed", "added", "removed"):
+        return said
+    return said._replace(title=f"{MARKS[status]} {said.title}", below=_changes(node) or said.below)
+
+
+def _changes(node: GraphNode) -> str:
+    """Hyper-parameters that are not the same: groups 1 -> 32."""
+    changes = node.counterpart.changes if node.counterpart else ()
+    parts = [
+        f"{one.what.replace('_', ' ')} {_value(one.before)} -> {_value(one.after)}"
+        for one in changes
+    ]
+    return printable("; ".join(parts), _CHANGES)
+
+
+def _value(value: Attribute) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _alone(node: GraphNode) -> Text:
     shape, own = _shape(node), _own(node)
     if node.kind in (g.INPUT, g.OUTPUT, g.PARAMETER):
         return Text(printable(node.name, _NAME), shape)
@@ -85,7 +108,7 @@ def members(node: GraphNode) -> str:
 def size(node: GraphNode, opened: bool) -> tuple[float, float]:
     """Least width of a box and its height; of an open block those of its head."""
     said = head(node) if opened else text(node)
-    first = width(said.title, _FONT * _BOLD) + (8 + width(said.note, SMALL) if said.note else 0)
+    first = width(said.title, BOLD) + (8 + width(said.note, SMALL) if said.note else 0)
     broad = max(first, width(said.below, SMALL)) + 2 * _EDGE
     least = 0.0 if opened else _LEAST.get(node.kind, 48.0)
     return float(round(max(broad, least))), _HIGH if said.below else _LOW

@@ -69,7 +69,6 @@ STATUS: dict[str, Colour] = {
     "added": Colour("#cdeee0", "#1d8a5f"),
     "removed": Colour("#f9d7d2", "#b3412f"),
 }
-MARKS = {"same": "=", "resized": "=", "changed": "~", "added": "+", "removed": "\N{MINUS SIGN}"}
 
 # ColorBrewer's YlOrBr: light to dark in print and for every eye.
 _HEAT = ((255, 255, 229), (254, 227, 145), (254, 153, 41), (204, 76, 2), (102, 37, 6))

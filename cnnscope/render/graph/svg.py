@@ -16,6 +16,7 @@ from cnnscope.render.graph.restack import HEAD, OPEN, UNFOLDED, Box, Drawing, Li
 _MARGIN = 16.0
 _TITLE = 44.0  # above the graph
 _LEGEND = 34.0  # below it
+_LINE = "#7b8794"
 _ROUND = 5.0  # radius of a line's corners
 _FACE = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 
@@ -155,11 +156,17 @@ class _Picture:
         middle = box.x + box.width / 2
         first = box.y + (box.height / 2 + 4 if not said.below else 15)
         light = "" if colour.text == "#ffffff" else ' fill-opacity="0.72"'
-        note = f'<tspan dx="6" font-size="10" font-weight="400"{light}>{html(said.note)}</tspan>'
+        note = boxes.width(said.note, boxes.SMALL) + 6 if said.note else 0.0
         out = (
-            f'<text x="{middle:g}" y="{first:g}" text-anchor="middle" font-weight="700" '
-            f'fill="{colour.text}">{html(said.title)}{note if said.note else ""}</text>'
+            f'<text x="{middle - note / 2:g}" y="{first:g}" text-anchor="middle" '
+            f'font-weight="700" fill="{colour.text}">{html(said.title)}</text>'
         )
+        if said.note:
+            right = middle + (boxes.width(said.title, boxes.BOLD) + note) / 2
+            out += (
+                f'<text x="{right:g}" y="{first:g}" text-anchor="end" font-size="10" '
+                f'fill="{colour.text}"{light}>{html(said.note)}</text>'
+            )
         if said.below:
             out += (
                 f'<text x="{middle:g}" y="{first + 14:g}" text-anchor="middle" font-size="10" '
@@ -210,18 +217,32 @@ class _Picture:
         if not ends:
             x, y = points[-1]
             points[-1] = (x, y - 4)
-        out = f'<path d="{_rounded(points)}" fill="none" stroke="#7b8794" stroke-width="1.2"/>'
+        statuses = {self._status(self.graph.nodes[n]) for n in (edge.source, edge.target) if n >= 0}
+        found = next((s for s in ("removed", "added") if s in statuses), "")
+        colour = colours.STATUS[found].line if found else _LINE
+        dash = ' stroke-dasharray="4 2.5"' if found == "removed" else ""
+        out = (
+            f'<path d="{_rounded(points)}" fill="none" stroke="{colour}" stroke-width="1.2"{dash}/>'
+        )
         if not ends:
             x, y = line.points[-1]
-            out += f'<path d="M{x - 3.2:g} {y - 6:g}h6.4L{x:g} {y:g}z" fill="#7b8794"/>'
+            out += f'<path d="M{x - 3.2:g} {y - 6:g}h6.4L{x:g} {y:g}z" fill="{colour}"/>'
         return f"{out}\n"
 
     # -- legend
 
     def _subtitle(self) -> str:
+        """Class and costs of the model; of two models those of both."""
         node = self.graph.nodes[ROOT]
+        other = node.counterpart.costs if node.counterpart else None
+        sides = [*filter(None, (other,)), node.costs]
         parts = [node.label] if node.label != self.graph.name else []
-        parts += [f"{units.si(node.costs.params)} parameters", f"{units.si(node.costs.macs)} MACs"]
+        for noun, values in (
+            ("parameters", [c.params for c in sides]),
+            ("MACs", [c.macs for c in sides]),
+        ):
+            written = list(dict.fromkeys(map(units.si, values)))
+            parts.append(f"{' -> '.join(written)} {noun}")
         return " \N{MIDDLE DOT} ".join(filter(None, parts))
 
     def _legend(self) -> Iterator[tuple[float, str]]:
@@ -243,7 +264,7 @@ class _Picture:
         closed = [self.graph.nodes[b.node] for b in self.drawing.boxes if b.inside < 0]
         if self.compares:
             seen = {self._status(node) for node in closed}
-            return [(f"{colours.MARKS[s]} {s}", c) for s, c in colours.STATUS.items() if s in seen]
+            return [(f"{boxes.MARKS[s]} {s}", c) for s, c in colours.STATUS.items() if s in seen]
         groups = {colours.group(node) for node in closed}
         return [(name, colour) for name, colour in colours.GROUPS.items() if name in groups]
 

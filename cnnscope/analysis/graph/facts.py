@@ -1,23 +1,23 @@
-"""What stands in the boxes of a graph: operation, kernel, name, family."""
+"""What stands in the boxes of a graph: operation, kernel, name, family, shapes, costs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from cnnscope.analysis import weights
 from cnnscope.analysis.graph.items import Item
 from cnnscope.ops import table
 from cnnscope.records import graph as g
 from cnnscope.records.summary import Geometry, LayerRow
-from cnnscope.records.trace import Trace
+from cnnscope.records.trace import Shape, Trace
 from cnnscope.text import operation, visible
 
 _NAMED = 3  # operations that are named in one box
 _MOVES = frozenset((table.Kind.REARRANGE, table.Kind.CREATE))
 
 
-class Labels:
-    """Labels, names and families of the items of one trace."""
+class Facts:
+    """What is known of the items of one trace."""
 
     def __init__(self, trace: Trace, rows: Sequence[LayerRow]) -> None:
         self.trace, self.rows = trace, rows
@@ -110,6 +110,41 @@ class Labels:
             return table.Family.DROPOUT if drops else table.Family.COPY
         linear = best[0] in self.linear and best[1].family is table.Family.MATMUL
         return table.Family.LINEAR if linear else best[1].family
+
+    # -- shapes and costs
+
+    def shapes(self, tensors: Iterable[int]) -> tuple[Shape, ...]:
+        """Shapes of tensors."""
+        return tuple(self.trace.tensors[tensor].shape for tensor in tensors)
+
+    def outputs(self, item: Item) -> tuple[Shape, ...]:
+        """Shape of each output; also of one that nothing reads."""
+        if item.outs:
+            return self.shapes(item.outs)
+        if item.tensor >= 0:
+            return self.shapes([item.tensor])
+        row = self.row(item)
+        return row.output_shapes if row else ()
+
+    def costs(self, item: Item) -> g.Costs:
+        """Costs of an item: those of its rows; of a repeat those of its members."""
+        if item.kind == g.REPEAT:
+            parts = [self.costs(child) for child in item.children]
+        else:
+            parts = [_of(self.rows[row]) for row in (item.row, *item.merged) if row >= 0]
+        last = parts[0 if item.main >= 0 else -1].field if parts else None
+        return g.Costs(
+            params=sum(part.params for part in parts),
+            macs=sum(part.macs for part in parts),
+            element_ops=sum(part.element_ops for part in parts),
+            activation_bytes=sum(part.activation_bytes for part in parts),
+            field=last,
+        )
+
+
+def _of(row: LayerRow) -> g.Costs:
+    sizes = None if row.field is None else tuple(axis.local_size for axis in row.field)
+    return g.Costs(row.params, row.macs, row.element_ops, row.activation_bytes, sizes)
 
 
 def _some(names: Sequence[str]) -> str:
