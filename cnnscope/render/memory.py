@@ -12,6 +12,7 @@ from cnnscope.render.page import Heading, Page, Table, dear
 
 _CHART = 32  # characters of the time line
 _LAYERS = 12  # of the dearest that are shown
+_NAMES = 8  # of modules that run again
 OPTIMIZERS = {
     "sgd": "SGD", "momentum": "SGD with momentum", "adam": "Adam", "adamw": "AdamW",
     "rmsprop": "RMSprop",
@@ -128,6 +129,11 @@ def _below(report: MemoryReport) -> Iterator[tuple[str, str]]:
     )
     yield "measured", f"workspace and context: float32 models on {_gpu(report)}"
     yield "MACs", _macs(report)
+    if report.checkpointed:
+        names = ", ".join(report.checkpointed[:_NAMES])
+        more = len(report.checkpointed) - _NAMES
+        rest = f" and {more} more" if more > 0 else ""
+        yield "runs again", f"{names}{rest}: what their forward keeps is made anew when it is read"
     if report.step is not None:
         yield (
             "read as",

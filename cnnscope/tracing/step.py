@@ -142,6 +142,7 @@ class _Trainer:
         self._optimizer.step()
         gradients = {path: book.read(_gradient(one)) for path, one in trained.items()}
         unsure = _unsure(run.model, book.ops, nodes)
+        self._forget_own_autocast(run)
         made = run.ended(outputs, source, (*notes, *unsure, *self._unused()))
         return StepTrace(
             made, self._step, loss_at, backward_at, update_at, gradients,
@@ -167,6 +168,12 @@ class _Trainer:
                 "there is no autocast of CUDA; leave it out"
             )
         return torch.autocast("cuda", dtype=_AMP[amp])
+
+    def _forget_own_autocast(self, run: Run) -> None:
+        """Leave out that the model runs under the autocast that was asked for."""
+        if self._step.amp is not None:
+            own = f"(cuda, {str(_AMP[self._step.amp]).removeprefix('torch.')})"
+            run.mixed[:] = [note for note in run.mixed if own not in note]
 
     def _unused(self) -> Iterator[str]:
         """A sentence for blocks whose forward never ran by itself."""

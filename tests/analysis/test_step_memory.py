@@ -167,7 +167,8 @@ def test_a_step_on_a_gpu_has_these_tensors(name: str, batch: int, optimizer, req
 
 def test_a_step_in_mixed_precision_on_a_gpu_has_these_tensors() -> None:
     """AdamW and torch.autocast to bfloat16."""
-    model = torchvision.models.alexnet().to("meta")
+    with torch.device("meta"):
+        model = torchvision.models.alexnet()
     made = stepped(model, 16, 3, 224, 224, step=Step("adamw", loss="mean", amp="bf16"))
     expected = analysis.peak(made).nbytes - 16 * 1000 * 2 + measured.TRAINING.kept
     assert expected == pytest.approx(1_299_808_032, abs=128)
@@ -183,7 +184,8 @@ def test_a_step_in_mixed_precision_on_a_gpu_has_these_tensors() -> None:
 )
 def test_blocks_of_a_step_in_mixed_precision(name: str, amp, optimizer, allocated: int) -> None:
     """The peak of blocks of the allocator on the same H100, at batch 16."""
-    model = torchvision.models.get_model(name).to("meta")
+    with torch.device("meta"):
+        model = torchvision.models.get_model(name)
     made = stepped(model, 16, 3, 224, 224, step=Step(optimizer, loss="mean", amp=amp))
     expected = analysis.replayed(made).allocated + measured.TRAINING.kept
     assert expected == pytest.approx(allocated, rel=0.03)

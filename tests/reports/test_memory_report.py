@@ -81,3 +81,4 @@ def test_mixed_precision_and_checkpoints_are_said() -> None:
     head = result.out.splitlines()[0]
     assert "autocast to bf16" in head
     assert "2 modules checkpointed" in head
+    assert "\nruns again  c1, f6: what their forward keeps" in result.out
