@@ -442,6 +442,7 @@ def report(
     kwargs: Mapping[str, Any] | None = None,
     *,
     train: bool | Mapping[str, Any] = False,
+    bench: str | Path | None = None,
     arguments: Mapping[str, Any] | None = None,
     num_classes: int | None = None,
     batch_size: int | None = None,
@@ -460,6 +461,7 @@ def report(
         kwargs: inputs that forward takes by keyword.
         train: trace a training step as well, and show its memory; with arguments of `memory`, such
             as {"optimizer": "adam"}.
+        bench: a file that `cnnscope bench --per-layer --save` wrote, for the times of layers.
         arguments: of a named model's constructor.
         num_classes: of a named model's constructor.
         batch_size: N of every input of a named model.
@@ -488,7 +490,9 @@ def report(
     steps = (
         [memory_report(stepped(one, step, cache)) for one in wanted] if train is not False else []
     )
-    made = contents(traces, steps)
+    saved = None if bench is None else _saved(Path(bench), "--bench")
+    times = [] if saved is None or bench is None else [_times(saved, t, bench) for t in traces]
+    made = contents(traces, steps, times)
     return Document(replace(made, command=command, program=__version__))
 
 
@@ -908,7 +912,7 @@ def _measurable(model: Request | Trace | Given) -> Request | Network:
     return Network(model.name, trace, lambda: copied(model, trace))
 
 
-def _saved(path: Path) -> BenchReport:
+def _saved(path: Path, option: str = "--against") -> BenchReport:
     """A run that was saved.
 
     Raises:
@@ -921,5 +925,20 @@ def _saved(path: Path) -> BenchReport:
         data = read_regular(path, _KEPT)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise RequestError(f"--against {path}: cannot be read ({reason})") from error
-    return compare.read(data, str(path))
+        raise RequestError(f"{option} {path}: cannot be read ({reason})") from error
+    return compare.read(data, str(path), option)
+
+
+def _times(saved: BenchReport, trace: Trace, path: str | Path) -> dict[tuple[str, int], float]:
+    """Times of the layers of a model in a run that was saved, by path and call.
+
+    Raises:
+        RequestError: none were measured on this input.
+    """
+    for run in saved.runs:
+        if run.layers and run.source.name == trace.source.name and run.inputs == trace.input_specs:
+            return {(one.path, one.call): one.median_ns for one in run.layers}
+    raise RequestError(
+        f"--bench {path}: has no times of the layers of {trace.source.name} on this input; measure "
+        f"them: cnnscope bench {trace.source.spec} --per-layer --save {path}"
+    )

@@ -57,6 +57,16 @@ class Report(options.Named, Trained):
             rich_help_panel="Training",
         ),
     ] = False
+    bench: Annotated[
+        Path | None,
+        typer.Option(
+            "--bench",
+            metavar="FILE",
+            help="Show the times of layers in this file, which cnnscope bench --per-layer --save "
+            "wrote, as in --bench run.json.",
+            rich_help_panel="Measurement",
+        ),
+    ] = None
     depth: options.Depth = None
     unfold: Annotated[
         bool,
@@ -131,6 +141,7 @@ class Report(options.Named, Trained):
             self.request_for(self.model),
             None if self.other is None else self.request_for(self.other),
             train=self.step() if self.train else False,
+            bench=self.bench,
             cache=self.cache(session),
             command=self._command(),
         )
@@ -184,7 +195,12 @@ class Report(options.Named, Trained):
     def _command(self) -> str:
         """The command that makes this page again."""
         words = ["cnnscope", "report", self.model, *([self.other] if self.other else [])]
-        for name, values in {**self.given(), "--train": self.train, **self.trained()}.items():
+        for name, values in {
+            **self.given(),
+            "--train": self.train,
+            **self.trained(),
+            "--bench": self.bench,
+        }.items():
             for value in values if isinstance(values, list) else [values]:
                 words += [name] if value is True else [name, str(value)] if value else []
         return " ".join(map(options.quoted, words))

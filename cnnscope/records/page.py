@@ -34,7 +34,8 @@ class PageModel(msgspec.Struct, frozen=True):
 
     `steps` and `maps` have an entry for every row of the summary: the formulas of its numbers, and
     for every axis of the input which pixels each unit sees (None where positions are not
-    distinguished). `training` is the memory of a training step, where one was traced.
+    distinguished). `training` is the memory of a training step, where one was traced. `times` has
+    the nanoseconds that the layers of every row took one at a time; () where none were measured.
     """
 
     summary: ModelReport
@@ -43,6 +44,7 @@ class PageModel(msgspec.Struct, frozen=True):
     operations: tuple[Ran, ...]
     lives: tuple[Life, ...]
     training: MemoryReport | None = None
+    times: tuple[float, ...] = ()
 
 
 class PageContents(msgspec.Struct, frozen=True):

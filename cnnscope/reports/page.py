@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from cnnscope.analysis import receptive_field
 from cnnscope.analysis.graph import graph, graph_of_two
+from cnnscope.records.index import CallKey
 from cnnscope.records.memory import MemoryReport
 from cnnscope.records.page import Life, PageContents, PageModel, Ran
 from cnnscope.records.summary import LayerRow, UnitMap
@@ -15,16 +16,24 @@ from cnnscope.reports.explain import explained
 from cnnscope.reports.summary import report
 from cnnscope.text import operation
 
+Times = Mapping[CallKey, float]
 
-def contents(traces: Sequence[Trace], training: Sequence[MemoryReport] = ()) -> PageContents:
+
+def contents(
+    traces: Sequence[Trace],
+    training: Sequence[MemoryReport] = (),
+    times: Sequence[Times] = (),
+) -> PageContents:
     """Everything that the page shows.
 
     Args:
         traces: of one model, or of two that are compared.
         training: memory of a training step of each; left out, the page has none.
+        times: nanoseconds that layers of each took, by path and call; left out, there are none.
     """
     steps: Sequence[MemoryReport | None] = training or [None] * len(traces)
-    models = tuple(_model(trace, step) for trace, step in zip(traces, steps, strict=True))
+    taken = times or [{}] * len(traces)
+    models = tuple(map(_model, traces, steps, taken))
     rows = [model.summary.layers for model in models]
     if len(traces) == 1:
         return PageContents(models, graph(traces[0], rows[0]))
@@ -33,7 +42,7 @@ def contents(traces: Sequence[Trace], training: Sequence[MemoryReport] = ()) -> 
     return PageContents(models, both, differences)
 
 
-def _model(trace: Trace, training: MemoryReport | None) -> PageModel:
+def _model(trace: Trace, training: MemoryReport | None, times: Times) -> PageModel:
     summary = report(trace)
     rows = _rows_of_operations(trace, summary.layers)
     return PageModel(
@@ -45,7 +54,20 @@ def _model(trace: Trace, training: MemoryReport | None) -> PageModel:
         ),
         lives=tuple(_lives(trace, rows)),
         training=training,
+        times=_times(summary.layers, times) if times else (),
     )
+
+
+def _times(layers: Sequence[LayerRow], times: Times) -> tuple[float, ...]:
+    """The time of every row: of its own call, and of those inside it."""
+    found = [0.0] * len(layers)
+    for index, row in enumerate(layers):
+        taken = times.get((row.path, row.call), 0.0) if row.kind == "module" and row.leaf else 0.0
+        at = index
+        while taken and at >= 0:
+            found[at] += taken
+            at = layers[at].parent
+    return tuple(found)
 
 
 def _maps(trace: Trace, row: LayerRow) -> tuple[UnitMap | None, ...]:

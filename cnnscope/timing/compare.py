@@ -74,8 +74,13 @@ def _strangers(saved: BenchReport, name: str) -> RequestError:
     return RequestError(f"--against {name}: none of these runs is in it; it has {there}")
 
 
-def read(data: bytes, name: str) -> BenchReport:
+def read(data: bytes, name: str, option: str = "--against") -> BenchReport:
     """A report that `--save` wrote.
+
+    Args:
+        data: of the file.
+        name: of the file, for errors.
+        option: that named it, for errors.
 
     Raises:
         RequestError: it is none.
@@ -85,16 +90,16 @@ def read(data: bytes, name: str) -> BenchReport:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         reason = printable(str(error), 120)
         raise RequestError(
-            f"--against {name}: not a run that cnnscope bench --save wrote ({reason}); name one"
+            f"{option} {name}: not a run that cnnscope bench --save wrote ({reason}); name one"
         ) from error
     if report.schema_version != REPORT_SCHEMA:
         raise RequestError(
-            f"--against {name}: written by another version of cnnscope (schema "
+            f"{option} {name}: written by another version of cnnscope (schema "
             f"{report.schema_version}, not {REPORT_SCHEMA}); save it anew"
         )
     if not all(ns > 0 for run in report.runs for ns in _flat(run) or (0,)):
         raise RequestError(
-            f"--against {name}: has a run without samples, or one of 0 ns; save it anew"
+            f"{option} {name}: has a run without samples, or one of 0 ns; save it anew"
         )
     return report
 

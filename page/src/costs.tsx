@@ -3,12 +3,12 @@ import type { JSX } from "preact";
 import { useMemo } from "preact/hooks";
 import { Chart, cursor, layersOf, placeOf, type Stop, steps, useWidth } from "./chart";
 import type { ModelData, RowData } from "./data";
-import { COSTS, type Cost } from "./model";
+import { COSTS, type Cost, totalOf } from "./model";
 import { Name, Section } from "./parts";
 import { network, select } from "./state";
 import { bytes, cost, integer, percent } from "./units";
 
-const SHOWN: readonly Cost[] = ["params", "macs", "activation_bytes"];
+const SHOWN: readonly Cost[] = ["params", "macs", "activation_bytes", ...(network.timed ? ["time" as const] : [])];
 
 export function Costs(): JSX.Element | null {
   if (network.page.models.every((model, side) => !layersOf(model, side).length)) return null;
@@ -40,7 +40,7 @@ function Bars(props: {
   const { cost: key, stops, rows, at } = props, values = rows.map((row) => row[key] ?? 0);
   // Two models have one scale, so that their heights can be compared.
   const most = Math.max(1, ...network.page.models.flatMap((model) => model.rows.filter((row) => row.leaf).map((row) => row[key] ?? 0)));
-  const whole = props.model.totals[key], label = COSTS.find((one) => one.key === key)?.label ?? "";
+  const whole = totalOf(props.model, key), label = COSTS.find((one) => one.key === key)?.label ?? "";
   const top = values.indexOf(Math.max(...values)), shown = at ?? top;
   return (
     <figure class="small">

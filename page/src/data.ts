@@ -45,6 +45,8 @@ export interface RowData {
   readonly element_ops?: number;
   readonly activation_bytes?: number;
   readonly unknown_ops?: number;
+  /** Nanoseconds, where they were measured. */
+  readonly time?: number;
   readonly leaf?: boolean;
   readonly minor?: boolean;
   readonly unproductive?: boolean;

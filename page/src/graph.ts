@@ -60,11 +60,12 @@ export interface Flow { readonly next: Map<number, number[]>; readonly before: M
 export class Graph {
   readonly nodes: readonly Node[];
 
-  constructor(readonly data: GraphData, statusOf: (node: NodeData) => Status | undefined = () => undefined) {
+  constructor(readonly data: GraphData, statusOf: (node: NodeData) => Status | undefined = () => undefined, timeOf: (row: number) => number = () => 0) {
     const children: number[][] = data.nodes.map(() => []);
     data.nodes.forEach((node, id) => children[node.parent]?.push(id));
     this.nodes = data.nodes.map((node, id) => ({
-      ...node, id, label: node.label ?? "", status: node.status ?? statusOf(node), children: children[id] as number[],
+      ...node, id, label: node.label ?? "", status: node.status ?? statusOf(node),
+      costs: { ...node.costs, time: [node.row, ...(node.merged ?? [])].reduce((sum, row) => sum + timeOf(row), 0) }, children: children[id] as number[],
       grid: node.grid === undefined ? undefined : data.grids[node.grid],
     }));
   }

@@ -6,7 +6,7 @@ import { Graph, type Node, type NodeData } from "./graph";
 import { type Drawing, insideOf, restack, State } from "./restack";
 import { network, printing, select } from "./state";
 
-export const graph = network.page.graph ? new Graph(network.page.graph, statusOf) : null;
+export const graph = network.page.graph ? new Graph(network.page.graph, statusOf, (row) => network.model.rows[row]?.time ?? 0) : null;
 
 export type States = ReadonlyMap<number, State>;
 

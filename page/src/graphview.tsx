@@ -18,7 +18,7 @@ const MARGIN = 24;
 const ROUND = 6; // radius of a line's corners
 const scale = signal(1);
 
-const HEATS = [...COSTS, { key: "field", label: "Receptive field" }, { key: "none", label: "Nothing" }] as const;
+const HEATS = [...COSTS.filter(({ key }) => key !== "time" || network.timed), { key: "field", label: "Receptive field" }, { key: "none", label: "Nothing" }] as const;
 type Heat = (typeof HEATS)[number]["key"];
 
 export function GraphSection(): JSX.Element | null {

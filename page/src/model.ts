@@ -20,13 +20,14 @@ export interface Line {
   readonly leaf: boolean;
 }
 
-export type Cost = "macs" | "params" | "activation_bytes" | "element_ops";
+export type Cost = "macs" | "params" | "activation_bytes" | "element_ops" | "time";
 
 export const COSTS: readonly { readonly key: Cost; readonly label: string; readonly short: string }[] = [
   { key: "macs", label: "MACs", short: "MACs" },
   { key: "params", label: "Parameters", short: "Params" },
   { key: "activation_bytes", label: "Activations", short: "Activations" },
   { key: "element_ops", label: "Element operations", short: "Element ops" },
+  { key: "time", label: "Time", short: "Time" },
 ];
 
 export interface UnitMap {
@@ -64,6 +65,11 @@ export class Network {
 
   line(id: number): Line {
     return this.lines[id] as Line;
+  }
+
+  /** Whether times of layers were measured. */
+  get timed(): boolean {
+    return this.page.models.some((model) => !!model.rows[0]?.time);
   }
 
   /** The line of a row of a model. */
@@ -105,6 +111,10 @@ export class Network {
     return this.page.models[Math.max(side, 0)] as ModelData;
   }
 }
+
+/** What all of a model costs. */
+export const totalOf = (model: ModelData, key: Cost): number =>
+  (key === "time" ? model.rows[0]?.time ?? 0 : model.totals[key]);
 
 /** Cost of a line; of a pair, the difference. */
 export function costOf(line: Line, key: Cost): number {

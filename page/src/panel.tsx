@@ -2,7 +2,7 @@
 import type { JSX } from "preact";
 import { useEffect } from "preact/hooks";
 import type { ModelData, RowData, Step } from "./data";
-import { COSTS, type Line } from "./model";
+import { COSTS, type Line, totalOf } from "./model";
 import { Copy, Icon, Name } from "./parts";
 import { line, network, select, selected } from "./state";
 import { bytes, cost, integer, percent, shape, signed, times } from "./units";
@@ -102,14 +102,11 @@ function Shapes({ row }: { row: RowData }): JSX.Element {
 }
 
 function Costs({ row, model }: { row: RowData; model: ModelData }): JSX.Element {
-  const t = model.totals, field = network.field(row, model);
-  const wholes = {
-    macs: t.macs, params: t.params, activation_bytes: t.activation_bytes, element_ops: t.element_ops,
-  };
+  const field = network.field(row, model);
   return (
     <dl class="costs">
       {COSTS.map(({ key, label }) => {
-        const value = row[key] ?? 0, whole = wholes[key];
+        const value = row[key] ?? 0, whole = totalOf(model, key);
         if (!value) return null;
         return (
           <div key={key}>

@@ -45,6 +45,15 @@ export const perSample = (sizes: readonly number[]): string =>
 /** 3x3 with a sign for times between numbers. */
 export const times = (text: string): string => text.replace(/(\d)x(?=\d)/g, "$1\u00d7");
 
-/** A value with its unit: bytes for memory, else a count. */
+const TIMES = [[1e9, "s"], [1e6, "ms"], [1e3, "\u00b5s"], [1, "ns"]] as const;
+
+/** 23.41 ms: four digits. */
+export function duration(ns: number): string {
+  const [scale, unit] = TIMES.find(([at]) => ns >= 0.99995 * at) ?? [1, "ns"];
+  const value = ns / scale, whole = String(Math.trunc(value * 1.00005)).length;
+  return `${value.toFixed(Math.max(4 - whole, 0))} ${unit}`;
+}
+
+/** A value with its unit: bytes for memory, a duration for time, else a count. */
 export const cost = (key: string, value: number): string =>
-  key === "activation_bytes" ? bytes(value) : short(value);
+  key === "activation_bytes" ? bytes(value) : key === "time" ? duration(value) : short(value);

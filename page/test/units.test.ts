@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { expand } from "../src/data";
-import { bytes, integer, perSample, percent, short, si, signed, times } from "../src/units";
+import { bytes, duration, integer, perSample, percent, short, si, signed, times } from "../src/units";
 
 test("counts have prefixes, and round up to the next", () => {
   assert.deepEqual([0, 999, 1000, 9408, 118013952, 999_999_600, 1814073344].map((n) => si(n)),
@@ -13,6 +13,10 @@ test("counts have prefixes, and round up to the next", () => {
 test("bytes are binary", () => {
   assert.deepEqual([0, 1023, 1024, 1048524, 46_758_048].map(bytes),
     ["0 B", "1023 B", "1.0 KiB", "1023.9 KiB", "44.6 MiB"]);
+});
+
+test("durations have four digits", () => {
+  assert.deepEqual([999, 23_410_000, 999_996, 1234.5].map(duration), ["999.0 ns", "23.41 ms", "1.000 ms", "1.234 \u00b5s"]);
 });
 
 test("shares, signs and shapes", () => {

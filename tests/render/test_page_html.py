@@ -164,6 +164,20 @@ def test_a_training_step_has_its_phases_and_kinds():
     assert max(map(sum, zip(*kinds.values(), strict=True))) == step["tensors"]
 
 
+def test_times_of_a_saved_run_are_those_of_the_rows(tmp_path):
+    path = tmp_path / "run.json"
+    run = cnnscope.bench(LENET, device="cpu", seconds=0.05, per_layer=True)
+    path.write_text(run.to_json())
+    rows = cnnscope.report(LENET, bench=path).to_dict()["models"][0]["rows"]
+    times = {one.path: one.median_ns for one in run.record.runs[0].layers}
+    assert {row["path"]: row["time"] for row in rows if row["path"] in times} == pytest.approx(
+        times, abs=1
+    )
+    assert rows[0]["time"] == pytest.approx(sum(times.values()), abs=1)
+    with pytest.raises(RequestError, match=r"no times of the layers of alexnet .*--per-layer"):
+        cnnscope.report("alexnet", bench=path)
+
+
 def test_pages_of_known_models_are_small(lenet):
     program = len(lenet.page()) - len(parts(lenet.page())[2])
     assert program < 150_000
