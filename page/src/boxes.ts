@@ -17,7 +17,9 @@ const MARKS: Partial<Record<Status, string>> = { changed: "~ ", added: "+ ", rem
 /** What a closed box says; of two models, what became of it. */
 export function textOf(node: Node): Text {
   const said = ownText(node), mark = node.status && MARKS[node.status];
-  return mark ? { ...said, title: mark + said.title } : said;
+  if (!mark) return said;
+  const was = node.changes ? [pretty(cut(node.changes, 60)), ""] as const : said.below;
+  return { ...said, title: mark + said.title, below: was };
 }
 
 function ownText(node: Node): Text {

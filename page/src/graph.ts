@@ -38,6 +38,8 @@ export interface NodeData {
   readonly grid?: number;
   readonly costs?: Readonly<Partial<Record<Cost | "field", number>>>;
   readonly status?: Status;
+  /** What is not the same: groups 1 -> 32. */
+  readonly changes?: string;
 }
 
 export interface GraphData {
@@ -46,8 +48,7 @@ export interface GraphData {
   readonly opened: readonly number[];
 }
 
-export interface Node extends Omit<NodeData, "grid" | "label" | "status"> {
-  readonly status: Status | undefined;
+export interface Node extends Omit<NodeData, "grid" | "label"> {
   readonly label: string;
   readonly id: number;
   readonly children: readonly number[];
@@ -60,11 +61,11 @@ export interface Flow { readonly next: Map<number, number[]>; readonly before: M
 export class Graph {
   readonly nodes: readonly Node[];
 
-  constructor(readonly data: GraphData, statusOf: (node: NodeData) => Status | undefined = () => undefined, timeOf: (row: number) => number = () => 0) {
+  constructor(readonly data: GraphData, timeOf: (row: number) => number = () => 0) {
     const children: number[][] = data.nodes.map(() => []);
     data.nodes.forEach((node, id) => children[node.parent]?.push(id));
     this.nodes = data.nodes.map((node, id) => ({
-      ...node, id, label: node.label ?? "", status: node.status ?? statusOf(node),
+      ...node, id, label: node.label ?? "",
       costs: { ...node.costs, time: [node.row, ...(node.merged ?? [])].reduce((sum, row) => sum + timeOf(row), 0) }, children: children[id] as number[],
       grid: node.grid === undefined ? undefined : data.grids[node.grid],
     }));

@@ -1,47 +1,21 @@
 // What is open in the graph, and which box the reader is at.
 import { computed, signal } from "@preact/signals";
 import { sizeOf } from "./boxes";
-import type { Status } from "./data";
-import { Graph, type Node, type NodeData } from "./graph";
+import { Graph, type Node } from "./graph";
 import { type Drawing, insideOf, restack, State } from "./restack";
 import { network, printing, select } from "./state";
 
-export const graph = network.page.graph ? new Graph(network.page.graph, statusOf, (row) => network.model.rows[row]?.time ?? 0) : null;
+export const graph = network.page.graph ? new Graph(network.page.graph, (row) => network.model.rows[row]?.time ?? 0) : null;
 
 export type States = ReadonlyMap<number, State>;
 
-const first: States = network.diff ? differing() : new Map(graph?.data.opened.map((id) => [id, State.Open]));
+const first: States = new Map(graph?.data.opened.map((id) => [id, State.Open]));
 export const states = signal<States>(first);
 /** The box with the keyboard's focus. */
 export const current = signal(0);
 
 export const drawing = computed((): Drawing | null => graph && restack(graph, states.value, sizeOf));
 export const flow = computed(() => graph?.flow(states.value));
-
-/** Of two models: the status of the rows that a box stands for, changed where they have several. */
-function statusOf(node: NodeData): Status | undefined {
-  if (!network.diff) return undefined;
-  const found = [node.row, ...(node.merged ?? [])].flatMap((row) => {
-    const line = row < 0 ? undefined : network.lineOf(row);
-    return line === undefined ? [] : [network.line(line).status as Status];
-  });
-  return new Set(found).size > 1 ? "changed" : found[0];
-}
-
-const ROOM = 60; // boxes that two models open with
-
-/** Of two models: what is equal is folded, what has a difference inside is open. */
-function differing(): States {
-  const found = new Map<number, State>([[0, State.Open]]);
-  let boxes = graph?.node(0).children.length ?? 0;
-  for (const node of graph?.nodes ?? []) {
-    if (node.status !== "changed" || !node.children.length || !node.id || boxes > ROOM) continue;
-    boxes += node.children.length;
-    const members = new Set(node.children.map((child) => graph?.node(child).status));
-    found.set(node.id, node.kind === "repeat" && members.size > 1 ? State.Unfolded : State.Open);
-  }
-  return found;
-}
 
 /** Nodes of each line; a repeat after its first member. */
 const nodesOf = new Map<number, number[]>();

@@ -24,17 +24,11 @@ type Heat = (typeof HEATS)[number]["key"];
 export function GraphSection(): JSX.Element | null {
   if (!graph || !drawing.value) return null;
   return (
-    <Section id="graph" title="Graph" tools={<Tools />} about={network.diff && about(graph)}>
+    <Section id="graph" title="Graph" tools={<Tools />} about={network.diff && "What is equal is grey."}>
       <Viewport graph={graph} />
       <Legend graph={graph} />
     </Section>
   );
-}
-
-/** What the colours mean; and where to look for what the graph of the second model does not have. */
-function about(graph: Graph): string {
-  const lost = network.lines.some((line) => line.status === "removed") && !graph.nodes.some((node) => node.status === "removed");
-  return lost ? "The second model; what is equal is grey, what was removed is in the table below." : "What is equal is grey.";
 }
 
 function Tools(): JSX.Element {
@@ -341,7 +335,7 @@ function ClosedBox({ box, node, held }: { box: Box; node: Node; held: Held }): J
   const open = (): void => held(node.id, () => { goTo(node.id); toggle(node.id); });
   return (
     <g
-      class={`box ${node.kind} ${node.status ?? ""} ${chosen ? "chosen" : ""} ${warm ? "warm" : ""} ${share === null ? "" : "hot"}`}
+      class={`box ${node.kind} ${(!end && node.status) || ""} ${chosen ? "chosen" : ""} ${warm ? "warm" : ""} ${share === null ? "" : "hot"}`}
       data-node={node.id} data-group={node.group} {...touch(node)} {...(share === null ? {} : { style: { "--heat": share } })}
       role="treeitem" aria-selected={chosen} aria-level={box.depth} {...(opens ? { "aria-expanded": false } : {})} aria-label={label(node)}
       tabindex={chosen || (!current.value && node.kind === "input") ? 0 : -1}

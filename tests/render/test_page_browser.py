@@ -394,6 +394,20 @@ def test_two_models_are_one_page(show):
     assert added.count() == 4  # two convolutions and their ReLU
     added.first.click()
     assert page.locator("#panel .status").inner_text() == "added"
+    drawn = page.locator("#graph .box.added text").all_inner_texts()
+    # a mark beside the colour; the second convolutions of two stages, each with its ReLU
+    assert sum(text.startswith("+ Conv2d 3\u00d73") for text in drawn) == 2
+    assert sum(text.startswith("+ ReLU") for text in drawn) == 2
+
+
+def test_what_was_removed_stands_where_it_was(show):
+    page = show("vgg13+vgg11")
+    removed = page.locator("#graph .box.removed")
+    assert removed.count() == 4
+    removed.first.click()
+    # of the first model: 64 * 64 * 9 weights and 64 biases
+    assert "36,928" in page.locator("#panel .costs").inner_text()
+    assert page.locator("#panel .status").inner_text() == "removed"
 
 
 # ---------------------------------------------------------------- paper, narrow screens, hostility
