@@ -191,6 +191,26 @@ def test_a_model_of_one_layer_and_a_forward_that_raises_have_graphs():
     assert [node.kind for node in made.nodes] == ["block", "input", "layer", "output"]
 
 
+def test_the_operations_of_a_crowded_block_have_boxes_of_their_own():
+    class Crowded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+
+        def forward(self, x):
+            x = self.first(x)
+            for n in range(40):
+                x = x * (n + 2) if n % 2 else x + n + 1 if n % 3 else x / (n + 1)
+            x = self.last(x)
+            for n in range(40):
+                x = x - n if n % 2 else x / (n + 2) if n % 3 else x * (n + 3)
+            return x
+
+    root = of(Crowded(), (1, 3, 4, 4))[2].nodes[0]
+    # input, a convolution, 40 operations, a convolution, 40 operations, output
+    assert len(root.children) == 6
+
+
 @pytest.mark.slow
 def test_every_edge_of_every_model_is_in_its_graph():
     from cnnscope.models.sources import classic, torchvision

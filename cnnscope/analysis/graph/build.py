@@ -64,6 +64,7 @@ class Nodes:
         self.place = {item: n for n, item in enumerate(self.items)}
         self.layouts: dict[Item, g.Layout] = {}
         self.costs: dict[Item, g.Costs] = {}
+        self.laid: dict[placement.Block, g.Layout] = {}
 
     def nodes(self) -> tuple[g.GraphNode, ...]:
         """The nodes of all items."""
@@ -121,7 +122,7 @@ class Nodes:
         own = names[at] if item.kind == g.INPUT and at < len(names) else ""
         return own or (f"{item.kind} {at + 1}" if len(alike) > 1 else item.kind)
 
-    def _border(self, item: Item) -> tuple[list[int], list[int]] | None:
+    def _border(self, item: Item) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
         """Slots of a repeat's ports: those of its members, which one of them stands for."""
         if item.kind != g.REPEAT or item.children[0] not in self.layouts:
             return None
@@ -131,24 +132,25 @@ class Nodes:
                 slots[0][out] = self.layouts[target].inputs[into]
             if target is None and source is not None:
                 slots[1][into] = self.layouts[source].outputs[out]
-        return slots
+        return tuple(slots[0]), tuple(slots[1])
 
     def _layout(self, item: Item) -> g.Layout:
+        """The layout of a block; equal blocks are laid out once."""
         place: dict[Item | None, int] = {child: n for n, child in enumerate(item.children)}
         place[None] = g.BORDER
         layouts = [self.layouts.get(child) for child in item.children]
-        slots = [(own.inputs, own.outputs) if own else None for own in layouts]
-        laid = placement.place(
-            placement.Block(
-                size=len(item.children),
-                edges=[g.GraphEdge(place[a], i, place[b], j) for a, i, b, j in item.edges],
-                inputs=len(item.ins),
-                outputs=len(item.outs),
-                slots=slots,
-                weight=[self.costs[child].macs for child in item.children],
-                aside=[child.kind in (g.PARAMETER, g.CONSTANT) for child in item.children],
-                border=self._border(item),
-            )
+        block = placement.Block(
+            size=len(item.children),
+            edges=tuple(g.GraphEdge(place[a], i, place[b], j) for a, i, b, j in item.edges),
+            inputs=len(item.ins),
+            outputs=len(item.outs),
+            slots=tuple((own.inputs, own.outputs) if own else None for own in layouts),
+            weight=tuple(self.costs[child].macs for child in item.children),
+            aside=tuple(child.kind in (g.PARAMETER, g.CONSTANT) for child in item.children),
+            border=self._border(item),
         )
+        laid = self.laid.get(block)
+        if laid is None:
+            laid = self.laid[block] = placement.place(block)
         places = [g.Place(self.place[item.children[p.node]], p.row, p.rail) for p in laid.places]
         return replace(laid, places=tuple(places))

@@ -17,8 +17,8 @@ def connect(trace: Trace, root: Item) -> None:
     reads, gives = _ports(trace, root)
     for block in list(root.blocks()):
         _Block(trace, block, reads, gives).connect()
-    for item in (root, *_within(root)):
-        item.ins, item.outs = list(reads[item]), list(gives[item])
+    for item, ports in reads.items():
+        item.ins, item.outs = list(ports), list(gives[item])
 
 
 # ------------------------------------------------------------------------------------- ports
@@ -27,20 +27,28 @@ def connect(trace: Trace, root: Item) -> None:
 def _ports(trace: Trace, root: Item) -> tuple[Ports, Ports]:
     """Tensors that cross the border of each item, in the order in which they are read."""
     makers = _makers(trace, root)
-    around = {item: set(_outwards(item)) for item in (root, *_within(root))}
-    reads: Ports = {item: {} for item in around}
-    gives: Ports = {item: {} for item in around}
+    ways = dict(_ways(root, ()))
+    reads: Ports = {item: {} for item in ways}
+    gives: Ports = {item: {} for item in ways}
     for reader in root.leaves():
         for tensor in _asked(trace, reader):
             maker = makers.get(tensor)
             if maker is None or maker is reader:
                 continue
-            for ports, end, other in ((gives, maker, reader), (reads, reader, maker)):
-                for item in _outwards(end):
-                    if item in around[other]:
-                        break
+            up, down = ways[maker], ways[reader]
+            apart = next(n for n, (a, b) in enumerate(zip(up, down, strict=False)) if a is not b)
+            for ports, items in ((gives, up[apart:]), (reads, down[apart:])):
+                for item in items:
                     ports[item].setdefault(tensor, len(ports[item]))
     return reads, gives
+
+
+def _ways(item: Item, around: tuple[Item, ...]) -> Iterator[tuple[Item, tuple[Item, ...]]]:
+    """Every item with those around it, from the outermost one, and itself."""
+    way = (*around, item)
+    yield item, way
+    for child in item.children:
+        yield from _ways(child, way)
 
 
 def _makers(trace: Trace, root: Item) -> dict[int, Item]:
@@ -61,20 +69,6 @@ def _asked(trace: Trace, leaf: Item) -> Iterator[int]:
         yield leaf.tensor
     for op in leaf.ops:
         yield from operands(trace.ops[op])
-
-
-def _outwards(item: Item) -> Iterator[Item]:
-    """An item and those around it."""
-    at: Item | None = item
-    while at is not None:
-        yield at
-        at = at.parent
-
-
-def _within(item: Item) -> Iterator[Item]:
-    for child in item.children:
-        yield child
-        yield from _within(child)
 
 
 # ------------------------------------------------------------------------------------- edges

@@ -19,6 +19,7 @@ from cnnscope.records.graph import BORDER, GraphEdge, Layout, Place, Rail, Route
 _BUS = 3  # readers of a lane that several sources may share
 Column = tuple[int, int]  # a column of chains, and the number of a lane beside it (0: the column)
 Spot = tuple[Column, int]  # a column and a slot: an order from left to right
+Slots = tuple[tuple[int, ...], tuple[int, ...]]  # of inputs and of outputs
 _Key = TypeVar("_Key")
 
 
@@ -31,13 +32,13 @@ class Block(NamedTuple):
     """
 
     size: int
-    edges: Sequence[GraphEdge]
+    edges: tuple[GraphEdge, ...]
     inputs: int
     outputs: int
-    slots: Sequence[tuple[Sequence[int], Sequence[int]] | None]
-    weight: Sequence[int]
-    aside: Sequence[bool]
-    border: tuple[Sequence[int], Sequence[int]] | None = None
+    slots: tuple[Slots | None, ...]
+    weight: tuple[int, ...]
+    aside: tuple[bool, ...]
+    border: Slots | None = None
 
 
 def place(block: Block) -> Layout:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 from cnnscope.analysis.graph.facts import Facts
@@ -12,6 +13,7 @@ from cnnscope.records.trace import OpRecord
 
 _LONGEST = 80  # children that may repeat together
 _MANY = 300  # children of a block of which also parts that differ in sizes alone are alike
+_CROWDED, _FEW = 60, 8  # of more children, so many operations and more have a box of their own
 _POSITIONS = frozenset("index start end".split())  # of a slice: which part it is
 
 
@@ -131,6 +133,16 @@ class _Folder:
             _Folder(group, self.alike).fold()
         homes = {m: box for run in members for box in [_box(g.REPEAT, run)] for m in run}
         contract(self.block, homes)
+        if len(self.block.children) > _CROWDED:
+            self._gather()
+
+    def _gather(self) -> None:
+        """Put the operations between two modules of a crowded block into a box."""
+        runs = [
+            list(run) for loose, run in groupby(self.block.children, key=_without_modules) if loose
+        ]
+        many = [run for run in runs if _FEW <= len(run) < len(self.block.children) - 2]
+        contract(self.block, {item: box for r in many for box in [_box(g.BLOCK, r)] for item in r})
 
     def _runs(self) -> Iterator[_Run]:
         """Runs from left to right, at each place the one that covers most."""
@@ -188,6 +200,13 @@ class _Folder:
         if self.alike.weighs(part[0]):
             return 2
         return len(self.children) if any(map(self.alike.weighs, part)) else 3
+
+
+def _without_modules(item: Item) -> bool:
+    """Return True for operations, and for a box of nothing else."""
+    if item.kind in (g.OPERATION, g.CONSTANT):
+        return True
+    return item.call < 0 and bool(item.children) and all(map(_without_modules, item.children))
 
 
 def _covers(run: _Run) -> int:
