@@ -394,7 +394,7 @@ def test_two_models_are_one_page(show):
     assert added.count() == 4  # two convolutions and their ReLU
     added.first.click()
     assert page.locator("#panel .status").inner_text() == "added"
-    drawn = page.locator("#graph .box.added text").all_inner_texts()
+    drawn = page.locator("#graph .box.added text").all_text_contents()
     # a mark beside the colour; the second convolutions of two stages, each with its ReLU
     assert sum(text.startswith("+ Conv2d 3\u00d73") for text in drawn) == 2
     assert sum(text.startswith("+ ReLU") for text in drawn) == 2
