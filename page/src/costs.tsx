@@ -6,7 +6,7 @@ import type { ModelData, RowData } from "./data";
 import { COSTS, type Cost, totalOf } from "./model";
 import { Name, Section } from "./parts";
 import { network, select } from "./state";
-import { bytes, cost, integer, percent } from "./units";
+import { cost, integer, percent } from "./units";
 
 const SHOWN: readonly Cost[] = ["params", "macs", "activation_bytes", ...(network.timed ? ["time" as const] : [])];
 
@@ -70,8 +70,7 @@ function Bars(props: {
 const gap = (x: (n: number) => number): number => Math.min(2, (x(1) - x(0)) / 4);
 
 function axis(key: Cost, value: number): string {
-  const text = key === "activation_bytes" ? bytes(value) : cost(key, value);
-  return text.replace(/\.0(?= )/, "").replace(/\.00(?= )/, "");
+  return value ? cost(key, value).replace(/\.0+(?= )/, "") : "0";
 }
 
 // ------------------------------------------------------------------------------ receptive field
