@@ -2,7 +2,7 @@
 
 import msgspec
 
-from cnnscope.records.step import Kind, Phase, Step
+from cnnscope.records.step import Accuracy, Kind, Phase, Step
 from cnnscope.records.summary import REPORT_SCHEMA
 from cnnscope.records.trace import Source, TensorSpec
 
@@ -80,7 +80,8 @@ class MemoryReport(msgspec.Struct, frozen=True):
     that it takes from the device for those, in two steps one after the other; `gpu` has
     their range on a GPU. `step` is None for inference. `peak` is the number of the operation after
     which `tensors` is reached, -1 before the first; `checkpointed` has the modules whose forward
-    ran again in the backward pass.
+    ran again in the backward pass. `accuracy` is that of all bytes; notes say why they are not
+    exact.
     """
 
     source: Source
@@ -97,6 +98,7 @@ class MemoryReport(msgspec.Struct, frozen=True):
     macs: StepMacs
     events: tuple[StepEvent, ...]
     notes: tuple[str, ...] = ()
+    accuracy: Accuracy = "exact"
     checkpointed: tuple[str, ...] = ()
     schema_version: int = REPORT_SCHEMA
 

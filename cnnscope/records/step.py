@@ -18,6 +18,8 @@ Kind = Literal[
     "input", "weight", "buffer", "optimizer state", "gradient", "saved", "output", "temporary"
 ]
 
+Accuracy = Literal["exact", "at most", "unknown"]
+
 OPTIMIZERS: tuple[str, ...] = get_args(Optimizer)
 FORMS: tuple[str, ...] = get_args(Form)
 LOSSES: tuple[str, ...] = get_args(Loss)
@@ -53,7 +55,8 @@ class StepTrace(msgspec.Struct, frozen=True, dict=True):
     optimizer keeps of each from step to step, `targets` those that the loss compares outputs with,
     `scaler` those that scale it. `checkpointed` are the modules that run again, and `again`
     what they ran then: operations from one number up to another. `derivatives` has for each
-    operation of the backward pass the call that it is the derivative of, or -1.
+    operation of the backward pass the call that it is the derivative of, or -1. `accuracy` is that
+    of the memory: "at most" where some data need less, "unknown" where kernels keep other tensors.
     """
 
     trace: Trace
@@ -68,6 +71,7 @@ class StepTrace(msgspec.Struct, frozen=True, dict=True):
     checkpointed: tuple[str, ...] = ()
     again: tuple[tuple[int, int], ...] = ()
     derivatives: tuple[int, ...] = ()
+    accuracy: Accuracy = "exact"
 
     def path(self, operation: int) -> str:
         """The path of the module whose forward or backward pass has run an operation."""

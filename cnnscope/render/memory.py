@@ -115,7 +115,7 @@ def _layer(layer: LayerMemory, columns: Sequence[str]) -> tuple[str, ...]:
 
 
 def _below(report: MemoryReport) -> Iterator[tuple[str, str]]:
-    yield "tensors", f"{units.nbytes(report.tensors)}: the peak of living tensors, {_where(report)}"
+    yield "tensors", f"{_tensors(report)}: the peak of living tensors, {_where(report)}"
     yield (
         "allocated",
         f"{units.nbytes(report.allocated)}: the same in blocks of PyTorch's caching allocator "
@@ -140,6 +140,13 @@ def _below(report: MemoryReport) -> Iterator[tuple[str, str]]:
             "f forward, b backward, s step of the optimizer; bars of each kind by its most",
         )
     yield from (("!", note) for note in report.notes)
+
+
+def _tensors(report: MemoryReport) -> str:
+    """832.5 MiB; at most 832.5 MiB; 832.5 MiB as recorded, not exact."""
+    nbytes = units.nbytes(report.tensors)
+    unknown = f"{nbytes} as recorded, not exact"
+    return {"exact": nbytes, "at most": f"at most {nbytes}", "unknown": unknown}[report.accuracy]
 
 
 def _between(bounds: tuple[int, int]) -> str:

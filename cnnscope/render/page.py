@@ -258,9 +258,16 @@ def _append_grid(shown: Text, grid: _Grid, width: int | None) -> list[str]:
     for number, (row, style) in enumerate(zip((titles, *grid.rows), (bold, *styles), strict=True)):
         if number - 1 in grid.table.gaps:
             shown.append("\n")
+        if any(row[i] for i in range(len(row)) if i not in kept) and _is_title(row, kept):
+            continue  # nothing is left of it
         for cells in _lines(row, widths, kept, grid):
             _append_line(shown, cells, style, grid)
     return [h.title for i, h in enumerate(grid.headings) if i not in kept and not h.bar]
+
+
+def _is_title(row: Sequence[str | None], kept: Sequence[int]) -> bool:
+    """Return True if of some columns the first alone has text."""
+    return not any(row[i] for i in kept[1:])
 
 
 def _append_line(

@@ -127,4 +127,5 @@ def memory_report(made: StepTrace | Trace) -> MemoryReport:
         events=analysis.events(step),
         checkpointed=step.checkpointed,
         notes=(*trace.notes, *missing),
+        accuracy=step.accuracy,
     )

@@ -12,14 +12,14 @@ import itertools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cnnscope.errors import ModelError, RequestError
-from cnnscope.records.step import Step, StepTrace
+from cnnscope.records.step import Accuracy, Step, StepTrace
 from cnnscope.records.trace import OpRecord, Source
 from cnnscope.text import said
 from cnnscope.tracing import checkpointing, kernels
@@ -141,7 +141,7 @@ class _Trainer:
             self._scaler.unscale([_gradient(one) for one in trained.values()])
         self._optimizer.step()
         gradients = {path: book.read(_gradient(one)) for path, one in trained.items()}
-        unsure = _unsure(run.model, book.ops, nodes)
+        unsure = dict(_unsure(run.model, book.ops, nodes))
         self._forget_own_autocast(run)
         made = run.ended(outputs, source, (*notes, *unsure, *self._unused()))
         return StepTrace(
@@ -151,6 +151,7 @@ class _Trainer:
             tuple(block.path for block in self._blocks if block.calls),
             tuple(span for block in self._blocks for span in block.again),
             tuple(nodes[number].call for number in range(backward_at, update_at)),
+            max(unsure.values(), key=get_args(Accuracy).index, default="exact"),
         )  # fmt: skip
 
     def _autocast(self, run: Run) -> AbstractContextManager[Any]:
@@ -235,24 +236,33 @@ def _run_backward(recorder: Recorder, loss: Tensor) -> Mapping[int, Node]:
     try:
         loss.backward()  # type: ignore[no-untyped-call]
     except Exception as error:
+        if "SparseTensorImpl" in str(error):
+            raise ModelError(
+                "its backward pass makes sparse gradients, which are not followed: leave out "
+                "sparse=True"
+            ) from error
         raise ModelError(f"its backward pass failed: {said(error)}") from error
     nodes, recorder.backward = recorder.backward.nodes, None
     return nodes
 
 
-def _unsure(model: nn.Module, ops: Sequence[OpRecord], nodes: Mapping[int, Node]) -> Iterator[str]:
+def _unsure(
+    model: nn.Module, ops: Sequence[OpRecord], nodes: Mapping[int, Node]
+) -> Iterator[tuple[str, Accuracy]]:
     """Sentences about memory that is not exact."""
     if any(isinstance(module, nn.RNNBase) for _, module in modules_of(model)):
         yield (
             "recurrent layers are recorded as their single time steps; the kernels of a CPU or GPU "
             "keep other tensors for the backward pass, so that the memory of a training step is "
-            "not exact"
+            "not exact",
+            "unknown",
         )
     names = {_BY_DATA.get((node.name, ops[number].name)) for number, node in nodes.items()}
     for name in sorted(filter(None, names)):
         yield (
             f"the backward pass of {name} needs less memory for some data: the memory of a "
-            "training step is at most the one given"
+            "training step is at most the one given",
+            "at most",
         )
 
 

@@ -33,6 +33,12 @@ def test_a_terminal_of_80_columns_has_room_for_the_time_line() -> None:
     assert "too narrow for most" in shown
 
 
+def test_a_terminal_without_room_for_the_time_line_has_no_row_of_phases() -> None:
+    page = drawing.page(cnnscope.memory(LENET).record)
+    assert "\nphase" in text(page, 80).plain
+    assert "\nphase" not in text(page, 50).plain
+
+
 def test_a_larger_batch_saves_more_and_has_the_same_weights() -> None:
     one, four = (cnnscope.memory(LENET, batch_size=size).record for size in (1, 4))
     small, large = ({kind.kind: kind.most for kind in r.kinds} for r in (one, four))

@@ -144,6 +144,14 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "attention of three dimensions": lambda: Small(
         lambda _, x: functional.scaled_dot_product_attention(*[x.flatten(2).transpose(1, 2)] * 3)
     ),
+    "formulas that write in place": lambda: Small(
+        lambda _, x: functional.mish(torch.maximum(x, x.tanh())[[0, 2]]).gather(1, x[:2].long() * 0)
+    ),
+    "a batch norm of the input": lambda: nn.Sequential(nn.BatchNorm2d(3), nn.Flatten()),
+    "conjugates": lambda: Small(lambda _, x: (torch.fft.fft(x).conj() * x).imag),
+    "gradients of slices": lambda: Small(
+        lambda s, x: torch.cat([x, s.a(torch.cat([x, s.b(x)[:, :4]], 1))], 1), a=conv(12), b=conv()
+    ),
     "encoder": lambda: Small(
         lambda s, x: s.a(x.flatten(2).transpose(1, 2)),
         a=nn.TransformerEncoderLayer(8, 2, 16, batch_first=True),
@@ -202,6 +210,38 @@ def test_the_targets_of_a_loss_are_inputs() -> None:
         lambda result: functional.cross_entropy(result, target),
     )
     assert ours == real + 4 * 8  # four targets of int64, which the witness does not count as held
+
+
+@pytest.mark.parametrize(
+    ("function", "accuracy"),
+    [
+        (lambda _, x: x.cumprod(1), "at most"),
+        (lambda s, x: s.a(x.flatten(2).transpose(1, 2))[0], "unknown"),
+        (lambda _, x: torch.maximum(x, x.tanh()), "exact"),
+    ],
+)
+def test_memory_that_is_not_exact_is_said_to_be_so(function: Any, accuracy: str) -> None:
+    parts = {"a": nn.GRU(8, 4, batch_first=True)} if accuracy == "unknown" else {}
+    model = Small(function, **parts)
+    made = traced(model, Step())
+    assert made.accuracy == accuracy
+    assert any("exact" in note or "at most" in note for note in made.trace.notes) == (
+        accuracy != "exact"
+    )
+    real = live_step(model, (image(),), torch.optim.SGD(model.parameters(), lr=0.1), summed)
+    assert peak(made).nbytes == real or accuracy != "exact"
+    assert peak(made).nbytes >= real or accuracy == "unknown"
+
+
+def test_operations_of_the_backward_pass_are_those_of_a_layer() -> None:
+    made = traced(Small(lambda s, x: s.b(s.a(x).relu()), a=conv(), b=conv()), Step())
+    paths = [
+        made.path(number)
+        for number, op in enumerate(made.trace.ops)
+        if op.name == "aten.convolution_backward.default"
+    ]
+    assert paths == ["b", "a", "stem"]
+    assert {op.call for op in made.trace.ops[made.backward :]} == {-1}
 
 
 def test_phases_and_kinds() -> None:
@@ -278,6 +318,9 @@ FAILURES: dict[str, tuple[nn.Module, str, type[Exception], str]] = {
         Named(lambda x: x[:, 0]), "cross-entropy", RequestError, "N x classes; the output is 1:",
     ),
     "complex": (Named(torch.fft.fft), "mse", RequestError, "does not fit an output of complex"),
+    "sparse": (
+        nn.Embedding(10, 4, sparse=True), "sum", ModelError, "sparse gradients, which are not",
+    ),
     "overwritten": (Named(overwritten), "sum", ModelError, "its backward pass failed: .*inplace"),
     "one value": (
         nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)), "sum", ModelError,
