@@ -218,6 +218,39 @@ def _print(render: Callable[[int | None, int | None, bool], Text]) -> None:
         _to_stdout(text.plain)
 
 
+def size() -> tuple[int, int]:
+    """Columns and lines of the terminal."""
+    from rich.console import Console
+
+    console = Console()
+    return console.width, console.height
+
+
+def screen(page: Any, below: Sequence[tuple[str, str]], width: int) -> None:
+    """Draw a page and sentences below it on an empty screen, in one write.
+
+    Args:
+        page: of a report; None for none.
+        below: titled sentences.
+        width: columns of the terminal.
+    """
+    from rich.console import Console
+
+    from cnnscope.render.page import Page, text
+
+    plain = not _can_encode("·▌█…")
+    console = Console(highlight=False, soft_wrap=True)
+    with console.capture() as captured:
+        for one in (page, Page("", "", (), tuple(below))):
+            if one is not None:
+                drawn = text(one, width, ascii_only=plain)
+                console.print(
+                    drawn if harmless(drawn.plain) == drawn.plain else drawn.plain, end=""
+                )
+    sys.stdout.write("\x1b[H\x1b[2J" + captured.get().rstrip("\n") + "\n")
+    sys.stdout.flush()
+
+
 def _can_encode(text: str) -> bool:
     try:
         text.encode(sys.stdout.encoding or "ascii")

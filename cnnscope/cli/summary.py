@@ -89,6 +89,15 @@ class Summary(options.Written, options.Named):
             show_default=False,
         ),
     ] = None
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Draw the table of a file again whenever it, or a neighbour that it imports, is "
+            "saved, and mark what changed. Ctrl-C ends it.",
+            rich_help_panel="Output",
+        ),
+    ] = False
     max_params: Annotated[
         str | None,
         typer.Option(
@@ -171,6 +180,8 @@ class Summary(options.Written, options.Named):
         from cnnscope.cli import out
 
         levels = options.levels(self.depth)
+        if self.watch:
+            self._follow(session, levels)
         if api.verdicts.is_checkpoint(self.model):
             useless = self.given() | self._rows() | self._limits() | {"--columns": self.columns}
             useless |= {"--findings": self.findings, "--optimizer": self.optimizer}
@@ -193,6 +204,19 @@ class Summary(options.Written, options.Named):
         for sentence in broken:
             out.note(sentence)
         return 1 if broken else 0
+
+    def _follow(self, session: Session, levels: int | None) -> None:
+        """Draw the summary until Ctrl-C.
+
+        Raises:
+            RequestError: an option has no effect, or the model cannot be followed.
+        """
+        from cnnscope.cli import watching
+
+        watching.check_terminal()
+        given = {"--output": self.output, "--format": self.format} | self._limits()
+        options.refuse(given, "--watch draws on the terminal until Ctrl-C")
+        watching.follow(self.request_for(self.model), self._view(levels), self.cache(session))
 
     def _training(self, session: Session) -> Report[Any]:
         """The memory of a training step."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from math import inf
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cnnscope.errors import RequestError
-from cnnscope.records.diff import DiffReport, Overrun
 from cnnscope.records.memory import MemoryReport
 from cnnscope.records.summary import Excess, LayerRow, ModelReport
 from cnnscope.text import printable
+
+if TYPE_CHECKING:
+    from cnnscope.records.diff import DiffReport, Overrun
 
 TRAINING = "max_train_memory"
 LIMITS = ("max_params", "max_macs", "max_activation", "min_rf")
@@ -106,6 +108,8 @@ def overruns(report: DiffReport, budgets: Mapping[str, Sequence[Allowance]]) -> 
         report: of the two models; with `training` for `max_train_memory`.
         budgets: by name: "max_params", "max_macs", "max_activation", `TRAINING`.
     """
+    from cnnscope.records.diff import Overrun
+
     found = []
     for name, allowances in budgets.items():
         before, after = _of_change(report, name)

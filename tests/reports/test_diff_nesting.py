@@ -134,7 +134,7 @@ def rewritten(name, seed):
     for _ in range(choose.randrange(5)):
         parents = [(p, m) for p, m in model.named_modules() if type(m) is not nn.MultiheadAttention]
         path, module = choose.choice([(p, m) for p, m in parents if m._modules])
-        names = [n for n in module._modules if not n.startswith("other")]
+        names = [n for n in module._modules if not n.startswith(("other", "together"))]
         old = choose.choice(names or [""])
         if not names or module._modules[old] is None:
             continue

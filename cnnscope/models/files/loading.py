@@ -14,8 +14,8 @@ import difflib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -88,6 +88,26 @@ def _above_packages(folder: Path) -> Path:
     return folder
 
 
+_recorders: list[set[str]] = []
+
+
+@contextmanager
+def recorded() -> Iterator[set[str]]:
+    """Yield the Python files of the user's that are read meanwhile."""
+    files: set[str] = set()
+    _recorders.append(files)
+    try:
+        yield files
+    finally:
+        _recorders.remove(files)
+
+
+def _record(files: Iterable[str]) -> None:
+    found = [file for file in files if file.endswith(".py")]
+    for one in _recorders:
+        one.update(found)
+
+
 def run_file(path: Path, undo: ExitStack, here: Path) -> ModuleType:
     """Execute a file as a module; `undo` forgets it and its neighbours.
 
@@ -101,6 +121,7 @@ def run_file(path: Path, undo: ExitStack, here: Path) -> ModuleType:
     Raises:
         Exception: whatever it raises.
     """
+    _record([str(path)])
     source = importlib.util.decode_source(read_regular(path, _LONGEST_FILE))
     code = compile(source, str(path), "exec", dont_inherit=True)
     root, before = project(path), set(sys.modules)
@@ -232,6 +253,7 @@ def forget(before: set[str], folder: Path) -> None:
         if name.partition(".")[0] not in sys.stdlib_module_names
         and any(within(file, folder) for file in _files_of(sys.modules[name]))
     ]
+    _record(file for name in gone for file in _files_of(sys.modules[name]))
     for name in gone:
         del sys.modules[name]
     importlib.invalidate_caches()
