@@ -85,10 +85,32 @@ def test_boxes_do_not_overlap_and_no_line_runs_through_one(name):
         assert not through_boxes(drawing)
 
 
-@pytest.mark.parametrize("name", SAMPLE)
-def test_every_edge_between_visible_boxes_is_a_line_from_one_to_the_other(name):
-    made = zoo(name)
-    drawing = stacked(made, View(depth=0))
+class Branches(nn.Module):
+    """Blocks and operations with a dozen inputs and outputs each."""
+
+    class Halves(nn.Module):
+        def forward(self, *inputs):
+            return [x.relu() if n % 2 else x.tanh() for n, x in enumerate(inputs)]
+
+    def __init__(self):
+        super().__init__()
+        self.halves = self.Halves()
+
+    def forward(self, x):
+        parts = self.halves(*(part.exp() for part in x.unbind(1)))
+        return torch.cat([part + part.flatten(1).mean() for part in parts[::-1]], 1)
+
+
+@cache
+def branches():
+    return of(Branches(), (1, 12, 4, 4))
+
+
+@pytest.mark.parametrize("name", [*SAMPLE, "branches"])
+@pytest.mark.parametrize("depth", [1, 0])
+def test_every_edge_between_visible_boxes_is_a_line_from_one_to_the_other(name, depth):
+    made = branches() if name == "branches" else zoo(name)
+    drawing = stacked(made, View(depth=depth, unfold=True))
     boxes = {box.node: box for box in drawing.boxes}
     within = {box.inside: box for box in drawing.boxes if box.inside >= 0}
     assert len(drawing.lines) == sum(len(made.nodes[n].edges) for n in within)

@@ -146,7 +146,7 @@ class Nodes:
             outputs=len(item.outs),
             slots=tuple((own.inputs, own.outputs) if own else None for own in layouts),
             weight=tuple(self.costs[child].macs for child in item.children),
-            aside=tuple(child.kind in (g.PARAMETER, g.CONSTANT) for child in item.children),
+            aside=tuple(child.kind != g.INPUT and not child.ins for child in item.children),
             border=self._border(item),
         )
         laid = self.laid.get(block)

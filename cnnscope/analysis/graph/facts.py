@@ -13,6 +13,7 @@ from cnnscope.records.trace import Shape, Trace
 from cnnscope.text import operation, visible
 
 _NAMED = 3  # operations that are named in one box
+_ACTIVATIONS = ("tanh", "sigmoid")  # arithmetic to the table of operations, as exp is
 _MOVES = frozenset((table.Kind.REARRANGE, table.Kind.CREATE))
 
 
@@ -108,8 +109,10 @@ class Facts:
         if best is None:  # it passes on what it gets
             drops = any(dropped.call == item.call for dropped in self.trace.dropouts)
             return table.Family.DROPOUT if drops else table.Family.COPY
-        linear = best[0] in self.linear and best[1].family is table.Family.MATMUL
-        return table.Family.LINEAR if linear else best[1].family
+        if best[0] in self.linear and best[1].family is table.Family.MATMUL:
+            return table.Family.LINEAR
+        activates = table.base_name(self.trace.ops[best[0]].name) in _ACTIVATIONS
+        return table.Family.ACTIVATION if activates else best[1].family
 
     # -- shapes and costs
 

@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from cnnscope.records.graph import REPEAT, ROOT, GraphNode
+from cnnscope.records.summary import CONTAINERS
 
 ROWS, BOXES = 24, 40  # that a screen has room for, and that a reader takes in
+_MORE = 4  # rows for one block of a kind
 _COMPARED = 60  # boxes of two models, most of them grey
 
 
@@ -39,13 +41,13 @@ def opened_at_differences(nodes: Sequence[GraphNode]) -> tuple[int, ...]:
 
 def _examples(nodes: Sequence[GraphNode], found: set[int]) -> set[int]:
     """Open one block of each kind in which something differs, as far as there is room."""
-    kinds = {nodes[n].label for n in found if n != ROOT}
+    kinds = {_kind(nodes, n) for n in found if n != ROOT}
     while True:
         closed = [n for n in _closed(nodes, found) if _differs(nodes, n)]
-        node = next((n for n in closed if nodes[n].label not in kinds), None)
+        node = next((n for n in closed if _kind(nodes, n) not in kinds), None)
         if node is None:
             return found
-        kinds.add(nodes[node].label)
+        kinds.add(_kind(nodes, node))
         if len(_closed(nodes, found | {node})) <= _COMPARED:
             found = found | {node}
 
@@ -59,23 +61,23 @@ def _differs(nodes: Sequence[GraphNode], node: int) -> bool:
 def _singly(nodes: Sequence[GraphNode], found: set[int]) -> set[int]:
     """Open one block of each kind, as far as there is room."""
     tried: set[int] = set()
-    kinds = {nodes[n].label for n in found if n != ROOT}
-    costs: Counter[str] = Counter()
+    kinds = {_kind(nodes, n) for n in found if n != ROOT}
+    costs: Counter[tuple[str, ...]] = Counter()
     for n in _closed(nodes, found):
-        costs[nodes[n].label] += nodes[n].costs.macs
+        costs[_kind(nodes, n)] += nodes[n].costs.macs
     while True:
         choices = [
             n
             for n in _closed(nodes, found)
-            if n not in tried and _parts(nodes, n) and nodes[n].label not in kinds
+            if n not in tried and _parts(nodes, n) and _kind(nodes, n) not in kinds
         ]
         if not choices:
             return found
-        best = max(choices, key=lambda n: (costs[nodes[n].label], nodes[n].costs.macs, -n))
+        best = max(choices, key=lambda n: (costs[_kind(nodes, n)], nodes[n].costs.macs, -n))
         tried.add(best)
-        if _fits(nodes, found | {best}):
+        if _fits(nodes, found | {best}, _MORE):
             found = found | {best}
-            kinds.add(nodes[best].label)
+            kinds.add(_kind(nodes, best))
 
 
 def _parts(nodes: Sequence[GraphNode], node: int) -> tuple[int, ...]:
@@ -99,9 +101,16 @@ def _closed(nodes: Sequence[GraphNode], found: Iterable[int]) -> list[int]:
     return boxes
 
 
-def _fits(nodes: Sequence[GraphNode], found: Iterable[int]) -> bool:
+def _fits(nodes: Sequence[GraphNode], found: Iterable[int], more: int = 0) -> bool:
     opened_ = set(found)
-    return len(_closed(nodes, opened_)) <= BOXES and _rows(nodes, ROOT, opened_) <= ROWS
+    return len(_closed(nodes, opened_)) <= BOXES and _rows(nodes, ROOT, opened_) <= ROWS + more
+
+
+def _kind(nodes: Sequence[GraphNode], node: int) -> tuple[str, ...]:
+    """Class of a block; of a container that and the classes of its parts."""
+    if nodes[node].label not in CONTAINERS:
+        return (nodes[node].label,)
+    return nodes[node].label, *sorted({nodes[n].label for n in _parts(nodes, node)})
 
 
 def _rows(nodes: Sequence[GraphNode], node: int, found: set[int]) -> int:

@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeVar
 from cnnscope.records.graph import BORDER, GraphEdge, Layout, Place, Rail, Route
 
 _BUS = 3  # readers of a lane that several sources may share
+_LEAF, _BORDER = 2, 4  # the outermost slot of a leaf, and of a block: boxes are that wide
 Column = tuple[int, int]  # a column of chains, and the number of a lane beside it (0: the column)
 Spot = tuple[Column, int]  # a column and a slot: an order from left to right
 Slots = tuple[tuple[int, ...], tuple[int, ...]]  # of inputs and of outputs
@@ -86,7 +87,7 @@ class _Placement:
                 fed[edge.target] = True
         for node in range(self.block.size):
             fed[node] = fed[node] or any(fed[source] for source in self.into[node])
-        return fed
+        return fed if any(fed) else [True] * self.block.size
 
     def _rows(self) -> list[int]:
         """Row of each child by the longest path to it; what is aside is just above its reader."""
@@ -361,7 +362,7 @@ class _Router:
             ways = sorted({self.placed.nets[node, port] for port in outs})
             for port in outs:
                 own = ways.index(self.placed.nets[node, port]) - (len(ways) - 1) // 2
-                self.exits[node, port] = fixed[1][port] if fixed else own
+                self.exits[node, port] = fixed[1][port] if fixed else _within(own, _LEAF)
         for port, slot in enumerate(self.inputs):
             self.exits[BORDER, port] = slot
 
@@ -385,7 +386,7 @@ class _Router:
             spread = _spread([(way[0], home, way) for way in found])
             for way, slot in spread:
                 for port in found[way]:
-                    self.entries[node, port] = slot
+                    self.entries[node, port] = _within(slot, _LEAF)
         for port, slot in enumerate(self.outputs):
             self.entries[BORDER, port] = slot
 
@@ -475,8 +476,12 @@ def _bundled(
     slots = [0] * size
     for key, slot in _spread([(nearest[key], (0, 0), key) for key in groups]):
         for port in groups[key]:
-            slots[port] = slot
+            slots[port] = _within(slot, _BORDER)
     return slots
+
+
+def _within(slot: int, outermost: int) -> int:
+    return max(-outermost, min(outermost, slot))
 
 
 def _far(column: Column) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from cnnscope.records.trace import OpRecord
 
 _LONGEST = 80  # children that may repeat together
 _MANY = 300  # children of a block of which also parts that differ in sizes alone are alike
-_CROWDED, _FEW = 60, 8  # of more children, so many operations and more have a box of their own
+_CROWDED, _FEW = 50, 8  # of more children, so many operations and more have a box of their own
 _POSITIONS = frozenset("index start end".split())  # of a slice: which part it is
 
 

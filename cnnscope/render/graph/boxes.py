@@ -101,7 +101,7 @@ def members(node: GraphNode) -> str:
         return printable(node.name, _NAME)
     first, last = (path.rpartition(".")[2] for path in (node.paths[0], node.paths[-1]))
     stem = re.split(r"\d+$", first)[0]
-    ending = last.removeprefix(stem) if stem and last != stem else last
+    ending = last.removeprefix(stem) if stem != first else last
     return printable(f"{first} \N{HORIZONTAL ELLIPSIS} {ending}", _NAME)
 
 
@@ -110,7 +110,7 @@ def size(node: GraphNode, opened: bool) -> tuple[float, float]:
     said = head(node) if opened else text(node)
     first = width(said.title, BOLD) + (8 + width(said.note, SMALL) if said.note else 0)
     broad = max(first, width(said.below, SMALL)) + 2 * _EDGE
-    least = 0.0 if opened else _LEAST.get(node.kind, 48.0)
+    least = 0.0 if opened else _LEAST.get(node.kind, 56.0)
     return float(round(max(broad, least))), _HIGH if said.below else _LOW
 
 
