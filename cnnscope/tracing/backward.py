@@ -88,6 +88,7 @@ class Backward:
 
 
 def _is_alone(tensor: Tensor) -> bool:
-    """Return True if no other tensor holds its memory; here the second who does is a storage."""
-    count: int = cast("Any", torch._C)._storage_Use_Count(tensor.untyped_storage()._cdata)
+    """Return True if no other tensor holds its memory; the second who does is the storage here."""
+    storage = tensor.untyped_storage()
+    count: int = cast("Any", torch._C)._storage_Use_Count(storage._cdata)
     return count == 2
