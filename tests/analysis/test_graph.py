@@ -14,6 +14,7 @@ from cnnscope.analysis.graph.tidy import operands
 from cnnscope.models.request import Request
 from cnnscope.models.run import trace_spec
 from cnnscope.ops import table
+from cnnscope.tracing.tracer import ForwardError
 
 SAMPLE = (
     "classic:lenet5_paper classic:unet classic:googlenet_paper classic:densenet40_12 resnet18 "
@@ -186,9 +187,27 @@ def test_a_graph_starts_with_what_fits_a_screen():
         assert len(set(seen) - opened) <= 45
 
 
-def test_a_model_of_one_layer_and_a_forward_that_raises_have_graphs():
+def test_a_model_of_one_layer_has_a_graph():
     made = of(nn.Conv2d(3, 4, 3), (1, 3, 8, 8))[2]
     assert [node.kind for node in made.nodes] == ["block", "input", "layer", "output"]
+
+
+@pytest.mark.parametrize(
+    ("last", "label"),
+    [
+        (nn.Conv2d(3, 4, 1), "Conv2d 1x1"),
+        (nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 1))), "Conv2d 1x1"),
+        (nn.Flatten(1, 9), "Flatten"),
+    ],
+)
+def test_the_layer_in_which_a_forward_raises_ends_its_graph(last, label):
+    with pytest.raises(ForwardError) as caught:
+        of(nn.Sequential(nn.Conv2d(3, 4, 1), last), (1, 3, 8, 8))
+    trace = caught.value.trace
+    made = graph(trace, layers.rows(trace))
+    (failed,) = [n for n, node in enumerate(made.nodes) if node.fails]
+    assert made.nodes[failed].label == label
+    assert {made.nodes[a].path for a, b in drawn_flow(made) if b == failed} == {"0"}
 
 
 def test_the_operations_of_a_crowded_block_have_boxes_of_their_own():

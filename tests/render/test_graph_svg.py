@@ -134,6 +134,24 @@ def test_height_grows_linearly_with_the_rows():
     assert heights[2] - heights[1] == pytest.approx(2 * (heights[1] - heights[0]), rel=0.1)
 
 
+def test_what_edges_of_a_dense_block_share_is_drawn_once():
+    class Dense(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Conv2d(2 + 2 * n, 2, 1) for n in range(20))
+
+        def forward(self, x):
+            found = [x]
+            for layer in self.layers:
+                found.append(layer(torch.cat(found, 1)))
+            return torch.cat(found, 1)
+
+    made = of(Dense(), (1, 2, 4, 4))
+    assert len(made.nodes[0].edges) > 20 * 21 / 2
+    # boxes: 20 layers, 20 concatenations and their like; two pieces and a tip for each at most
+    assert svg(made).count("<path") < 5 * len(made.nodes)
+
+
 def test_names_of_a_model_are_text_in_the_picture():
     model = nn.Sequential()
     model.add_module('<script>alert("x")&', nn.Conv2d(3, 4, 3))

@@ -86,7 +86,8 @@ class _Block:
         """Set the edges of the block; layers that do nothing and lead nowhere are left out."""
         kept = []
         for place, child in enumerate(self.block.children):
-            if child.kind != g.LAYER or child.ops or self._passes_on(place, child):
+            works = child.kind != g.LAYER or child.ops or child.asks
+            if works or self._passes_on(place, child):
                 kept.append((place, child))
         for place, child in kept:
             for tensor, port in self.reads[child].items():

@@ -83,6 +83,7 @@ class Tree:
                 self.broken[row.parent] = number
             else:
                 self.of_op[self.index.maker.get(row.tensor, -1)] = number
+        self.failing = self._failing()
         self.tensors = {param.path: param.tensor for param in trace.params}
 
     def root(self) -> Item:
@@ -101,6 +102,15 @@ class Tree:
         for tensor in self.trace.outputs:
             root.adopt(Item(g.OUTPUT, tensor=tensor))
         return root
+
+    def _failing(self) -> list[int]:
+        """The call in which the forward raised, and those around it."""
+        call = self.trace.broken.call if self.trace.broken else -1
+        found = []
+        while call >= 0:
+            found.append(call)
+            call = self.trace.calls[call].parent
+        return found
 
     def _begin(self, item: Item) -> int:
         """The first operation that runs in it or after it began."""
@@ -129,8 +139,10 @@ class Tree:
     def _call(self, call: int) -> Item:
         item = Item(g.BLOCK, row=self.of_call.get(self.index.keys[call], -1), call=call)
         inside = self.index.all_ops.get(call, [])
-        if self._is_leaf(call) or not inside:
+        fails = call in self.failing
+        if self._is_leaf(call) or not (inside or fails):
             item.kind, item.ops = g.LAYER, list(inside)
+            item.asks = self.trace.calls[call].inputs if fails else ()
         else:
             self._fill(item, call)
         return item

@@ -23,6 +23,9 @@ _FACE = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 HEATS = ("macs", "params", "activations", "element-ops", "field")
 
 
+_Way = list[tuple[float, float]]
+
+
 class View(NamedTuple):
     """What of a graph is drawn.
 
@@ -104,7 +107,7 @@ class _Picture:
         left = (wide - self.drawing.width) / 2
         yield f'<g transform="translate({left:g} {_MARGIN + _TITLE - HEAD:g})">\n'
         yield from map(self._area, self.drawing.boxes)
-        yield from map(self._line, self.drawing.lines)
+        yield from self._lines()
         yield from (self._box(box) for box in self.drawing.boxes if box.inside < 0)
         yield from (self._head(box) for box in self.drawing.boxes if box.inside >= 0)
         yield "</g>\n"
@@ -210,24 +213,52 @@ class _Picture:
 
     # -- lines
 
-    def _line(self, line: Line) -> str:
+    def _lines(self) -> Iterator[str]:
+        """Every edge; what several of them share is drawn once."""
+        strokes: dict[str, None] = {}
+        lanes: dict[tuple[int, int, str], _Way] = {}
+        for line in self.drawing.lines:
+            colour, dash = self._stroke(line)
+            look = f'fill="none" stroke="{colour}" stroke-width="1.2"{dash}'
+            lane, (before, *after) = self._pieces(line)
+            for piece in (before, *after[1:]):
+                strokes[f'<path d="{_rounded(piece)}" {look}/>\n'] = None
+            for way in after[:1]:
+                known = lanes.get((line.block, lane, look), way)
+                lanes[line.block, lane, look] = [min(known[0], way[0]), max(known[1], way[1])]
+            if self.graph.nodes[line.block].edges[line.edge].target != g.BORDER:
+                x, y = line.points[-1]
+                tip = f"M{x - 3.2:g} {y - 6:g}h6.4L{x:g} {y:g}z"
+                strokes[f'<path d="{tip}" fill="{colour}"/>\n'] = None
+        for (_, _, look), way in lanes.items():
+            strokes[f'<path d="{_rounded(way)}" {look}/>\n'] = None
+        return iter(strokes)
+
+    def _stroke(self, line: Line) -> tuple[str, str]:
+        """Colour and dashes of an edge: of two models those of what was added or removed."""
         edge = self.graph.nodes[line.block].edges[line.edge]
-        ends = edge.target == g.BORDER
-        points = list(line.points)
-        if not ends:
-            x, y = points[-1]
-            points[-1] = (x, y - 4)
-        statuses = {self._status(self.graph.nodes[n]) for n in (edge.source, edge.target) if n >= 0}
-        found = next((s for s in ("removed", "added") if s in statuses), "")
-        colour = colours.STATUS[found].line if found else _LINE
+        ends = [self.graph.nodes[n] for n in (edge.source, edge.target) if n >= 0]
+        statuses = set(map(self._status, ends))
+        found = next((status for status in ("removed", "added") if status in statuses), "")
         dash = ' stroke-dasharray="4 2.5"' if found == "removed" else ""
-        out = (
-            f'<path d="{_rounded(points)}" fill="none" stroke="{colour}" stroke-width="1.2"{dash}/>'
-        )
-        if not ends:
-            x, y = line.points[-1]
-            out += f'<path d="M{x - 3.2:g} {y - 6:g}h6.4L{x:g} {y:g}z" fill="{colour}"/>'
-        return f"{out}\n"
+        return (colours.STATUS[found].line if found else _LINE), dash
+
+    def _pieces(self, line: Line) -> tuple[int, list[_Way]]:
+        """The lane of a line, and its way to it, in it and from it; -1 and the whole without."""
+        block = self.graph.nodes[line.block]
+        points = list(line.points)
+        if block.edges[line.edge].target != g.BORDER:
+            points[-1] = points[-1][0], points[-1][1] - 4  # the tip begins there
+        route = block.layout.routes[line.edge] if block.layout else None
+        if route is None or route.lane < 0:
+            return -1, [points]
+        first = 2 if route.leave >= 0 else 0
+        last = len(points) - (3 if route.arrive >= 0 else 1)
+        (x, above), (_, below) = points[first], points[last]
+        if below - above < 2 * _ROUND:
+            return -1, [points]
+        ends = (x, above + _ROUND), (x, below - _ROUND)
+        return route.lane, [[*points[: first + 1], ends[0]], [*ends], [ends[1], *points[last:]]]
 
     # -- legend
 
