@@ -257,22 +257,28 @@ def _unsure(
             "not exact",
             "unknown",
         )
-    names = {_BY_DATA.get((node.name, ops[number].name)) for number, node in nodes.items()}
-    for name in sorted(filter(None, names)):
+    found = {(node.name, ops[number].name) for number, node in nodes.items()}
+    for name in sorted({_BY_DATA[one] for one in found if one in _BY_DATA}):
         yield (
-            f"the backward pass of {name} needs less memory for some data: the memory of a "
-            "training step is at most the one given",
+            f"what the backward pass of {name} runs depends on data, so that the memory of a "
+            "training step is not exact",
+            "unknown",
+        )
+    if _SELECTS in found:
+        yield (
+            "the backward pass of masked_fill with a number that is trained needs less memory for "
+            "some data: the memory of a training step is at most the one given",
             "at most",
         )
 
 
-# Operations of formulas of derivatives that look at data, where other data let them run less
+# Operations of formulas of derivatives that look at data, where other data let others run
 _BY_DATA = {
     ("CumprodBackward0", "aten.cumprod.default"): "cumprod",
     ("ProdBackward0", "aten.cumprod.default"): "prod",
     ("ProdBackward1", "aten.cumprod.default"): "prod",
-    ("MaskedFillBackward1", "aten.where.self"): "masked_fill with a number that is trained",
 }
+_SELECTS = ("MaskedFillBackward1", "aten.where.self")
 
 
 def _stepped(parameters: list[nn.Parameter], step: Step) -> torch.optim.Optimizer:
