@@ -386,7 +386,7 @@ def fit(
     inputs: Any = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
-    memory: str | int | None = None,
+    memory: str | float | None = None,
     gpu: str | None = None,
     optimizer: str = "momentum",
     form: str = "foreach",

@@ -23,6 +23,7 @@ Trace = Callable[[Step, int | None], StepTrace]
 Tell = Callable[..., None]  # (done, total, name)
 _FIRST = 4  # batch: one that norms of a batch take
 _REAL = 8  # the largest batch of real tensors
+_ABOUT = 11  # traces, of a network with blocks
 _FEW = 400  # operations of a step whose traces cost next to nothing
 _MOST = 2**60  # bytes
 _OPTIMIZERS: tuple[Optimizer, ...] = ("momentum", "adam")
@@ -33,7 +34,7 @@ _QUANTITY = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*([kmgtp]?)(i?)b?", re.ASCII | r
 # ----------------------------------------------------------------------------- what is asked
 
 
-def memory_asked(memory: str | int | None, gpu: str | None) -> tuple[int, str | None]:
+def memory_asked(memory: str | float | None, gpu: str | None) -> tuple[int, str | None]:
     """The bytes of the device, and its name.
 
     Args:
@@ -48,6 +49,8 @@ def memory_asked(memory: str | int | None, gpu: str | None) -> tuple[int, str | 
     if gpu is not None:
         name, nbytes = memory_of(str(gpu))
         return nbytes, name
+    if isinstance(memory, float) and memory.is_integer():
+        memory = int(memory)
     if isinstance(memory, bool) or not isinstance(memory, (str, int)):
         raise RequestError("--memory: give bytes, or a text such as 24GiB")
     return _bytes(memory), None
@@ -105,7 +108,8 @@ class _Search:
     def made(self, step: Step, batch: int | None) -> StepTrace:
         """The trace of a step; the last ones are kept."""
         if (step, batch) not in self._made:
-            self._tell(self._done, self._done + 4, f"a batch of {batch}" if batch else "")
+            about = max(_ABOUT, self._done + 1)
+            self._tell(self._done, about, f"a batch of {batch}" if batch else "")
             self._made[step, batch] = self._trace(step, batch)
             self._done += 1
         return self._made[step, batch]
@@ -130,14 +134,41 @@ class _Search:
         )
 
     def settle(self, batches: Batches) -> None:
-        """Trace the batch at which the memory is expected to end, and find the smallest one."""
+        """Trace a second batch, and find the smallest one where the memory ends near it.
+
+        Of the step that was asked for that is a small one, since what is taken for the batch may be
+        a number of time steps; of others it is that at which the memory is expected to end.
+
+        Raises:
+            RequestError: operations grow with what is taken for the batch.
+        """
         guess = batches.estimate(self._memory, _most)
-        wanted = min(max(guess, _FIRST + 1), batches.last, batches.top)
+        own = batches is self.batches
+        wanted = 2 * _FIRST if own else max(guess, _FIRST + 1)
+        wanted = min(wanted, batches.last, batches.top)
         while not batches.at(wanted) and wanted > _FIRST + 1:
             wanted = max(wanted // 2, _FIRST + 1)
+        if own:
+            self._refuse_to_grow()
         if guess < 2 * _FIRST and self.batches.smallest == 1:
             self._find_smallest()
         batches.smallest = self.batches.smallest
+
+    def _refuse_to_grow(self) -> None:
+        """Refuse a network whose operations are more in a larger batch.
+
+        Raises:
+            RequestError: what is taken for the batch is none, or there is a loop over it.
+        """
+        known = self.batches.known
+        few, many = min(known), max(known)
+        less, more = known[few].end, known[many].end
+        if less < more:
+            raise RequestError(
+                f"a step has more operations in a larger batch ({less:,} at {few}, {more:,} at "
+                f"{many}), as of time steps or of a loop over samples, so that no largest batch is "
+                "looked for: cnnscope memory has the step at one size"
+            )
 
     def _find_smallest(self) -> None:
         runs = (one for one in range(1, _FIRST) if self.batches.at(one))
@@ -298,7 +329,7 @@ def _notes(search: _Search, made: StepTrace, found: Fitting) -> Iterator[str]:
         if batch in refused and search.fixed is None:
             yield f"a batch of {batch:,} does not run: {refused[batch]}"
             break
-    if search.batches.last < TOP:
+    if made.trace.device != "meta":
         yield (
             "it runs on real data, so that no batch larger than "
             f"{search.batches.last} was traced: the largest is extrapolated"

@@ -124,6 +124,22 @@ def test_a_batch_that_is_fixed() -> None:
     assert not cnnscope.fit(OfTwo(), "2x3x4", memory=MIB).record.found.safe
 
 
+class Recurrent(nn.Module):
+    """Takes time steps first, each of which is an operation of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.RNN(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cell(x)[0]
+
+
+def test_time_steps_are_no_batch() -> None:
+    with pytest.raises(cnnscope.RequestError, match="as of time steps or of a loop over samples"):
+        cnnscope.fit(Recurrent(), "5x2x8", memory="1GiB")
+
+
 def test_batches_end_where_indices_do() -> None:
     made = cnnscope.fit(nn.Linear(4, 4), "4", memory=2**60).record
     assert made.capped
@@ -143,10 +159,10 @@ def test_the_batch_of_an_input_is_of_no_account() -> None:
     ("memory", "found"),
     [
         ("24GiB", 24 * GIB), ("24 gb", 24_000_000_000), ("24G", 24_000_000_000),
-        ("1TB", 10**12), ("0.5 MiB", MIB // 2), ("100B", 100), (4096, 4096),
+        ("1TB", 10**12), ("0.5 MiB", MIB // 2), ("100B", 100), (4096, 4096), (8e9, 8 * 10**9),
     ],
 )  # fmt: skip
-def test_sizes_of_memory(memory: str | int, found: int) -> None:
+def test_sizes_of_memory(memory: str | float, found: int) -> None:
     assert memory_asked(memory, None) == (found, None)
 
 
@@ -161,6 +177,7 @@ def test_sizes_of_memory(memory: str | int, found: int) -> None:
         ("much", None, "expected a size of memory"),
         ("9" * 40 + "GB", None, "expected a size of memory"),
         ("2000PB", None, "1 EiB at most"),
+        (float("nan"), None, "give bytes, or a text such as 24GiB"),
         (1.5, None, "give bytes, or a text such as 24GiB"),
         (None, None, "give either --memory"),
         ("1GiB", "t4", "give either --memory"),
