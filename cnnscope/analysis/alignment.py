@@ -19,6 +19,7 @@ from cnnscope.analysis.nesting import Pair, alone
 from cnnscope.analysis.nodes import BLOCK, Forest, Node, differing
 
 _WORTH = 0.5  # of the cost that is left where blocks that were matched are opened
+_STEPS = 6  # levels that are opened before it is known whether that was worth it
 _REDUCES = 6
 _GRAM = 6  # layers that are compared together where a table would be large
 _CELLS = 200_000  # larger tables are first cut at runs of equal layers
@@ -77,18 +78,26 @@ class _Aligner:
         """
         ones, others = (tuple((i,) for i in range(len(node.children))) for node in (a, b))
         found = self._settled(a, b, _Levels(ones, others))
-        while True:
-            limit = _WORTH * self._total(a, b, found)
-            for partners in (False, True):
-                other = self._opened(a, b, found, matched=True, partners=partners)
-                if other is None:
-                    return found
-                other = self._settled(a, b, other)
-                if self._total(a, b, other) <= limit:
-                    break
-            else:
-                return found
+        while (other := self._worthwhile(a, b, found)) is not None:
             found = other
+        return found
+
+    def _worthwhile(self, a: Node, b: Node, found: _Levels) -> _Levels | None:
+        """Levels with blocks opened that were matched; None if that would not be worth it.
+
+        Several levels may have to be opened, one after the other, until it is.
+        """
+        limit = _WORTH * self._total(a, b, found)
+        for partners in (False, True):
+            state = found
+            for _ in range(_STEPS):
+                other = self._opened(a, b, state, matched=True, partners=partners)
+                if other is None:
+                    break
+                state = self._settled(a, b, other)
+                if self._total(a, b, state) <= limit:
+                    return state
+        return None
 
     def _settled(self, a: Node, b: Node, levels: _Levels) -> _Levels:
         """Align, and open blocks without a partner until no more have to be."""

@@ -12,6 +12,7 @@ from cnnscope.records.summary import CONTAINERS, LayerRow
 from cnnscope.records.trace import Attribute
 
 _MOVABLE = ("stride", "dilation")  # what designs shift from one layer of a block to another
+_SHAPES = frozenset(("Flatten", "Unflatten"))
 _NAMES = 4  # that are other ones, in a finding
 _FREE = ("eps", "momentum", "p")  # of norms and dropouts: no cost follows from them
 
@@ -292,8 +293,8 @@ def _said(row: DiffRow, rows: Sequence[DiffRow]) -> bool:
 
 
 def _hidden(row: DiffRow) -> bool:
-    """Return True for an operation that only moves data."""
-    return row.row.minor and row.row.kind != "module"
+    """Return True for what only moves data, or writes it in another shape."""
+    return row.row.minor and (row.row.kind != "module" or row.row.operation in _SHAPES)
 
 
 def _resized(rows: Sequence[DiffRow]) -> Iterator[Finding]:

@@ -61,7 +61,8 @@ def to_open(
         forest: that both are of.
         sides: nodes of the first sequence, and of the second.
         pairs: places of those that belong together.
-        matched: ask for blocks that have a partner, by what it lacks; else for those without.
+        matched: ask for blocks that have a partner as well, which are compared with what it lacks,
+            and for those that hold most of what the other side lacks.
 
     Returns:
         Their places in each sequence.
@@ -76,8 +77,12 @@ def to_open(
         {
             rest.place
             for rest in blocks[side]
-            if (rest.place in having[side]) == matched
-            and _is_elsewhere(rest, pools[1 - side], [] if matched else blocks[1 - side])
+            if (
+                _holds_most(rest, pools[1 - side], partner=rest.place in having[side])
+                if matched
+                else rest.place not in having[side]
+                and _is_elsewhere(rest, pools[1 - side], blocks[1 - side])
+            )
         }
         for side in (0, 1)
     ]
@@ -118,6 +123,16 @@ def _is_elsewhere(rest: _Rest, pool: _Soft, theirs: Sequence[_Rest]) -> bool:
     larger = (one for one in theirs if one.node.weight >= rest.node.weight)
     most = max(((common & one.soft).total() for one in larger), default=0)
     return most < _NEARLY_ALL * common.total()
+
+
+def _holds_most(rest: _Rest, pool: _Soft, *, partner: bool) -> bool:
+    """Return True if a block holds most of what the other side has no equal of.
+
+    Or, of one with a partner, if most of what the partner lacks is on the other side.
+    """
+    common = (rest.soft & pool).total()
+    enough = common >= _MOST * pool.total() or (partner and common >= _MOST * rest.soft.total())
+    return common > 0 and enough
 
 
 def _soft(forest: Forest, node: Node) -> _Soft:

@@ -67,14 +67,6 @@ class Node:
         for child in self.children:
             yield from child.leaves()
 
-    def inside_itself(self) -> Node:
-        """A layer as a block of that layer alone."""
-        block = Node(self.index, replace(self.row, leaf=False), {}, "block")
-        block.children, block.weight = [self], self.weight + BLOCK
-        block.core, block.full, block.inner, block.uid = self.core, self.full, self.inner, self.uid
-        self.row = replace(self.row, depth=1)
-        return block
-
     def layers(self) -> list[Node]:
         """The layers inside that are not still, in order of execution, once the tree is whole."""
         if self._layers is None:
@@ -133,6 +125,16 @@ class Forest:
             node.inner = self._id(("inner", node.full, children))
             node.uid = self._id(("uid", node.inner, node.name))
         return nodes[0]
+
+    def inside_itself(self, layer: Node) -> Node:
+        """A model of a single layer as a block of that layer alone."""
+        block = Node(layer.index, replace(layer.row, leaf=False), {}, "block")
+        block.children = [layer]
+        self._of_block(block)
+        block.inner = self._id(("inner", block.full, (layer.uid,)))
+        block.uid = self._id(("uid", block.inner, block.name))
+        layer.row = replace(layer.row, depth=1)
+        return block
 
     def profile(self, node: Node) -> Counter[int]:
         """Number of each layer inside."""

@@ -29,7 +29,7 @@ def diff(before: Trace, after: Trace) -> DiffReport:
     """
     reports = report(before, review=False), report(after, review=False)
     forest = Forest()
-    trees = _of_one_kind(forest.tree(before, reports[0]), forest.tree(after, reports[1]))
+    trees = _of_one_kind(forest, forest.tree(before, reports[0]), forest.tree(after, reports[1]))
     pair = _aligned(forest, *trees)
     rows = tuple(_rows(pair, dict(rewired(pair)), -1, 0, []))
     sides = tuple(map(_side, reports, (before, after)))
@@ -67,11 +67,11 @@ def _mirrored(pair: Pair) -> Pair:
     return Pair(pair.after, pair.before, (*inside, *sorted(gap, key=lambda p: p.before is None)))
 
 
-def _of_one_kind(before: Node, after: Node) -> tuple[Node, Node]:
+def _of_one_kind(forest: Forest, before: Node, after: Node) -> tuple[Node, Node]:
     """Trees of which both or neither are a single layer."""
     if before.leaf == after.leaf:
         return before, after
-    first, second = (node.inside_itself() if node.leaf else node for node in (before, after))
+    first, second = (forest.inside_itself(x) if x.leaf else x for x in (before, after))
     return first, second
 
 
