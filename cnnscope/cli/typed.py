@@ -31,7 +31,7 @@ _LONG = [word for word in ALIASES if len(word) > 6]  # which may be misspelt and
 _PICTURE = (
     "cnnscope rf {model} LAYER --output field.png draws a receptive field; "
     "cnnscope stages {model} is the table of the architecture; "
-    "cnnscope summary {model} --html --output page.html is a page for a browser"
+    "cnnscope report {model} is a page for a browser"
 )
 _GRAPH = (
     "cnnscope report {model} draws it on a page for a browser (--output graph.svg: the graph "
@@ -194,14 +194,36 @@ def with_options(
     spelt = list(_spelt(words[:end], options))
     if "--input" not in options:
         return [*spelt, *words[end:]]
-    sizes = {
+    return [*_with_inputs(list(_joined(spelt)), options, layers=layers), *words[end:]]
+
+
+def _with_inputs(
+    words: Sequence[str], options: Mapping[str, bool], *, layers: bool
+) -> Iterator[str]:
+    """The words, with sizes alone as inputs where they were typed: inputs are counted in order."""
+    sizes = [
         i
-        for place, i in enumerate(_positions(spelt, options))
-        if _SIZES.fullmatch(spelt[i]) and (not layers or place != 1 or _SHAPE.search(spelt[i]))
-    }
-    inputs = [part for text in _whole([spelt[i] for i in sorted(sizes)])
-              for part in ("--input", text)]  # fmt: skip
-    return [*inputs, *(word for i, word in enumerate(spelt) if i not in sizes), *words[end:]]
+        for place, i in enumerate(_positions(words, options))
+        if _SIZES.fullmatch(words[i]) and (not layers or place != 1 or _SHAPE.search(words[i]))
+    ]
+    inputs = dict(zip(sizes, _whole([words[i] for i in sizes]), strict=False))
+    for i, word in enumerate(words):
+        if i in inputs:
+            yield from ("--input", inputs[i])
+        elif i not in sizes:
+            yield word
+
+
+def _joined(words: Sequence[str]) -> Iterator[str]:
+    """`--input 3 224 224` is `--input 3x224x224`."""
+    left = list(words)
+    while left:
+        word, left = left[0], left[1:]
+        yield word
+        run = list(takewhile(str.isdigit, left))
+        if word in ("--input", "-i") and len(run) in _APART:
+            yield "x".join(run)
+            left = left[len(run) :]
 
 
 def _whole(sizes: list[str]) -> list[str]:

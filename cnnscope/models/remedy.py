@@ -133,7 +133,7 @@ def _of_dtypes(failure: Failure) -> str:
     """The remedy for dtypes that a layer does not take."""
     if re.search(r"\bind(ex|ices)\b", str(failure.error.cause)):
         return _of_indices(failure)
-    dtypes = (str(t.dtype).removeprefix("torch.") for t in state_of(failure.built.model))
+    dtypes = [str(t.dtype).removeprefix("torch.") for t in state_of(failure.built.model)]
     weights = next((dtype for dtype in dtypes if dtype in FLOATS), "float32")
     typed = (DTYPES.get(text.partition(":")[2]) for text in failure.typed)
     message = str(failure.error.cause).lower()
@@ -142,7 +142,8 @@ def _of_dtypes(failure: Failure) -> str:
         return f"its weights are {weights}: give the input as x.to(torch.{weights})"
     if other is None:
         return _converted(refused.one_dtype(failure.error.trace))
-    remedy = f"its weights are {weights}: leave :{other} out of --input"
+    why = f"its weights are {weights}: " if dtypes else ""
+    remedy = f"{why}leave :{other} out of --input"
     return remedy + (f", or give --dtype {other}" if other in FLOATS else "")
 
 

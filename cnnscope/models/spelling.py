@@ -48,10 +48,11 @@ _BARE = re.compile(r"([^\W\d][\w-]*)\s*")
 _QUOTED = re.compile(
     r"[0-9]+(?:[xX,][0-9]+)*(?::\w+)?", re.ASCII
 )  # sizes, as JSON has to have them
+_TIMES = re.compile(r"\s*[xX\xd7*]\s*")  # 3x224x224, 3 x 224 x 224, as papers and code write it
 _DTYPE = re.compile(r":([^,\])}]*)")
 _TOKEN = re.compile(
     r"""\s*(?:
-    (?P<sizes>[0-9]+(?:[xX][0-9]+)+(?![\w.]))
+    (?P<sizes>[0-9]+(?:\s*[xX\xd7*]\s*[0-9]+)+(?![\w.]))
     |(?P<number>[+-]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)(?:[eE][+-]?[0-9]+)?(?![\w.]))
     |(?P<word>[^\W\d]\w*)
     |(?P<string>'[^'\\]*'|"[^"\\]*")
@@ -306,7 +307,7 @@ class _Reader:
         begin = self.at
         kind, word = self.take()
         if kind == "sizes":
-            return self._tensor([int(n[:12]) for n in word.lower().split("x")], begin, plain=False)
+            return self._tensor([int(n[:12]) for n in _TIMES.split(word)], begin, plain=False)
         if kind == "number":
             return self._number(word, begin)
         if kind == "string":

@@ -79,7 +79,8 @@ def width(record: ModuleRecord, shape: Shape) -> Width | None:
         takes = record.hyper.get(argument)
         inside = -len(shape) <= dimension < len(shape)
         given = shape[dimension] if argument and inside else None
-    known = takes is not None and given is not None and takes != given
+    one_slope = record.base == "PReLU" and takes == 1  # for however many channels
+    known = takes is not None and given is not None and takes != given and not one_slope
     return Width(argument, takes, given) if known else None
 
 

@@ -23,6 +23,7 @@ class FindingKind(Enum):
     UNUSED = "unused"
     ALWAYS_DROPOUT = "dropout in inference"
     SOFTMAX_AXIS = "softmax axis"
+    MIXED_SAMPLES = "mixed samples"
     RELU_OUTPUT = "relu output"
     FINAL_DROPOUT = "final dropout"
     SKIPPED = "skipped positions"

@@ -49,12 +49,16 @@ class DtypeError(RuntimeError):
 
 
 _OF_DTYPES = re.compile(
-    r"scalar type|[Ss]hould be the same|\bdtypes?\b|data type|^Promotion of |can't be cast"
+    r"scalar type|[Ss]hould be the same|\bdtypes?\b|data type|^Promotion of "
+    r"|Type promoti|can't be cast"
 )
+_OF_RECURRENT = "RNN input dtype"  # how RNN, LSTM and GRU refuse theirs
 
 
 def about_dtypes(error: BaseException) -> bool:
-    """Return True if a forward was refused for its dtypes, by this module or by a meta kernel."""
+    """Return True if a forward was refused for its dtypes: here, by a meta kernel or a layer."""
+    if isinstance(error, ValueError):
+        return str(error).startswith(_OF_RECURRENT)
     if not isinstance(error, RuntimeError) or isinstance(error, SizeError):
         return False
     return isinstance(error, DtypeError) or _OF_DTYPES.search(str(error)) is not None

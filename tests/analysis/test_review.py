@@ -564,6 +564,56 @@ def test_a_place_through_which_everything_passes(name):
 # ------------------------------------------------------------------------------------ the end
 
 
+def flat(width, *, size=3, after=lambda x: x, view=lambda x, width: x.view(-1, width)):
+    """A map of 4x14x14 (784 elements), flattened by a width, and a linear layer."""
+    return Do(
+        lambda s, x: after(s.fc(view(s.conv(x), width))),
+        conv=conv(3, 4, size, padding=0), fc=nn.Linear(width, 5),
+    )  # fmt: skip
+
+
+def windows(x, width):
+    n, c, h, w = x.shape
+    cut = x.view(n, c, h // 7, 7, w // 7, 7).permute(0, 2, 4, 3, 5, 1)
+    return cut.reshape(-1, width)
+
+
+MIXED = {
+    "of_another_width": (flat(56), True),
+    "behind_dropout_and_relu": (
+        flat(56, view=lambda x, w: F.dropout(x.view(-1, w).relu(), 0.5, training=False)), True
+    ),
+    "reshape": (flat(112, view=lambda x, w: x.permute(0, 1, 3, 2).reshape(-1, w)), True),
+    "groups_of_channels": (flat(392), True),  # 2 of 4 channels: 2 x 14 x 14
+    "its_own": (flat(784), False),
+    "channels": (flat(196), False),  # one map of 14 x 14 each
+    "rows": (flat(14), False),
+    "pixels": (flat(4, view=lambda x, w: x.permute(0, 2, 3, 1).reshape(-1, w)), False),
+    "part_of_a_row": (flat(7), False),
+    "windows": (flat(196, view=windows), False),  # 7 x 7 x 4
+    "windows_and_back": (flat(196, view=windows, after=lambda x: x.view(2, -1, 5)), False),
+    "back": (flat(56, after=lambda x: x.view(2, -1)), False),
+    "averaged": (flat(56, after=lambda x: x.view(2, 14, 5).mean(1)), False),
+    "whole_samples": (flat(1568, after=lambda x: x), False),  # 2 x 784: pairs
+    "no_layer_behind": (Do(lambda s, x: s.c(x).view(-1, 56), c=conv(3, 4, padding=0)), False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_a_map_flattened_by_a_width_that_is_not_its_own(name):
+    model, told = MIXED[name]
+    finding = one(Kind.MIXED_SAMPLES, model)
+    assert (finding is not None) == told
+    if told:
+        out = model(torch.zeros(IMAGE))
+        assert len(out) != 2
+        said = (
+            f"the batch of 2 becomes {len(out)} rows where 2x4x14x14 is flattened for fc: a sample"
+        )
+        assert said in finding.sentence
+        assert finding.explain == "fc"
+
+
 def head(*after):
     return nn.Sequential(nn.Linear(8, 5), *after)
 

@@ -51,6 +51,8 @@ SAME = [
     (f"summary 28x28 {NET}", f"summary {NET} --input 28x28"),
     (f"summary {NET} 1x28x28:float32", f"summary {NET} --input 1x28x28:float32"),
     (f"diff {NET} {NET} 28", f"diff {NET} {NET} --input 28"),
+    (f"summary {NET} -i 1 28 28 --depth 1", f"summary {NET} --input 1x28x28 --depth 1"),
+    (f"rf {NET} c3 --input 1 1 28 28", f"rf {NET} c3 --input 1x1x28x28"),
     (f"stages {NET} 1x28x28", f"stages {NET} --input 1x28x28"),
     (f"rf {NET} 1x28x28", f"rf {NET} --input 1x28x28"),
     (f"rf {NET} c3 28", f"rf {NET} c3 --input 28"),
@@ -100,6 +102,7 @@ SAID = [
     ("resnt18", "did you mean resnet18"),
     ("summary alexnet 64 64", "but the model takes 1: 1x3x224x224 float32; one input is --input "
      "64x64"),
+    ("summary alexnet -i 64 96", "one input is --input 64x96"),
     ("paint", " the commands: cnnscope --help"),
     ("summary resnet18 resnet50", "cnnscope diff resnet18 resnet50; for several side by side, "
      "cnnscope stages resnet18 resnet50"),

@@ -403,6 +403,18 @@ def test_an_input_of_another_dtype_than_the_weights_is_told_the_remedy(networks)
     assert run_cli("summary", f"{networks}:Half", "--input", "3x8x8:float32").code == 3
 
 
+def test_a_recurrent_layer_is_told_the_remedy_for_its_dtype_as_others_are():
+    for kind in ("LSTM", "GRU", "RNN"):
+        result = run_cli("summary", f"nn.{kind}(16, 4)", "--input", "10x16:int64")
+        assert result.code == 3
+        assert "its weights are float32: leave :int64 out of --input\n" in result.err
+    result = run_cli("summary", "nn.PReLU()", "--input", "1x4:int64")  # one slope, any channels
+    assert "leave :int64 out of --input" in result.err
+    assert "takes 1 channel" not in result.err
+    result = run_cli("summary", "nn.Softmax(1)", "--input", "4x4:int64")  # has no weights
+    assert "; leave :int64 out of --input\n" in result.err
+
+
 def test_tokens_are_not_blamed_for_the_dtypes_of_a_layer_behind_their_embedding():
     model = "nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 8).double())"
     result = run_cli("summary", model, "--input", "1x5:int64")

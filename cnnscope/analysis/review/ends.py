@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import accumulate
+from math import prod
+from operator import mul
 
 from cnnscope.analysis.review import words
 from cnnscope.analysis.review.net import Net, Remark
@@ -111,6 +114,50 @@ def _dim(net: Net, place: int) -> int:
     record = net.ops[place]
     dim, rank = record.attributes.get("dim", -1), len(net.shape(record.outputs[0]))
     return int(dim) % max(rank, 1) if isinstance(dim, int) else 0
+
+
+def mixed_samples(net: Net) -> Remark | None:
+    """A map that is flattened by a width that is not its own: pieces of samples become samples.
+
+    Where the rows end between two axes (tokens, pixels, windows or frames as samples), or the
+    output has the batch again, it is meant.
+    """
+    batch = next((net.shape(t)[0] for t in net.trace.inputs if net.shape(t)), 0)
+    for place, record in enumerate(net.ops):
+        if net.family(place) is not Family.VIEW or not _cuts(net, place, batch):
+            continue
+        (rows, width), reached = net.shape(record.outputs[0]), _reached(net, place)
+        reads = (w for w in net.weighted.values() if w.data in reached and not w.kernel)
+        layer = next((w.place for w in reads if net.shape(w.data) == (rows, width)), -1)
+        returned = [net.shape(t)[:1] for t in net.trace.outputs if t in reached]
+        if layer >= 0 and (rows,) in returned and (batch,) not in returned:
+            shape = net.shape(record.tensors[0])
+            return Remark(
+                f"the batch of {batch} becomes {words.count(rows, 'row')} where "
+                f"{words.sizes(shape)} is flattened for {net.layer(layer)}: a sample has "
+                f"{prod(shape[1:]):,} elements, and it takes {width:,}; flatten(1) would tell",
+                (net.layer(layer),),
+                place,
+            )
+    return None
+
+
+def _cuts(net: Net, place: int, batch: int) -> bool:
+    """Return True for a view of a map as rows that do not begin where a slice of an axis does."""
+    shape, made = (net.shape(t) for t in (net.ops[place].tensors[0], net.ops[place].outputs[0]))
+    if len(shape) < 3 or len(made) != 2 or shape[0] != batch or made[0] == batch:
+        return False
+    slices = set(accumulate(reversed(shape), mul))
+    return made[1] > shape[-1] and made[1] not in slices and made[1] % prod(shape[1:]) != 0
+
+
+def _reached(net: Net, place: int) -> set[int]:
+    """The result of an operation, and all values that depend on it."""
+    found = set(net.ops[place].outputs)
+    for record in net.ops[place + 1 :]:
+        if not found.isdisjoint(record.tensors):
+            found.update(record.outputs)
+    return found
 
 
 def final_dropout(net: Net) -> Remark | None:

@@ -19,6 +19,7 @@ CHECKS: dict[FindingKind, tuple[Severity, Check]] = {
     FindingKind.UNUSED: (Severity.ERROR, parameters.unused),
     FindingKind.ALWAYS_DROPOUT: (Severity.ERROR, chance.always_dropout),
     FindingKind.SOFTMAX_AXIS: (Severity.ERROR, ends.softmax_axis),
+    FindingKind.MIXED_SAMPLES: (Severity.ERROR, ends.mixed_samples),
     FindingKind.RELU_OUTPUT: (Severity.WARNING, ends.relu_output),
     FindingKind.FINAL_DROPOUT: (Severity.WARNING, ends.final_dropout),
     FindingKind.SKIPPED: (Severity.WARNING, pixels.skipped),
