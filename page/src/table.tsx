@@ -1,5 +1,5 @@
 // The summary as a table: a tree that folds, sorts and filters, linked with all the rest.
-import { computed, signal, useSignalEffect } from "@preact/signals";
+import { computed, signal, useComputed, useSignalEffect } from "@preact/signals";
 import type { JSX } from "preact";
 import { useRef } from "preact/hooks";
 import { COSTS, change, costOf, type Cost, type Line } from "./model";
@@ -163,11 +163,15 @@ function sortBy(key: Key): void {
 
 function Row({ line, tree }: { line: Line; tree: boolean }): JSX.Element {
   const id = line.id, folds = tree && line.children.some(visible), isOpen = folds && (open.value.has(id) || printing.value);
+  // Computed, so that of thousands of rows only those are drawn again that change.
+  const chosen = useComputed(() => selected.value === id).value;
+  const warm = useComputed(() => hovered.value === id).value;
+  const stop = useComputed(() => id === (selected.value || shown.value[0]?.id)).value;
   return (
     <tr
-      data-id={id} tabIndex={id === (selected.value || shown.value[0]?.id) ? 0 : -1}
-      class={`${line.children.length ? "block" : ""} ${line.status} ${hovered.value === id ? "hovered" : ""}`}
-      aria-selected={selected.value === id} {...(tree ? { "aria-level": line.depth } : {})}
+      data-id={id} tabIndex={stop ? 0 : -1}
+      class={`${line.children.length ? "block" : ""} ${line.status} ${warm ? "hovered" : ""}`}
+      aria-selected={chosen} {...(tree ? { "aria-level": line.depth } : {})}
       {...(folds ? { "aria-expanded": isOpen } : {})}
       onClick={() => select(id, "table")} onDblClick={() => folds && toggle(id)}
       onMouseEnter={() => { hovered.value = id; }} onMouseLeave={() => { hovered.value = null; }}
@@ -236,8 +240,11 @@ function toggle(id: number): void {
 
 /** Arrow keys: up and down between rows, right and left into and out of a block. */
 function onKey(event: KeyboardEvent): void {
-  const row = (event.target as Element).closest("tr"), id = Number(row?.dataset["id"]);
+  const row = (event.target as Element).closest("tr");
   if (!row || event.target !== row) return;
+  // Keys may come faster than the focus moves.
+  const ahead = origin.value === "table" && shown.value.includes(network.line(selected.value));
+  const id = ahead ? selected.value : Number(row.dataset["id"]);
   const line = network.line(id), at = shown.value.indexOf(line), isOpen = open.value.has(id);
   const to: Record<string, () => number | undefined> = {
     ArrowDown: () => shown.value[at + 1]?.id,

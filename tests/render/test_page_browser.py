@@ -205,11 +205,14 @@ def test_the_table_is_a_tree_for_the_keyboard(show):
     row(page, "conv1").click()
     for _ in range(4):
         page.keyboard.press("ArrowDown")
+    settle(page)
     assert row(page, "layer1").get_attribute("aria-selected") == "true"
     page.keyboard.press("ArrowLeft")
+    settle(page)
     assert row(page, "layer1").get_attribute("aria-expanded") == "false"
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
+    settle(page)
     assert page.evaluate("document.activeElement.dataset.id") == str(line_of(page, "layer1.0"))
 
 
