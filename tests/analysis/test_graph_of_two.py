@@ -100,3 +100,29 @@ def test_the_picture_of_two_has_marks_and_both_totals():
     assert "out channels 4 -&gt; 6" in text
     # 4 x 28 + 8 x 5 = 152 parameters, and 6 x 28 + 8 x 7 = 224
     assert "152 -&gt; 224 parameters" in text
+
+
+def test_a_block_without_a_row_of_its_own_shows_what_differs_in_it():
+    """Blocks that stand on one level only are left out of a diff, and not what is in them."""
+
+    def net(*, nested, kernel=3, norm=False):
+        layers = [nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()]
+        layers += [nn.BatchNorm2d(4)] if norm else []
+        layers += [nn.Conv2d(4, 4, kernel, padding=kernel // 2), nn.ReLU(), nn.Conv2d(4, 5, 3)]
+        inner = nn.Sequential(nn.Sequential(*layers[:3]), *layers[3:])
+        return cnnscope.trace(inner if nested else nn.Sequential(*layers), (image,))
+
+    def compared(*traces):
+        rows = tuple(layers.rows(trace) for trace in traces)
+        nodes = graph_of_two(traces, rows, diff(*traces).rows).nodes
+        return [
+            (n.label, n.counterpart.status) for n in nodes if n.label not in ("float32", "ReLU")
+        ]
+
+    image = torch.empty(1, 4, 8, 8)
+    found = compared(net(nested=False), net(nested=True, kernel=5))
+    assert found[1] == ("Sequential", "changed")
+    assert ("Conv2d 5x5", "changed") in found
+    for after in (False, True):
+        found = compared(net(nested=not after, norm=True), net(nested=after))
+        assert found.count(("BatchNorm2d", "removed")) == 1

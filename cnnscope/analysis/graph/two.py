@@ -86,7 +86,11 @@ class _Pairs:
             return "removed"
         if item.kind in _ENDS:
             return self._of_end(item)
-        return _common({row.status for row in self.found.get(item, ())})
+        if item not in self.found:  # a block that stands on one level only has no row
+            return _common(
+                {self.status(child) for child in item.children if child.kind not in _ENDS}
+            )
+        return _common({row.status for row in self.found[item]})
 
     def _of_end(self, item: Item) -> str:
         mate = self.mates.get(item)
@@ -125,7 +129,7 @@ class _Pairs:
     def insert(self, before: Item) -> None:
         """Put items that are only in the first model into the blocks that they were in."""
         for block in (before, *_all(before)):
-            mate = self.mates.get(block)
+            mate = self._around(block)
             if mate is None or not mate.children or not block.children:
                 continue
             gone = [child for child in block.children if self._removed(child)]
@@ -133,6 +137,13 @@ class _Pairs:
                 edges = [edge for edge in block.edges if edge[0] in gone or edge[2] in gone]
                 self._place(block, mate)
                 self._join(edges, mate)
+
+    def _around(self, block: Item) -> Item | None:
+        """The counterpart of a block; of one without a row, that of the block around it."""
+        at: Item | None = block
+        while at is not None and at not in self.mates and at not in self.found:
+            at = at.parent
+        return None if at is None else self.mates.get(at)
 
     def _removed(self, item: Item) -> bool:
         rows = self.found.get(item, ())
