@@ -85,6 +85,38 @@ def test_equal_blocks_are_folded_only_if_what_they_were_is_equal():
     assert not any("1" in paths for paths, _ in repeats)
 
 
+def test_a_block_that_gives_way_to_a_layer_that_does_nothing_is_removed():
+    def network(shortcut):
+        return nn.Sequential(
+            nn.Conv2d(3, 4, 1), nn.Sequential(nn.Conv2d(4, 4, 1), shortcut), nn.ReLU()
+        )
+
+    block = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4))
+    made = of(network(block), network(nn.Identity()))
+    removed = {n.label for n in made.nodes if n.counterpart.status == "removed"}
+    assert {"Conv2d 3x3", "BatchNorm2d"} <= removed
+
+
+def test_operations_of_both_models_are_gathered_apart():
+    class Many(nn.Module):
+        def __init__(self, function):
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+            self.function = function
+
+        def forward(self, x):
+            x = self.first(x)
+            for n in range(40):
+                x = self.function(x) * (n + 2) if n % 3 else x + n + 1
+            return self.last(x)
+
+    made = of(Many(torch.exp), Many(torch.cos))
+    for node in made.nodes:
+        inside = {made.nodes[n].counterpart.status for n in node.children}
+        if node.kind == "block" and node.row < 0:
+            assert "removed" not in inside or inside == {"removed"}
+
+
 def test_models_that_share_nothing_are_drawn_beside_each_other():
     made = of(network(), nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.Sigmoid()))
     for view in (View(), View(depth=0)):

@@ -138,9 +138,7 @@ class _Folder:
 
     def _gather(self) -> None:
         """Put the operations between two modules of a crowded block into a box."""
-        runs = [
-            list(run) for loose, run in groupby(self.block.children, key=_without_modules) if loose
-        ]
+        runs = [list(run) for (loose, _), run in groupby(self.block.children, key=_loose) if loose]
         many = [run for run in runs if _FEW <= len(run) < len(self.block.children) - 2]
         contract(self.block, {item: box for r in many for box in [_box(g.BLOCK, r)] for item in r})
 
@@ -197,9 +195,16 @@ class _Folder:
         part = self.children[run.first : run.first + run.length]
         if run.length == 1:
             return {g.BLOCK: 2, g.LAYER: 3}.get(part[0].kind, 4)
+        if len({item.side for item in part}) > 1:
+            return len(self.children)
         if self.alike.weighs(part[0]):
             return 2
         return len(self.children) if any(map(self.alike.weighs, part)) else 3
+
+
+def _loose(item: Item) -> tuple[bool, int]:
+    """Whether an item is of operations alone, and the model that it is of."""
+    return _without_modules(item), item.side
 
 
 def _without_modules(item: Item) -> bool:

@@ -49,12 +49,15 @@ class _Pairs:
         self.facts = facts
         self.mates = {before: after, after: before}  # of each model in the other
         self.found: dict[Item, list[DiffRow]] = {}
+        self.shown: set[Item] = set()  # of the first model, where the second has a box for it
         places = [self._places(facts[side].rows, root) for side, root in ((0, after), (1, before))]
         for row in rows:
             items = [
                 places[side].get(_key(own)) if own is not None else None
                 for side, own in ((0, row.after), (1, row.before))
             ]
+            if items[0] and items[1]:
+                self.shown.add(items[1])
             for item in filter(None, items):
                 self.found.setdefault(item, []).append(row)
             self._mate(items[1], items[0])
@@ -146,10 +149,19 @@ class _Pairs:
         return None if at is None else self.mates.get(at)
 
     def _removed(self, item: Item) -> bool:
-        rows = self.found.get(item, ())
+        """Return True if the second model has nothing that an item of the first could stand for.
+
+        A block whose counterpart has no parts (`Identity` for a convolution) is gone as well.
+        """
+        mate = self.mates.get(item)
         if item.kind in _ENDS:
-            return item not in self.mates
-        return bool(rows) and all(row.status == "removed" for row in rows)
+            return mate is None
+        rows = self.found.get(item, ())
+        if not rows or all(row.status == "removed" for row in rows):
+            return bool(rows)
+        alone = mate is None and item not in self.shown
+        hollow = bool(item.children) and mate is not None and not mate.children
+        return hollow or (alone and any(row.status == "changed" for row in rows))
 
     def _place(self, block: Item, mate: Item) -> None:
         """Each after the one that it followed."""
@@ -158,7 +170,7 @@ class _Pairs:
             other = self.mates.get(child)
             if other is not None and other.parent is mate:
                 at = max(at, mate.children.index(other) + 1)
-            elif self._removed(child):
+            if self._removed(child):
                 child.parent = mate
                 mate.children.insert(at, child)
                 at += 1
