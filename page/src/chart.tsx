@@ -110,7 +110,7 @@ function Bands(props: { stops: readonly Stop[]; x: (n: number) => number; low: n
           <g key={from}>
             <line class="edge" x1={left} x2={left} y1={props.high} y2={props.low + BANDS - 4} />
             {room >= Math.min(name.length, 4) && (
-              <text x={left + 4} y={props.low + 15}>{name.length > room ? `${name.slice(0, room - 1)}\u2026` : name}</text>
+              <text x={left + 4} y={props.low + 15}>{name.length > room ? `\u2026${name.slice(1 - room)}` : name}</text>
             )}
           </g>
         );
