@@ -38,8 +38,8 @@ _BUDGETS = {  # what a budget is about, and how its numbers are written
 _ROWS = (
     Heading("", left=True),
     Heading("layer", left=True, least=18),
-    Heading("operation", left=True, least=10, keep="start"),
-    Heading("change", left=True, least=14, keep="start"),
+    Heading("operation", left=True, least=19, wrap=True),
+    Heading("change", left=True, least=14, wrap=True),
     Heading("params"),
     Heading("MACs"),
 )
