@@ -131,9 +131,10 @@ class _Pairs:
 
     def insert(self, before: Item) -> None:
         """Put items that are only in the first model into the blocks that they were in."""
+        gone_with = {part for item in _all(before) if self._removed(item) for part in _all(item)}
         for block in (before, *_all(before)):
             mate = self._around(block)
-            if mate is None or not mate.children or not block.children:
+            if block in gone_with or mate is None or not mate.children or not block.children:
                 continue
             gone = [child for child in block.children if self._removed(child)]
             if gone:
