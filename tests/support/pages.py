@@ -3,4 +3,4 @@
 import re
 
 PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "cnnscope/README.md")
-NAMED = re.compile(r"(?<![\w/.])((?:tests|examples|cnnscope|\.ci)/[\w./-]*\w)")
+NAMED = re.compile(r"(?<![\w/.])(?<!uses: )((?:tests|examples|cnnscope|\.ci)/[\w./-]*\w)")
