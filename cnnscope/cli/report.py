@@ -14,7 +14,7 @@ from cnnscope.cli import options
 from cnnscope.cli.session import Session
 from cnnscope.cli.training import Trained
 from cnnscope.errors import RequestError
-from cnnscope.text import printable
+from cnnscope.text import ending
 
 if TYPE_CHECKING:
     from cnnscope.api import Document
@@ -149,8 +149,8 @@ class Report(options.Named, Trained):
 
     def _format(self) -> PageFormat:
         """The format: what was asked for, or what the file's ending says."""
-        ending = self.output.suffix.lower()[1:] if self.output is not None else ""
-        return self.format or PageFormat(ending if ending in ("svg", "png") else "html")
+        suffix = self.output.suffix.lower()[1:] if self.output is not None else ""
+        return self.format or PageFormat(suffix if suffix in ("svg", "png") else "html")
 
     def _drawn(self) -> dict[str, Any]:
         """What of the graph is in a picture; the page shows all of it, as its reader wants."""
@@ -172,7 +172,7 @@ class Report(options.Named, Trained):
             out.write(content.decode(), None)
             return
         out.write_bytes(content, path)
-        out.note(f"{printable(str(path))}: {max(len(content) // 1000, 1):,} kB, one file")
+        out.note(f"{ending(str(path))}: {max(len(content) // 1000, 1):,} kB, one file")
         if self.open:
             import webbrowser
 
