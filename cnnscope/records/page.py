@@ -36,6 +36,7 @@ class PageModel(msgspec.Struct, frozen=True):
     for every axis of the input which pixels each unit sees (None where positions are not
     distinguished). `training` is the memory of a training step, where one was traced. `times` has
     the nanoseconds that the layers of every row took one at a time; () where none were measured.
+    `lines` has for every row the source line that called it, "" where there is none.
     """
 
     summary: ModelReport
@@ -45,6 +46,7 @@ class PageModel(msgspec.Struct, frozen=True):
     lives: tuple[Life, ...]
     training: MemoryReport | None = None
     times: tuple[float, ...] = ()
+    lines: tuple[str, ...] = ()
 
 
 class PageContents(msgspec.Struct, frozen=True):

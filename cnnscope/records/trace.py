@@ -92,6 +92,8 @@ class CallRecord(msgspec.Struct, frozen=True):
     """One execution of a module: a module that runs twice has two.
 
     `parent` is a call id or -1, `start` the id of the operation that ran next after it began.
+    `line` is the source line that called it ("torchvision/models/resnet.py:92"), "" where none but
+    PyTorch's own did: the last file below a folder of `sys.path`, and never a whole path.
     """
 
     module: int
@@ -99,6 +101,7 @@ class CallRecord(msgspec.Struct, frozen=True):
     start: int = 0
     inputs: tuple[int, ...] = ()
     outputs: tuple[int, ...] = ()
+    line: str = ""
 
 
 class ParamRecord(msgspec.Struct, frozen=True):

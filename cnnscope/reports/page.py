@@ -55,7 +55,14 @@ def _model(trace: Trace, training: MemoryReport | None, times: Times) -> PageMod
         lives=tuple(_lives(trace, rows)),
         training=training,
         times=_times(summary.layers, times) if times else (),
+        lines=tuple(_line(trace, row) for row in summary.layers),
     )
+
+
+def _line(trace: Trace, row: LayerRow) -> str:
+    """The source line that called the module of a row."""
+    call = trace.index.calls.get((row.path, row.call)) if row.kind == "module" else None
+    return "" if call is None else trace.calls[call].line
 
 
 def _times(layers: Sequence[LayerRow], times: Times) -> tuple[float, ...]:

@@ -23,6 +23,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 from cnnscope.records.trace import CallRecord, ModuleRecord, ParamRecord
 from cnnscope.text import visible
 from cnnscope.tracing import kernels
+from cnnscope.tracing.lines import Lines
 from cnnscope.tracing.modules import modules_of, own_state
 from cnnscope.tracing.plain import module_record, tensors_in
 from cnnscope.tracing.storages import Storages
@@ -189,6 +190,7 @@ class Calls:
         self.elsewhere: dict[str, None] = {}
         self._modules, self._read = modules, book.read
         self._calls: list[tuple[int, int, int, tuple[int, ...]]] = []
+        self._calling, self._lines = Lines().calling, list[str]()  # a line for each call
         self._outputs: dict[int, tuple[int, ...]] = {}
         self._stack: list[tuple[int, nn.Module, int]] = []  # calls; storages that were before
         self._hooked: dict[int, Any] = {}  # handles of the last hook of modules with hooks
@@ -242,6 +244,7 @@ class Calls:
             )
         inputs = tuple(map(self._read, tensors_in(args)))
         self._calls.append((index, parent, len(self.book.ops), inputs))
+        self._lines.append(self._calling(sys._getframe(1)))
         call = len(self._calls) - 1
         self._stack.append((call, module, len(self.book.lives)))
         self._turn_to(call)
@@ -346,8 +349,10 @@ class Calls:
     def records(self) -> tuple[CallRecord, ...]:
         """All calls, in the order that they began."""
         return tuple(
-            CallRecord(module, parent, start, inputs, self._outputs.get(index, ()))
-            for index, (module, parent, start, inputs) in enumerate(self._calls)
+            CallRecord(module, parent, start, inputs, self._outputs.get(index, ()), line)
+            for index, ((module, parent, start, inputs), line) in enumerate(
+                zip(self._calls, self._lines, strict=True)
+            )
         )
 
 

@@ -47,6 +47,8 @@ export interface RowData {
   readonly unknown_ops?: number;
   /** Nanoseconds, where they were measured. */
   readonly time?: number;
+  /** The source line that called it. */
+  readonly line?: string;
   readonly leaf?: boolean;
   readonly minor?: boolean;
   readonly unproductive?: boolean;

@@ -97,6 +97,7 @@ function Shapes({ row }: { row: RowData }): JSX.Element {
     <dl class="pairs">
       {row.inputs && <div><dt>Input</dt><dd>{list(row.inputs)}</dd></div>}
       {row.outputs && <div><dt>Output</dt><dd>{list(row.outputs)}</dd></div>}
+      {row.line && <div><dt>Called at</dt><dd><Name>{row.line}</Name></dd></div>}
     </dl>
   );
 }

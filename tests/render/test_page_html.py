@@ -201,6 +201,9 @@ def test_the_command_writes_the_page_and_says_so(tmp_path):
     data = json.loads(parts(path.read_text())[2])
     assert data["command"] == f"cnnscope report {LENET} --batch-size 2"
     assert data["models"][0]["inputs"] == [[2, 1, 32, 32]]
+    lines = [row.get("line", "") for row in data["models"][0]["rows"]]
+    assert lines[0] == ""
+    assert lines[1].startswith("cnnscope/models/sources/classic/lenet.py:")
     assert run_cli("report", LENET, "-o", "-").out.startswith("<!doctype html>")
 
 

@@ -49,9 +49,11 @@ def _model(model: PageModel) -> Json:
     summary, steps, fields, maps = model.summary, Listed(), Listed(), Listed()
     rows = []
     times = model.times or (0.0,) * len(summary.layers)
-    given = zip(summary.layers, model.steps, model.maps, times, strict=True)
-    for row, its_steps, its_maps, taken in given:
+    lines = model.lines or ("",) * len(summary.layers)
+    given = zip(summary.layers, model.steps, model.maps, times, lines, strict=True)
+    for row, its_steps, its_maps, taken, line in given:
         shown = _row(row) | ({"time": round(taken)} if taken else {})
+        shown |= {"line": visible(line)} if line else {}
         shown["steps"] = [steps.place(step, _step(step)) for step in its_steps]
         if row.field is not None:
             shown["field"] = fields.place(row.field, _field(row.field))
