@@ -13,7 +13,7 @@ import typer
 from cnnscope.cli import options
 from cnnscope.cli.session import Session
 from cnnscope.cli.training import Trained
-from cnnscope.errors import RequestError
+from cnnscope.errors import ModelError, RequestError
 from cnnscope.text import ending
 
 if TYPE_CHECKING:
@@ -146,6 +146,13 @@ class Report(options.Named, Trained):
             command=self._command(),
         )
         self._write(page, path, drawn)
+
+    def failed(self, error: ModelError) -> None:
+        """Write the table of what ran before a forward raised; there is no page of it."""
+        if error.report is not None:
+            from cnnscope.cli import out
+
+            out.write_report(error.report, options.Format.TABLE.value, None)
 
     def _format(self) -> PageFormat:
         """The format: what was asked for, or what the file's ending says."""
