@@ -451,7 +451,7 @@ def _quiet():
     torch.set_num_threads(threads)
 
 
-@generated(120)
+@generated(90)
 @given(networks.recipes)
 def test_generated_networks_are_counted_as_they_run(recipe):
     told(recipe)

@@ -83,6 +83,12 @@ def tree_of(function: Callable[..., Any]) -> ast.AST | None:
         return None
 
 
+def children(held: Any) -> dict[str, Any]:
+    """Modules in a module by name, TorchScript's as well; none of what is no module."""
+    found = getattr(held, "_modules", None)
+    return {} if found is None else dict(found.items())
+
+
 def parameters_of(function: Callable[..., Any]) -> list[str]:
     """Return the names of a function's parameters, without *args and **kwargs."""
     try:
@@ -134,7 +140,7 @@ def _handed(
         return
     if not isinstance(function, ast.Attribute) or not isinstance(function.value, ast.Name):
         return
-    layer = owner._modules.get(function.attr)
+    layer = children(owner).get(function.attr)
     method: Any = getattr(type(owner), function.attr, None)
     if function.value.id in parameters or (layer is None and not inspect.isfunction(method)):
         return

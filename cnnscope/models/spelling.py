@@ -48,11 +48,11 @@ _BARE = re.compile(r"([^\W\d][\w-]*)\s*")
 _QUOTED = re.compile(
     r"[0-9]+(?:[xX,][0-9]+)*(?::\w+)?", re.ASCII
 )  # sizes, as JSON has to have them
-_TIMES = re.compile(r"\s*[xX\xd7*]\s*")  # 3x224x224, 3 x 224 x 224, as papers and code write it
+_TIMES = re.compile(r" *[xX\xd7*] *")  # 3x224x224, 3 x 224 x 224, as papers and code write it
 _DTYPE = re.compile(r":([^,\])}]*)")
 _TOKEN = re.compile(
     r"""\s*(?:
-    (?P<sizes>[0-9]+(?:\s*[xX\xd7*]\s*[0-9]+)+(?![\w.]))
+    (?P<sizes>[0-9]+(?:[ ]*[xX\xd7*][ ]*[0-9]+)+(?![\w.]))
     |(?P<number>[+-]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)(?:[eE][+-]?[0-9]+)?(?![\w.]))
     |(?P<word>[^\W\d]\w*)
     |(?P<string>'[^'\\]*'|"[^"\\]*")

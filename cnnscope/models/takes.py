@@ -106,7 +106,7 @@ class _Source:
             return self.owner if node.id == self.itself else None
         if isinstance(node, ast.Attribute):
             held = self.module(node.value)
-            found = getattr(held, "_modules", {}).get(node.attr)
+            found = keys.children(held).get(node.attr)
             return found if isinstance(found, nn.Module) else None
         if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
             return _item(self.module(node.value), node.slice.value)
@@ -161,8 +161,8 @@ class _Source:
 def _item(held: Any, index: Any) -> Any:
     """A layer of a container."""
     if isinstance(held, nn.ModuleDict):
-        return held._modules.get(index)
-    items = [*held._modules.values()] if isinstance(held, nn.Module) else []
+        return keys.children(held).get(index)
+    items = [*keys.children(held).values()]
     inside = isinstance(index, int) and -len(items) <= index < len(items)
     return items[index] if inside else None
 
@@ -227,7 +227,9 @@ def _first_wide(module: nn.Module) -> nn.Module | None:
         source = _Source(module, module.forward)
         names = keys.parameters_of(module.forward)
         return first_reader(source, (names[0],), 1) if names else None
-    return next((w for part in module._modules.values() if part and (w := _first_wide(part))), None)
+    return next(
+        (w for part in keys.children(module).values() if part and (w := _first_wide(part))), None
+    )
 
 
 # ------------------------------------------------------------------------------ lists and dicts
@@ -310,7 +312,7 @@ def _keyed(source: _Source) -> Iterator[tuple[ast.AST, str]]:
 
 
 def _along(name: str, text: str, held: nn.Module) -> Taken | None:
-    layers = tuple(_first_wide(one) for one in held._modules.values() if one is not None)
+    layers = tuple(_first_wide(one) for one in keys.children(held).values() if one is not None)
     return Taken(name, layers, is_list=True, beside=text) if layers else None
 
 
