@@ -20,6 +20,7 @@ _HEADINGS = (
     Heading("runs again", drop=3),
     Heading("traced at", left=True, drop=4),
 )
+_SHORT = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32", "float64": "fp64"}
 _LAYERS = 6
 _KINDS = 4
 
@@ -36,15 +37,21 @@ def page(report: FitReport) -> Page:
 
 
 def _ways(report: FitReport) -> Table:
-    rows = tuple(_way(row) for row in report.rows)
+    rows = tuple(_way(row, _precision(report)) for row in report.rows)
     styles = tuple("bold" if row == report.found else "" for row in report.rows)
     return Table(_HEADINGS, rows, styles).filled()
 
 
-def _way(row: Fitting) -> tuple[str, ...]:
+def _precision(report: FitReport) -> str:
+    """What the step computes in without autocast: the type of its first input with a short name."""
+    found = (_SHORT[one.dtype] for one in report.inputs if one.dtype in _SHORT)
+    return next(found, "its own")
+
+
+def _way(row: Fitting, precision: str) -> tuple[str, ...]:
     return (
         OPTIMIZERS[row.optimizer],
-        row.amp or "as it is",
+        f"amp {row.amp}" if row.amp else precision,
         ", ".join(row.checkpoint) or "none",
         units.integer(row.safe) if row.safe else "none",
         units.integer(row.optimistic) if row.optimistic else "none",

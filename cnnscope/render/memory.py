@@ -150,9 +150,9 @@ def _tensors(report: MemoryReport) -> str:
 
 
 def _between(bounds: tuple[int, int]) -> str:
-    """900.7 MiB to 950.2 MiB."""
-    least, most = bounds
-    return f"{units.nbytes(least)} to {units.nbytes(most)}"
+    """900.7 MiB to 950.2 MiB, or the one number that both are."""
+    texts = dict.fromkeys(map(units.nbytes, bounds))
+    return " to ".join(texts)
 
 
 def _gpu(report: MemoryReport) -> str:

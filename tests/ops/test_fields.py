@@ -581,3 +581,10 @@ def test_features_of_a_patch_see_the_patch():
         assert [(a.size, a.stride, a.padding) for a in found[name]] == [(4, 4, 0)] * 2
     last = receptive_field.fields(result)[result.outputs[0]]
     assert [(a.size, a.stride) for a in last.axes] == [(4, 4)] * 2  # of a single piece, too
+
+
+def test_a_kernel_of_a_billion_taps_is_not_followed_and_takes_no_time():
+    pool = nn.MaxPool2d(2**40, padding=2**39)
+    summary = report(trace(pool, [torch.zeros(1, 3, 8, 8, device="meta")]))
+    assert summary.layers[0].output_shapes == ((1, 3, 1, 1),)
+    assert summary.layers[0].field_unknown

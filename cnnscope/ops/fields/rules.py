@@ -313,7 +313,9 @@ def _slide(
     first = len(out) - count
     for position, numbers_ in enumerate(geometry):
         dim = first + position
-        if state.layout[dim]:
+        if max(map(abs, numbers_)) > maps.MAX_UNITS:  # taps that take hours to go through
+            state = state.lose([dim])
+        elif state.layout[dim]:
             state = _read(op, state, dim, (form, *numbers_), out[dim])
         elif _only_padding(form(*numbers_), op.first[dim], out[dim]):
             return None
