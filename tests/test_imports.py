@@ -63,6 +63,7 @@ def test_what_needs_no_torch_does_not_import_it(program):
     assert imported_by(program) == []
 
 
+@pytest.mark.slow
 def test_a_program_that_imports_torch_is_detected_by_both_checks():
     program = "import cnnscope.tracing.tracer, torch.fx.experimental.symbolic_shapes"
     _, modules = import_log("-c", program)

@@ -137,6 +137,7 @@ def test_maps_of_effective_fields_are_numbers_up_to_one(made):
     assert {max(max(row) for row in one) for one in maps} == {1.0}
 
 
+@pytest.mark.broad
 def test_times_are_a_report_that_can_be_compared_with(tmp_path):
     saved = tmp_path / "run.json"
     short = {"device": "cpu", "seconds": 0.05}

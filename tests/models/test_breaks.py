@@ -357,6 +357,7 @@ def test_a_break_in_the_first_layer_has_no_table(net):
     assert "or use --input 4x8x8" in out
 
 
+@pytest.mark.broad
 def test_an_endless_forward_has_no_table(net):
     out = run("summary", f"{net}:Endless", "-i", "3x8x8").out
     assert "layer " not in out
@@ -457,6 +458,7 @@ MODELS = [
 SHARES = [0.6, *(pytest.param(share, marks=pytest.mark.slow) for share in (0.05, 0.3, 0.95))]
 
 
+@pytest.mark.broad
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("share", SHARES)
 def test_a_break_anywhere_leaves_a_report_of_what_ran(name, share):

@@ -29,7 +29,7 @@ AGAIN = {
     "densenet169", "efficientnet_b1", "mnasnet1_0", "mobilenet_v3_large", "quantized_googlenet",
     "quantized_inception_v3", "quantized_mobilenet_v3_large", "raft_large", "regnet_x_800mf",
     "regnet_y_800mf", "resnet34", "shufflenet_v2_x1_0", "squeezenet1_0",
-    "ssdlite320_mobilenet_v3_large",
+    "ssdlite320_mobilenet_v3_large", "maxvit_t", "s3d",
 }  # fmt: skip
 
 
@@ -527,7 +527,7 @@ def test_forty_models_of_all_families_are_run():
     }
     # Detectors on larger backbones and mvit take seconds each, and wide_resnet is a resnet.
     heavy = {"fasterrcnn", "fcos", "keypointrcnn", "maskrcnn", "mvit", "retinanet", "ssd", "wide"}
-    heavy |= {"ssdlite"}
+    heavy |= {"ssdlite", "maxvit", "s"}  # the last is s3d
     assert families - run_for_real == heavy
     assert len(REAL) >= 40
 

@@ -31,7 +31,10 @@ torch.set_num_threads(1)
 MILLION, GIGA = 10**6, 10**9
 
 # Hundreds of layers: seconds each.
-DEEP = {"resnet1202_cifar10", "preact_resnet1001", "densenet_bc_250_24", "densenet_bc_190_40"}
+DEEP = {
+    "resnet1202_cifar10", "preact_resnet1001", "densenet_bc_250_24", "densenet_bc_190_40",
+    "densenet264",
+}  # fmt: skip
 
 # Networks that take pictures of any size are run for real on small ones, and by hand on theirs.
 SMALL = {

@@ -275,7 +275,7 @@ def test_torchvision_is_not_imported_for_a_file_of_ones_own(net):
     assert not {"torchvision", "torch._dynamo"} & set(imported_by(program))
 
 
-@pytest.mark.broad
+@pytest.mark.slow
 def test_a_file_that_imports_torchvision_is_detected_by_that_check(write):
     path = write("import torchvision\n" + textwrap.dedent(NET))
     assert "torchvision" in imported_by(f"import cnnscope; cnnscope.summary({path!r})")

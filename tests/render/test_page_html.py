@@ -164,6 +164,7 @@ def test_a_training_step_has_its_phases_and_kinds():
     assert max(map(sum, zip(*kinds.values(), strict=True))) == step["tensors"]
 
 
+@pytest.mark.broad
 def test_times_of_a_saved_run_are_those_of_the_rows(tmp_path):
     path = tmp_path / "run.json"
     run = cnnscope.bench(LENET, device="cpu", seconds=0.05, per_layer=True)

@@ -60,6 +60,7 @@ def message(model):
     return str(caught.value)
 
 
+@pytest.mark.broad
 def test_the_module_that_calls_itself_is_named():
     text = message(nn.Sequential(nn.ReLU(), Direct()))
     assert "forward failed in 1 (Direct)" in text
