@@ -52,7 +52,8 @@ _OF_DTYPES = re.compile(
     r"scalar type|[Ss]hould be the same|\bdtypes?\b|data type|^Promotion of "
     r"|Type promoti|can't be cast"
 )
-_OF_RECURRENT = "RNN input dtype"  # how RNN, LSTM and GRU refuse theirs
+# How RNN, LSTM and GRU refuse theirs; the second is that of torch 2.9.
+_OF_RECURRENT = ("RNN input dtype", "input must have the type")
 
 
 def about_dtypes(error: BaseException) -> bool:
