@@ -14,6 +14,7 @@ from cnnscope.errors import RequestError
 
 if TYPE_CHECKING:
     from cnnscope.api import Report
+    from cnnscope.api.traces import Cache
     from cnnscope.models.request import Request
 
 
@@ -202,9 +203,10 @@ class Diff(options.Written, options.Traced):
             options.refuse({"--optimizer": self.optimizer}, "it is for --max-train-memory")
         after = self._other().request_for(self.before if self.after is None else self.after)
         before = self.request_for(self.before)
-        report = api.diff(before, after, cache=self.cache(session))
+        cache = self.cache(session)
+        report = api.diff(before, after, cache=cache)
         if budgets:
-            report = api.verdicts.held_to(report, budgets, self._training(before, after))
+            report = api.verdicts.held_to(report, budgets, self._training(before, after, cache))
         report = report.view(depth=levels, unfold=self.unfold, everything=self.all)
         self.write(report)
         for sentence in api.verdicts.overrun(report):
@@ -219,14 +221,17 @@ class Diff(options.Written, options.Traced):
             "--max-train-memory": self.max_train_memory,
         }
 
-    def _training(self, before: Request, after: Request) -> tuple[Report[Any], Report[Any]] | None:
+    def _training(
+        self, before: Request, after: Request, cache: Cache
+    ) -> tuple[Report[Any], Report[Any]] | None:
         """A training step of each, where there is a budget on it."""
         from cnnscope import api
 
         if self.max_train_memory is None:
             return None
         optimizer = self.optimizer or "sgd"
-        return api.memory(before, optimizer=optimizer), api.memory(after, optimizer=optimizer)
+        first, second = (api.memory(m, optimizer=optimizer, cache=cache) for m in (before, after))
+        return first, second
 
     def _other(self) -> Self:
         """The command with the options of B in place of those of A."""

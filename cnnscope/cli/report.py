@@ -164,6 +164,8 @@ class Report(options.Named, Trained):
         given = {"--depth": self.depth, "--unfold": self.unfold, "--heat": self.heat}
         if self._format() is PageFormat.HTML:
             options.refuse(given, "it is about a picture, as in --output model.svg")
+        elif self.other is not None:
+            options.refuse({"--heat": self.heat}, "two models are coloured by what differs")
         return {"depth": options.levels(self.depth), "unfold": self.unfold, "heat": self.heat}
 
     def _write(self, page: Document, path: Path | None, drawn: dict[str, Any]) -> None:

@@ -180,11 +180,13 @@ class Summary(options.Written, options.Named):
         from cnnscope.cli import out
 
         levels = options.levels(self.depth)
+        if self.max_train_memory is None:
+            options.refuse({"--optimizer": self.optimizer}, "it is for --max-train-memory")
         if self.watch:
             self._follow(session, levels)
         if api.verdicts.is_checkpoint(self.model):
             useless = self.given() | self._rows() | self._limits() | {"--columns": self.columns}
-            useless |= {"--findings": self.findings, "--optimizer": self.optimizer}
+            useless |= {"--findings": self.findings}
             useless.pop("--depth")
             weights = api.checkpoint(self.model)  # first, as it may be a whole network
             options.refuse(useless, "a checkpoint has weights and no forward")
@@ -193,8 +195,6 @@ class Summary(options.Written, options.Named):
             return 0
         view = self._view(levels)
         limits = api.verdicts.limits(self._limits())
-        if self.max_train_memory is None:
-            options.refuse({"--optimizer": self.optimizer}, "it is for --max-train-memory")
         out.check_writable(self.output)
         report = api.summary(self.request_for(self.model), cache=self.cache(session))
         report = report.view(**view)

@@ -489,6 +489,21 @@ def test_a_training_step_has_a_budget():
 
 def test_an_optimizer_without_a_budget_has_no_effect():
     assert "it is for --max-train-memory" in error_of("summary", "alexnet", "--optimizer", "adam")
+    given = ("summary", "alexnet", "--watch", "--optimizer", "adam")
+    assert "it is for --max-train-memory" in error_of(*given)
+
+
+def test_two_models_are_not_coloured_by_a_cost(tmp_path):
+    given = ("report", "alexnet", "vgg11", "-o", str(tmp_path / "x.svg"), "--heat", "macs")
+    assert "two models are coloured by what differs" in error_of(*given)
+
+
+def test_a_budget_on_the_change_leaves_the_store_alone_where_it_is_told_to(tmp_path, monkeypatch):
+    monkeypatch.setenv("CNNSCOPE_CACHE_DIR", str(tmp_path))
+    lenet = "classic:lenet5"
+    given = ("diff", lenet, lenet, "--batch-size-b", "2", "--max-train-memory", "+900%")
+    assert run_cli(*given, "--no-cache").code == 0
+    assert not list(tmp_path.iterdir())
 
 
 def test_every_broken_limit_is_told():
