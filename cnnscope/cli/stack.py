@@ -10,6 +10,7 @@ import typer
 
 from cnnscope.cli import options
 from cnnscope.cli.session import Session
+from cnnscope.cli.timed import Timed
 
 
 class Preset(str, Enum):
@@ -19,7 +20,7 @@ class Preset(str, Enum):
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
-class Stack(options.Written):
+class Stack(options.Written, Timed):
     """Cost of stacks of small kernels beside one large kernel.
 
     Example: cnnscope stack --kernel 7 --channels 64 --input 56x56
@@ -101,32 +102,6 @@ class Stack(options.Written):
             rich_help_panel="Stacks",
         ),
     ] = None
-    time: Annotated[
-        bool,
-        typer.Option(
-            "--time",
-            help="Measure each on this machine as well, in turns.",
-            rich_help_panel="Measurement",
-        ),
-    ] = False
-    device: Annotated[
-        str | None,
-        typer.Option(
-            "--device",
-            metavar="cpu|cuda[:N]|mps|auto",
-            help="Measure on this device, as in --device cuda. Left out, cpu.",
-            rich_help_panel="Measurement",
-        ),
-    ] = None
-    seconds: Annotated[
-        float | None,
-        typer.Option(
-            "--seconds",
-            metavar="S",
-            help="Measure each stack for S seconds, as in --seconds 5. Left out, 1.",
-            rich_help_panel="Measurement",
-        ),
-    ] = None
 
     def run(self, session: Session) -> int:
         """Write the comparison."""
@@ -135,8 +110,7 @@ class Stack(options.Written):
         from cnnscope.cli.progress import Line
 
         out.check_writable(self.output)
-        if not self.time:
-            options.refuse({"--device": self.device, "--seconds": self.seconds}, "it needs --time")
+        measured = self.measured()
         given = {
             "kernel": self.kernel,
             "channels": self.channels,
@@ -152,10 +126,9 @@ class Stack(options.Written):
             reason = "--preset inception has the sizes of GoogLeNet's blocks (--block)"
             options.refuse(named, reason)
             block = self.block or "3a"
-        wanted = {"device": self.device, "seconds": self.seconds, **given}
-        chosen: Any = {name: one for name, one in wanted.items() if one is not None}
+        chosen: Any = {name: one for name, one in given.items() if one is not None}
         with Line() as line:
-            report = api.stack(**chosen, inception=block, time=self.time, progress=line.show)
+            report = api.stack(**chosen, **measured, inception=block, progress=line.show)
         self.write(report)
         timing = report.record.timing
         return 130 if timing is not None and timing.interrupted else 0

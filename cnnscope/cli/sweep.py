@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from cnnscope.cli import options, values
 from cnnscope.cli.session import Session
+from cnnscope.cli.timed import Timed
 from cnnscope.cli.training import Trained
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
-class Sweep(options.Written, options.Cached, Trained):
+class Sweep(options.Written, options.Cached, options.Build, options.OfModel, Timed, Trained):
     """Costs of a model as its input, an argument or the batch grows.
 
     Example: cnnscope sweep resnet18 --input 128,160,192,224,256
@@ -23,15 +24,6 @@ class Sweep(options.Written, options.Cached, Trained):
     one size of each. A value that the model does not take is a row that says why.
     """
 
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL",
-            help="A model, as for summary.",
-            show_default=False,
-            autocompletion=options.complete_model,
-        ),
-    ]
     input: Annotated[
         list[str] | None,
         typer.Option(
@@ -63,24 +55,6 @@ class Sweep(options.Written, options.Cached, Trained):
             rich_help_panel="Model",
         ),
     ] = None
-    num_classes: Annotated[
-        int | None,
-        typer.Option(
-            "--num-classes",
-            metavar="N",
-            help="Build the model with N classes, as in --num-classes 10.",
-            rich_help_panel="Model",
-        ),
-    ] = None
-    dtype: Annotated[
-        str | None,
-        typer.Option(
-            "--dtype",
-            metavar="DTYPE",
-            help="Take this type for weights and input, as in --dtype bfloat16.",
-            rich_help_panel="Model",
-        ),
-    ] = None
     train: Annotated[
         bool,
         typer.Option(
@@ -89,32 +63,6 @@ class Sweep(options.Written, options.Cached, Trained):
             rich_help_panel="Training",
         ),
     ] = False
-    time: Annotated[
-        bool,
-        typer.Option(
-            "--time",
-            help="Measure a forward of each on this machine as well, in turns.",
-            rich_help_panel="Measurement",
-        ),
-    ] = False
-    device: Annotated[
-        str | None,
-        typer.Option(
-            "--device",
-            metavar="cpu|cuda[:N]|mps|auto",
-            help="Measure on this device, as in --device cuda. Left out, cpu.",
-            rich_help_panel="Measurement",
-        ),
-    ] = None
-    seconds: Annotated[
-        float | None,
-        typer.Option(
-            "--seconds",
-            metavar="S",
-            help="Measure each for S seconds, as in --seconds 5. Left out, 1.",
-            rich_help_panel="Measurement",
-        ),
-    ] = None
 
     def run(self, session: Session) -> int:
         """Write the table."""
@@ -122,12 +70,9 @@ class Sweep(options.Written, options.Cached, Trained):
         from cnnscope.cli.progress import PATIENCE, Line, progress
 
         out.check_writable(self.output)
-        measured = {"--device": self.device, "--seconds": self.seconds}
-        if not self.time:
-            options.refuse(measured, "it needs --time")
+        measured = self.measured()
         if not self.train:
             options.refuse(self.trained(), "it needs --train")
-        chosen: Any = {name.strip("-"): one for name, one in measured.items() if one is not None}
 
         from cnnscope import api
 
@@ -141,8 +86,7 @@ class Sweep(options.Written, options.Cached, Trained):
                 dtype=self.dtype,
                 train=self.train,
                 **self.step(),
-                time=self.time,
-                **chosen,
+                **measured,
                 cache=self.cache(session),
                 progress=update,
                 measuring=line.show,

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from cnnscope.errors import RequestError
-from cnnscope.models.arguments import parse_arguments
 from cnnscope.text import printable
 
 _PART = re.compile(r"""'[^']*'|"[^"]*"|[\[({]|[\])}]|,|[^'"\[\](){},]+|.""", re.DOTALL)
@@ -80,6 +79,8 @@ def arguments(texts: Sequence[str]) -> dict[str, Any]:
     Raises:
         RequestError: one of them is no name=value.
     """
+    from cnnscope.models.arguments import parse_arguments
+
     found: dict[str, Any] = {}
     for text in texts:
         name, equals, rest = text.partition("=")

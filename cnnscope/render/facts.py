@@ -28,17 +28,21 @@ class _Traced(Protocol):
 
 def header(report: _Traced) -> str:
     """resnet18, torchvision 0.29.2, input 1x3x224x224 float32, traced on meta."""
-    source = report.source
-    package = _PACKAGES.get(source.source, source.source)
-    version = source.versions.get(package, "").partition("+")[0]
-    arguments = ", ".join(f"{name}={value}" for name, value in source.arguments.items())
     inputs = [str(spec) for spec in report.inputs]
     parts = [
-        f"{package} {version}".strip() + (f" ({arguments})" if arguments else ""),
+        library(report.source),
         f"input {counted(inputs)}" if inputs else "no input",
         f"traced on {report.device}",
     ]
     return " · ".join(parts)
+
+
+def library(source: Source, varied: Sequence[str] = ()) -> str:
+    """The library of a model and its arguments, without those that vary: timm 1.0 (width=2)."""
+    package = _PACKAGES.get(source.source, source.source)
+    version = source.versions.get(package, "").partition("+")[0]
+    given = ", ".join(f"{k}={v}" for k, v in source.arguments.items() if k not in varied)
+    return f"{package} {version}".strip() + (f" ({given})" if given else "")
 
 
 def failure(failed: Failed) -> list[tuple[str, str]]:

@@ -31,10 +31,7 @@ def page(report: SweepReport) -> Page:
 
 def _header(report: SweepReport) -> str:
     """The model without what varies."""
-    fixed = {k: v for k, v in report.source.arguments.items() if k not in report.varied}
-    package = report.source.versions.get(report.source.source, "").partition("+")[0]
-    given = f" ({', '.join(f'{k}={v}' for k, v in fixed.items())})" if fixed else ""
-    parts = [f"{report.source.source} {package}".strip() + given]
+    parts = [facts.library(report.source, report.varied)]
     inputs = {row.inputs for row in report.rows if not row.failed}
     if len(inputs) == 1:
         parts.append(f"input {facts.counted([str(one) for one in inputs.pop()])}")

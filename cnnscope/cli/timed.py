@@ -1,0 +1,54 @@
+"""Options of commands that measure beside what they count.
+
+Annotations are evaluated here, as in `options`.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from cnnscope.cli import options
+
+
+@dataclass(kw_only=True, repr=False, eq=False, init=False)
+class Timed(options.Options):
+    """A command that can measure what its rows stand for."""
+
+    time: Annotated[
+        bool,
+        typer.Option(
+            "--time",
+            help="Measure each on this machine as well, in turns.",
+            rich_help_panel="Measurement",
+        ),
+    ] = False
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            metavar="cpu|cuda[:N]|mps|auto",
+            help="Measure on this device, as in --device cuda. Left out, cpu.",
+            rich_help_panel="Measurement",
+        ),
+    ] = None
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            "--seconds",
+            metavar="S",
+            help="Measure each for S seconds, as in --seconds 5. Left out, 1.",
+            rich_help_panel="Measurement",
+        ),
+    ] = None
+
+    def measured(self) -> dict[str, Any]:
+        """These options as arguments of a function of the interface.
+
+        Raises:
+            RequestError: one was given without --time.
+        """
+        if not self.time:
+            options.refuse({"--device": self.device, "--seconds": self.seconds}, "it needs --time")
+        given = {"device": self.device, "seconds": self.seconds}
+        return {"time": self.time} | {n: one for n, one in given.items() if one is not None}
