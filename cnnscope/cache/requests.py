@@ -51,7 +51,7 @@ def examined(
     Raises:
         RequestError, ModelError: it could not be made; nothing is kept then.
     """
-    model = registered.canonical(request.model)
+    model = _canonical(request, store)
     source = _library(model, store) if store is not None and _keeps(request) else ""
     if source and store is not None and seconds is None:
         key = _key(source, model.name, request, "sizes")
@@ -119,7 +119,7 @@ def several(
 
 def _stored(request: Request, store: Store | None) -> Trace | None:
     """The trace in the store; None where there is none, or none may be."""
-    model = registered.canonical(request.model)
+    model = _canonical(request, store)
     source = _library(model, store) if store is not None and _keeps(request) else ""
     if not source or store is None:
         return None
@@ -140,7 +140,7 @@ def stepping(request: Request, store: Store | None) -> Iterator[Callable[..., St
     Raises:
         RequestError, ModelError: the function: it could not be made; nothing is kept then.
     """
-    model = registered.canonical(request.model)
+    model = _canonical(request, store)
     source = _library(model, store) if store is not None and _keeps(request) else ""
     with ExitStack() as stack:
         made: list[Callable[[Step, int | None], StepTrace]] = []
@@ -189,7 +189,7 @@ def _keep_step(made: StepTrace, request: Request, batch: int | None, store: Stor
     """Keep a step of a library's model."""
     source = made.trace.source.source
     if _keeps(request):
-        name = registered.canonical(request.model).name
+        name = _canonical(request, store).name
         store.write(_step_key(source, name, request, made.step, batch), made)
         keep_names(source, store)
         if not request.model.source:
@@ -210,7 +210,7 @@ def _keep(
     """Keep a trace of a library's model, and the sizes that it works on."""
     source = made.source.source
     if source in LIBRARIES and made.device == "meta" and _keeps(request):
-        name = registered.canonical(request.model).name
+        name = _canonical(request, store).name
         store.write(_key(source, name, request), made)
         if sizes is not None and not any(one.unclear for one in sizes):
             store.write(_key(source, name, request, "sizes"), sizes)
@@ -236,6 +236,11 @@ def keep_names(source: str, store: Store) -> tuple[str, ...]:
         known = ask_names(source)
         store.write(_names_key(source), known)
     return known
+
+
+def _canonical(request: Request, store: Store | None) -> ModelSpec:
+    """The model as its library lists it; names that are stored are not read in its files."""
+    return registered.canonical(request.model, lambda source: listed(source, store))
 
 
 def listed(source: str, store: Store | None) -> tuple[str, ...]:

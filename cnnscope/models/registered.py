@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import cache
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -20,6 +21,7 @@ from cnnscope.models.names import ModelSpec
 _OTHERWISE = re.compile(r"[A-Z -]|_[^_]*$")
 _WORDS = re.compile(r"[A-Za-z][\w -]*", re.ASCII)
 _SEPARATORS = re.compile(r"[-_ ]")
+Known = Callable[[str], Collection[str]]  # the names of a library's models
 _LARGEST = 16 * 2**20  # bytes of a file that is looked into
 
 # Sources that a name of timm's on the Hugging Face Hub may be written with, as in `timm/resnet50`.
@@ -38,12 +40,17 @@ _CLASS = r"""["']((?!Auto)[A-Z]\w*?(?:Model|For[A-Z]\w+))["']"""
 
 def names(source: str) -> list[str]:
     """Names of a library's models, sorted; none where they cannot be read."""
+    return list(_names(source))
+
+
+@cache
+def _names(source: str) -> tuple[str, ...]:
     if source == "classic":
         from cnnscope.models.sources import classic
 
-        return sorted(classic.names())
+        return tuple(sorted(classic.names()))
     found = (one for text in _texts(source) for one in _BUILDER.findall(text))
-    return sorted({name or function for name, function in found})
+    return tuple(sorted({name or function for name, function in found}))
 
 
 def tags() -> list[str]:
@@ -59,43 +66,47 @@ def of_hub() -> list[str]:
     return sorted(set().union(*found))
 
 
-def canonical(spec: ModelSpec) -> ModelSpec:
+def canonical(spec: ModelSpec, known: Known = names) -> ModelSpec:
     """A library's model by its source and name, however it is spelled; any other as it is.
 
     `torchvision.models.resnet18`, `torchvision.models:resnet18`, `timm/resnet50.a1_in1k`,
     `hf-hub:timm/resnet50.a1_in1k`, and `ResNet18` or `resnet-18`, where nothing else is called so.
+
+    Args:
+        spec: as it was parsed.
+        known: gives the names of a library's models; left out, those in its files.
     """
     if spec.source in _HUBS and spec.name.startswith("timm/") and not names_file(spec.name):
         return replace(spec, source="timm", name=spec.name.removeprefix("timm/"))
     path = f"{spec.place}.{spec.name}" if spec.source == "import" else spec.name
     if spec.source not in ("", "import"):
-        return replace(spec, name=_as_listed((spec.source,), spec.name) or spec.name)
+        return replace(spec, name=_as_listed((spec.source,), spec.name, known) or spec.name)
     for module, source in _MODULES.items():
         name = path.rpartition(".")[2]
-        if path.startswith(module) and ".quantization." not in path and name in names(source):
+        if path.startswith(module) and ".quantization." not in path and name in known(source):
             return replace(spec, source=source, name=name, place="")
-    listed = "" if spec.source else as_listed(spec.name)
+    listed = "" if spec.source else as_listed(spec.name, known)
     return replace(spec, name=listed) if listed else spec
 
 
-def as_listed(name: str) -> str:
+def as_listed(name: str, known: Known = names) -> str:
     """The name of a library's model that is written otherwise: `ResNet18`, `resnet-18`.
 
     "" of what is written as it is listed, of any other name, and of what may be the user's own.
     """
     if not _OTHERWISE.search(name) or exists(name) or exists(f"{name}.py"):
         return ""
-    return _as_listed(("torchvision", "classic"), name)
+    return _as_listed(("torchvision", "classic"), name, known)
 
 
-def _as_listed(sources: Collection[str], name: str) -> str:
+def _as_listed(sources: Collection[str], name: str, known: Known) -> str:
     if not _OTHERWISE.search(name) or not _WORDS.fullmatch(name):
         return ""
     plain = _SEPARATORS.sub("", name).lower()
     for source in sources:
-        known = names(source) if source in ("torchvision", "classic", "timm") else []
-        found = [one for one in known if one.replace("_", "") == plain]
-        if found and name not in known:
+        there = known(source) if source in ("torchvision", "classic", "timm") else ()
+        found = [one for one in there if one.replace("_", "") == plain]
+        if found and name not in there:
             return found[0]
     return ""
 

@@ -61,7 +61,8 @@ def taken(model: nn.Module) -> list[Taken]:
     except (TypeError, ValueError):
         return []
     needed = [p for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
-    return [_taken(_Source(model, model.forward), p) for p in needed]
+    source = _Source(model, model.forward)
+    return [_taken(source, parameter) for parameter in needed]
 
 
 def _taken(source: _Source, parameter: inspect.Parameter) -> Taken:

@@ -8,12 +8,12 @@ from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from cnnscope.errors import RequestError
-from cnnscope.records.memory import MemoryReport
 from cnnscope.records.summary import Excess, LayerRow, ModelReport
 from cnnscope.text import printable
 
 if TYPE_CHECKING:
     from cnnscope.records.diff import DiffReport, Overrun
+    from cnnscope.records.memory import MemoryReport
 
 TRAINING = "max_train_memory"
 LIMITS = ("max_params", "max_macs", "max_activation", "min_rf")

@@ -17,7 +17,6 @@ from cnnscope.records.step import Step, StepTrace
 from cnnscope.records.sweep import Growth, Quantity, SweepReport, SweepRow
 from cnnscope.records.trace import Shape, Source, Trace
 from cnnscope.reports import summary
-from cnnscope.reports.memory import memory_report
 from cnnscope.text import printable
 
 _MOST = 200  # rows
@@ -139,7 +138,7 @@ def _number(value: Any) -> float | None:
 
 def costs(trace: Trace) -> Costs:
     """The costs of a trace."""
-    found = summary.report(trace)
+    found = summary.report(trace, review=False)
     totals, outer = found.totals, found.layers[0]
     row = SweepRow(
         values=(),
@@ -204,6 +203,8 @@ def trained(
     Raises:
         CnnscopeError: of the first row, if the model can be trained with none.
     """
+    from cnnscope.analysis.step import peak  # not for a sweep without training
+
     rows: list[SweepRow] = []
     failed: list[CnnscopeError] = []
     for number, (choice, row) in enumerate(zip(sweep.choices, report.rows, strict=True)):
@@ -212,8 +213,8 @@ def trained(
             rows.append(row)
             continue
         try:
-            peak = memory_report(stepped(choice.request, step)).tensors
-            rows.append(replace(row, training_bytes=peak))
+            nbytes = peak(stepped(choice.request, step)).nbytes
+            rows.append(replace(row, training_bytes=nbytes))
         except CnnscopeError as error:
             failed.append(error)
             rows.append(SweepRow(row.values, failed=str(error)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from types import CodeType, FrameType
+from types import FrameType
 
 import torch
 
@@ -22,7 +22,7 @@ class Lines:
     """Lines of one run, during which folders of `sys.path` stay."""
 
     def __init__(self) -> None:
-        self._files: dict[CodeType, str] = {}
+        self._files: dict[str, str] = {}
 
     def calling(self, frame: FrameType | None) -> str:
         """The line as "net.py:17"; "" where the model is called, or where only torch calls.
@@ -31,10 +31,10 @@ class Lines:
             frame: where to begin; those around it are looked at from the inside out.
         """
         while frame is not None:
-            code = frame.f_code
-            file = self._files.get(code)
+            name = frame.f_code.co_filename
+            file = self._files.get(name)
             if file is None:
-                file = self._files[code] = _shown(code.co_filename)
+                file = self._files[name] = _shown(name)
             if file:
                 return "" if file is _STOP else f"{file}:{frame.f_lineno}"
             frame = frame.f_back

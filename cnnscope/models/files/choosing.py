@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import difflib
 import inspect
+import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -94,9 +96,8 @@ def in_folder(folder: Path) -> str:
     """
     if not folder.name or not is_folder(folder):
         return ""
-    found = [
-        (file, name) for file in sorted(folder.rglob("*.py"))[:_FILES] for name in _named(file)
-    ]
+    files = itertools.islice(_python(folder), _FILES)
+    found = [(file, name) for file in files for name in _named(file)]
     if not found:
         return ""
     file, name = found[-1]
@@ -107,6 +108,13 @@ def in_folder(folder: Path) -> str:
     more = f" and {len(listed) - _SHOWN} more files" if len(listed) > _SHOWN else ""
     such = f"name one as {printable(str(file))}:{printable(name)}"
     return f"it has {', '.join(listed[:_SHOWN])}{more}: {such}"
+
+
+def _python(folder: Path) -> Iterator[Path]:
+    """Python files in a folder, in order, without those of environments and hidden folders."""
+    for here, folders, files in os.walk(folder):
+        folders[:] = sorted(f for f in folders if f[0] != "." and f != "site-packages")
+        yield from (Path(here, file) for file in sorted(files) if file.endswith(".py"))
 
 
 def _named(file: Path) -> list[str]:

@@ -50,7 +50,6 @@ class Tree(NamedTuple):
         here: where the working folder is.
         working: root of the repository's working tree; None of a bare one.
         commit: the whole name of the commit.
-        missing: files that were left out for their size.
     """
 
     file: Path
@@ -58,7 +57,6 @@ class Tree(NamedTuple):
     here: Path
     working: Path | None
     commit: str
-    missing: tuple[str, ...] = ()
 
     @property
     def short(self) -> str:
@@ -115,12 +113,12 @@ def extracted(spec: ModelSpec, undo: ExitStack) -> Tree:
     _check_there(spec, repository, inside, entries)
     root = Path(undo.enter_context(TemporaryDirectory("", "cnnscope-", ignore_cleanup_errors=True)))
     root = root.resolve()
-    missing = _written(spec, repository, entries, root)
+    _write(spec, repository, entries, root)
     if not is_file(root / inside):
         _refuse(spec, f"{printable(inside)} is a link that leads out of the repository")
     (root / ".git").mkdir(exist_ok=True)  # what programs know a project's root by; git does not
     here = Tree(root, root, root, repository.working, commit).of(Path.cwd()) or root
-    return Tree(root / inside, root, here, repository.working, commit, tuple(missing))
+    return Tree(root / inside, root, here, repository.working, commit)
 
 
 # -------------------------------------------------------------------------------- which it is
@@ -302,10 +300,8 @@ def _from_here(repository: _Repository, path: str) -> str:
     return printable(posixpath.relpath(path, start or "."))
 
 
-def _written(
-    spec: ModelSpec, repository: _Repository, entries: Sequence[_Entry], root: Path
-) -> list[str]:
-    """Write files and links; the paths of what is too large to be code.
+def _write(spec: ModelSpec, repository: _Repository, entries: Sequence[_Entry], root: Path) -> None:
+    """Write files and links, without what is too large to be code.
 
     Links are made last, so that no file is written through one.
 
@@ -323,7 +319,6 @@ def _written(
     for some in _batches(links):
         for entry, content in zip(some, _contents(spec, repository, some), strict=True):
             _link(root, entry.path, os.fsdecode(content))
-    return [entry.path for entry in files if entry not in set(code)]
 
 
 def _link(root: Path, path: str, target: str) -> None:
