@@ -155,8 +155,8 @@ def test_scripts_are_shell():
             assert not done.stdout
 
 
-def test_the_workflow_of_the_readme_gives_inputs_that_there_are():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_workflow_of_the_docs_gives_inputs_that_there_are():
+    text = (ROOT / "docs/pull-requests.md").read_text(encoding="utf-8")
     workflow = yaml.safe_load(re.search(r"```yaml\n(name: network.*?)```", text, re.DOTALL)[1])
     (used,) = [s for s in workflow["jobs"]["diff"]["steps"] if "cnnscope" in s["uses"]]
     assert set(used["with"]) <= set(action()["inputs"])

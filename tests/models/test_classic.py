@@ -120,8 +120,8 @@ def expanded(pattern: str) -> list[str]:
     return [before + one + after for one in inside.split(",")] if brace else [pattern]
 
 
-def test_the_readme_lists_every_name_and_argument():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_docs_list_every_name_and_argument():
+    text = (ROOT / "docs/models.md").read_text(encoding="utf-8")
     table = text.partition("| `--arg` | paper")[2].partition("\n\n")[0]
     listed = []
     for names, arguments in re.findall(r"(?m)^\| (`.*?) \| (.*?) ?\| .* \|$", table):

@@ -1,4 +1,4 @@
-"""The README's examples print what the README says. CNNSCOPE_OVERWRITE=1 writes them anew."""
+"""Examples of README and docs print what is shown. CNNSCOPE_OVERWRITE=1 writes them anew."""
 
 import datetime as dt
 import doctest
@@ -10,7 +10,7 @@ import shutil
 import msgspec
 import pytest
 from command_line import OVERWRITE, run_cli, without_versions
-from pages import NAMED, PAGES
+from pages import NAMED, PAGES, SHOWN, text_of
 from paths import DATA, ROOT
 
 import cnnscope
@@ -20,8 +20,9 @@ from cnnscope.render import check, page
 
 pytestmark = pytest.mark.broad
 
-README = ROOT / "README.md"
+ACCURACY = "docs/accuracy.md"
 EXAMPLE = re.compile(r"```console\n\$ cnnscope ([^\n]*)\n(.*?)```", re.DOTALL)
+PYTHON = re.compile(r"```pycon\n(.*?)```", re.DOTALL)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -30,7 +31,7 @@ def _files(tmp_path_factory):
     import torch
     from torchvision.models import resnet18
 
-    folder = tmp_path_factory.mktemp("readme")
+    folder = tmp_path_factory.mktemp("docs")
     shutil.copytree(ROOT / "examples", folder / "examples")
     torch.save(resnet18().state_dict(), folder / "resnet18.pth")
     with pytest.MonkeyPatch.context() as patch:
@@ -44,10 +45,12 @@ def output_of(command: str) -> str:
 
 
 @pytest.mark.skipif(not OVERWRITE, reason="only writes")
-def test_write_examples():
-    text = README.read_text(encoding="utf-8")
-    filled = EXAMPLE.sub(lambda m: f"```console\n$ cnnscope {m[1]}\n{output_of(m[1])}```", text)
-    README.write_text(filled, encoding="utf-8")
+@pytest.mark.parametrize("page", SHOWN)
+def test_write_examples(page):
+    filled = EXAMPLE.sub(
+        lambda m: f"```console\n$ cnnscope {m[1]}\n{output_of(m[1])}```", text_of(page)
+    )
+    (ROOT / page).write_text(filled, encoding="utf-8")
 
 
 # Made by `cnnscope check --all --format json --output tests/data/check_all.json`.
@@ -60,19 +63,19 @@ def checked() -> CheckAllReport:
 
 
 def checked_section() -> str:
-    """The report as Markdown, below the README's own headings."""
-    return page.markdown(check.page(checked())).replace("### ", "#### ", 1)
+    """The report as Markdown, below the title of its page."""
+    return page.markdown(check.page(checked())).replace("### ", "## ", 1)
 
 
 @pytest.mark.skipif(not OVERWRITE, reason="only writes")
 def test_write_what_was_checked():
-    text = README.read_text(encoding="utf-8")
     section = f"<!-- check --all -->\n{checked_section()}<!-- end -->"
-    README.write_text(CHECKED.sub(lambda _: section, text), encoding="utf-8")
+    text = CHECKED.sub(lambda _: section, text_of(ACCURACY))
+    (ROOT / ACCURACY).write_text(text, encoding="utf-8")
 
 
-def test_readme_has_what_was_checked():
-    assert CHECKED.findall(README.read_text(encoding="utf-8")) == [checked_section()]
+def test_the_docs_have_what_was_checked():
+    assert CHECKED.findall(text_of(ACCURACY)) == [checked_section()]
 
 
 def test_every_model_was_checked_and_nothing_differs_without_a_reason():
@@ -92,35 +95,41 @@ def test_every_model_was_checked_and_nothing_differs_without_a_reason():
 
 
 def examples():
-    return EXAMPLE.findall(README.read_text(encoding="utf-8"))
+    """Every example once: the page that has it, what is typed and what is shown."""
+    found = [(page, *m) for page in SHOWN for m in EXAMPLE.findall(text_of(page))]
+    return [pytest.param(*one, id=f"{one[0]}: {one[1]}") for one in found]
 
 
-def test_readme_has_examples():
-    assert len(examples()) >= 4
+def test_pages_have_examples():
+    assert len(examples()) >= 25
 
 
-@pytest.mark.parametrize(("command", "shown"), examples(), ids=[c for c, _ in examples()])
-def test_example_prints_what_the_readme_shows(command, shown):
+@pytest.mark.parametrize(("page", "command", "shown"), examples())
+def test_example_prints_what_its_page_shows(page, command, shown):
     assert output_of(command) == shown
 
 
-def test_python_examples_answer_what_the_readme_shows():
-    text = README.read_text(encoding="utf-8")
-    blocks = "\n".join(re.findall(r"```pycon\n(.*?)```", text, re.DOTALL))
-    examples = doctest.DocTestParser().get_doctest(blocks, {}, "README.md", None, 0)
-    assert len(examples.examples) > 10
+def python_examples() -> dict[str, str]:
+    found = {page: "\n".join(PYTHON.findall(text_of(page))) for page in SHOWN}
+    return {page: blocks for page, blocks in found.items() if blocks}
+
+
+@pytest.mark.parametrize("page", python_examples())
+def test_python_examples_answer_what_their_page_shows(page):
+    blocks = python_examples()[page]
+    examples = doctest.DocTestParser().get_doctest(blocks, {}, page, None, 0)
     told = io.StringIO()
     result = doctest.DocTestRunner(optionflags=doctest.IGNORE_EXCEPTION_DETAIL).run(
         examples, out=told.write
     )
+    assert result.attempted
     assert not result.failed, told.getvalue()
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_links_and_files_that_pages_name_exist(page):
-    path = ROOT / page
-    text = path.read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+    path, text = ROOT / page, text_of(page)
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
         assert (path.parent / target).exists(), target
     for target in NAMED.findall(text):
         assert (ROOT / target).exists(), target
@@ -143,8 +152,8 @@ def test_the_architecture_names_every_folder_and_module_at_the_root():
     assert named == folders | modules - {"__init__.py", "__main__.py"}
 
 
-def test_options_in_the_readme_exist():
-    named = set(re.findall(r"(--[a-z][a-z-]+)", README.read_text(encoding="utf-8")))
+def test_options_on_pages_exist():
+    named = {option for page in SHOWN for option in re.findall(r"(--[a-z][a-z-]+)", text_of(page))}
     known = run_cli("--help").out + "".join(run_cli(name, "--help").out for name in COMMANDS)
     typed = {"--bs", "--num", "--json", "--csv", "--md", "--html"}
     curl = {"--fail", "--request", "--header", "--data-urlencode"}
