@@ -91,6 +91,11 @@ def test_the_wheel_holds_the_package_alone(built):
         for path in (ROOT / "cnnscope").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
+    own |= {
+        f"cnnscope/{path.relative_to(ROOT)}"
+        for path in (ROOT / "docs").rglob("*")
+        if path.is_file()
+    }
     about = f"cnnscope-{cnnscope.__version__}.dist-info/"
     assert {name for name in names if not name.startswith(about)} == own
 
@@ -114,6 +119,8 @@ def test_the_installed_command_runs(installed, package):
     code, out = run(command, "summary", "classic:lenet5", folder=installed, env=environment)
     assert code == 0, out
     assert "61,706" in out  # LeNet-5 with full connections in its second layer and 10 outputs
+    code, out = run(command, "help", "rf", folder=installed, env=environment)
+    assert (code, out) == (0, (ROOT / "docs/rf.md").read_text(encoding="utf-8"))
     where = "import cnnscope; print(cnnscope.__file__)"
     _, out = run(installed / "bin" / "python", "-c", where, folder=installed, env=environment)
     assert Path(out.strip()).parent == package

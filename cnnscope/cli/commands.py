@@ -119,6 +119,12 @@ COMMANDS = {
         "The store of traces, which answers repeated requests at once.",
         "Manage",
     ),
+    "help": Entry(
+        "help_",
+        "Help",
+        "Pages of the documentation in the terminal, with examples.",
+        "Manage",
+    ),
 }
 
 
@@ -142,7 +148,8 @@ class Root(Options):
     Example: cnnscope summary resnet18
 
     A model alone is summarised (cnnscope resnet18 224, cnnscope net.py:Net), and options may stand
-    before it or after it. cnnscope help rf, or cnnscope rf --help, has the options of a command.
+    before it or after it. cnnscope rf --help has the options of a command, cnnscope help rf its
+    page with examples, and cnnscope help lists the pages.
     """
 
     version: Annotated[
@@ -220,7 +227,7 @@ class Group(TyperGroup):
             entry = cast("Lazy", self.get_command(ctx, name)).entry
             groups.setdefault(entry.group, []).append(usage.Row(name, "", entry.help))
         groups["Program"] = [usage.row(one) for one in self.get_params(ctx)]
-        formatter.write(usage.drawn(_usage(self, ctx), self.help or "", groups))
+        formatter.write(usage.drawn(_usage(self, ctx), _text(self, ctx), groups))
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Its options, with values as the fields have them."""
@@ -271,7 +278,7 @@ class Command(TyperCommand):
             argument = one.param_type_name == "argument"
             title = "Arguments" if argument else one.rich_help_panel or "Output"
             groups.setdefault(title, []).append(usage.row(one))
-        formatter.write(usage.drawn(_usage(self, ctx), self.help or "", groups))
+        formatter.write(usage.drawn(_usage(self, ctx), _text(self, ctx), groups))
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Its arguments and options, with values as the fields have them."""
@@ -301,6 +308,17 @@ class Command(TyperCommand):
         except ModelError as error:
             command.failed(error)
             raise
+
+
+def _text(command: Any, ctx: Any) -> str:
+    """The help of a command, and how to read its page."""
+    from cnnscope.cli import pages
+
+    while ctx.parent and ctx.parent.parent:  # `cnnscope cache info` is on the page of cache
+        ctx = ctx.parent
+    topic = ctx.info_name if ctx.parent else ""
+    more = f"\n\nMore, with examples: cnnscope help {topic}" if topic in pages.topics() else ""
+    return f"{command.help}{more}"
 
 
 def _usage(command: Any, ctx: Any) -> str:

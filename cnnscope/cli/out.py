@@ -19,6 +19,7 @@ from cnnscope.text import harmless, printable
 
 _DESCRIPTOR = r"/dev/(?P<name>std(in|out|err))|/(dev|proc/self)/fd/(?P<number>\d{1,9})"
 _LONGEST = 1000  # characters of a message
+_READABLE = 120  # columns of prose and of the widest examples
 _NAME = "cnnscope"  # of the program, before what it says
 
 if TYPE_CHECKING:
@@ -249,6 +250,29 @@ def screen(page: Any, below: Sequence[tuple[str, str]], width: int) -> None:
                 )
     sys.stdout.write("\x1b[H\x1b[2J" + captured.get().rstrip("\n") + "\n")
     sys.stdout.flush()
+
+
+def markdown(page: str, shown: str = "") -> None:
+    """Markdown on stdout: laid out on a terminal, elsewhere as it is.
+
+    Args:
+        page: the text.
+        shown: the text for a terminal, where it is another one.
+    """
+    if sys.stdout is None:
+        return
+    if not sys.stdout.isatty():
+        _to_stdout(page)
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    console = Console(highlight=False)
+    width = min(console.width, _READABLE)
+    laid_out = Markdown(shown or page, code_theme="ansi_dark", hyperlinks=False)
+    with console.capture() as captured:
+        console.print(laid_out, width=width)
+    sys.stdout.write(_encodable(captured.get(), sys.stdout))
 
 
 def _can_encode(text: str) -> bool:

@@ -80,8 +80,6 @@ def with_command(
         return list(words)
     if rest[0] == "version":
         return ["--version"]
-    if rest[0].lower() == "help":
-        return [*debug, *_named(rest[1:2], commands), *rest[2:], "--help"]
     if _command(rest[0], commands):
         return [*debug, _command(rest[0], commands), *_help(rest[1:])]
     return [*debug, *_without_command(rest, commands, options())]
@@ -115,22 +113,6 @@ def _help(words: list[str]) -> list[str]:
     return ["--help"] if words == ["help"] else words
 
 
-def _named(words: Sequence[str], commands: Collection[str]) -> list[str]:
-    """The command that help is wanted for.
-
-    Raises:
-        RequestError: there is none of that name.
-    """
-    if not words or _command(words[0], commands):
-        return [_command(word, commands) for word in words]
-    near = get_close_matches(words[0].lower(), commands, n=1)
-    raise RequestError(
-        f"help: no command called {printable(words[0])!r}"
-        + (f"; did you mean: cnnscope help {near[0]}" if near else "; there is ")
-        + ("" if near else ", ".join(commands))
-    )
-
-
 def _refuse(words: Sequence[str], commands: Collection[str], *, alone: bool) -> None:
     """Refuse a first word that is meant for a command and is none.
 
@@ -151,7 +133,7 @@ def _refuse(words: Sequence[str], commands: Collection[str], *, alone: bool) -> 
         raise RequestError(f"there is no command {word}: {said}")
     if not _WORD.fullmatch(word):
         return
-    near = get_close_matches(word, [*commands, *_LONG, "help"], n=1, cutoff=0.7)
+    near = get_close_matches(word, [*commands, *_LONG], n=1, cutoff=0.7)
     if not near and alone:
         return  # the error of a model that is not known names the nearest
     if not is_library_model(words[0]):

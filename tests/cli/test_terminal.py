@@ -235,6 +235,15 @@ def test_help_is_in_panels_with_colours_on_a_terminal_alone(tmp_path, monkeypatc
     assert "╭" not in show(["--help"], tmp_path, 80, "file", "tty").out
 
 
+def test_a_page_of_the_documentation_is_laid_out_for_the_terminal(tmp_path):
+    shown = show(["help", "numbers"], tmp_path, 80, "tty", "tty")
+    text = holds(shown, 0, 80, "tty", "tty").text
+    assert "# What the numbers mean" not in text
+    assert "| MACs |" not in text
+    first, blank, *_ = text.splitlines()
+    assert (first.strip(), blank) == ("What the numbers mean", "")
+
+
 @pytest.mark.parametrize("columns", ["0", "1", "-5", "abc", "99999999999"])
 def test_a_number_of_columns_that_makes_no_sense_is_no_failure(columns, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", columns)
