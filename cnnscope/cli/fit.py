@@ -40,8 +40,7 @@ class Fit(options.Written, options.Cached, options.Build, options.OfModel, Train
         typer.Option(
             "--gpu",
             metavar="NAME",
-            help="Fit into the memory of this GPU, as in --gpu rtx4090; any other word lists those "
-            "that are known.",
+            help="Fit into the memory of this GPU, as in --gpu rtx4090; --gpu list names them.",
             rich_help_panel="Limits",
         ),
     ] = None

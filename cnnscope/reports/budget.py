@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cnnscope.errors import RequestError
 from cnnscope.records.summary import Excess, LayerRow, ModelReport
+from cnnscope.reports.quantity import QUANTITY, parse_memory, parse_quantity
 from cnnscope.text import printable
 
 if TYPE_CHECKING:
@@ -18,37 +19,29 @@ if TYPE_CHECKING:
 TRAINING = "max_train_memory"
 LIMITS = ("max_params", "max_macs", "max_activation", "min_rf")
 _ROUNDING = 1e-12  # of a product with a percentage
-_QUANTITY = re.compile(r"(\d+(?:\.\d+)?|\.\d+) ?(?:([kKMGTP])(i?)(B?)|B)?", re.ASCII)
-
-
-def parse_quantity(text: str, option: str) -> float:
-    """`10M`, `1.5G`, `50MiB`, `75`: k, M, G, T, P are powers of 1000, and with an i of 1024.
-
-    Raises:
-        RequestError: it is no such number.
-    """
-    found = _QUANTITY.fullmatch(text.strip())
-    if found is None or len(text) > 30:
-        raise RequestError(f"{option} {printable(text)!r}: expected a number such as 10M or 50MiB")
-    number, prefix, binary, _ = found.groups()
-    power = " KMGTP".index((prefix or " ").upper())
-    scale: int = (1024 if binary else 1000) ** power
-    return float(number) * scale
 
 
 def parse_limits(given: Mapping[str, float | str | None]) -> dict[str, float]:
     """The limits that were given: `{"--max-params": "10M"}` is `{"max_params": 10e6}`.
 
     Raises:
-        RequestError: one is no number.
+        RequestError: one is no number, or memory of a device without a unit.
     """
     return {
-        option.strip("-").replace("-", "_"): (
-            parse_quantity(text, option) if isinstance(text, str) else float(text)
-        )
-        for option, text in given.items()
-        if text is not None
+        _plain(option): _limit(limit, option)
+        for option, limit in given.items()
+        if limit is not None
     }
+
+
+def _plain(option: str) -> str:
+    return option.strip("-").replace("-", "_")
+
+
+def _limit(limit: float | str, option: str) -> float:
+    if not isinstance(limit, str):
+        return float(limit)
+    return (parse_memory if _plain(option) == TRAINING else parse_quantity)(limit, option)
 
 
 class Allowance(NamedTuple):
@@ -95,7 +88,7 @@ def _allowance(text: str, option: str) -> Allowance | None:
     rest = text[1:].strip() if sign else text
     if sign and re.fullmatch(r"(\d{1,9}(\.\d+)?|\.\d+) ?%", rest, re.ASCII):
         return Allowance(text, share=sign * float(rest[:-1]) / 100)
-    if not _QUANTITY.fullmatch(rest):
+    if not QUANTITY.fullmatch(rest):
         return None
     number = parse_quantity(rest, option)
     return Allowance(text, more=sign * number) if sign else Allowance(text, limit=number)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable, Iterator, Mapping
 from math import prod
 
@@ -17,7 +16,7 @@ from cnnscope.analysis.step import Course, Reserved
 from cnnscope.errors import CnnscopeError, NoBlocksError, RequestError
 from cnnscope.records.fit import DeviceNeed, FitReport, Fitting, KindBytes
 from cnnscope.records.step import AUTO, Amp, Optimizer, Step, StepTrace
-from cnnscope.text import printable
+from cnnscope.reports.quantity import parse_memory
 
 Trace = Callable[[Step, int | None], StepTrace]
 Tell = Callable[..., None]  # (done, total, name)
@@ -25,10 +24,8 @@ _FIRST = 4  # batch: one that norms of a batch take
 _REAL = 8  # the largest batch of real tensors
 _ABOUT = 11  # traces, of a network with blocks
 _FEW = 400  # operations of a step whose traces cost next to nothing
-_MOST = 2**60  # bytes
 _OPTIMIZERS: tuple[Optimizer, ...] = ("momentum", "adam")
 _AMPS: tuple[Amp | None, ...] = (None, "bf16")
-_QUANTITY = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*([kmgtp]?)(i?)b?", re.ASCII | re.IGNORECASE)
 
 
 # ----------------------------------------------------------------------------- what is asked
@@ -49,31 +46,7 @@ def memory_asked(memory: str | float | None, gpu: str | None) -> tuple[int, str 
     if gpu is not None:
         name, nbytes = memory_of(str(gpu))
         return nbytes, name
-    if isinstance(memory, float) and memory.is_integer():
-        memory = int(memory)
-    if isinstance(memory, bool) or not isinstance(memory, (str, int)):
-        raise RequestError("--memory: give bytes, or a text such as 24GiB")
-    return _bytes(memory), None
-
-
-def _bytes(memory: str | int) -> int:
-    shown = printable(str(memory))
-    if isinstance(memory, str):
-        found = _QUANTITY.fullmatch(memory.strip())
-        if found is None or len(memory) > 30:
-            raise RequestError(
-                f"--memory {shown!r}: expected a size of memory, such as 24GiB or 8000MB"
-            )
-        number, prefix, binary = found.groups()
-        if float(number) and not prefix and not memory.strip().casefold().endswith("b"):
-            raise RequestError(
-                f"--memory {shown!r}: give a unit, as in --memory {number}GiB (or {number}B)"
-            )
-        scale: int = (1024 if binary else 1000) ** " kmgtp".index(prefix.casefold() or " ")
-        memory = round(float(number) * scale)
-    if not 0 < memory <= _MOST:
-        raise RequestError(f"--memory {shown!r}: must be more than 0, and 1 EiB at most")
-    return memory
+    return parse_memory(memory, "--memory"), None
 
 
 # -------------------------------------------------------------------------------- the report

@@ -14,21 +14,20 @@ from cnnscope.records.trace import Trace
 from cnnscope.text import printable
 
 _LONGEST = 1000  # characters of a pattern
-
-
-# Other names of losses, optimizers and forms.
+# Other names of losses, optimizers, forms and types.
 _ALIASES = {
     "ce": "cross-entropy", "crossentropy": "cross-entropy", "xent": "cross-entropy",
     "l2": "mse", "mae": "l1", "bcewithlogits": "bce", "bce-with-logits": "bce",
     "sgd-momentum": "momentum", "adam-w": "adamw", "for-loop": "loop",
+    "bfloat16": "bf16", "float16": "fp16", "half": "fp16",
 }  # fmt: skip
 
 
 def _named(name: str) -> str:
-    """A loss, an optimizer or a form as it is listed: `CrossEntropyLoss` is `cross-entropy`."""
+    """A name as it is listed: `CrossEntropyLoss` is `cross-entropy`, `bfloat16` is `bf16`."""
     if not isinstance(name, str):
         return name
-    plain = name.lower().replace("_", "-").removesuffix("loss").strip("-")
+    plain = name.strip().lower().replace("_", "-").removesuffix("loss").strip("-")
     return _ALIASES.get(plain, plain)
 
 
@@ -59,6 +58,7 @@ def step_of(
         ("optimizer", optimizer, OPTIMIZERS), ("form", form, FORMS), ("loss", loss, LOSSES),
     ]  # fmt: skip
     if amp is not None:
+        amp = _named(amp)
         given.append(("amp", amp, AMPS))
     for what, name, names in given:
         if name not in names:

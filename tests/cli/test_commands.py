@@ -487,6 +487,13 @@ def test_a_training_step_has_a_budget():
     assert run_cli(*asked, f"{sgd - 1}B").code == 1
 
 
+def test_memory_of_a_device_is_read_alike_everywhere():
+    for command in (("summary", "alexnet", "--max-train-memory"), ("fit", "alexnet", "--memory")):
+        assert "'24': give a unit, as in 24GiB" in error_of(*command, "24")
+    lenet = ("summary", "classic:lenet5", "-f", "csv")
+    assert run_cli(*lenet, "--max-train-memory", "24gb", "--max-params", "1m").code == 0
+
+
 def test_an_optimizer_without_a_budget_has_no_effect():
     assert "it is for --max-train-memory" in error_of("summary", "alexnet", "--optimizer", "adam")
     given = ("summary", "alexnet", "--watch", "--optimizer", "adam")

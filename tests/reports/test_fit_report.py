@@ -11,6 +11,7 @@ from command_line import run_cli
 from torch import Tensor, nn
 
 import cnnscope
+from cnnscope.analysis.gpus import GPUS
 from cnnscope.reports.fit import memory_asked
 
 LENET = "classic:lenet5"
@@ -170,9 +171,21 @@ def test_sizes_of_memory(memory: str | float, found: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("gpu", "name"),
+    [
+        ("RTX 3090", "rtx3090"), ("NVIDIA GeForce RTX 4090", "rtx4090"), ("3060", "rtx3060-12gb"),
+        ("NVIDIA A100-SXM4-40GB", "a100-40gb"), ("a100", "a100-40gb"), ("Tesla T4", "t4"),
+        ("NVIDIA H100 80GB HBM3", "h100-80gb"), ("L40S", "l40s"),
+    ],
+)  # fmt: skip
+def test_names_of_gpus(gpu: str, name: str) -> None:
+    assert memory_asked(None, gpu) == (int(GPUS[name] * GIB), name)
+
+
+@pytest.mark.parametrize(
     ("memory", "gpu", "message"),
     [
-        ("24", None, "give a unit, as in --memory 24GiB"),
+        ("24", None, "give a unit, as in 24GiB"),
         ("0", None, "must be more than 0"),
         (0, None, "must be more than 0"),
         (-1, None, "must be more than 0"),
@@ -195,7 +208,8 @@ def test_what_is_no_memory(memory: Any, gpu: str | None, message: str) -> None:
     ("options", "message"),
     [
         ((), "give either --memory"),
-        (("--gpu", "rtx9"), "--gpu 'rtx9': no such GPU is known; did you mean"),
+        (("--gpu", "rtx9"), "--gpu 'rtx9': no such GPU is known; give its memory"),
+        (("--gpu", "list"), "t4 (14.56 GiB), rtxa4000 (15.61 GiB)"),
         (("-m", "1GiB", "--checkpoint", "c9"), "--checkpoint 'c9': no such module; did you mean"),
         (("-m", "1GiB", "--optimizer", "lion"), "--optimizer 'lion': use one of"),
     ],

@@ -74,6 +74,11 @@ def test_inference_has_nothing_of_a_step(how: dict[str, str]) -> None:
         cnnscope.memory(LENET, train=False, **how)  # type: ignore[arg-type]
 
 
+def test_types_have_their_long_names_too() -> None:
+    steps = [cnnscope.memory(LENET, amp=name).record.step for name in ("bfloat16", "Half")]
+    assert [step and step.amp for step in steps] == ["bf16", "fp16"]
+
+
 def test_a_trace_alone_is_not_trained() -> None:
     trace = cnnscope.trace(LENET)
     with pytest.raises(cnnscope.RequestError, match="a trace has no module"):
