@@ -16,12 +16,23 @@ _KINDS = (
     (stat.S_ISBLK, "is a device, not a file"),
 )
 _MODELS = frozenset(
-    (".pt2", ".pt", ".pth", ".ckpt", ".bin", ".tar", ".ptl", ".torchscript", ".safetensors")
+    (
+        ".pt2",
+        ".pt",
+        ".pth",
+        ".ckpt",
+        ".bin",
+        ".tar",
+        ".ptl",
+        ".torchscript",
+        ".safetensors",
+        ".onnx",
+    )
 )
 # Of other programs: told what they are, and what to do instead.
 FOREIGN = frozenset(
     (
-        ".onnx", ".pkl", ".pickle", ".h5", ".hdf5", ".keras", ".pb", ".tflite", ".engine", ".trt",
+        ".pkl", ".pickle", ".h5", ".hdf5", ".keras", ".pb", ".tflite", ".engine", ".trt",
         ".plan", ".mlmodel", ".mlpackage", ".pdmodel", ".pdparams", ".npz", ".gguf", ".caffemodel",
         ".prototxt", ".ipynb", ".yaml", ".yml", ".json", ".toml", ".msgpack",
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cnnscope.files import read_regular
 
-_FILES = (".py", ".pt2")  # what a model can be in
+_FILES = (".py", ".pt2", ".onnx")  # what a model can be in
 _VALUES = (".yaml", ".yml", ".json", ".toml")  # what values of arguments can be in
 _PLAIN = re.compile(r"[\w./][\w./:+@%,-]*")
 _LARGEST = 1 << 20  # bytes of a file that is looked into

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
 from cnnscope.models.failures import asks_for_data, out_of_memory
-from cnnscope.models.find import PROGRAM, Cautious, Found
+from cnnscope.models.find import PROGRAMS, Cautious, Found
 from cnnscope.models.inputs import make_inputs, real_inputs, too_large
 from cnnscope.models.ladder import Rung
 from cnnscope.records.trace import Inputs, Source
@@ -145,7 +145,7 @@ def build_real(found: Found, arguments: Mapping[str, Any], device: str, seed: in
     from cnnscope.tracing import isolation
     from cnnscope.tracing.tracer import state_of
 
-    if found.source == PROGRAM:
+    if found.source in PROGRAMS:
         raise _without_weights(found)
     where = torch.device(device)
     with isolation.seeded_on(where, seed), where:

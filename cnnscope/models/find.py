@@ -39,6 +39,8 @@ ONLY_NAMED = ("hf",)  # of which no bare name is looked for
 REQUIRED = ("torchvision", "classic")  # timm is an extra
 OWN_CODE = ("file", "import", EXPRESSION, STDIN)  # what a spec itself says is the user's own
 PROGRAM = "torch.export"  # a program in a file: its graph runs on meta alone, whoever asks
+ONNX = "onnx"  # likewise
+PROGRAMS = (PROGRAM, ONNX)
 
 
 class Library(Protocol):
@@ -124,7 +126,7 @@ class Found(NamedTuple):
     @property
     def ladder(self) -> Ladder:
         """The ways in which it may be built and run."""
-        if self.source != PROGRAM:
+        if self.source not in PROGRAMS:
             return OWN if self.own else LIBRARY
         from cnnscope.models.files.permitted import COMPUTES
 
@@ -177,7 +179,8 @@ def find(spec: ModelSpec) -> Found:
         with light():  # it may import torchvision
             return Found(spec, spec.source, Own(spec))
     if not spec.source and names_file(spec.name):
-        return Found(spec, PROGRAM, _program(spec.name))
+        source = ONNX if archive.is_onnx(spec.name) else PROGRAM
+        return Found(spec, source, _program(spec.name, source))
     if not spec.source and _is_package(spec.name) and not _listed_anywhere(spec.name):
         spec = ModelSpec("import", "", spec.text, place=spec.name)
         return find(spec)
@@ -234,8 +237,12 @@ def _is_module(name: str) -> bool:
     return importable(name)
 
 
-def _program(name: str) -> Library:
+def _program(name: str, source: str) -> Library:
     """A program in a file; weights alone have no forward."""
+    if source == ONNX:
+        from cnnscope.models.files.onnx import program
+
+        return program.Program(name)
     if archive.is_weights(name):
         from cnnscope.models.files import checkpoint
 

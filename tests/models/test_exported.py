@@ -18,7 +18,7 @@ from torch.export import Dim
 from cnnscope import api
 from cnnscope.errors import RequestError
 from cnnscope.models import run
-from cnnscope.models.files import archive, exported, permitted
+from cnnscope.models.files import archive, permitted, rebuilt
 from cnnscope.models.request import Request
 from cnnscope.reports import summary
 
@@ -554,7 +554,7 @@ def test_each_tensor_that_is_joined_counts_as_an_operation(small, tmp_path):
 def test_many_operations_are_refused(small, tmp_path):
     nodes = [
         node("torch.ops.aten.relu.default", [f"r{i}"], self=tensor("input"))
-        for i in range(exported.MAX_NODES)
+        for i in range(rebuilt.MAX_NODES)
     ]
     assert "more than 10,000 operations" in message(attacked(small, tmp_path / "m.pt2", nodes))
 

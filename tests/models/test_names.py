@@ -398,7 +398,7 @@ def test_a_request_of_a_spelling_that_cannot_be_parsed_is_refused():
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("net.onnx", "is an ONNX graph"),
+        ("net.onnx", "is no ONNX graph, or damaged"),
         ("net.h5", "cnnscope reads PyTorch alone"),
         ("net.engine", "is a compiled engine"),
         ("net.ipynb", "%%writefile net.py"),

@@ -37,8 +37,6 @@ _PICKLES = (".pkl", ".pickle")
 _WRAP = "write these lines to a file, wrap.py, and name wrap.py:net"
 # What files of other programs are, by their ending, and what to do next.
 _FOREIGN = {
-    "ONNX graph": (".onnx", "name the PyTorch code that it was exported from; or, with pip "
-                   f"install onnx2torch, {_WRAP}"),
     "Keras or TensorFlow model": (".h5 .hdf5 .keras .pb .tflite", "cnnscope reads PyTorch alone"),
     "compiled engine (TensorRT)": (".engine .trt .plan", "name the PyTorch code it was made from"),
     "Core ML model": (".mlmodel .mlpackage", "name the PyTorch code that it was converted from"),
@@ -68,7 +66,12 @@ def is_weights(name: str) -> bool:
     Raises:
         RequestError: it is that of a file, and the file cannot be read.
     """
-    return names_file(name) and recognise(name) is not Kind.EXPORTED
+    return names_file(name) and not is_onnx(name) and recognise(name) is not Kind.EXPORTED
+
+
+def is_onnx(name: str) -> bool:
+    """Return True if a model's name is that of a file of an ONNX graph, by its ending."""
+    return names_file(name) and Path(name).suffix.lower() == ".onnx"
 
 
 def recognise(name: str) -> Kind:
@@ -307,17 +310,8 @@ def _foreign(name: str, suffix: str) -> RequestError:
     for kind, (endings, remedy) in _FOREIGN.items():
         if suffix in endings.split():
             article = "an" if kind[0] in "AO" or kind.startswith("archive") else "a"
-            error = RequestError(f"{shown} is {article} {kind}: {remedy.format(name=shown)}")
-            return error.with_lines(_convert_lines(name)) if suffix == ".onnx" else error
+            return RequestError(f"{shown} is {article} {kind}: {remedy.format(name=shown)}")
     return _unknown(name, b"?")
-
-
-def _convert_lines(name: str) -> tuple[str, ...]:
-    return (
-        "from onnx2torch import convert",
-        "def net():",
-        f"    return convert({name!r})",
-    )
 
 
 def pickled(name: str, what: str) -> RequestError:

@@ -18,26 +18,22 @@ import inspect
 import itertools
 import math
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cnnscope.errors import CnnscopeError, RequestError
-from cnnscope.models.files import archive, permitted
+from cnnscope.models.files import archive, permitted, rebuilt
+from cnnscope.models.files.rebuilt import Made, Name, Node, Part, State, Step
 from cnnscope.records.catalogue import About
 from cnnscope.records.trace import Inputs, Shape, TensorSpec
 from cnnscope.text import printable
 
 SCHEMA = 8  # the major version of the JSON that this file reads
-MAX_NODES = 10_000  # operations of a graph; the largest networks of timm have some 5,000
-MAX_DEPTH = 64  # modules inside modules
 _META = permitted.META
-_LAYERS = "torch.nn.modules."
-_CLASS = re.compile(r"[\w.<>]+\w")
 _SYMBOL = re.compile(r"Symbol\('(\w+)'[^()]*\)")
 
 # torch/_export/serde/schema.py, ScalarType, MemoryFormat.
@@ -58,92 +54,6 @@ _ASSERTIONS = frozenset(  # dropped: about shapes that are numbers here, and dev
     "aten.sym_constrain_range_for_size.default aten._assert_scalar.default "
     "aten._assert_async.msg torchvision._cuda_version.default".split()
 )
-
-
-class Name(NamedTuple):
-    """A value of the graph."""
-
-    name: str
-
-
-Made = str | tuple[str, ...] | None  # what becomes of a result: a value, a list of them, nothing
-
-
-class Step(NamedTuple):
-    """One operation: values are read by name, and forgotten after their last use."""
-
-    function: Callable[..., Any]
-    args: list[Any]
-    kwargs: dict[str, Any]
-    outputs: tuple[Made, ...]
-    dead: tuple[str, ...] = ()
-
-
-class Call(NamedTuple):
-    """One call of a module: which values go in, what it does, which come out."""
-
-    module: Part
-    inputs: tuple[str, ...]
-    steps: tuple[Step | Call, ...]
-    outputs: tuple[str, ...]
-    dead: tuple[str, ...] = ()
-    root: bool = False
-
-
-class Part(nn.Module):
-    """A module of the original model. It has weights and children, and does as `call` says."""
-
-    exported_call: Call
-    exported_run: permitted.Limits  # of the run that is going on
-    exported_computes = permitted.COMPUTES  # for whoever runs what was recorded of it with values
-
-    def forward(self, *values: Any) -> Any:
-        """Run the steps of the call that this is."""
-        if not self.exported_call.root:
-            return self._steps(values)
-        self.exported_run = _limits(values)
-        with self.exported_run:
-            return self._steps(values)
-
-    def _steps(self, values: tuple[Any, ...]) -> Any:
-        call, run = self.exported_call, self.exported_run
-        known: dict[str, Any] = dict(zip(call.inputs, values, strict=True))
-        for step in call.steps:
-            if isinstance(step, Call):
-                step.module.exported_call, step.module.exported_run = step, run
-                result = step.module(*[known[name] for name in step.inputs])
-            elif isinstance(step.function, torch._ops.OpOverload):
-                named = sum(1 for _ in _results(step))
-                result = run.run(step.function, _resolve(step.kwargs, known), named)
-            else:
-                result = step.function(*_resolve(step.args, known))
-            _bind(step.outputs, result, known)
-            del result
-            for name in step.dead:
-                known.pop(name, None)
-        results = tuple(known[name] for name in call.outputs)
-        return results[0] if len(results) == 1 else results
-
-
-def _limits(values: tuple[Any, ...]) -> permitted.Limits:
-    """The limits of a run that begins.
-
-    Raises:
-        RequestError: it was given tensors with data.
-    """
-    if any(isinstance(value, Tensor) and not value.is_meta for value in values):
-        raise RequestError(
-            "an exported program runs on tensors without data alone: give the code that it was "
-            "exported from, as path/net.py:Net"
-        )
-    return permitted.Limits()
-
-
-class State(NamedTuple):
-    """A parameter, buffer or constant, where it is kept."""
-
-    module: Part
-    name: str
 
 
 class Program:
@@ -310,21 +220,13 @@ class Program:
 # ------------------------------------------------------------------------- from JSON to modules
 
 
-class _Node(NamedTuple):
-    """An operation of the flat graph, with the modules around it, outermost first."""
-
-    step: Step
-    stack: tuple[tuple[str, str, str], ...]  # (key of the call, path, class)
-
-
 class _Builder:
     """Makes modules of a graph."""
 
     def __init__(self, document: Any, weights: Mapping[str, Any]) -> None:
         self.graph, self.signature = document["graph"], document["signature"]
         self.weights = weights
-        self.root = _part("")
-        self.parts: dict[str, Part] = {"": self.root}
+        self.tree = rebuilt.Tree()
         self.tied: dict[Any, Tensor] = {}
         self.constants: dict[str, Any] = {}
         self.inlined = itertools.count()
@@ -334,44 +236,34 @@ class _Builder:
         nodes = _stacked(self._limited(self._nodes(self.graph, {})))
         for node in nodes:
             for _, path, kind in node.stack:
-                self._add_part(path, kind)
-        self.root = self.parts[""]
+                self.tree.add(path, kind)
+        root = self.tree.parts[""]
         inputs = [name for spec in self.signature["input_specs"] if (name := self._adopt(spec))]
         outputs = tuple(dict.fromkeys(self._outputs()))
         nodes = [node._replace(step=self._with_state(node.step)) for node in nodes]
         for node in nodes:
             if node.stack:
-                _describe(self.parts[node.stack[-1][1]], node.step)
-        _require_order(inputs, [node.step for node in nodes], outputs)
-        call = self._call(self.root, nodes, 1, tuple(inputs), outputs)
-        self.root.exported_call = call._replace(root=True)
-        return self.root
+                _describe(self.tree.parts[node.stack[-1][1]], node.step)
+        rebuilt.require_order(inputs, [node.step for node in nodes], outputs)
+        call = self.tree.call(root, nodes, 1, tuple(inputs), outputs)
+        root.exported_call = call._replace(root=True)
+        return root
 
-    def _limited(self, nodes: Iterator[_Node]) -> list[_Node]:
+    def _limited(self, nodes: Iterator[Node]) -> list[Node]:
         """All operations.
 
         Raises:
             RequestError: there are more than of any network.
         """
-        found = list(itertools.islice(nodes, MAX_NODES + 1))
-        if len(found) > MAX_NODES:
+        found = list(itertools.islice(nodes, rebuilt.MAX_NODES + 1))
+        if len(found) > rebuilt.MAX_NODES:
             raise RequestError(
-                f"the program has more than {MAX_NODES:,} operations: refused; give the code"
+                f"the program has more than {rebuilt.MAX_NODES:,} operations: refused; "
+                "give the code"
             )
         return found
 
     # -- modules and what they hold
-
-    def _add_part(self, path: str, kind: str) -> Part:
-        """The module of a path, made with those around it if they are not there yet."""
-        part = self.parts.get(path)
-        if part is None:
-            outer, _, name = path.rpartition(".")
-            part = self.parts[path] = _part(kind)
-            self._add_part(outer, "").add_module(name, part)
-        elif kind and type(part) is Part:
-            _as_kind(part, kind)
-        return part
 
     def _adopt(self, spec: Mapping[str, Any]) -> str:
         """Register an input of the graph; the name of one that the user gives, else nothing."""
@@ -394,7 +286,7 @@ class _Builder:
         value, path = spec["arg"]["name"], _printable(spec[f"{kind}_name"])
         outer, _, name = path.rpartition(".")
         tensor = self._tensor(path, value, parameter=kind == "parameter")
-        part = self._add_part(_not_deep(outer), "")
+        part = self.tree.add(rebuilt.not_deep(outer), "")
         if getattr(part, name, tensor) is not tensor:  # torch 2.9 lists a tied weight twice
             raise ValueError(f"a {kind} of a name that is taken: {path}")
         if kind == "parameter":
@@ -447,7 +339,7 @@ class _Builder:
 
     # -- the graph
 
-    def _nodes(self, graph: Mapping[str, Any], renamed: dict[str, Any]) -> Iterator[_Node]:
+    def _nodes(self, graph: Mapping[str, Any], renamed: dict[str, Any]) -> Iterator[Node]:
         """All operations in order, those of graphs inside the graph in their place."""
         for node in graph["nodes"]:
             target = node["target"]
@@ -455,9 +347,9 @@ class _Builder:
                 yield from self._inline(target.rpartition(".")[2], node, renamed)
             elif target.removeprefix("torch.ops.") not in _ASSERTIONS:
                 stack = _stack(node["metadata"].get("nn_module_stack", ""))
-                yield _Node(_step(target, node, renamed), stack)
+                yield Node(_step(target, node, renamed), stack)
 
-    def _inline(self, kind: str, node: Any, renamed: dict[str, Any]) -> Iterator[_Node]:
+    def _inline(self, kind: str, node: Any, renamed: dict[str, Any]) -> Iterator[Node]:
         """The operations of a graph that another one runs once and as it is.
 
         Raises:
@@ -484,36 +376,9 @@ class _Builder:
     def _with_state(self, step: Step) -> Step:
         """Values that are weights or constants are read where they are kept."""
         return step._replace(
-            args=_filled(step.args, self.constants), kwargs=_filled(step.kwargs, self.constants)
+            args=rebuilt.filled(step.args, self.constants),
+            kwargs=rebuilt.filled(step.kwargs, self.constants),
         )
-
-    def _call(
-        self,
-        module: Part,
-        nodes: Sequence[_Node],
-        depth: int,
-        inputs: tuple[str, ...],
-        outputs: tuple[str, ...],
-    ) -> Call:
-        """The call of a module: operations of its own, and calls of modules inside it."""
-        groups = list(_groups(nodes, depth))
-        steps: list[Step | Call] = []
-        later = set(outputs)
-        for key, group in reversed(groups):
-            read = dict.fromkeys(n for node in group for n in _reads(node.step))
-            made = dict.fromkeys(n for node in group for n in _results(node.step))
-            dead = tuple(n for n in (*read, *made) if n not in later)
-            if key is None:
-                steps.append(group[0].step._replace(dead=dead))
-            else:
-                part = self.parts[key]
-                goes_in = tuple(n for n in read if n not in made)
-                comes_out = tuple(n for n in made if n in later)
-                inner = self._call(part, group, depth + 1, goes_in, comes_out)
-                steps.append(inner._replace(dead=dead))
-            later.difference_update(made)
-            later.update(read)
-        return Call(module, inputs, tuple(reversed(steps)), outputs)
 
 
 class _Prefixed(dict[str, Any]):
@@ -527,50 +392,6 @@ class _Prefixed(dict[str, Any]):
         return Name(self.prefix + name)
 
 
-def _groups(nodes: Sequence[_Node], depth: int) -> Iterator[tuple[str | None, Sequence[_Node]]]:
-    """Neighbouring operations that ran in one call of a module below `depth`; others alone."""
-    begin = 0
-    while begin < len(nodes):
-        stack = nodes[begin].stack
-        if len(stack) <= depth:
-            yield None, nodes[begin : begin + 1]
-            begin += 1
-            continue
-        end = begin + 1
-        while end < len(nodes) and nodes[end].stack[: depth + 1] == stack[: depth + 1]:
-            end += 1
-        yield stack[depth][1], nodes[begin:end]
-        begin = end
-
-
-def _require_order(inputs: Sequence[str], steps: Sequence[Step], outputs: Sequence[str]) -> None:
-    """Every value is made once, before it is read.
-
-    Raises:
-        ValueError: one is not.
-    """
-    known = set(inputs)
-    if len(known) < len(inputs):
-        raise ValueError("an input twice")
-    for step in steps:
-        for name in _reads(step):
-            if name not in known:
-                raise ValueError(f"{name} is read before it is made")
-        for name in _results(step):
-            if name in known:
-                raise ValueError(f"{name} is made twice")
-            known.add(name)
-    for name in outputs:
-        if name not in known:
-            raise ValueError(f"{name} is returned and never made")
-
-
-def _not_deep(path: str) -> str:
-    if path.count(".") >= MAX_DEPTH:
-        raise ValueError(f"modules that lie more than {MAX_DEPTH} deep")
-    return path
-
-
 def _stack(text: str) -> tuple[tuple[str, str, str], ...]:
     """key,path,class;key,path,class from the outermost module to the innermost."""
     found: list[tuple[str, str, str]] = []
@@ -578,11 +399,11 @@ def _stack(text: str) -> tuple[tuple[str, str, str], ...]:
         key, _, rest = item.partition(",")
         path, _, kind = rest.rpartition(",")
         plain = _path(path.partition("@")[0])
-        if plain is None or len(found) > MAX_DEPTH:
+        if plain is None or len(found) > rebuilt.MAX_DEPTH:
             break  # what is inside is told as the outer module's own
-        _not_deep(plain)
+        rebuilt.not_deep(plain)
         if not found or plain != found[-1][1]:
-            found.append((key, plain, kind if _CLASS.fullmatch(kind) else ""))
+            found.append((key, plain, kind if rebuilt.CLASS.fullmatch(kind) else ""))
     return tuple(found)
 
 
@@ -595,7 +416,7 @@ def _path(text: str) -> str | None:
     return text if text.isprintable() and not re.search(r"[\[\](),;]", text) else None
 
 
-def _stacked(nodes: list[_Node]) -> list[_Node]:
+def _stacked(nodes: list[Node]) -> list[Node]:
     """Operations without a stack (sizes that are read) lie where both neighbours are."""
     following: list[tuple[Any, ...]] = []
     after: tuple[Any, ...] = ()
@@ -615,46 +436,15 @@ def _common(one: tuple[Any, ...], other: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(a for a, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
-def _part(kind: str) -> Part:
-    part = Part()
-    _as_kind(part, kind)
-    return part
-
-
-def _as_kind(part: Part, kind: str) -> None:
-    """Give a module the class name that the original had, and the file that it was in."""
-    module, _, name = kind.rpartition(".")
-    if not name:
-        return
-    members: dict[str, Any] = {"__module__": module}
-    original = _original(kind)
-    if original is not None:  # never called: it tells the names of the hyper-parameters
-        members["__init__"] = original.__init__
-    part.__class__ = type(name, (Part,), members)
-
-
-def _original(kind: str) -> Any:
-    """The class of torch.nn of that name, if it is one."""
-    module, _, name = kind.rpartition(".")
-    found = getattr(sys.modules.get(module), name, None) if module.startswith(_LAYERS) else None
-    return found if isinstance(found, type) and issubclass(found, nn.Module) else None
-
-
 def _describe(part: Part, step: Step) -> None:
     """Give a layer of torch.nn the hyper-parameters that an operation or its weight tells."""
-    if not type(part).__module__.startswith(_LAYERS):
+    if not type(part).__module__.startswith(rebuilt.LAYERS):
         return
     wanted = inspect.signature(type(part).__init__).parameters
-    _note(part, wanted, _arguments(step))
-    _note(part, wanted, _from_weights(part, step, wanted))
+    rebuilt.note(part, wanted, _arguments(step))
+    rebuilt.note(part, wanted, _from_weights(part, step, wanted))
     if "in_channels" in wanted or "in_features" in wanted:
         part.register_parameter("bias", part._parameters.get("bias"))
-
-
-def _note(part: Part, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """Keep what the constructor of the original has a name for; what was told first is true."""
-    for name in (found.keys() & wanted.keys()) - part._parameters.keys():
-        vars(part).setdefault(name, found[name])
 
 
 def _arguments(step: Step) -> dict[str, Any]:
@@ -817,59 +607,6 @@ def _flat(outputs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for argument in outputs:
         made = _made(argument, {})
         yield from (made,) if isinstance(made, str) else made or ()
-
-
-def _filled(template: Any, values: Mapping[str, Any]) -> Any:
-    """A template with the values that are known."""
-    if isinstance(template, Name):
-        return values.get(template.name, template)
-    if isinstance(template, list):
-        return [_filled(item, values) for item in template]
-    if isinstance(template, dict):
-        return {key: _filled(item, values) for key, item in template.items()}
-    return template
-
-
-def _resolve(template: Any, known: Mapping[str, Any]) -> Any:
-    """A template with every value in its place."""
-    if isinstance(template, Name):
-        return known[template.name]
-    if isinstance(template, State):
-        return getattr(template.module, template.name)
-    if isinstance(template, list):
-        return [_resolve(item, known) for item in template]
-    if isinstance(template, dict):
-        return {key: _resolve(item, known) for key, item in template.items()}
-    return template
-
-
-def _bind(outputs: tuple[Made, ...], result: Any, known: dict[str, Any]) -> None:
-    """Keep the results of an operation or call under their names."""
-    results = (result,) if len(outputs) == 1 else result
-    for output, value in zip(outputs, results if outputs else (), strict=True):
-        if isinstance(output, str):
-            known[output] = value
-        elif output is not None:
-            known.update(zip(output, value, strict=True))
-
-
-def _names(template: Any) -> Iterator[str]:
-    """Every value that a template reads."""
-    if isinstance(template, Name):
-        yield template.name
-    elif isinstance(template, (list, dict)):
-        for item in template.values() if isinstance(template, dict) else template:
-            yield from _names(item)
-
-
-def _reads(step: Step) -> Iterator[str]:
-    yield from _names(step.args)
-    yield from _names(step.kwargs)
-
-
-def _results(step: Step) -> Iterator[str]:
-    for output in step.outputs:
-        yield from (output,) if isinstance(output, str) else output or ()
 
 
 def _size(size: Mapping[str, Any]) -> int | str:

@@ -1,0 +1,398 @@
+"""An ONNX file as a source of models: its nodes run one by one, on tensors without data."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from cnnscope.errors import RequestError
+from cnnscope.models.files import archive, permitted, rebuilt
+from cnnscope.models.files.onnx import graph as graphs
+from cnnscope.models.files.onnx import layers, names, roles, values
+from cnnscope.models.files.onnx.graph import Graph, Input, OnnxNode, Weight
+from cnnscope.models.files.onnx.names import Scope
+from cnnscope.models.files.onnx.roles import Role
+from cnnscope.models.files.onnx.running import Runner
+from cnnscope.models.files.onnx.values import Constant
+from cnnscope.models.files.rebuilt import Name, Node, Part, State, Step
+from cnnscope.records.catalogue import About
+from cnnscope.records.trace import Inputs, Shape, TensorSpec
+from cnnscope.text import printable
+
+_NOT_GIVEN = 0  # a size that the file leaves open and the request has to give
+_EXTRA = "pip install 'cnnscope[onnx]'"
+
+
+class Limits(permitted.Limits):
+    """Limits of a run in which every result is looked at, whatever function made it."""
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        result = super().__torch_dispatch__(func, types, args, kwargs)
+        self._after(func, result)
+        return result
+
+
+class Program:
+    """A graph in an ONNX file, as a source of models."""
+
+    def __init__(self, file: str) -> None:
+        """Read the graph.
+
+        Raises:
+            RequestError: the file is none, or not one that can be read here, or onnx is missing.
+        """
+        self.file = file
+        with archive.opened(file):
+            _require_onnx(file)
+        self.graph = graphs.load(file)
+
+    def names(self) -> list[str]:
+        """The file."""
+        return [self.file]
+
+    def about(self, name: str, shape: Shape) -> About:
+        """Nothing is published of it."""
+        del name, shape
+        return About("")
+
+    def versions(self) -> dict[str, str]:
+        """Of torch here, of the operators, and of what wrote the file."""
+        found = {"torch": str(torch.__version__), "ONNX opset": str(self.graph.opset)}
+        return found | ({"written by": self.graph.producer} if self.graph.producer else {})
+
+    def build(self, name: str, arguments: Mapping[str, Any]) -> nn.Module:
+        """The graph as a tree of modules on the meta device.
+
+        Raises:
+            RequestError: arguments were given, or the graph cannot be understood.
+        """
+        if arguments:
+            given = ", ".join(arguments)
+            raise RequestError(
+                f"{printable(name)} is an ONNX graph, whose constructor has run: "
+                f"{printable(given)} cannot be set any more; export it with them"
+            )
+        try:
+            return _Builder(self.graph).build()
+        except (ValueError, RuntimeError) as error:
+            raise RequestError(
+                f"{printable(name)}: its graph cannot be understood ({printable(str(error), 120)})"
+            ) from error
+
+    def default_inputs(self, name: str, model: nn.Module) -> Inputs:
+        """Inputs of the graph: a batch of one, and every size that the file fixes."""
+        del name, model
+        return Inputs(tuple(map(_default, self.graph.inputs)))
+
+    def notes(self) -> tuple[str, ...]:
+        """Notes on the graph for the report."""
+        return tuple(_notes(self.graph))
+
+    def accept(self, inputs: Inputs) -> None:
+        """Check sizes against those that the file fixes.
+
+        Raises:
+            RequestError: a size that the file leaves open and that was not given, or another than
+                the file's, or another dtype.
+        """
+        bound: dict[str, int] = {}
+        for given, wanted in zip(inputs.tensors, self.graph.inputs, strict=True):
+            self._check(given, wanted, bound)
+
+    def _check(self, given: TensorSpec, wanted: Input, bound: dict[str, int]) -> None:
+        shown = f"{printable(self.file)}: input {printable(wanted.name, 60)}"
+        dtype = _dtype(wanted)
+        if given.dtype != dtype:
+            raise RequestError(
+                f"{shown} is of {dtype} and takes no {given.dtype}; leave the dtype out of --input"
+            )
+        if wanted.shape is None:
+            if given.shape == (_NOT_GIVEN,):
+                raise RequestError(f"{shown} has no sizes in the file: give them by --input")
+            return
+        missing = [i for i, n in enumerate(given.shape) if n == _NOT_GIVEN and wanted.shape[i] != 0]
+        if missing:
+            raise RequestError(self._open(shown, wanted, missing))
+        for axis, (size, fixed) in enumerate(zip(given.shape, wanted.shape, strict=True)):
+            other = bound.setdefault(fixed, size) if isinstance(fixed, str) and fixed else size
+            if (isinstance(fixed, int) and fixed != size) or other != size:
+                why = (
+                    f"the file has {fixed}"
+                    if isinstance(fixed, int)
+                    else (f"{printable(str(fixed), 40)} is {other} elsewhere")
+                )
+                raise RequestError(
+                    f"{shown}: dimension {axis} cannot be {size}, because {why}; export it again "
+                    "with this dimension dynamic"
+                )
+
+    def _open(self, shown: str, wanted: Input, missing: Sequence[int]) -> str:
+        """What to say of sizes that the file leaves open."""
+        assert wanted.shape is not None  # noqa: S101
+        sizes = [n if isinstance(n, int) else None for n in wanted.shape or ()]
+        named = [(axis, printable(str(wanted.shape[axis]), 40)) for axis in missing]
+        called = [f"{axis} ({name})" if name else str(axis) for axis, name in named]
+        such = "x".join(
+            str(n) if n is not None else "224" if i in missing else "1" for i, n in enumerate(sizes)
+        )
+        several = len(self.graph.inputs) > 1
+        name = f"{_word(wanted.name)}=" if several else ""
+        return (
+            f"{shown}: the file leaves its dimension{'s' * (len(called) > 1)} {', '.join(called)} "
+            f"open: give the size, as in --input {name}{such}"
+        )
+
+
+def _require_onnx(file: str) -> None:
+    """Refuse where the package that parses the file is missing.
+
+    Raises:
+        RequestError: it is, or it is broken.
+    """
+    try:
+        import onnx  # type: ignore[import-untyped, unused-ignore]  # noqa: F401
+    except ImportError as error:
+        if error.name not in ("onnx", None):
+            raise RequestError(f"{printable(file)}: onnx cannot be imported: {error}") from error
+        raise RequestError(
+            f"{printable(file)} is an ONNX graph, which takes the extra onnx: {_EXTRA}"
+        ) from error
+
+
+def _dtype(wanted: Input) -> str:
+    return str(values.dtype_of(wanted.data_type)).removeprefix("torch.")
+
+
+def _default(wanted: Input) -> TensorSpec:
+    """An input at the sizes of the file; the first of those that it leaves open is the batch."""
+    if wanted.shape is None:
+        return TensorSpec((_NOT_GIVEN,), _dtype(wanted))
+    sizes = [
+        n if isinstance(n, int) else 1 if axis == 0 else _NOT_GIVEN
+        for axis, n in enumerate(wanted.shape)
+    ]
+    return TensorSpec(tuple(sizes), _dtype(wanted))
+
+
+def _word(name: str) -> str:
+    """A name as that of an argument in Python."""
+    plain = re.sub(r"\W", "_", name)[:60] or "_"
+    return plain if plain.isidentifier() and plain != "self" else f"_{plain}"
+
+
+def _notes(graph: Graph) -> Iterator[str]:
+    narrow = sum(
+        np.prod(weight.shape, dtype=object)
+        for weight in graph.weights
+        if weight.data_type in values.NARROW
+    )
+    if narrow:
+        yield (
+            f"{int(narrow):,} elements of its weights have less than 8 bits each, and are counted "
+            "with one byte each"
+        )
+    flows = Counter(node.op for node in graph.nodes if node.op in ("If", "Loop", "Scan"))
+    if flows["Loop"]:
+        yield (
+            f"it has {flows['Loop']} Loop: one whose number of rounds is not known before it runs "
+            "is counted for one round"
+        )
+    fused = sum(_is_fused(node) for node in graph.nodes)
+    if fused:
+        yield (
+            f"the exporter has put {fused} batch norms into the convolutions before them: their "
+            "parameters and statistics are gone, and these convolutions have a bias"
+        )
+
+
+def _is_fused(node: OnnxNode) -> bool:
+    scope = node.scope or ()
+    return node.op in ("Conv", "ConvTranspose") and bool(scope) and "BatchNorm" in scope[-1][2]
+
+
+# ------------------------------------------------------------------------ from nodes to modules
+
+
+class _Builder:
+    """Makes modules of a graph."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.tree = rebuilt.Tree(graph.root)
+        self.held = {weight.name: weight for weight in self._weights()}
+        self.uses = roles.uses_of(graph.nodes)
+        self.by_torch = graph.producer.startswith("pytorch")
+        self.roles = {
+            name: roles.role_of(weight, self.uses, by_torch=self.by_torch)
+            for name, weight in self.held.items() if weight.data_type != values.STRING
+        }  # fmt: skip
+        self.constants: dict[str, Any] = {}
+
+    def _weights(self) -> Iterator[Weight]:
+        """The tensors of the file, and those that nodes hold."""
+        yield from self.graph.weights
+        for node in self.graph.nodes:
+            held = node.get("value", node.get("sparse_value")) if node.op == "Constant" else None
+            if isinstance(held, Weight):
+                yield held._replace(name=node.outputs[0])
+
+    def build(self) -> Part:
+        """The root, ready to be called with the inputs of the graph."""
+        nodes = [node for node in self.graph.nodes if node.outputs[:1] != ("",)
+                 and (node.op != "Constant" or node.outputs[0] not in self.held)]  # fmt: skip
+        scopes = [self._scope(node) for node in nodes]
+        for scope in scopes:
+            for _, path, kind in scope:
+                self.tree.add(path, kind)
+        where = {name: scope for node, scope in zip(nodes, scopes, strict=True)
+                 for name in reversed(node.inputs)}  # fmt: skip
+        for name, weight in self.held.items():
+            self._adopt(name, weight, where.get(name, ()))
+        steps = [Node(self._step(node), scope) for node, scope in zip(nodes, scopes, strict=True)]
+        self._describe(nodes, scopes)
+        return self._root(steps)
+
+    def _root(self, steps: Sequence[Node]) -> Part:
+        root = self.tree.parts[""]
+        inputs = tuple(one.name for one in self.graph.inputs)
+        outputs = tuple(dict.fromkeys(n for n in self.graph.outputs if n not in self.constants))
+        rebuilt.require_order(inputs, [node.step for node in steps], outputs)
+        call = self.tree.call(root, steps, 0, inputs, outputs)
+        root.exported_call = call._replace(root=True)
+        root.exported_limits = Limits
+        root.__class__ = _called_by_name(type(root), [_word(name) for name in inputs])
+        return root
+
+    # -- where a node stands
+
+    def _scope(self, node: OnnxNode) -> Scope:
+        """The modules around a node, as the file names them or as its weights do."""
+        owner = self._owner(node)
+        if node.scope is not None:
+            return self._unfused(node, owner)
+        around = names.scope_of([name for name, _ in node.around])
+        path = names.of_name(node.name)
+        if not path and owner and not around:
+            path = tuple(owner.split("."))
+        elif not path and self._weighs(node):
+            path = (names.plain(node.name or node.outputs[0]),)
+        return around + tuple(
+            (key, ".".join([*(name for name, _ in node.around), one]), kind)
+            for key, one, kind in names.scope_of(path)
+        )
+
+    def _unfused(self, node: OnnxNode, owner: str) -> Scope:
+        """The exporter names a convolution that took in a batch norm by the batch norm."""
+        scope = node.scope or ()
+        if not owner or not _is_fused(node) or owner == scope[-1][1]:
+            return scope
+        path = owner.split(".")
+        known = {one[1]: one for one in scope}
+        return tuple(known.get(one[1], one) for one in names.scope_of(path))
+
+    def _owner(self, node: OnnxNode) -> str:
+        """The module that the name of a node's first weight names, "" for none."""
+        for place, name in enumerate(node.inputs):
+            weighs = place in roles.WEIGHTED.get(node.kind, {})
+            if weighs and name in self.held and "." in name and names.is_path(name):
+                return name.rpartition(".")[0]
+        return ""
+
+    def _weighs(self, node: OnnxNode) -> bool:
+        return any(
+            self.roles.get(name) is Role.PARAMETER and place in roles.WEIGHTED.get(node.kind, {})
+            for place, name in enumerate(node.inputs)
+        )
+
+    # -- what modules hold
+
+    def _adopt(self, name: str, weight: Weight, scope: Scope) -> None:
+        """Keep a tensor of the file in a module, or as a value that is known."""
+        role = self.roles.get(name, Role.CONSTANT)
+        if role is Role.CONSTANT and (weight.array is not None or name not in self.roles):
+            self.constants[name] = None if weight.array is None else Constant(weight.array)
+            return
+        dtype = values.dtype_of(weight.data_type)
+        values.count(weight.shape)
+        tensor = torch.empty(weight.shape, dtype=dtype, device=permitted.META)
+        part, key = self._place(name, scope)
+        if role is Role.PARAMETER:
+            trains = dtype.is_floating_point or dtype.is_complex
+            part.register_parameter(key, nn.Parameter(tensor, requires_grad=trains))
+        else:
+            part.register_buffer(key, tensor)
+        state = State(part, key)
+        known = weight.array if role is Role.BUFFER else None
+        self.constants[name] = Constant(known, state) if known is not None else state
+
+    def _place(self, name: str, scope: Scope) -> tuple[Part, str]:
+        """The module that a tensor belongs to, and its name there."""
+        if "." in name and names.is_path(name):
+            path, _, key = name.rpartition(".")
+        else:
+            path = scope[-1][1] if scope else ""
+            first = next(iter(self.uses.get(name, [])), None)
+            key = roles.WEIGHTED.get(first.node.kind, {}).get(first.place, "") if first else ""
+            if not path or not key:
+                key = names.plain(name).replace(".", "_")
+        part = self.tree.add(rebuilt.not_deep(path), "")
+        taken, number = key, 0
+        while hasattr(part, key):
+            number += 1
+            key = f"{taken}_{number}"
+        return part, key
+
+    def _describe(self, nodes: Sequence[OnnxNode], scopes: Sequence[Scope]) -> None:
+        """Give layers their class and hyper-parameters."""
+        count = Counter(scope[-1][1] for scope in scopes if scope)
+        for node, scope in zip(nodes, scopes, strict=True):
+            if not scope:
+                continue
+            part, shape = self.tree.parts[scope[-1][1]], self._shape(node)
+            plain = type(part) is Part and count[scope[-1][1]] <= 2 and not part._modules
+            kind = layers.class_of(node, shape) if plain and self._weighs(node) else ""
+            if kind:
+                rebuilt.give_kind(part, kind)
+            layers.describe(part, node, shape)
+
+    def _shape(self, node: OnnxNode) -> tuple[int, ...] | None:
+        places = roles.WEIGHTED.get(node.kind, {})
+        held = (self.held.get(name) for i, name in enumerate(node.inputs) if i in places)
+        return next((weight.shape for weight in held if weight is not None), None)
+
+    def _step(self, node: OnnxNode) -> Step:
+        """A node as something to run: values of the file are filled in."""
+        runner = Runner(node, self.graph.shapes)
+        read = [*node.inputs, *(node.reads if runner.flows else ())]
+        args = [(self.constants[n] if n in self.constants else Name(n)) if n else None
+                for n in read]  # fmt: skip
+        return Step(runner, args, {}, tuple(name or None for name in node.outputs))
+
+
+def _called_by_name(kind: type[Part], inputs: Sequence[str]) -> type[Part]:
+    """A class whose forward has the names of the graph's inputs."""
+    if len(set(inputs)) < len(inputs):
+        return kind
+
+    def forward(self: Part, *given: Any, **named: Any) -> Any:
+        bound = signature.bind(self, *given, **named)
+        return Part.forward(self, *bound.args[1:])
+
+    one = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    signature = inspect.Signature([inspect.Parameter(name, one) for name in ("self", *inputs)])
+    forward.__signature__ = signature  # type: ignore[attr-defined]
+    members = {"forward": forward, "__module__": kind.__module__}
+    return type(kind.__name__, (kind,), members)

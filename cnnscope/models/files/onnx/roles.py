@@ -1,0 +1,129 @@
+"""What the tensors of a file are: parameters, buffers, or constants that came of folding."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
+from typing import NamedTuple
+
+import torch
+
+from cnnscope.models.files.onnx.graph import OnnxNode, Weight
+from cnnscope.models.files.onnx.values import dtype_of
+
+WEIGHTED = {  # operators with weights: the names that these have, by the place of the input
+    "Conv": {1: "weight", 2: "bias"},
+    "ConvTranspose": {1: "weight", 2: "bias"},
+    "com.microsoft.FusedConv": {1: "weight", 2: "bias"},
+    "DeformConv": {1: "weight", 3: "bias"},
+    "Gemm": {1: "weight", 2: "bias"},
+    "MatMul": {0: "weight", 1: "weight"},
+    "BatchNormalization": {1: "weight", 2: "bias", 3: "running_mean", 4: "running_var"},
+    "InstanceNormalization": {1: "weight", 2: "bias"},
+    "GroupNormalization": {1: "weight", 2: "bias"},
+    "LayerNormalization": {1: "weight", 2: "bias"},
+    "RMSNormalization": {1: "weight"},
+    "PRelu": {1: "weight"},
+    "LSTM": {1: "weight_ih", 2: "weight_hh", 3: "bias"},
+    "GRU": {1: "weight_ih", 2: "weight_hh", 3: "bias"},
+    "RNN": {1: "weight_ih", 2: "weight_hh", 3: "bias"},
+    "QLinearConv": {3: "weight", 8: "bias"},
+    "QLinearMatMul": {3: "weight"},
+    "com.microsoft.QGemm": {3: "weight", 6: "bias"},
+    "ConvInteger": {1: "weight"},
+    "MatMulInteger": {1: "weight"},
+}
+# Places of inputs that are no weights: statistics, scales and zero points, bounds, sizes.
+_SETTINGS: dict[str, tuple[int, ...]] = {
+    "BatchNormalization": (3, 4),
+    "QuantizeLinear": (1, 2),
+    "DequantizeLinear": (1, 2),
+    "com.microsoft.QuantizeLinear": (1, 2),
+    "com.microsoft.DequantizeLinear": (1, 2),
+    "QLinearConv": (1, 2, 4, 5, 6, 7),
+    "QLinearMatMul": (1, 2, 4, 5, 6, 7),
+    "com.microsoft.QGemm": (1, 2, 4, 5, 7, 8),
+    "ConvInteger": (2, 3),
+    "MatMulInteger": (2, 3),
+    "Resize": (1, 2, 3),
+    "Upsample": (1,),
+    "Clip": (1, 2),
+    "Pad": (1, 2, 3),
+    "Dropout": (1, 2),
+}
+_QUANTISED = {  # places where integers are weights
+    "DequantizeLinear": (0,),
+    "com.microsoft.DequantizeLinear": (0,),
+    "QLinearConv": (3, 8),
+    "QLinearMatMul": (0, 3),
+    "com.microsoft.QGemm": (3, 6),
+    "ConvInteger": (1,),
+    "MatMulInteger": (0, 1),
+    "Cast": (0,),
+    "Gather": (0,),
+}
+_FOLDED = re.compile(r"val_\d+|.*_output_\d+|.*Constant.*|scalar_tensor\w*|.*/.*")
+_PASSED = frozenset(("Identity", "Transpose", "Cast", "Reshape", "DequantizeLinear"))
+
+
+class Role(Enum):
+    """What a tensor of the file is."""
+
+    PARAMETER = "parameter"
+    BUFFER = "buffer"
+    CONSTANT = "constant"  # no part of the model's state: a single number, sizes, axes
+
+
+class Use(NamedTuple):
+    """One place where a value is read."""
+
+    node: OnnxNode
+    place: int
+
+
+def uses_of(nodes: Sequence[OnnxNode]) -> Mapping[str, list[Use]]:
+    """Where every value is read, in order."""
+    found: dict[str, list[Use]] = {}
+    for node in nodes:
+        for place, name in enumerate(node.inputs):
+            if name:
+                found.setdefault(name, []).append(Use(node, place))
+    return found
+
+
+def role_of(weight: Weight, uses: Mapping[str, list[Use]], *, by_torch: bool) -> Role:
+    """What a tensor is, by its type, its name and where it is read.
+
+    Args:
+        weight: the tensor.
+        uses: of every value.
+        by_torch: whether PyTorch's exporter wrote the file, which gives parameters their own names
+            and what it has folded another.
+    """
+    found = uses.get(weight.name, [])
+    dtype = dtype_of(weight.data_type)
+    single = all(size == 1 for size in weight.shape)
+    if not (dtype.is_floating_point or dtype.is_complex):
+        narrow = dtype in (torch.int8, torch.uint8) or not single
+        weighs = any(use.place in _QUANTISED.get(use.node.kind, ()) for use in found)
+        if weighs and narrow and dtype not in (torch.int64, torch.bool):
+            return Role.PARAMETER
+        return Role.CONSTANT if weight.array is not None else Role.BUFFER
+    if found and all(use.place in _SETTINGS.get(use.node.kind, ()) for use in found):
+        return Role.CONSTANT if single and weight.array is not None else Role.BUFFER
+    if any(use.place in WEIGHTED.get(use.node.kind, {}) for use in _through(found, uses)):
+        return Role.PARAMETER
+    folded = by_torch and bool(_FOLDED.fullmatch(weight.name))
+    if single and (folded or "." not in weight.name):
+        return Role.CONSTANT if weight.array is not None else Role.BUFFER
+    return Role.BUFFER if folded else Role.PARAMETER
+
+
+def _through(found: Sequence[Use], uses: Mapping[str, list[Use]]) -> Iterator[Use]:
+    """Where a value is read, and where what only moves it is."""
+    for use in found:
+        yield use
+        if use.node.op in _PASSED and not use.place:
+            for name in use.node.outputs:
+                yield from uses.get(name, [])
