@@ -1,6 +1,7 @@
 """Make text of others safe to show: names, messages, whole pages."""
 
 import re
+from functools import cache
 
 
 def printable(text: str, limit: int = 80) -> str:
@@ -54,6 +55,7 @@ _INSIDE = re.compile(r"^_(?!_)|^native_|_forward$|_with_indices$")
 _GROUP = re.compile(r"^(linalg|special|fft)_")
 
 
+@cache
 def operation(name: str) -> str:
     """Name the function of PyTorch that an operation belongs to; other libraries keep theirs.
 

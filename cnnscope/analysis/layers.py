@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from cnnscope.analysis import params as parameters
-from cnnscope.analysis import shapes
+from cnnscope.analysis import receptive_field, shapes
+from cnnscope.analysis.memo import per_trace
 from cnnscope.analysis.rows import Cost, Place, RowMaker, of_op, of_param, total
 from cnnscope.analysis.rows import Fields as Fields  # noqa: PLC0414  of the rows, for their callers
 from cnnscope.errors import RequestError
@@ -28,6 +29,12 @@ def rows(trace: Trace, fields: Fields = ()) -> tuple[LayerRow, ...]:
         fields: receptive field of every tensor; left out, rows have none.
     """
     return tuple(_Tree(trace, fields).rows_in_order())
+
+
+@per_trace
+def with_fields(trace: Trace) -> tuple[LayerRow, ...]:
+    """The rows of a model with the receptive field of each."""
+    return rows(trace, receptive_field.fields(trace))
 
 
 class _Tree:

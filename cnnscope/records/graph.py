@@ -14,7 +14,8 @@ down.
 
 import msgspec
 
-from cnnscope.records.trace import Attribute, Shape
+from cnnscope.records.diff import Change
+from cnnscope.records.trace import Shape
 
 GRAPH_SCHEMA = 1
 ROOT = 0  # the node of the model itself
@@ -134,14 +135,6 @@ class Costs(msgspec.Struct, frozen=True, omit_defaults=True):
     field: tuple[int | None, ...] | None = None
 
 
-class Changed(msgspec.Struct, frozen=True, array_like=True):
-    """One hyper-parameter (or "operation", "params") of a layer that is not the same."""
-
-    what: str
-    before: Attribute
-    after: Attribute
-
-
 class Counterpart(msgspec.Struct, frozen=True, omit_defaults=True):
     """In a graph of two models: how a node of the second compares with one of the first.
 
@@ -150,12 +143,10 @@ class Counterpart(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     status: str
-    path: str = ""
     label: str = ""
     outputs: tuple[Shape, ...] = ()
     costs: Costs | None = None
-    repeat: int = 1
-    changes: tuple[Changed, ...] = ()
+    changes: tuple[Change, ...] = ()
 
 
 class GraphNode(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -55,7 +55,7 @@ def effective(
         what = "more than one" if trace.inputs else "no"
         raise RequestError(f"effective receptive fields: the model takes {what} tensor")
     fields = receptive_field.fields(trace)
-    rows, total = _rows(layers.rows(trace, fields), layer)
+    rows, total = _rows(layers.with_fields(trace), layer)
     units = [_unit(trace, row, fields[row.tensor], unit) for row in rows]
     if layer is not None and isinstance(units[0], str):
         raise RequestError(f"effective receptive fields: {layer} has no centre unit: {units[0]}")

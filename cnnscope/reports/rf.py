@@ -25,7 +25,7 @@ def field_report(trace: Trace) -> FieldReport:
             f"{trace.source.name}: its input has no axes that a layer slides over, so no "
             "layer has a receptive field; cnnscope summary has its other numbers"
         )
-    rows = layers.rows(trace, receptive_field.fields(trace))
+    rows = layers.with_fields(trace)
     shown, blocks = _with_blocks(rows)
     return FieldReport(
         source=trace.source,
@@ -72,7 +72,7 @@ def unit_report(trace: Trace, layer: str, unit: Sequence[int] | None = None) -> 
         RequestError: there is no such layer or unit, or its field is not known.
     """
     fields = receptive_field.fields(trace)
-    row = layers.find(layers.rows(trace, fields), layer)
+    row = layers.find(layers.with_fields(trace), layer)
     field = fields[row.tensor] if row.tensor >= 0 else None
     if field is None or field.unknown:
         reason = "sees nothing of the input"

@@ -14,7 +14,7 @@ from math import prod
 
 import msgspec
 
-from cnnscope.analysis import layers, memory, params, receptive_field, weights
+from cnnscope.analysis import layers, memory, params, weights
 from cnnscope.errors import RequestError
 from cnnscope.models.sources.classic.inception_table import BLOCKS
 from cnnscope.records.stack import StackReport, StackRow
@@ -270,7 +270,7 @@ def _counted(
     linear: Fraction | None,
     read: tuple[int, int] | None,
 ) -> StackRow:
-    rows = layers.rows(trace, receptive_field.fields(trace))
+    rows = layers.with_fields(trace)
     model = rows[0]
     return StackRow(
         name=name,

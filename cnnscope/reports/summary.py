@@ -14,7 +14,7 @@ def report(trace: Trace, *, review: bool = True) -> ModelReport:
         trace: of the model.
         review: with findings; without them it takes less time.
     """
-    rows = layers.rows(trace, receptive_field.fields(trace))
+    rows = layers.with_fields(trace)
     return ModelReport(
         source=trace.source,
         inputs=trace.input_specs,

@@ -72,7 +72,7 @@ def check(trace, rows, made):
     relays = [n for n in leaves(made) if made.nodes[n].kind == "layer" and not ops[n]]
     assert without_relays(drawn_flow(made), relays) == flow
     kept = set(range(len(trace.ops))) - dropped
-    read = {t for op in kept for t in operands(trace.ops[op])} | set(trace.outputs)
+    read = {t for op in kept for t in operands(trace)[op]} | set(trace.outputs)
     for op in dropped:
         assert not table.lookup(trace.ops[op].name).computes
         assert read.isdisjoint(trace.ops[op].outputs)

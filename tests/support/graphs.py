@@ -74,7 +74,7 @@ def traced_flow(
         if node.kind == "parameter":
             made[params[node.path]] = leaf
     made.update(zip(dict.fromkeys(trace.inputs), ends["input"], strict=True))
-    read = [(leaf, t) for op, leaf in home.items() for t in operands(trace.ops[op])]
+    read = [(leaf, t) for op, leaf in home.items() for t in operands(trace)[op]]
     read += zip(ends["output"], trace.outputs, strict=True)
     flow = {(made[t], leaf) for leaf, t in read if t in made and made[t] != leaf}
     return flow, set(range(len(trace.ops))) - home.keys()

@@ -24,6 +24,7 @@ class Facts:
         self.trace, self.rows = trace, rows
         found = weights.weight_ops(trace)
         self.linear = {op.op for op in found if op.kind is weights.Layer.LINEAR}
+        self._names: dict[int, str] = {}
 
     def row(self, item: Item) -> LayerRow | None:
         """The row of an item in the table of layers."""
@@ -59,6 +60,11 @@ class Facts:
 
     def _named(self, op: int) -> str:
         """Name of an operation; a view that leaves two dimensions of more is a flatten."""
+        if op not in self._names:
+            self._names[op] = self._name_of(op)
+        return self._names[op]
+
+    def _name_of(self, op: int) -> str:
         record = self.trace.ops[op]
         if op in self.linear and table.lookup(record.name).family is table.Family.MATMUL:
             return "linear"

@@ -68,7 +68,7 @@ def _asked(trace: Trace, leaf: Item) -> Iterator[int]:
     if leaf.kind == g.OUTPUT:
         yield leaf.tensor
     for op in leaf.ops:
-        yield from operands(trace.ops[op])
+        yield from operands(trace)[op]
 
 
 # ------------------------------------------------------------------------------------- edges

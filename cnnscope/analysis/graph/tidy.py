@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from cnnscope.analysis.graph.items import Item
+from cnnscope.analysis.memo import per_trace
 from cnnscope.ops import table
 from cnnscope.ops.fields import rules
 from cnnscope.records import graph as g
@@ -12,8 +11,13 @@ from cnnscope.records.summary import LayerRow
 from cnnscope.records.trace import OpRecord, Trace
 
 
-def operands(record: OpRecord) -> tuple[int, ...]:
-    """Tensors whose values an operation reads: `zeros_like` has the shape alone from its own."""
+@per_trace
+def operands(trace: Trace) -> tuple[tuple[int, ...], ...]:
+    """Tensors whose values each operation reads: `zeros_like` has only the shape of its own."""
+    return tuple(map(_operands, trace.ops))
+
+
+def _operands(record: OpRecord) -> tuple[int, ...]:
     entry = table.lookup(record.name)
     if entry.kind is table.Kind.CREATE and entry.field is rules.constant:
         return tuple(tensor for name, tensor in record.arguments() if name == "value")
@@ -34,11 +38,11 @@ class _Known:
     """Who reads what, in one trace."""
 
     def __init__(self, trace: Trace, rows: tuple[LayerRow, ...]) -> None:
-        self.trace, self.rows = trace, rows
+        self.trace, self.rows, self.operands = trace, rows, operands(trace)
         self.readers: dict[int, list[int]] = {}
         self.reached = set(trace.inputs)  # tensors whose values depend on an input
         for number, record in enumerate(trace.ops):
-            read = operands(record)
+            read = self.operands[number]
             for tensor in dict.fromkeys(read):
                 self.readers.setdefault(tensor, []).append(number)
             if not self.reached.isdisjoint(read):
@@ -88,13 +92,14 @@ class _Known:
         Those that read what a module of the block made are left alone: a box could otherwise be
         both before and after that module.
         """
+        loose = [item for item in block.children if self._constant(item)]
+        if not loose:
+            return
         inside = {tensor for leaf in block.leaves() for tensor in self._made(leaf)}
         home: dict[int, Item] = {}  # tensor -> the box that makes it
         gone: set[Item] = set()
-        for item in block.children:
+        for item in loose:
             own, asked = self._made(item), self._asked(item)
-            if not self._constant(item, (*asked, *own)):
-                continue
             item.kind = g.CONSTANT
             if any(t in inside and t not in home and t not in own for t in asked):
                 continue
@@ -105,15 +110,17 @@ class _Known:
             home.update(dict.fromkeys(self._made(first), first))
         block.children = [item for item in block.children if item not in gone]
 
-    def _constant(self, item: Item, tensors: Iterable[int]) -> bool:
-        operation = item.kind == g.OPERATION and bool(item.ops)
-        return operation and self.reached.isdisjoint(tensors)
+    def _constant(self, item: Item) -> bool:
+        """Return True for an operation that no input reaches."""
+        if item.kind != g.OPERATION or not item.ops:
+            return False
+        return self.reached.isdisjoint((*self._asked(item), *self._made(item)))
 
     def _made(self, item: Item) -> list[int]:
         return [tensor for op in item.ops for tensor in self.trace.ops[op].outputs]
 
     def _asked(self, item: Item) -> list[int]:
-        return [tensor for op in item.ops for tensor in operands(self.trace.ops[op])]
+        return [tensor for op in item.ops for tensor in self.operands[op]]
 
     # -- weights
 

@@ -117,14 +117,12 @@ class _Pairs:
         if status not in ("changed", "resized") or mate is None or first.group:
             return g.Counterpart(status)
         facts = self.facts[mate.side]
-        changes = [one for row in self.found.get(first, ()) for one in row.changes]
         return g.Counterpart(
             status=status,
-            path=facts.path(mate),
             label=facts.label(mate),
             outputs=facts.outputs(mate),
             costs=facts.costs(mate),
-            changes=tuple(g.Changed(one.what, one.before, one.after) for one in changes),
+            changes=tuple(one for row in self.found.get(first, ()) for one in row.changes),
         )
 
     # -- what is only in the first model

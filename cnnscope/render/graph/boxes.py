@@ -8,8 +8,8 @@ from typing import NamedTuple
 from cnnscope.records import graph as g
 from cnnscope.records.graph import GraphNode
 from cnnscope.records.summary import CONTAINERS
-from cnnscope.records.trace import Attribute
 from cnnscope.render import units
+from cnnscope.render.diff import said_of
 from cnnscope.text import printable
 
 _NAME, _LABEL, _CHANGES = 32, 44, 60  # characters of a name, of an operation, of what changed
@@ -47,21 +47,13 @@ def text(node: GraphNode) -> Text:
     status = node.counterpart.status if node.counterpart else ""
     if status not in ("changed", "added", "removed"):
         return said
-    return said._replace(title=f"{MARKS[status]} {said.title}", below=_changes(node) or said.below)
+    below = printable(changes(node), _CHANGES) or said.below
+    return said._replace(title=f"{MARKS[status]} {said.title}", below=below)
 
 
-def _changes(node: GraphNode) -> str:
-    """Hyper-parameters that are not the same: groups 1 -> 32."""
-    changes = node.counterpart.changes if node.counterpart else ()
-    parts = [
-        f"{one.what.replace('_', ' ')} {_value(one.before)} -> {_value(one.after)}"
-        for one in changes
-    ]
-    return printable("; ".join(parts), _CHANGES)
-
-
-def _value(value: Attribute) -> str:
-    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+def changes(node: GraphNode) -> str:
+    """Hyper-parameters that are not the same, as `diff` writes them: groups 1 -> 32."""
+    return "; ".join(map(said_of, node.counterpart.changes if node.counterpart else ()))
 
 
 def _alone(node: GraphNode) -> Text:

@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cnnscope.records.diff import Change
 from cnnscope.records.graph import BORDER, REPEAT, Graph, GraphNode
-from cnnscope.render.diff import said_of
-from cnnscope.render.graph import colours
+from cnnscope.render.graph import boxes, colours
 from cnnscope.render.page_html.listed import Listed
 from cnnscope.text import visible
 
@@ -52,16 +50,10 @@ def _node(node: GraphNode, grids: Listed) -> Json:
         "members": _ends(node),
         "costs": _costs(node),
         "status": node.counterpart.status if node.counterpart else "",
-        "changes": _changes(node),
+        "changes": visible(boxes.changes(node)),
     }
     found = {name: value for name, value in shown.items() if value or name in ("parent", "row")}
     return found | ({"grid": grids.place(repr(grid), grid)} if grid else {})
-
-
-def _changes(node: GraphNode) -> str:
-    """Hyper-parameters that are not the same, as the table of `diff` writes them."""
-    found = node.counterpart.changes if node.counterpart else ()
-    return visible("; ".join(said_of(Change(c.what, c.before, c.after)) for c in found))
 
 
 def _ends(node: GraphNode) -> list[str]:

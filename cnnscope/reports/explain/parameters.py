@@ -16,7 +16,7 @@ from cnnscope.reports.explain.writing import counted, times
 def steps(view: View, row: LayerRow, part: Part) -> Iterable[Step]:
     """Parameters and buffers of a layer, those that nothing reads, and those with several names."""
     owned = view.owned.get(part.call, [])
-    named = [p for p in view.trace.params if _holder(p.path) == row.path and part.call >= 0]
+    named = view.named.get(row.path, []) if part.call >= 0 else []
     weights, buffers = ([p for p in owned if p.buffer == kind] for kind in (False, True))
     if weights:
         yield _sizes_step(view, "parameters", weights, row)
@@ -36,10 +36,6 @@ def _unread(named: Iterable[ParamRecord]) -> Iterable[Step]:
     idle = [p.path.rpartition(".")[2] for p in named if not p.used]
     if idle:
         yield Step("not read", note=f"{', '.join(idle)}: counted in no layer")
-
-
-def _holder(path: str) -> str:
-    return path.rpartition(".")[0]
 
 
 def _sizes_step(view: View, topic: str, held: Sequence[ParamRecord], row: LayerRow) -> Step:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from cnnscope.analysis import layers, params, receptive_field, shapes, weights
 from cnnscope.ops import table as ops
 from cnnscope.records.summary import Field, LayerRow
-from cnnscope.records.trace import Shape, Trace
+from cnnscope.records.trace import ParamRecord, Shape, Trace
 
 AXIS_NAMES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 
@@ -27,8 +27,11 @@ class View:
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
         self.fields = receptive_field.fields(trace)
-        self.rows = layers.rows(trace, self.fields)
+        self.rows = layers.with_fields(trace)
         self.owned = params.owners(trace)
+        self.named: dict[str, list[ParamRecord]] = {}  # parameters and buffers of each module
+        for param in trace.params:
+            self.named.setdefault(param.path.rpartition(".")[0], []).append(param)
         self.weight_ops = {op.op for op in weights.weight_ops(trace)}
         self.times = Counter(path for path, _ in trace.index.keys)  # calls of each path
         self.life: dict[int, tuple[int, int]] = {}  # storage: first and last operation on it

@@ -61,7 +61,7 @@ def verify(
         RequestError: there is no such layer, or it sees nothing of the input.
     """
     fields = receptive_field.fields(trace)
-    rows = layers.rows(trace, fields)
+    rows = layers.with_fields(trace)
     chosen = choose(rows, fields, layer, every=every)
     notes = () if trace.device == "meta" else ("the trace was made with values",)
     return VerifyReport(
@@ -86,7 +86,7 @@ def verify_largest(trace: Trace, model: Any, deadline: Deadline | None = None) -
     Raises:
         RequestError: no layer has such a field.
     """
-    row = growth.largest_regular(layers.rows(trace, receptive_field.fields(trace)))
+    row = growth.largest_regular(layers.with_fields(trace))
     if row is None:
         raise RequestError("no layer has a receptive field that is alike for images of any size")
     (check,) = _measured(trace, model, [row], lambda *_: None, _Limits(deadline))
