@@ -414,6 +414,8 @@ def _advice(error: ForwardError) -> str:
     """The remedy for a forward that fails in training alone; "" where none is known."""
     if one_value(error.cause):
         return "; give a batch of 2 or more, as the norm takes its statistics from it"
+    if "target" in str(error.cause).lower():
+        return "; wrap it in a module whose forward makes the targets that it takes in training"
     return ""
 
 

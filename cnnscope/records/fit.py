@@ -47,7 +47,9 @@ class KindBytes(msgspec.Struct, frozen=True):
 class FitReport(msgspec.Struct, frozen=True):
     """The answer to `cnnscope fit`.
 
-    `found` is the row of the step that was asked for, `rows` are the ways to train beside it.
+    `found` is the row of the step that was asked for and the first of `rows`, which has other ways
+    to train behind it. `dtype` is what the model's parameters have, in which it computes without
+    autocast.
     `smallest` is the smallest batch that trains, `fixed` is true where it is the only one, and
     `capped` where the largest one is that of 32-bit indices. `at` has what the largest batch takes
     (where none fits, the smallest), `power` what the next power of two would. `kinds` and `layers`
@@ -71,5 +73,6 @@ class FitReport(msgspec.Struct, frozen=True):
     layers: tuple[LayerMemory, ...]
     measured: str
     torch: str
+    dtype: str = ""
     notes: tuple[str, ...] = ()
     schema_version: int = REPORT_SCHEMA

@@ -71,6 +71,12 @@ class GpuMemory(msgspec.Struct, frozen=True):
     reserved: tuple[int, int]
     context: int
 
+    @property
+    def whole(self) -> tuple[int, int]:
+        """The least and the most bytes of the device: segments with workspace, and the context."""
+        least, most = self.reserved
+        return least + self.context, most + self.context
+
 
 class MemoryReport(msgspec.Struct, frozen=True):
     """The answer to `cnnscope memory`: three peaks, their owners, and every operation.
@@ -104,6 +110,5 @@ class MemoryReport(msgspec.Struct, frozen=True):
 
     @property
     def device_bytes(self) -> tuple[int, int]:
-        """The least and the most bytes of a device: segments with workspace, and the context."""
-        least, most = self.gpu.reserved
-        return least + self.gpu.context, most + self.gpu.context
+        """The least and the most bytes of a device: see `GpuMemory.whole`."""
+        return self.gpu.whole

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from cnnscope.records.fit import FitReport, Fitting
 from cnnscope.render import facts, units
 from cnnscope.render.data import Row, Sheet
-from cnnscope.render.memory import OPTIMIZERS, asked
+from cnnscope.render.memory import OPTIMIZERS, asked, owners
 from cnnscope.render.page import Heading, Page, Table, dear
 
 _HEADINGS = (
@@ -16,23 +16,23 @@ _HEADINGS = (
     Heading("checkpoints", left=True, least=12, keep="start"),
     Heading("batch"),
     Heading("at best", drop=1),
-    Heading("a sample more", drop=2),
-    Heading("runs again", drop=3),
-    Heading("traced at", left=True, drop=4),
+    Heading("per sample", drop=2),
+    Heading("recomputed", drop=3),
+    Heading("found by", left=True, drop=4),
 )
 _SHORT = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32", "float64": "fp64"}
 _LAYERS = 6
-_KINDS = 4
 
 
 def page(report: FitReport) -> Page:
-    """The largest batch of each way to train, and who owns the peak at the one asked for."""
-    where = f"{units.nbytes(report.memory)}" + (f" ({report.gpu})" if report.gpu else "")
+    """The largest batch, those of other ways to train, and who owns the peak at the first."""
+    where = units.nbytes(report.memory) + (f" ({report.gpu})" if report.gpu else "")
     return Page(
         report.source.name,
         f"{facts.header(report)} · {asked(report.step)} · {where}",
         (_ways(report), *_layers(report)),
         tuple(_below(report)),
+        tuple(_above(report)),
     )
 
 
@@ -43,9 +43,8 @@ def _ways(report: FitReport) -> Table:
 
 
 def _precision(report: FitReport) -> str:
-    """What the step computes in without autocast: the type of its first input with a short name."""
-    found = (_SHORT[one.dtype] for one in report.inputs if one.dtype in _SHORT)
-    return next(found, "its own")
+    """What the step computes in without autocast."""
+    return _SHORT.get(report.dtype, report.dtype or "its own")
 
 
 def _way(row: Fitting, precision: str) -> tuple[str, ...]:
@@ -57,7 +56,7 @@ def _way(row: Fitting, precision: str) -> tuple[str, ...]:
         units.integer(row.optimistic) if row.optimistic else "none",
         units.nbytes(row.per_sample) if row.per_sample else "",
         f"{100 * row.recomputed:.0f} %" if row.recomputed else "",
-        ", ".join(map(units.integer, row.traced)) + (" (confirmed)" if row.confirmed else ""),
+        "traces" if row.confirmed else "estimate",
     )
 
 
@@ -72,36 +71,45 @@ def _layers(report: FitReport) -> Iterator[Table]:
     headings = (
         Heading("layer", left=True, least=16, keep="end"),
         Heading("bytes"),
-        Heading("of it"),
+        Heading("share"),
     )
     styles = tuple(dear(one.total, whole) for one in shown)
-    batch = report.inputs[0].shape[0] if report.inputs and report.inputs[0].shape else 1
     if rows:
-        caption = f"layers that own the peak at a batch of {units.integer(batch)}"
+        caption = f"layers that own the most at the peak of a batch of {_batch(report)}"
         yield Table(headings, rows, styles, caption=caption)
 
 
-def _below(report: FitReport) -> Iterator[tuple[str, str]]:
+def _batch(report: FitReport) -> str:
+    """The batch whose peak is shown: the largest one, or below it the largest that was traced."""
+    shapes = [one.shape for one in report.inputs if one.shape]
+    return units.integer(shapes[0][0] if shapes else 1)
+
+
+def _above(report: FitReport) -> Iterator[tuple[str, str]]:
+    """The answer: which batch, what the next one lacks, and who owns the peak."""
     found, power = report.found, report.power
     yield "fits", lacking(report) or _fits(report)
     if found.optimistic > found.safe:
         best = units.integer(found.optimistic)
         yield "at best", f"{best}, if as little is beside the tensors as in the best of these steps"
-    if found.safe and not report.fixed:
-        yield "confirmed", _confirmed(report)
     if found.safe and power is not None:
         size, lacks = units.integer(power.batch), units.nbytes(power.most - report.memory)
         takes = units.nbytes(power.most)
         yield "next", f"{size} (a power of two) lacks {lacks}: it takes up to {takes}"
-    yield "peak", _owners(report)
+    whole = units.nbytes(sum(kind.at_peak for kind in report.kinds))
+    those = owners((kind.kind, kind.at_peak) for kind in report.kinds)
+    yield "peak", f"{whole} of tensors at a batch of {_batch(report)}: {those}"
+
+
+def _below(report: FitReport) -> Iterator[tuple[str, str]]:
+    if report.found.safe and not report.fixed:
+        yield "confirmed", _confirmed(report)
+    if not all(row.confirmed for row in report.rows):
+        yield (
+            "estimate",
+            "from traces of two batches (those in --format json) on a line through them",
+        )
     yield from (("!", note) for note in report.notes)
-
-
-def _owners(report: FitReport) -> str:
-    """Saved 92.1 %, weight 1.2 %."""
-    whole = sum(kind.at_peak for kind in report.kinds)
-    kinds = sorted(report.kinds, key=lambda kind: -kind.at_peak)[:_KINDS]
-    return ", ".join(f"{k.kind} {units.percent(k.at_peak, whole)}" for k in kinds if k.at_peak)
 
 
 def _fits(report: FitReport) -> str:
@@ -115,13 +123,11 @@ def _fits(report: FitReport) -> str:
 
 
 def _confirmed(report: FitReport) -> str:
-    batch, rest = units.integer(report.found.safe), ""
-    if not all(row.confirmed for row in report.rows):
-        rest = "; a row that is not follows from the batches that it names"
+    batch = units.integer(report.found.safe)
     if not report.found.confirmed:
         return f"by no trace: {batch} is extrapolated"
     after = "" if report.capped else f", and {units.integer(report.found.safe + 1)} does not"
-    return f"by traces: {batch} fits{after}{rest}"
+    return f"by traces: {batch} fits{after}"
 
 
 def lacking(report: FitReport) -> str:

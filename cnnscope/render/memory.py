@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from cnnscope.records.memory import KindMemory, LayerMemory, MemoryReport
 from cnnscope.records.step import Step
@@ -13,16 +13,18 @@ from cnnscope.render.page import Heading, Page, Table, dear
 _CHART = 32  # characters of the time line
 _LAYERS = 12  # of the dearest that are shown
 _NAMES = 8  # of modules that run again
+_OWNERS = 4  # kinds that own the most of the peak
 OPTIMIZERS = {
     "sgd": "SGD", "momentum": "SGD with momentum", "adam": "Adam", "adamw": "AdamW",
     "rmsprop": "RMSprop",
 }  # fmt: skip
 _KINDS = (
     Heading("kind", left=True),
-    *map(Heading, ("at the peak", "of it")),
+    *map(Heading, ("at the peak", "share")),
     Heading("most", drop=2),  # before the time line, which needs a terminal of 80 columns
     Heading("over the step", left=True, drop=1),
 )
+KINDS = {"saved": "saved for backward"}  # others have their own name
 _COLUMNS = ("weights", "gradients", "state", "saved", "other")
 
 
@@ -33,6 +35,7 @@ def page(report: MemoryReport) -> Page:
         f"{facts.header(report)} · {asked(report.step, len(report.checkpointed))}",
         (_kinds(report), _layers(report)),
         tuple(_below(report)),
+        tuple(_above(report)),
         omitted=_omitted(report),
     )
 
@@ -68,7 +71,7 @@ def _kinds(report: MemoryReport) -> Table:
 def _kind(kind: KindMemory, peak: int) -> tuple[str, ...]:
     highest = _buckets(kind.timeline)
     return (
-        kind.kind,
+        KINDS.get(kind.kind, kind.kind),
         units.nbytes(kind.at_peak),
         units.percent(kind.at_peak, peak),
         units.nbytes(kind.most),
@@ -114,31 +117,51 @@ def _layer(layer: LayerMemory, columns: Sequence[str]) -> tuple[str, ...]:
     )
 
 
+def _above(report: MemoryReport) -> Iterator[tuple[str, str]]:
+    """The answer: how much, when, and who owns it."""
+    those = owners((kind.kind, kind.at_peak) for kind in report.kinds)
+    yield "peak", f"{_tensors(report)} of tensors, {_where(report)}: {those}"
+    yield (
+        "on a GPU",
+        f"{_between(report.gpu.whole)} in all, with workspace of kernels, what the allocator "
+        "keeps free and the CUDA context",
+    )
+
+
+def owners(kinds: Iterable[tuple[str, int]]) -> str:
+    """Which kinds own the peak: 88.3 % saved for backward, 6.6 % optimizer state."""
+    most = sorted(kinds, key=lambda kind: -kind[1])
+    whole = sum(nbytes for _, nbytes in most)
+    return ", ".join(
+        f"{units.percent(nbytes, whole)} {KINDS.get(kind, kind)}"
+        for kind, nbytes in most[:_OWNERS]
+        if 1000 * nbytes > whole
+    )
+
+
 def _below(report: MemoryReport) -> Iterator[tuple[str, str]]:
-    yield "tensors", f"{_tensors(report)}: the peak of living tensors, {_where(report)}"
+    gpu = report.gpu
+    yield "tensors", f"{_tensors(report)}: all that are alive at once, as on a CPU"
     yield (
         "allocated",
-        f"{units.nbytes(report.allocated)}: the same in blocks of PyTorch's caching allocator "
-        f"(512 bytes and more); {_between(report.gpu.allocated)} with the workspace of kernels",
+        f"{units.nbytes(report.allocated)} in blocks of PyTorch's caching allocator, "
+        f"{_between(gpu.allocated)} with workspace of kernels: torch.cuda.max_memory_allocated()",
     )
     yield (
         "device",
-        f"{units.nbytes(report.reserved)} in the segments that the allocator takes; "
-        f"{_between(report.gpu.reserved)} with workspace, and the CUDA context "
-        f"({units.nbytes(report.gpu.context)})",
+        f"{_between(gpu.whole)}: the allocator's segments, {units.nbytes(report.reserved)} without "
+        f"workspace and {_between(gpu.reserved)} with it (torch.cuda.max_memory_reserved()), and "
+        f"the CUDA context ({units.nbytes(gpu.context)})",
     )
-    yield "measured", f"workspace and context: float32 models on {_gpu(report)}"
+    yield "measured", f"workspace, segments and context: float32 models on {_gpu(report)}"
     yield "MACs", _macs(report)
     if report.checkpointed:
         names = ", ".join(report.checkpointed[:_NAMES])
         more = len(report.checkpointed) - _NAMES
         rest = f" and {more} more" if more > 0 else ""
         yield "runs again", f"{names}{rest}: what their forward keeps is made anew when it is read"
-    if report.step is not None:
-        yield (
-            "read as",
-            "f forward, b backward, s step of the optimizer; bars of each kind by its most",
-        )
+    letters = "f forward, b backward, s step of the optimizer; " if report.step else ""
+    yield "read as", f"{letters}the bars of a kind are relative to its own most"
     yield from (("!", note) for note in report.notes)
 
 
@@ -160,13 +183,14 @@ def _gpu(report: MemoryReport) -> str:
 
 
 def _where(report: MemoryReport) -> str:
-    """In the backward pass at aten.convolution_backward.default."""
+    """In the backward pass at aten.convolution_backward of layer4."""
     if report.peak < 0:
         return "before the first operation"
     event = report.events[report.peak]
     place = f" of {event.path}" if event.path else ""
+    operation = ".".join(event.operation.split(".")[:2])  # without the name of its overload
     phase = {"forward": "forward", "backward": "backward pass", "step": "optimizer's step"}
-    return f"in the {phase[event.phase]} at {event.operation}{place}"
+    return f"in the {phase[event.phase]} at {operation}{place}"
 
 
 def _macs(report: MemoryReport) -> str:

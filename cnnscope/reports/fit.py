@@ -23,6 +23,7 @@ Tell = Callable[..., None]  # (done, total, name)
 _FIRST = 4  # batch: one that norms of a batch take
 _REAL = 8  # the largest batch of real tensors
 _ABOUT = 11  # traces, of a network with blocks
+_MANY = 64  # samples
 _FEW = 400  # operations of a step whose traces cost next to nothing
 _OPTIMIZERS: tuple[Optimizer, ...] = ("momentum", "adam")
 _AMPS: tuple[Amp | None, ...] = (None, "bf16")
@@ -52,19 +53,12 @@ def memory_asked(memory: str | float | None, gpu: str | None) -> tuple[int, str 
 # -------------------------------------------------------------------------------- the report
 
 
-def needs(taken: Reserved) -> tuple[int, int]:
-    """The least and the most bytes of a device, with its context, by measured runs."""
-    gpu = measured.on_gpu(taken, measured.TRAINING)
-    least, most = gpu.reserved
-    return least + gpu.context, most + gpu.context
+def _least(taken: Reserved) -> int:
+    return measured.on_gpu(taken, measured.TRAINING).whole[0]
 
 
 def _most(taken: Reserved) -> int:
-    return needs(taken)[1]
-
-
-def _least(taken: Reserved) -> int:
-    return needs(taken)[0]
+    return measured.on_gpu(taken, measured.TRAINING).whole[1]
 
 
 class _Search:
@@ -159,22 +153,21 @@ class _Search:
         optimistic = max(safe, self.batches.expected(self._memory, _least))
         return self._row(self._step, self.batches, safe, optimistic)
 
-    def beside(self, step: Step, other: Step) -> Fitting:
-        """The largest batches of another way, from traces of two batches.
-
-        Args:
-            step: the way.
-            other: one that has its optimizer, and whose forward may be another.
-        """
-        plain = replace(step, optimizer=_OPTIMIZERS[0])
-        tail = analysis.course(self.made(other, self.fixed or _FIRST))
+    def beside(self, step: Step) -> Fitting:
+        """The largest batches of another way to train, from traces of two batches."""
+        first = self.fixed or _FIRST
+        plain = self._plain(step)
+        if plain == step:
+            tail = None
+        else:  # an optimizer does the same after every forward and at every batch
+            tail = analysis.course(self.made(replace(step, amp=None, checkpoint=()), first))
 
         def course(batch: int) -> Course:
-            return with_update(analysis.course(self.made(plain, batch)), tail)
+            found = analysis.course(self.made(plain, batch))
+            return found if tail is None else with_update(found, tail)
 
         batches = Batches(course, self.batches.smallest, self.batches.last)
         batches.top = self.batches.top
-        first = self.fixed or _FIRST
         there = {batch for made, batch in self._made if made == plain and batch is not None}
         for batch in (first, *sorted(there - {first})):
             batches.add(batch, course(batch))
@@ -187,34 +180,45 @@ class _Search:
         safe = search(self._memory, _most)
         return self._row(step, batches, safe, max(safe, batches.expected(self._memory, _least)))
 
+    def _plain(self, step: Step) -> Step:
+        """The step whose forward and backward pass another shares: the one asked for, if it is."""
+        asked = self._step
+        if (asked.amp, asked.checkpoint) == (step.amp, step.checkpoint):
+            return asked
+        return replace(step, optimizer=_OPTIMIZERS[0])
+
     def _only(self, step: Step, batches: Batches, batch: int) -> Fitting:
         """The one batch that a model has."""
-        least, most = needs(batches.takes(batch))
-        safe, optimistic = (batch if one <= self._memory else 0 for one in (most, least))
+        taken = batches.takes(batch)
+        safe, optimistic = (batch if need(taken) <= self._memory else 0 for need in (_most, _least))
         return self._row(step, batches, safe, optimistic)
 
     def _row(self, step: Step, batches: Batches, safe: int, optimistic: int) -> Fitting:
-        some = min(batches.known)
-        taken = self._made.get((step, some)) or self.made(
-            replace(step, optimizer=_OPTIMIZERS[0]), some
-        )
-        macs = analysis.macs(taken)
-        per_sample = 0
-        if self.fixed is None:
-            there = max(safe, _FIRST)
-            less, more = (_most(batches.takes(one)) for one in (there, 2 * there))
-            per_sample = max(0, more - less) // there
+        macs = analysis.macs(self.made(self._plain(step), min(batches.known)))
         return Fitting(
             step.optimizer,
             step.amp,
             step.checkpoint,
             safe,
             optimistic,
-            per_sample,
+            self._per_sample(batches, safe),
             macs.recomputed / macs.forward if macs.forward else 0.0,
             tuple(sorted(batches.known)),
             self.fixed is not None or batches.confirmed(safe),
         )
+
+    def _per_sample(self, batches: Batches, safe: int) -> int:
+        """Bytes that one sample more takes, over as many as segments of 20 MiB are no matter."""
+        if self.fixed is not None:
+            return 0
+        there = max(safe, _MANY)
+        less, more = (_most(batches.takes(batch)) for batch in (there, 2 * there))
+        return max(0, more - less) // there
+
+    def need(self, batch: int) -> DeviceNeed:
+        """What a batch takes of the device, in the way that was asked for."""
+        taken = self.batches.takes(batch)
+        return DeviceNeed(batch, _least(taken), _most(taken))
 
 
 def fit_report(
@@ -236,18 +240,10 @@ def fit_report(
     search.begin()
     found = search.found()
     rows = tuple(_rows(search, step, found))
-    shown = found.safe or search.fixed or search.batches.smallest
-    capped = found.safe >= TOP
-    nearest = (
-        shown
-        if shown in search.batches.known
-        else max(
-            one for one in search.batches.known if one <= max(shown, min(search.batches.known))
-        )
-    )
-    made = search.made(step, nearest)
-    power = 1 << (found.safe.bit_length())
-    there = search.fixed is None and power <= search.batches.top
+    batches = search.batches
+    shown = found.safe or search.fixed or batches.smallest
+    made = search.made(step, _nearest(batches, shown))
+    power = 1 << found.safe.bit_length()
     return FitReport(
         source=made.trace.source,
         inputs=made.trace.input_specs,
@@ -257,41 +253,50 @@ def fit_report(
         gpu=gpu,
         found=found,
         rows=rows,
-        smallest=search.batches.smallest,
+        smallest=batches.smallest,
         fixed=search.fixed is not None,
-        capped=capped,
-        at=DeviceNeed(shown, *needs(search.batches.takes(shown))),
-        power=DeviceNeed(power, *needs(search.batches.takes(power))) if there else None,
+        capped=found.safe >= TOP,
+        at=search.need(shown),
+        power=search.need(power) if search.fixed is None and power <= batches.top else None,
         kinds=tuple(KindBytes(one.kind, one.at_peak) for one in analysis.by_kind(made)),
         layers=analysis.by_layer(made),
         measured=measured.DEVICE,
         torch=measured.TORCH,
+        dtype=_dtype(made),
         notes=(*made.trace.notes, *search.notes, *_notes(search, made, found)),
     )
 
 
+def _nearest(batches: Batches, wanted: int) -> int:
+    """The largest batch that was traced and is no larger than another; else the smallest."""
+    return max((one for one in batches.known if one <= wanted), default=min(batches.known))
+
+
+def _dtype(made: StepTrace) -> str:
+    """The type of the first parameter with floating-point numbers."""
+    trace = made.trace
+    types = (trace.tensors[one.tensor].dtype for one in trace.params if not one.buffer)
+    return next((one for one in types if "float" in one), "")
+
+
 def _rows(search: _Search, step: Step, found: Fitting) -> Iterator[Fitting]:
-    """The ways to train, that which was asked for among them."""
-    blocks = step.checkpoint or (AUTO,)
+    """The way to train that was asked for, and the others."""
+    yield found
     failed: dict[tuple[str, ...], str] = {}
-    others = {one: replace(step, optimizer=one, amp=None, checkpoint=()) for one in _OPTIMIZERS}
-    ways = itertools.product(_AMPS, ((), blocks), _OPTIMIZERS)
-    if not any(replace(step, optimizer=o, amp=a, checkpoint=c) == step for a, c, o in ways):
-        yield found
+    blocks = step.checkpoint or (AUTO,)
     for amp, checkpoint, optimizer in itertools.product(_AMPS, ((), blocks), _OPTIMIZERS):
         way = replace(step, optimizer=optimizer, amp=amp, checkpoint=checkpoint)
-        if way == step:
-            yield found
-        elif checkpoint not in failed:
-            try:
-                yield search.beside(way, others[optimizer])
-            except NoBlocksError:
-                failed[checkpoint] = (
-                    "no block of the network repeats, so that nothing is checkpointed here; name "
-                    "modules, as in --checkpoint layer1,layer2"
-                )
-            except CnnscopeError as error:
-                failed[checkpoint] = str(error)
+        if way == step or checkpoint in failed:
+            continue
+        try:
+            yield search.beside(way)
+        except NoBlocksError:
+            failed[checkpoint] = (
+                "no block of the network repeats, so that nothing is checkpointed here; name "
+                "modules, as in --checkpoint layer1,layer2"
+            )
+        except CnnscopeError as error:
+            failed[checkpoint] = f"ways to train are left out: {error}"
     search.notes += failed.values()
 
 
@@ -307,9 +312,9 @@ def _notes(search: _Search, made: StepTrace, found: Fitting) -> Iterator[str]:
             "it runs on real data, so that no batch larger than "
             f"{search.batches.last} was traced: the largest is extrapolated"
         )
-    batch = found.safe
+    batch = _nearest(search.batches, found.safe)
     largest = max((prod(one.shape) for one in made.trace.tensors), default=0)
-    if batch and largest > TOP:
+    if found.safe and largest > TOP:
         yield (
             f"its largest tensor has {largest:,} elements there, and some kernels of CUDA index "
             f"with 32 bits: up to a batch of {TOP * batch // largest:,} none has more"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ from command_line import run_cli
 from torch import Tensor, nn
 
 import cnnscope
-from cnnscope.analysis.gpus import GPUS
 from cnnscope.reports.fit import memory_asked
 
 LENET = "classic:lenet5"
@@ -46,8 +46,7 @@ def found() -> Any:
 
 
 def device(batch: int, **how: Any) -> tuple[int, int]:
-    gpu = cnnscope.memory(LENET, batch_size=batch, **how).record.gpu
-    return gpu.reserved[0] + gpu.context, gpu.reserved[1] + gpu.context
+    return cnnscope.memory(LENET, batch_size=batch, **how).record.device_bytes
 
 
 def test_the_batch_fits_and_the_next_one_does_not(found: Any) -> None:
@@ -82,6 +81,13 @@ def test_the_owners_are_those_of_the_largest_batch(found: Any) -> None:
     assert found.layers == there.layers
 
 
+def test_the_way_that_was_asked_for_is_the_first_row(found: Any) -> None:
+    made = cnnscope.fit(LENET, memory="2GiB", optimizer="adam").record
+    assert made.rows[0] == made.found
+    key = lambda row: (row.optimizer, str(row.amp))  # noqa: E731
+    assert sorted(made.rows, key=key) == sorted(found.rows, key=key)
+
+
 def test_a_way_beside_the_usual_ones_is_the_first_row() -> None:
     made = cnnscope.fit(LENET, memory=GIB, optimizer="rmsprop", checkpoint="c*", amp="fp16").record
     assert made.rows[0] == made.found
@@ -112,6 +118,13 @@ def test_no_batch_fits() -> None:
     assert "and lacks 1" in result.err
     made = json.loads(run_cli("fit", LENET, "--memory", "700MiB", "--json").out)
     assert (made["found"]["safe"], made["at"]["batch"]) == (0, 1)
+
+
+def test_the_answer_is_in_the_first_lines() -> None:
+    head = run_cli("fit", LENET, "--memory", "2GiB").out.splitlines()[2:6]
+    assert [line.partition(" ")[0] for line in head] == ["fits", "at", "next", "peak"]
+    assert re.match("fits +a batch of [0-9,]+: it takes 1.[0-9] GiB to 2.0 GiB of the", head[0])
+    assert head[3].count(" % ") <= 4
 
 
 def test_a_norm_of_the_batch_takes_two() -> None:
@@ -168,18 +181,6 @@ def test_the_batch_of_an_input_is_of_no_account() -> None:
 )  # fmt: skip
 def test_sizes_of_memory(memory: str | float, found: int) -> None:
     assert memory_asked(memory, None) == (found, None)
-
-
-@pytest.mark.parametrize(
-    ("gpu", "name"),
-    [
-        ("RTX 3090", "rtx3090"), ("NVIDIA GeForce RTX 4090", "rtx4090"), ("3060", "rtx3060-12gb"),
-        ("NVIDIA A100-SXM4-40GB", "a100-40gb"), ("a100", "a100-40gb"), ("Tesla T4", "t4"),
-        ("NVIDIA H100 80GB HBM3", "h100-80gb"), ("L40S", "l40s"),
-    ],
-)  # fmt: skip
-def test_names_of_gpus(gpu: str, name: str) -> None:
-    assert memory_asked(None, gpu) == (int(GPUS[name] * GIB), name)
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from command_line import run_cli
+from torch import Tensor, nn
 
 import cnnscope
 from cnnscope.render import memory as drawing
+from cnnscope.render import units
 from cnnscope.render.page import text
 
 LENET = "classic:lenet5"
@@ -24,6 +27,18 @@ def test_the_report_of_a_step() -> None:
     assert {event["phase"] for event in made["events"]} == {"forward", "backward", "step"}
     assert max(event["live"] for event in made["events"]) == made["tensors"]
     assert made["events"][made["peak"]]["live"] == made["tensors"]
+
+
+def test_the_answer_is_in_the_first_lines() -> None:
+    record = cnnscope.memory(LENET, optimizer="adam").record
+    lines = text(drawing.page(record), None).plain.splitlines()
+    assert lines[2].startswith(f"peak        {units.nbytes(record.tensors)} of tensors, in the ")
+    low, high = map(units.nbytes, record.device_bytes)
+    assert lines[3].startswith(f"on a GPU    {low} to {high} in all")
+    # of 8 kinds at most 4 are named, and none with less than a thousandth
+    shares = [float(share) for share in re.findall("([0-9.]+) %", lines[2])]
+    assert shares == sorted(shares, reverse=True)
+    assert 50 < sum(shares) <= 100.1
 
 
 def test_a_terminal_of_80_columns_has_room_for_the_time_line() -> None:
@@ -77,6 +92,24 @@ def test_inference_has_nothing_of_a_step(how: dict[str, str]) -> None:
 def test_types_have_their_long_names_too() -> None:
     steps = [cnnscope.memory(LENET, amp=name).record.step for name in ("bfloat16", "Half")]
     assert [step and step.amp for step in steps] == ["bf16", "fp16"]
+
+
+class Targeted(nn.Module):
+    """Takes targets in training, as detectors of torchvision do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor, targets: Tensor | None = None) -> Tensor:
+        assert not self.training or targets is not None, "targets should not be none"
+        return self.line(x) if targets is None else self.line(x) - targets
+
+
+def test_of_a_model_that_takes_targets_in_training_the_remedy_is_said() -> None:
+    with pytest.raises(cnnscope.ModelError, match="wrap it in a module whose forward makes the ta"):
+        cnnscope.memory(Targeted(), "4")
+    assert cnnscope.memory(Targeted(), ["4", "2"]).record.tensors
 
 
 def test_a_trace_alone_is_not_trained() -> None:
