@@ -129,7 +129,7 @@ def test_models_that_share_nothing_are_drawn_beside_each_other():
 def test_the_picture_of_two_has_marks_and_both_totals():
     text = svg(of(network(), network(channels=6)))
     assert "~ Conv2d 3x3" in text
-    assert "output channels 4 -&gt; 6" in text
+    assert "out 4 -&gt; 6" in text
     # 4 x 28 + 8 x 5 = 152 parameters, and 6 x 28 + 8 x 7 = 224
     assert "152 -&gt; 224 parameters" in text
 
