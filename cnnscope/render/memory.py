@@ -21,7 +21,7 @@ OPTIMIZERS = {
 _KINDS = (
     Heading("kind", left=True),
     *map(Heading, ("at the peak", "share")),
-    Heading("most", drop=2),  # before the time line, which needs a terminal of 80 columns
+    Heading("highest", drop=2),  # before the time line, which needs a terminal of 80 columns
     Heading("over the step", left=True, drop=1),
 )
 KINDS = {"saved": "saved for backward"}  # others have their own name
@@ -161,7 +161,7 @@ def _below(report: MemoryReport) -> Iterator[tuple[str, str]]:
         rest = f" and {more} more" if more > 0 else ""
         yield "runs again", f"{names}{rest}: what their forward keeps is made anew when it is read"
     letters = "f forward, b backward, s step of the optimizer; " if report.step else ""
-    yield "read as", f"{letters}the bars of a kind are relative to its own most"
+    yield "read as", f"{letters}the bars of a kind are relative to its highest"
     yield from (("!", note) for note in report.notes)
 
 

@@ -45,7 +45,7 @@ def test_a_terminal_of_80_columns_has_room_for_the_time_line() -> None:
     record = cnnscope.memory(LENET, optimizer="adam").record
     shown = text(drawing.page(record), 80).plain
     assert "over the step" in shown
-    assert "too narrow for most" in shown
+    assert "too narrow for highest" in shown
 
 
 def test_a_terminal_without_room_for_the_time_line_has_no_row_of_phases() -> None:
