@@ -64,6 +64,7 @@ _LAYERS = frozenset(
 )
 _THRESHOLDS = frozenset(("gt.Scalar", "ge.Scalar"))
 _RANKS = frozenset(("topk", "sort", "argsort"))
+_VIEWS = frozenset(("view", "_unsafe_view"))
 
 
 class UnknownValueError(NotImplementedError):
@@ -379,6 +380,9 @@ class KnownValues(TorchDispatchMode):
                 return order.reshape(tensor.shape)
             return known.data
 
+        if call.name in _VIEWS and isinstance(call.args[1], (list, tuple)):  # and no dtype
+            # kernels lay a result out otherwise than the functions that its value is made of
+            return value(call.args[0]).reshape(call.args[1])
         return call.on(value)
 
     # -- what follows from what is known

@@ -256,6 +256,25 @@ def test_building_a_regnet_allocates_nothing_of_the_size_of_its_weights():
     assert 0 < largest.nbytes < 2**16
 
 
+class Masked(nn.Module):
+    """Attention with a mask that is made from constants, whose result is viewed as rows."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        mask = torch.ones(1, 1, 5, 5, dtype=torch.bool, device=x.device)
+        heads = x.view(1, 5, 2, 4).transpose(1, 2)
+        seen = F.scaled_dot_product_attention(heads, heads, heads, attn_mask=mask)
+        return seen.transpose(1, 2).contiguous().view(1, 5, 8)
+
+
+def test_a_value_that_lies_otherwise_than_its_tensor_is_viewed_as_the_tensor_is():
+    """A CPU's kernel of attention gives B x L x H x E, which is contiguous once transposed."""
+    x = torch.zeros(1, 5, 8)
+    assert Masked()(x).shape == (1, 5, 8)
+    with KnownValues():
+        made = trace(Masked(), x.to("meta"))
+    assert made.tensors[made.outputs[0]].shape == (1, 5, 8)
+
+
 def test_a_constructor_may_build_another_model():
     weight = nn.Parameter(torch.empty(2, device="meta"))
     with same_device():
