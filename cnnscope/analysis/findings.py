@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from cnnscope.analysis import nesting
+from cnnscope.analysis.nesting import Pair
 from cnnscope.analysis.nodes import Node
 from cnnscope.records.diff import CONSEQUENCES, Change, DiffRow, DiffSide, Finding
 from cnnscope.records.summary import CONTAINERS, LayerRow
@@ -23,8 +24,10 @@ def findings(before: DiffSide, after: DiffSide, rows: Sequence[DiffRow]) -> tupl
     moved = list(_moved(rows, children))
     return (
         *_asked(before, after),
+        *_outputs(rows[0]),
         *_blocks(rows, children),
         *(finding for finding, _ in moved),
+        *_placed(rows),
         *sorted(
             _changed(rows, {index for _, indices in moved for index in indices}), key=_by_weight
         ),
@@ -34,9 +37,10 @@ def findings(before: DiffSide, after: DiffSide, rows: Sequence[DiffRow]) -> tupl
     )
 
 
-def nested(before: Node, after: Node) -> Iterator[Finding]:
+def nested(pair: Pair) -> Iterator[Finding]:
     """Networks that are equal, and are wrapped, nested or named differently."""
-    if before.core != after.core or before.uid == after.uid:
+    before, after = pair.before, pair.after
+    if before is None or after is None or before.core != after.core or before.uid == after.uid:
         return
     hearts = [nesting.heart(node) for node in (before, after)]
     depths = [len(heart) for heart in hearts]
@@ -46,7 +50,7 @@ def nested(before: Node, after: Node) -> Iterator[Finding]:
     elif _blocks_of(before) != _blocks_of(after):
         yield Finding("nested", what="otherwise", paths=paths)
     else:
-        names = _renamed(before, after)
+        names = list(_renamed(pair))
         if names:
             firsts, seconds = tuple(x[:_NAMES] for x in zip(*names, strict=True))
             yield Finding("nested", what="names", before=firsts, after=seconds, count=len(names))
@@ -59,16 +63,16 @@ def _blocks_of(node: Node) -> list[int]:
     return [len(inside), *inside, *below]
 
 
-def _renamed(before: Node, after: Node) -> list[tuple[str, str]]:
-    """Children that have other names: the outermost ones."""
-    found: list[tuple[str, str]] = []
-    sides = ([c for c in node.children if c.layers()] for node in (before, after))
-    for a, b in zip(*sides, strict=False):
-        if a.name != b.name:
-            found.append((a.row.path, b.row.path))
-        elif not a.leaf:
-            found += _renamed(a, b)
-    return found
+def _renamed(pair: Pair) -> Iterator[tuple[str, str]]:
+    """Nodes that have other names than their partners: the outermost ones."""
+    for inner in pair.inside:
+        before, after = inner.before, inner.after
+        if before is None or after is None or not before.layers():
+            continue
+        if before.name != after.name:
+            yield before.row.path, after.row.path
+        else:
+            yield from _renamed(inner)
 
 
 def _children(rows: Sequence[DiffRow]) -> dict[int, list[int]]:
@@ -91,6 +95,16 @@ def _asked(before: DiffSide, after: DiffSide) -> Iterator[Finding]:
         yield Finding("arguments", before=first, after=second)
 
 
+def _outputs(model: DiffRow) -> Iterator[Finding]:
+    """What the models return, where that is not the same."""
+    for change in model.changes:
+        if change.what == "outputs":
+            before, after = (
+                side if isinstance(side, tuple) else () for side in (change.before, change.after)
+            )
+            yield Finding("outputs", before=before, after=after)
+
+
 # ------------------------------------------------------------------------------------ blocks
 
 
@@ -99,19 +113,21 @@ def _blocks(rows: Sequence[DiffRow], children: dict[int, list[int]]) -> Iterator
     for index, row in enumerate(rows):
         if row.status != "changed" or row.row.leaf or _repeated(rows, children, index):
             continue
-        stages = [_repeats(rows, children, i) for i in children[index]]
-        before = [(kind, n) for (kind, n), _ in stages if n]
-        after = [(kind, n) for _, (kind, n) in stages if n]
+        found = {i: _repeats(rows, children, i) for i in children[index]}
+        stages = {i: pair for i, pair in found.items() if pair[0][1] or pair[1][1]}
+        before = [(kind, n) for (kind, n), _ in stages.values() if n]
+        after = [(kind, n) for _, (kind, n) in stages.values() if n]
         counts = [n for _, n in before], [n for _, n in after]
         if counts[0] != counts[1] and all(counts) and max(map(max, counts)) > 1:
+            only = rows[next(iter(stages))] if len(stages) == 1 else row
             yield Finding(
                 "blocks",
                 subject=_kinds(before, after),
                 before=tuple(counts[0]),
                 after=tuple(counts[1]),
-                paths=(row.row.path,),
-                params=row.params,
-                macs=row.macs,
+                paths=(only.row.path,),
+                params=sum(rows[i].params for i in stages),
+                macs=sum(rows[i].macs for i in stages),
             )
 
 
@@ -190,6 +206,27 @@ def _moved(
         )
 
 
+def _placed(rows: Sequence[DiffRow]) -> Iterator[Finding]:
+    """Layers that stand at another place of their block, by kind and places."""
+    found: dict[tuple[str, Change], list[DiffRow]] = defaultdict(list)
+    for row in rows:
+        for change in row.changes:
+            if change.what == "place":
+                found[row.row.operation, change].append(row)
+    for (kind, change), places in found.items():
+        here = [row for row in places if row.status == "added"]
+        yield Finding(
+            "moved",
+            subject=kind,
+            what="place",
+            before=(change.before,),
+            after=(change.after,),
+            count=len(here),
+            paths=tuple(row.row.path for row in here),
+            macs=sum(row.macs for row in places),
+        )
+
+
 def _more(change: Change) -> bool:
     """Return True if a layer had more of it before than after."""
     return _numbers(change.before) > _numbers(change.after)
@@ -209,7 +246,7 @@ def _changed(rows: Sequence[DiffRow], moved: set[int]) -> Iterator[Finding]:
     """
     found: dict[tuple[object, ...], list[tuple[DiffRow, Change]]] = defaultdict(list)
     for index, row in enumerate(rows[1:], start=1):  # the models' own classes are in the heading
-        if _hidden(row):
+        if _hidden(row) or row.status in ("added", "removed"):
             continue
         own = [c for c in row.changes if not (index in moved and c.what in _MOVABLE)]
         together = tuple(c.what for c in own if _matters(row, c))
@@ -261,7 +298,8 @@ def _alone(rows: Sequence[DiffRow], status: str) -> Iterator[Finding]:
     """Blocks and layers without a partner, by kind: those with most parameters and MACs first."""
     found: dict[tuple[str, bool], list[DiffRow]] = defaultdict(list)
     for row in rows:
-        if row.status == status and _said(row, rows) and not _hidden(row):
+        placed = any(change.what == "place" for change in row.changes)
+        if row.status == status and not placed and _said(row, rows) and not _hidden(row):
             found[row.row.operation, row.row.leaf].append(row)
     every = [
         Finding(

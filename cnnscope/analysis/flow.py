@@ -18,7 +18,7 @@ _PARAMETERS = ("parameter", "unused")
 
 
 def connect(trace: Trace, nodes: Sequence[Node]) -> None:
-    """Give each single layer what it reads, and mark those that are `still`.
+    """Give each single layer what it reads, the model what it returns; mark `still` layers.
 
     Args:
         trace: of the model.
@@ -32,6 +32,7 @@ class Flow:
 
     def __init__(self, trace: Trace, nodes: Sequence[Node]) -> None:
         self.trace = trace
+        self.model = nodes[0] if not nodes[0].row.leaf else None
         self.leaves = [node for node in nodes if node.row.leaf]
         self.ops = {node.index: self._ops(node) for node in self.leaves}
         self.owner = {op: node for node in self.leaves for op in self.ops[node.index]}
@@ -57,6 +58,8 @@ class Flow:
         for node in self.leaves:
             if not node.still:
                 node.feeds = tuple(self._feeds(node))
+        if self.model is not None:
+            self.model.feeds = tuple(self._read(self.trace.outputs))
 
     def _ops(self, node: Node) -> list[int]:
         """Operations of a row."""

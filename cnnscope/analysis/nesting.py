@@ -162,9 +162,11 @@ class Same:
         self.a, self.b = a, b
         flows = forest.flows(a), forest.flows(b)
         waiting: dict[int, list[Node]] = {}
-        for layer in reversed(b.layers()):
+        for layer in b.layers():
             waiting.setdefault(flows[1][layer.index], []).append(layer)
-        self.partner = {layer.index: waiting[flows[0][layer.index]].pop() for layer in a.layers()}
+        self.partner = {
+            layer.index: _taken(waiting[flows[0][layer.index]], layer) for layer in a.layers()
+        }
         self.still = [leaf for leaf in b.leaves() if leaf.still]
         self.blocks: dict[frozenset[int], list[Node]] = {}
         for block in _blocks(b):
@@ -197,6 +199,14 @@ class Same:
         return alone(leaf, removed=True)
 
 
+def _taken(waiting: list[Node], layer: Node) -> Node:
+    """Take the layer of that name, else the first one."""
+    if len(waiting) == 1:
+        return waiting.pop()
+    paths = [one.row.path for one in waiting]
+    return waiting.pop(paths.index(layer.row.path) if layer.row.path in paths else 0)
+
+
 def _blocks(node: Node) -> Iterator[Node]:
     """Blocks inside, outer before inner."""
     for child in node.children:
@@ -221,25 +231,65 @@ def heart(node: Node) -> list[Node]:
 def rewired(pair: Pair) -> Iterator[tuple[int, Reads]]:
     """Equal layers that read other layers than before, by the `id` of their pair.
 
-    Where a layer that is read has no partner, it is an addition or a removal that says it.
+    Likewise the model, if it returns others, or in another order. Where a layer that is read has no
+    partner, it is an addition or a removal that says it.
     """
-    if pair.before is None or pair.after is None or pair.before.core == pair.after.core:
-        return
     leaves = list(_pairs_of_layers(pair))
     partner = {one.before.index: one.after.index for one in leaves if one.before and one.after}
-    known = set(partner.values())
-    for one in leaves:
+    for one in [pair, *leaves]:
         before, after = one.before, one.after
-        if before is None or after is None or before.core != after.core:
+        if before is None or after is None:
             continue
-        first = [partner.get(_number(given), _number(given)) for given in before.feeds]
-        second = [_number(given) for given in after.feeds]
-        paired = all(isinstance(x, int) or x.index in partner for x in before.feeds) and all(
-            isinstance(x, int) or x.index in known for x in after.feeds
-        )
-        same = sorted(first) == sorted(second) if commutes(before) else first == second
-        if paired and not same:
+        if (one is pair or before.core == after.core) and _reads_others(before, after, partner):
             yield id(one), (tuple(map(_name, before.feeds)), tuple(map(_name, after.feeds)))
+
+
+def _reads_others(before: Node, after: Node, partner: Mapping[int, int]) -> bool:
+    """Return True if what two nodes read is known to differ: in number, or in what it is."""
+    if not before.leaf and len(before.feeds) != len(after.feeds):
+        return True
+    known = set(partner.values())
+    if not all(isinstance(x, int) or x.index in partner for x in before.feeds):
+        return False
+    if not all(isinstance(x, int) or x.index in known for x in after.feeds):
+        return False
+    first = [partner.get(_number(given), _number(given)) for given in before.feeds]
+    second = [_number(given) for given in after.feeds]
+    return sorted(first) != sorted(second) if commutes(before) else first != second
+
+
+# -------------------------------------------------------------------------------- moved
+
+
+def moved(pair: Pair) -> Iterator[tuple[int, tuple[str, str]]]:
+    """Layers that stand at another place of their block, by the `id` of their removal and addition.
+
+    With the layer that each stands behind, before and after: "" where it is the first one.
+    """
+    gone = _unpaired(pair.inside, removed=True)
+    come = _unpaired(pair.inside, removed=False)
+    for core in gone.keys() & come.keys():
+        (first, *others), (second, *more) = gone[core], come[core]
+        if not others and not more:  # else it is not known which is which
+            places = first[1], second[1]
+            yield from ((id(one), places) for one in (first[0], second[0]))
+    for inner in pair.inside:
+        if inner.before and inner.after:
+            yield from moved(inner)
+
+
+def _unpaired(pairs: Sequence[Pair], *, removed: bool) -> dict[int, list[tuple[Pair, str]]]:
+    """Nodes without a partner by what they are, each with what it stands behind."""
+    found: dict[int, list[tuple[Pair, str]]] = {}
+    behind = ""
+    for one in pairs:
+        node, other = (one.before, one.after) if removed else (one.after, one.before)
+        if node is None or node.row.minor or node.still:
+            continue
+        if other is None:
+            found.setdefault(node.core, []).append((one, behind))
+        behind = node.row.name
+    return found
 
 
 def _pairs_of_layers(pair: Pair) -> Iterator[Pair]:

@@ -35,8 +35,8 @@ class Node:
     if their maps, dtypes and costs are the same as well, `inner` if nesting and names inside are
     too, `uid` if its own name is. All are small integers, comparable within one `Forest`.
 
-    `feeds` are the layers, or the numbers of the model's inputs, that a layer reads. A `still` one
-    only writes the same values in another shape.
+    `feeds` are the layers, or the numbers of the model's inputs, that a layer reads, and of a model
+    those that it returns. A `still` layer only writes the same values in another shape.
     """
 
     __slots__ = (

@@ -15,7 +15,9 @@ CONSEQUENCES = (
 class Change(msgspec.Struct, frozen=True):
     """One hyper-parameter (or "operation", "params") that two layers do not share.
 
-    "reads" has the layers that equal layers read, where these are others.
+    "reads" has the layers that equal layers read, where these are others, "outputs" (of the models)
+    those that they return. "place" has the neighbours that a layer stands behind ("" for none)
+    which is removed here and added there.
     """
 
     what: str
@@ -58,11 +60,13 @@ class Finding(msgspec.Struct, frozen=True):
     "added", "removed": `count` layers of kind `subject` at `paths`, which hold `params`.
     "changed": `what` of `count` layers of kind `subject`, from `before` to `after` (one value for
     each distinct change, in order of appearance).
-    "moved": `what` went from layer `before` to layer `after` inside the blocks of `paths`.
+    "moved": `what` went from layer `before` to layer `after` inside the blocks of `paths`; of
+    "place", the layers of `paths` stood behind layer `before`, and stand behind `after`.
     "resized": `count` layers that are the same, on other data.
     "nested": the networks are equal, and their blocks are not: `what` is "under" (`paths` are the
     modules that the network is, "" for the model), "otherwise", or "names" (`before`, `after`).
     "inputs", "arguments": the models were asked for differently.
+    "outputs": the layers whose results the models return, in order.
     """
 
     about: str

@@ -121,7 +121,7 @@ def _said(report: DiffReport) -> Iterator[tuple[str, str]]:
     by_path = {
         (row.status, row.row.path): row.row for row in report.rows if row.status[-2:] == "ed"
     }
-    structural = {"blocks", "moved", "changed", "added", "removed"}
+    structural = {"outputs", "blocks", "moved", "changed", "added", "removed"}
     only_data = not any(f.about in structural for f in report.findings)
     for about, group in groupby(report.findings, key=lambda f: f.about):
         found = list(group)
@@ -145,27 +145,55 @@ def _blocks(f: Finding) -> str:
 
 
 def _moved(f: Finding) -> str:
+    if f.what == "place":
+        return f"{_place(f)}{_cost(f)}"
     (source, value), (target, _) = f.before, f.after
     return f"{f.what} {_value(value, f.what)} from {source} to {target} in {_paths(f)}{_cost(f)}"
 
 
+def _place(f: Finding) -> str:
+    """MaxPool2d (p) from behind a to behind c."""
+    places = " to ".join(map(_behind, (*f.before, *f.after)))
+    kind = f"{f.count} {f.subject}" if f.count > 1 else f.subject
+    return f"{kind} ({_paths(f)}) from {places}"
+
+
+def _moved_there(change: Change, status: str) -> str:
+    """Moved to behind c, of the row that is removed; moved from behind a, of the one added."""
+    other = change.after if status == "removed" else change.before
+    return f"moved {'to' if status == 'removed' else 'from'} {_behind(other)}"
+
+
+def _behind(name: Attribute) -> str:
+    return f"behind {name}" if name else "the beginning"
+
+
+def _outputs(f: Finding) -> str:
+    """Mask, edge -> edge, mask: the layers whose results are returned."""
+    before, after = (_some(list(map(_value, side))) or "none" for side in (f.before, f.after))
+    return f"{before} -> {after}"
+
+
 def _of_the_same(found: Sequence[Finding]) -> Iterator[list[Finding]]:
     """Changes of the same layers together: they have one cost."""
-    groups: dict[object, list[Finding]] = {}
+    groups: dict[tuple[str, ...], list[Finding]] = {}
     for f in found:
-        groups.setdefault((f.what == "operation", f.paths), []).append(f)
+        groups.setdefault(f.paths, []).append(f)
     return iter(groups.values())
 
 
 def _changed(same: Sequence[Finding]) -> str:
     """Groups 1 -> 32; output channels 64 -> 128 in 16 Conv2d (...), with the cost of those."""
     f = max(same, key=lambda f: (abs(f.params), abs(f.macs)))
-    if f.what == "operation":
-        return f"{_pairs(f)} ({_paths(f)}){_cost(f)}"
     names = [
         f"{_LONG.get(f.what, _SHORT.get(f.what, f.what.replace('_', ' ')))} {_pairs(f)}"
         for f in same
+        if f.what != "operation"
     ]
+    kinds = [_pairs(f) for f in same if f.what == "operation"]
+    if kinds:
+        places = f" in {f.count} places" if f.count > 1 else ""
+        return f"{'; '.join((*kinds, *names))}{places} ({_paths(f)}){_cost(f)}"
     count = f"{f.count} {f.subject}" if f.count > 1 else f.subject
     return f"{'; '.join(names)} in {count} ({_paths(f)}){_cost(f)}"
 
@@ -207,7 +235,9 @@ def _nested(f: Finding) -> str:
     return f"the same network, without {before} around it" + (f", under {after}" if after else "")
 
 
-_SAY = {"blocks": _blocks, "moved": _moved, "nested": _nested}  # the heading says the others
+_SAY = {  # the heading says the others
+    "outputs": _outputs, "blocks": _blocks, "moved": _moved, "nested": _nested,
+}  # fmt: skip
 
 
 def _details(row: LayerRow) -> str:
@@ -292,6 +322,9 @@ class _Rows(Tree[_Drawn]):
         row = self.rows[index]
         if self.options.unfold:
             return index
+        alone = row.status in ("added", "removed") and not row.row.leaf
+        if alone and row.row.operation not in CONTAINERS:
+            return row.status, row.row.operation, row.changes
         if row.status == "same" or (row.status == "resized" and not self.flat):
             return row.status
         return index if row.row.leaf else ("", self.signature(index))
@@ -350,6 +383,8 @@ class _Rows(Tree[_Drawn]):
         row = self.rows[run[0]]
         if row.status == "resized":
             return _map(row) if len(run) == 1 or self.flat else "other maps or channels"
+        if row.status in ("added", "removed"):
+            return next((_moved_there(c, row.status) for c in row.changes), "")
         if row.status != "changed":
             return ""
         own = ", ".join(map(said_of, row.changes))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import msgspec
 
 from cnnscope.analysis.alignment import align
 from cnnscope.analysis.findings import findings, nested
-from cnnscope.analysis.nesting import Pair, Reads, rewired
+from cnnscope.analysis.nesting import Pair, Reads, moved, rewired
 from cnnscope.analysis.nodes import Forest, Node, comes_first, differing
 from cnnscope.analysis.notes import of_findings
 from cnnscope.records.diff import Change, DiffReport, DiffRow, DiffSide
@@ -31,10 +32,10 @@ def diff(before: Trace, after: Trace) -> DiffReport:
     forest = Forest()
     trees = _of_one_kind(forest, forest.tree(before, reports[0]), forest.tree(after, reports[1]))
     pair = _aligned(forest, *trees)
-    rows = tuple(_rows(pair, dict(rewired(pair)), -1, 0, []))
+    rows = tuple(_rows(pair, _Places(dict(rewired(pair)), dict(moved(pair))), -1, 0, []))
     sides = tuple(map(_side, reports, (before, after)))
     change = _change(sides[0].totals, sides[1].totals)
-    found = (*nested(*trees), *findings(sides[0], sides[1], rows))
+    found = (*nested(pair), *findings(sides[0], sides[1], rows))
     uncounted = _NEVER if trees[0].inner == trees[1].inner else _NESTED
     return DiffReport(
         before=sides[0],
@@ -75,22 +76,32 @@ def _of_one_kind(forest: Forest, before: Node, after: Node) -> tuple[Node, Node]
     return first, second
 
 
+class _Places(NamedTuple):
+    """What layers read, and where they stand, if that is another than before; by `id` of pairs."""
+
+    reads: Mapping[int, Reads]
+    places: Mapping[int, tuple[str, str]]
+
+
 def _rows(
-    pair: Pair, rewired: Mapping[int, Reads], parent: int, depth: int, made: list[DiffRow]
+    pair: Pair, found: _Places, parent: int, depth: int, made: list[DiffRow]
 ) -> list[DiffRow]:
     """One row per pair, outer before inner."""
     at = len(made)
-    made.append(_row(pair, rewired.get(id(pair)), parent, depth))
+    made.append(_row(pair, found, parent, depth))
     for inner in pair.inside:
-        _rows(inner, rewired, at, depth + 1, made)
+        _rows(inner, found, at, depth + 1, made)
     return made
 
 
-def _row(pair: Pair, reads: Reads | None, parent: int, depth: int) -> DiffRow:
+def _row(pair: Pair, found: _Places, parent: int, depth: int) -> DiffRow:
     before, after = pair.before, pair.after
     changes = [*_changes(before, after)] if before and after else []
+    reads, place = found.reads.get(id(pair)), found.places.get(id(pair))
     if reads is not None:
-        changes.append(Change("reads", *reads))
+        changes.append(Change("reads" if parent >= 0 else "outputs", *reads))
+    if place is not None:
+        changes.append(Change("place", *place))
     return DiffRow(
         status="changed" if reads is not None else _status(before, after),
         depth=depth,

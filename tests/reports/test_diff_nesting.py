@@ -299,3 +299,103 @@ def test_what_reads_what_is_part_of_a_network():
     assert answer.differs
     (changed,) = answer.findings
     assert (changed.what, changed.before, changed.after) == ("reads", (("a",),), (("the input",),))
+
+
+# ------------------------------------------------------------------- outputs, and layers that moved
+
+
+class Heads(nn.Module):
+    """Two heads of one body, whose results are returned in an order of choice."""
+
+    def __init__(self, order=("boxes", "classes"), sizes=(4, 10)):
+        super().__init__()
+        self.body = nn.Conv2d(3, 8, 3)
+        self.boxes, self.classes = (nn.Conv2d(8, size, 1) for size in sizes)
+        self.order = order
+
+    def forward(self, x):
+        x = self.body(x)
+        return tuple(self._modules[name](x) for name in self.order)
+
+
+class Pooled(nn.Module):
+    """Three layers, and pooling after some of them."""
+
+    def __init__(self, *after):
+        super().__init__()
+        self.a, self.b, self.c = (nn.Conv2d(3, 3, size, padding=size // 2) for size in (1, 3, 5))
+        self.pool = nn.MaxPool2d(2)
+        self.after = after
+
+    def forward(self, x):
+        for name in ("a", "b", "c"):
+            x = self._modules[name](x)
+            x = self.pool(x) if name in self.after else x
+        return x
+
+
+def small(module):
+    return cnnscope.trace(module, (torch.empty(1, 3, 16, 16, device="meta"),))
+
+
+def in_words(answer):
+    return [(f.about, f.what, f.before, f.after) for f in answer.findings]
+
+
+@pytest.mark.parametrize("sizes", [(4, 10), (4, 4)])
+def test_results_in_another_order_are_a_difference(sizes):
+    names = ("boxes", "classes")
+    answer = diff(small(Heads(names, sizes)), small(Heads(names[::-1], sizes)))
+    assert answer.differs
+    assert in_words(answer) == [("outputs", "", names, names[::-1])]
+    assert {row.status for row in answer.rows[1:]} == {"same"}
+
+
+def test_another_number_of_results_is_a_difference():
+    answer = diff(small(Heads()), small(Heads(("boxes",))))
+    assert in_words(answer)[0] == ("outputs", "", ("boxes", "classes"), ("boxes",))
+
+
+def test_heads_that_run_in_another_order_keep_their_names():
+    """The two have other sizes: 4 channels do not become 10."""
+
+    class Later(Heads):
+        def forward(self, x):
+            return super().forward(x)[::-1]
+
+    answer = diff(small(Heads()), small(Later(("classes", "boxes"))))
+    assert not answer.differs
+    assert not answer.findings
+
+
+def test_a_layer_that_moved_is_one_finding():
+    answer = diff(small(Pooled("a")), small(Pooled("c")))
+    assert in_words(answer)[0] == ("moved", "place", ("a",), ("c",))
+    assert not {"added", "removed"} & {f.about for f in answer.findings}
+    mirrored = diff(small(Pooled("c")), small(Pooled("a")))
+    assert in_words(mirrored)[0] == ("moved", "place", ("c",), ("a",))
+    table = said(small(Pooled("a")), small(Pooled("c")))
+    assert "moved       MaxPool2d (pool) from behind a to behind c" in table
+    assert "moved to behind c" in table
+    assert "moved from behind a" in table
+
+
+def test_which_of_several_moved_is_not_guessed():
+    answer = diff(small(Pooled("a", "b")), small(Pooled("c")))
+    assert "moved" not in {f.about for f in answer.findings}
+
+
+def test_the_cost_of_more_blocks_is_that_of_their_stage():
+    """A block has 8 * 8 * 3 * 3 + 8 = 584 parameters; the head's are those of no block."""
+
+    class Block(nn.Sequential):
+        pass
+
+    def network(blocks, classes):
+        stage = nn.Sequential(*(Block(nn.Conv2d(8, 8, 3, padding=1)) for _ in range(blocks)))
+        return nn.Sequential(nn.Conv2d(3, 8, 1), stage, nn.Conv2d(8, classes, 1))
+
+    found = diff(small(network(2, 10)), small(network(3, 20))).findings
+    first = next(f for f in found if f.about == "blocks")
+    assert (first.before, first.after, first.params) == ((2,), (3,), 584)
+    assert first.paths == ("1",)
