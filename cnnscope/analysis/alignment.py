@@ -150,8 +150,6 @@ class _Aligner:
 
     def _cost(self, a: Node, b: Node) -> int | None:
         """Cost of matching two nodes; None if they cannot be matched."""
-        if a.leaf != b.leaf or (a.role != b.role and a.row.operation != b.row.operation):
-            return None
         key = (a.uid, b.uid)
         if key not in self.costs:
             cost = self._differs(a, b)
@@ -159,6 +157,8 @@ class _Aligner:
         return self.costs[key]
 
     def _differs(self, a: Node, b: Node) -> int | None:
+        if a.leaf != b.leaf or (a.role != b.role and a.row.operation != b.row.operation):
+            return None
         if a.core == b.core:
             return 0
         if a.row.kind in ("parameter", "unused") or a.role in ("idle", "other"):

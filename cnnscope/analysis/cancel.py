@@ -16,6 +16,7 @@ from cnnscope.records.trace import OpRecord, Trace
 
 Form = dict[int, Fraction]  # numbered value -> coefficient
 
+_ONE = Fraction(1)
 _SUMS = {"add": 1, "sub": -1, "rsub": -1}
 _COPIES = {"clone", "detach", "alias", "contiguous", "lift_fresh"}
 
@@ -82,7 +83,7 @@ class _Numbering:
 
     def _form(self, tensor: int) -> Form:
         if tensor not in self.forms:
-            self.forms[tensor] = {self._numbered(("tensor", tensor), tensor): Fraction(1)}
+            self.forms[tensor] = {self._numbered(("tensor", tensor), tensor): _ONE}
         return self.forms[tensor]
 
     def _opaque(self, record: OpRecord) -> None:
@@ -95,12 +96,17 @@ class _Numbering:
         key = (name, given, tuple(sorted(record.attributes.items())))
         for position, tensor in enumerate(record.outputs):
             number = self._numbered((key, position), tensor)
-            self.forms[tensor] = {number: Fraction(1)}
+            self.forms[tensor] = {number: _ONE}
 
     def _value(self, tensors: int | tuple[int | None, ...]) -> Any:
         if isinstance(tensors, tuple):
             return tuple(None if t is None else self._value(t) for t in tensors)
-        return tuple(sorted(self._form(tensors).items()))
+        form = self._form(tensors)
+        if len(form) == 1:
+            ((number, factor),) = form.items()
+            if factor == 1:  # nearly all of them; a fraction takes long to hash
+                return number
+        return tuple(sorted(form.items()))
 
     def _numbered(self, key: Any, tensor: int) -> int:
         if key not in self.numbers:

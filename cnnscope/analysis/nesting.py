@@ -236,23 +236,22 @@ def rewired(pair: Pair) -> Iterator[tuple[int, Reads]]:
     """
     leaves = list(_pairs_of_layers(pair))
     partner = {one.before.index: one.after.index for one in leaves if one.before and one.after}
-    for one in [pair, *leaves]:
+    known = set(partner.values())
+    inside = [] if pair.before and pair.after and pair.before.core == pair.after.core else leaves
+    for one in [pair, *inside]:
         before, after = one.before, one.after
-        if before is None or after is None:
+        if before is None or after is None or not (one is pair or before.core == after.core):
             continue
-        if (one is pair or before.core == after.core) and _reads_others(before, after, partner):
+        paired = all(isinstance(x, int) or x.index in partner for x in before.feeds) and all(
+            isinstance(x, int) or x.index in known for x in after.feeds
+        )
+        returns = one is pair and len(before.feeds) != len(after.feeds)
+        if returns or (paired and _reads_others(before, after, partner)):
             yield id(one), (tuple(map(_name, before.feeds)), tuple(map(_name, after.feeds)))
 
 
 def _reads_others(before: Node, after: Node, partner: Mapping[int, int]) -> bool:
-    """Return True if what two nodes read is known to differ: in number, or in what it is."""
-    if not before.leaf and len(before.feeds) != len(after.feeds):
-        return True
-    known = set(partner.values())
-    if not all(isinstance(x, int) or x.index in partner for x in before.feeds):
-        return False
-    if not all(isinstance(x, int) or x.index in known for x in after.feeds):
-        return False
+    """Return True if what a node reads is not the partners of what the other one does."""
     first = [partner.get(_number(given), _number(given)) for given in before.feeds]
     second = [_number(given) for given in after.feeds]
     return sorted(first) != sorted(second) if commutes(before) else first != second

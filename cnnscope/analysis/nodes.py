@@ -40,8 +40,8 @@ class Node:
     """
 
     __slots__ = (
-        "_layers", "children", "core", "feeds", "full", "identity", "index", "inner", "name",
-        "role", "row", "still", "uid", "weight",
+        "_layers", "children", "core", "feeds", "full", "identity", "index", "inner", "leaf",
+        "name", "role", "row", "still", "uid", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -49,16 +49,12 @@ class Node:
     ) -> None:
         self.index, self.row, self.identity, self.role = index, row, identity, role
         self.children: list[Node] = []
+        self.leaf = row.leaf  # a single layer
         self.name = "" if row.name.isdigit() else row.name  # a position is no name
         self.core = self.full = self.inner = self.uid = self.weight = -1
         self.feeds: tuple[Node | int, ...] = ()
         self.still = False
         self._layers: list[Node] | None = None
-
-    @property
-    def leaf(self) -> bool:
-        """True if it is a single layer."""
-        return self.row.leaf
 
     def leaves(self) -> Iterable[Node]:
         """The layers inside, in execution order."""
@@ -70,9 +66,9 @@ class Node:
     def layers(self) -> list[Node]:
         """The layers inside that are not still, in order of execution, once the tree is whole."""
         if self._layers is None:
-            own = [self] if self.leaf and not self.still else []
-            inside = (layer for child in self.children for layer in child.layers())
-            self._layers = [*own, *inside]
+            self._layers = [self] if self.leaf and not self.still else []
+            for child in self.children:
+                self._layers += child.layers()
         return self._layers
 
 

@@ -162,10 +162,13 @@ class OpRecord(msgspec.Struct, frozen=True):
     @property
     def tensors(self) -> tuple[int, ...]:
         """Ids of the tensors that are read, in the order of the arguments."""
-        found: list[int | None] = []
+        found: list[int] = []
         for value in self.inputs.values():
-            found += value if isinstance(value, tuple) else (value,)
-        return tuple(tensor for tensor in found if tensor is not None)
+            if isinstance(value, tuple):
+                found += [tensor for tensor in value if tensor is not None]
+            else:
+                found.append(value)
+        return tuple(found)
 
 
 class Dropped(msgspec.Struct, frozen=True):
