@@ -13,6 +13,7 @@ import msgspec
 from cnnscope.errors import RequestError
 
 if TYPE_CHECKING:
+    from cnnscope.api.plots import Plot
     from cnnscope.records.explain import ModelExplanation
     from cnnscope.records.summary import ModelReport, Totals
 
@@ -121,7 +122,7 @@ class Report(msgspec.Struct, Generic[R], frozen=True):
         Raises:
             RequestError: an unknown column or sort key, or a filter that matches nothing.
         """
-        with _undrawn():
+        with undrawn():
             from cnnscope.render.page import text
 
             return text(self.page(**view), width).plain
@@ -135,11 +136,27 @@ class Report(msgspec.Struct, Generic[R], frozen=True):
         Raises:
             RequestError: see `table`.
         """
-        with _undrawn():
+        with undrawn():
             from cnnscope.render import drawing
 
             shown = self.view(**view).shown if view else self.shown
             return drawing.page(self.record, **_options(self.record, shown))
+
+    def plot(self, axes: str | None = None) -> Plot:
+        """The report as a chart, which shows itself and has `save("chart.svg")`.
+
+        There is one of `summary`, `rf`, `bench`, `sweep`, `memory` and `list_models`.
+
+        Args:
+            axes: of a list of models, two of its figures, as in "macs:acc"; left out, those of
+                `pareto`.
+
+        Raises:
+            RequestError: the report has no chart, or no such axes.
+        """
+        from cnnscope.api import plots
+
+        return plots.of(self.record, axes)
 
     def to_dict(self) -> dict[str, Any]:
         """The whole report as dicts, lists, strings and numbers, as `--format json` writes it."""
@@ -175,7 +192,7 @@ class Report(msgspec.Struct, Generic[R], frozen=True):
                 f"to_pandas needs pandas, which cannot be imported ({error}): pip install pandas; "
                 "to_dict() and to_csv() do without"
             ) from error
-        with _undrawn():
+        with undrawn():
             from cnnscope.render import drawing
 
             columns, rows = drawing.sheet(self.record)
@@ -191,13 +208,13 @@ class Report(msgspec.Struct, Generic[R], frozen=True):
         Raises:
             RequestError: see `table`.
         """
-        with _undrawn():
+        with undrawn():
             from cnnscope.render import drawing
 
             return drawing.write(self.record, format_, **_options(self.record, self.shown))
 
     def __str__(self) -> str:
-        return self.table(width=_terminal_width())
+        return self.table(width=terminal_width())
 
     def __repr__(self) -> str:
         return str(self)
@@ -229,7 +246,7 @@ def _options(record: object, view: View) -> Mapping[str, Any]:
 
 
 @contextmanager
-def _undrawn() -> Iterator[None]:
+def undrawn() -> Iterator[None]:
     """Leave random numbers as they are: rich draws one when it is imported."""
     state = random.getstate()
     try:
@@ -238,7 +255,7 @@ def _undrawn() -> Iterator[None]:
         random.setstate(state)
 
 
-def _terminal_width() -> int | None:
+def terminal_width() -> int | None:
     """Characters per line of the terminal that stdout is, if it is one."""
     import shutil
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cnnscope.cli import options, values
+from cnnscope.cli import options, plotted, values
 from cnnscope.cli.session import Session
 from cnnscope.errors import RequestError
 
@@ -22,7 +22,7 @@ _PERCENT = re.compile(r"(\d+(?:\.\d+)?) ?%?")
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
-class Bench(options.Written, options.Build):
+class Bench(plotted.Plotted, options.Build):
     """Latency and throughput on this machine, and what limits them.
 
     Example: cnnscope bench squeezenet1_1 --device cpu --seconds 1
@@ -166,6 +166,7 @@ class Bench(options.Written, options.Build):
 
         compared = self.against is not None or len(self.models) > 1
         limit = _limit(self.fail_if_slower, compared=compared)
+        self.check_chart({}, "")
         self._check_files()
 
         from cnnscope import api
@@ -192,7 +193,7 @@ class Bench(options.Written, options.Build):
                 progress=line.show,
                 measured=keep,
             )
-        self.write(report)
+        self.show(report)
         if report.record.interrupted:
             return 130
         return int(limit is not None and api.verdicts.too_slow(report, limit))

@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from cnnscope.cli import options
+from cnnscope.cli import options, plotted
 from cnnscope.cli.session import Session
 from cnnscope.errors import RequestError
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
-class List(options.Written, options.Cached):
+class List(plotted.Charted, options.Cached):
     """Every model that can be named, with its size and its cost.
 
     Example: cnnscope list resnet --sort macs
@@ -46,8 +46,8 @@ class List(options.Written, options.Cached):
         typer.Option(
             "--sort",
             metavar="COLUMN",
-            help="List the largest first, by params, macs, activations, field, layers or acc, "
-            "as in --sort macs.",
+            help="List the largest first, by params, macs, activations, field, layers, acc or "
+            "input, as in --sort macs.",
             rich_help_panel="Rows and columns",
         ),
     ] = None
@@ -136,6 +136,26 @@ class List(options.Written, options.Cached):
         ),
     ] = None
 
+    plot: Annotated[
+        str | None,
+        typer.Option(
+            "--plot",
+            metavar="A:B",
+            help="Draw one figure of --sort against another, with the front of the best, as in "
+            "--plot macs:acc, in place of the table; with --output zoo.svg, .pdf or .png into "
+            "that file, and the table as well.",
+            rich_help_panel="Output",
+        ),
+    ] = None
+
+    def wants_chart(self) -> bool:
+        """Return True if --plot was given."""
+        return self.plot is not None
+
+    def axes(self) -> str | None:
+        """The two figures of --plot."""
+        return self.plot
+
     @classmethod
     def surplus(cls, words: Sequence[str]) -> None:
         """Say that a shell may have made several of one."""
@@ -151,6 +171,8 @@ class List(options.Written, options.Cached):
         from cnnscope.cli.progress import PATIENCE, progress
 
         options.pattern(self.pattern, "PATTERN")
+        given = {"--sort": self.sort, "--pareto": self.pareto}
+        self.check_chart(given, "--plot draws models by its own two figures")
         out.check_writable(self.output)
         session.use = out.use
         with progress("tracing", PATIENCE) as update:
@@ -170,4 +192,4 @@ class List(options.Written, options.Cached):
                 cache=self.cache(session),
                 progress=update,
             )
-        self.write(report)
+        self.show(report)

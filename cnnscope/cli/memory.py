@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from cnnscope.cli import options
+from cnnscope.cli import options, plotted
 from cnnscope.cli.session import Session
 from cnnscope.cli.training import Trained
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
-class Memory(options.Written, options.Named, Trained):
+class Memory(plotted.Plotted, options.Named, Trained):
     """Memory of a training step: its peak, and who owns it.
 
     Example: cnnscope memory alexnet --batch-size 4
@@ -36,6 +36,7 @@ class Memory(options.Written, options.Named, Trained):
         """Write the report."""
         from cnnscope.cli import out
 
+        self.check_chart({}, "")
         out.check_writable(self.output)
         if not self.train:
             options.refuse(self.trained(), "inference has no such step")
@@ -48,4 +49,4 @@ class Memory(options.Written, options.Named, Trained):
             cache=self.cache(session),
             **self.step(),
         )
-        self.write(report)
+        self.show(report)

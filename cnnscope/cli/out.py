@@ -20,12 +20,14 @@ from cnnscope.text import harmless, printable
 _DESCRIPTOR = r"/dev/(?P<name>std(in|out|err))|/(dev|proc/self)/fd/(?P<number>\d{1,9})"
 _LONGEST = 1000  # characters of a message
 _READABLE = 120  # columns of prose and of the widest examples
+_SIGNS, _BRAILLE = "·▌█…", "⣿●"  # if stdout can write these, all like them
 _NAME = "cnnscope"  # of the program, before what it says
 
 if TYPE_CHECKING:
     from rich.text import Text
 
     from cnnscope.api import Report
+    from cnnscope.api.plots import Plot
 
 
 def write_report(report: Report[Any], format_: str, path: Path | None) -> None:
@@ -51,6 +53,24 @@ def write_report(report: Report[Any], format_: str, path: Path | None) -> None:
         return text(shown.page(), width, ascii_only=plain)
 
     _print(render)
+
+
+def write_chart(plot: Plot, path: Path | None) -> None:
+    """Draw a chart with characters, on stdout or into a file.
+
+    Args:
+        plot: the chart.
+        path: of the file; None for stdout.
+    """
+    if path is not None:
+        write(plot.text().plain, path)
+        return
+
+    def render(width: int | None, height: int | None, plain: bool) -> Text:
+        drawn: Text = plot.text(width, height, ascii_only=plain)
+        return drawn
+
+    _print(render, _BRAILLE)
 
 
 def use(record: object) -> None:
@@ -204,15 +224,20 @@ def watched() -> bool:
     return sys.stderr is not None and sys.stderr.isatty()
 
 
-def _print(render: Callable[[int | None, int | None, bool], Text]) -> None:
-    """Text on stdout: as wide and high as the terminal, or as wide as it needs to be."""
+def _print(render: Callable[[int | None, int | None, bool], Text], drawn: str = "") -> None:
+    """Text on stdout: as wide and high as the terminal, or as wide as it needs to be.
+
+    Args:
+        render: draws it for a number of columns and lines, and with ASCII alone or not.
+        drawn: characters that it needs beside the usual ones.
+    """
     from rich.console import Console
 
     if sys.stdout is None:
         return
     console = Console(highlight=False, soft_wrap=True)
     width, height = console.size if console.is_terminal else (None, None)
-    text = render(width, height, not _can_encode("·▌█…"))
+    text = render(width, height, not _can_encode(_SIGNS + drawn))
     if console.is_terminal and harmless(text.plain) == text.plain:
         console.print(text, end="")
     else:
@@ -239,7 +264,7 @@ def screen(page: Any, below: Sequence[tuple[str, str]], width: int) -> None:
 
     from cnnscope.render.page import Page, text
 
-    plain = not _can_encode("·▌█…")
+    plain = not _can_encode(_SIGNS)
     console = Console(highlight=False, soft_wrap=True)
     with console.capture() as captured:
         for one in (page, Page("", "", (), tuple(below))):

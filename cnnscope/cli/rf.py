@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from cnnscope.cli import options
+from cnnscope.cli import options, plotted
 from cnnscope.cli.session import Session
 from cnnscope.errors import RequestError
 
@@ -38,7 +38,7 @@ class _Asked(NamedTuple):
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
-class Rf(options.Written, options.Named):
+class Rf(plotted.Plotted, options.Named):
     """Receptive fields: how they grow, and what one unit sees.
 
     Example: cnnscope rf resnet18 layer2.0 --unit 3,5
@@ -157,17 +157,37 @@ class Rf(options.Written, options.Named):
             options.refuse(given, f"--format {self.written.value} always holds every layer")
         return 0 if self.all else options.levels(self.depth)
 
+    def _check_plot(self) -> None:
+        """Check that a chart is one of all layers.
+
+        Raises:
+            RequestError: it is not, or cannot be drawn.
+        """
+        if self.plot:
+            given = {
+                "LAYER": self.layer,
+                "--verify": self.verify,
+                "--effective": self.effective,
+                "--image": self.image,
+            }
+            options.refuse(given, "--plot draws the growth of the field over all layers")
+        pixels = self.ending == ".png" and not self.plot  # of one layer, which `_refuse` is about
+        if self.layer is None and not self.verify and not self.effective and not pixels:
+            rows = {"--depth": self.depth, "--unfold": self.unfold, "--all": self.all}
+            self.check_chart(rows, "--plot draws every layer, in place of the table")
+
     def run(self, session: Session) -> int:
         """Write the fields."""
         from cnnscope.cli import out
 
-        drawn = self.output is not None and self.output.suffix.lower() == ".png"
+        drawn = self.ending == ".png" and not self.plot
         picture = self.output if drawn else None
         asked = _Asked(
             self.layer, _unit(self.unit, self.layer), self.verify, self.all, self.effective,
             self.seconds, _SAMPLES if self.samples is None else self.samples,
             0 if self.seed is None else self.seed, self.image, picture,
         )  # fmt: skip
+        self._check_plot()
         _refuse(asked, given=self.samples is not None or self.seed is not None)
         levels = self._levels()
         out.check_writable(self.output)
@@ -190,7 +210,8 @@ class Rf(options.Written, options.Named):
                     self.write(api.rf(error.trace, self.layer, unit=asked.unit))
             raise
         if self.layer is None:
-            report = report.view(depth=levels, unfold=self.unfold or self.all)
+            self.show(report.view(depth=levels, unfold=self.unfold or self.all))
+            return 0
         if picture is not None:
             _draw(report.record, asked, picture)
         self.write(report, drawn=drawn)
@@ -249,7 +270,7 @@ def _refuse(asked: _Asked, *, given: bool) -> None:
     if asked.picture is not None and asked.layer is None:
         raise RequestError(
             f"--output {asked.picture}: a picture shows one layer; name it, as in: "
-            "cnnscope rf resnet18 layer2.0 --output out.png"
+            "cnnscope rf resnet18 layer2.0 --output out.png; or add --plot for a chart of all"
         )
 
 

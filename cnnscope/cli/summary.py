@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cnnscope.cli import options
+from cnnscope.cli import options, plotted
 from cnnscope.cli.session import Session
 from cnnscope.errors import ModelError, RequestError
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
-class Summary(options.Written, options.Named):
+class Summary(plotted.Plotted, options.Named):
     """Layers, output shapes, parameters, MACs and memory of a model.
 
     Example: cnnscope summary resnet18 --input 3x224x224
@@ -180,13 +180,14 @@ class Summary(options.Written, options.Named):
         from cnnscope.cli import out
 
         levels = options.levels(self.depth)
+        self.check_chart(self._shown(), "--plot draws every layer, in place of the table")
         if self.max_train_memory is None:
             options.refuse({"--optimizer": self.optimizer}, "it is for --max-train-memory")
         if self.watch:
             self._follow(session, levels)
         if api.verdicts.is_checkpoint(self.model):
-            useless = self.given() | self._rows() | self._limits() | {"--columns": self.columns}
-            useless |= {"--findings": self.findings}
+            useless = self.given() | self._shown() | self._limits() | {"--plot": self.plot}
+            useless["--findings"] = self.findings
             useless.pop("--depth")
             weights = api.checkpoint(self.model)  # first, as it may be a whole network
             options.refuse(useless, "a checkpoint has weights and no forward")
@@ -198,7 +199,7 @@ class Summary(options.Written, options.Named):
         out.check_writable(self.output)
         report = api.summary(self.request_for(self.model), cache=self.cache(session))
         report = report.view(**view)
-        self.write(report)
+        self.show(report)
         training = self._training(session) if self.max_train_memory is not None else None
         broken = api.verdicts.over_budget(report, limits, training) if limits else ()
         for sentence in broken:
@@ -214,7 +215,8 @@ class Summary(options.Written, options.Named):
         from cnnscope.cli import watching
 
         watching.check_terminal()
-        given = {"--output": self.output, "--format": self.format} | self._limits()
+        drawn = {"--output": self.output, "--format": self.format, "--plot": self.plot}
+        given = drawn | self._limits()
         options.refuse(given, "--watch draws on the terminal until Ctrl-C")
         watching.follow(self.request_for(self.model), self._view(levels), self.cache(session))
 
@@ -241,10 +243,8 @@ class Summary(options.Written, options.Named):
             RequestError: an option has no effect, or cannot be.
         """
         if self.written in (options.Format.JSON, options.Format.CSV):
-            given = self._rows() | {"--columns": self.columns}
-            given["--findings"] = None if self.findings is None else True
             options.refuse(
-                given, f"--format {self.written.value} always holds every row and column"
+                self._shown(), f"--format {self.written.value} always holds every row and column"
             )
         elif self.sort is not None or self.filter is not None:
             given = {"--depth": self.depth, "--unfold": self.unfold}
@@ -273,6 +273,11 @@ class Summary(options.Written, options.Named):
             "--sort": self.sort,
             "--filter": self.filter,
         }
+
+    def _shown(self) -> dict[str, object]:
+        """Options that choose rows, columns and sentences."""
+        found = None if self.findings is None else True
+        return self._rows() | {"--columns": self.columns, "--findings": found}
 
     def _limits(self) -> dict[str, str | None]:
         """Options that set limits."""

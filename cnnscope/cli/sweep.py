@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from cnnscope.cli import options, values
+from cnnscope.cli import options, plotted, values
 from cnnscope.cli.session import Session
 from cnnscope.cli.timed import Timed
 from cnnscope.cli.training import Trained
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
-class Sweep(options.Written, options.Cached, options.Build, options.OfModel, Timed, Trained):
+class Sweep(plotted.Plotted, options.Cached, options.Build, options.OfModel, Timed, Trained):
     """Costs of a model as its input, an argument or the batch grows.
 
     Example: cnnscope sweep resnet18 --input 128,160,192,224,256
@@ -69,6 +69,7 @@ class Sweep(options.Written, options.Cached, options.Build, options.OfModel, Tim
         from cnnscope.cli import out
         from cnnscope.cli.progress import PATIENCE, Line, progress
 
+        self.check_chart({}, "")
         out.check_writable(self.output)
         measured = self.measured()
         if not self.train:
@@ -91,6 +92,6 @@ class Sweep(options.Written, options.Cached, options.Build, options.OfModel, Tim
                 progress=update,
                 measuring=line.show,
             )
-        self.write(report)
+        self.show(report)
         timing = report.record.timing
         return 130 if timing is not None and timing.interrupted else 0

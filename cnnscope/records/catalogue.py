@@ -36,7 +36,8 @@ class Card(msgspec.Struct, frozen=True):
 class Listed(msgspec.Struct, frozen=True):
     """A model in the list; `best` where no other is at least as good in both, one better.
 
-    `card` is None where the model could not be traced, and `failed` says why.
+    `card` is None where the model could not be traced, and `failed` says why. `figures` are the two
+    of `ListReport.pareto`, None where one is missing.
     """
 
     source: str
@@ -45,6 +46,7 @@ class Listed(msgspec.Struct, frozen=True):
     failed: str = ""
     best: bool = False
     value: float | None = None  # that the list is sorted by; None where it has none
+    figures: tuple[float, float] | None = None
 
 
 class ListReport(msgspec.Struct, frozen=True):

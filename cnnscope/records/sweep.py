@@ -28,6 +28,7 @@ class SweepRow(msgspec.Struct, frozen=True):
         training_bytes: the peak of tensors of a training step; None where it was not asked for.
         unknown: operations without a formula, whose costs are missing.
         failed: why the model does not run so, "" where it does; all costs are 0 then.
+        at: the number that `SweepReport.by` names; None where there is none.
     """
 
     values: tuple[str, ...]
@@ -42,6 +43,7 @@ class SweepRow(msgspec.Struct, frozen=True):
     training_bytes: int | None = None
     unknown: int = 0
     failed: str = ""
+    at: float | None = None
 
 
 class Growth(msgspec.Struct, frozen=True):
@@ -73,7 +75,8 @@ class Growth(msgspec.Struct, frozen=True):
 class SweepReport(msgspec.Struct, frozen=True):
     """The answer to `cnnscope sweep`.
 
-    `varied` names what was chosen ("input", "batch size", arguments of the constructor). `timing`
+    `varied` names what was chosen ("input", "batch size", arguments of the constructor), `by` the
+    number that the first of these is, as `Growth.by` does, "" where it is none. `timing`
     has a run for each row that did not fail, in order, without its single samples.
     """
 
@@ -85,4 +88,5 @@ class SweepReport(msgspec.Struct, frozen=True):
     step: Step | None = None
     timing: BenchReport | None = None
     notes: tuple[str, ...] = ()
+    by: str = ""
     schema_version: int = REPORT_SCHEMA

@@ -150,7 +150,8 @@ def none_means(cells: Iterable[str]) -> list[tuple[str, str]]:
     return [(units.NONE, _NONE)] if any(units.NONE in cell.split(" x ") for cell in cells) else []
 
 
-def _sentences(report: FieldReport) -> list[tuple[str, str]]:
+def landmarks(report: FieldReport) -> list[tuple[str, str]]:
+    """From which layers on the field is larger than the input, covers it, or is not known."""
     exceeds = report.exceeds_input_at
     outgrown = f"the input, from {exceeds} on" if exceeds else "no field is larger than the input"
     lines = [("outgrows", outgrown), ("covers", _covered(report))]
@@ -160,6 +161,11 @@ def _sentences(report: FieldReport) -> list[tuple[str, str]]:
     if report.unknown:
         count = units.plural(len(report.unknown), "layer")
         lines.append(("unknown", f"{count}, from {report.unknown[0]} on"))
+    return lines
+
+
+def _sentences(report: FieldReport) -> list[tuple[str, str]]:
+    lines = landmarks(report)
     each = (_each(row.field, name) for row in report.layers if row.field for name in _PER_UNIT)
     lines += none_means(each)
     axes = [a for row in report.layers for a in row.field or ()]

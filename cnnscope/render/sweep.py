@@ -13,7 +13,7 @@ from cnnscope.render.page import BAD, Heading, Page, Table
 
 _BAR = 12
 _EXACT, _ROUGH = 0.01, 0.1  # deviations from a power law
-_NAMES = {
+NAMES = {
     "params": "parameters",
     "macs": "MACs",
     "peak_activation_bytes": "peak activations",
@@ -25,11 +25,11 @@ _NAMES = {
 def page(report: SweepReport) -> Page:
     """A row for each choice, and how each cost grows."""
     return Page(
-        report.source.name, _header(report), (_table(report).filled(),), tuple(_below(report))
+        report.source.name, header(report), (_table(report).filled(),), tuple(_below(report))
     )
 
 
-def _header(report: SweepReport) -> str:
+def header(report: SweepReport) -> str:
     """The model without what varies."""
     parts = [facts.library(report.source, report.varied)]
     inputs = {row.inputs for row in report.rows if not row.failed}
@@ -83,7 +83,7 @@ def _of_input(axes: tuple[AxisField, ...]) -> str:
 
 
 def _below(report: SweepReport) -> Iterator[tuple[str, str]]:
-    yield from ((_NAMES[one.quantity], _sentence(one)) for one in report.growth)
+    yield from ((NAMES[one.quantity], sentence(one)) for one in report.growth)
     if report.step is not None:
         yield (
             "training",
@@ -106,7 +106,7 @@ def _warnings(run: BenchRun, report: SweepReport) -> Iterator[str]:
     return bench.warnings(run, report.timing, {}) if report.timing else iter(())
 
 
-def _sentence(growth: Growth) -> str:
+def sentence(growth: Growth) -> str:
     """Grow as side^2.00; stay the same; are 85.4 MiB + 20.6 MiB x batch size."""
     by = growth.by.replace(" ", "_")
     if growth.deviation == 0 and growth.power == 0:

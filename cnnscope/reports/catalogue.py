@@ -25,6 +25,11 @@ def _field(axes: Sequence[int | None]) -> float:
     return max((size for size in axes if size is not None), default=inf)
 
 
+def _side(card: Card) -> float | None:
+    """The longest side of the first input, in pixels."""
+    return max(card.inputs[0].shape[2:], default=None) if card.inputs else None
+
+
 # What models can be sorted and compared by, and whether less of it is better.
 KEYS: dict[str, Callable[[Card], float | None]] = {
     "params": lambda card: card.params,
@@ -33,6 +38,7 @@ KEYS: dict[str, Callable[[Card], float | None]] = {
     "field": lambda card: _field(card.field) if card.field else None,
     "layers": lambda card: card.weight_layers,
     "acc": lambda card: card.about.top1,
+    "input": _side,
 }
 MORE_IS_BETTER = ("acc", "field")
 _LIMITED = {"activation": "activations", "rf": "field"}  # limits are named as those of a budget
@@ -68,19 +74,26 @@ class Order(msgspec.Struct, frozen=True):
             RequestError: one names no key.
         """
         _known("--sort", sort)
-        if pareto is None:
-            return cls(sort or "")
-        first, _, second = pareto.partition(":")
-        if not second or first == second:
-            raise RequestError(f"--pareto {pareto[:40]!r}: give two, as in params:acc")
-        _known("--pareto", first)
-        _known("--pareto", second)
-        return cls(sort or "", (first, second))
+        return cls(sort or "", None if pareto is None else pair("--pareto", pareto))
+
+
+def pair(option: str, text: str) -> tuple[str, str]:
+    """Two keys with a colon between them.
+
+    Raises:
+        RequestError: they are not two, or one of them is no key.
+    """
+    first, _, second = text.partition(":")
+    if not second or first == second:
+        raise RequestError(f"{option} {printable(text, 40)!r}: give two, as in params:acc")
+    _known(option, first)
+    _known(option, second)
+    return first, second
 
 
 def _known(option: str, key: str | None) -> None:
     if key is not None and key not in KEYS:
-        raise RequestError(f"{option} {key[:40]!r}: use one of {', '.join(KEYS)}")
+        raise RequestError(f"{option} {printable(key, 40)!r}: use one of {', '.join(KEYS)}")
 
 
 def wanted(
@@ -218,6 +231,11 @@ def chosen(listed: Sequence[Listed], wanted: Wanted, order: Order) -> ListReport
     return made
 
 
+def compared(report: ListReport, axes: tuple[str, str]) -> ListReport:
+    """The list with the best in two figures marked, and these figures of every model."""
+    return msgspec.structs.replace(report, models=tuple(_marked(report.models, *axes)), pareto=axes)
+
+
 def _none_such(option: str, wanted: str, there: set[str]) -> None:
     """Say what there is, where no model is of the task or family that was wanted."""
     if not wanted or wanted in there:
@@ -296,7 +314,7 @@ def _order(one: Listed, sort: str) -> tuple[Any, ...]:
 
 def _marked(listed: Sequence[Listed], first: str, second: str) -> list[Listed]:
     """Mark the models that no other beats: as good in both figures, and better in one."""
-    figures = {id(one): _figures(one, first, second) for one in listed}
+    figures = {id(one): _turned(one, first, second) for one in listed}
     present = [f for f in figures.values() if f is not None]
 
     def beaten(mine: tuple[float, float]) -> bool:
@@ -306,14 +324,22 @@ def _marked(listed: Sequence[Listed], first: str, second: str) -> list[Listed]:
     for one in listed:
         mine = figures[id(one)]
         best = mine is not None and not beaten(mine)
-        marked.append(msgspec.structs.replace(one, best=best))
+        found = _figures(one, first, second)
+        marked.append(msgspec.structs.replace(one, best=best, figures=found))
     return marked
 
 
 def _figures(one: Listed, first: str, second: str) -> tuple[float, float] | None:
-    """Both figures, turned so that more is better; None where one is missing."""
-    if one.card is None:
+    """Both figures; None where one is missing."""
+    values = [KEYS[key](one.card) if one.card else None for key in (first, second)]
+    known = [float(value) for value in values if value is not None]
+    return (known[0], known[1]) if len(known) == 2 else None
+
+
+def _turned(one: Listed, first: str, second: str) -> tuple[float, float] | None:
+    """Both figures, turned so that more is better."""
+    figures = _figures(one, first, second)
+    if figures is None:
         return None
-    values = [(KEYS[key](one.card), key in MORE_IS_BETTER) for key in (first, second)]
-    turned = [v if more else -v for v, more in values if v is not None]
-    return (turned[0], turned[1]) if len(turned) == 2 else None
+    signs = [1 if key in MORE_IS_BETTER else -1 for key in (first, second)]
+    return signs[0] * figures[0], signs[1] * figures[1]

@@ -174,11 +174,13 @@ def report(sweep: Sweep, found: Sequence[Costs | CnnscopeError]) -> SweepReport:
         else SweepRow(choice.values, failed=str(one))
         for choice, one in zip(sweep.choices, found, strict=True)
     )
+    by, rows = _placed(sweep, rows)
     return SweepReport(
         source=ran[0].source,
         device=ran[0].device,
         varied=sweep.varied,
         rows=rows,
+        by=by,
         growth=tuple(_growth(sweep, rows, _COUNTED)),
         notes=tuple(dict.fromkeys(note for one in ran for note in one.notes)),
     )
@@ -271,8 +273,29 @@ def _variable(
     sweep: Sweep, rows: Sequence[SweepRow], ran: Sequence[int]
 ) -> tuple[str, list[float]]:
     """Name of the number that varies, and its values in the rows; "" where it is none."""
-    if len(sweep.varied) != 1 or len(ran) < 2:
-        return "", []
+    return _first(sweep, rows, ran) if len(sweep.varied) == 1 and len(ran) > 1 else ("", [])
+
+
+def _placed(sweep: Sweep, rows: tuple[SweepRow, ...]) -> tuple[str, tuple[SweepRow, ...]]:
+    """Name of the first number that varies, and rows with its values; "" where it is none."""
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for index, row in enumerate(rows):
+        if not row.failed:
+            groups.setdefault(row.values[1:], []).append(index)
+    found = [_first(sweep, rows, ran) for ran in groups.values()]
+    names = {name for name, _ in found}
+    if len(names) != 1 or "" in names:
+        return "", rows
+    at = {
+        index: number
+        for ran, (_, numbers) in zip(groups.values(), found, strict=True)
+        for index, number in zip(ran, numbers, strict=True)
+    }
+    return names.pop(), tuple(replace(row, at=at.get(index)) for index, row in enumerate(rows))
+
+
+def _first(sweep: Sweep, rows: Sequence[SweepRow], ran: Sequence[int]) -> tuple[str, list[float]]:
+    """The same of the first of what varies, in rows that have all else in common."""
     if sweep.varied[0] == INPUT:
         return _size([tuple(spec.shape for spec in rows[index].inputs) for index in ran])
     numbers = [sweep.choices[index].numbers[0] for index in ran]

@@ -1,0 +1,100 @@
+"""The chart of `cnnscope sweep`: each cost against what was chosen, and the power it grows by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from math import exp, log
+from typing import get_args
+
+from cnnscope.records.sweep import Growth, Quantity, SweepReport, SweepRow
+from cnnscope.render import sweep
+from cnnscope.render.plot.chart import Axis, Chart, Kind, Panel, Point, Series, Unit
+
+_UNITS: dict[Quantity, Unit] = {
+    "params": "count",
+    "macs": "count",
+    "peak_activation_bytes": "bytes",
+    "training_bytes": "bytes",
+    "median_ns": "time",
+}
+_ROUGH = 0.1  # a fit that misses by more is not drawn
+_Costs = Mapping[int, float]  # by the number of a row
+
+
+def chart(report: SweepReport) -> Chart:
+    """A panel for each cost that changes: on axes of ratios where a number was chosen."""
+    costs = {quantity: _costs(report, quantity) for quantity in get_args(Quantity)}
+    varying = {q: found for q, found in costs.items() if len(set(found.values())) > 1}
+    panels = [_panel(report, q, found) for q, found in (varying or costs).items() if found]
+    same = [sweep.NAMES[q] for q, found in costs.items() if found and q not in varying]
+    below = [("not drawn", f"{', '.join(same)}: the same for all")] if same and varying else []
+    kept = [one for one in sweep.page(report).below if one[0] in ("!", "machine")]
+    name, header = report.source.name, sweep.header(report)
+    return Chart(name, header, tuple(panels), (*below, *kept), columns=2)
+
+
+def _costs(report: SweepReport, quantity: Quantity) -> _Costs:
+    """The cost of each row that has it."""
+    ran = [number for number, row in enumerate(report.rows) if not row.failed]
+    if quantity == "median_ns":
+        runs = report.timing.runs if report.timing else ()
+        return {n: run.statistics.median_ns for n, run in zip(ran, runs, strict=False)}
+    values = {n: getattr(report.rows[n], quantity) for n in ran}
+    return {n: float(value) for n, value in values.items() if value is not None}
+
+
+def _panel(report: SweepReport, quantity: Quantity, costs: _Costs) -> Panel:
+    ratios = bool(report.by) and all(value > 0 for value in costs.values())
+    return Panel(
+        _x(report, ratios=ratios),
+        Axis(sweep.NAMES[quantity], _UNITS[quantity], log=ratios, zero=not ratios),
+        tuple(_series(report, quantity, costs)),
+    )
+
+
+def _x(report: SweepReport, *, ratios: bool) -> Axis:
+    """What was chosen: numbers, or names in the order in which they were given."""
+    if not report.by:
+        return Axis(report.varied[0], names=_names(report))
+    at = tuple(row.at for row in report.rows if row.at is not None)
+    return Axis(report.by, log=ratios, at=at)
+
+
+def _names(report: SweepReport) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(row.values[0] for row in report.rows))
+
+
+def _series(report: SweepReport, quantity: Quantity, costs: _Costs) -> Iterator[Series]:
+    """One for each combination of what else was chosen, and a fitted power beside a single one."""
+    groups: dict[tuple[str, ...], list[Point]] = {}
+    for number, cost in costs.items():
+        row = report.rows[number]
+        groups.setdefault(row.values[1:], []).append((_place(report, row), cost))
+    for others, points in groups.items():
+        named = zip(report.varied[1:], others, strict=True)
+        name = ", ".join(f"{what} {value}" for what, value in named)
+        yield Series(name, tuple(sorted(points)), _kind(report, several=len(groups) > 1))
+    growth = next((one for one in report.growth if one.quantity == quantity), None)
+    if growth is not None:
+        yield from _fitted(growth, sorted(next(iter(groups.values()))))
+
+
+def _kind(report: SweepReport, *, several: bool) -> Kind:
+    """Bars beside each other would cover each other, and points of one series need no line."""
+    if report.by:
+        return "line" if several else "points"
+    return "points" if several else "bars"
+
+
+def _place(report: SweepReport, row: SweepRow) -> float:
+    return row.at or 0.0 if report.by else float(_names(report).index(row.values[0]))
+
+
+def _fitted(growth: Growth, points: Sequence[Point]) -> Iterator[Series]:
+    """The power law: its factor is the one of least squares of logarithms for that power."""
+    if growth.deviation > _ROUGH or any(y <= 0 for _, y in points):
+        yield Series(f"grow {sweep.sentence(growth)}", tuple(points), "line", faint=True)
+        return
+    factor = exp(sum(log(y) - growth.power * log(x) for x, y in points) / len(points))
+    fit = tuple((x, factor * x**growth.power) for x, _ in points)
+    yield Series(sweep.sentence(growth), fit, "line", faint=True)

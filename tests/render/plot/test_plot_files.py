@@ -1,0 +1,118 @@
+"""Charts drawn with matplotlib."""
+
+import io
+import itertools
+import re
+import sys
+
+import pytest
+from PIL import Image
+
+from cnnscope.api.plots import Plot
+from cnnscope.errors import RequestError
+from cnnscope.render.plot.chart import Axis, Band, Chart, Level, Panel, Series
+
+BAD = "a$x_1$ $\\frac{ <b>&amp; \x1b[31m --> \ud800"
+SHOWN = r"a$x_1$ $\frac{ &lt;b&gt;&amp;amp; \x1b[31m --&gt; \ud800"
+
+
+def hostile():
+    panel = Panel(
+        Axis(BAD, names=(BAD, "$")),
+        Axis(BAD),
+        (Series(BAD, ((0, 1.0), (1, 2.0)), "line", labels=(BAD, "b")),),
+        (Level(1.5, BAD),),
+        (Band(-0.5, 1.5, BAD),),
+        BAD,
+    )
+    return Chart(BAD, BAD, (panel,))
+
+
+@pytest.mark.broad
+def test_names_of_strangers_are_text_and_a_chart_is_always_the_same_file():
+    import matplotlib as mpl
+
+    loaded = "matplotlib.pyplot" in sys.modules  # by another test, if at all
+
+    def settings():  # without the one that imports pyplot when it is read
+        return {name: mpl.rcParams[name] for name in mpl.rcParams if name != "backend"}
+
+    size = mpl.rcParams["font.size"]
+    mpl.rcParams["font.size"] = 31  # a setting of the user, which stays
+    before = settings()
+    try:
+        drawn = Plot(hostile()).draw("svg")
+        assert settings() == before
+    finally:
+        mpl.rcParams["font.size"] = size
+    assert ("matplotlib.pyplot" in sys.modules) == loaded
+    assert drawn == Plot(hostile()).draw("svg")
+    text = drawn.decode()
+    assert SHOWN[:20] in text
+    assert "<b>" not in text
+    assert "\x1b" not in text
+    assert not re.search(r"20\d\d-\d\d-\d\d", text)  # no date
+
+
+def zoo(count=60):
+    """Points in a crowd, as models are."""
+    points = tuple((10 ** (6 + n % 17 / 5), 50 + n * 7 % 31) for n in range(count))
+    names = tuple(f"model_{n}_with_a_name" for n in range(count))
+    front = Series("front", points[:6], "steps", names[:6], first=True)
+    panel = Panel(
+        Axis("MACs", "count", log=True), Axis("top-1"),
+        (front, Series("others", points[6:], labels=names[6:])),
+    )  # fmt: skip
+    return Chart("zoo", "", (panel,))
+
+
+@pytest.mark.slow
+def test_names_beside_points_do_not_overlap():
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    from cnnscope.render.plot import files
+
+    with files._settings():
+        figure = files._figure(zoo())
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        axes = figure.axes[0]
+        boxes = [one.get_window_extent(renderer) for one in axes.texts]
+        inside = axes.get_window_extent(renderer)
+    assert len(boxes) > 10
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    assert all(inside.x0 <= b.x0 and b.x1 <= inside.x1 for b in boxes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format_", ["svg", "pdf", "png"])
+def test_every_kind_of_series_is_drawn_in_every_format(format_):
+    from test_plot_terminal import CHARTS
+
+    begins = {"svg": b"<?xml", "pdf": b"%PDF", "png": b"\x89PNG"}[format_]
+    for chart in CHARTS.values():
+        drawn = Plot(chart).draw(format_)
+        assert drawn.startswith(begins)
+        assert drawn == Plot(chart).draw(format_)
+        if format_ == "png":
+            assert Image.open(io.BytesIO(drawn)).width in (1300, 1800)
+
+
+def test_without_matplotlib_the_extra_is_named_before_any_work(tmp_path, monkeypatch):
+    from command_line import run_cli
+
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    done = run_cli("rf", "no-such-model", "--plot", "-o", str(tmp_path / "x.svg"))
+    assert done.code == 2
+    assert "pip install 'cnnscope[plot]'" in done.err
+    with pytest.raises(RequestError, match=r"pip install 'cnnscope\[plot\]'"):
+        Plot(hostile()).save(tmp_path / "x.png")
+    Plot(zoo()).save(tmp_path / "x.txt")
+    assert "● front" in (tmp_path / "x.txt").read_text()
+    assert "<pre>" in Plot(zoo())._repr_html_()
+
+
+def test_other_formats_are_refused(tmp_path):
+    with pytest.raises(RequestError, match="drawn as one of svg, pdf, png"):
+        Plot(zoo()).draw("gif")
+    with pytest.raises(RequestError, match=r"x\.gif: a chart is written as \.svg"):
+        Plot(zoo()).save(tmp_path / "x.gif")

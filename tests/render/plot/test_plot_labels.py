@@ -1,0 +1,56 @@
+"""Names of points: none covers another one."""
+
+import itertools
+import random
+
+import pytest
+
+from cnnscope.render.plot.labels import Box, Grid, Named, placed
+
+ROOM = Box(0, 0, 100, 60)
+GRID = Grid(ROOM, (1, 1))
+
+
+def cloud(count, seed, first=0):
+    draw = random.Random(seed)
+    return [
+        Named(draw.uniform(0, 100), draw.uniform(0, 60), draw.uniform(3, 20), 2, i < first)
+        for i in range(count)
+    ]
+
+
+@pytest.mark.parametrize("grid", [GRID, GRID._replace(whole=True), GRID._replace(reach=(1, 3, 9))])
+def test_names_never_cover_each_other_and_stay_inside(grid):
+    for seed in range(60):
+        names = cloud(80, seed, first=seed % 12)
+        boxes = [box for box in placed(names, grid) if box is not None]
+        assert len(boxes) > 10
+        assert all(box.within(ROOM) for box in boxes)
+        assert not any(a.meets(b) for a, b in itertools.combinations(boxes, 2))
+
+
+def test_a_name_has_the_size_of_its_text_and_is_near_its_point():
+    names = cloud(30, 1)
+    for one, box in zip(names, placed(names, GRID), strict=True):
+        if box is not None:
+            assert round(box.right - box.left, 9) == round(one.width, 9)
+            assert box.left - 4 <= one.x <= box.right + 4
+            assert box.bottom - 6 <= one.y <= box.top + 6
+
+
+def test_what_matters_is_named_before_what_came_earlier():
+    crowd = [Named(2, 30, 90, 2), Named(2, 30, 90, 2, first=True)]
+    low = GRID._replace(room=Box(0, 28, 100, 32))  # room for one line, at the right
+    assert [box is not None for box in placed(crowd, low)] == [False, True]
+
+
+def test_symbols_are_covered_only_by_names_that_have_to_be_there():
+    wall = [Box(0, 0, 100, 60)]
+    plain, must = Named(50, 30, 10, 2), Named(50, 30, 10, 2, first=True)
+    assert placed([plain], GRID, wall) == [None]
+    assert placed([must], GRID, wall)[0] is not None
+
+
+def test_only_so_many_have_names_that_need_none():
+    names = [Named(5, y, 10, 1) for y in range(2, 58, 3)]
+    assert sum(box is not None for box in placed(names, GRID._replace(most=4))) == 4
