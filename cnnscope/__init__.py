@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from cnnscope.api import CnnscopeError as CnnscopeError
     from cnnscope.api import Document as Document
+    from cnnscope.api import Figure as Figure
     from cnnscope.api import ModelError as ModelError
     from cnnscope.api import Report as Report
     from cnnscope.api import Request as Request
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from cnnscope.api import diff as diff
     from cnnscope.api import effective as effective
     from cnnscope.api import explain as explain
+    from cnnscope.api import figure as figure
     from cnnscope.api import fit as fit
     from cnnscope.api import list_models as list_models
     from cnnscope.api import memory as memory
@@ -42,6 +44,7 @@ __version__ = "0.2.0"
 __all__ = [
     "CnnscopeError",
     "Document",
+    "Figure",
     "ModelError",
     "Report",
     "Request",
@@ -55,6 +58,7 @@ __all__ = [
     "diff",
     "effective",
     "explain",
+    "figure",
     "fit",
     "list_models",
     "memory",

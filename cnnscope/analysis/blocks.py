@@ -40,6 +40,7 @@ class Unit(NamedTuple):
     output: Shape  # positions, () where there is one
     parts: tuple[StagePart, ...]
     shortcuts: tuple[StageLayer, ...] = ()
+    call: int = -1  # of a block
 
 
 class Found(NamedTuple):
@@ -80,6 +81,14 @@ class _Layer(NamedTuple):
 
 
 # ------------------------------------------------------------------------------ the layers
+
+
+def shown_layers(trace: Trace) -> dict[int, tuple[StageLayer, Family]]:
+    """Every operation that a table shows, by its place in the trace, and its family."""
+    return {
+        place: (layer.shown, Family.LINEAR if layer.shown.kind == "linear" else layer.family)
+        for place, layer in _layers(trace).items()
+    }
 
 
 def _layers(trace: Trace) -> dict[int, _Layer]:
@@ -375,6 +384,7 @@ class _Walk:
             output=self._positions(call, [self.layers[i].shown for i in inside]),
             parts=main,
             shortcuts=shortcuts,
+            call=call,
         )
 
     def _parts(self, call: int) -> tuple[StagePart, ...]:

@@ -8,6 +8,7 @@ from cnnscope.api.commands import checkpoint as checkpoint
 from cnnscope.api.commands import diff as diff
 from cnnscope.api.commands import effective as effective
 from cnnscope.api.commands import explain as explain
+from cnnscope.api.commands import figure as figure
 from cnnscope.api.commands import fit as fit
 from cnnscope.api.commands import list_models as list_models
 from cnnscope.api.commands import memory as memory
@@ -19,6 +20,7 @@ from cnnscope.api.commands import summary as summary
 from cnnscope.api.commands import sweep as sweep
 from cnnscope.api.commands import verify_rf as verify_rf
 from cnnscope.api.document import Document as Document
+from cnnscope.api.picture import Figure as Figure
 from cnnscope.api.reports import Report as Report
 from cnnscope.api.reports import View as View
 from cnnscope.api.traces import Trace as Trace

@@ -32,6 +32,7 @@ from cnnscope.records.trace import Trace
 
 if TYPE_CHECKING:
     from cnnscope.api.document import Document
+    from cnnscope.api.picture import Figure
     from cnnscope.api.traces import Cache, Model
     from cnnscope.records.bench import BenchReport
     from cnnscope.records.catalogue import ListReport
@@ -494,6 +495,63 @@ def report(
     times = [] if saved is None or bench is None else [_times(saved, t, bench) for t in traces]
     made = contents(traces, steps, times)
     return Document(replace(made, command=command, program=__version__))
+
+
+def figure(
+    models: Model | Sequence[Model],
+    inputs: Any = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    style: str | None = None,
+    max_width: float | str = "6.75in",
+    font: str = "sans",
+    unfold: bool = False,
+    arguments: Mapping[str, Any] | None = None,
+    num_classes: int | None = None,
+    batch_size: int | None = None,
+    dtype: str | None = None,
+    cache: Cache = True,
+) -> Figure:
+    """The architecture figure of a paper, made from the trace.
+
+    Args:
+        models: a name, a module of your own, a `Request` or a `Trace`; or a list of them, which
+            are drawn together.
+        inputs: sizes, such as "3x224x224", dicts and lists of them, and what else forward takes:
+            see `trace`; of every model that is no `Request` or `Trace`.
+        kwargs: inputs that forward takes by keyword.
+        style: "lenet" (stacked sheets), "blocks" (boxes in perspective) or "graph" (operations
+            with shortcuts); left out, the one that suits.
+        max_width: greatest width, in points (1/72 inch) or with a unit: "8.5cm", "3.25in".
+        font: "sans", "serif", a family that this machine has, or a font file.
+        unfold: draw every repetition, also where one drawn once with its number would do.
+        arguments: of a named model's constructor.
+        num_classes: of a named model's constructor.
+        batch_size: N of every input of a named model.
+        dtype: of weights and inputs of a named model.
+        cache: read and keep traces of published models; or in which store.
+
+    Raises:
+        RequestError: the request cannot be carried out; the style cannot show such a network.
+        ModelError: a model failed.
+    """
+    from cnnscope.api.picture import Figure
+    from cnnscope.render.figure import font as named
+    from cnnscope.render.figure.units import points
+    from cnnscope.reports.figure import contents
+
+    width = points(max_width)
+    named(font)
+    given: Sequence[Any] = models if isinstance(models, (list, tuple)) else [models]
+    if not given:
+        raise RequestError("models: name at least one")
+    build = Build(arguments, num_classes, batch_size, dtype)
+    traces = []
+    for one in given:
+        says = isinstance(one, (Request, Trace))
+        wanted = asked(one, *((), None, Build()) if says else (inputs, kwargs, build))
+        traces.append(ended(traced(wanted, cache)))
+    return Figure(contents(traces, style, unfold=unfold), width, font)
 
 
 # ------------------------------------------------------------------------------- compare

@@ -71,6 +71,12 @@ COMMANDS = {
         "One page that shows a network: graph, layers, costs, memory, fields.",
         "Inspect a network",
     ),
+    "figure": Entry(
+        "figure",
+        "Figure",
+        "The architecture figure of a paper, made from the model.",
+        "Inspect a network",
+    ),
     "diff": Entry(
         "diff",
         "Diff",

@@ -338,6 +338,14 @@ def quoted(word: str) -> str:
     return printable(shlex.quote(word))
 
 
+def file_name(models: Sequence[str]) -> str:
+    """A name for a file of these models: letters, digits and what is harmless between them."""
+    import re
+
+    names = (re.sub(r"[^\w.-]+", "_", word.replace(".py:", "_")).strip("._-") for word in models)
+    return "-".join(name[-60:] for name in names)[-200:].lstrip("._-") or "model"
+
+
 def refuse(given: Mapping[str, object], reason: str) -> None:
     """Refuse options that would have no effect.
 

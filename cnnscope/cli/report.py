@@ -190,16 +190,9 @@ class Report(options.Named, Trained):
     def _path(self) -> Path | None:
         """The file to write to: what was named, or the name of the model; None for stdout."""
         if self.output is None:
-            return Path(f"{self._name()}.{self._format().value}")
+            names = [self.model] if self.other is None else [self.model, self.other]
+            return Path(f"{options.file_name(names)}.{self._format().value}")
         return None if self.output == Path("-") else self.output
-
-    def _name(self) -> str:
-        """A name for the file: letters, digits and what is harmless between them."""
-        import re
-
-        words = [self.model] if self.other is None else [self.model, self.other]
-        names = (re.sub(r"[^\w.-]+", "_", word.replace(".py:", "_")).strip("._-") for word in words)
-        return "-".join(name[-60:] for name in names) or "model"
 
     def _command(self) -> str:
         """The command that makes this page again."""

@@ -30,7 +30,8 @@ _LONG = [word for word in ALIASES if len(word) > 6]  # which may be misspelt and
 # Words for what no command does, and what comes nearest to it.
 _PICTURE = (
     "cnnscope rf {model} LAYER --output field.png draws a receptive field; "
-    "cnnscope stages {model} is the table of the architecture; "
+    "cnnscope figure {model} --output net.svg draws the architecture; "
+    "cnnscope stages {model} is the table of it; "
     "cnnscope report {model} is a page for a browser"
 )
 _GRAPH = (
@@ -39,7 +40,7 @@ _GRAPH = (
     "cnnscope summary {model} --depth all lists every operation in the order in which it runs; "
     "cnnscope stages {model} is the table of the architecture"
 )
-POINTERS = dict.fromkeys("plot draw visualize visualise figure".split(), _PICTURE)
+POINTERS = dict.fromkeys("plot draw visualize visualise".split(), _PICTURE)
 POINTERS["graph"] = _GRAPH
 
 _FORMATS = {

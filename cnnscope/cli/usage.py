@@ -20,8 +20,8 @@ _NAMES = 26  # columns for names, above which a description begins in the next l
 # Of commands, and of arguments and options, in the order in which they stand.
 GROUPS = (
     "Inspect a network", "Compare networks", "Measure", "Manage", "Commands",
-    "Arguments", "Model", "Which models", "Stacks", "Rows and columns", "Limits", "Training",
-    "Measurement", "Output", "Program",
+    "Arguments", "Model", "Which models", "Figure", "Stacks", "Rows and columns", "Limits",
+    "Training", "Measurement", "Output", "Program",
 )  # fmt: skip
 
 

@@ -215,9 +215,19 @@ def _stride(parts: Sequence[StagePart]) -> tuple[int, ...]:
 def _aligned(models: Sequence[ModelStages]) -> tuple[tuple[int | None, ...], ...]:
     """Rows in which stages of one key stand side by side, none crossing another."""
     alike = len({model.inputs for model in models}) == 1
+    return side_by_side(
+        [s.output if alike else model.reduction(s.output) for s in model.stages] for model in models
+    )
+
+
+def side_by_side(columns: Iterable[Sequence[object]]) -> tuple[tuple[int | None, ...], ...]:
+    """Rows in which equal keys of several columns stand side by side, in the order of each.
+
+    Returns:
+        the place of the key in each column, None where a column has none in this row.
+    """
     rows: list[tuple[object, list[int | None]]] = []
-    for column, model in enumerate(models):
-        keys = [s.output if alike else model.reduction(s.output) for s in model.stages]
+    for column, keys in enumerate(columns):
         rows = _with_column(rows, keys, column)
     return tuple(tuple(cells) for _, cells in rows)
 

@@ -16,14 +16,22 @@ from cnnscope.records.graph import BORDER, REPEAT, ROOT, Graph, GraphNode, Layou
 CLOSED, OPEN, UNFOLDED = 0, 1, 2  # states of a node; all members of a repeat are seen unfolded
 Size = tuple[float, float]
 
-GAP = 16.0  # between rows
-TRACK = 8.0  # between lines in a gap
-SLOT = 12.0  # between lines that enter a box
-LANE = 7.0  # beside a lane
-SIDE = 9.0  # beside a box
 PAD = 8.0  # inside the border of a block
 HEAD = 24.0  # where the name of a block stands
 _SINK = 10.0  # a box is at most so far below the upper edge of its row
+
+
+class Spacing(NamedTuple):
+    """Distances of a drawing; these are those of the page."""
+
+    gap: float = 16.0  # between rows
+    track: float = 8.0  # between lines in a gap
+    slot: float = 12.0  # between lines that enter a box
+    lane: float = 7.0  # beside a lane
+    side: float = 9.0  # beside a box
+
+
+_PAGE = Spacing()
 
 
 class Box(NamedTuple):
@@ -79,7 +87,10 @@ def inside(nodes: Sequence[GraphNode], node: int, state: int) -> int:
 
 
 def restack(
-    graph: Graph, states: Mapping[int, int], size: Callable[[GraphNode, bool], Size]
+    graph: Graph,
+    states: Mapping[int, int],
+    size: Callable[[GraphNode, bool], Size],
+    spacing: Spacing = _PAGE,
 ) -> Drawing:
     """Place every visible box and line.
 
@@ -87,8 +98,9 @@ def restack(
         graph: with its layouts.
         states: of the nodes that are not closed.
         size: least width and height of a node, closed or (True) the head of an open one.
+        spacing: distances between what is drawn.
     """
-    stack = _Stack(graph, states, size)
+    stack = _Stack(graph, states, size, spacing)
     whole = stack.measure(ROOT)
     stack.put(ROOT, whole, 0, 0.0, 0.0)
     return Drawing(whole.width, whole.height, tuple(stack.boxes), tuple(stack.lines))
@@ -96,9 +108,14 @@ def restack(
 
 class _Stack:
     def __init__(
-        self, graph: Graph, states: Mapping[int, int], size: Callable[[GraphNode, bool], Size]
+        self,
+        graph: Graph,
+        states: Mapping[int, int],
+        size: Callable[[GraphNode, bool], Size],
+        spacing: Spacing,
     ) -> None:
         self.nodes, self.states, self.size = graph.nodes, states, size
+        self.spacing = spacing
         self.boxes: list[Box] = []
         self.lines: list[Line] = []
 
@@ -110,8 +127,8 @@ class _Stack:
         if layout is None:
             return _Measured(width, height, width / 2)
         children = {place.node: self.measure(place.node) for place in layout.places}
-        axes, left, right = _rails(layout, children)
-        tops, heights = _rows(layout, children)
+        axes, left, right = _rails(layout, children, self.spacing)
+        tops, heights = _rows(layout, children, self.spacing)
         spare = max(0.0, width - left - right - 2 * PAD) / 2
         axis = left + PAD + spare
         return _Measured(
@@ -148,59 +165,69 @@ class _Stack:
             end = target if edge.target == BORDER else ends[edge.target]
             lane = x + box.rails[layout.lanes[route.lane]] if route.lane >= 0 else 0.0
             tracks = (
-                _track(box, begin[3] + 1, route.leave) + y,
-                _track(box, end[3], route.arrive) + y,
+                _track(box, begin[3] + 1, route.leave, self.spacing) + y,
+                _track(box, end[3], route.arrive, self.spacing) + y,
             )
-            points = _points(route, (begin[0], begin[2]), (end[0], end[1]), lane, tracks)
+            ends_at = (begin[0], begin[2]), (end[0], end[1])
+            points = _points(route, ends_at, lane, tracks, self.spacing.slot)
             self.lines.append(Line(box.inside, number, points))
 
 
-def _rails(layout: Layout, children: Mapping[int, _Measured]) -> tuple[list[float], float, float]:
+def _rails(
+    layout: Layout, children: Mapping[int, _Measured], spacing: Spacing
+) -> tuple[list[float], float, float]:
     """Where the rails are from the trunk, and how far the block reaches to both sides of it."""
     reach: dict[tuple[int, int], Size] = {}  # to the left and right of a rail, in a row
     for place in layout.places:
         child = children[place.node]
-        reach[place.rail, place.row] = child.axis + SIDE, child.width - child.axis + SIDE
-    slots = max(map(abs, (*layout.inputs, *layout.outputs)), default=0) * SLOT
+        side = spacing.side
+        reach[place.rail, place.row] = child.axis + side, child.width - child.axis + side
+    slots = max(map(abs, (*layout.inputs, *layout.outputs)), default=0) * spacing.slot
+    lane = spacing.lane
     axes, ends = [0.0] * len(layout.rails), [slots, slots]
-    for side in (0, 1):  # left, right
-        sign = 2 * side - 1
-        edges = [reach.get((layout.trunk, r), (0.0, 0.0))[side] for r in range(layout.rows)]
+    for hand in (0, 1):  # left, right
+        sign = 2 * hand - 1
+        edges = [reach.get((layout.trunk, r), (0.0, 0.0))[hand] for r in range(layout.rows)]
         gaps = [0.0] * (layout.rows + 1)
         beside = [n for n, rail in enumerate(layout.rails) if rail.column * sign > 0]
         for number in sorted(beside, key=lambda n: abs(layout.rails[n].column)):
             first, last = layout.rails[number].first, layout.rails[number].last
-            sizes = [reach.get((number, r), (LANE, LANE)) for r in range(first, last + 1)]
-            x = max(edges[first + n] + size[1 - side] for n, size in enumerate(sizes))
-            x = max(x, *(gap + 2 * LANE for gap in gaps[first : last + 2]))
+            sizes = [reach.get((number, r), (lane, lane)) for r in range(first, last + 1)]
+            x = max(edges[first + n] + size[1 - hand] for n, size in enumerate(sizes))
+            x = max(x, *(gap + 2 * lane for gap in gaps[first : last + 2]))
             axes[number] = sign * x
             gaps[first : last + 2] = [x] * (last + 2 - first)
-            edges[first : last + 1] = [x + size[side] for size in sizes]
-        ends[side] = max(ends[side], *edges, 0.0)
+            edges[first : last + 1] = [x + size[hand] for size in sizes]
+        ends[hand] = max(ends[hand], *edges, 0.0)
     return axes, ends[0], ends[1]
 
 
-def _rows(layout: Layout, children: Mapping[int, _Measured]) -> tuple[list[Size], list[float]]:
+def _rows(
+    layout: Layout, children: Mapping[int, _Measured], spacing: Spacing
+) -> tuple[list[Size], list[float]]:
     """Top and bottom of every row, and its height; the border is the first and the last one."""
     heights = [0.0] * (layout.rows + 2)
     for place in layout.places:
         heights[place.row + 1] = max(heights[place.row + 1], children[place.node].height)
     y, found = HEAD, [(0.0, HEAD)]
     for gap, lines in enumerate(layout.tracks):
-        y += GAP + TRACK * max(lines - 1, 0)
+        y += spacing.gap + spacing.track * max(lines - 1, 0)
         found.append((y, y + heights[gap + 1]))
         y += heights[gap + 1]
     return found, heights
 
 
-def _track(box: _Measured, gap: int, track: int) -> float:
+def _track(box: _Measured, gap: int, track: int, spacing: Spacing) -> float:
     """Height of a track in the gap above a row."""
-    return box.rows[gap][1] + GAP / 2 + TRACK * max(track, 0)
+    return box.rows[gap][1] + spacing.gap / 2 + spacing.track * max(track, 0)
 
 
-def _points(route: Route, begin: Size, end: Size, lane: float, tracks: Size) -> tuple[Size, ...]:
+def _points(
+    route: Route, ends: tuple[Size, Size], lane: float, tracks: Size, slot: float
+) -> tuple[Size, ...]:
     """Corners of the way of an edge."""
-    x, last = begin[0] + SLOT * route.exit, end[0] + SLOT * route.entry
+    begin, end = ends
+    x, last = begin[0] + slot * route.exit, end[0] + slot * route.entry
     points = [(x, begin[1])]
     if route.lane < 0:
         if route.leave >= 0:

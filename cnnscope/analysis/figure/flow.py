@@ -1,0 +1,315 @@
+"""From a trace to the steps of a figure and the edges between them.
+
+Data is followed operation by operation. A layer that an architecture table shows
+(`analysis/blocks.py`) is a step; an operation that reads maps of several steps is a join, and every
+other one passes on what it reads: its result belongs to the step before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from cnnscope.analysis import blocks
+from cnnscope.analysis.weights import weight_ops
+from cnnscope.ops import table
+from cnnscope.ops.table import Family
+from cnnscope.records import figure as f
+from cnnscope.records.stages import StageLayer
+from cnnscope.records.trace import OpRecord, Shape, Trace
+from cnnscope.text import operation
+
+_ACTIVATIONS = ("tanh", "sigmoid")  # arithmetic to the table of operations, as exp is
+Ends = tuple[int, int]  # of an edge
+
+
+@dataclass(eq=False, slots=True)
+class Made:
+    """A step in the making: the operation that makes it (-1: none), and what is known of it."""
+
+    kind: str
+    family: str
+    op: int = -1
+    channels: int | None = None
+    positions: Shape = ()
+    label: str = ""
+    path: str = ""
+    layer: StageLayer | None = None
+    inside: tuple[StageLayer, ...] = ()
+    after: dict[str, None] = field(default_factory=dict)
+
+    def step(self) -> f.Step:
+        """The step itself."""
+        return f.Step(
+            kind=self.kind,
+            family=self.family,
+            channels=self.channels,
+            positions=self.positions,
+            label=self.label,
+            path=self.path,
+            layer=self.layer,
+            inside=self.inside,
+            after=tuple(self.after),
+        )
+
+
+class Read(NamedTuple):
+    """A map as a step reads it."""
+
+    shape: Shape
+    projection: StageLayer | None = None
+
+
+def flow(trace: Trace, *, whole: bool, apart: bool = False) -> f.Flow:
+    """The steps of a network and how data flows between them.
+
+    Args:
+        trace: of the network.
+        whole: draw a block whose paths join inside as one step; but no block that joins maps of
+            different resolutions, as the decoder of a U does.
+        apart: nor one that reads more than one map.
+    """
+    found = _Flow(trace)
+    found.follow()
+    found.leave_out_projections()
+    if whole:
+        found.contract(apart=apart)
+    return found.flow()
+
+
+class _Flow:
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self.layers = blocks.shown_layers(trace)
+        self.units = [unit for unit in blocks.find(trace).units if unit.call >= 0]
+        self.same = {other: op.op for op in weight_ops(trace) for other in op.others}
+        self.steps: dict[int, Made] = {}  # by number, in the order in which they ran
+        self.edges: dict[Ends, Read] = {}
+        self.of: dict[int, int] = {}  # the step of each tensor
+        self.of_op: dict[int, int] = {}
+        self.unbatched = self._is_unbatched()
+
+    def follow(self) -> None:
+        """Find all steps and edges."""
+        for number, tensor in enumerate(dict.fromkeys(self.trace.inputs)):
+            self._add_input(number, tensor)
+        for place, record in enumerate(self.trace.ops):
+            read = [t for t in record.tensors if t in self.of]
+            if read:
+                self._pass(place, record, read)
+
+    def _add_input(self, number: int, tensor: int) -> None:
+        names = [spec.name or "" for spec in self.trace.input_specs]
+        channels, positions = self._sizes(self.trace.tensors[tensor].shape, None)
+        label = names[number] if number < len(names) else ""
+        self.of[tensor] = self._add(
+            Made(f.INPUT, f.INPUT, -1, channels, positions, label or "input")
+        )
+
+    def _add(self, made: Made) -> int:
+        number = len(self.steps)
+        self.steps[number] = made
+        return number
+
+    def _pass(self, place: int, record: OpRecord, read: Sequence[int]) -> None:
+        """Follow the data through one operation."""
+        sources = list(dict.fromkeys(self.of[t] for t in read))
+        entry = table.lookup(record.name)
+        if place in self.layers:
+            step = self._add(self._layer(place, record, sources[0]))
+        elif self.same.get(place) in self.of_op:
+            step = self.of_op[self.same[place]]  # one of several that are one layer
+        elif len(sources) > 1 and record.outputs:
+            step = self._add(self._join(place, record, sources))
+        else:
+            step = sources[0]
+            self._note(step, record, entry)
+        self.of_op[place] = step
+        for tensor in read:
+            if self.of[tensor] != step:
+                shape = self.trace.tensors[tensor].shape
+                self.edges.setdefault((self.of[tensor], step), Read(shape))
+        self.of.update(dict.fromkeys(record.outputs, step))
+
+    def _note(self, step: int, record: OpRecord, entry: table.Entry) -> None:
+        """Note an activation behind a step."""
+        name = table.base_name(record.name)
+        if entry.family in (Family.ACTIVATION, Family.SOFTMAX) or name in _ACTIVATIONS:
+            self.steps[step].after[operation(record.name).rstrip("_")] = None
+
+    # -- what a step is
+
+    def _layer(self, place: int, record: OpRecord, source: int) -> Made:
+        layer, family = self.layers[place]
+        out = self.trace.tensors[record.outputs[0]].shape
+        channels, _ = self._sizes(out, self.steps[source], layer.output)
+        if layer.out_channels is not None:
+            channels = layer.out_channels
+        kind = str(family.value)
+        return Made(f.LAYER, kind, place, channels, layer.output or (), "", layer.path, layer)
+
+    def _join(self, place: int, record: OpRecord, sources: Sequence[int]) -> Made:
+        out = self.trace.tensors[record.outputs[0]].shape
+        known = max((self.steps[s] for s in sources), key=lambda one: len(one.positions))
+        channels, positions = self._sizes(out, known)
+        entry = table.lookup(record.name)
+        return Made(
+            f.JOIN, str(entry.family.value), place, channels, positions,
+            operation(record.name).rstrip("_"), self.trace.index.path(record),
+        )  # fmt: skip
+
+    def _is_unbatched(self) -> bool:
+        """Return True if the first convolution reads a map without a dimension of samples."""
+        for place, (layer, _) in self.layers.items():
+            if layer.geometry is not None:
+                out = self.trace.tensors[self.trace.ops[place].outputs[0]].shape
+                return len(out) == len(layer.geometry.kernel_size) + 1
+        return False
+
+    def _sizes(
+        self, shape: Shape, source: Made | None, known: Shape = ()
+    ) -> tuple[int | None, Shape]:
+        """Channels and positions of a map; channels are first but in rows of tokens.
+
+        Args:
+            shape: of the tensor.
+            source: the step before.
+            known: positions, where the layer knows them.
+        """
+        body = shape if self.unbatched else shape[1:]
+        if len(body) < 2:
+            return (body[0] if body else None), ()
+        last = known == body[:-1] and known != body[1:]
+        if not known and source is not None:
+            same = body[-1] == source.channels != body[0]
+            last = same and body[1:] != source.positions
+        channels, positions = (body[-1], body[:-1]) if last else (body[0], body[1:])
+        return channels, () if set(positions) == {1} else positions
+
+    # -- shortcuts and blocks
+
+    def leave_out_projections(self) -> None:
+        """Make an edge of each projection beside a residual path."""
+        for unit in self.units:
+            inside = self._inside(unit.call)
+            wanted = {layer.path for layer in unit.shortcuts}
+            for number in inside:
+                layer = self.steps[number].layer
+                if layer is not None and layer.path in wanted:
+                    self._bypass(number)
+
+    def _bypass(self, number: int) -> None:
+        into = [ends for ends in self.edges if ends[1] == number]
+        out_of = [ends for ends in self.edges if ends[0] == number]
+        if len(into) != 1 or len(out_of) != 1:
+            return
+        before, after = into[0][0], out_of[0][1]
+        if (before, after) in self.edges:
+            return
+        layer = self.edges[into[0]].projection or self.steps[number].layer
+        read = self.edges[out_of[0]]
+        del self.edges[into[0]], self.edges[out_of[0]], self.steps[number]
+        self.edges[before, after] = Read(read.shape, layer)
+        self.of = {t: before if step == number else step for t, step in self.of.items()}
+
+    def _inside(self, call: int) -> list[int]:
+        """Steps that ran inside a call, in order."""
+        ops = self.trace.index.all_ops.get(call, ())
+        found = dict.fromkeys(self.of_op[op] for op in ops if op in self.of_op)
+        return [n for n in found if n in self.steps and self.steps[n].op in self._ops(call)]
+
+    def _ops(self, call: int) -> frozenset[int]:
+        return frozenset(self.trace.index.all_ops.get(call, ()))
+
+    def contract(self, *, apart: bool) -> None:
+        """Draw each block whose paths join inside as one step."""
+        units = [unit for unit in self.units if self.trace.calls[unit.call].parent >= 0]
+        kinds = {unit.kind for unit in units if self._joins(unit)}
+        for unit in units:  # of a class some of whose blocks join paths, the others as well
+            inside = self._inside(unit.call)
+            if unit.kind in kinds and len(inside) > 1 and self._is_one(inside, apart=apart):
+                self._contract(unit, inside)
+
+    def _joins(self, unit: blocks.Unit) -> bool:
+        return any(self.steps[n].kind == f.JOIN for n in self._inside(unit.call))
+
+    def _is_one(self, inside: Sequence[int], *, apart: bool) -> bool:
+        """Return True if all that enters from outside has one resolution (or is one map)."""
+        ends = set(inside)
+        enter = {a for a, b in self.edges if b in ends and a not in ends}
+        return len(enter if apart else {self.steps[n].positions for n in enter}) <= 1
+
+    def _contract(self, unit: blocks.Unit, inside: Sequence[int]) -> None:
+        outputs = self.trace.calls[unit.call].outputs
+        keep = max(inside)  # its place in the order of running
+        shape = self.trace.tensors[outputs[0]].shape if outputs else ()
+        source = self.steps[inside[-1]]
+        channels, positions = self._sizes(shape, source) if shape else (source.channels, ())
+        layers = [self.steps[n].layer for n in inside]
+        block = Made(
+            f.BLOCK, f.BLOCK, self.steps[keep].op, channels, unit.output or positions,
+            unit.kind, unit.path, None, tuple(x for x in layers if x is not None),
+        )  # fmt: skip
+        block.after.update(self.steps[inside[-1]].after)
+        gone = set(inside)
+        self.steps = {n: block if n == keep else s for n, s in self.steps.items()
+                      if n == keep or n not in gone}  # fmt: skip
+        home = dict.fromkeys(inside, keep)
+        self.edges = _mapped(self.edges, home)
+        self.of = {t: home.get(step, step) for t, step in self.of.items()}
+
+    # -- the result
+
+    def flow(self) -> f.Flow:
+        """Steps that an output depends on, numbered anew."""
+        ends = dict.fromkeys(self.of[t] for t in self.trace.outputs if t in self.of)
+        kept = _reaching(self.edges, ends) | {
+            n for n, step in self.steps.items() if step.kind == f.INPUT
+        }
+        order = [n for n in self.steps if n in kept]
+        place = {n: at for at, n in enumerate(order)}
+        gone = [s for n, s in self.steps.items() if n not in kept and s.kind != f.JOIN]
+        edges = [
+            self._edge((place[a], place[b]), self.steps[a], self.steps[b], read)
+            for (a, b), read in self.edges.items()
+            if a in place and b in place
+        ]
+        return f.Flow(
+            name=self.trace.source.name,
+            steps=tuple(self.steps[n].step() for n in order),
+            edges=tuple(sorted(edges, key=lambda edge: (edge.target, edge.source))),
+            ends=tuple(sorted(place[n] for n in ends if n in place)),
+            left_out=len(gone),
+        )
+
+    def _edge(self, ends: Ends, source: Made, target: Made, read: Read) -> f.FlowEdge:
+        channels, positions = self._sizes(read.shape, source)
+        adds = target.family == Family.ADD.value
+        same = (channels, positions) == (source.channels, source.positions)
+        grows = adds and (read.projection is not None or not same)
+        return f.FlowEdge(*ends, channels, positions, read.projection, grows)
+
+
+def _mapped(edges: Mapping[Ends, Read], home: Mapping[int, int]) -> dict[Ends, Read]:
+    """Edges with other ends; none from a step to itself."""
+    found: dict[Ends, Read] = {}
+    for (source, target), read in edges.items():
+        ends = home.get(source, source), home.get(target, target)
+        if ends[0] != ends[1]:
+            found.setdefault(ends, read)
+    return found
+
+
+def _reaching(edges: Iterable[Ends], ends: Iterable[int]) -> set[int]:
+    """Steps from which edges lead to one of these, and these."""
+    before: dict[int, list[int]] = {}
+    for source, target in edges:
+        before.setdefault(target, []).append(source)
+    found, waiting = set(), list(ends)
+    while waiting:
+        step = waiting.pop()
+        if step not in found:
+            found.add(step)
+            waiting += before.get(step, ())
+    return found

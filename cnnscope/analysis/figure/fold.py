@@ -1,0 +1,176 @@
+"""What repeats in a figure: equal steps in a row, and equal parts of several steps."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from cnnscope.records import figure as f
+
+_LONGEST = 40  # steps that repeat together
+
+
+class _Run(NamedTuple):
+    """So many equal parts of so many steps each, from a step on."""
+
+    first: int
+    length: int
+    times: int
+
+
+def merged(flow: f.Flow) -> f.Flow:
+    """Equal steps in a row, each of which reads the one before, as one with `times`."""
+    return _fold(flow, longest=1)
+
+
+def folded(flow: f.Flow) -> f.Flow:
+    """Equal parts in a row as the first of them, whose steps have a `group`."""
+    return _fold(flow, longest=_LONGEST)
+
+
+def _fold(flow: f.Flow, longest: int) -> f.Flow:
+    runs = _runs(flow, longest)
+    home: dict[int, int] = {}
+    group: dict[int, tuple[int, int]] = {}
+    for number, run in enumerate(runs):
+        for place in range(run.first, run.first + run.length * run.times):
+            home[place] = run.first + (place - run.first) % run.length
+            group[home[place]] = number, run.times
+    kept = [n for n in range(len(flow.steps)) if home.get(n, n) == n]
+    at = {n: number for number, n in enumerate(kept)}
+    where = {n: at[home.get(n, n)] for n in range(len(flow.steps))}
+    return replace(
+        flow,
+        steps=tuple(_step(flow.steps[n], group.get(n), single=longest == 1) for n in kept),
+        edges=tuple(_edges(flow, where)),
+        ends=tuple(sorted({where[n] for n in flow.ends})),
+    )
+
+
+def _step(step: f.Step, group: tuple[int, int] | None, *, single: bool) -> f.Step:
+    if group is None:
+        return step
+    if single:
+        return replace(step, times=group[1])
+    return replace(step, group=group[0], repeats=group[1])
+
+
+def _edges(flow: f.Flow, where: Mapping[int, int]) -> list[f.FlowEdge]:
+    """Edges between the steps that are kept; the first of equal ones."""
+    found: dict[tuple[int, int], f.FlowEdge] = {}
+    for edge in flow.edges:
+        ends = where[edge.source], where[edge.target]
+        if ends[0] < ends[1]:
+            found.setdefault(ends, replace(edge, source=ends[0], target=ends[1]))
+    return sorted(found.values(), key=lambda edge: (edge.target, edge.source))
+
+
+def _runs(flow: f.Flow, longest: int) -> list[_Run]:
+    """Runs that do not overlap, first those that cover most."""
+    keys = [_key(step) for step in flow.steps]
+    wires = _Wires(flow)
+    candidates = [run for at in range(len(keys)) for run in _starting(keys, at, longest)]
+    candidates.sort(key=lambda run: _worth(flow, run), reverse=True)
+    found: list[_Run] = []
+    taken = [False] * len(keys)
+    for run in candidates:
+        end = run.first + run.length * run.times
+        if not any(taken[run.first : end]) and wires.allow(run):
+            found.append(run)
+            taken[run.first : end] = [True] * (end - run.first)
+    return sorted(found)
+
+
+def _worth(flow: f.Flow, run: _Run) -> tuple[int, int, int, int]:
+    """Steps that a run covers; of equal ones, first those whose parts are modules, then short ones.
+
+    A part may begin in the middle of one block and end in the next: it repeats as often.
+    """
+    part = flow.steps[run.first : run.first + run.length]
+    shared = 0
+    for names in zip(*(step.path.split(".") for step in part), strict=False):
+        if len(set(names)) > 1:
+            break
+        shared += 1
+    return run.length * run.times, shared, -run.length, -run.first
+
+
+def _key(step: f.Step) -> Hashable:
+    """Equal for steps that are drawn alike."""
+    layer = step.layer
+    own = (layer.kind, layer.geometry, layer.role) if layer is not None else ()
+    inside = tuple((x.kind, x.geometry, x.out_channels) for x in step.inside)
+    channels = None if step.kind == f.JOIN else step.channels  # a dense block's grow
+    return step.kind, step.family, channels, step.positions, step.label, own, inside
+
+
+def _starting(keys: Sequence[Hashable], at: int, longest: int) -> list[_Run]:
+    found = []
+    for length in range(1, min(longest, (len(keys) - at) // 2) + 1):
+        if keys[at] != keys[at + length]:
+            continue
+        part, times = keys[at : at + length], 1
+        while keys[at + times * length : at + (times + 1) * length] == part:
+            times += 1
+        if times > 1:
+            found.append(_Run(at, length, times))
+    return found
+
+
+class _Wires:
+    """Whether parts of a run are wired alike, and read and are read as one."""
+
+    def __init__(self, flow: f.Flow) -> None:
+        self.flow = flow
+        self.into: dict[int, set[int]] = {}
+        self.out_of: dict[int, set[int]] = {n: set() for n in range(len(flow.steps))}
+        for edge in flow.edges:
+            self.into.setdefault(edge.target, set()).add(edge.source)
+            self.out_of[edge.source].add(edge.target)
+
+    def allow(self, run: _Run) -> bool:
+        """Return True if nothing is lost when the first part stands for all."""
+        steps = self.flow.steps[run.first : run.first + run.length]
+        if all(step.kind == f.JOIN for step in steps) or steps[0].kind == f.INPUT:
+            return False
+        parts = [range(run.first + k * run.length, run.first + (k + 1) * run.length)
+                 for k in range(run.times)]  # fmt: skip
+        wired = {self._within(part) for part in parts}
+        chained = all(self._reads(b, a) for a, b in pairwise(parts))
+        return len(wired) == 1 and chained and self._enters(parts) and self._leaves(parts)
+
+    def _within(self, part: range) -> frozenset[tuple[int, int]]:
+        return frozenset(
+            (source - part.start, target - part.start)
+            for target in part
+            for source in self.into.get(target, ())
+            if source in part
+        )
+
+    def _reads(self, part: range, before: range) -> bool:
+        return any(s in before for t in part for s in self.into.get(t, ()))
+
+    def _enters(self, parts: Sequence[range]) -> bool:
+        """Return True if no later part reads what the first does not read."""
+        first = parts[0]
+        for part in parts[1:]:
+            for target in part:
+                outside = {s for s in self.into.get(target, ()) if s < first.start}
+                if not outside <= self.into.get(target - part.start + first.start, set()):
+                    return False
+        return True
+
+    def _leaves(self, parts: Sequence[range]) -> bool:
+        """Return True if what reads an earlier part reads the last one as well."""
+        last = parts[-1]
+        for part in parts[:-1]:
+            for source in part:
+                beyond = {t for t in self.out_of[source] if t >= last.stop}
+                if not beyond <= self.out_of[source - part.start + last.start]:
+                    return False
+                if source in self.flow.ends:
+                    return False
+        return True

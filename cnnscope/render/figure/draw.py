@@ -1,0 +1,59 @@
+"""Draw what a figure shows in its style; several models above or beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cnnscope.records import figure as f
+from cnnscope.records.figure import FigureContents
+from cnnscope.render.figure.blocks import blocks
+from cnnscope.render.figure.fonts import Font
+from cnnscope.render.figure.graph import graph
+from cnnscope.render.figure.lenet import lenet
+from cnnscope.render.figure.scene import Box, Item, Scene, Text, box_of, framed
+from cnnscope.text import printable
+
+_NAME = 8.5  # size of a model's name
+SMALL = 4.5  # points: smaller text cannot be read in print
+
+
+def draw(contents: FigureContents, font: Font, most: float) -> Scene:
+    """Draw a figure.
+
+    Args:
+        contents: what it shows.
+        font: of its text.
+        most: its greatest width in points.
+    """
+    if contents.style == f.GRAPH:
+        return graph(contents, font, most)
+    scenes = [_one(contents, number, font, most) for number in range(len(contents.flows))]
+    if len(scenes) == 1:
+        return scenes[0]
+    return _stacked(scenes, [flow.name for flow in contents.flows], font)
+
+
+def _one(contents: FigureContents, number: int, font: Font, most: float) -> Scene:
+    flow, merged = contents.flows[number], contents.merged[number]
+    if contents.style == f.LENET:
+        return lenet(flow, merged, font, most)
+    return blocks(flow, merged, font, most)
+
+
+def _stacked(scenes: Sequence[Scene], names: Sequence[str], font: Font) -> Scene:
+    """Drawings one below the other, each under the name of its model."""
+    items: list[Item] = []
+    parts: list[Box] = []
+    y = 0.0
+    for scene, name in zip(scenes, names, strict=True):
+        title = Text(2.0, y + _NAME, printable(name, 60), _NAME, "start", bold=True)
+        moved = scene.moved(0.0, box_of(title, font).bottom + 4)
+        items += [title, *moved.items]
+        parts += moved.parts
+        y = moved.height + 12
+    return framed(items, font, parts, margin=0.0)
+
+
+def smallest(scene: Scene) -> float:
+    """Size of the smallest text of a drawing in points."""
+    return min((text.size for text in scene.texts()), default=SMALL)

@@ -1,0 +1,100 @@
+"""What a figure says of a step: its size, its operation, its activation."""
+
+from __future__ import annotations
+
+from cnnscope.records import figure as f
+from cnnscope.records.figure import Step
+from cnnscope.records.stages import StageLayer
+from cnnscope.records.trace import Shape
+from cnnscope.text import printable
+
+TIMES = "\N{MULTIPLICATION SIGN}"
+_NAME = 28  # characters of a name
+_ACTIVATIONS = {
+    "relu": "ReLU", "gelu": "GELU", "silu": "SiLU", "elu": "ELU", "selu": "SELU", "celu": "CELU",
+    "relu6": "ReLU6", "hardtanh": "ReLU6", "hardswish": "h-swish", "hardsigmoid": "h-sigmoid",
+    "leaky_relu": "leaky ReLU", "prelu": "PReLU", "log_softmax": "log softmax", "mish": "Mish",
+}  # fmt: skip
+SIGNS = {"add": "+", "sub": "\N{MINUS SIGN}", "mul": TIMES}
+
+
+def by(positions: Shape) -> str:
+    """28 x 28, 16 x 56 x 56; 1 for a single position."""
+    return TIMES.join(map(str, positions)) or "1"
+
+
+def resolution(positions: Shape) -> str:
+    """224 of a square, 224 x 160 of any other map."""
+    return str(positions[0]) if len(set(positions)) == 1 and len(positions) > 1 else by(positions)
+
+
+def size(step: Step) -> str:
+    """6@28x28; 120 for a vector."""
+    channels = "?" if step.channels is None else str(step.channels)
+    return f"{channels}@{by(step.positions)}" if step.positions else channels
+
+
+def operation(step: Step) -> str:
+    """5x5 conv, 2x2 max pool, fully connected, BasicBlock."""
+    if step.kind == f.BLOCK:
+        return printable(step.label, _NAME)
+    if step.kind == f.INPUT:
+        return printable(step.label, _NAME)
+    if step.layer is None:
+        return printable(step.label, _NAME)
+    return of_layer(step.layer)
+
+
+def of_layer(layer: StageLayer) -> str:
+    """The operation of a layer, with its kernel."""
+    name = {"linear": "linear" if layer.output else "fc", "transposed conv": "up-conv"}.get(
+        layer.kind, layer.kind
+    )
+    if layer.kind in ("max pool", "average pool"):
+        name = layer.kind.replace("average", "avg")
+    if layer.depthwise:
+        name = f"dw {name}"
+    if layer.geometry is None or not layer.geometry.kernel_size:
+        whole = "pool" in layer.kind and not layer.output
+        return f"global {name}" if whole else printable(name, _NAME)
+    return f"{by(layer.geometry.kernel_size)} {name}"
+
+
+def strides(layer: StageLayer) -> str:
+    """/2 for a stride of 2 on every axis, "" without; of an up-convolution x2."""
+    stride = layer.geometry.stride if layer.geometry is not None else ()
+    if not any(one != 1 for one in stride):
+        return ""
+    shown = str(stride[0]) if len(set(stride)) == 1 else by(stride)
+    return f"{TIMES}{shown}" if layer.kind.startswith("transposed") else f"/{shown}"
+
+
+def more(layer: StageLayer) -> str:
+    """Dilation and groups, where they say something."""
+    geometry = layer.geometry
+    if geometry is None:
+        return ""
+    parts = []
+    if any(one != 1 for one in geometry.dilation):
+        parts.append(f"dilation {max(geometry.dilation)}")
+    if geometry.groups > 1 and not layer.depthwise:
+        parts.append(f"{geometry.groups} groups")
+    return ", ".join(parts)
+
+
+def after(step: Step) -> str:
+    """Activations behind a step: ReLU."""
+    return ", ".join(printable(_ACTIVATIONS.get(name, name), _NAME) for name in step.after[:2])
+
+
+def joined(step: Step) -> str:
+    """What a join does, in a word."""
+    return {"concatenate": "concat", "stack": "stack"}.get(
+        step.family, printable(step.label, _NAME)
+    )
+
+
+def sign(step: Step) -> str:
+    """What stands in the circle of a join."""
+    known = SIGNS.get(step.label)
+    return known or {"concatenate": "c", "stack": "c"}.get(step.family, "\N{BULLET}")

@@ -1,0 +1,104 @@
+"""From traces to what an architecture figure shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cnnscope.analysis.figure import NoUshapeError, flow, folded, laid_out, merged, ushape
+from cnnscope.errors import RequestError
+from cnnscope.records import figure as f
+from cnnscope.records.trace import Trace
+from cnnscope.reports.stages import side_by_side
+from cnnscope.text import printable
+
+_SHEETS = 12  # stacks of sheets that a row has room for
+_BOXES = 64  # of a column that is drawn without folding what repeats
+
+
+def contents(
+    traces: Sequence[Trace], style: str | None = None, *, unfold: bool = False
+) -> f.FigureContents:
+    """Everything that a figure shows.
+
+    Args:
+        traces: of one model, or of several that are drawn together.
+        style: one of `STYLES`; left out, the one that suits the networks.
+        unfold: draw every repetition, however many there are.
+
+    Raises:
+        RequestError: an unknown style, or one that cannot show these networks.
+    """
+    if style is not None and style not in f.STYLES:
+        raise RequestError(f"unknown style {printable(style)!r}; use one of {', '.join(f.STYLES)}")
+    reason = ""
+    if style is None:
+        style, reason = _chosen(traces)
+    if style == f.GRAPH:
+        return _graph(traces, reason, unfold=unfold)
+    flows = tuple(_flow(trace, style) for trace in traces)
+    short = flows if unfold else tuple(map(merged, flows))
+    return f.FigureContents(style, flows, short, reason, notes=_notes(flows))
+
+
+def _chosen(traces: Sequence[Trace]) -> tuple[str, str]:
+    """The style that suits, and why."""
+    if len(traces) > 1:
+        return f.GRAPH, "several models"
+    whole = merged(flow(traces[0], whole=True))
+    if not _is_chain(whole):
+        return f.GRAPH, "paths that join outside of blocks"
+    maps = sum(len(step.positions) > 1 for step in whole.steps)
+    if len(whole.steps) <= _SHEETS and maps > 2:
+        return f.LENET, "a short chain of feature maps"
+    return f.BLOCKS, "a long chain of feature maps"
+
+
+def _is_chain(shown: f.Flow) -> bool:
+    """Return True if every step reads the one before and nothing else."""
+    ends = [(edge.source, edge.target) for edge in shown.edges]
+    return ends == [(n, n + 1) for n in range(len(shown.steps) - 1)]
+
+
+def _flow(trace: Trace, style: str) -> f.Flow:
+    shown = flow(trace, whole=style != f.GRAPH)
+    name = printable(trace.source.name)
+    if all(step.kind == f.INPUT for step in shown.steps):
+        raise RequestError(f"{name}: no layer of it reads its input, so there is nothing to draw")
+    if style == f.LENET and not _is_chain(shown):
+        raise RequestError(
+            f"{name}: its paths part and join again, which stacks of sheets do not show; "
+            "--style blocks and --style graph do"
+        )
+    return shown
+
+
+def _graph(traces: Sequence[Trace], reason: str, *, unfold: bool) -> f.FigureContents:
+    flows = [_flow(trace, f.GRAPH) for trace in traces]
+    most = max(len(one.steps) for one in flows)
+    if most > _BOXES and not unfold:
+        flows = [folded(one) for one in flows]
+    laid = tuple(map(laid_out, flows))
+    alike = len({trace.input_specs for trace in traces}) == 1
+    rows = side_by_side(
+        [band.sizes[0] if alike else _halvings(one, band) for band in one.bands] for one in laid
+    )
+    return f.FigureContents(f.GRAPH, laid, chosen=reason, rows=rows, notes=_notes(laid))
+
+
+def _halvings(shown: f.Flow, band: f.Band) -> object:
+    """How often the resolution was halved, by which models of other inputs are aligned."""
+    whole, size = shown.bands[0].sizes[0], band.sizes[0]
+    if len(whole) != len(size):
+        return size
+    return tuple(round(a / b, 1) for a, b in zip(whole, size, strict=True))
+
+
+def _notes(flows: Sequence[f.Flow]) -> tuple[str, ...]:
+    return tuple(
+        f"{printable(one.name)}: {one.left_out} layers are not drawn, as no output depends on them"
+        for one in flows
+        if one.left_out
+    )
+
+
+__all__ = ["NoUshapeError", "contents", "ushape"]

@@ -1,0 +1,355 @@
+"""The architecture figure: what is drawn where, and what each file format says."""
+
+import re
+import shutil
+import subprocess
+from functools import cache
+from xml.etree import ElementTree as ET
+
+import pytest
+import torch
+from command_line import OVERWRITE, run_cli
+from figures import crossed_texts, outside, overlapping_parts, overlapping_texts
+from paths import ROOT
+from torch import nn
+
+import cnnscope
+from cnnscope.errors import RequestError
+from cnnscope.render.figure import draw, font, palette
+from cnnscope.render.figure.tex import escaped
+
+PICTURES = {
+    "lenet": ["alexnet"],
+    "blocks": ["vgg16"],
+    "graph": ["resnet18", "classic:plain18"],
+}
+TIMES = "\N{MULTIPLICATION SIGN}"
+COLUMN, PAGE = 234.0, 486.0  # points: widths of a column and of a page
+
+
+@cache
+def traced(name):
+    return cnnscope.trace(cnnscope.Request.of(name))
+
+
+@cache
+def figure(*names, style=None, max_width=PAGE, font="sans"):
+    return cnnscope.figure(
+        [traced(name) for name in names], style=style, max_width=max_width, font=font
+    )
+
+
+def scene(made):
+    return draw(made.contents, font(made.font), made.max_width)
+
+
+def of(net, *sizes, style=None, max_width=PAGE):
+    inputs = [torch.empty(size, device="meta") for size in sizes]
+    return cnnscope.figure(cnnscope.trace(net, inputs), style=style, max_width=max_width)
+
+
+def written(made):
+    return [text.text for text in scene(made).texts()]
+
+
+def holds(made):
+    """Check what holds for every figure."""
+    drawn = scene(made)
+    assert not overlapping_texts(drawn)
+    assert not outside(drawn)
+    assert not crossed_texts(drawn)
+    assert drawn.width <= made.max_width + 0.01
+    if made.style != "blocks":  # where a box in perspective hides a part of the one behind
+        assert not overlapping_parts(drawn)
+
+
+# ------------------------------------------------------------------------------ the drawings
+
+
+@pytest.mark.parametrize("style", PICTURES)
+def test_pictures_of_the_docs_are_what_the_program_draws(style):
+    made = figure(*PICTURES[style], style=style).svg()
+    path = ROOT / "docs" / "pictures" / f"figure-{style}.svg"
+    if OVERWRITE:
+        path.write_text(made, encoding="utf-8")
+    assert made == path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("max_width", [COLUMN, PAGE])
+@pytest.mark.parametrize("typeface", ["sans", "serif"])
+@pytest.mark.parametrize("style", PICTURES)
+def test_nothing_overlaps_and_all_text_is_inside(style, typeface, max_width):
+    holds(figure(*PICTURES[style], style=style, max_width=max_width, font=typeface))
+
+
+def test_lenet_has_the_captions_of_its_paper():
+    # LeCun et al. 1998, figure 2: C1 6@28x28, S2 6@14x14, C3 16@10x10, S4 16@5x5, then 120, 84, 10
+    texts = written(figure("classic:lenet5", style="lenet"))
+    captions = "1@32x32 6@28x28 6@14x14 16@10x10 16@5x5 120 84 10".replace("x", TIMES).split()
+    assert [text for text in texts if text in captions] == captions
+    assert {"input", "C1", "S2", "C3", "S4", "F5", "F6", "output"} <= set(texts)
+
+
+def test_sheets_are_the_channels_up_to_twelve():
+    items = scene(figure("classic:lenet5", style="lenet")).items
+    fills = [item.fill for item in items if hasattr(item, "fill")]
+    # C1 has 6 sheets; C3, of 16 channels, 12 and ceil(1.6 * log2(16/12)) = 1 more
+    legend = 1
+    assert fills.count(palette.CONVOLUTION.fill) == 6 + 13 + legend
+
+
+def test_vgg_and_resnet_are_those_of_the_paper():
+    made = figure("vgg19", "classic:plain34", "resnet34", style="graph")
+    vgg, plain, residual = made.contents.flows
+    # He et al. 2015, figure 3: 16 + 3 weight layers, 34, and 34 with 16 shortcuts, 3 of them dashed
+    counts = [sum(step.family in ("convolution", "linear") for step in one.steps)
+              for one in (vgg, plain, residual)]  # fmt: skip
+    assert counts == [19, 34, 34]
+    assert sum(step.family == "add" for step in residual.steps) == 16
+    assert sum(edge.grows for edge in residual.edges) == 3
+    sizes = [band.sizes[0][:1] for band in residual.bands]
+    assert sizes == [(224,), (112,), (56,), (28,), (14,), (7,), ()]
+    assert all(None not in row for row in made.contents.rows)
+    holds(made)
+
+
+class Repeats(nn.Module):
+    """Many residual blocks of one width."""
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+
+        def forward(self, x):
+            return x + self.two(self.one(x).relu())
+
+    def __init__(self, times):
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.blocks = nn.Sequential(*(self.Block() for _ in range(times)))
+
+    def forward(self, x):
+        return self.blocks(self.first(x))
+
+
+def test_what_repeats_is_drawn_once_where_there_are_too_many_boxes():
+    # 3 steps a block: two convolutions and the addition
+    assert len(of(Repeats(20), (1, 3, 8, 8), style="graph").contents.flows[0].steps) == 62
+    made = of(Repeats(30), (1, 3, 8, 8), style="graph")
+    (flow,) = made.contents.flows
+    assert [step.repeats for step in flow.steps] == [1, 1, 30, 30, 30]
+    assert f"{TIMES} 30" in written(made)
+    narrow = of(Repeats(30), (1, 3, 8, 8), style="blocks", max_width=COLUMN)
+    assert f"{TIMES} 30" in written(narrow)
+
+
+class Padded(nn.Module):
+    """A shortcut that pads channels with zeros, and one without."""
+
+    def __init__(self):
+        super().__init__()
+        self.same, self.more = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 6, 3, padding=1)
+
+    def forward(self, x):
+        x = x + self.same(x)
+        return nn.functional.pad(x, (0, 0, 0, 0, 0, 2)) + self.more(x)
+
+
+def test_a_shortcut_is_dashed_where_its_shape_changes():
+    (flow,) = of(Padded(), (1, 4, 8, 8), style="graph").contents.flows
+    into = {edge.target: edge.grows for edge in flow.edges if edge.source != edge.target - 1}
+    # input, same, add, more, add: the first shortcut is as it is, the second has 2 channels more
+    assert into == {2: False, 4: True}
+
+
+# ---------------------------------------------------------------------------------- refusals
+
+
+def test_sheets_are_refused_for_paths_that_join():
+    with pytest.raises(
+        RequestError, match=r"part and join again.*--style blocks and --style graph"
+    ):
+        of(Padded(), (1, 4, 8, 8), style="lenet")
+
+
+def test_a_network_without_layers_is_refused():
+    with pytest.raises(RequestError, match="nothing to draw"):
+        of(nn.ReLU(), (1, 4, 8, 8))
+
+
+@pytest.mark.parametrize("style", ["lenet", "blocks", "graph"])
+def test_layers_that_no_output_depends_on_are_named_and_not_drawn(style):
+    class Aside(nn.Sequential):
+        def forward(self, x):
+            self[1](x)
+            return self[0](x)
+
+    made = of(Aside(nn.Conv2d(3, 4, 3), nn.Conv2d(3, 9, 5)), (1, 3, 8, 8), style=style)
+    assert made.contents.notes == ("Aside: 1 layers are not drawn, as no output depends on them",)
+    assert not any(f"5{TIMES}5" in text for text in written(made))
+
+
+@pytest.mark.parametrize("given", ["0", "wide", "3furlong", "1e9in", "0.1in", "-5cm", ""])
+def test_a_width_that_is_none_is_refused(given):
+    with pytest.raises(RequestError, match="--max-width"):
+        cnnscope.figure(traced("classic:lenet5"), max_width=given)
+
+
+def test_widths_have_units():
+    made = {w: cnnscope.figure(traced("classic:lenet5"), max_width=w).max_width
+            for w in ("10cm", "100mm", "5in", "480px", 360)}  # fmt: skip
+    # 10 cm = 10/2.54*72 points; 480 px of 1/96 inch = 360
+    assert made == {
+        "10cm": pytest.approx(283.46, abs=0.01), "100mm": pytest.approx(283.46, abs=0.01),
+        "5in": 360, "480px": 360, 360: 360,
+    }  # fmt: skip
+
+
+def test_a_font_that_is_not_there_is_refused():
+    with pytest.raises(RequestError, match=r"no font 'Comic'.*sans or serif"):
+        cnnscope.figure(traced("classic:lenet5"), font="Comic")
+
+
+# ------------------------------------------------------------------------------ file formats
+
+HOSTILE = "</text><script>\\input{/etc/passwd}$^%_#&~{}\x1b[31m☃é"
+
+
+@cache
+def hostile():
+    class Net(nn.Sequential):
+        pass
+
+    Net.__name__ = Net.__qualname__ = HOSTILE
+    block = type(HOSTILE, (Repeats.Block,), {})
+    net = Net(nn.Conv2d(3, 8, 1), block(), block())
+    return of(net, (1, 3, 8, 8), style="blocks")
+
+
+def test_names_are_text_in_svg():
+    svg = hostile().svg()
+    assert "<script" not in svg
+    assert "\x1b" not in svg
+    root = ET.fromstring(svg)
+    texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert any(text.startswith("</text><script>") for text in texts)
+
+
+def test_names_are_text_in_latex():
+    tex = hostile().tex()
+    body = tex.partition(r"\begin{document}")[2]
+    assert r"\input" not in tex
+    assert r"\textbackslash{}input\{" in body
+    assert "\x1b" not in tex
+    assert tex.isascii()
+
+
+def test_letters_in_latex():
+    assert escaped(f"6@28{TIMES}28") == r"6@28$\times$28"
+    assert escaped("a_b é ☃") == r"a\_b \'{e} U+2603"
+
+
+def balanced(tex):
+    depth = 0
+    for mark in re.findall(r"\\.|[{}]", tex):
+        depth += {"{": 1, "}": -1}.get(mark, 0)
+        assert depth >= 0
+    return depth == 0
+
+
+@pytest.mark.parametrize("style", [*PICTURES, "hostile"])
+def test_latex_is_one_tikz_picture(style):
+    made = hostile() if style == "hostile" else figure(*PICTURES[style], style=style)
+    tex = made.tex()
+    assert balanced(tex)
+    opened = re.findall(r"\\begin\{(\w+)\}", tex)
+    assert opened == ["document", "tikzpicture"]
+    assert re.findall(r"\\end\{(\w+)\}", tex) == opened[::-1]
+    drawn = tex.partition("{tikzpicture}")[2].count(";\n")
+    assert drawn == len(scene(made).items) + 1  # and the bounding box
+    named = set(re.findall(r"(?:fill|draw|text)=(\w+)", tex))
+    assert named == set(re.findall(r"\\definecolor\{(\w+)\}", tex))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+@pytest.mark.parametrize("style", [*PICTURES, "hostile"])
+def test_latex_compiles(style, tmp_path):
+    made = hostile() if style == "hostile" else figure(*PICTURES[style], style=style)
+    made.save(tmp_path / "figure.tex")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "figure.tex"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout[-2000:]
+
+
+def test_png_has_the_size_of_the_figure():
+    from io import BytesIO
+
+    from PIL import Image
+
+    made = figure("classic:lenet5", style="lenet")
+    image = Image.open(BytesIO(made.png()))
+    # 300 pixels an inch of 72 points
+    assert image.size == tuple(round(side / 72 * 300) for side in made.size)
+    colours = image.getcolors(2**20)
+    assert {(255, 255, 255), tuple(bytes.fromhex(palette.CONVOLUTION.fill[1:]))} <= {
+        colour for _, colour in colours
+    }
+
+
+def test_pdf_is_a_page_of_the_size_with_text():
+    pytest.importorskip("fpdf")
+    made = figure("classic:lenet5", style="lenet")
+    pdf = made.pdf()
+    assert pdf.startswith(b"%PDF-")
+    width, height = made.size
+    box = re.search(rb"/MediaBox \[0 0 ([\d.]+) ([\d.]+)\]", pdf)
+    assert [float(n) for n in box.groups()] == pytest.approx([width, height], abs=0.01)
+
+
+def test_a_pdf_without_its_library_has_a_remedy(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "fpdf", None)
+    with pytest.raises(RequestError, match=r"pip install 'cnnscope\[figure\]'"):
+        figure("classic:lenet5").pdf()
+
+
+# ------------------------------------------------------------------------- the command line
+
+
+def test_the_ending_chooses_the_format_and_the_style_is_said(tmp_path):
+    for ending, begins in (("svg", b"<svg "), ("tex", b"% "), ("png", b"\x89PNG")):
+        path = tmp_path / f"net.{ending}"
+        result = run_cli("figure", "classic:lenet5", "--output", str(path))
+        assert result.code == 0
+        assert result.err.endswith(
+            f"net.{ending}: style lenet (a short chain of feature maps), 6.19 x 1.74 in\n"
+        )
+        assert path.read_bytes().startswith(begins)
+
+
+def test_a_figure_on_stdout_is_its_file():
+    result = run_cli("figure", "classic:lenet5", "-o", "-", "--format", "tex")
+    assert result.out == figure("classic:lenet5").tex()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("-o", "net.gif"), ".svg, .pdf, .tex, .png"),
+        (("-o", "-", "--format", "png"), "name a file, as in --output figure.png"),
+        (("--style", "cubist", "-o", "-"), "'cubist' is not one of 'lenet'"),
+        (("--max-width", "2", "-o", "-"), "expected a length"),
+    ],
+)
+def test_requests_that_cannot_be_carried_out(arguments, said):
+    result = run_cli("figure", "classic:lenet5", *arguments)
+    assert result.code == 2
+    assert said in result.err
+
+
+def test_text_too_small_for_print_is_said():
+    result = run_cli("figure", "googlenet", "--style", "blocks", "--max-width", "2in", "-o", "-")
+    assert "its smallest text is" in result.err
