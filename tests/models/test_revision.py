@@ -295,3 +295,25 @@ def test_what_is_not_tracked_is_not_at_a_revision(tmp_path, monkeypatch):
     assert result.code == 3
     assert "No module named 'blocks'; what git does not track" in result.err
     assert params("net.py") == FIRST
+
+
+def test_a_submodule_is_read_at_the_commit_that_the_revision_names(tmp_path, monkeypatch):
+    inner, outer = tmp_path / "inner", tmp_path / "outer"
+    for folder in (inner, outer):
+        folder.mkdir()
+        git("init", "-qb", "main", cwd=folder)
+    monkeypatch.chdir(inner)
+    commit({"blocks.py": PLAIN}, "a")
+    monkeypatch.chdir(outer)
+    allowed = ("-c", "protocol.file.allow=always")
+    git(*allowed, "submodule", "add", "-q", f"file://{inner}", "inner")
+    commit({"net.py": NET.replace("from blocks", "from inner.blocks")}, "a")
+    monkeypatch.chdir(inner)
+    commit({"blocks.py": NORMED}, "b")
+    monkeypatch.chdir(outer)
+    git(*allowed, "submodule", "update", "-q", "--remote")
+    git("commit", "-qam", "b")
+    assert (params("HEAD~1:net.py"), params("HEAD:net.py")) == (FIRST, SECOND)
+    git("submodule", "deinit", "-q", "-f", "inner")
+    result = run_cli("summary", "HEAD:net.py", "-i", "3x8x8")
+    assert "No module named 'inner'; inner is a submodule that is not" in result.err

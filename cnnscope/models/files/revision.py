@@ -1,8 +1,9 @@
 """Files as they were at a revision of git: `HEAD~1:net.py`, `main:models/yolo.py`.
 
 The repository is only read. Its tree is listed and its blobs are written, byte for byte, into a
-temporary folder: no checkout, index or working tree is touched, and no hook, filter (of LFS, say),
-attribute or submodule of the repository runs, which `git archive` would not promise.
+temporary folder: no checkout, index or working tree is touched, and no hook, filter (of LFS, say)
+or attribute of the repository runs, which `git archive` would not promise. Submodules that are
+checked out are read likewise, at the commit that the revision names.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple, NoReturn
 
 from cnnscope.errors import RequestError
-from cnnscope.files import is_file, is_folder
+from cnnscope.files import exists, is_file, is_folder
 from cnnscope.models.names import ModelSpec
 from cnnscope.text import ending, printable
 
@@ -50,6 +51,7 @@ class Tree(NamedTuple):
         here: where the working folder is.
         working: root of the repository's working tree; None of a bare one.
         commit: the whole name of the commit.
+        absent: submodules whose files are not here.
     """
 
     file: Path
@@ -57,6 +59,7 @@ class Tree(NamedTuple):
     here: Path
     working: Path | None
     commit: str
+    absent: tuple[str, ...] = ()
 
     @property
     def short(self) -> str:
@@ -66,6 +69,12 @@ class Tree(NamedTuple):
     def is_named(self, revision: str) -> bool:
         """Return True if a revision is the commit's own name, or the beginning of it."""
         return len(revision) >= _SHORT and self.commit.startswith(revision.lower())
+
+    def lacks(self) -> str:
+        """Why a file may not be there, in a sentence."""
+        if self.absent:
+            return f"{printable(self.absent[0])} is a submodule that is not checked out here"
+        return "what git does not track, or has since, is not at that revision"
 
     def of(self, path: str | Path) -> Path | None:
         """Where a file or folder of the working tree lies here; None of any other path."""
@@ -114,11 +123,12 @@ def extracted(spec: ModelSpec, undo: ExitStack) -> Tree:
     root = Path(undo.enter_context(TemporaryDirectory("", "cnnscope-", ignore_cleanup_errors=True)))
     root = root.resolve()
     _write(spec, repository, entries, root)
+    absent = tuple(_absent_submodules(spec, repository, entries, root))
     if not is_file(root / inside):
         _refuse(spec, f"{printable(inside)} is a link that leads out of the repository")
     (root / ".git").mkdir(exist_ok=True)  # what programs know a project's root by; git does not
-    here = Tree(root, root, root, repository.working, commit).of(Path.cwd()) or root
-    return Tree(root / inside, root, here, repository.working, commit)
+    made = Tree(root / inside, root, root, repository.working, commit, absent)
+    return made._replace(here=made.of(Path.cwd()) or root)
 
 
 # -------------------------------------------------------------------------------- which it is
@@ -321,6 +331,26 @@ def _write(spec: ModelSpec, repository: _Repository, entries: Sequence[_Entry], 
             _link(root, entry.path, os.fsdecode(content))
 
 
+def _absent_submodules(
+    spec: ModelSpec, repository: _Repository, entries: Sequence[_Entry], root: Path
+) -> Iterator[str]:
+    """Write the files of submodules; the paths of those that are not checked out or fetched."""
+    for entry in entries:
+        if not entry.mode.startswith(_MODULE):
+            continue
+        folder = (repository.working or Path(os.devnull)) / entry.path
+        inner = _Repository(folder, "", folder, shallow=False)
+        try:
+            inside = list(_entries(spec, inner, entry.blob)) if exists(folder / ".git") else None
+            _write(spec, inner, inside or (), root / entry.path)
+        except RequestError:
+            inside = None
+        if inside is None:
+            yield entry.path
+        else:
+            yield from _absent_submodules(spec, inner, inside, root / entry.path)
+
+
 def _link(root: Path, path: str, target: str) -> None:
     """Make a link, unless it leads out of the folder or the system has none."""
     meant = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
@@ -401,7 +431,8 @@ def _said(done: subprocess.CompletedProcess[bytes]) -> str:
 
 
 def _first_line(said: str) -> str:
-    line = next(iter(said.splitlines()), "it says nothing")
+    lines = said.splitlines()
+    line = next((line for line in lines if not line.startswith("warning:")), "it says nothing")
     return printable(re.sub(r"^(fatal|error): ", "", line), 120)
 
 

@@ -287,8 +287,8 @@ class Own:
 
     def reason(self, error: BaseException) -> str:
         """`net.py:3: ValueError: ...`: where in the user's code, and what."""
-        lost = self._tree is not None and isinstance(error, (ImportError, FileNotFoundError))
-        hint = "; what git does not track, or has since, is not at that revision" if lost else ""
+        lost = isinstance(error, (ImportError, FileNotFoundError))
+        hint = f"; {self._tree.lacks()}" if self._tree is not None and lost else ""
         return f"{self.line(error)}{_said(error)}{hint}"
 
     def line(self, error: BaseException) -> str:
