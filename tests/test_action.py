@@ -202,13 +202,23 @@ def test_the_comment_of_a_pull_request(run, demo, golden):
 
 @pytest.mark.broad
 def test_what_cannot_be_compared_fails_and_says_why(run):
-    done, outputs = run("Compare", MODEL="net.py:Wrapped\ngone.py:Net", BASE="HEAD~1")
+    done, outputs = run("Compare", MODEL="net.py:Nope\ngone.py:Net", BASE="HEAD~1")
     assert done.returncode == 0
     assert outputs["verdict"] == "failed"
     report = Path(outputs["report"]).read_text()
     assert "A network could not be compared:" in report
-    assert "HEAD~1:net.py has no 'Wrapped'" in report
-    assert "There is no file in this revision any more." in report
+    assert "net.py has no 'Nope'" in report
+    assert "There is no such file in this revision:\n\n    gone.py\n" in report
+
+
+@pytest.mark.broad
+def test_a_network_that_the_base_has_not_is_new(run):
+    """The file is at the base, and the class is not; its second call would link issue 2."""
+    done, outputs = run("Compare", MODEL="net.py:Wrapped", BASE="HEAD~1", INPUT="3x32x32")
+    assert outputs["verdict"] == "kept", done.stderr
+    report = Path(outputs["report"]).read_text()
+    assert report.splitlines()[1].endswith("(new in this pull request)")
+    assert not re.search(r"[@#!]\w", report.partition("-->")[2])
 
 
 @pytest.mark.parametrize("base", ["", "--upload-pack=touch ran", "-x"])

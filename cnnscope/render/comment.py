@@ -21,6 +21,9 @@ _SENTENCE = 400  # characters
 _SENTENCES = 25  # above the table, and below it
 _NAME = 120  # characters
 _HEAD = 2  # lines of a table before its rows
+_NOTHING = "&#8203;"  # a space of no width; the character itself would be written out
+# @name, #1, GH-1, !1 (of GitLab), https://, www.
+_LINKS = re.compile(r"@(?=\w)|[#!](?=\d)|\bGH-(?=\d)|:(?=//)|\bwww\.(?=\w)", re.IGNORECASE)
 
 
 def markdown(report: DiffReport, page: Page) -> str:
@@ -75,8 +78,8 @@ def _size(line: str) -> int:
 
 
 def _safe(line: str) -> str:
-    """A line in which no name mentions a person or a team."""
-    return re.sub(r"@(?=\w)", "@\u200b", line)
+    """A line in which no name mentions a person or a team, or links an issue or another site."""
+    return _LINKS.sub(rf"\g<0>{_NOTHING}", line)
 
 
 # -------------------------------------------------------------------------------- the verdict

@@ -53,7 +53,9 @@ def test_tables_are_folded(answer):
     ("name", "shown"),
     [
         ("a|b", "a\\|b"), ("*x*", "\\*x\\*"), ("<img src=x>", "\\<img src=x\\>"),
-        ("[x](http://y)", "\\[x\\](http://y)"), ("@team/all", "@\u200bteam/all"),
+        ("[x](http://y)", "\\[x\\](http:&#8203;//y)"), ("@team/all", "@&#8203;team/all"),
+        ("a/b#1", "a/b#&#8203;1"), ("gh-12", "gh-&#8203;12"), ("!7", "!&#8203;7"),
+        ("www.x.y", "www.&#8203;x.y"), ("# 1", "# 1"),
         ("a\n# b", "a # b"), ("`x`", "\\`x\\`"), ("HEAD@{1}:net.py", "HEAD@{1}:net.py"),
     ],
 )  # fmt: skip
@@ -77,3 +79,14 @@ def test_a_long_comment_is_cut_and_says_so(answer):
     assert "left out here" in text or "kinds of change more" in text
     assert text.splitlines()[0].count("n") < 200
     assert text.rstrip().endswith("traced on meta")
+
+
+def test_no_row_links_an_issue():
+    """The third call of a ReLU is called `relu #3`, which is an issue to the platforms."""
+    text = drawing.write(
+        diff(cnnscope.trace("resnet18"), cnnscope.trace("resnet34")),
+        "markdown",
+        options=Options(unfold=True, depth=0),
+    )
+    assert "relu #&#8203;2" in text
+    assert "relu #2" not in text
