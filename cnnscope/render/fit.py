@@ -91,7 +91,7 @@ def _above(report: FitReport) -> Iterator[tuple[str, str]]:
     yield "fits", lacking(report) or _fits(report)
     if found.optimistic > found.safe:
         best = units.integer(found.optimistic)
-        yield "at best", f"{best}, if as little is beside the tensors as in the best of these steps"
+        yield "at best", f"{best}, at the lower end of such a range"
     if found.safe and power is not None:
         size, lacks = units.integer(power.batch), units.nbytes(power.most - report.memory)
         takes = units.nbytes(power.most)
@@ -116,9 +116,9 @@ def _fits(report: FitReport) -> str:
     at = report.at
     many = " and more, of which indices have 32 bits" if report.capped else ""
     return (
-        f"a batch of {units.integer(at.batch)}{many}: it takes {units.nbytes(at.least)} to "
-        f"{units.nbytes(at.most)} of the device, by what steps on one {report.measured} held "
-        "beside their tensors"
+        f"a batch of {units.integer(at.batch)}{many}, which takes {units.nbytes(at.least)} to "
+        f"{units.nbytes(at.most)} in all (the range: what steps on one {report.measured} held "
+        "beside their tensors)"
     )
 
 

@@ -15,10 +15,25 @@ def latex(page: Page) -> str:
     lines = ["% needs \\usepackage{booktabs}"]
     for table in page.tables:
         lines += [f"% {escape(table.caption)}"] if table.caption else []
-        kept = [i for i, h in enumerate(table.headings) if not (h.bar or _is_drawn(table, i))]
-        lines += _tabular(table.chosen(kept))
+        lines += _tabular(_in_letters(table))
     lines += [f"% ! {one_line(sentence)}" for title, sentence in page.below if title == "!"]
     return "\n".join(lines) + "\n"
+
+
+def _in_letters(table: Table) -> Table:
+    """A table without the columns that are drawn, and without the rows that have nothing else."""
+    drawn = [i for i, h in enumerate(table.headings) if h.bar or _is_drawn(table, i)]
+    kept = [i for i in range(len(table.headings)) if i not in drawn]
+    lost = [
+        number
+        for number, row in enumerate(table.rows)
+        if any(isinstance(row[i], str) and row[i] for i in drawn)
+        and not any(row[i] for i in kept[1:])
+    ]
+    rest = table.chosen(kept)
+    rows = tuple(row for number, row in enumerate(rest.rows) if number not in lost)
+    gaps = frozenset(gap - sum(number < gap for number in lost) for gap in rest.gaps)
+    return rest._replace(rows=rows, styles=(), gaps=gaps)
 
 
 def _is_drawn(table: Table, column: int) -> bool:

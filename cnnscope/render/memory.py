@@ -166,9 +166,9 @@ def _below(report: MemoryReport) -> Iterator[tuple[str, str]]:
 
 
 def _tensors(report: MemoryReport) -> str:
-    """832.5 MiB; at most 832.5 MiB; 832.5 MiB as recorded, not exact."""
+    """832.5 MiB; at most 832.5 MiB; 832.5 MiB (as recorded, not exact)."""
     nbytes = units.nbytes(report.tensors)
-    unknown = f"{nbytes} as recorded, not exact"
+    unknown = f"{nbytes} (as recorded, not exact)"
     return {"exact": nbytes, "at most": f"at most {nbytes}", "unknown": unknown}[report.accuracy]
 
 

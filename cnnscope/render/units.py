@@ -11,7 +11,9 @@ Writer = Callable[[int], str]
 NONE = "none"  # the number of an axis that has no such number
 
 _SI = ((10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
-_BINARY = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
+_BINARY = (
+    (2**60, "EiB"), (2**50, "PiB"), (2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"),
+)  # fmt: skip
 
 
 def integer(value: int) -> str:

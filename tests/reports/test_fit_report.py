@@ -123,7 +123,7 @@ def test_no_batch_fits() -> None:
 def test_the_answer_is_in_the_first_lines() -> None:
     head = run_cli("fit", LENET, "--memory", "2GiB").out.splitlines()[2:6]
     assert [line.partition(" ")[0] for line in head] == ["fits", "at", "next", "peak"]
-    assert re.match("fits +a batch of [0-9,]+: it takes 1.[0-9] GiB to 2.0 GiB of the", head[0])
+    assert re.match(r"fits +a batch of [0-9,]+, which takes 1\.\d GiB to 2\.0 GiB in all", head[0])
     assert head[3].count(" % ") <= 4
 
 

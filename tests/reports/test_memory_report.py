@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import cnnscope
 from cnnscope.render import memory as drawing
 from cnnscope.render import units
+from cnnscope.render.latex import latex
 from cnnscope.render.page import text
 
 LENET = "classic:lenet5"
@@ -52,6 +53,12 @@ def test_a_terminal_without_room_for_the_time_line_has_no_row_of_phases() -> Non
     page = drawing.page(cnnscope.memory(LENET).record)
     assert "\nphase" in text(page, 80).plain
     assert "\nphase" not in text(page, 50).plain
+
+
+def test_latex_has_no_row_of_phases_without_the_time_line() -> None:
+    lines = latex(drawing.page(cnnscope.memory(LENET).record)).splitlines()
+    assert any(line.startswith("all & ") for line in lines)
+    assert not any(line.startswith("phase") for line in lines)
 
 
 def test_a_larger_batch_saves_more_and_has_the_same_weights() -> None:
