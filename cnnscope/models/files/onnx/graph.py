@@ -149,6 +149,8 @@ class _Reader:
         weights = self._weights(graph)
         held = {weight.name for weight in weights}
         inputs = tuple(_input(one) for one in graph.input if one.name not in held)
+        for one in inputs:
+            values.dtype_of(one.data_type)
         known = {*held, *(one.name for one in inputs)}
         nodes = _ordered(list(self._nodes(graph.node, _same, (), 0)), known)
         outputs = tuple(one.name for one in graph.output)

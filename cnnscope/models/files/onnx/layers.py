@@ -21,9 +21,26 @@ _LAYERS = {
 }  # fmt: skip
 
 
+_PLAIN = {  # of layers without weights
+    "Relu": nn.ReLU, "Sigmoid": nn.Sigmoid, "Tanh": nn.Tanh, "LeakyRelu": nn.LeakyReLU,
+    "Elu": nn.ELU, "Selu": nn.SELU, "Celu": nn.CELU, "Gelu": nn.GELU, "Mish": nn.Mish,
+    "HardSwish": nn.Hardswish, "HardSigmoid": nn.Hardsigmoid, "Softmax": nn.Softmax,
+    "LogSoftmax": nn.LogSoftmax, "Softplus": nn.Softplus, "Softsign": nn.Softsign,
+    "Dropout": nn.Dropout, "Identity": nn.Identity, "Flatten": nn.Flatten,
+    "GlobalAveragePool": nn.AdaptiveAvgPool2d, "LRN": nn.LocalResponseNorm,
+    "Resize": nn.Upsample, "Upsample": nn.Upsample, "Clip": nn.Hardtanh,
+}  # fmt: skip
+_POOLS = {"MaxPool": "MaxPool", "AveragePool": "AvgPool"}
+
+
 def class_of(node: OnnxNode, shape: tuple[int, ...] | None) -> str:
     """The class of the layer that a node with a weight of this shape is; "" for none."""
-    axes = len(shape) - 2 if shape is not None else 0
+    if shape is None:
+        axes = len(node.get("kernel_shape") or ())
+        pool = node.op in _POOLS and 1 <= axes <= 3
+        plain: Any = getattr(nn, f"{_POOLS[node.op]}{axes}d") if pool else _PLAIN.get(node.kind)
+        return "" if plain is None else f"{plain.__module__}.{plain.__name__}"
+    axes = len(shape) - 2
     if node.kind in _AXES and 1 <= axes <= 3:
         found: Any = getattr(nn, f"{_AXES[node.kind]}{axes}d")
     elif node.op == "BatchNormalization":

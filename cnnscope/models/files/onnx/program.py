@@ -58,6 +58,12 @@ class Program:
         with archive.opened(file):
             _require_onnx(file)
         self.graph = graphs.load(file)
+        for one in self.graph.inputs:
+            if one.shape is None:
+                raise RequestError(
+                    f"{printable(file)}: input {printable(one.name, 60)} has no sizes in the file, "
+                    "not even how many: give it a shape (graph.input in onnx), or name the code"
+                )
 
     def names(self) -> list[str]:
         """The file."""
@@ -119,14 +125,11 @@ class Program:
             raise RequestError(
                 f"{shown} is of {dtype} and takes no {given.dtype}; leave the dtype out of --input"
             )
-        if wanted.shape is None:
-            if given.shape == (_NOT_GIVEN,):
-                raise RequestError(f"{shown} has no sizes in the file: give them by --input")
-            return
-        missing = [i for i, n in enumerate(given.shape) if n == _NOT_GIVEN and wanted.shape[i] != 0]
+        shape = wanted.shape or ()
+        missing = [i for i, n in enumerate(given.shape) if n == _NOT_GIVEN and shape[i] != 0]
         if missing:
             raise RequestError(self._open(shown, wanted, missing))
-        for axis, (size, fixed) in enumerate(zip(given.shape, wanted.shape, strict=True)):
+        for axis, (size, fixed) in enumerate(zip(given.shape, shape, strict=True)):
             other = bound.setdefault(fixed, size) if isinstance(fixed, str) and fixed else size
             if (isinstance(fixed, int) and fixed != size) or other != size:
                 why = (
@@ -178,11 +181,9 @@ def _dtype(wanted: Input) -> str:
 
 def _default(wanted: Input) -> TensorSpec:
     """An input at the sizes of the file; the first of those that it leaves open is the batch."""
-    if wanted.shape is None:
-        return TensorSpec((_NOT_GIVEN,), _dtype(wanted))
     sizes = [
         n if isinstance(n, int) else 1 if axis == 0 else _NOT_GIVEN
-        for axis, n in enumerate(wanted.shape)
+        for axis, n in enumerate(wanted.shape or ())
     ]
     return TensorSpec(tuple(sizes), _dtype(wanted))
 
@@ -205,6 +206,11 @@ def _notes(graph: Graph) -> Iterator[str]:
             "with one byte each"
         )
     flows = Counter(node.op for node in graph.nodes if node.op in ("If", "Loop", "Scan"))
+    if flows["If"]:
+        yield (
+            f"it has {flows['If']} If: of one whose condition is not known before it runs, the "
+            "branch that costs more is counted"
+        )
     if flows["Loop"]:
         yield (
             f"it has {flows['Loop']} Loop: one whose number of rounds is not known before it runs "
@@ -253,7 +259,7 @@ class _Builder:
         """The root, ready to be called with the inputs of the graph."""
         nodes = [node for node in self.graph.nodes if node.outputs[:1] != ("",)
                  and (node.op != "Constant" or node.outputs[0] not in self.held)]  # fmt: skip
-        scopes = [self._scope(node) for node in nodes]
+        scopes = self._called_again(nodes, [self._scope(node) for node in nodes])
         for scope in scopes:
             for _, path, kind in scope:
                 self.tree.add(path, kind)
@@ -293,6 +299,27 @@ class _Builder:
             (key, ".".join([*(name for name, _ in node.around), one]), kind)
             for key, one, kind in names.scope_of(path)
         )
+
+    def _called_again(self, nodes: Sequence[OnnxNode], scopes: Sequence[Scope]) -> list[Scope]:
+        """Scopes in which `relu_1` is the second call of `relu`, as PyTorch's older exporter says.
+
+        What has weights of its own is another module.
+        """
+        paths = {path for scope in scopes for _, path, _ in scope}
+        own = {
+            path for node, scope in zip(nodes, scopes, strict=True) if any(
+                self.roles.get(name) is Role.PARAMETER for name in node.inputs
+            ) for _, path, _ in scope
+        }  # fmt: skip
+        again = {
+            path: base[1] for path in paths - own
+            if (base := re.fullmatch(r"(.*[^.\d_])_\d+", path)) and base[1] in paths
+        }  # fmt: skip
+        return [
+            tuple((key, again.get(path, path), kind) for key, path, kind in scope)
+            if node.scope is None else scope
+            for node, scope in zip(nodes, scopes, strict=True)
+        ]  # fmt: skip
 
     def _unfused(self, node: OnnxNode, owner: str) -> Scope:
         """The exporter names a convolution that took in a batch norm by the batch norm."""
@@ -362,11 +389,15 @@ class _Builder:
             if not scope:
                 continue
             part, shape = self.tree.parts[scope[-1][1]], self._shape(node)
-            plain = type(part) is Part and count[scope[-1][1]] <= 2 and not part._modules
-            kind = layers.class_of(node, shape) if plain and self._weighs(node) else ""
-            if kind:
+            most = 1 if shape is None else 2  # a linear layer is a product and a sum
+            plain = type(part) is Part and count[scope[-1][1]] <= most and not part._modules
+            kind = layers.class_of(node, shape) if plain else ""
+            if kind and (shape is None or self._weighs(node)):
                 rebuilt.give_kind(part, kind)
             layers.describe(part, node, shape)
+        for part in self.tree.parts.values():
+            if type(part) is Part:
+                rebuilt.give_kind(part, "onnx.Module")
 
     def _shape(self, node: OnnxNode) -> tuple[int, ...] | None:
         places = roles.WEIGHTED.get(node.kind, {})

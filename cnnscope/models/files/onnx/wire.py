@@ -18,7 +18,7 @@ from cnnscope.models.files import archive
 from cnnscope.text import printable
 
 MAX_BYTES = 64 * 2**20  # of a graph without its weights; that of 5,000 nodes has some 3 MiB
-MAX_FIELDS = 3_000_000  # of all messages
+MAX_FIELDS = 1_500_000  # of all messages; a network with 5,000 nodes has some 400,000
 SMALL = 2**12  # bytes of values that are kept: shapes, axes, scales, bounds
 _MAX_FILE = 2**46  # bytes; a sparse file costs its owner nothing
 _DEEP = 32  # graphs inside graphs
@@ -61,8 +61,20 @@ _PROSE: dict[str, frozenset[int]] = {
     "Value": frozenset((3,)),
     "Attribute": frozenset((13,)),
 }
+# Fields that are text: names.
+_TEXTS: dict[str, frozenset[int]] = {
+    "Model": frozenset((2, 3, 4)),
+    "Graph": frozenset((2,)),
+    "Node": frozenset((1, 2, 3, 4, 7, 8)),
+    "Function": frozenset((1, 4, 5, 6, 10, 13)),
+    "Attribute": frozenset((1, 21)),
+    "Tensor": frozenset((8,)),
+    "Value": frozenset((1,)),
+    "Dimension": frozenset((2, 3)),
+    "Opset": frozenset((1,)),
+    "Entry": frozenset((1, 2)),
+}
 _NEEDED = (b"pkg.torch.onnx.name_scopes", b"pkg.torch.onnx.class_hierarchy", b"pkg.onnxscript")
-_EMPTY = 12  # what a message of a field that was dropped takes at most
 
 
 class Field(NamedTuple):
@@ -126,36 +138,48 @@ class _Walker:
         if depth > _DEEP:
             raise damaged(self.name, f"messages that lie more than {_DEEP} deep in each other")
         inside, made = _INSIDE.get(kind, {}), bytearray()
-        values, prose = _VALUES.get(kind, frozenset()), _PROSE.get(kind, frozenset())
+        left_out, texts = _PROSE.get(kind, frozenset()), _TEXTS.get(kind, frozenset())
+        values = _VALUES.get(kind, frozenset())
         while begin < end:
             field = self._field(begin, end)
             begin = field.end
-            length = field.end - field.value
-            if field.number in prose or (field.number in values and length > SMALL):
+            number, length = field.number, field.end - field.value
+            if number in left_out or (number in values and length > SMALL):
                 continue
-            if field.kind == 2 and field.number in inside:
-                made += self._inner(inside[field.number], field, depth)
+            if field.kind == 2 and number in inside:
+                made += self._inner(inside[number], field, depth)
             else:
-                made += self._plain(field)
+                made += self._plain(field, text=number in texts)
         return made
 
     def _inner(self, kind: str, field: Field, depth: int) -> bytes:
         """A message inside a message, with its tag and its new length."""
-        if kind == "Entry":
-            text = self.content[field.value : min(field.end, field.value + 64)]
-            if field.end - field.value > SMALL or (
-                b"pkg.torch" in text and not any(word in text for word in _NEEDED)
-            ):
-                return b""
-            return self._plain(field)
+        if kind == "Entry" and not self._is_needed(field):
+            return b""
         before = self.size
         inner = self._message(kind, field.value, field.end, depth + 1)
         head = _number(field.number << 3 | 2) + _number(len(inner))
         self._take(max(0, len(head) + len(inner) - (self.size - before)))
         return head + inner
 
-    def _plain(self, field: Field) -> bytes:
+    def _is_needed(self, field: Field) -> bool:
+        """Return True for metadata that tells where a node stands, or where values are."""
+        text = self.content[field.value : min(field.end, field.value + 64)]
+        long = field.end - field.value > SMALL
+        return not long and (b"pkg.torch" not in text or any(word in text for word in _NEEDED))
+
+    def _plain(self, field: Field, *, text: bool) -> bytes:
+        """A field as it is; protobuf would hand on a name of other bytes than text.
+
+        Raises:
+            RequestError: it is such a name.
+        """
         self._take(field.end - field.begin)
+        if text:
+            try:
+                self.content[field.value : field.end].decode()
+            except UnicodeDecodeError:
+                raise damaged(self.name, f"a name at byte {field.begin:,} is no text") from None
         return self.content[field.begin : field.end]
 
     def _take(self, nbytes: int) -> None:
@@ -204,6 +228,8 @@ class _Walker:
     def _varint(self, at: int, end: int) -> tuple[int, int]:
         """A number of seven bits to a byte, and where it ends."""
         content, value = self.content, 0
+        if at < end and content[at] < 128:  # most are one byte
+            return content[at], at + 1
         for shift in range(0, 7 * _LONGEST, 7):
             if at >= end:
                 break

@@ -36,14 +36,17 @@ def if_(node: OnnxNode, condition: Value, *, outer: Mapping[str, Value]) -> Any:
     if known is not None:
         return tuple(_run(branches[0 if known.reshape(-1)[0] else 1], [], outer))
 
-    def then() -> tuple[Value, ...]:
-        return tuple(_run(branches[0], [], outer))
+    costs = [_cost(branch, outer) for branch in branches]
+    return tuple(_run(branches[0 if costs[0] >= costs[1] else 1], [], outer))
 
-    def otherwise() -> tuple[Value, ...]:
-        return tuple(_run(branches[1], [], outer))
 
-    made: tuple[Value, ...] = torch.cond(tensor_of(condition), then, otherwise, ())
-    return made
+def _cost(body: Body, outer: Mapping[str, Value]) -> tuple[int, int]:
+    """Floating-point operations of a graph, and elements that it computes."""
+    from cnnscope.tracing.tracer import Costs
+
+    with Costs() as costs:
+        _run(body, [], outer)
+    return costs.flops, costs.elements
 
 
 @operator("Loop")
