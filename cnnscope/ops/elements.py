@@ -42,10 +42,18 @@ per_output("logit", 3, "logit", how="subtract, divide, log")
 per_output(
     "quantise",
     5,
-    "quantize_per_tensor quantize_per_channel quantize_per_tensor_dynamic",
+    "quantize_per_tensor quantize_per_channel quantize_per_tensor_dynamic "
+    "quantized_decomposed.quantize_per_tensor quantized_decomposed.quantize_per_channel "
+    "quantized_decomposed.quantize_per_token",
     how="divide, round, add, two comparisons",
 )
-per_output("dequantise", 2, "dequantize", how="subtract, multiply")
+per_output(
+    "dequantise",
+    2,
+    "dequantize quantized_decomposed.dequantize_per_tensor "
+    "quantized_decomposed.dequantize_per_channel quantized_decomposed.dequantize_per_token",
+    how="subtract, multiply",
+)
 per_output(
     "fake quantise",
     7,

@@ -117,7 +117,11 @@ class LayerRow(msgspec.Struct, frozen=True):
 
 
 class Totals(msgspec.Struct, frozen=True):
-    """Sums over the model. Bytes for memory; elements for parameters and buffers."""
+    """Sums over the model. Bytes for memory; elements for parameters and buffers.
+
+    Multiply-accumulates of two integers of 8 bits are "int8" in `macs_by_dtype`, whatever type the
+    graph has them in.
+    """
 
     params: int
     trainable_params: int
@@ -141,6 +145,8 @@ class Totals(msgspec.Struct, frozen=True):
     linear_layers: int
     operations: int
     recurrent_layers: int = 0  # one for each layer and direction
+    params_by_dtype: dict[str, int] = {}
+    macs_by_dtype: dict[str, int] = {}
 
 
 class UnknownOp(msgspec.Struct, frozen=True):

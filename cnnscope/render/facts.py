@@ -1,7 +1,7 @@
 """The sentences around the table: header, totals and findings, alike in every text format."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from cnnscope.records.findings import Finding
@@ -109,8 +109,16 @@ def macs(t: Totals) -> str:
     """1.814 GMACs (3.628 GFLOPs; 1 MAC = 2 FLOPs) + 9.860 M element ops."""
     return (
         f"{with_unit(t.macs, 'MACs')} ({with_unit(t.flops, 'FLOPs')}; 1 MAC = 2 FLOPs)"
-        f" + {with_unit(t.element_ops, 'element ops')}"
+        f" + {with_unit(t.element_ops, 'element ops')}" + _by_type(t.macs_by_dtype, "; ")
     )
+
+
+def _by_type(counts: Mapping[str, int], before: str) -> str:
+    """1.8 G int8, 4.1 M float32; "" where all are of one type of floating point."""
+    if len(counts) == 1 and next(iter(counts)).startswith(("float", "bfloat", "complex")):
+        return ""
+    shown = ", ".join(f"{units.si(count)} {dtype}" for dtype, count in counts.items())
+    return f"{before}{shown}" if shown else ""
 
 
 def findings(report: ModelReport, shown: bool | None = None) -> list[str]:
@@ -229,6 +237,8 @@ def _parameters(report: ModelReport) -> str:
         parts.append(f"{units.integer(t.frozen_params)} frozen")
     elif t.params:
         parts.append("all trainable")
+    if types := _by_type(t.params_by_dtype, ""):
+        parts.append(types)
     if t.unused_params:
         when = "not used in this run" if report.decided_by else "never used"
         when = "not reached" if report.failed else when

@@ -1,6 +1,16 @@
 """From a trace to the report of `cnnscope summary`: the analyses, joined."""
 
-from cnnscope.analysis import breaks, cost, growth, layers, memory, params, receptive_field, weights
+from cnnscope.analysis import (
+    breaks,
+    cost,
+    growth,
+    layers,
+    memory,
+    params,
+    precision,
+    receptive_field,
+    weights,
+)
 from cnnscope.analysis.review import table
 from cnnscope.records.catalogue import About, Card
 from cnnscope.records.summary import LayerRow, ModelReport, Totals
@@ -81,6 +91,8 @@ def _totals(trace: Trace, rows: tuple[LayerRow, ...]) -> Totals:
         linear_layers=depth.linear,
         recurrent_layers=depth.recurrent,
         operations=len(trace.ops),
+        params_by_dtype=precision.parameters(trace),
+        macs_by_dtype=precision.macs(trace),
     )
 
 

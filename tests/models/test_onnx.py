@@ -1,12 +1,23 @@
 """ONNX files: what is read of them, what they are shown as, and what is refused."""
 
-import pytest
-from onnx_graphs import floats, graph, node, save
+import functools
+import itertools
+import sys
+import time
+from pathlib import Path
 
-from cnnscope.errors import RequestError
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+from onnx_graphs import floats, graph, ints, node, one, save, value
+
+from cnnscope.errors import ModelError, RequestError
+from cnnscope.models.files.onnx import wire
 from cnnscope.models.request import Request
 from cnnscope.models.run import trace_spec
 from cnnscope.ops import table
+from cnnscope.render import facts
+from cnnscope.reports import summary
 
 
 def traced(path, *inputs):
@@ -72,3 +83,285 @@ def test_a_batch_that_the_file_leaves_open_is_one_or_what_is_given(lenet):
 def test_other_sizes_than_those_of_the_file_are_refused(lenet):
     with pytest.raises(RequestError, match="dimension 2 cannot be 32, because the file has 28"):
         traced(lenet, "1x32x32")
+
+
+# ------------------------------------------------------------------------------- other weights
+
+
+def i8(*shape):
+    return np.asarray(floats(*shape) * 100).astype(np.int8)
+
+
+def scale(*items):
+    return np.array(items, np.float32).reshape(() if len(items) == 1 else -1)
+
+
+ZERO = np.array(0, np.int8)
+
+
+@pytest.fixture
+def quantised(tmp_path):
+    """A convolution of int8 between quantisers, and one of float32 after it."""
+    nodes = [
+        node("DequantizeLinear", "w sw zw", "wd", axis=0),
+        node("DequantizeLinear", "b sw -", "bd", axis=0),
+        node("QuantizeLinear", "x s z", "xq"),
+        node("DequantizeLinear", "xq s z", "xd"),
+        node("Conv", "xd wd bd", "c", name="conv1", pads=[1, 1, 1, 1]),
+        node("Conv", "c w2", "y", name="conv2"),
+    ]
+    weights = {
+        "s": scale(0.1), "z": ZERO, "w": i8(8, 3, 3, 3), "sw": floats(8),
+        "zw": np.zeros(8, np.int8), "b": np.zeros(8, np.int32), "w2": floats(4, 8, 3, 3),
+    }  # fmt: skip
+    return save(graph(nodes, {"x": [1, 3, 16, 16]}, ["y"], weights), tmp_path)
+
+
+def test_integers_of_a_quantised_convolution_are_its_parameters(quantised):
+    trace = traced(quantised)
+    totals = summary.report(trace).totals
+    # 8 * 3 * 9 of int8, 8 biases of int32, 4 * 8 * 9 of float32
+    assert totals.params_by_dtype == {"float32": 288, "int8": 216, "int32": 8}
+    assert totals.param_bytes == 216 + 4 * 8 + 4 * 288
+    kinds = {module.path: module.kind for module in trace.modules}
+    assert kinds == {"": "Module", "conv1": "Conv2d", "conv2": "Conv2d"}
+
+
+def test_multiplications_of_integers_are_counted_apart(quantised):
+    report = summary.report(traced(quantised))
+    # 16 * 16 * 216, and 14 * 14 * 288
+    assert report.totals.macs_by_dtype == {"float32": 56_448, "int8": 55_296}
+    assert "56.448 k float32, 55.296 k int8" in facts.macs(report.totals)
+
+
+@pytest.mark.parametrize(
+    ("model", "macs"),
+    [
+        (one("ConvInteger", ([1, 4, 9, 9], TensorProto.UINT8), i8(6, 4, 3, 3), ZERO), 7 * 7 * 216),
+        (one("MatMulInteger", ([2, 4], TensorProto.UINT8), i8(4, 5), ZERO), 40),
+        (one("QLinearMatMul", ([2, 4], TensorProto.INT8), scale(0.1), ZERO, i8(4, 5),
+             scale(0.1), ZERO, scale(0.1), ZERO), 40),
+        (one("QLinearConv", ([1, 4, 9, 9], TensorProto.INT8), scale(0.1), ZERO, i8(6, 4, 3, 3),
+             floats(6), np.zeros(6, np.int8), scale(0.1), ZERO), 7 * 7 * 216),
+    ],
+    ids=["conv integer", "matmul integer", "qlinear matmul", "qlinear conv"],
+)  # fmt: skip
+def test_operators_of_integers_multiply_integers(model, macs, tmp_path):
+    totals = summary.report(traced(save(model, tmp_path))).totals
+    assert (totals.macs, totals.macs_by_dtype) == (macs, {"int8": macs})
+
+
+def test_weights_alone_that_are_integers_are_multiplied_as_numbers(tmp_path):
+    nodes = [node("DequantizeLinear", "w s", "wd"), node("MatMul", "x wd", "y")]
+    model = graph(nodes, {"x": [2, 4]}, ["y"], {"w": i8(4, 5), "s": scale(0.1)})
+    totals = summary.report(traced(save(model, tmp_path))).totals
+    assert (totals.params_by_dtype, totals.macs_by_dtype) == ({"int8": 20}, {"float32": 40})
+
+
+# ---------------------------------------------------------------------------- what is not there
+
+
+def test_an_operator_that_nobody_knows_is_listed(tmp_path):
+    model = one("Frobnicate", [1, 3], domain="com.acme")
+    model.graph.output[0].CopyFrom(value("y", [1, 7]))
+    report = summary.report(traced(save(model, tmp_path)))
+    assert [(one.name, one.count) for one in report.unknown] == [
+        ("onnx_com_acme.Frobnicate.default", 1)
+    ]
+
+
+def test_an_operator_whose_results_have_no_sizes_is_refused(tmp_path):
+    path = save(one("Frobnicate", [1, 3], domain="com.acme"), tmp_path)
+    with pytest.raises(RequestError, match=r"com\.acme\.Frobnicate is no operator .*infer_shapes"):
+        traced(path)
+
+
+def test_of_two_branches_the_dearer_one_is_counted_and_said(tmp_path):
+    dear = helper.make_graph([node("MatMul", "x w", "z")], "a", [], [value("z", [1, 4])])
+    cheap = helper.make_graph([node("Relu", "x", "z")], "b", [], [value("z", [1, 4])])
+    inputs = {"x": [1, 4], "c": ([], TensorProto.BOOL)}
+    for then, otherwise in ((dear, cheap), (cheap, dear)):
+        chooses = node("If", "c", "z", then_branch=then, else_branch=otherwise)
+        trace = traced(save(graph([chooses], inputs, ["z"], {"w": floats(4, 4)}), tmp_path))
+        assert macs(trace) == 16
+        assert "the branch that costs more is counted" in trace.notes[0]
+
+
+def test_a_loop_of_a_known_length_runs_as_often(tmp_path):
+    body = helper.make_graph(
+        [node("MatMul", "v w", "n"), node("Identity", "c", "d")], "b",
+        [value("i", [], TensorProto.INT64), value("c", [], TensorProto.BOOL), value("v", [1, 4])],
+        [value("d", [], TensorProto.BOOL), value("n", [1, 4])],
+    )  # fmt: skip
+    loop = helper.make_node("Loop", ["m", "", "x"], ["y"], body=body)
+    weights = {"m": np.array(5), "w": floats(4, 4)}
+    assert macs(traced(save(graph([loop], {"x": [1, 4]}, ["y"], weights), tmp_path))) == 5 * 16
+
+
+def test_a_function_of_the_model_is_a_module(tmp_path):
+    inside = [helper.make_node("Relu", ["a"], ["t"]), helper.make_node("Sigmoid", ["t"], ["b"])]
+    function = helper.make_function(
+        "own", "Gate", ["a"], ["b"], inside, [helper.make_opsetid("", 21)]
+    )
+    call = helper.make_node("Gate", ["x"], ["y"], name="gate1", domain="own")
+    model = graph([call], {"x": [1, 4]}, ["y"], functions=[function], domains=["own"])
+    trace = traced(save(model, tmp_path))
+    assert [op.name for op in trace.ops] == ["aten.relu.default", "aten.sigmoid.default"]
+    assert [module.path for module in trace.modules] == ["", "gate1"]
+
+
+def test_sizes_that_the_file_leaves_open_have_to_be_given(tmp_path):
+    model = one("Conv", ["N", 3, "height", "width"], floats(4, 3, 3, 3))
+    path = save(model, tmp_path)
+    with pytest.raises(RequestError, match=r"dimensions 2 \(height\), 3 \(width\) open"):
+        traced(path)
+    assert traced(path, "8x8").input_specs[0].shape == (1, 3, 8, 8)
+    assert traced(path, "i0=2x3x8x9").input_specs[0].shape == (2, 3, 8, 9)
+
+
+# ----------------------------------------------------------------------------- files of strangers
+
+
+def entry(number, content):
+    """A field of protobuf that holds a message."""
+    return bytes([number << 3 | 2]) + length(len(content)) + content
+
+
+def length(size):
+    made = bytearray()
+    while size > 127:
+        made.append(size & 127 | 128)
+        size >>= 7
+    return bytes([*made, size])
+
+
+def external(place):
+    model = one("Conv", [1, 3, 8, 8], floats(4, 3, 3, 3))
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    said = tensor.external_data.add()
+    said.key, said.value = "location", place
+    return model
+
+
+def sized(*dims):
+    model = one("Conv", [1, 3, 8, 8], floats(4, 3, 3, 3))
+    model.graph.initializer[0].ClearField("raw_data")
+    model.graph.initializer[0].dims[:] = dims
+    return model
+
+
+def relus(*pairs, outputs="y"):
+    nodes = [node("Relu", before, after) for before, after in pairs]
+    return graph(nodes, {"x": [1]}, [outputs])
+
+
+def doubling():
+    """Functions that each call the next one twice."""
+    names = [f"F{i}" for i in range(30)]
+    opsets = [helper.make_opsetid("d", 1), helper.make_opsetid("", 21)]
+    made = [
+        helper.make_function("d", name, ["x"], ["y"], [
+            helper.make_node(after, ["x"], ["z"], domain="d"),
+            helper.make_node(after, ["z"], ["y"], domain="d"),
+        ], opsets)
+        for name, after in itertools.pairwise(names)
+    ]  # fmt: skip
+    call = helper.make_node("F0", ["x"], ["y"], domain="d")
+    return graph([call], {"x": [1]}, ["y"], functions=made, domains=["d"])
+
+
+HOSTILE = {
+    "outside": (external("../../etc/passwd"), "no file beside the graph: refused, and not opened"),
+    "absolute": (external("/etc/passwd"), "refused, and not opened"),
+    "of Windows": (external("C:\\w.bin"), "refused, and not opened"),
+    "nowhere": (external(""), "refused, and not opened"),
+    "overflow": (sized(2**40, 2**40, 3, 3), "more than 281,474,976,710,656 elements"),
+    "negative": (sized(-1, 3, 3, 3), "a tensor of size -1"),
+    "cycle": (relus(("b", "y"), ("y", "b")), "the graph has a cycle"),
+    "undefined": (relus(("q", "y")), "reads q, which nothing makes"),
+    "unmade": (relus(("x", "y"), outputs="z"), "output z is made by nothing"),
+    "twice": (relus(("x", "y"), ("x", "y")), "value y is made twice"),
+    "many": (relus(*((f"x{i or ''}", f"x{i + 1}") for i in range(10_001)), outputs="x1"),
+             "more than 10,000 nodes"),
+    "doubling": (doubling(), "more than 10,000 nodes"),
+    "huge": (one("Expand", [1], ints(2**40, 2**40)), "overflow"),
+    "long": (one("ConstantOfShape", ints(2**40)), "too large for a file from elsewhere"),
+    "text": (one("Identity", ([1], TensorProto.STRING)), "tensors of type 8"),
+    "old": (one("Relu", [1], opset=6), "those of opset 6"),
+    "attribute": (one("Conv", [1, 3, 8, 8], floats(4, 3, 3, 3), strides="ab"),
+                  "its inputs or attributes are not those of its operator"),
+    "missing": (one("Conv", [1, 3, 8, 8]), "its inputs or attributes are not those"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_graph_that_cannot_be_is_refused_with_one_message(name, tmp_path):
+    model, said = HOSTILE[name]
+    with pytest.raises((RequestError, ModelError), match=said):
+        traced(save(model, tmp_path))
+
+
+RAW = {
+    "empty": (b"", "it is empty"),
+    "text": (b"hello, world", "damaged"),
+    "zeros": (bytes(64), "damaged"),
+    "deep": (functools.reduce(lambda x, _: entry(1, entry(5, entry(6, x))), range(40), b""),
+             "more than 32 deep"),
+    "name": (entry(1, entry(4, b"\xff\xfe")), "is no text"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RAW)
+def test_bytes_that_are_no_graph_are_refused(name, tmp_path):
+    content, said = RAW[name]
+    path = tmp_path / "net.onnx"
+    path.write_bytes(entry(7, content) if name in ("deep", "name") else content)
+    with pytest.raises(RequestError, match=said):
+        traced(str(path))
+
+
+def test_a_small_file_of_many_fields_is_refused_before_it_is_parsed(tmp_path, monkeypatch):
+    monkeypatch.setattr(wire, "MAX_FIELDS", 1000)
+    path = tmp_path / "net.onnx"
+    path.write_bytes(entry(7, entry(1, b"") * 2000))
+    with pytest.raises(RequestError, match="more than 1,000 fields"):
+        traced(str(path))
+
+
+def test_a_file_that_was_cut_off_is_damaged_wherever_it_ends(lenet):
+    whole = Path(lenet).read_bytes()
+    for end in range(0, len(whole), len(whole) // 40):
+        Path(lenet).write_bytes(whole[:end])
+        with pytest.raises(RequestError, match="is no ONNX graph, or damaged"):
+            traced(lenet)
+
+
+def test_weights_are_stepped_over(tmp_path):
+    """A sparse file of a gigabyte is read at once: nothing of the weight is."""
+    shape = (16_384, 16_384)
+    model = graph([node("MatMul", "x w", "y")], {"x": [1, 16_384]}, ["y"])
+    body = model.graph.SerializeToString()
+    weight = TensorProto(name="w", dims=shape, data_type=TensorProto.FLOAT).SerializeToString()
+    size = 4 * shape[0] * shape[1]
+    values = bytes([9 << 3 | 2]) + length(size)
+    tensor = bytes([5 << 3 | 2]) + length(len(weight) + len(values) + size) + weight + values
+    del model.graph.node[:], model.graph.input[:], model.graph.output[:]
+    model.ClearField("graph")
+    head = model.SerializeToString()
+    path = tmp_path / "net.onnx"
+    with path.open("wb") as file:
+        file.write(head + bytes([7 << 3 | 2]) + length(len(body) + len(tensor) + size) + body)
+        file.write(tensor)
+        file.truncate(file.tell() + size)
+    before = time.process_time()
+    trace = traced(str(path))
+    assert time.process_time() - before < 5
+    assert parameters(trace) == macs(trace) == 16_384**2
+
+
+def test_without_the_package_the_extra_is_named(lenet, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(RequestError, match=r"extra onnx: pip install 'cnnscope\[onnx\]'"):
+        traced(lenet)

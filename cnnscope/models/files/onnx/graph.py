@@ -87,7 +87,8 @@ class OnnxNode(NamedTuple):
         return self.op if self.domain in DEFAULT else f"{self.domain}.{self.op}"
 
     def __str__(self) -> str:
-        return printable(f"{self.kind} {self.name or self.outputs[:1]}", 120)
+        made = next(iter(self.outputs), "")
+        return printable(f"{self.kind} {self.name or made}", 120)
 
 
 class Input(NamedTuple):
@@ -109,6 +110,11 @@ class Graph(NamedTuple):
     producer: str
     opset: int
     root: str  # the class of the whole model
+
+    @property
+    def weight_names(self) -> frozenset[str]:
+        """Names of its tensors, those of constant nodes left out."""
+        return frozenset(weight.name for weight in self.weights)
 
 
 def load(name: str) -> Graph:

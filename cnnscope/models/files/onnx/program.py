@@ -246,6 +246,7 @@ class _Builder:
             for name, weight in self.held.items() if weight.data_type != values.STRING
         }  # fmt: skip
         self.constants: dict[str, Any] = {}
+        self.late: dict[str, OnnxNode] = {}  # nodes that read weights alone, by what they make
 
     def _weights(self) -> Iterator[Weight]:
         """The tensors of the file, and those that nodes hold."""
@@ -257,8 +258,9 @@ class _Builder:
 
     def build(self) -> Part:
         """The root, ready to be called with the inputs of the graph."""
-        nodes = [node for node in self.graph.nodes if node.outputs[:1] != ("",)
-                 and (node.op != "Constant" or node.outputs[0] not in self.held)]  # fmt: skip
+        held = {name for name in self.held if name not in self.graph.weight_names}
+        nodes = [node for node in self.graph.nodes if not held.intersection(node.outputs)]
+        nodes = self._late(nodes)
         scopes = self._called_again(nodes, [self._scope(node) for node in nodes])
         for scope in scopes:
             for _, path, kind in scope:
@@ -270,6 +272,35 @@ class _Builder:
         steps = [Node(self._step(node), scope) for node, scope in zip(nodes, scopes, strict=True)]
         self._describe(nodes, scopes)
         return self._root(steps)
+
+    def _late(self, nodes: Sequence[OnnxNode]) -> list[OnnxNode]:
+        """Nodes that read weights alone come right before what reads them, as a part of it."""
+        known = set(self.held)
+        rest: list[OnnxNode] = []
+        for node in nodes:
+            if node.reads and all(name in known for name in node.reads) and len(node.outputs) == 1:
+                known.add(node.outputs[0])
+                self.late[node.outputs[0]] = node
+            else:
+                rest.append(node)
+        made: dict[int, OnnxNode] = {}
+
+        def emit(node: OnnxNode) -> None:
+            waiting = [node]
+            while waiting:
+                one = waiting[-1]
+                before = [self.late[n] for n in one.reads if n in self.late]
+                lacking = [n for n in before if id(n) not in made]
+                if lacking:
+                    waiting += lacking[::-1]
+                    continue
+                made[id(waiting.pop())] = one
+
+        for node in rest:
+            emit(node)
+        for node in self.late.values():
+            emit(node)
+        return list(made.values())
 
     def _root(self, steps: Sequence[Node]) -> Part:
         root = self.tree.parts[""]
@@ -289,6 +320,8 @@ class _Builder:
         owner = self._owner(node)
         if node.scope is not None:
             return self._unfused(node, owner)
+        if node.outputs[0] in self.late and (uses := self.uses.get(node.outputs[0])):
+            return self._scope(uses[0].node)
         around = names.scope_of([name for name, _ in node.around])
         path = names.of_name(node.name)
         if not path and owner and not around:
@@ -333,14 +366,22 @@ class _Builder:
     def _owner(self, node: OnnxNode) -> str:
         """The module that the name of a node's first weight names, "" for none."""
         for place, name in enumerate(node.inputs):
-            weighs = place in roles.WEIGHTED.get(node.kind, {})
-            if weighs and name in self.held and "." in name and names.is_path(name):
-                return name.rpartition(".")[0]
+            weight = self._source(name)
+            weighs = place in roles.WEIGHTED.get(node.kind, {}) and weight in self.held
+            if weighs and "." in weight and names.is_path(weight):
+                return weight.rpartition(".")[0]
         return ""
+
+    def _source(self, name: str) -> str:
+        """The weight that a value is another form of; itself for any other."""
+        while (node := self.late.get(name)) is not None and roles.moves(node):
+            name = node.inputs[0]
+        return name
 
     def _weighs(self, node: OnnxNode) -> bool:
         return any(
-            self.roles.get(name) is Role.PARAMETER and place in roles.WEIGHTED.get(node.kind, {})
+            self.roles.get(self._source(name)) is Role.PARAMETER
+            and place in roles.WEIGHTED.get(node.kind, {})
             for place, name in enumerate(node.inputs)
         )
 
@@ -371,10 +412,8 @@ class _Builder:
             path, _, key = name.rpartition(".")
         else:
             path = scope[-1][1] if scope else ""
-            first = next(iter(self.uses.get(name, [])), None)
-            key = roles.WEIGHTED.get(first.node.kind, {}).get(first.place, "") if first else ""
-            if not path or not key:
-                key = names.plain(name).replace(".", "_")
+            key = roles.name_of(name, self.uses) if path else ""
+            key = key or names.plain(name).replace(".", "_")
         part = self.tree.add(rebuilt.not_deep(path), "")
         taken, number = key, 0
         while hasattr(part, key):
@@ -384,7 +423,12 @@ class _Builder:
 
     def _describe(self, nodes: Sequence[OnnxNode], scopes: Sequence[Scope]) -> None:
         """Give layers their class and hyper-parameters."""
-        count = Counter(scope[-1][1] for scope in scopes if scope)
+        late = {id(node) for node in self.late.values()}
+        count = Counter(
+            scope[-1][1]
+            for node, scope in zip(nodes, scopes, strict=True)
+            if scope and id(node) not in late
+        )
         for node, scope in zip(nodes, scopes, strict=True):
             if not scope:
                 continue
@@ -401,7 +445,8 @@ class _Builder:
 
     def _shape(self, node: OnnxNode) -> tuple[int, ...] | None:
         places = roles.WEIGHTED.get(node.kind, {})
-        held = (self.held.get(name) for i, name in enumerate(node.inputs) if i in places)
+        read = (self._source(name) for i, name in enumerate(node.inputs) if i in places)
+        held = (self.held.get(name) for name in read)
         return next((weight.shape for weight in held if weight is not None), None)
 
     def _step(self, node: OnnxNode) -> Step:

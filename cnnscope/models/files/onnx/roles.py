@@ -112,7 +112,7 @@ def role_of(weight: Weight, uses: Mapping[str, list[Use]], *, by_torch: bool) ->
         return Role.CONSTANT if weight.array is not None else Role.BUFFER
     if found and all(use.place in _SETTINGS.get(use.node.kind, ()) for use in found):
         return Role.CONSTANT if single and weight.array is not None else Role.BUFFER
-    if any(use.place in WEIGHTED.get(use.node.kind, {}) for use in _through(found, uses)):
+    if any(use.place in WEIGHTED.get(use.node.kind, {}) for use in through(found, uses)):
         return Role.PARAMETER
     folded = by_torch and bool(_FOLDED.fullmatch(weight.name))
     if single and (folded or "." not in weight.name):
@@ -120,10 +120,23 @@ def role_of(weight: Weight, uses: Mapping[str, list[Use]], *, by_torch: bool) ->
     return Role.BUFFER if folded else Role.PARAMETER
 
 
-def _through(found: Sequence[Use], uses: Mapping[str, list[Use]]) -> Iterator[Use]:
-    """Where a value is read, and where what only moves it is."""
+def name_of(name: str, uses: Mapping[str, list[Use]]) -> str:
+    """What a weight is called by the layer that reads it, "" where that has no name for it."""
+    for use in through(uses.get(name, []), uses):
+        if called := WEIGHTED.get(use.node.kind, {}).get(use.place):
+            return called
+    return ""
+
+
+def through(found: Sequence[Use], uses: Mapping[str, list[Use]]) -> Iterator[Use]:
+    """Where a value is read, and where what only moves or dequantises it is."""
     for use in found:
         yield use
-        if use.node.op in _PASSED and not use.place:
+        if moves(use.node) and not use.place:
             for name in use.node.outputs:
                 yield from uses.get(name, [])
+
+
+def moves(node: OnnxNode) -> bool:
+    """Return True for a node that gives its first input another form, and computes nothing."""
+    return node.op in _PASSED
