@@ -31,6 +31,8 @@ from cnnscope.records.rf import FieldReport, UnitReport, VerifyReport
 from cnnscope.records.trace import Trace
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from cnnscope.api.document import Document
     from cnnscope.api.picture import Figure
     from cnnscope.api.traces import Cache, Model
@@ -257,22 +259,31 @@ def effective(
         RequestError: the request cannot be carried out.
         ModelError: the model failed.
     """
-    from msgspec.structs import replace
-
     from cnnscope.reports import effective as measured
     from cnnscope.reports.rf import unit_report
 
     build = Build(arguments, num_classes, batch_size, dtype)
     wanted = asked(model, inputs, kwargs, build, layer)
     trace = ended(traced(wanted, cache))
-    measured.check_memory(trace)
     seen = None if layer is None else unit_report(trace, layer, unit)
-    real = replace(wanted, dtype=None) if isinstance(wanted, Request) else wanted
-    with built(real, trace, seed) as module:
+    with _with_weights(wanted, trace, seed) as module:
         found = measured.effective(
             trace, module, layer, unit=unit, samples=samples, seed=seed, progress=progress
         )
     return EffectiveReport(found.report, maps=found.maps, unit=seen)
+
+
+def _with_weights(
+    wanted: Request | Trace | Given, trace: Trace, seed: int
+) -> AbstractContextManager[Any]:
+    """The module whose gradients are measured, with weights, on the CPU."""
+    from msgspec.structs import replace
+
+    from cnnscope.reports.effective import check_memory
+
+    check_memory(trace)
+    real = replace(wanted, dtype=None) if isinstance(wanted, Request) else wanted
+    return built(real, trace, seed)
 
 
 def explain(
@@ -443,6 +454,7 @@ def report(
     kwargs: Mapping[str, Any] | None = None,
     *,
     train: bool | Mapping[str, Any] = False,
+    effective: bool = False,
     bench: str | Path | None = None,
     arguments: Mapping[str, Any] | None = None,
     num_classes: int | None = None,
@@ -450,11 +462,13 @@ def report(
     dtype: str | None = None,
     cache: Cache = True,
     command: str = "",
+    progress: Progress = _unheard,
 ) -> Document:
     """One page that shows a network: graph, layers, costs, memory and receptive fields.
 
     Args:
-        model: a name, a module of your own, a `Request` or a `Trace`.
+        model: a name, a module of your own, a `Request` or a `Trace`; the page of a trace that
+            ends where the forward raised says why, and has what ran before.
         other: likewise, to compare with; inputs and what builds a model are those of `model`,
             unless it is a `Request` or a `Trace`.
         inputs: sizes, such as "3x224x224", dicts and lists of them, and what else forward takes:
@@ -462,6 +476,7 @@ def report(
         kwargs: inputs that forward takes by keyword.
         train: trace a training step as well, and show its memory; with arguments of `memory`, such
             as {"optimizer": "adam"}.
+        effective: measure effective receptive fields as well, as `effective` does.
         bench: a file that `cnnscope bench --per-layer --save` wrote, for the times of layers.
         arguments: of a named model's constructor.
         num_classes: of a named model's constructor.
@@ -469,6 +484,7 @@ def report(
         dtype: of weights and inputs of a named model.
         cache: read and keep traces of published models; or in which store.
         command: line that makes the page again, which it shows.
+        progress: called with what is measured of fields, and how much there is.
 
     Raises:
         RequestError: the request cannot be carried out.
@@ -478,6 +494,7 @@ def report(
 
     from cnnscope import __version__
     from cnnscope.api.document import Document
+    from cnnscope.reports import effective as measured
     from cnnscope.reports.memory import memory_report, step_of
     from cnnscope.reports.page import contents
 
@@ -487,13 +504,18 @@ def report(
     if other is not None:
         says = isinstance(other, (Request, Trace))
         wanted.append(asked(other, *((), None, Build()) if says else (inputs, kwargs, build)))
-    traces = [ended(traced(one, cache)) for one in wanted]
+    shown = isinstance(model, Trace) and other is None  # even if it is of a forward that raised
+    traces = [traced(one, cache) if shown else ended(traced(one, cache)) for one in wanted]
     steps = (
         [memory_report(stepped(one, step, cache)) for one in wanted] if train is not False else []
     )
     saved = None if bench is None else _saved(Path(bench), "--bench")
     times = [] if saved is None or bench is None else [_times(saved, t, bench) for t in traces]
-    made = contents(traces, steps, times)
+    fields = []
+    for one, trace in zip(wanted, traces, strict=True) if effective else ():
+        with _with_weights(one, trace, 0) as module:
+            fields.append(measured.effective(trace, module, progress=progress))
+    made = contents(traces, steps, times, fields)
     return Document(replace(made, command=command, program=__version__))
 
 

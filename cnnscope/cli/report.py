@@ -57,6 +57,15 @@ class Report(options.Named, Trained):
             rich_help_panel="Training",
         ),
     ] = False
+    effective: Annotated[
+        bool,
+        typer.Option(
+            "--effective",
+            help="Measure effective receptive fields as well, by the gradients of the model with "
+            "random weights.",
+            rich_help_panel="Measurement",
+        ),
+    ] = False
     bench: Annotated[
         Path | None,
         typer.Option(
@@ -136,23 +145,35 @@ class Report(options.Named, Trained):
             raise RequestError("--output -: name a file, as in --output model.html")
 
         from cnnscope import api
+        from cnnscope.cli.progress import progress
 
-        page = api.report(
-            self.request_for(self.model),
-            None if self.other is None else self.request_for(self.other),
-            train=self.step() if self.train else False,
-            bench=self.bench,
-            cache=self.cache(session),
-            command=self._command(),
-        )
+        with progress("measuring") as update:
+            page = api.report(
+                self.request_for(self.model),
+                None if self.other is None else self.request_for(self.other),
+                train=self.step() if self.train else False,
+                effective=self.effective,
+                bench=self.bench,
+                cache=self.cache(session),
+                command=self._command(),
+                progress=update,
+            )
         self._write(page, path, drawn)
 
     def failed(self, error: ModelError) -> None:
-        """Write the table of what ran before a forward raised; there is no page of it."""
-        if error.report is not None:
-            from cnnscope.cli import out
+        """Write the page and the table of what ran; of two models the table alone."""
+        if error.trace is None:
+            return
+        from cnnscope import api
+        from cnnscope.cli import out
 
+        path = self._path()
+        if path is not None:
             out.write_report(error.report, options.Format.TABLE.value, None)
+        if self.other is None:
+            self._write(api.report(error.trace, command=self._command()), path, self._drawn())
+        else:
+            out.note("no page is written: it compares two networks that run to their end")
 
     def _format(self) -> PageFormat:
         """The format: what was asked for, or what the file's ending says."""
@@ -164,8 +185,11 @@ class Report(options.Named, Trained):
         given = {"--depth": self.depth, "--unfold": self.unfold, "--heat": self.heat}
         if self._format() is PageFormat.HTML:
             options.refuse(given, "it is about a picture, as in --output model.svg")
-        elif self.other is not None:
-            options.refuse({"--heat": self.heat}, "two models are coloured by what differs")
+        else:
+            of_page = {"--train": self.train, "--effective": self.effective, "--bench": self.bench}
+            options.refuse(of_page, "the graph alone has none of it, a page has: --output x.html")
+            if self.other is not None:
+                options.refuse({"--heat": self.heat}, "two models are coloured by what differs")
         return {"depth": options.levels(self.depth), "unfold": self.unfold, "heat": self.heat}
 
     def _write(self, page: Document, path: Path | None, drawn: dict[str, Any]) -> None:
@@ -201,6 +225,7 @@ class Report(options.Named, Trained):
             **self.given(),
             "--train": self.train,
             **self.trained(),
+            "--effective": self.effective,
             "--bench": self.bench,
         }.items():
             for value in values if isinstance(values, list) else [values]:

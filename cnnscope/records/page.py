@@ -29,6 +29,32 @@ class Ran(msgspec.Struct, frozen=True):
     row: int
 
 
+class MeasuredField(msgspec.Struct, frozen=True):
+    """The effective receptive field of the centre unit of a row's layer.
+
+    `pixels`, `size` and `box` are those of `EffectiveField`. `heat` is the mean absolute gradient
+    over the pixels that the unit can see (`clipped`), averaged in cells: a row for each line of
+    cells, 0 to 63 of the largest; () where the input has more than two axes.
+    """
+
+    row: int
+    unit: tuple[int, ...]
+    clipped: tuple[tuple[int, int], ...]
+    pixels: int
+    size: float
+    box: tuple[tuple[int, int], ...]
+    heat: tuple[tuple[int, ...], ...] = ()
+
+
+class MeasuredFields(msgspec.Struct, frozen=True):
+    """Effective receptive fields of a model: of layers, by so many random inputs."""
+
+    layers: tuple[MeasuredField, ...]
+    samples: int
+    seed: int
+    threshold: float
+
+
 class PageModel(msgspec.Struct, frozen=True):
     """One model: its summary, and what the page tells of each row of it.
 
@@ -36,7 +62,8 @@ class PageModel(msgspec.Struct, frozen=True):
     for every axis of the input which pixels each unit sees (None where positions are not
     distinguished). `training` is the memory of a training step, where one was traced. `times` has
     the nanoseconds that the layers of every row took one at a time; () where none were measured.
-    `lines` has for every row the source line that called it, "" where there is none.
+    `lines` has for every row the source line that called it, "" where there is none. `effective`
+    has effective receptive fields, where they were measured.
     """
 
     summary: ModelReport
@@ -47,6 +74,7 @@ class PageModel(msgspec.Struct, frozen=True):
     training: MemoryReport | None = None
     times: tuple[float, ...] = ()
     lines: tuple[str, ...] = ()
+    effective: MeasuredFields | None = None
 
 
 class PageContents(msgspec.Struct, frozen=True):

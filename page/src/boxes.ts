@@ -12,11 +12,12 @@ const BUTTON = 22; // for the arrow that opens a block
 const LEAST: Partial<Record<Node["kind"], number>> = { block: 136, repeat: 136, layer: 124 };
 export const FONTS = { title: "600 12px", small: "400 11px" };
 
+const CONTAINERS = ["Sequential", "ModuleList", "ModuleDict"]; // CONTAINERS of records/summary.py
 const MARKS: Partial<Record<Status, string>> = { changed: "~ ", added: "+ ", removed: "\u2212 " };
 
 /** What a closed box says; of two models, what became of it. */
 export function textOf(node: Node): Text {
-  const said = ownText(node), mark = node.status && MARKS[node.status];
+  const said = ownText(node), mark = node.fails ? "\u2715 " : node.status && MARKS[node.status];
   if (!mark) return said;
   const was = node.changes ? [pretty(cut(node.changes, 60)), ""] as const : said.below;
   return { ...said, title: mark + said.title, below: was };
@@ -31,13 +32,24 @@ function ownText(node: Node): Text {
     case "layer": return node.costs?.macs || node.costs?.params
       ? { title: label, note: "", below: [name, shape] }
       : { title: label, note: name === label ? shape : name, below: null };
-    default: return { title: label + repeats(node), note: "", below: [membersOf(node), shape] };
+    default: {
+      const [title, other] = ofBlock(node);
+      return { title, note: "", below: [other, shape] };
+    }
   }
 }
 
 /** What stands above an open block. */
-export const headOf = (node: Node): Text =>
-  ({ title: pretty(cut(node.label, 44)) + repeats(node), note: membersOf(node), below: null });
+export function headOf(node: Node): Text {
+  const [title, note] = ofBlock(node);
+  return { title, note, below: null };
+}
+
+/** Class and name of a block; of a container, whose class says little, the name first. */
+function ofBlock(node: Node): readonly [string, string] {
+  const label = pretty(cut(node.label, 44)), name = membersOf(node) + (node.call ? ` #${node.call}` : "");
+  return CONTAINERS.includes(node.label) && name ? [name + repeats(node), label] : [label + repeats(node), name];
+}
 
 const repeats = (node: Node): string => (node.repeat ? ` \u00d7 ${node.repeat}` : "");
 

@@ -24,13 +24,29 @@ export interface Stop { readonly line: number; readonly group: string }
 
 /** Layers without layers inside, those that only move data left out. */
 export function layersOf(model: ModelData, side: number): Stop[] {
-  return model.rows.flatMap((row, at) => {
+  const found = model.rows.flatMap((row, at) => {
     const line = row.leaf && !row.minor && row.kind !== "parameter" ? network.lineOf(at, side) : undefined;
-    return line === undefined ? [] : [{ line, group: groupOf(row.path) }];
+    return line === undefined ? [] : [{ line, path: row.path }];
   });
+  const groups = grouped(found.map(({ path }) => path));
+  return found.map(({ line }, n) => ({ line, group: groups[n] ?? "" }));
 }
 
-export const groupOf = (path: string): string => path.split(".")[0] ?? "";
+const PARTS = 20; // bands of a chart, at most
+
+/** The part of the model that each path is in: so deep that not nearly all are in one of them. */
+export function grouped(paths: readonly string[]): readonly string[] {
+  const at = (depth: number): string[] => paths.map((path) => path.split(".").slice(0, depth).join("."));
+  const most = Math.min(PARTS, paths.length / 3);
+  let found = at(1);
+  for (let depth = 2; depth < 4; depth++) {
+    const sizes = new Map<string, number>(), deeper = at(depth);
+    for (const group of found) sizes.set(group, (sizes.get(group) ?? 0) + 1);
+    if (Math.max(0, ...sizes.values()) <= 0.6 * paths.length || new Set(deeper).size > most) break;
+    found = deeper;
+  }
+  return found;
+}
 
 /** A number and its ticks that are round: 0, 50, 100, 150. */
 export function ticks(most: number, count: number, binary = false): number[] {
@@ -106,11 +122,12 @@ function Bands(props: { stops: readonly Stop[]; x: (n: number) => number; low: n
     <g class="bands">
       {bands.map(({ name, from, to }) => {
         const left = props.x(from), wide = props.x(to) - left, room = Math.floor((wide - 6) / 6.6);
+        const short = name.length > room ? name.slice(name.lastIndexOf(".") + 1) : name;
         return (
           <g key={from}>
             <line class="edge" x1={left} x2={left} y1={props.high} y2={props.low + BANDS - 4} />
-            {room >= Math.min(name.length, 4) && (
-              <text x={left + 4} y={props.low + 15}>{name.length > room ? `\u2026${name.slice(1 - room)}` : name}</text>
+            {room >= Math.min(short.length, 4) && (
+              <text x={left + 4} y={props.low + 15}>{short.length > room ? `\u2026${short.slice(1 - room)}` : short}</text>
             )}
           </g>
         );

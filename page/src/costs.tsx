@@ -22,7 +22,7 @@ export function Costs(): JSX.Element | null {
 function Depth({ model, side }: { model: ModelData; side: number }): JSX.Element {
   const [ref, width] = useWidth();
   const stops = useMemo(() => layersOf(model, side), [model]), at = placeOf(stops);
-  const rows = stops.map(({ line }) => network.line(line).rows[network.diff ? side : 0] as RowData);
+  const rows = useMemo(() => stops.map(({ line }) => rowOf(line, side)), [stops]);
   return (
     <div class="card" ref={ref}>
       {network.diff && <h3><Name>{model.name}</Name></h3>}
@@ -37,11 +37,12 @@ function Bars(props: {
   cost: Cost; model: ModelData; side: number; stops: readonly Stop[]; rows: readonly RowData[]; width: number;
   at: number | null; last: boolean;
 }): JSX.Element {
-  const { cost: key, stops, rows, at } = props, values = rows.map((row) => row[key] ?? 0);
-  // Two models have one scale, so that their heights can be compared.
-  const most = Math.max(1, ...network.page.models.flatMap((model) => model.rows.filter((row) => row.leaf).map((row) => row[key] ?? 0)));
-  const whole = totalOf(props.model, key), label = COSTS.find((one) => one.key === key)?.label ?? "";
-  const top = values.indexOf(Math.max(...values)), shown = at ?? top;
+  const { cost: key, stops, rows, at } = props, most = useMemo(() => highest(key), [key]);
+  const { values, top } = useMemo(() => {
+    const values = rows.map((row) => row[key] ?? 0);
+    return { values, top: values.indexOf(Math.max(...values)) };
+  }, [rows, key]);
+  const whole = totalOf(props.model, key), label = COSTS.find((one) => one.key === key)?.label ?? "", shown = at ?? top;
   return (
     <figure class="small">
       <figcaption>
@@ -59,15 +60,27 @@ function Bars(props: {
         onMove={(n) => { cursor.value = n === null ? null : stops[n]?.line ?? null; }}
         onPick={(n) => stops[n] && select(stops[n].line, "chart")}
       >
-        {(x, y) => values.map((value, n) => value > 0 && (
-          <rect key={n} class={n === at ? "bar at" : "bar"} x={x(n) + gap(x) / 2} width={Math.max(x(n + 1) - x(n) - gap(x), 0.8)} y={y(value)} height={Math.max(y(0) - y(value), 0.8)} />
-        ))}
+        {(x, y) => (
+          <>
+            <path class="bar" d={values.map((value, n) => bar(value, n, x, y)).join("")} />
+            {at !== null && <path class="bar at" d={bar(values[at] ?? 0, at, x, y)} />}
+          </>
+        )}
       </Chart>
     </figure>
   );
 }
 
-const gap = (x: (n: number) => number): number => Math.min(2, (x(1) - x(0)) / 4);
+/** The largest cost of a layer: two models have one scale, so that heights can be compared. */
+const highest = (key: Cost): number => network.page.models.reduce(
+  (most, model) => model.rows.reduce((best, row) => (row.leaf ? Math.max(best, row[key] ?? 0) : best), most), 1);
+
+/** The outline of a bar; all bars of a chart are one path, because there may be thousands. */
+function bar(value: number, n: number, x: (n: number) => number, y: (value: number) => number): string {
+  if (!value) return "";
+  const gap = Math.min(2, (x(1) - x(0)) / 4), wide = Math.max(x(n + 1) - x(n) - gap, 0.8);
+  return `M${(x(n) + gap / 2).toFixed(1)} ${y(0).toFixed(1)}V${Math.min(y(value), y(0) - 0.8).toFixed(1)}h${wide.toFixed(2)}V${y(0).toFixed(1)}z`;
+}
 
 function axis(key: Cost, value: number): string {
   return value ? cost(key, value).replace(/\.0+(?= )/, "") : "0";
@@ -75,7 +88,7 @@ function axis(key: Cost, value: number): string {
 
 // ------------------------------------------------------------------------------ receptive field
 
-interface Growth { readonly size: number | null; readonly clipped: number; readonly shortest: number | null }
+interface Growth { readonly size: number | null; readonly clipped: number; readonly shortest: number | null; readonly effective: number | undefined }
 
 export function GrowthSection(): JSX.Element | null {
   const models = network.page.models.filter((model) => model.fields.length);
@@ -90,9 +103,9 @@ export function GrowthSection(): JSX.Element | null {
 function Field({ model, side }: { model: ModelData; side: number }): JSX.Element {
   const [ref, width] = useWidth();
   const stops = useMemo(() => layersOf(model, side).filter(({ line }) => growthOf(rowOf(line, side), model)), [model]);
-  const grown = stops.map(({ line }) => growthOf(rowOf(line, side), model) as Growth), at = placeOf(stops);
-  const input = Math.max(...model.fields.flatMap((field) => field.axes.map((one) => one[7])));
-  const most = 1.08 * Math.max(input, ...grown.map((one) => one.size ?? 0));
+  const grown = useMemo(() => stops.map(({ line }) => growthOf(rowOf(line, side), model) as Growth), [stops]);
+  const at = placeOf(stops), input = useMemo(() => Math.max(...model.fields.flatMap((field) => field.axes.map((one) => one[7]))), [model]);
+  const most = useMemo(() => 1.08 * Math.max(input, ...grown.map((one) => one.size ?? 0)), [grown]);
   const shown = at === null ? null : grown[at];
   return (
     <figure class="card" ref={ref}>
@@ -101,9 +114,10 @@ function Field({ model, side }: { model: ModelData; side: number }): JSX.Element
         <span><i class="line size" />theoretical</span>
         <span><i class="line clipped" />within the input</span>
         <span><i class="line shortest" />shortest path</span>
+        {model.effective && <span><i class="dot" />effective, by {model.effective.samples} random inputs</span>}
         {shown && at !== null && (
           <span class="now" aria-live="polite">
-            <Name>{rowOf((stops[at] as Stop).line, side).path}</Name>: <b>{shown.size === null ? "all" : `${integer(shown.size)} px`}</b>, {integer(shown.clipped)} px within the input
+            <Name>{rowOf((stops[at] as Stop).line, side).path}</Name>: <b>{shown.size === null ? "all" : `${integer(shown.size)} px`}</b>, {integer(shown.clipped)} px within the input{shown.effective ? `, effective ${shown.effective} px` : ""}
           </span>
         )}
       </figcaption>
@@ -119,6 +133,7 @@ function Field({ model, side }: { model: ModelData; side: number }): JSX.Element
             <path class="line shortest" d={steps(grown.map((one) => Math.min(one.shortest ?? input, most)), x, y)} />
             <path class="line clipped" d={steps(grown.map((one) => one.clipped), x, y)} />
             <path class="line size" d={steps(grown.map((one) => one.size ?? most), x, y)} />
+            {grown.map(({ effective }, n) => effective && <circle class="dot" key={`e${n}`} cx={x(n + 0.5)} cy={y(effective)} r="4" />)}
             {grown.map((one, n) => one.size === null && grown[n - 1]?.size !== null && (
               <text key={n} class="all" x={x(n) - 6} y={y(most) + 11} text-anchor="end">all</text>
             ))}
@@ -136,6 +151,6 @@ function growthOf(row: RowData, model: ModelData): Growth | null {
   const field = network.field(row, model);
   if (!field || row.field_unknown) return null;
   const wide = field.axes.reduce((a, b) => ((b[1] ?? Infinity) > (a[1] ?? Infinity) ? b : a));
-  return { size: wide[1], clipped: wide[1] === null ? wide[7] : wide[6], shortest: wide[2] };
+  return { size: wide[1], clipped: wide[1] === null ? wide[7] : wide[6], shortest: wide[2], effective: network.effective.get(row)?.size };
 }
 

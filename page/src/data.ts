@@ -33,7 +33,6 @@ export interface RowData {
   readonly name: string;
   readonly parent: number;
   readonly kind: "module" | "operation" | "parameter";
-  readonly type: string;
   readonly operation: string;
   readonly call?: number;
   readonly inputs?: readonly Shape[];
@@ -93,15 +92,36 @@ export interface Training {
   readonly layers: readonly (readonly [string, number, number, number, number, number])[];
 }
 
+/** The effective receptive field of one unit of a row's layer. */
+export interface EffectiveField {
+  readonly row: number;
+  readonly unit: readonly number[];
+  /** Pixels that the unit can see, and those with a strong gradient: [first, last] of each axis. */
+  readonly clipped: readonly (readonly [number, number])[];
+  readonly box: readonly (readonly [number, number])[];
+  readonly pixels: number;
+  /** Side of a square (cube) of as many pixels. */
+  readonly size: number;
+  /** Mean gradient in cells of what it can see, a digit of base 64 each. */
+  readonly heat: readonly string[];
+}
+
+export interface Effective {
+  readonly samples: number;
+  readonly threshold: number;
+  readonly layers: readonly EffectiveField[];
+}
+
 export interface ModelData {
   readonly name: string;
   readonly header: string;
   readonly versions: Readonly<Record<string, string>>;
   readonly inputs: readonly Shape[];
   readonly totals: Totals;
-  readonly lines: readonly (readonly [string, string])[];
   readonly findings: readonly Finding[];
   readonly notes: readonly string[];
+  /** Where a forward raised, why, and the remedy: a title and a text each. */
+  readonly failed: readonly (readonly [string, string])[];
   readonly rows: readonly RowData[];
   readonly steps: readonly Step[];
   readonly fields: readonly FieldData[];
@@ -109,6 +129,7 @@ export interface ModelData {
   readonly operations: readonly (readonly [string, number])[];
   readonly lives: readonly (readonly [number, number, number, number])[];
   readonly training?: Training;
+  readonly effective?: Effective;
 }
 
 export type Status = "same" | "resized" | "changed" | "added" | "removed";
@@ -128,7 +149,6 @@ export interface DiffRowData {
 }
 
 export interface DiffData {
-  readonly differs: boolean;
   readonly findings: readonly (readonly [string, string])[];
   readonly headings: readonly string[];
   readonly totals: readonly (readonly string[])[];

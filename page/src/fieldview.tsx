@@ -2,11 +2,11 @@
 import { computed, signal, useSignal } from "@preact/signals";
 import type { JSX } from "preact";
 import { useMemo } from "preact/hooks";
-import type { Axis } from "./data";
+import type { Axis, EffectiveField } from "./data";
 import type { Line, UnitMap } from "./model";
 import { Name, Section } from "./parts";
 import { network, select, selected } from "./state";
-import { integer, times } from "./units";
+import { integer, percent, times } from "./units";
 
 /** One axis of the input: its pixels, the units of the layer along it, and what each sees. */
 interface Along { readonly pixels: number; readonly units: number; readonly map: UnitMap | null; readonly axis: Axis | null }
@@ -19,10 +19,14 @@ const choices: readonly Line[] = network.lines.filter(
 );
 
 /** The chosen layer; what has no map leaves the one before. At first the last whose field is inside. */
-const last = signal<number | null>((choices.findLast(inside) ?? choices[0])?.id ?? null);
+const last = signal<number | null>((choices.findLast((line) => inside(line) && measured(line)) ?? choices.findLast(inside) ?? choices[0])?.id ?? null);
 selected.subscribe((id) => {
   if (network.line(id).row?.maps?.some((map) => map >= 0)) last.value = id;
 });
+
+function measured(line: Line): EffectiveField | undefined {
+  return line.row ? network.effective.get(line.row) : undefined;
+}
 
 function inside(line: Line): boolean {
   const axes = network.field(line.row!, network.owner(line))?.axes ?? [];
@@ -52,7 +56,7 @@ function Tools({ line }: { line: Line }): JSX.Element {
         Layer
         <select value={line.id} onChange={(event) => select(Number(event.currentTarget.value), "chart")}>
           {!choices.includes(line) && <option value={line.id}>{line.path}</option>}
-          {choices.map((one) => <option value={one.id} key={one.id}>{one.path}</option>)}
+          {choices.map((one) => <option value={one.id} key={one.id}>{one.path}{measured(one) ? " \u00b7 measured" : ""}</option>)}
         </select>
       </label>
       <label class="file">
@@ -87,7 +91,9 @@ export function seenBy({ map, pixels }: Pick<Along, "map" | "pixels">, unit: num
 
 function Views({ line }: { line: Line }): JSX.Element {
   const along = useMemo(() => alongOf(line), [line]);
-  const unit = useSignal(along.map(({ units }) => Math.floor(units / 2)));
+  const effective = measured(line);
+  const unit = useSignal<readonly number[]>(along.map(({ units }, n) => effective?.unit[n - along.length + effective.unit.length] ?? Math.floor(units / 2)));
+  const there = effective?.unit.every((at, n) => unit.value[n + along.length - effective.unit.length] === at) ?? false;
   const seen = along.map((one, n) => seenBy(one, unit.value[n] ?? 0));
   const move = (to: readonly number[]): void => {
     unit.value = to.map((at, n) => Math.min(Math.max(at, 0), Math.max((along[n]?.units ?? 0) - 1, 0)));
@@ -104,9 +110,14 @@ function Views({ line }: { line: Line }): JSX.Element {
               onInput={(event) => move(unit.value.with(n, Number(event.currentTarget.value)))} />
           </label>
         ))}
-        <Said along={along} unit={unit.value} seen={seen} />
+        <Said along={along} unit={unit.value} seen={seen} effective={there ? effective : undefined} />
+        {effective && !there && (
+          <p class="note">
+            <button type="button" class="link" onClick={() => move([...unit.value.slice(0, along.length - effective.unit.length), ...effective.unit])}>Unit ({effective.unit.join(", ")})</button> has an effective field that was measured.
+          </p>
+        )}
       </div>
-      <Picture along={along} seen={seen} />
+      <Picture along={along} seen={seen} effective={there ? effective : undefined} />
     </div>
   );
 }
@@ -142,8 +153,8 @@ function Units(props: { along: readonly Along[]; unit: readonly number[]; onMove
 }
 
 /** In words, for those who do not see the picture too. */
-function Said(props: { along: readonly Along[]; unit: readonly number[]; seen: readonly Seen[] }): JSX.Element {
-  const { along, unit, seen } = props;
+function Said(props: { along: readonly Along[]; unit: readonly number[]; seen: readonly Seen[]; effective: EffectiveField | undefined }): JSX.Element {
+  const { along, unit, seen, effective } = props;
   const shown = along.map((one, n) => ({ ...one, unit: unit[n] ?? 0, seen: seen[n] as Seen })).filter((one) => one.axis || one.map);
   const names = { 1: ["positions"], 2: ["rows", "columns"], 3: ["frames", "rows", "columns"] }[shown.length] ?? [];
   const size = ([first, end]: readonly [number, number]): number => Math.max(end - first + 1, 0);
@@ -163,16 +174,38 @@ function Said(props: { along: readonly Along[]; unit: readonly number[]; seen: r
       <dl class="pairs">
         <div><dt><i class="key field-theoretical" />Theoretical</dt><dd>{times(shown.map((one) => (one.map ? integer(size(one.seen.theoretical)) : "all")).join("\u00d7"))} px</dd></div>
         <div><dt><i class="key field-clipped" />Within the input</dt><dd>{shown.map((one) => integer(size(one.seen.clipped))).join("\u00d7")} px</dd></div>
+        {effective && <div><dt><i class="key field-effective" />Effective</dt><dd>{effective.unit.map(() => effective.size).join("\u00d7")} px</dd></div>}
       </dl>
+      {effective && <p class="note">{integer(effective.pixels)} pixels with more than {percent(network.model.effective?.threshold ?? 0, 1)} of the largest gradient, by random inputs and weights.</p>}
       {context && <p class="note">It also depends on a function of the whole image.</p>}
     </div>
   );
 }
 
+/** Where the pixels with a strong gradient are; of a signal, over the whole height. */
+function frame({ box }: EffectiveField, wide: number, high: number): { x: number; y: number; width: number; height: number } {
+  const [x, y] = [box.at(-1) ?? [0, wide - 1], box.at(-2) ?? [0, high - 1]] as const;
+  return { x: x[0], y: y[0], width: x[1] - x[0] + 1, height: y[1] - y[0] + 1 };
+}
+
 const ROOM = 0.5; // of the picture's size, beside it, for what lies outside
 
-function Picture({ along, seen }: { along: readonly Along[]; seen: readonly Seen[] }): JSX.Element {
-  const over = useSignal(false);
+/** Gradients as a picture, transparent where there is none. */
+function heated(heat: readonly string[]): string {
+  const canvas = Object.assign(document.createElement("canvas"), { width: heat[0]?.length ?? 0, height: heat.length });
+  const pen = canvas.getContext("2d");
+  heat.forEach((line, y) => [...line].forEach((digit, x) => {
+    if (!pen) return;
+    pen.fillStyle = `rgb(214 40 20 / ${(0.9 * Math.sqrt(DIGITS.indexOf(digit) / 63)).toFixed(3)})`;
+    pen.fillRect(x, y, 1, 1);
+  }));
+  return canvas.toDataURL();
+}
+
+const DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_"; // as block.py writes them
+
+function Picture({ along, seen, effective }: { along: readonly Along[]; seen: readonly Seen[]; effective: EffectiveField | undefined }): JSX.Element {
+  const over = useSignal(false), heat = useMemo(() => (effective?.heat.length ? heated(effective.heat) : null), [effective]);
   const [y, x] = along.slice(-2) as [Along, Along], [sy, sx] = seen.slice(-2) as [Seen, Seen];
   const high = y.pixels, wide = x.pixels, longest = Math.max(high, wide);
   const outside = (one: Along): number => (one.map ? Math.max(...[0, one.units - 1].map((u) => one.map!.unclipped(u)).map(([a, b]) => Math.max(-a, b - one.pixels + 1, 0))) : 0);
@@ -203,6 +236,8 @@ function Picture({ along, seen }: { along: readonly Along[]; seen: readonly Seen
           ? <image href={picture.value} width={wide} height={high} preserveAspectRatio="xMidYMid slice" clip-path="url(#input-area)" />
           : <rect width={wide} height={high} fill="url(#cells)" />}
         <path class="shade" fill-rule="evenodd" d={`M0 0H${wide}V${high}H0Z M${clipped.x} ${clipped.y}v${clipped.height}h${clipped.width}v${-clipped.height}Z`} />
+        {heat && <image class="heat" href={heat} {...clipped} preserveAspectRatio="none" />}
+        {heat && effective && <rect class="effective" {...frame(effective, wide, high)} stroke-width={1.3 * thick} />}
         <rect class="theoretical" {...box("theoretical")} stroke-width={thick} stroke-dasharray={`${4 * thick} ${3 * thick}`} />
         <rect class="clipped" {...clipped} stroke-width={1.6 * thick} />
       </svg>

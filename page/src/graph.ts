@@ -38,6 +38,8 @@ export interface NodeData {
   readonly grid?: number;
   readonly costs?: Readonly<Partial<Record<Cost | "field", number>>>;
   readonly status?: Status;
+  /** The forward raised here. */
+  readonly fails?: boolean;
   /** What is not the same: groups 1 -> 32. */
   readonly changes?: string;
 }

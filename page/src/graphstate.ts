@@ -61,6 +61,8 @@ export function visibleOf(id: number, at: States = states.value): number {
   return seen;
 }
 
+const MANY = 200; // members of a repeat that are not all shown for the sake of one
+
 /** Open what is around a node. */
 export function reveal(id: number): void {
   if (!graph) return;
@@ -68,7 +70,8 @@ export function reveal(id: number): void {
   let child = id;
   for (const around of graph.around(id)) {
     const node = graph.node(around), among = node.kind === "repeat" && (node.children[0] !== child || !graph.node(child).children.length);
-    if (among) next.set(around, State.Unfolded);
+    if (among && node.children.length > MANY) next.delete(around); // its box stands for all
+    else if (among) next.set(around, State.Unfolded);
     else if (!next.get(around)) next.set(around, State.Open);
     child = around;
   }

@@ -11,11 +11,12 @@ import { COSTS } from "./model";
 import { Icon, Section } from "./parts";
 import { type Box, HEAD, type Point, State } from "./restack";
 import { Search } from "./search";
-import { heat, hovered, network, origin, selected } from "./state";
+import { heat, hovered, network, origin, printing, selected } from "./state";
 import { cost as written, integer } from "./units";
 
 const MARGIN = 24;
 const ROUND = 6; // radius of a line's corners
+const SMALLEST = 0.8; // at first: smaller letters are hard to read
 const scale = signal(1);
 
 const HEATS = [...COSTS.filter(({ key }) => key !== "time" || network.timed), { key: "field", label: "Receptive field" }, { key: "none", label: "Nothing" }] as const;
@@ -55,7 +56,8 @@ function Viewport({ graph }: { graph: Graph }): JSX.Element {
   const frame = useRef<HTMLDivElement>(null);
   const { width: wide, height: high, boxes } = drawing.value!;
   const whole: Point = [wide + 2 * MARGIN, high + 2 * MARGIN - HEAD];
-  const held = useHeld(frame, boxes);
+  const held = useHeld(frame, boxes), tallest = useRef(0);
+  tallest.current = Math.max(tallest.current, whole[1]);
   const fit = (most: number, least: number, all: boolean): void => {
     const seen = frame.current;
     if (!seen) return;
@@ -64,15 +66,17 @@ function Viewport({ graph }: { graph: Graph }): JSX.Element {
   };
   useLayoutEffect(() => {
     fit(1, 0.6, false);
-    requestAnimationFrame(() => centre(frame.current, 0));
+    if (frame.current) scale.value = Math.min(scale.value, Math.max(frame.current.clientHeight / whole[1], SMALLEST));
+    requestAnimationFrame(() => centre(frame.current, firstChange(frame.current)));
   }, []);
   useSignalEffect(() => bringIntoView(frame.current));
   useEffect(() => pans(frame.current), []);
   const zoom = (by: number, x?: number, y?: number): void => zoomed(frame.current, by, x, y);
+  if (printing.value) return <Strips graph={graph} held={held} />;
   return (
     <div class="graph">
       <div
-        ref={frame} class="viewport" tabindex={-1} role="group"
+        ref={frame} class="viewport" tabindex={-1} role="group" style={{ "--tallest": `${tallest.current}px` }}
         aria-label="Graph of the network; arrow keys follow the data, Enter opens a block"
         onWheel={(event) => {
           if (!event.ctrlKey && !event.metaKey) return;
@@ -88,9 +92,7 @@ function Viewport({ graph }: { graph: Graph }): JSX.Element {
           <Areas graph={graph} held={held} />
           <Lines graph={graph} />
           <Highlight graph={graph} />
-          {boxes.filter((box) => box.inside < 0).map((box) => (
-            <ClosedBox key={box.node} box={box} node={graph.node(box.node)} held={held} />
-          ))}
+          <Closed graph={graph} held={held} />
         </svg>
       </div>
       <div class="zoom">
@@ -101,6 +103,50 @@ function Viewport({ graph }: { graph: Graph }): JSX.Element {
     </div>
   );
 }
+
+const PAPER = 700, STRIP = 280; // width of a sheet, and height of what is kept together
+
+/** On paper: pieces that are cut between boxes, so that none is cut by the end of a sheet. */
+function Strips({ graph, held }: { graph: Graph; held: Held }): JSX.Element {
+  const { width, height } = drawing.value!, wide = width + 2 * MARGIN, k = Math.min(SMALLEST, PAPER / wide);
+  const ends = cuts(height + MARGIN, STRIP / k);
+  return (
+    <div class="graph">
+      {ends.map((end, n) => {
+        const top = n ? ends[n - 1] as number : HEAD - MARGIN, part: Point = [top, end];
+        return (
+          <svg key={end} class="strip" width={wide * k} height={(end - top) * k} viewBox={`${-MARGIN} ${top} ${wide} ${end - top}`} aria-hidden="true">
+            <Areas graph={graph} held={held} part={part} />
+            <Lines graph={graph} part={part} />
+            <Closed graph={graph} held={held} part={part} />
+          </svg>
+        );
+      })}
+    </div>
+  );
+}
+
+/** Heights between boxes and heads, none much further from the one before than asked. */
+function cuts(bottom: number, most: number): number[] {
+  const solid = drawing.value!.boxes.filter(({ node }) => node)
+    .map(({ y, height, inside }): Point => [y - 2, y + (inside < 0 ? height : HEAD) + 2]).sort((a, b) => a[0] - b[0]);
+  const found: number[] = [];
+  let top = HEAD - MARGIN, reach = -Infinity, best: number | null = null;
+  for (const [first, last] of solid) {
+    if (first > reach) {
+      if (best !== null && first - top > most) {
+        found.push(best);
+        top = best;
+      }
+      best = first;
+    }
+    reach = Math.max(reach, last);
+  }
+  if (best !== null && bottom - top > most) found.push(best);
+  return [...found, bottom];
+}
+
+const overlaps = (first: number, last: number, part: Point | undefined): boolean => !part || (first < part[1] && last > part[0]);
 
 type Held = (id: number, act: () => void) => void;
 
@@ -143,6 +189,16 @@ function centre(seen: HTMLElement | null, top: number): void {
   seen.scrollLeft = middle - seen.clientWidth / 2;
   seen.scrollTop = top;
 }
+
+/** Where two models differ first, if it is not in view. */
+function firstChange(seen: HTMLElement | null): number {
+  const changed = (drawing.peek()?.boxes ?? []).filter(({ inside, node }) => inside < 0 && DIFFERS.includes(graph?.node(node).status ?? ""));
+  const first = Math.min(...changed.map((box) => box.y)), last = Math.max(...changed.map((box) => box.y + box.height));
+  const fits = !changed.length || !seen || (last + MARGIN - HEAD) * scale.peek() <= seen.clientHeight;
+  return fits ? 0 : Math.max((first + MARGIN - HEAD) * scale.peek() - 80, 0);
+}
+
+const DIFFERS = ["changed", "added", "removed"];
 
 /** Move the picture with the mouse; fingers scroll by themselves. */
 function pans(seen: HTMLElement | null): () => void {
@@ -271,9 +327,15 @@ function beside(id: number, way: 1 | -1): void {
 // ----------------------------------------------------------------------------------- drawing
 
 /** Tinted areas of open blocks, with their heads. */
-function Areas({ graph, held }: { graph: Graph; held: Held }): JSX.Element {
-  return <>{drawing.value!.boxes.filter((box) => box.inside >= 0 && box.node).map((box) => (
+function Areas({ graph, held, part }: { graph: Graph; held: Held; part?: Point }): JSX.Element {
+  return <>{drawing.value!.boxes.filter((box) => box.inside >= 0 && box.node && overlaps(box.y - 6, box.y + box.height, part)).map((box) => (
     <Area key={box.node} box={box} node={graph.node(box.node)} held={held} />
+  ))}</>;
+}
+
+function Closed({ graph, held, part }: { graph: Graph; held: Held; part?: Point }): JSX.Element {
+  return <>{drawing.value!.boxes.filter((box) => box.inside < 0 && overlaps(box.y - 6, box.y + box.height, part)).map((box) => (
+    <ClosedBox key={box.node} box={box} node={graph.node(box.node)} held={held} />
   ))}</>;
 }
 
@@ -335,7 +397,7 @@ function ClosedBox({ box, node, held }: { box: Box; node: Node; held: Held }): J
   const open = (): void => held(node.id, () => { goTo(node.id); toggle(node.id); });
   return (
     <g
-      class={`box ${node.kind} ${(!end && node.status) || ""} ${chosen ? "chosen" : ""} ${warm ? "warm" : ""} ${share === null ? "" : "hot"}`}
+      class={`box ${node.kind} ${(!end && node.status) || ""} ${chosen ? "chosen" : ""} ${warm ? "warm" : ""} ${share === null ? "" : "hot"} ${node.fails ? "fails" : ""}`}
       data-node={node.id} data-group={node.group} {...touch(node)} {...(share === null ? {} : { style: { "--heat": share } })}
       role="treeitem" aria-selected={chosen} aria-level={box.depth} {...(opens ? { "aria-expanded": false } : {})} aria-label={label(node)}
       tabindex={chosen || (!current.value && node.kind === "input") ? 0 : -1}
@@ -371,8 +433,9 @@ function label(node: Node): string {
   return [...parts, node.status].filter(Boolean).join(", ");
 }
 
-function Lines({ graph }: { graph: Graph }): JSX.Element {
-  return <g class="lines">{drawing.value!.lines.map((line) => (
+function Lines({ graph, part }: { graph: Graph; part?: Point }): JSX.Element {
+  const lines = drawing.value!.lines.filter(({ points }) => !part || overlaps(points[0]![1], points.at(-1)![1], part));
+  return <g class="lines">{lines.map((line) => (
     <Arrow key={`${line.block}-${line.edge}`} points={line.points} ends={graph.node(line.block).grid?.edges[line.edge]?.[2] === -1} />
   ))}</g>;
 }

@@ -12,8 +12,8 @@ export function Header(): JSX.Element {
   return (
     <header class="page">
       {diff ? <Pair models={page.models} /> : <Title model={network.model} />}
-      {diff ? <Totals /> : <Tiles model={network.model} />}
-      {diff && <Said />}
+      {page.models.map((model) => model.failed.length > 0 && <Failed model={model} key={model.name} />)}
+      {diff ? <div class="pair"><Said /><Totals /></div> : <Tiles model={network.model} />}
       {page.models.map((model) => <Findings model={model} named={!!diff} key={model.name} />)}
       <Made />
     </header>
@@ -42,6 +42,20 @@ function Pair({ models }: { models: readonly ModelData[] }): JSX.Element {
           <p class="facts" key={i}><b>{i ? "after" : "before"}</b> {times(model.header)}</p>
         ))}
     </div>
+  );
+}
+
+/** The forward raised: where, why, and what would run. */
+function Failed({ model }: { model: ModelData }): JSX.Element {
+  return (
+    <section class="failed" aria-label="The forward failed">
+      <p>The forward failed. What follows is what ran until then.</p>
+      <dl>
+        {model.failed.map(([title, text]) => (
+          <div key={title}><dt>{title}</dt><dd><Name>{times(text)}</Name></dd></div>
+        ))}
+      </dl>
+    </section>
   );
 }
 

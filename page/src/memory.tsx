@@ -2,7 +2,7 @@
 import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
 import { useMemo } from "preact/hooks";
-import { Chart, groupOf, type Stop, steps, useWidth } from "./chart";
+import { Chart, grouped, type Stop, steps, useWidth } from "./chart";
 import { expand, type ModelData, type Training } from "./data";
 import { Layer, Name, Section } from "./parts";
 import { network, select } from "./state";
@@ -24,8 +24,16 @@ export function Memory(): JSX.Element | null {
   );
 }
 
+const known = new WeakMap<ModelData, readonly number[]>();
+
 /** The bytes that are alive after each operation. */
-export function timeline(model: ModelData): number[] {
+export function timeline(model: ModelData): readonly number[] {
+  const found = known.get(model) ?? alive(model);
+  known.set(model, found);
+  return found;
+}
+
+function alive(model: ModelData): number[] {
   const changes = new Array<number>(model.operations.length + 1).fill(0);
   for (const [size, born, died] of model.lives) {
     const from = Math.max(born, 0), to = Math.min(died, model.operations.length);
@@ -39,19 +47,20 @@ export function timeline(model: ModelData): number[] {
 
 function Forward({ model, side }: { model: ModelData; side: number }): JSX.Element {
   const [ref, width] = useWidth(), at = useSignal<number | null>(null);
-  const values = useMemo(() => timeline(model), [model]), top = values.indexOf(Math.max(...values));
-  const stops = useMemo(() => model.operations.map(([, row]): Stop => ({ line: network.lineOf(row, side) ?? 0, group: groupOf(model.rows[row]?.path ?? "") })), [model]);
-  const shown = at.value ?? top, most = 1.12 * Math.max(...network.page.models.flatMap(timeline), 1);
+  const values = timeline(model), top = useMemo(() => values.indexOf(Math.max(...values)), [values]);
+  const stops = useMemo(() => stopsOf(model, side), [model]);
+  const most = useMemo(() => 1.12 * Math.max(1, ...network.page.models.map((one) => Math.max(...timeline(one)))), []);
+  const shown = at.value ?? top;
   return (
-    <figure class="card split" ref={ref}>
-      <div>
+    <figure class="card split">
+      <div ref={ref}>
         <figcaption>
           {network.diff && <b><Name>{model.name}</Name> </b>}
           {at.value === null ? <b>Peak {bytes(values[top] ?? 0)}</b> : <b>{bytes(values[shown] ?? 0)}</b>} at{" "}
           <Operation model={model} at={shown} />
         </figcaption>
         <Chart
-          label={`Memory over ${integer(values.length)} operations; the peak is ${bytes(values[top] ?? 0)}`} stops={stops} width={width > 700 ? width - 300 : width}
+          label={`Memory over ${integer(values.length)} operations; the peak is ${bytes(values[top] ?? 0)}`} stops={stops} width={width}
           height={230} most={most} binary bands format={whole} at={at.value} onMove={(n) => { at.value = n; }}
           onPick={(n) => stops[n] && select(stops[n].line, "chart")}
         >
@@ -67,6 +76,11 @@ function Forward({ model, side }: { model: ModelData; side: number }): JSX.Eleme
       <Alive model={model} at={shown} whole={values[shown] ?? 0} peak={at.value === null} />
     </figure>
   );
+}
+
+function stopsOf(model: ModelData, side: number): Stop[] {
+  const groups = grouped(model.operations.map(([, row]) => model.rows[row]?.path ?? ""));
+  return model.operations.map(([, row], n) => ({ line: network.lineOf(row, side) ?? 0, group: groups[n] ?? "" }));
 }
 
 function Operation({ model, at }: { model: ModelData; at: number }): JSX.Element {
@@ -110,23 +124,25 @@ function Step({ model, training, side }: { model: ModelData; training: Training;
     return training.events.map(([, path], n): Stop => ({ line: network.find(path) ?? 0, group: phases[n] ?? "" }));
   }, [training]);
   const { optimizer, loss } = training.step, shown = at.value ?? training.peak, layers = training.layers.slice(0, MOST);
-  let base = stops.map(() => 0);
-  const layered = kinds.map(({ kind, values }) => {
-    const low = base;
-    base = base.map((sum, n) => sum + (values[n] ?? 0));
-    return { kind, low, high: base };
-  });
-  const most = 1.05 * Math.max(...base, 1);
+  const { layered, base, most } = useMemo(() => {
+    let base = stops.map(() => 0);
+    const layered = kinds.map(({ kind, values }) => {
+      const low = base;
+      base = base.map((sum, n) => sum + (values[n] ?? 0));
+      return { kind, low, high: base };
+    });
+    return { layered, base, most: 1.05 * Math.max(...base, 1) };
+  }, [kinds, stops]);
   return (
-    <figure class="card split" ref={ref}>
-      <div>
+    <figure class="card split">
+      <div ref={ref}>
         <figcaption>
           <b>Training step{network.diff && <> of <Name>{model.name}</Name></>}</b> with {optimizer}, {loss} of the outputs: {at.value === null ? "peak " : ""}<b>{bytes(base[shown] ?? 0)}</b>
           {at.value === null ? `, ${bytes(training.reserved)} reserved` : <> after <Name>{training.events[shown]?.[1] || training.events[shown]?.[0] || ""}</Name></>}
         </figcaption>
         <Chart
           label={`Memory of a training step over ${integer(stops.length)} operations; the peak is ${bytes(training.tensors)}`} stops={stops}
-          width={width > 700 ? width - 300 : width} height={260} most={most} binary bands format={whole} at={at.value}
+          width={width} height={260} most={most} binary bands format={whole} at={at.value}
           onMove={(n) => { at.value = n; }} onPick={(n) => stops[n]?.line && select(stops[n].line, "chart")}
         >
           {(x, y) => layered.map(({ kind, low, high }) => (

@@ -1,5 +1,5 @@
 // What the page shows: lines of a tree. A line is a row of one model, or a pair of rows of two.
-import type { DiffData, FieldData, MapData, ModelData, PageData, RowData, Status, Step } from "./data";
+import type { DiffData, EffectiveField, FieldData, MapData, ModelData, PageData, RowData, Status, Step } from "./data";
 import { expand } from "./data";
 
 export interface Line {
@@ -39,6 +39,8 @@ export interface UnitMap {
 
 export class Network {
   readonly lines: readonly Line[];
+  /** Effective fields of the rows of which they were measured. */
+  readonly effective: ReadonlyMap<RowData, EffectiveField>;
   readonly diff: DiffData | undefined;
   private readonly byPath = new Map<string, number>();
   private readonly places: readonly Map<number, number>[];
@@ -47,6 +49,7 @@ export class Network {
     this.diff = page.diff;
     this.lines = page.diff ? pairs(page.diff, page.models) : single(this.model);
     this.places = page.models.map(() => new Map());
+    this.effective = new Map(page.models.flatMap((model) => (model.effective?.layers ?? []).map((one) => [model.rows[one.row] as RowData, one] as const)));
     for (const line of this.lines) {
       if (!this.byPath.has(line.path)) this.byPath.set(line.path, line.id);
       this.lines[line.parent]?.children.push(line.id);

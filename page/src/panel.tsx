@@ -1,6 +1,6 @@
 // The panel beside the page: everything that is known of the chosen layer.
 import type { JSX } from "preact";
-import { useEffect } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import type { ModelData, RowData, Step } from "./data";
 import { COSTS, type Line, totalOf } from "./model";
 import { Copy, Icon, Name } from "./parts";
@@ -83,6 +83,7 @@ function Row({ row, model, named }: { row: RowData; model: ModelData; named: boo
       {named && <h3 class="side"><Name>{model.name}</Name></h3>}
       <Shapes row={row} />
       <Costs row={row} model={model} />
+      {row.unproductive && <p class="note">It slides over units that have seen the whole input before.</p>}
       {steps.length > 0 && <Steps steps={steps} />}
     </>
   );
@@ -103,7 +104,7 @@ function Shapes({ row }: { row: RowData }): JSX.Element {
 }
 
 function Costs({ row, model }: { row: RowData; model: ModelData }): JSX.Element {
-  const field = network.field(row, model);
+  const field = network.field(row, model), effective = network.effective.get(row), trainable = row.trainable_params ?? 0;
   return (
     <dl class="costs">
       {COSTS.map(({ key, label }) => {
@@ -121,6 +122,9 @@ function Costs({ row, model }: { row: RowData; model: ModelData }): JSX.Element 
       {!!row.buffers && <div><dt>Buffers</dt><dd>{integer(row.buffers)}</dd></div>}
       {field && <div><dt>Receptive field</dt><dd>{times(field.text)}{/^\d/.test(field.text) ? " px" : ""}</dd></div>}
       {row.field_unknown && <div><dt>Receptive field</dt><dd>not known</dd></div>}
+      {effective && <div><dt>Effective field</dt><dd>{effective.size} px</dd></div>}
+      {trainable < (row.params ?? 0) && <div><dt>Trainable</dt><dd>{integer(trainable)}</dd></div>}
+      {!!row.unknown_ops && <div><dt>Of unknown cost</dt><dd>{integer(row.unknown_ops)} operations</dd></div>}
     </dl>
   );
 }
@@ -132,7 +136,7 @@ function Steps({ steps }: { steps: readonly Step[] }): JSX.Element {
       <h3>Formulas</h3>
       <dl>
         {steps.map(([topic, arithmetic, value, formula, note], i) => (
-          <div key={i}>
+          <div key={`${i} ${arithmetic}`}>
             <dt>{topic !== steps[i - 1]?.[0] ? topic : <span class="sr">{topic}</span>}</dt>
             <dd>
               {arithmetic
@@ -148,11 +152,16 @@ function Steps({ steps }: { steps: readonly Step[] }): JSX.Element {
   );
 }
 
+const LONG = 260; // characters of arithmetic that are shown at once
+
 function Equation(props: { arithmetic: string; value: string; memory: boolean }): JSX.Element {
-  const number = Number(props.value.replaceAll(",", ""));
+  const number = Number(props.value.replaceAll(",", "")), [all, setAll] = useState(false);
+  const end = props.arithmetic.length > LONG ? props.arithmetic.lastIndexOf(" + ", LONG) : -1, cut = end > 0 && !all;
   return (
     <span class="equation">
-      {props.arithmetic === props.value ? null : <>{pretty(props.arithmetic)} <wbr />= </>}
+      {props.arithmetic === props.value ? null : <>{pretty(cut ? props.arithmetic.slice(0, end) : props.arithmetic)} </>}
+      {cut && <button type="button" class="link" onClick={() => setAll(true)}>+ {props.arithmetic.slice(end).split(" + ").length - 1} more terms </button>}
+      {props.arithmetic === props.value ? null : <><wbr />= </>}
       <b>{props.value}</b>
       {props.memory && number >= 1024 && <> ({bytes(number)})</>}
     </span>

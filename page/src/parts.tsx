@@ -65,7 +65,6 @@ const ICONS = {
   plus: "M8 3v10M3 8h10",
   minus: "M3 8h10",
   fit: "M2.5 6v-3.500h3.500M10 2.500h3.500V6M13.500 10v3.500H10M6 13.500H2.500V10",
-  open: "M8 2.500v11M2.500 8h11M4 4l8 8",
 };
 
 /** An icon of 16 by 16. */
@@ -81,22 +80,5 @@ export function Layer({ path, by = "panel" }: { path: string; by?: Origin }): JS
     <button type="button" class="link path" onClick={() => selectPath(path, by)}>
       <Name>{path}</Name>
     </button>
-  );
-}
-
-/** One of several choices, as a row of buttons. */
-export function Choice<T extends string>(props: {
-  label: string; value: T; options: readonly { readonly key: T; readonly label: string }[];
-  onChange: (value: T) => void;
-}): JSX.Element {
-  return (
-    <div class="choice" role="radiogroup" aria-label={props.label}>
-      {props.options.map(({ key, label }) => (
-        <button
-          type="button" role="radio" aria-checked={key === props.value} key={key}
-          onClick={() => props.onChange(key)}
-        >{label}</button>
-      ))}
-    </div>
   );
 }

@@ -9,11 +9,14 @@ import { cost, integer, percent, perSample, signed, times } from "./units";
 
 type Key = "order" | "operation" | Cost | "field";
 const ROOM = 42; // rows that a table opens with
+const MANY = 500;
 
 const open = signal(opened(network.lines));
 const filter = signal("");
 const sort = signal<{ key: Key; down: boolean }>({ key: "order", down: false });
 const bookkeeping = signal(false);
+/** Rows that are drawn: of thousands only the first ones, until the reader wants more. */
+const limit = signal(MANY);
 
 /** Open whole levels as long as the table fits a screen; of two models, what differs. */
 function opened(lines: readonly Line[]): ReadonlySet<number> {
@@ -88,11 +91,14 @@ export function Table(): JSX.Element {
   const body = useRef<HTMLTableSectionElement>(null);
   useSignalEffect(() => {
     const id = selected.value;
-    if (!id || origin.value === "table") return;
-    reveal(id);
+    if (!id) return;
+    if (origin.value !== "table") reveal(id);
+    const at = shown.peek().findIndex((line) => line.id === id);
+    if (at >= limit.peek()) limit.value = at + MANY;
+    if (origin.value === "table") return;
     requestAnimationFrame(() => scrollTo(body.current?.querySelector(`[data-id="${id}"]`)));
   });
-  const tree = sort.value.key === "order" && !filter.value;
+  const tree = sort.value.key === "order" && !filter.value, rows = printing.value ? shown.value : shown.value.slice(0, limit.value);
   return (
     <Section id="layers" title="Layers" tools={<Tools />}
       about={network.diff ? "Both models aligned: what is equal, changed, added and removed." : "In the order in which they run."}>
@@ -100,9 +106,16 @@ export function Table(): JSX.Element {
         <table class="layers" role={tree ? "treegrid" : "grid"} aria-label="Layers">
           <thead><Headings /></thead>
           <tbody ref={body} onKeyDown={onKey}>
-            {shown.value.map((line) => <Row line={line} tree={tree} key={line.id} />)}
+            {rows.map((line) => <Row line={line} tree={tree} key={line.id} />)}
           </tbody>
         </table>
+        {rows.length < shown.value.length && (
+          <p class="empty">
+            <button type="button" class="link" onClick={() => { limit.value = Infinity; }}>
+              {integer(shown.value.length - rows.length)} more layers
+            </button>
+          </p>
+        )}
         {shown.value.length === 0 && <p class="empty">No layer matches.</p>}
       </div>
     </Section>

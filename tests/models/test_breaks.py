@@ -398,7 +398,6 @@ def test_other_commands_exit_with_the_message_and_answer_for_what_ran(net):
         ("explain", *request),
         ("explain", request[0], "fc", *request[1:]),
         ("stages", *request),
-        ("report", *request, "-o", "never.html"),
         ("diff", "classic:lenet5", f"{net}:Net", "--input-b", "3x8x8"),
     ):
         result = run(*command)

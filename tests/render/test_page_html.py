@@ -303,3 +303,55 @@ def test_coordinates_that_the_script_is_held_to_are_those_of_python():
     if OVERWRITE:
         GOLDEN.write_text(golden + "\n")
     assert json.loads(GOLDEN.read_text()) == json.loads(golden)
+
+
+def test_a_page_has_effective_fields_where_they_are_measured():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 5), nn.Conv2d(8, 8, 5, stride=2), nn.Conv2d(8, 8, 31))
+    page = cnnscope.report(net, inputs="3x90x90", effective=True).to_dict()["models"][0]
+    measured = cnnscope.effective(net, inputs="3x90x90").record
+    assert page["effective"]["samples"] == measured.samples == 20
+    rows = {page["rows"][one["row"]]["path"]: one for one in page["effective"]["layers"]}
+    assert [*rows] == ["0", "1", "2"]
+    for own in measured.layers:
+        one = rows[own.path]
+        assert (one["size"], one["pixels"]) == (own.size, own.pixels)
+        assert tuple(map(tuple, one["box"])) == own.box
+    # fields of 5, 9 and 9 + 30 * 2 = 69 px; a cell for each pixel, at most 48
+    sizes = {path: (len(one["heat"]), len(one["heat"][0])) for path, one in rows.items()}
+    assert sizes == {"0": (5, 5), "1": (9, 9), "2": (48, 48)}
+    heat = "".join(rows["2"]["heat"])
+    assert heat.count("_") >= 1  # 63, the largest
+    # a corner is seen through one path of each kernel, the middle through very many
+    assert heat[0] in "0123456789"
+
+
+def test_the_page_of_a_model_that_breaks_has_what_ran_and_why_it_broke(tmp_path, monkeypatch):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\n\nclass Net(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n"
+        "        self.conv, self.fc = nn.Conv2d(3, 8, 3), nn.Linear(100, 10)\n\n"
+        "    def forward(self, x):\n        return self.fc(self.conv(x).flatten(1))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    result = run_cli("report", "net.py:Net", "--input", "3x8x8", "-o", "net.html")
+    assert result.code == 3
+    assert "up to the break at fc" in result.out
+    _, _, data, _ = parts((tmp_path / "net.html").read_text())
+    model = json.loads(data)["models"][0]
+    # 8 channels of 6x6 = 288
+    assert dict(model["failed"])["cause"] == "fc (Linear) takes 100 features and was given 288"
+    assert [node["name"] for node in json.loads(data)["graph"]["nodes"] if node.get("fails")] == [
+        "fc"
+    ]
+    both = run_cli("report", "net.py:Net", LENET, "--input", "3x8x8", "-o", "two.html")
+    assert both.code == 3
+    assert "no page is written" in both.err
+    assert "up to the break at fc" in both.out
+    assert not (tmp_path / "two.html").exists()
+
+
+def test_what_only_a_page_has_is_refused_for_a_picture(tmp_path):
+    for option in (["--effective"], ["--train"], ["--bench", "run.json"]):
+        result = run_cli("report", LENET, *option, "-o", str(tmp_path / "net.svg"))
+        assert (result.code, option[0] in result.err) == (2, True)

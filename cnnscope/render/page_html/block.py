@@ -6,6 +6,7 @@ place there. Keys that are left out have the value 0, "", false or nothing.
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
 from itertools import groupby, pairwise
 from typing import Any
@@ -14,7 +15,7 @@ import msgspec
 
 from cnnscope.records.explain import Step
 from cnnscope.records.memory import MemoryReport
-from cnnscope.records.page import PageContents, PageModel
+from cnnscope.records.page import MeasuredFields, PageContents, PageModel
 from cnnscope.records.summary import AxisField, LayerRow, UnitMap
 from cnnscope.render import facts, units
 from cnnscope.render.page_html import differences
@@ -23,6 +24,7 @@ from cnnscope.render.page_html.network import network
 from cnnscope.text import visible
 
 PAGE_SCHEMA = 1
+_DIGITS = string.digits + string.ascii_letters + "-_"
 Json = dict[str, Any]
 
 
@@ -69,6 +71,7 @@ def _model(model: PageModel) -> Json:
         "operations": [[one.name, one.row] for one in model.operations],
         "lives": [[one.nbytes, one.born, one.died, one.row] for one in model.lives],
         **({} if model.training is None else {"training": _training(model.training)}),
+        **({} if model.effective is None else {"effective": _effective(model.effective)}),
     }
 
 
@@ -81,7 +84,6 @@ def _heading(model: PageModel) -> Json:
         "versions": {k: visible(v) for k, v in summary.source.versions.items()},
         "inputs": [spec.shape for spec in summary.inputs],
         "totals": msgspec.to_builtins(totals) | {"field": _named_field(totals.field)},
-        "lines": [(title, visible(text)) for title, text in facts.totals(summary)],
         "findings": [
             {
                 "severity": one.severity.value,
@@ -91,6 +93,10 @@ def _heading(model: PageModel) -> Json:
             for one in summary.findings
         ],
         "notes": [visible(text) for text in facts.doubts(summary)],
+        "failed": [
+            (title, visible(text))
+            for title, text in (facts.failure(summary.failed) if summary.failed else ())
+        ],
     }
 
 
@@ -111,7 +117,6 @@ def _row(row: LayerRow) -> Json:
         "name": visible(row.name),
         "parent": row.parent,
         "kind": row.kind,
-        "type": visible(row.operation),
         "operation": visible(units.operation(row)),
     }
     if row.call > 1:
@@ -170,6 +175,26 @@ def _runs(numbers: Sequence[int]) -> list[int]:
     for step, same in groupby(b - a for a, b in pairwise(numbers)):
         found += [step, len(list(same))]
     return found
+
+
+def _effective(found: MeasuredFields) -> Json:
+    """Effective receptive fields; a cell of the heat is one of 64 characters."""
+    return {
+        "samples": found.samples,
+        "threshold": found.threshold,
+        "layers": [
+            {
+                "row": one.row,
+                "unit": one.unit,
+                "clipped": one.clipped,
+                "pixels": one.pixels,
+                "size": one.size,
+                "box": one.box,
+                "heat": ["".join(_DIGITS[value] for value in line) for line in one.heat],
+            }
+            for one in found.layers
+        ],
+    }
 
 
 def _training(report: MemoryReport) -> Json:

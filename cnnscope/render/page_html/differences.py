@@ -26,7 +26,6 @@ def block(report: DiffReport, models: Sequence[PageModel]) -> dict[str, Any]:
     totals = page.tables[-1]
     places = [{_key(row): i for i, row in enumerate(one.summary.layers)} for one in models]
     return {
-        "differs": report.differs,
         "findings": [(visible(title), visible(text)) for title, text in page.above],
         "headings": [visible(heading.title) for heading in totals.headings],
         "totals": [[visible(str(cell)) for cell in row] for row in totals.rows],

@@ -50,6 +50,7 @@ def _node(node: GraphNode, grids: Listed) -> Json:
         "members": _ends(node),
         "costs": _costs(node),
         "status": node.counterpart.status if node.counterpart else "",
+        "fails": node.fails,
         "changes": visible(boxes.changes(node)),
     }
     found = {name: value for name, value in shown.items() if value or name in ("parent", "row")}
