@@ -8,6 +8,7 @@ import shlex
 import shutil
 
 import msgspec
+import pictures
 import pytest
 from command_line import OVERWRITE, run_cli, without_versions
 from pages import NAMED, PAGES, SHOWN, text_of
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.broad
 
 ACCURACY = "docs/accuracy.md"
 EXAMPLE = re.compile(r"```console\n\$ cnnscope ([^\n]*)\n(.*?)```", re.DOTALL)
+LEFT_OUT = re.compile(r"^\.\.\.\n", re.MULTILINE)  # a line that stands for any number of lines
 PYTHON = re.compile(r"```pycon\n(.*?)```", re.DOTALL)
 
 
@@ -47,9 +49,11 @@ def output_of(command: str) -> str:
 @pytest.mark.skipif(not OVERWRITE, reason="only writes")
 @pytest.mark.parametrize("page", SHOWN)
 def test_write_examples(page):
-    filled = EXAMPLE.sub(
-        lambda m: f"```console\n$ cnnscope {m[1]}\n{output_of(m[1])}```", text_of(page)
-    )
+    def written(m):
+        whole = f"```console\n$ cnnscope {m[1]}\n{output_of(m[1])}```"
+        return m[0] if LEFT_OUT.search(m[2]) else whole  # a person chose what to leave out
+
+    filled = EXAMPLE.sub(written, text_of(page))
     (ROOT / page).write_text(filled, encoding="utf-8")
 
 
@@ -106,7 +110,21 @@ def test_pages_have_examples():
 
 @pytest.mark.parametrize(("page", "command", "shown"), examples())
 def test_example_prints_what_its_page_shows(page, command, shown):
-    assert output_of(command) == shown
+    output = output_of(command)
+    assert output == shown or shows(output, LEFT_OUT.split(shown))
+
+
+def shows(output: str, parts: list[str]) -> bool:
+    """Whether an output is these parts, with any lines left out between them."""
+    return bool(re.fullmatch("(?:.*\n)*".join(map(re.escape, parts)), output))
+
+
+@pytest.mark.parametrize(
+    ("shown", "whether"),
+    [("a\n...\n", True), ("...\nb\n...\n", True), ("...\nb\n", False), ("b\n...\n", False)],
+)
+def test_an_example_shows_lines_as_they_are(shown, whether):
+    assert shows("a\nb\nc\n", LEFT_OUT.split(shown)) == whether
 
 
 def python_examples() -> dict[str, str]:
@@ -124,6 +142,20 @@ def test_python_examples_answer_what_their_page_shows(page):
     )
     assert result.attempted
     assert not result.failed, told.getvalue()
+
+
+def test_the_picture_of_a_terminal_is_what_the_program_prints():
+    path = pictures.FOLDER / "terminal.svg"
+    if OVERWRITE:
+        path.write_text(pictures.terminal(), encoding="utf-8")
+    shown = pictures.words(path.read_text(encoding="utf-8"))
+    assert shown == pictures.words(pictures.terminal())
+    assert len(shown) > 100
+    assert "11,689,512" in shown
+
+
+def test_the_readme_is_a_front_page():
+    assert len(text_of("README.md").splitlines()) <= 150
 
 
 @pytest.mark.parametrize("page", PAGES)

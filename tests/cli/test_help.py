@@ -22,7 +22,7 @@ def test_help_alone_lists_every_page_once():
     stems = [page.rpartition("/")[2].removesuffix(".md") for page in DOCS]
     assert sorted([*listed, "index", "api"]) == sorted(stems)
     assert len(set(stems)) == len(stems)  # a topic is one page
-    assert re.findall(r"^## (\w+)$", shown, re.MULTILINE) == ["Commands", "Subjects"]
+    assert re.findall(r"^## (\w+)$", shown, re.MULTILINE) == ["Commands", "Subjects", "Tutorials"]
 
 
 def test_a_page_in_a_pipe_is_its_markdown():
