@@ -1,7 +1,9 @@
 """A ResNet-18 whose layers are frozen, but for a new head and the last stages.
 
-cnnscope summary examples/transfer.py --input 3x224x224 --depth 2 --columns layer,output,params,trainable
-cnnscope memory examples/transfer.py --input 3x224x224 --batch-size 32 --arg unfrozen=1
+    cnnscope summary examples/transfer.py --input 3x224x224 --columns layer,params,trainable
+    cnnscope memory examples/transfer.py --input 3x224x224 --batch-size 32 --arg unfrozen=1
+
+What is trained changes neither shapes nor MACs of a forward; it changes the memory of training.
 """
 
 from torch import nn

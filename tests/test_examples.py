@@ -103,3 +103,11 @@ def test_unet_gives_the_sizes_of_its_figure():
     assert sides == [568, 280, 136, 64, 28]
     sides = [row(report, f"join.{i}")["output_shapes"][0][-1] for i in range(4)]
     assert sides == [52, 100, 196, 388]
+
+
+def test_frozen_layers_are_told_from_trained_ones():
+    command = "summary examples/transfer.py --input 3x224x224 --format json"
+    totals = json.loads(run_cli(*command.split()).out)["totals"]
+    # the head: 512*5 + 5; all of ResNet-18 but its own head: 11,689,512 - (512*1000 + 1000)
+    assert totals["trainable_params"] == 2_565
+    assert totals["frozen_params"] == 11_176_512
