@@ -31,7 +31,7 @@ class Plot(msgspec.Struct, frozen=True):
 
         Args:
             width: columns of the terminal; left out, 100.
-            height: lines of the terminal; left out, 36.
+            height: lines of the terminal; left out, 40.
             ascii_only: draw with the characters of ASCII alone.
         """
         from cnnscope.api.reports import undrawn

@@ -12,6 +12,10 @@ from cnnscope.render.plot.chart import Axis, Chart, Panel, Point, Series
 _STEPS = 200  # of a distribution that is drawn
 _TAIL = 0.99  # of the times of each run are in the picture
 _WIDE = 10.0  # times this far apart are drawn by their ratio
+_ABOVE = (
+    "the roofline was measured on one size, and a layer of another size, or one whose data lie in "
+    "the caches, may be faster"
+)
 _NAMED = 12  # layers of a roofline that may have names
 
 
@@ -32,6 +36,9 @@ def chart(report: BenchReport) -> Chart:
     cut = panels[0].x.ends is not None
     note = f"the longest 1 % of the times of each run, up to {units.duration(beyond)}"
     kept = [one for one in page.below if one[0] in ("!", "machine", "ceilings")]
+    above = sum((x.roofline or 0) > 1 for run in report.runs for x in run.layers if x.macs)
+    if above and len(panels) > 1:
+        kept.append(("above", f"{units.plural(above, 'call')} of layers: {_ABOVE}"))
     return Chart(
         page.name, page.header, tuple(panels), (*([("not drawn", note)] * cut), *kept), columns=2
     )
@@ -49,7 +56,7 @@ def _distributions(timed: Sequence[tuple[BenchRun, list[int]]], report: BenchRep
     log = low > 0 and high / low >= _WIDE
     return Panel(
         Axis("time of a call", unit="time", log=log, ends=_ends(low, high, log) if cut else None),
-        Axis("share of calls (%)", ends=(0, 100)),
+        Axis("share of calls (%)", ends=(0, 104)),
         tuple(Series(_named(run, report), tuple(_ecdf(times)), "steps") for run, times in timed),
         title="distribution of times (eCDF)",
     )

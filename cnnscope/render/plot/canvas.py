@@ -58,6 +58,13 @@ class Canvas:
             self._texts[place, row] = character if place == column else ""
             self._styles[place, row] = style
 
+    def empty(self, column: int, row: int, width: int, but: str) -> bool:
+        """Return True if some cells of a row hold nothing but a character."""
+        places = [(column + n, row) for n in range(width)]
+        return column + width <= self.columns and not any(
+            place in self._dots or self._texts.get(place, but) != but for place in places
+        )
+
     def lines(self) -> list[Text]:
         """Every line from the top, as wide as the canvas."""
         return [self._line(row) for row in reversed(range(self.rows))]

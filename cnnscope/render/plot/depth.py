@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 
@@ -9,6 +10,8 @@ from cnnscope.records.summary import LayerRow
 from cnnscope.render.plot.chart import Axis, Band
 
 _DEEPEST = 6  # levels that may hold everything
+_MOST = 0.6  # of all layers in one part, which is shown by its own parts then
+_FEW = 3  # layers that a part of such a part has, on average
 
 
 def layers(rows: Sequence[LayerRow]) -> list[LayerRow]:
@@ -22,11 +25,38 @@ def axis(rows: Sequence[LayerRow]) -> Axis:
 
 
 def bands(rows: Sequence[LayerRow]) -> tuple[Band, ...]:
-    """Neighbours in one part of the model: of the outermost level with several parts."""
-    for level in range(1, _DEEPEST):
-        names = [".".join(row.path.split(".")[:level]) for row in rows]
-        if len(set(names)) > 1:
+    """Neighbours in one part of the model, () where there is one part.
+
+    A part that holds most layers gives way to its own parts, if these hold several layers each.
+    """
+    names = [_part(row, 1) for row in rows]
+    for level in range(2, _DEEPEST):
+        outer, count = max(Counter(names).items(), key=lambda one: one[1], default=("", 0))
+        inner = [_part(row, level) for row, name in zip(rows, names, strict=True) if name == outer]
+        several = len(_runs(inner)) * _FEW <= count
+        if count <= _MOST * len(rows) or not several:
             break
-    places = groupby(range(len(rows)), key=names.__getitem__) if rows else ()
+        names = [_part(r, level) if n == outer else n for r, n in zip(rows, names, strict=True)]
+    found = _runs(names)
+    if len(found) < 2:
+        return ()
+    return tuple(Band(first + 0.5, last + 1.5, _shown(name)) for name, first, last in found)
+
+
+def _part(row: LayerRow, level: int) -> str:
+    """The first names of a path."""
+    return ".".join(row.path.split(".")[:level])
+
+
+def _runs(names: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Equal neighbours: their name, the first and the last place."""
+    places = groupby(range(len(names)), key=names.__getitem__)
     runs = [(name, list(inside)) for name, inside in places]
-    return tuple(Band(inside[0] + 0.5, inside[-1] + 1.5, name) for name, inside in runs)
+    return [(name, inside[0], inside[-1]) for name, inside in runs]
+
+
+def _shown(name: str) -> str:
+    """The last name of a path that is not a number alone, and what follows it."""
+    parts = name.split(".")
+    first = next((i for i in reversed(range(len(parts))) if not parts[i].isdigit()), 0)
+    return ".".join(parts[first:])

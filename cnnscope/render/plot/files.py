@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnnscope.errors import RequestError
 from cnnscope.render.plot.chart import Chart, Panel, Point, Series, stacked
-from cnnscope.render.plot.labels import Box, Grid, Named, placed, staircase
+from cnnscope.render.plot.labels import Box, Grid, Named, placed, staircase, within
 from cnnscope.render.plot.scales import Extent, extents, ticks
 from cnnscope.render.plot.terminal import short
 from cnnscope.text import printable, visible
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = ("svg", "pdf", "png")
+_SYMBOL, _SMALL, _DENSE = 4.5, 3.0, 60  # points of a symbol, and of one of many
 _SETTINGS = {
     "svg.fonttype": "none",  # text as text
     "svg.hashsalt": "cnnscope",
@@ -46,7 +47,7 @@ _SETTINGS = {
     "legend.fontsize": 7.5,
     "legend.title_fontsize": 9.0,
     "lines.linewidth": 1.4,
-    "lines.markersize": 4.5,
+    "lines.markersize": _SYMBOL,
     "savefig.dpi": 200,
     "figure.dpi": 100,
 }
@@ -64,6 +65,8 @@ _GREY, _INK = "#6b6b6b", "#222222"
 _WIDTH, _WIDE = 6.5, 9.0  # inches, of one column of panels and of two
 _HEIGHT, _HIGH = 2.2, 4.4  # inches, of one of several panels and of a single one
 _TICKS = 7
+_LETTER = 4.2  # points of a letter above the axes
+_MANY = 120  # bars of a panel
 _REACH = (1.0, 2.0, 3.5, 5.0, 7.0, 10.0)  # gaps that a name may be away
 _LETTERS = 15  # of a legend in an inch
 _GAP = 3.5  # points between a symbol and its name
@@ -145,7 +148,7 @@ def _figure(chart: Chart) -> Figure:
     figure.suptitle(_heading(chart, size[0]), x=0.01, ha="left", fontsize=9, color=_INK)
     axes = [figure.add_subplot(rows, columns, n + 1) for n in range(len(chart.panels))]
     for number, (one, panel) in enumerate(zip(axes, chart.panels, strict=True)):
-        _panel(one, panel)
+        _panel(one, panel, named=not (chart.shared and number))
         if chart.shared and number < len(axes) - 1:
             one.tick_params(axis="x", labelbottom=False)
             one.set_xlabel("")
@@ -168,7 +171,8 @@ def _styles(panel: Panel) -> Iterator[tuple[Series, _Style]]:
         yield one, _Style(_GREY, "", (0, (4, 2)), "") if one.faint else next(looks)
 
 
-def _panel(axes: Axes, panel: Panel) -> None:
+def _panel(axes: Axes, panel: Panel, *, named: bool) -> None:
+    """One diagram; `named` if the parts of its x axis have names, which others below it share."""
     x, y = extents(panel)
     for level in panel.levels:
         axes.axhline(level.value, color=_GREY, linewidth=0.9, linestyle=(0, (5, 3)), zorder=1)
@@ -182,7 +186,7 @@ def _panel(axes: Axes, panel: Panel) -> None:
         if one.kind != "area":
             _series(axes, one, style)
     _scale(axes, panel, x, y)
-    _bands(axes, panel, x)
+    _bands(axes, panel, x, named=named)
     _legend(axes, panel)
 
 
@@ -217,10 +221,13 @@ def _series(axes: Axes, one: Series, style: _Style) -> None:
         "zorder": 4 if one.first else 2 if one.faint else 3,
     }
     if one.kind == "bars":
-        axes.bar(xs, ys, width=0.8, edgecolor=_INK, linewidth=0.3, **look)
+        thin = len(xs) > _MANY  # an edge would be all of it
+        edge: dict[str, Any] = {} if thin else {"edgecolor": _INK, "linewidth": 0.3}
+        axes.bar(xs, ys, width=1.0 if thin else 0.8, **edge, **look)
         return
     if one.kind == "points":
-        look |= {"linestyle": "none", "marker": style.marker, "alpha": 0.8}
+        size = _SMALL if len(xs) > _DENSE else _SYMBOL
+        look |= {"linestyle": "none", "marker": style.marker, "markersize": size, "alpha": 0.8}
         axes.plot(xs, ys, markeredgecolor="white", markeredgewidth=0.4, **look)
         return
     every = None if one.labels or len(xs) < 30 else (0, max(len(xs) // 12, 1))
@@ -262,14 +269,15 @@ def _scale(axes: Axes, panel: Panel, x: Extent, y: Extent) -> None:
     axes.grid(color="#dddddd", linewidth=0.5)
 
 
-def _bands(axes: Axes, panel: Panel, x: Extent) -> None:
+def _bands(axes: Axes, panel: Panel, x: Extent, *, named: bool) -> None:
     """Every second part of the model is tinted; names stand above, where there is room."""
     width = 72 * axes.figure.get_figure(root=True).get_size_inches()[0] * 0.85
     for number, band in enumerate(panel.bands):
         if number % 2:
             axes.axvspan(band.first, band.last, color="#000000", alpha=0.05, linewidth=0, zorder=0)
-        name = short(band.name)
-        if 4.2 * len(name) <= width * (band.last - band.first) / (x[1] - x[0]):
+        room = width * (band.last - band.first) / (x[1] - x[0]) / _LETTER
+        name = within(visible(band.name), int(room))
+        if named and name:
             axes.annotate(
                 name, ((band.first + band.last) / 2, 1), xycoords=("data", "axes fraction"),
                 xytext=(0, 2), textcoords="offset points", ha="center", fontsize=6.5, color=_GREY,

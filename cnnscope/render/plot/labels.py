@@ -7,6 +7,7 @@ from itertools import pairwise
 from math import floor
 from typing import NamedTuple
 
+_LEAST = 3  # characters of a name that is cut
 _NEAR = 2  # distances of `Grid.reach` for names that need not be there
 
 
@@ -114,6 +115,16 @@ def staircase(spots: Sequence[tuple[float, float]], width: float = 1.0) -> Itera
     for (x0, y0), (x1, y1) in pairwise(spots):
         yield Box(min(x0, x1), y0, max(x0, x1), y0 + width)
         yield Box(x1, min(y0, y1), x1 + width, max(y0, y1) + width)
+
+
+def within(name: str, room: int) -> str:
+    """A name in so many characters: of a long one the end if it is numbered, "" for no room."""
+    if len(name) <= room:
+        return name
+    if room < _LEAST:
+        return ""
+    numbered = any(letter.isdigit() for letter in name[-2:])
+    return f"…{name[1 - room :]}" if numbered else f"{name[: room - 1]}…"
 
 
 def _around(one: Named, gap: tuple[float, float]) -> Box:

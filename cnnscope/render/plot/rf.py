@@ -28,7 +28,11 @@ def chart(report: FieldReport) -> Chart:
         )
     panel = Panel(
         depth.axis(rows),
-        Axis("receptive field (input pixels)", unit="whole", zero=True),
+        Axis(
+            f"receptive field (input {'pixels' if axes > 1 else 'positions'})",
+            unit="whole",
+            zero=True,
+        ),
         tuple(_series(rows, axes)),
         tuple(_inputs(rows, axes)),
         depth.bands(rows),

@@ -12,13 +12,14 @@ from rich.text import Text
 from cnnscope.render.page import Page, cut, text
 from cnnscope.render.plot.canvas import Canvas
 from cnnscope.render.plot.chart import Chart, Panel, Point, Series, stacked
-from cnnscope.render.plot.labels import Box, Grid, Named, placed, staircase
+from cnnscope.render.plot.labels import Box, Grid, Named, placed, staircase, within
 from cnnscope.render.plot.scales import Extent, extents, place, ticks
 from cnnscope.text import visible
 
 WIDTH = 100  # columns where there is no terminal
-_LEAST, _MOST = 8, 24  # lines of a panel, without what is around it
-_AROUND = 12  # lines of a terminal that are not the panel's
+HEIGHT = 40  # and its lines
+_LEAST, _MOST = 6, 24  # lines of a panel, without what is around it
+_BARE, _WHOLE, _AROUND = 3, 6, 8  # lines around a panel, one with its x axis, and all of them
 _NARROW = 46  # columns of a panel beside another one
 _GAP = 3  # columns between two panels
 _LABEL = 26  # columns of a name
@@ -77,7 +78,9 @@ def draw(
     columns = max(1, min(chart.columns, len(chart.panels), (width + _GAP) // (_NARROW + _GAP)))
     each = (width - _GAP * (columns - 1)) // columns
     rows = -(-len(chart.panels) // columns)
-    lines = min(max(((height or 36) - _AROUND) // rows, _LEAST), _MOST if rows == 1 else 12)
+    around = rows * (_BARE if chart.shared else _WHOLE) + _AROUND + len(chart.below)
+    lines = ((height or HEIGHT) - around) // rows
+    lines = min(max(lines, _LEAST), _MOST if rows == 1 else _MOST // 2)
     margin = max(_margin(panel, lines) for panel in chart.panels) if chart.shared else 0
     last = len(chart.panels) - 1
     drawn = [
@@ -175,15 +178,33 @@ def _fill(frame: _Frame) -> None:
         if one.kind in ("points", "line", "steps") and not one.faint:
             _symbols(frame, one, style)
     _names(frame, pairs)
+    _level_names(frame)
 
 
 def _levels(frame: _Frame) -> None:
-    """A line across, with its name at the left, where curves have only begun."""
+    """Lines across."""
     canvas = frame.canvas
     for level in frame.panel.levels:
-        row = int(frame.at((frame.x[0], level.value))[1])
-        canvas.put(0, row, ("-" if canvas.ascii_only else "╌") * canvas.columns, _LEVEL)
-        canvas.put(1, row, f" {level.label} ", _LEVEL)
+        _, row = frame.cell((frame.x[0], level.value))
+        canvas.put(0, row, _dash(canvas) * canvas.columns, _LEVEL)
+
+
+def _dash(canvas: Canvas) -> str:
+    return "-" if canvas.ascii_only else "╌"
+
+
+def _level_names(frame: _Frame) -> None:
+    """The name of each line across, at the first place where it covers nothing."""
+    canvas = frame.canvas
+    for level in frame.panel.levels:
+        label = f" {visible(level.label)} "
+        width = cell_len(label)
+        _, row = frame.cell((frame.x[0], level.value))
+        places = range(1, canvas.columns - width)
+        free = (column for column in places if canvas.empty(column, row, width, _dash(canvas)))
+        column = next(free, None)
+        if column is not None:
+            canvas.put(column, row, label, _LEVEL)
 
 
 def _areas(frame: _Frame, pairs: Sequence[tuple[Series, _Style]]) -> None:
@@ -331,11 +352,8 @@ def _bands(frame: _Frame) -> Text:
     bar = "|" if frame.canvas.ascii_only else "▏"
     for band in frame.panel.bands:
         first, last = (int(frame.at((end, frame.y[0]))[0]) for end in (band.first, band.last))
-        room = last - first - 1
-        name = visible(band.name)
-        if room >= 2:
-            cut = name if cell_len(name) < room else f"{name[: max(room - 1, 1)]}…"
-            canvas.put(first, 0, f"{bar}{cut if room >= 4 or len(name) < room else ''}", "cyan")
+        if last > first:
+            canvas.put(first, 0, f"{bar}{within(visible(band.name), last - first - 1)}", "cyan")
     return canvas.lines()[0]
 
 

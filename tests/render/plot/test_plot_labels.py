@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from cnnscope.render.plot.labels import Box, Grid, Named, placed
+from cnnscope.render.plot.labels import Box, Grid, Named, placed, within
 
 ROOM = Box(0, 0, 100, 60)
 GRID = Grid(ROOM, (1, 1))
@@ -54,3 +54,16 @@ def test_symbols_are_covered_only_by_names_that_have_to_be_there():
 def test_only_so_many_have_names_that_need_none():
     names = [Named(5, y, 10, 1) for y in range(2, 58, 3)]
     assert sum(box is not None for box in placed(names, GRID._replace(most=4))) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "room", "shown"),
+    [
+        ("layer1", 6, "layer1"),
+        ("inception3a", 5, "…on3a"),
+        ("classifier", 5, "clas…"),
+        ("classifier", 2, ""),
+    ],
+)
+def test_a_name_that_is_cut_keeps_what_tells_it_from_its_neighbours(name, room, shown):
+    assert within(name, room) == shown
