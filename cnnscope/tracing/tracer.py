@@ -391,6 +391,8 @@ class _Schema(NamedTuple):
     normalises: bool  # a batch norm: on meta it returns statistics that real kernels leave empty
     layout: Callable[..., Any] | None = None  # what a CPU makes of results of meta's
     at_once: Callable[..., Tensor | None] | None = None  # the result, where meta takes long for it
+    norm: Callable[..., Any] | None = None  # likewise, before it is checked and laid out
+    lists: bool = False  # it writes to lists of tensors and returns nothing
 
 
 class Recorder(TorchDispatchMode):
@@ -790,7 +792,8 @@ def _answer(
         if made is not None:
             return made
     try:
-        result = func(*refusals.without_bytes(schema.name, schema.names, args), **kwargs)
+        given = refusals.without_bytes(schema.name, schema.names, args)
+        result = _computed(func, schema, given, kwargs)
     except RuntimeError:  # or NotImplementedError, its child
         result = _on_one_device(func, schema, args, kwargs)
     refusals.check_dtypes(func, args, kwargs, result)
@@ -803,8 +806,18 @@ def _unchecked(
     func: Any, schema: _Schema, args: tuple[Any, ...], kwargs: dict[str, Any], written: list[Tensor]
 ) -> Any:
     """Run an operation of autograd or of an optimizer, which is given what it takes."""
-    del written
-    return _laid_out(schema, args, kwargs, func(*args, **kwargs))
+    if written and schema.lists and all(tensor.is_meta for tensor in written):
+        return None  # nothing is written to memory without data
+    return _laid_out(schema, args, kwargs, _computed(func, schema, args, kwargs))
+
+
+def _computed(func: Any, schema: _Schema, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What an operation returns, for norms on meta without the many operations of which it is."""
+    if schema.norm is not None:
+        made = schema.norm(*(_argument(schema, args, kwargs, name) for name in schema.names))
+        if made is not None:
+            return made
+    return func(*args, **kwargs)
 
 
 def _laid_out(schema: _Schema, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
@@ -865,8 +878,11 @@ def _schema(func: Any) -> _Schema:
     convolves = name == "aten.convolution.default"
     base, _, overload = name.rpartition(".")
     layout = None if "out" in overload else kernels.RESULTS.get(base)
-    at_once = kernels.AT_ONCE.get(name)
-    return _Schema(name, names, written, lifts, convolves, normalises, layout, at_once)
+    lists = name.startswith("aten._foreach_") and not func._schema.returns
+    return _Schema(
+        name, names, written, lifts, convolves, normalises, layout,
+        kernels.AT_ONCE.get(name), kernels.NORMS.get(name), lists,
+    )  # fmt: skip
 
 
 def _written(schema: _Schema, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:

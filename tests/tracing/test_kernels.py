@@ -58,3 +58,65 @@ def test_what_it_is_not_sure_of_is_left_to_torch():
     data = torch.empty(1, 3, 4, 4, device="meta")
     grid = torch.empty(1, 2, 2, 2, device="meta", dtype=torch.float64)
     assert sampled(data, grid, 0, 0, False) is None  # which torch refuses
+
+
+BATCHES = (
+    torch.empty(4, 3), torch.empty(2, 3, 5), torch.empty(2, 3, 5, 7), torch.empty(2, 1, 1, 1),
+    torch.empty(2, 3, 5, 7).to(memory_format=torch.channels_last),
+    torch.empty(2, 5, 7, 3).permute(0, 3, 1, 2), torch.empty(2, 3, 7, 5).transpose(2, 3),
+    torch.empty(2, 3, 2, 5, 7), torch.empty(2, 3, 2, 5, 7).to(memory_format=torch.channels_last_3d),
+)  # fmt: skip
+
+
+def seen(results):
+    return [one if one is None else (one.shape, one.dtype, one.stride()) for one in results]
+
+
+def laid_out(name, arguments):
+    made = kernels.NORMS[f"aten.{name}.default"](*arguments)
+    assert made is not None
+    return seen(kernels.RESULTS[f"aten.{name}"](arguments, made))
+
+
+def on_meta(arguments):
+    return [one.to("meta") if isinstance(one, torch.Tensor) else one for one in arguments]
+
+
+@pytest.mark.parametrize("place", range(len(BATCHES)))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_batch_norms_are_laid_out_as_those_of_a_cpu(place, dtype):
+    x = BATCHES[place].to(dtype)
+    assert x.stride() == BATCHES[place].stride()
+    for kept, affine, training in itertools.product((None, dtype, torch.float32), (0, 1), (0, 1)):
+        if not (kept or training) or (dtype, kept) == (torch.float64, torch.float32):
+            continue  # which a CPU refuses
+        stats = [torch.ones(x.shape[1], dtype=kept) if kept else None for _ in range(2)]
+        given = [torch.ones(x.shape[1], dtype=kept or dtype) if affine else None for _ in range(2)]
+        given = [x, *given, *stats, bool(training), 0.1, 1e-5]
+        made = ATEN.native_batch_norm(*given)
+        found = laid_out("native_batch_norm", on_meta(given))
+        assert found[: 3 if training else 1] == seen(made)[: 3 if training else 1]
+        asked = bool(affine)  # without a weight, its gradient is never asked for
+        for mask in ([True, asked, asked], [True, False, False], [False, asked, False]):
+            back = [torch.ones_like(made[0]), x, given[1], *stats, *made[1:], bool(training), 1e-5]
+            real = ATEN.native_batch_norm_backward(*back, mask)
+            expected = [
+                one if wanted else None for one, wanted in zip(seen(real), mask, strict=True)
+            ]
+            assert laid_out("native_batch_norm_backward", [*on_meta(back), mask]) == expected
+
+
+def test_batch_norms_that_torch_refuses_are_left_to_it():
+    norm = kernels.NORMS["aten.native_batch_norm.default"]
+    x, three, four = (torch.empty(*shape, device="meta") for shape in ((2, 3, 4, 4), (3,), (4,)))
+    rest = (0.1, 1e-5)
+    assert norm(x, three, three, three, three, False, *rest) is not None
+    assert norm(x, four, four, None, None, True, *rest) is None
+    assert norm(x, None, None, None, None, False, *rest) is None
+    assert norm(x.int(), None, None, None, None, True, *rest) is None
+    assert norm(three, None, None, None, None, True, *rest) is None
+    back = kernels.NORMS["aten.native_batch_norm_backward.default"]
+    mask = [True, True, True]
+    assert back(x, x, three, None, None, three, three, True, 1e-5, mask) is not None
+    assert back(x[:1], x, three, None, None, three, three, True, 1e-5, mask) is None
+    assert back(x, x, three, None, None, three, three, False, 1e-5, mask) is None
