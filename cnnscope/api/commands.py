@@ -542,8 +542,8 @@ def figure(
         inputs: sizes, such as "3x224x224", dicts and lists of them, and what else forward takes:
             see `trace`; of every model that is no `Request` or `Trace`.
         kwargs: inputs that forward takes by keyword.
-        style: "lenet" (stacked sheets), "blocks" (boxes in perspective) or "graph" (operations
-            with shortcuts); left out, the one that suits.
+        style: "lenet" (stacked sheets), "blocks" (boxes in perspective), "graph" (operations with
+            shortcuts) or "unet" (an encoder-decoder as a U); left out, the one that suits.
         max_width: greatest width, in points (1/72 inch) or with a unit: "8.5cm", "3.25in".
         font: "sans", "serif", a family that this machine has, or a font file.
         unfold: draw every repetition, also where one drawn once with its number would do.

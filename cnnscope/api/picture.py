@@ -33,7 +33,7 @@ class Figure(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def style(self) -> str:
-        """The style that it is drawn in: "lenet", "blocks" or "graph"."""
+        """The style that it is drawn in: "lenet", "blocks", "graph" or "unet"."""
         return self.contents.style
 
     @property

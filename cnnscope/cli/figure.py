@@ -35,6 +35,7 @@ class Style(str, Enum):
     LENET = "lenet"
     BLOCKS = "blocks"
     GRAPH = "graph"
+    UNET = "unet"
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
@@ -62,9 +63,9 @@ class Figure(options.Traced):
         typer.Option(
             "--style",
             metavar="STYLE",
-            help="Draw lenet (feature maps as stacked sheets), blocks (boxes in perspective) "
-            "or graph (operations with shortcuts), as in --style blocks. Left out, the one that "
-            "suits, which is said.",
+            help="Draw lenet (feature maps as stacked sheets), blocks (boxes in perspective), "
+            "graph (operations with shortcuts) or unet (an encoder-decoder as a U), as in --style "
+            "blocks. Left out, the one that suits, which is said.",
             rich_help_panel="Figure",
         ),
     ] = None

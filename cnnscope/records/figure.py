@@ -12,7 +12,7 @@ from cnnscope.records.graph import Layout
 from cnnscope.records.stages import StageLayer
 from cnnscope.records.trace import Shape
 
-LENET, BLOCKS, GRAPH = STYLES = ("lenet", "blocks", "graph")
+LENET, BLOCKS, GRAPH, UNET = STYLES = ("lenet", "blocks", "graph", "unet")
 
 # Kinds of steps.
 INPUT = "input"
@@ -144,7 +144,7 @@ class FigureContents(msgspec.Struct, frozen=True):
         merged: likewise, with equal steps in a row as one, for where all do not fit.
         rows: for "graph": alignment of the models' resolutions; for each row the number of a band
             of each model, None where it has none.
-        shapes: for "unet": one for each model.
+        shapes: for "unet": of each model, and of it with equal steps in a row as one.
         notes: what the figure leaves out.
     """
 
@@ -153,5 +153,5 @@ class FigureContents(msgspec.Struct, frozen=True):
     merged: tuple[Flow, ...] = ()
     chosen: str = ""
     rows: tuple[tuple[int | None, ...], ...] = ()
-    shapes: tuple[Ushape, ...] = ()
+    shapes: tuple[tuple[Ushape, Ushape], ...] = ()
     notes: tuple[str, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from cnnscope.analysis.figure import NoUshapeError, flow, folded, laid_out, merged, ushape
 from cnnscope.errors import RequestError
@@ -35,6 +36,8 @@ def contents(
         style, reason = _chosen(traces)
     if style == f.GRAPH:
         return _graph(traces, reason, unfold=unfold)
+    if style == f.UNET:
+        return _unet(traces, reason, unfold=unfold)
     flows = tuple(_flow(trace, style) for trace in traces)
     short = flows if unfold else tuple(map(merged, flows))
     return f.FigureContents(style, flows, short, reason, notes=_notes(flows))
@@ -44,6 +47,8 @@ def _chosen(traces: Sequence[Trace]) -> tuple[str, str]:
     """The style that suits, and why."""
     if len(traces) > 1:
         return f.GRAPH, "several models"
+    if isinstance(_ushape(traces[0]), _Ushaped):
+        return f.UNET, "an encoder-decoder with skips"
     whole = merged(flow(traces[0], whole=True))
     if not _is_chain(whole):
         return f.GRAPH, "paths that join outside of blocks"
@@ -70,6 +75,45 @@ def _flow(trace: Trace, style: str) -> f.Flow:
             "--style blocks and --style graph do"
         )
     return shown
+
+
+def _unet(traces: Sequence[Trace], reason: str, *, unfold: bool) -> f.FigureContents:
+    found = []
+    for trace in traces:
+        shaped = _ushape(trace)
+        if isinstance(shaped, str):
+            raise RequestError(
+                f"{printable(trace.source.name)} is no encoder-decoder with skips, which style "
+                f"unet draws: {shaped}; --style graph draws every network, and blocks most"
+            )
+        found.append(shaped)
+    flows = tuple(one.flow for one in found)
+    short = tuple(one.flow if unfold else one.merged for one in found)
+    shapes = tuple((ushape(a), ushape(b)) for a, b in zip(flows, short, strict=True))
+    return f.FigureContents(f.UNET, flows, short, reason, shapes=shapes, notes=_notes(flows))
+
+
+class _Ushaped(NamedTuple):
+    """An encoder-decoder with skips, also with equal steps in a row as one."""
+
+    flow: f.Flow
+    merged: f.Flow
+
+
+def _ushape(trace: Trace) -> _Ushaped | str:
+    """A network as a U, or why it is none."""
+    reason = ""
+    for apart in (True, False):  # blocks that read several maps as their layers, then as one
+        whole = flow(trace, whole=True, apart=apart)
+        short = merged(whole)
+        try:
+            ushape(whole)
+            ushape(short)
+        except NoUshapeError as error:
+            reason = reason or printable(str(error), 200)
+            continue
+        return _Ushaped(whole, short)
+    return reason
 
 
 def _graph(traces: Sequence[Trace], reason: str, *, unfold: bool) -> f.FigureContents:
@@ -99,6 +143,3 @@ def _notes(flows: Sequence[f.Flow]) -> tuple[str, ...]:
         for one in flows
         if one.left_out
     )
-
-
-__all__ = ["NoUshapeError", "contents", "ushape"]

@@ -22,6 +22,7 @@ PICTURES = {
     "lenet": ["alexnet"],
     "blocks": ["vgg16"],
     "graph": ["resnet18", "classic:plain18"],
+    "unet": ["classic:unet"],
 }
 TIMES = "\N{MULTIPLICATION SIGN}"
 COLUMN, PAGE = 234.0, 486.0  # points: widths of a column and of a page
@@ -161,6 +162,118 @@ def test_a_shortcut_is_dashed_where_its_shape_changes():
     into = {edge.target: edge.grows for edge in flow.edges if edge.source != edge.target - 1}
     # input, same, add, more, add: the first shortcut is as it is, the second has 2 channels more
     assert into == {2: False, 4: True}
+
+
+# --------------------------------------------------------------------------------------- the U
+
+
+def double(given, made, padding=1):
+    return nn.Sequential(
+        nn.Conv2d(given, made, 3, padding=padding), nn.ReLU(),
+        nn.Conv2d(made, made, 3, padding=padding), nn.ReLU(),
+    )  # fmt: skip
+
+
+class Gate(nn.Module):
+    """Attention gate (Oktay et al. 2018, figure 2)."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.lower, self.skip = nn.Conv2d(channels, 4, 1), nn.Conv2d(channels, 4, 1)
+        self.psi = nn.Conv2d(4, 1, 1)
+
+    def forward(self, lower, skip):
+        return skip * self.psi((self.lower(lower) + self.skip(skip)).relu()).sigmoid()
+
+
+class U(nn.Module):
+    """Two levels down and up, whose skips are joined in several ways."""
+
+    def __init__(self, way="concatenate", padding=1):
+        super().__init__()
+        self.way, wide = way, 1 if way == "add" else 2
+        self.one, self.two = double(3, 8, padding), double(8, 16, padding)
+        self.bottom = double(16, 32, padding)
+        self.raise_two, self.raise_one = (
+            nn.ConvTranspose2d(32, 16, 2, 2), nn.ConvTranspose2d(16, 8, 2, 2),
+        )  # fmt: skip
+        self.after_two, self.after_one = (
+            double(16 * wide, 16, padding),
+            double(8 * wide, 8, padding),
+        )
+        self.gates = nn.ModuleList([Gate(16), Gate(8)] if way == "gate" else [])
+        self.beside = nn.Conv2d(16, 16, 1) if way == "layer" else nn.Identity()
+
+    def joined(self, skip, x, number):
+        begin = (skip.shape[2] - x.shape[2]) // 2
+        skip = skip[:, :, begin : begin + x.shape[2], begin : begin + x.shape[3]]
+        if self.gates:
+            skip = self.gates[number](x, skip)
+        return skip + x if self.way == "add" else torch.cat([skip, x], 1)
+
+    def forward(self, x):
+        one = self.one(x)
+        two = self.two(nn.functional.max_pool2d(one, 2))
+        x = self.raise_two(self.bottom(nn.functional.max_pool2d(two, 2)))
+        x = self.after_two(self.joined(self.beside(two), x, 0))
+        return self.after_one(self.joined(one, self.raise_one(x), 1))
+
+
+@pytest.mark.parametrize("way", ["concatenate", "add", "gate", "layer", "crop"])
+def test_an_encoder_decoder_is_a_u(way):
+    made = of(U(way, padding=0 if way == "crop" else 1), (1, 3, 92, 92))
+    assert (made.style, made.contents.chosen) == ("unet", "an encoder-decoder with skips")
+    holds(made)
+    (shape, _), (flow,) = made.contents.shapes[0], made.contents.flows
+    # input, two convolutions, pool, two, pool, two, up, join, two, up, join, two
+    assert shape.levels == (0, 0, 0, 1, 1, 1, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0)
+    ends = [(flow.steps[skip.source].path, flow.steps[skip.target].channels)
+            for skip in shape.skips]  # fmt: skip
+    wide = 1 if way == "add" else 2
+    assert ends == [("two.2", 16 * wide), ("one.2", 8 * wide)]
+    assert [skip.gated for skip in shape.skips] == [way == "gate"] * 2
+    assert [skip.cropped for skip in shape.skips] == [way == "crop"] * 2
+    assert shape.skips[0].through == {"layer": 1, "gate": 3}.get(way, 0)
+
+
+def test_the_u_net_has_the_sizes_of_its_paper():
+    # Ronneberger et al. 2015, figure 1, from the input to the bottom and up to the output
+    sizes = "572 570 568 284 282 280 140 138 136 68 66 64 32 30 28 56 54 52 104 102 100 200 198 196"
+    sizes += " 392 390 388"
+    shown = [t.removesuffix("\N{SUPERSCRIPT TWO}") for t in written(figure("classic:unet"))
+             if t.endswith("\N{SUPERSCRIPT TWO}")]  # fmt: skip
+    assert shown == sizes.split()
+
+
+class Nested(nn.Module):
+    """A map between encoder and decoder, as UNet++ has (Zhou et al. 2018)."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.between = double(3, 8), double(8, 16), double(24, 8)
+        self.last = double(8 + 8 + 8, 8)
+        self.up, self.other = nn.ConvTranspose2d(16, 16, 2, 2), nn.ConvTranspose2d(16, 8, 2, 2)
+
+    def forward(self, x):
+        one = self.one(x)
+        two = self.two(nn.functional.max_pool2d(one, 2))
+        between = self.between(torch.cat([one, self.up(two)], 1))
+        return self.last(torch.cat([one, between, self.other(two)], 1))
+
+
+@pytest.mark.parametrize(
+    ("net", "reason"),
+    [
+        (Nested(), "joins paths that are no skips of a U"),
+        (nn.Sequential(nn.Conv2d(3, 4, 2, 2), nn.ConvTranspose2d(4, 3, 2, 2)), "no map of its enc"),
+        (nn.Sequential(nn.Conv2d(3, 4, 2, 2), nn.Conv2d(4, 4, 3)), "never grows again"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ConvTranspose2d(4, 3, 2, 2)), "never grows again"),
+    ],
+)
+def test_what_is_no_u_is_refused_with_a_reason_and_a_remedy(net, reason):
+    with pytest.raises(RequestError, match=f"{reason}.*--style graph"):
+        of(net, (1, 3, 16, 16), style="unet")
+    assert of(net, (1, 3, 16, 16)).style != "unet"
 
 
 # ---------------------------------------------------------------------------------- refusals

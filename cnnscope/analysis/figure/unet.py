@@ -69,11 +69,12 @@ class _Wires:
             self.into.setdefault(edge.target, []).append(edge)
 
     def trunk(self) -> tuple[int, ...]:
-        """The longest path to the last output."""
+        """The longest path to the last output; not through what a map is multiplied with."""
         best: dict[int, tuple[int, int]] = {}
-        for number in range(len(self.flow.steps)):
+        for number, step in enumerate(self.flow.steps):
             before = [(best[e.source][0], e.source) for e in self.into.get(number, ())]
-            length, source = max(before, default=(0, -1))
+            gated = step.family == Family.MULTIPLY.value  # a gate is computed of the map
+            length, source = (min if gated else max)(before, default=(0, -1))
             best[number] = length + 1, source
         at = max(self.flow.ends, key=lambda n: (best[n][0], n))
         path = []
@@ -103,7 +104,7 @@ class _Wires:
                     raise NoUshapeError(f"{_named(step)} joins paths that are no skips of a U")
                 found.append(skip)
         left = [n for n in range(len(self.flow.steps)) if n not in seen]
-        if left:
+        if left and found:
             raise NoUshapeError(f"{_named(self.flow.steps[left[0]])} is on a path beside the U")
         if len({skip.target for skip in found}) < len(found):
             raise NoUshapeError(

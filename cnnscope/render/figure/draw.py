@@ -11,6 +11,7 @@ from cnnscope.render.figure.fonts import Font
 from cnnscope.render.figure.graph import graph
 from cnnscope.render.figure.lenet import lenet
 from cnnscope.render.figure.scene import Box, Item, Scene, Text, box_of, framed
+from cnnscope.render.figure.unet import unet
 from cnnscope.text import printable
 
 _NAME = 8.5  # size of a model's name
@@ -35,6 +36,9 @@ def draw(contents: FigureContents, font: Font, most: float) -> Scene:
 
 def _one(contents: FigureContents, number: int, font: Font, most: float) -> Scene:
     flow, merged = contents.flows[number], contents.merged[number]
+    if contents.style == f.UNET:
+        full, short = contents.shapes[number]
+        return unet(((flow, full), (merged, short)), font, most)
     if contents.style == f.LENET:
         return lenet(flow, merged, font, most)
     return blocks(flow, merged, font, most)

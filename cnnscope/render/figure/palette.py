@@ -26,6 +26,7 @@ BLOCK = Tint("block of layers", "#eadff0", "#7d5699")
 NORM = Tint("other layer", "#d9d9d4", "#6b6b63")
 POOL = Tint("pooling", "#f3b98a", "#b3591a")
 UP = Tint("upsampling", "#8ccbb3", "#1f7a5c")
+ONE = Tint("1x1 convolution", "#dcebf7", "#7a3b8f")  # of an arrow
 LINEAR = Tint("fully connected", "#86aee0", "#23528f")
 ATTENTION = Tint("attention", "#d98cb3", "#8f2d63")
 RECURRENT = Tint("recurrent", "#a99a4f", "#5c5215")

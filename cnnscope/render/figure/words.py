@@ -28,6 +28,13 @@ def resolution(positions: Shape) -> str:
     return str(positions[0]) if len(set(positions)) == 1 and len(positions) > 1 else by(positions)
 
 
+def squared(positions: Shape) -> str:
+    """572 with a two above of a square, 16 x 56 x 56 of others."""
+    if len(positions) == 2 and positions[0] == positions[1]:
+        return f"{positions[0]}\N{SUPERSCRIPT TWO}"
+    return by(positions)
+
+
 def size(step: Step) -> str:
     """6@28x28; 120 for a vector."""
     channels = "?" if step.channels is None else str(step.channels)
@@ -57,7 +64,8 @@ def of_layer(layer: StageLayer) -> str:
     if layer.geometry is None or not layer.geometry.kernel_size:
         whole = "pool" in layer.kind and not layer.output
         return f"global {name}" if whole else printable(name, _NAME)
-    return f"{by(layer.geometry.kernel_size)} {name}"
+    kernel = by(layer.geometry.kernel_size)
+    return f"{name} {kernel}" if len(layer.geometry.kernel_size) == 1 else f"{kernel} {name}"
 
 
 def strides(layer: StageLayer) -> str:
