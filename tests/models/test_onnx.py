@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import run_cli
 from onnx import TensorProto, helper
 from onnx_graphs import floats, graph, ints, node, one, save, value
 
@@ -365,3 +366,74 @@ def test_without_the_package_the_extra_is_named(lenet, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(RequestError, match=r"extra onnx: pip install 'cnnscope\[onnx\]'"):
         traced(lenet)
+
+
+# ------------------------------------------------------------------------- as before the export
+
+
+def test_a_product_and_a_sum_of_a_bias_are_a_linear_layer(tmp_path):
+    nodes = [
+        node("MatMul", "x w", "p", name="/fc/MatMul"),
+        node("Add", "b p", "y", name="/fc/Add"),
+    ]
+    weights = {"w": floats(4, 5), "b": floats(5)}
+    trace = traced(save(graph(nodes, {"x": [1, 7, 4]}, ["y"], weights), tmp_path))
+    assert [(m.path, m.kind) for m in trace.modules] == [("", "Module"), ("fc", "Linear")]
+    assert {p.path for p in trace.params} == {"fc.weight", "fc.bias"}
+    assert macs(trace) == 7 * 20
+
+
+def test_a_product_that_is_read_twice_stays_a_product(tmp_path):
+    nodes = [node("MatMul", "x w", "p"), node("Add", "p b", "q"), node("Mul", "p q", "y")]
+    weights = {"w": floats(4, 5), "b": floats(5)}
+    trace = traced(save(graph(nodes, {"x": [2, 4]}, ["y"], weights), tmp_path))
+    assert [table.lookup(op.name).family.value for op in trace.ops][-2:] == ["add", "multiply"]
+
+
+def test_a_second_call_is_a_call_of_the_same_module(tmp_path):
+    nodes = [
+        node("Relu", "x", "a", name="/block/relu/Relu"),
+        node("Conv", "a block.conv.weight", "b", name="/block/conv/Conv"),
+        node("Relu", "b", "y", name="/block/relu_1/Relu"),
+    ]
+    model = graph(nodes, {"x": [1, 3, 8, 8]}, ["y"], {"block.conv.weight": floats(3, 3, 1, 1)})
+    trace = traced(save(model, tmp_path))
+    kinds = {module.path: module.kind for module in trace.modules}
+    assert kinds == {
+        "": "Module", "block": "Module", "block.relu": "ReLU", "block.conv": "Conv2d"
+    }  # fmt: skip
+    called = [trace.modules[call.module].path for call in trace.calls]
+    assert called.count("block.relu") == 2
+
+
+def test_modules_and_classes_are_those_of_the_metadata(tmp_path):
+    conv = node("Conv", "x conv1.weight", "y", name="node_conv2d")
+    for key, text in (
+        ("pkg.torch.onnx.name_scopes", "['', 'stem', 'stem.conv1', 'conv2d']"),
+        ("pkg.torch.onnx.class_hierarchy",
+         "['net.Net', 'net.Stem', 'torch.nn.modules.conv.Conv2d', 'aten.conv2d.default']"),
+        ("pkg.torch.onnx.stack_trace", "a line\n" * 2000),
+    ):  # fmt: skip
+        said = conv.metadata_props.add()
+        said.key, said.value = key, text
+    weights = {"conv1.weight": floats(4, 3, 3, 3)}
+    trace = traced(save(graph([conv], {"x": [1, 3, 8, 8]}, ["y"], weights), tmp_path))
+    kinds = {module.path: module.kind for module in trace.modules}
+    assert {kinds[""], kinds["stem"], kinds["stem.conv1"]} == {"Net", "Stem", "Conv2d"}
+
+
+def test_statistics_of_a_batch_norm_are_buffers(tmp_path):
+    model = one("BatchNormalization", [1, 4, 5, 5], *[floats(4)] * 4)
+    trace = traced(save(model, tmp_path))
+    assert [p.buffer for p in trace.params] == [False, False, True, True]
+
+
+@pytest.mark.parametrize("command", ["rf", "explain", "stages", "diff", "check", "report"])
+def test_every_command_takes_a_file(lenet, command, tmp_path):
+    also = {
+        "diff": [lenet],
+        "explain": ["features.0"],
+        "report": ["--output", str(tmp_path / "page.html")],
+    }
+    result = run_cli(command, lenet, *also.get(command, ()), "--no-cache")
+    assert result.code == 0, result.err

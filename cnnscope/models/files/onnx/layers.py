@@ -71,43 +71,49 @@ def describe(part: Part, node: OnnxNode, shape: tuple[int, ...] | None) -> None:
 
 
 def _told(node: OnnxNode, shape: tuple[int, ...] | None) -> Mapping[str, Any]:
-    found: dict[str, Any] = {}
+    """What a node says of its layer, under the names that torch has for it."""
     if "Conv" in node.op and shape is not None and len(shape) > 2:
-        axes, groups = len(shape) - 2, node.get("group", 1)
-        pads = tuple(node.get("pads") or (0,) * 2 * axes)
-        wide = shape[1] * groups
-        transposed = node.op == "ConvTranspose"
-        found = {
-            "in_channels": shape[0] if transposed else wide,
-            "out_channels": wide if transposed else shape[0],
-            "kernel_size": shape[2:],
-            "stride": tuple(node.get("strides") or (1,) * axes),
-            "padding": pads[:axes] if pads[:axes] == pads[axes:] else pads,
-            "dilation": tuple(node.get("dilations") or (1,) * axes),
-            "groups": groups,
-            "padding_mode": "zeros",
-        }
-        automatic = node.get("auto_pad", "NOTSET")
-        if automatic.startswith("SAME"):
-            found["padding"] = "same"
-    elif node.op == "Gemm" and shape is not None and len(shape) == 2:
-        one, other = shape if node.get("transB") else tuple(reversed(shape))
-        found = {"out_features": one, "in_features": other}
-    elif node.op == "MatMul" and shape is not None and len(shape) == 2:
-        found = {"in_features": shape[0], "out_features": shape[1]}
-    elif "Pool" in node.op:
+        return _of_convolution(node, shape)
+    if node.op in ("Gemm", "MatMul") and shape is not None and len(shape) == 2:
+        out_first = node.op == "Gemm" and node.get("transB")
+        one, other = shape if out_first else (shape[1], shape[0])
+        return {"out_features": one, "in_features": other}
+    if node.op in _POOLS:
         axes = len(node.get("kernel_shape") or ())
-        found = {
+        return {
             "kernel_size": tuple(node.get("kernel_shape") or ()),
             "stride": tuple(node.get("strides") or (1,) * axes),
             "padding": tuple(node.get("pads") or (0,) * axes)[:axes],
+            "dilation": tuple(node.get("dilations") or (1,) * axes),
             "ceil_mode": bool(node.get("ceil_mode")),
+            "return_indices": len(node.outputs) > 1,
+            "count_include_pad": bool(node.get("count_include_pad")),
         }
-    elif shape:
-        found = {
-            "num_features": shape[0],
-            "normalized_shape": shape,
-            "eps": node.get("epsilon", 1e-5),
-            "affine": True,
-        }
-    return found
+    if node.op in ("GlobalAveragePool", "ReduceMean"):
+        return {"output_size": 1}
+    found: dict[str, Any] = {"eps": node.get("epsilon", 1e-5)}
+    if shape:
+        found |= dict.fromkeys(("num_features", "num_channels"), shape[0])
+        found |= {"normalized_shape": shape, "affine": True, "elementwise_affine": True}
+        found |= {"track_running_stats": node.op == "BatchNormalization"}
+    found |= {"num_groups": node.get("num_groups"), "dim": node.get("axis")}
+    found |= {"negative_slope": node.get("alpha"), "approximate": node.get("approximate")}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _of_convolution(node: OnnxNode, shape: tuple[int, ...]) -> Mapping[str, Any]:
+    axes, groups = len(shape) - 2, node.get("group", 1)
+    pads = tuple(node.get("pads") or (0,) * 2 * axes)
+    wide, transposed = shape[1] * groups, node.op == "ConvTranspose"
+    same = node.get("auto_pad", "NOTSET").startswith("SAME")
+    return {
+        "in_channels": shape[0] if transposed else wide,
+        "out_channels": wide if transposed else shape[0],
+        "kernel_size": shape[2:],
+        "stride": tuple(node.get("strides") or (1,) * axes),
+        "padding": "same" if same else pads[:axes] if pads[:axes] == pads[axes:] else pads,
+        "dilation": tuple(node.get("dilations") or (1,) * axes),
+        "groups": groups,
+        "output_padding": tuple(node.get("output_padding") or (0,) * axes),
+        "padding_mode": "zeros",
+    }

@@ -14,8 +14,8 @@ from torch import nn
 
 from cnnscope.errors import RequestError
 from cnnscope.models.files import archive, permitted, rebuilt
+from cnnscope.models.files.onnx import fusing, layers, names, roles, values
 from cnnscope.models.files.onnx import graph as graphs
-from cnnscope.models.files.onnx import layers, names, roles, values
 from cnnscope.models.files.onnx.graph import Graph, Input, OnnxNode, Weight
 from cnnscope.models.files.onnx.names import Scope
 from cnnscope.models.files.onnx.roles import Role
@@ -239,7 +239,8 @@ class _Builder:
         self.graph = graph
         self.tree = rebuilt.Tree(graph.root)
         self.held = {weight.name: weight for weight in self._weights()}
-        self.uses = roles.uses_of(graph.nodes)
+        self.nodes = fusing.linear_layers(graph.nodes, self.held, graph.outputs)
+        self.uses = roles.uses_of(self.nodes)
         self.by_torch = graph.producer.startswith("pytorch")
         self.roles = {
             name: roles.role_of(weight, self.uses, by_torch=self.by_torch)
@@ -259,7 +260,7 @@ class _Builder:
     def build(self) -> Part:
         """The root, ready to be called with the inputs of the graph."""
         held = {name for name in self.held if name not in self.graph.weight_names}
-        nodes = [node for node in self.graph.nodes if not held.intersection(node.outputs)]
+        nodes = [node for node in self.nodes if not held.intersection(node.outputs)]
         nodes = self._late(nodes)
         scopes = self._called_again(nodes, [self._scope(node) for node in nodes])
         for scope in scopes:
@@ -424,29 +425,30 @@ class _Builder:
     def _describe(self, nodes: Sequence[OnnxNode], scopes: Sequence[Scope]) -> None:
         """Give layers their class and hyper-parameters."""
         late = {id(node) for node in self.late.values()}
-        count = Counter(
-            scope[-1][1]
-            for node, scope in zip(nodes, scopes, strict=True)
-            if scope and id(node) not in late
-        )
+        inside: dict[str, list[OnnxNode]] = {}
         for node, scope in zip(nodes, scopes, strict=True):
-            if not scope:
-                continue
-            part, shape = self.tree.parts[scope[-1][1]], self._shape(node)
-            most = 1 if shape is None else 2  # a linear layer is a product and a sum
-            plain = type(part) is Part and count[scope[-1][1]] <= most and not part._modules
-            kind = layers.class_of(node, shape) if plain else ""
-            if kind and (shape is None or self._weighs(node)):
-                rebuilt.give_kind(part, kind)
-            layers.describe(part, node, shape)
+            if scope and id(node) not in late:
+                inside.setdefault(scope[-1][1], []).append(node)
+        for path, found in inside.items():
+            part, node = self.tree.parts[path], found[0]
+            shape = self._shape(node)
+            calls = {(one.kind, tuple(self._read_weights(one))) for one in found}
+            if type(part) is Part and len(calls) == 1 and not part._modules:
+                kind = layers.class_of(node, shape)
+                if kind and (shape is None or self._weighs(node)):
+                    rebuilt.give_kind(part, kind)
+            for one in found:
+                layers.describe(part, one, self._shape(one))
         for part in self.tree.parts.values():
             if type(part) is Part:
                 rebuilt.give_kind(part, "onnx.Module")
 
-    def _shape(self, node: OnnxNode) -> tuple[int, ...] | None:
+    def _read_weights(self, node: OnnxNode) -> list[str]:
         places = roles.WEIGHTED.get(node.kind, {})
-        read = (self._source(name) for i, name in enumerate(node.inputs) if i in places)
-        held = (self.held.get(name) for name in read)
+        return [self._source(name) for i, name in enumerate(node.inputs) if i in places]
+
+    def _shape(self, node: OnnxNode) -> tuple[int, ...] | None:
+        held = (self.held.get(name) for name in self._read_weights(node))
         return next((weight.shape for weight in held if weight is not None), None)
 
     def _step(self, node: OnnxNode) -> Step:

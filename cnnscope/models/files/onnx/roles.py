@@ -18,7 +18,7 @@ WEIGHTED = {  # operators with weights: the names that these have, by the place 
     "com.microsoft.FusedConv": {1: "weight", 2: "bias"},
     "DeformConv": {1: "weight", 3: "bias"},
     "Gemm": {1: "weight", 2: "bias"},
-    "MatMul": {0: "weight", 1: "weight"},
+    "MatMul": {0: "weight", 1: "weight", 2: "bias"},
     "BatchNormalization": {1: "weight", 2: "bias", 3: "running_mean", 4: "running_var"},
     "InstanceNormalization": {1: "weight", 2: "bias"},
     "GroupNormalization": {1: "weight", 2: "bias"},

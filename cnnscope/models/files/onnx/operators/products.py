@@ -31,9 +31,11 @@ def gemm(node: OnnxNode, a: Value, b: Value, c: Value = None) -> Tensor:
 
 
 @operator("MatMul")
-def matmul(node: OnnxNode, a: Value, b: Value) -> Tensor:
-    """A product of matrices, or of stacks of them."""
+def matmul(node: OnnxNode, a: Value, b: Value, bias: Value = None) -> Tensor:
+    """A product of matrices, or of stacks of them; with a bias, a linear layer (`fusing`)."""
     del node
+    if bias is not None:
+        return functional.linear(tensor_of(a), tensor_of(b).t(), tensor_of(bias))
     return torch.matmul(tensor_of(a), tensor_of(b))
 
 
