@@ -93,6 +93,26 @@ def _owners(made: StepTrace) -> dict[int, str]:
     return {trace.tensors[tensor].storage: path.rpartition(".")[0] for path, tensor in held}
 
 
+def unregistered(made: StepTrace, *, viewed: bool = True) -> dict[int, int]:
+    """Storages that a model reads and has not registered, which are older than a step: bytes.
+
+    Args:
+        made: the step.
+        viewed: with those of which an operation up to the peak returns a view.
+    """
+    trace, where = made.trace, peak(made).operation
+    held = {trace.tensors[t].storage for t in (*trace.inputs, *made.targets)}
+    held |= {trace.tensors[param.tensor].storage for param in trace.params}
+    if not viewed:
+        seen = (t for record in trace.ops[: where + 1] for t in record.outputs)
+        held |= {trace.tensors[t].storage for t in seen}
+    return {
+        number: storage.nbytes
+        for number, (kind, storage) in enumerate(zip(made.kinds(), trace.storages, strict=True))
+        if storage.born < 0 and number not in held and kind in ("input", "weight", "buffer")
+    }
+
+
 def events(made: StepTrace) -> tuple[StepEvent, ...]:
     """Every operation of the step, with the bytes that are alive after it."""
     trace = made.trace

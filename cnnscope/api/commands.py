@@ -832,6 +832,8 @@ def check(
     num_classes: int | None = None,
     batch_size: int | None = None,
     dtype: str | None = None,
+    train: bool = False,
+    optimizer: str | None = None,
     seconds: float | None = None,
     tell: Tell = _unheard,
 ) -> Report[CheckReport]:
@@ -845,6 +847,9 @@ def check(
         num_classes: of the model's constructor.
         batch_size: N of every input.
         dtype: of weights and inputs.
+        train: check a training step too, in a real one on the CPU: its peak of living tensors by
+            torch's profiler and its MemTracker, its MACs by FlopCounterMode.
+        optimizer: of that step, see `memory`; None for "sgd".
         seconds: after which no further counter is begun.
         tell: called beforehand with a sentence about what may take long.
 
@@ -853,12 +858,16 @@ def check(
         ModelError: the model failed.
     """
     from cnnscope.reports.check import check as judge
+    from cnnscope.reports.memory import step_of
 
     wanted = asked(model, inputs, kwargs, Build(arguments, num_classes, batch_size, dtype))
     if not isinstance(wanted, Request):
         raise RequestError("check: builds the model several times: give its name")
+    if optimizer is not None and not train:
+        raise RequestError("--optimizer: is of a training step, which --train checks")
+    step = step_of(optimizer or "sgd") if train else None
     with reporting():
-        return Report(judge(wanted, seconds=checked(seconds), tell=tell))
+        return Report(judge(wanted, seconds=checked(seconds), tell=tell, step=step))
 
 
 def check_all(

@@ -29,7 +29,8 @@ class Check(options.Written, options.Cached, options.Batched):
     spot, on random weights where it needs some: large models take minutes, unless --seconds ends
     it. A difference is explained if what the counter adds and leaves out, by its own rule, is the
     whole of it; the exit code is 1 if one is not. The largest receptive field is measured by
-    gradient, as by `rf --verify`.
+    gradient, as by `rf --verify`. With --train, memory and MACs of a training step are compared
+    with real steps on the CPU, which takes several of them.
     """
 
     model: Annotated[
@@ -49,6 +50,25 @@ class Check(options.Written, options.Cached, options.Batched):
             rich_help_panel="Measurement",
         ),
     ] = False
+    train: Annotated[
+        bool,
+        typer.Option(
+            "--train",
+            help="Check a training step too: run it on the CPU under torch's profiler, MemTracker "
+            "and FlopCounterMode. Not with --all.",
+            rich_help_panel="Measurement",
+        ),
+    ] = False
+    optimizer: Annotated[
+        str | None,
+        typer.Option(
+            "--optimizer",
+            metavar="NAME",
+            help="With --train, update with sgd, momentum, adam, adamw or rmsprop, as in "
+            "--optimizer adam. Left out, sgd.",
+            rich_help_panel="Measurement",
+        ),
+    ] = None
     seconds: Annotated[
         float | None,
         typer.Option(
@@ -73,6 +93,7 @@ class Check(options.Written, options.Cached, options.Batched):
 
         if self.all:
             given = {"MODEL": self.model, **self.given(), "--seconds": self.seconds is not None}
+            given |= {"--train": self.train, "--optimizer": self.optimizer}
             options.refuse(given, "--all checks every model as it is published")
             out.check_writable(self.output)
             session.use = out.use
@@ -86,7 +107,13 @@ class Check(options.Written, options.Cached, options.Batched):
         from cnnscope import api
 
         request = self.request_for(self.model)
-        report = api.check(request, seconds=self.seconds, tell=out.note)
+        report = api.check(
+            request,
+            train=self.train,
+            optimizer=self.optimizer,
+            seconds=self.seconds,
+            tell=out.note,
+        )
         self.write(report)
         return int(api.verdicts.unexplained(report))
 

@@ -21,6 +21,7 @@ import torch
 from msgspec.structs import replace
 from torch import nn
 
+from cnnscope.measure.training import RealStep
 from cnnscope.records.check import PRUNED, Count
 from cnnscope.records.trace import Shape
 from cnnscope.tracing.arguments import Arguments, arguments, form_of
@@ -34,6 +35,8 @@ _PACKAGES = {
     "fvcore": "fvcore",
     "flop counter": "torch",
     "forward": "torch",
+    "allocations": "torch",
+    "MemTracker": "torch",
 }
 
 
@@ -41,8 +44,9 @@ def blank(counter: str, figure: str) -> Count:
     """A count without a value.
 
     Args:
-        counter: "numel", "torchinfo", "fvcore", "flop counter" or "forward".
-        figure: "parameters", "MACs" or "shapes".
+        counter: "numel", "torchinfo", "fvcore", "flop counter", "forward", "allocations" or
+            "MemTracker".
+        figure: "parameters", "MACs", "shapes", "step MACs" or "step bytes".
     """
     return Count(counter, figure, _version(_PACKAGES[counter]))
 
@@ -62,15 +66,24 @@ def inference() -> Iterator[None]:
     """
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad(), quiet():
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without warnings."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with torch.no_grad(), warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(level)
-        torch.backends.mha.set_fastpath_enabled(fast_path)
 
 
 # ------------------------------------------------------------------------------- the counters
@@ -101,15 +114,38 @@ def torchinfo(model: nn.Module, inputs: Arguments) -> tuple[Count, Count]:
 
 def flop_counter(model: nn.Module, inputs: Arguments) -> Count:
     """MACs by torch's `FlopCounterMode`, which counts two FLOPs for each; on any device."""
-    from torch.utils.flop_counter import FlopCounterMode, flop_registry
+    from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:
         inputs.call(model)
-    known = {str(op).removeprefix("aten."): 1 for op in flop_registry}
+    known = _formulas()
     on_meta = any(tensor.is_meta for tensor in tensors_in(inputs))
     real = {} if on_meta else {"on real tensors": 1}
     macs = counter.get_total_flops() // 2
     return replace(blank("flop counter", "MACs"), value=macs, evidence={**known, **real})
+
+
+def _formulas() -> dict[str, int]:
+    """Operations that torch's counter has a formula for, as its evidence."""
+    from torch.utils.flop_counter import flop_registry
+
+    return {str(op).removeprefix("aten."): 1 for op in flop_registry}
+
+
+def step_macs(step: RealStep) -> Count:
+    """MACs of the forward and backward pass of a real step, by torch's `FlopCounterMode`."""
+    evidence = {**_formulas(), "on real tensors": 1}
+    return replace(blank("flop counter", "step MACs"), value=step.counted(), evidence=evidence)
+
+
+def step_allocations(step: RealStep) -> Count:
+    """The peak of tensors in a real step, by the allocation events of torch's profiler."""
+    return replace(blank("allocations", "step bytes"), value=step.live().peak)
+
+
+def step_tracked(step: RealStep) -> Count:
+    """The peak of tensors in a real step, by torch's `MemTracker`."""
+    return replace(blank("MemTracker", "step bytes"), value=step.tracked())
 
 
 def fvcore_parameters(model: nn.Module) -> Count:

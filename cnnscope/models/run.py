@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from msgspec import structs
 
@@ -32,7 +32,6 @@ _TOLD = 3  # inputs that do not run, in notes
 T = TypeVar("T")
 _PACKAGE = str(Path(__file__).parents[1])
 
-Stepping = Callable[[Step, int | None], StepTrace]  # of a batch, None for that of the request
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,6 +39,13 @@ if TYPE_CHECKING:
     from cnnscope.models.files.source import Guess
     from cnnscope.tracing.arguments import Arguments
     from cnnscope.tracing.tracer import ForwardError
+
+
+class Stepping(Protocol):
+    """Traces a step on a batch (None for that of the request); see `_Steps.trace`."""
+
+    def __call__(self, step: Step, batch: int | None, *, watched: bool = False) -> StepTrace:
+        """Trace a step."""
 
 
 class Network(NamedTuple):
@@ -359,8 +365,13 @@ class _Steps:
         self._network = network
         self._ran: Ran | None = None
 
-    def trace(self, step: Step, batch: int | None) -> StepTrace:
+    def trace(self, step: Step, batch: int | None, *, watched: bool = False) -> StepTrace:
         """Trace a step on a batch; None for the one that the request means.
+
+        Args:
+            step: the optimizer, its form and the loss.
+            batch: N of the inputs.
+            watched: see `cnnscope.tracing.step.trace_step`.
 
         Raises:
             RequestError, ModelError: as `trace_step`.
@@ -372,7 +383,7 @@ class _Steps:
             inputs = _in_batch(ran.inputs, batch)
             ran.built.accept(inputs)
             ran = ran._replace(inputs=inputs)
-        return _step(self._network, ran, step)
+        return _step(self._network, ran, step, watched=watched)
 
 
 def _in_batch(inputs: Inputs, batch: int) -> Inputs:
@@ -388,7 +399,7 @@ def _in_batch(inputs: Inputs, batch: int) -> Inputs:
     )
 
 
-def _step(network: Network, ran: Ran, step: Step) -> StepTrace:
+def _step(network: Network, ran: Ran, step: Step, *, watched: bool) -> StepTrace:
     """A training step on the inputs of a forward that ran."""
     from cnnscope.tracing import isolation
     from cnnscope.tracing.step import trace_step as traced
@@ -399,7 +410,12 @@ def _step(network: Network, ran: Ran, step: Step) -> StepTrace:
     try:
         with isolation.seeded(), _quiet(network), built.running():
             made = traced(
-                built.model, *arguments, step=step, source=trace.source, notes=trace.notes
+                built.model,
+                *arguments,
+                step=step,
+                source=trace.source,
+                notes=trace.notes,
+                watched=watched,
             )
         notes = tuple(dict.fromkeys(made.trace.notes))  # both runs have said some
         return structs.replace(made, trace=structs.replace(made.trace, notes=notes))

@@ -28,11 +28,12 @@ class Count(msgspec.Struct, frozen=True):
 
     Then it has `failed`, or it `needs` so many bytes of memory, which are not free.
 
-    `counter`: "numel", "torchinfo", "fvcore", "flop counter", "published" or "forward"; `version`
-    is its version, or the weights that a figure is published with. `figure`: "parameters", "MACs"
-    or "shapes". `evidence` is what it said of its own count (operations that it met and has no
-    formula for; those that it has one for). `calls` are module calls of a forward, in their order:
-    path and shapes of the output.
+    `counter`: "numel", "torchinfo", "fvcore", "flop counter", "published", "forward", "allocations"
+    (of torch's profiler) or "MemTracker"; `version` is its version, or the weights that a figure is
+    published with. `figure`: "parameters", "MACs", "shapes", or of a training step "step MACs" and
+    "step bytes" (the peak of living tensors). `evidence` is what it said of its own count
+    (operations that it met and has no formula for; those that it has one for). `calls` are module
+    calls of a forward, in their order: path and shapes of the output.
     """
 
     counter: str
@@ -62,6 +63,9 @@ class Reason(msgspec.Struct, frozen=True):
     formula".
     Of what is published: "input": it was counted on another (`where`); "unused": without what never
     runs; "not selected": without what runs on detections, of which there were none.
+    Of a training step: "grouped": gradients of weights in groups are counted as if there were one;
+    "watched": what is added up out of place where a dispatch mode watches;
+    "strays": tensors that the model holds and has not registered.
     """
 
     about: str

@@ -15,6 +15,7 @@ _COUNTERS = {
     "flop counter": "FlopCounterMode",
     "forward": "forward on the CPU",
     "gradient": "input gradient",
+    "allocations": "profiler's allocations",
 }
 _STATUSES = {
     "equal": "equal",
@@ -49,8 +50,11 @@ _REASONS = {
     "input": "published for {where}",
     "not selected": "counted where nothing is detected",
     "unused": "without what never runs: {where}",
+    "grouped": "gradients of weights in groups counted as if there were one",
+    "watched": "its dispatch mode has gradients and biases added out of place",
+    "strays": "tensors that are not registered left out",
 }
-_NAMED = ("no formula", "einsum", "matmul", "input", "unused")  # `where` has no layers
+_NAMED = ("no formula", "einsum", "matmul", "input", "unused", "watched")  # `where` has no layers
 
 _ONE = (
     Heading("counter", left=True, least=14, keep="start"),

@@ -11,6 +11,7 @@ import msgspec
 
 from cnnscope import parallel
 from cnnscope.analysis.notes import notes
+from cnnscope.analysis.step import peak
 from cnnscope.cache.requests import LIBRARIES, ask_names, card_key, keep_names
 from cnnscope.cache.store import Store
 from cnnscope.deadline import Deadline
@@ -29,6 +30,7 @@ from cnnscope.records.check import (
     Tally,
     Verdict,
 )
+from cnnscope.records.step import Step
 from cnnscope.records.trace import Trace
 from cnnscope.reports import referee
 
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 _ROOM = 8 * 2**30  # bytes for each process: enough for most models, which look for themselves
 _LONG = 2 * 10**10  # MACs of a forward that are announced
 _MOST = 12  # models that a process checks before another takes its place
-_FIGURES = ("parameters", "MACs", "shapes", "field")  # in the order of a report
+_FIGURES = ("parameters", "MACs", "shapes", "field", "step MACs", "step bytes")  # in order
 _PACKAGES = ("torch", "torchinfo", "fvcore")
 
 Made = tuple[str, CheckReport | str]  # a model's name, and its report or why there is none
@@ -50,6 +52,7 @@ def check(
     memory_share: float = 1.0,
     seconds: float | None = None,
     tell: Callable[[str], None] = lambda _: None,
+    step: Step | None = None,
 ) -> CheckReport:
     """Trace a model, run all counters, and judge what they say.
 
@@ -58,6 +61,7 @@ def check(
         memory_share: how much of the free memory may be used.
         seconds: after which no further counter is begun.
         tell: is given a sentence beforehand about what may take long.
+        step: a training step to be checked as well.
 
     Raises:
         RequestError, ModelError: see `cnnscope.models.run.trace_spec`.
@@ -74,6 +78,8 @@ def check(
         field = _field(trace, build, deadline)
     verdicts = [referee.verdict(trace, count) for count in counts]
     verdicts += [*_published(trace, request), field]
+    if step is not None:
+        verdicts += trained(request, step, memory_share, deadline)
     verdicts.sort(key=lambda one: _FIGURES.index(one.figure))
     return CheckReport(trace.source, trace.input_specs, trace.device, tuple(verdicts), notes(trace))
 
@@ -92,6 +98,34 @@ def _expected(trace: Trace) -> str:
 def differs(report: CheckReport) -> bool:
     """Return True if something differs without a known reason."""
     return any(verdict.status == referee.UNEXPLAINED for verdict in report.verdicts)
+
+
+# -------------------------------------------------------------------------- a training step
+
+
+def trained(
+    request: Request, step: Step, memory_share: float = 1.0, deadline: Deadline | None = None
+) -> list[Verdict]:
+    """Verdicts of what measures a real training step on the CPU; the loss is the sum of outputs.
+
+    Args:
+        request: which model, on which input.
+        step: the optimizer.
+        memory_share: how much of the free memory may be used.
+        deadline: after which nothing more is measured.
+    """
+    from cnnscope.models import run
+    from cnnscope.reports.subject import STEP, Trained
+
+    try:
+        with run.stepping(request) as traced:
+            made = traced(step, None)
+            watched = peak(traced(step, None, watched=True)).nbytes
+    except CnnscopeError as error:
+        return [Verdict(name, "", what, referee.ABSENT, note=str(error)) for name, what, _ in STEP]
+    with run.building(request, made.trace) as build:
+        counts = list(Trained(made, build, memory_share).counts(deadline))
+    return [referee.of_step(made, watched, count) for count in counts]
 
 
 # ---------------------------------------------------------------------- the receptive field

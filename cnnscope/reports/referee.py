@@ -14,17 +14,18 @@ counter can say.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from cnnscope.analysis import params
+from cnnscope.analysis import params, step
 from cnnscope.analysis.weights import RECURRENT
 from cnnscope.ops import table
 from cnnscope.ops.operation import Op
 from cnnscope.ops.table import Family
 from cnnscope.records.check import PRUNED, Count, Reason, Verdict
+from cnnscope.records.step import StepTrace
 from cnnscope.records.trace import CallRecord, ModuleRecord, OpRecord, Shape, Trace
 from cnnscope.reports import listing
 
@@ -79,15 +80,42 @@ def verdict(trace: Trace, count: Count) -> Verdict:
         count: its answer.
     """
     if count.failed or count.needs:
-        return Verdict(
-            count.counter, count.version, count.figure, ABSENT, note=count.failed, needs=count.needs
-        )
+        return _absent(count, count.failed)
     if count.figure == "shapes":
         return _shapes(trace, count)
     if count.figure == "parameters":
         return _judged(count, params.total(trace), _parameter_terms(trace, count))
     known = Known(trace)
     return _judged(count, known.macs, _mac_terms(known, count), known.dependent_macs)
+
+
+def of_step(made: StepTrace, watched: int, count: Count) -> Verdict:
+    """Compare what was measured of a real training step with the trace of one.
+
+    Args:
+        made: the step.
+        watched: the peak of its tensors where a dispatch mode watches, in bytes.
+        count: what was measured.
+    """
+    if count.failed or count.needs:
+        return _absent(count, count.failed)
+    if count.figure == "step MACs":
+        known = Known(made.trace)
+        terms = [*_without_formula(known, set(count.evidence), made.path), *_of_groups(known)]
+        return _judged(count, known.macs, terms, known.dependent_macs)
+    ours = step.peak(made).nbytes
+    if made.accuracy == "unknown":
+        return _absent(count, made.trace.notes[-1])
+    tracks = count.counter == "MemTracker"
+    unseen = step.unregistered(made, viewed=not tracks)
+    terms = [Term("strays", -nbytes, f"storage {number}") for number, nbytes in unseen.items()]
+    if tracks:
+        terms.append(Term("watched", watched - ours, ""))
+    return _judged(count, ours, terms, ours if made.accuracy == "at most" else 0)
+
+
+def _absent(count: Count, note: str) -> Verdict:
+    return Verdict(count.counter, count.version, count.figure, ABSENT, note=note, needs=count.needs)
 
 
 def at_another_input(trace: Trace, elsewhere: Trace, count: Count) -> Verdict:
@@ -194,18 +222,40 @@ def _not_selected(known: Known, count: Count) -> list[Term]:
     return []
 
 
-def _without_formula(known: Known, formulas: Collection[str]) -> Iterator[Term]:
-    """Torch's counter passes over what it has no formula for."""
+def _without_formula(
+    known: Known, formulas: Collection[str], path: Callable[[int], str] | None = None
+) -> Iterator[Term]:
+    """Torch's counter passes over what it has no formula for.
+
+    Args:
+        known: about the trace.
+        formulas: the counter's evidence.
+        path: of the module that an operation belongs to; None for the one that ran it.
+    """
     real = "on real tensors" in formulas  # where an LSTM is one operation
+    lstms = {module.path for module in known.trace.modules if module.base == "LSTM"}
     for index, macs in known.products.items():
         name = table.base_name(known.trace.ops[index].name)
-        module = known.trace.index.module(known.trace.ops[index])
-        if real and module is not None and module.base == "LSTM":
+        if real and (path or known.path)(index) in lstms:
             yield Term("no formula", -macs, "mkldnn_rnn_layer", known.depends(index))
         elif name not in formulas:
             yield Term("no formula", -macs, name, known.depends(index))
         else:
             yield from _of_complex(known, index)
+
+
+def _of_groups(known: Known) -> Iterator[Term]:
+    """MACs that torch's counter adds to gradients of weights in groups (`conv_backward_flop`).
+
+    It takes each output channel with each input channel.
+    """
+    for index, macs in known.products.items():
+        record = known.trace.ops[index]
+        if table.base_name(record.name) == "convolution_backward":
+            given: Mapping[str, Any] = record.attributes
+            groups, mask = given["groups"], given["output_mask"]
+            once = macs // sum(mask[:2])
+            yield Term("grouped", (groups - 1) * once * mask[1], f"operation {index}")
 
 
 def _of_complex(known: Known, index: int) -> Iterator[Term]:

@@ -15,14 +15,17 @@ from msgspec.structs import replace
 
 from cnnscope import parallel
 from cnnscope.analysis import memory, params
+from cnnscope.analysis import step as analysis
 from cnnscope.deadline import Deadline
 from cnnscope.errors import CnnscopeError
 from cnnscope.measure import counters
-from cnnscope.measure.counters import blank, inference
+from cnnscope.measure.counters import blank, inference, quiet
+from cnnscope.measure.training import RealStep, optimizer_of
 from cnnscope.models.failures import asks_for_data
 from cnnscope.models.inputs import make_inputs, real_inputs
 from cnnscope.models.ladder import Rung
 from cnnscope.records.check import Count
+from cnnscope.records.step import StepTrace
 from cnnscope.records.trace import Trace
 from cnnscope.text import printable, said
 from cnnscope.tracing.arguments import Arguments
@@ -157,11 +160,74 @@ class Subject:
             _TooLargeError: there is not enough memory.
         """
         weights = params.nbytes(self.trace) + params.nbytes(self.trace, buffers=True)
-        needed = int(weights + 2 * memory.peak(self.trace).nbytes + _BASE)
-        free = parallel.free_memory()
-        if free is not None and needed > free * self.memory_share:
-            raise _TooLargeError(needed)
+        _have(int(weights + 2 * memory.peak(self.trace).nbytes + _BASE), self.memory_share)
         return self.build(Rung.REAL)
+
+
+STEP = (  # what measures a training step, and which figure
+    ("flop counter", "step MACs", counters.step_macs),
+    ("allocations", "step bytes", counters.step_allocations),
+    ("MemTracker", "step bytes", counters.step_tracked),
+)
+
+
+class Trained:
+    """A training step that was traced, of a model that is built again and trained for real.
+
+    Args:
+        made: the step.
+        build: builds the model on a rung.
+        memory_share: how much of the free memory may be used.
+    """
+
+    def __init__(
+        self, made: StepTrace, build: Callable[[Rung], Built], memory_share: float = 1.0
+    ) -> None:
+        self.made, self.build, self.memory_share = made, build, memory_share
+
+    def counts(self, deadline: Deadline | None = None) -> Iterator[Count]:
+        """What each instrument measures.
+
+        Args:
+            deadline: after which no further one is asked.
+        """
+        for counter, figure, ask in STEP:
+            count = blank(counter, figure)
+            if deadline and deadline.over:
+                yield replace(count, failed=deadline.reason)
+            else:
+                yield from _answers([count], lambda ask=ask: [self._asked(ask)])  # type: ignore[misc]
+
+    def _asked(self, ask: Callable[[RealStep], Count]) -> Count:
+        with quiet(), seeded(), self._built.running():
+            return ask(self._real)
+
+    @cached_property
+    def _real(self) -> RealStep:
+        """A step on random inputs."""
+        model, inputs = self._built.model, real_inputs(self.made.trace.given)
+        return RealStep(model, inputs, optimizer_of(model, self.made.step))
+
+    @cached_property
+    def _built(self) -> Built:
+        """The model with random weights.
+
+        Raises:
+            _TooLargeError: there is not enough memory.
+        """
+        _have(int(2 * analysis.peak(self.made).nbytes + _BASE), self.memory_share)
+        return self.build(Rung.REAL)
+
+
+def _have(needed: int, share: float) -> None:
+    """Have as much memory.
+
+    Raises:
+        _TooLargeError: a share of what is free is less.
+    """
+    free = parallel.free_memory()
+    if free is not None and needed > free * share:
+        raise _TooLargeError(needed)
 
 
 class _TooLargeError(Exception):

@@ -48,6 +48,7 @@ class Recording(Protocol):
 
     ops: list[OpRecord]
     lives: list[list[int]]  # per storage: bytes, born, died (-1 while alive)
+    watched: bool  # True if memory is to be that where a dispatch mode watches
 
     def read(self, tensor: Tensor) -> int:
         """The id of the value that a tensor holds now."""
@@ -189,6 +190,8 @@ def _linear(seen: Recording, decompose: Callable[[], Tensor], *_: Any) -> Any:
 
 
 def _add_in_place(seen: Recording, begin: int) -> None:
+    if seen.watched:
+        return
     for index in range(begin, len(seen.ops)):
         if seen.ops[index].name == "aten.add.Tensor":
             seen.put_in_place(index)
@@ -205,6 +208,8 @@ def write_in_place(seen: Recording, nodes: Mapping[int, Node]) -> None:
         seen: the recording, in which the backward pass is the last.
         nodes: what its operations are a part of, by their numbers.
     """
+    if seen.watched:
+        return
     last = _last_uses(seen)
     begin = min(nodes, default=len(seen.ops))
     makers: dict[int, str] = {}
@@ -229,6 +234,8 @@ def correct_formulas(seen: Recording, nodes: Mapping[int, Node]) -> None:
     the derivative of a matrix's exponential fills its matrix of blocks in place; those of products
     of reflections fill gradients that are there from the beginning.
     """
+    if seen.watched:
+        return
     began = 0  # the formula that an operation is a part of
     for index, node in nodes.items():
         if index - 1 not in nodes or nodes[index - 1].name != node.name:
@@ -252,7 +259,7 @@ def resolve_in_operations(seen: Recording) -> None:
     Such tensors are views until an operation needs their numbers. Where a mode watches, the copy
     is an operation in front of that one; else it is the kernel's own workspace.
     """
-    if not any(_short(operation) in _LAZY for operation in seen.ops):
+    if seen.watched or not any(_short(operation) in _LAZY for operation in seen.ops):
         return
     last = _last_uses(seen)
     lazy: set[int] = set()
@@ -468,7 +475,7 @@ def _where(seen: Recording, decompose: Callable[[], Tensor], *_: Any, **__: Any)
     """Hold no number as a tensor: the kernel is given it as a number."""
     begin = len(seen.ops)
     result = decompose()
-    for operation in seen.ops[begin:]:
+    for operation in () if seen.watched else seen.ops[begin:]:
         if operation.name.startswith("aten.scalar_tensor"):
             seen.life(operation.outputs[0])[0] = 0
     return result
@@ -510,7 +517,7 @@ def _max_pool1d_with_gradients(
     seen: Recording, decompose: Callable[[], Tensor], *args: Any, **kwargs: Any
 ) -> Any:
     """Make indices only where a gradient is wanted."""
-    if args[0].requires_grad and torch.is_grad_enabled():
+    if seen.watched or (args[0].requires_grad and torch.is_grad_enabled()):
         return decompose()
     return _max_pool1d(seen, decompose, *args, **kwargs)
 

@@ -55,6 +55,7 @@ def trace_step(
     step: Step = Step(),  # noqa: B008  it is frozen
     source: Source | None = None,
     notes: tuple[str, ...] = (),
+    watched: bool = False,
 ) -> StepTrace:
     """Record one training step of `model(*args, **kwargs)` in the steady state.
 
@@ -70,6 +71,8 @@ def trace_step(
         step: the optimizer, its form and the loss.
         source: where the model came from, for the report.
         notes: sentences for the report about how the trace was made.
+        watched: with the memory of a step that a dispatch mode watches, as `MemTracker` of torch
+            does: gradients are added up out of place there, and so are biases.
 
     Raises:
         ForwardError: forward raised in training mode.
@@ -79,7 +82,8 @@ def trace_step(
     """
     trainer = _Trainer(step)
     call = Arguments(args, dict(kwargs or {}))
-    recorded = running(as_written(model), call, train=True, before=trainer.prepare)
+    model = as_written(model)
+    recorded = running(model, call, train=True, watched=watched, before=trainer.prepare)
     with _fused_on_meta(), recorded as run:
         return trainer.train(run, source, notes)
 

@@ -115,6 +115,7 @@ class Storages:
         dropouts: tensors that dropout is called on.
         lives: bytes, birth and death (-1 while alive) of each storage.
         call: the innermost module call that is running, -1 outside of all.
+        watched: True if memory is to be that where a dispatch mode watches.
 
     Args:
         graph: as of `Lifetimes`.
@@ -125,6 +126,7 @@ class Storages:
         self.ops: list[OpRecord] = []
         self.dropouts: list[Dropped] = []
         self.call = -1
+        self.watched = False
         self._storages: dict[int, Storage] = {}
         self._kept: dict[int, tuple[Any, Any]] = {}  # storages from before the run, and copies
         self._lifetimes = Lifetimes(graph=graph)

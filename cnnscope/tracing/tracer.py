@@ -20,7 +20,7 @@ import functools
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple, Self, cast
 
@@ -188,6 +188,7 @@ def running(
     call: Arguments,
     *,
     train: bool = False,
+    watched: bool = False,
     before: Callable[[Run], None] = lambda _: None,
 ) -> Iterator[Run]:
     """Record what is done with a model while this lasts, and leave everything as it was.
@@ -196,6 +197,7 @@ def running(
         model: any module.
         call: the arguments of its forward.
         train: in training mode with gradients, in place of eval mode without.
+        watched: with the memory that a step takes where a dispatch mode watches.
         before: called once the model has the tensors that it runs on, unrecorded.
 
     Raises:
@@ -204,6 +206,7 @@ def running(
     on_meta = _on_meta(call)
     _refuse(model, call, on_meta=on_meta)
     recorder = Recorder(model, threading.get_ident(), train=train)
+    recorder.book.watched = watched
     with isolation.alone, ExitStack() as stack:
         stack.enter_context(torch.inference_mode(mode=False))  # where operations are others
         stack.enter_context(recorder.recording())
@@ -791,11 +794,8 @@ def _answer(
         made = schema.at_once(*(_argument(schema, args, kwargs, name) for name in schema.names))
         if made is not None:
             return made
-    try:
-        given = refusals.without_bytes(schema.name, schema.names, args)
-        result = _computed(func, schema, given, kwargs)
-    except RuntimeError:  # or NotImplementedError, its child
-        result = _on_one_device(func, schema, args, kwargs)
+    given = refusals.without_bytes(schema.name, schema.names, args)
+    result = _on_any_device(func, schema, args, kwargs, given)
     refusals.check_dtypes(func, args, kwargs, result)
     if written:
         refusals.check_overlap(func, written, args, kwargs)
@@ -805,13 +805,17 @@ def _answer(
 def _unchecked(
     func: Any, schema: _Schema, args: tuple[Any, ...], kwargs: dict[str, Any], written: list[Tensor]
 ) -> Any:
-    """Run an operation of autograd or of an optimizer, which is given what it takes."""
+    """Run an operation of autograd or of an optimizer, which is given what it takes.
+
+    What the forward has saved of a plain CPU tensor lies on the CPU still.
+    """
     if written and schema.lists and all(tensor.is_meta for tensor in written):
         return None  # nothing is written to memory without data
-    return _laid_out(schema, args, kwargs, _computed(func, schema, args, kwargs))
+    result = _on_any_device(func, schema, args, kwargs, args)
+    return _laid_out(schema, args, kwargs, result)
 
 
-def _computed(func: Any, schema: _Schema, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _computed(func: Any, schema: _Schema, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """What an operation returns, for norms on meta without the many operations of which it is."""
     if schema.norm is not None:
         made = schema.norm(*(_argument(schema, args, kwargs, name) for name in schema.names))
@@ -827,10 +831,31 @@ def _laid_out(schema: _Schema, args: tuple[Any, ...], kwargs: dict[str, Any], re
     return schema.layout([_argument(schema, args, kwargs, name) for name in schema.names], result)
 
 
+def _on_any_device(
+    func: Any,
+    schema: _Schema,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    given: Sequence[Any],
+) -> Any:
+    """Run an operation whose operands may be meta and CPU tensors; a result of both is on meta.
+
+    A product of matrices lies where its last operand does.
+    """
+    try:
+        result = _computed(func, schema, given, kwargs)
+    except RuntimeError:  # or NotImplementedError, its child
+        return _on_one_device(func, schema, args, kwargs)
+    away = isinstance(result, Tensor) and not result.is_meta and not schema.written
+    if away and len({one.is_meta for one in args if isinstance(one, Tensor)}) > 1:
+        return _on_one_device(func, schema, args, kwargs)
+    return result
+
+
 def _on_one_device(
     func: Any, schema: _Schema, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    """An operation that has just failed, once more with everything on the meta device.
+    """An operation once more, with everything on the meta device, as it has failed otherwise.
 
     A model may hold plain CPU tensors beside its buffers, make constants without a device, or
     move its input to the device of its choice: none of it changes a shape.
@@ -916,7 +941,7 @@ def _complex_parts(ops: list[OpRecord], inputs: dict[str, Any]) -> tuple[int, ..
     return tuple(sorted(parts)) if viewed else ()
 
 
-def _argument(schema: _Schema, args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> Any:
+def _argument(schema: _Schema, args: Sequence[Any], kwargs: dict[str, Any], name: str) -> Any:
     if name in kwargs:
         return kwargs[name]
     position = schema.names.index(name)
