@@ -79,7 +79,7 @@ def _named(word: str) -> str:
         return name
     near = get_close_matches(name, pages.topics(), n=1)
     raise RequestError(
-        f"help: there is no page {printable(word)!r}"
+        f"help: there is no page '{printable(word)}'"
         + (f"; did you mean: cnnscope help {near[0]}" if near else "")
         + f"; the pages: {', '.join(pages.topics())}"
     )
