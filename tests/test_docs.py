@@ -8,6 +8,7 @@ import shlex
 import shutil
 
 import msgspec
+import onnx_graphs
 import pictures
 import pytest
 from command_line import OVERWRITE, run_cli, without_versions
@@ -36,6 +37,8 @@ def _files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("docs")
     shutil.copytree(ROOT / "examples", folder / "examples")
     torch.save(resnet18().state_dict(), folder / "resnet18.pth")
+    onnx_graphs.lenet(folder)
+    onnx_graphs.quantised(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         yield

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import onnx_graphs
 import pytest
 from command_line import run_cli
 from onnx import TensorProto, helper
@@ -42,39 +43,26 @@ def parameters(trace):
 
 @pytest.fixture
 def lenet(tmp_path):
-    """Two convolutions, a pool and two linear layers, named as PyTorch's older exporter does."""
-    nodes = [
-        node("Conv", "x features.0.weight features.0.bias", "a", name="/features/features.0/Conv"),
-        node("Relu", "a", "b", name="/features/features.1/Relu"),
-        node("MaxPool", "b", "c", kernel_shape=[2, 2], strides=[2, 2],
-             name="/features/features.2/MaxPool"),
-        node("Flatten", "c", "d", name="/Flatten"),
-        node("Gemm", "d fc.weight fc.bias", "y", transB=1, name="/fc/Gemm"),
-    ]  # fmt: skip
-    weights = {
-        "features.0.weight": floats(6, 1, 5, 5), "features.0.bias": floats(6),
-        "fc.weight": floats(10, 864), "fc.bias": floats(10),
-    }  # fmt: skip
-    return save(graph(nodes, {"x": ["N", 1, 28, 28]}, ["y"], weights), tmp_path)
+    return onnx_graphs.lenet(tmp_path)
 
 
 def test_a_graph_is_a_trace_like_any_other(lenet):
     trace = traced(lenet)
-    # 6 * 25 + 6 and 864 * 10 + 10
-    assert parameters(trace) == 156 + 8650
-    # 24 * 24 positions of 6 * 25, and 864 * 10
-    assert macs(trace) == 24 * 24 * 150 + 8640
+    # 6 * 25 + 6, 16 * 150 + 16, 256 * 120 + 120, 120 * 10 + 10
+    assert parameters(trace) == 156 + 2416 + 30_840 + 1210
+    # 24 * 24 positions of 6 * 25, 8 * 8 of 16 * 150, and the two linear layers
+    assert macs(trace) == 24 * 24 * 150 + 8 * 8 * 2400 + 30_720 + 1200
     assert trace.tensors[trace.outputs[0]].shape == (1, 10)
 
 
 def test_modules_are_those_of_the_names(lenet):
     trace = traced(lenet)
-    paths = {module.path: module.kind for module in trace.modules}
-    assert list(paths) == ["", "features", "features.0", "features.1", "features.2", "fc"]
-    assert (paths["features.0"], paths["fc"]) == ("Conv2d", "Linear")
-    assert {p.path for p in trace.params} == {
-        "features.0.weight", "features.0.bias", "fc.weight", "fc.bias"
+    kinds = {module.path: module.kind for module in trace.modules}
+    assert kinds == {
+        "": "Module", "conv1": "Conv2d", "relu": "ReLU", "pool": "MaxPool2d", "conv2": "Conv2d",
+        "fc1": "Linear", "fc2": "Linear",
     }  # fmt: skip
+    assert [p.path for p in trace.params if p.path.startswith("fc1")] == ["fc1.weight", "fc1.bias"]
 
 
 def test_a_batch_that_the_file_leaves_open_is_one_or_what_is_given(lenet):
@@ -102,20 +90,7 @@ ZERO = np.array(0, np.int8)
 
 @pytest.fixture
 def quantised(tmp_path):
-    """A convolution of int8 between quantisers, and one of float32 after it."""
-    nodes = [
-        node("DequantizeLinear", "w sw zw", "wd", axis=0),
-        node("DequantizeLinear", "b sw -", "bd", axis=0),
-        node("QuantizeLinear", "x s z", "xq"),
-        node("DequantizeLinear", "xq s z", "xd"),
-        node("Conv", "xd wd bd", "c", name="conv1", pads=[1, 1, 1, 1]),
-        node("Conv", "c w2", "y", name="conv2"),
-    ]
-    weights = {
-        "s": scale(0.1), "z": ZERO, "w": i8(8, 3, 3, 3), "sw": floats(8),
-        "zw": np.zeros(8, np.int8), "b": np.zeros(8, np.int32), "w2": floats(4, 8, 3, 3),
-    }  # fmt: skip
-    return save(graph(nodes, {"x": [1, 3, 16, 16]}, ["y"], weights), tmp_path)
+    return onnx_graphs.quantised(tmp_path)
 
 
 def test_integers_of_a_quantised_convolution_are_its_parameters(quantised):
@@ -432,7 +407,7 @@ def test_statistics_of_a_batch_norm_are_buffers(tmp_path):
 def test_every_command_takes_a_file(lenet, command, tmp_path):
     also = {
         "diff": [lenet],
-        "explain": ["features.0"],
+        "explain": ["conv1"],
         "report": ["--output", str(tmp_path / "page.html")],
     }
     result = run_cli(command, lenet, *also.get(command, ()), "--no-cache")

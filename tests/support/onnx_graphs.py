@@ -92,3 +92,45 @@ def every_value(model):
     del copy.graph.output[:]
     copy.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
     return copy
+
+
+def lenet(folder, name="digits.onnx"):
+    """LeNet-5 for 28x28 pixels, with the names that PyTorch's older exporter gives."""
+    nodes = [
+        node("Conv", "image conv1.weight conv1.bias", "a", name="/conv1/Conv"),
+        node("Relu", "a", "b", name="/relu/Relu"),
+        node("MaxPool", "b", "c", name="/pool/MaxPool", kernel_shape=[2, 2], strides=[2, 2]),
+        node("Conv", "c conv2.weight conv2.bias", "d", name="/conv2/Conv"),
+        node("Relu", "d", "e", name="/relu_1/Relu"),
+        node("MaxPool", "e", "f", name="/pool_1/MaxPool", kernel_shape=[2, 2], strides=[2, 2]),
+        node("Flatten", "f", "g", name="/Flatten"),
+        node("Gemm", "g fc1.weight fc1.bias", "h", name="/fc1/Gemm", transB=1),
+        node("Relu", "h", "i", name="/relu_2/Relu"),
+        node("Gemm", "i fc2.weight fc2.bias", "scores", name="/fc2/Gemm", transB=1),
+    ]
+    sizes = {"conv1": (6, 1, 5, 5), "conv2": (16, 6, 5, 5), "fc1": (120, 256), "fc2": (10, 120)}
+    weights = {f"{layer}.weight": floats(*shape) for layer, shape in sizes.items()}
+    weights |= {f"{layer}.bias": floats(shape[0]) for layer, shape in sizes.items()}
+    return save(graph(nodes, {"image": ["N", 1, 28, 28]}, ["scores"], weights), folder, name)
+
+
+def quantised(folder, name="int8.onnx"):
+    """A convolution of int8 between quantisers, as deployment tools write it, and one after it."""
+
+    def i8(*shape):
+        return np.asarray(floats(*shape) * 100).astype(np.int8)
+
+    nodes = [
+        node("DequantizeLinear", "w scales zeros", "wd", axis=0),
+        node("DequantizeLinear", "b scales -", "bd", axis=0),
+        node("QuantizeLinear", "image scale zero", "xq"),
+        node("DequantizeLinear", "xq scale zero", "xd"),
+        node("Conv", "xd wd bd", "c", name="conv1", pads=[1, 1, 1, 1]),
+        node("Conv", "c w2", "maps", name="conv2"),
+    ]
+    weights = {
+        "scale": np.array(0.1, np.float32), "zero": np.array(0, np.int8), "w": i8(8, 3, 3, 3),
+        "scales": floats(8), "zeros": np.zeros(8, np.int8), "b": np.zeros(8, np.int32),
+        "w2": floats(4, 8, 3, 3),
+    }  # fmt: skip
+    return save(graph(nodes, {"image": [1, 3, 16, 16]}, ["maps"], weights), folder, name)
