@@ -37,10 +37,10 @@ def segment(size: int) -> int:
 class _Block:
     """Neighbouring bytes of a segment, in use or free."""
 
-    __slots__ = ("address", "after", "before", "size")
+    __slots__ = ("address", "after", "before", "free", "size")
 
     def __init__(self, address: int, size: int) -> None:
-        self.address, self.size = address, size
+        self.address, self.size, self.free = address, size, False
         self.before: _Block | None = None
         self.after: _Block | None = None
 
@@ -54,6 +54,9 @@ def _joined(first: _Block, second: _Block) -> _Block:
     return first
 
 
+_Pool = list[tuple[int, int, _Block]]  # free blocks by size, and of one size by address
+
+
 class Allocator:
     """Blocks and segments after a sequence of requests.
 
@@ -65,57 +68,60 @@ class Allocator:
 
     def __init__(self) -> None:
         self.allocated = self.reserved = self.peak = 0
-        self._free: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])  # size, address
-        self._blocks: dict[int, _Block] = {}  # free ones, by address
-        self._used: dict[int, tuple[_Block, bool]] = {}  # by key
+        self._large: _Pool = []
+        self._small: _Pool = []
+        self._used: dict[int, tuple[_Block, _Pool]] = {}  # by key
 
     def allocate(self, key: int, nbytes: int) -> None:
         """Serve a request; nothing is taken for one of no bytes."""
         if not nbytes:
             return
         size = rounded(nbytes)
-        small = size <= _SMALL
-        pool = self._free[small]
+        pool, least = (self._small, _ROUND) if size <= _SMALL else (self._large, _SMALL + 1)
         place = bisect_left(pool, (size, -1))
         if place < len(pool):
-            block = self._blocks.pop(pool.pop(place)[1])
+            block = pool.pop(place)[2]
+            block.free = False
         else:
             block = _Block(self.reserved, segment(size))
             self.reserved += block.size
-        self._split(block, size, small=small)
-        self._used[key] = block, small
+        if block.size - size >= least:
+            _put(_split(block, size), pool)
+        self._used[key] = block, pool
         self.allocated += block.size
         self.peak = max(self.peak, self.allocated)
-
-    def _split(self, block: _Block, size: int, *, small: bool) -> None:
-        """Give back what a block has too much, if the rules have it split off."""
-        left = block.size - size
-        if left < _ROUND or (not small and left <= _SMALL):
-            return
-        rest = _Block(block.address + size, left)
-        rest.before, rest.after = block, block.after
-        if block.after is not None:
-            block.after.before = rest
-        block.after, block.size = rest, size
-        self._put(rest, small=small)
-
-    def _put(self, block: _Block, *, small: bool) -> None:
-        insort(self._free[small], (block.size, block.address))
-        self._blocks[block.address] = block
-
-    def _take(self, block: _Block, *, small: bool) -> None:
-        pool = self._free[small]
-        pool.pop(bisect_left(pool, (block.size, block.address)))
-        del self._blocks[block.address]
 
     def free(self, key: int) -> None:
         """Give a block back, and join it with free neighbours."""
         if key not in self._used:
             return
-        block, small = self._used.pop(key)
+        block, pool = self._used.pop(key)
         self.allocated -= block.size
-        for neighbour in (block.after, block.before):
-            if neighbour is not None and self._blocks.get(neighbour.address) is neighbour:
-                self._take(neighbour, small=small)
-                block = _joined(*sorted((block, neighbour), key=lambda one: one.address))
-        self._put(block, small=small)
+        after, before = block.after, block.before
+        if after is not None and after.free:
+            _take(after, pool)
+            block = _joined(block, after)
+        if before is not None and before.free:
+            _take(before, pool)
+            block = _joined(before, block)
+        _put(block, pool)
+
+
+def _split(block: _Block, size: int) -> _Block:
+    """What a block has too much for a size, as a block of its own behind it."""
+    rest = _Block(block.address + size, block.size - size)
+    rest.before, rest.after = block, block.after
+    if block.after is not None:
+        block.after.before = rest
+    block.after, block.size = rest, size
+    return rest
+
+
+def _put(block: _Block, pool: _Pool) -> None:
+    block.free = True
+    insort(pool, (block.size, block.address, block))
+
+
+def _take(block: _Block, pool: _Pool) -> None:
+    block.free = False
+    pool.pop(bisect_left(pool, (block.size, block.address)))
