@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 from cnnscope.records.bench import BenchRun
 from cnnscope.records.summary import AxisField
@@ -106,18 +107,31 @@ def _warnings(run: BenchRun, report: SweepReport) -> Iterator[str]:
     return bench.warnings(run, report.timing, {}) if report.timing else iter(())
 
 
+def form(growth: Growth) -> Literal["same", "power", "line", "rough", "none"]:
+    """Which law a cost follows: exactly a power, a straight line, about a power, or none."""
+    if growth.deviation == 0 and growth.power == 0:
+        return "same"
+    if growth.deviation <= _EXACT:
+        return "power"
+    away = growth.line_deviation
+    if growth.slope and growth.offset and away is not None and away <= _EXACT:
+        return "line"
+    return "rough" if growth.deviation <= _ROUGH else "none"
+
+
 def sentence(growth: Growth) -> str:
     """Grow as side^2.00; stay the same; are 85.4 MiB + 20.6 MiB x batch size."""
     by = growth.by.replace(" ", "_")
-    if growth.deviation == 0 and growth.power == 0:
+    law = form(growth)
+    if law == "same":
         return "the same for all"
-    if growth.deviation <= _EXACT:
+    if law == "power":
         return f"as {by}^{growth.power:.2f}"
-    slope, offset, away = growth.slope, growth.offset, growth.line_deviation
-    if slope and offset and away is not None and away <= _EXACT:
+    if law == "line":
+        slope, offset = growth.slope or 0.0, growth.offset or 0.0
         sign = "+" if slope > 0 else "-"
         return f"{_amount(growth, offset)} {sign} {_amount(growth, abs(slope))} x {by}"
-    if growth.deviation <= _ROUGH:
+    if law == "rough":
         return f"about as {by}^{growth.power:.2f} (to {units.share(growth.deviation)})"
     return (
         f"as no one power of {by}: {by}^{growth.first:.2f} between the two smallest, "

@@ -27,14 +27,15 @@ def axis(rows: Sequence[LayerRow]) -> Axis:
 def bands(rows: Sequence[LayerRow]) -> tuple[Band, ...]:
     """Neighbours in one part of the model, () where there is one part.
 
-    A part that holds most layers gives way to its own parts, if these hold several layers each.
+    A part that holds most layers gives way to its own parts, if these hold several layers each;
+    one that holds all of them in any case.
     """
     names = [_part(row, 1) for row in rows]
     for level in range(2, _DEEPEST):
         outer, count = max(Counter(names).items(), key=lambda one: one[1], default=("", 0))
         inner = [_part(row, level) for row, name in zip(rows, names, strict=True) if name == outer]
         several = len(_runs(inner)) * _FEW <= count
-        if count <= _MOST * len(rows) or not several:
+        if count < len(rows) and (count <= _MOST * len(rows) or not several):
             break
         names = [_part(r, level) if n == outer else n for r, n in zip(rows, names, strict=True)]
     found = _runs(names)

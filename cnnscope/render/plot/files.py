@@ -7,11 +7,12 @@ same chart is the same file. Text stays text, and is never read as mathematics.
 from __future__ import annotations
 
 import io
+import logging
 import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import cycle
+from itertools import count
 from math import hypot
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -60,7 +61,7 @@ _STATIC = {  # what would differ between two runs
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 _MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
 _LINES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (3, 1)), (0, (1, 1)), (0, (8, 2)))
-_HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----", "oooo", "++++")
+_HATCHES = ("", "////", "||||", "\\\\\\\\", "xxx", "----", "o", "++++")
 _GREY, _INK = "#6b6b6b", "#222222"
 _WIDTH, _WIDE = 6.5, 9.0  # inches, of one column of panels and of two
 _HEIGHT, _HIGH = 2.2, 4.4  # inches, of one of several panels and of a single one
@@ -105,7 +106,7 @@ def _settings() -> Iterator[None]:
         RequestError: matplotlib is not installed.
     """
     matplotlib = _matplotlib()
-    with warnings.catch_warnings(), matplotlib.rc_context():
+    with warnings.catch_warnings(), _silent(), matplotlib.rc_context():
         warnings.simplefilter("ignore")
         matplotlib.rcParams.update(
             {k: v for k, v in matplotlib.rcParamsDefault.items() if k != "backend"}
@@ -116,13 +117,26 @@ def _settings() -> Iterator[None]:
 
 def _matplotlib() -> Any:
     try:
-        import matplotlib as mpl
-    except ImportError as error:
+        with _silent():
+            import matplotlib as mpl
+    except Exception as error:  # its own settings may be broken: MPLBACKEND, a folder of fonts
         raise missing(error) from error
     return mpl
 
 
-def missing(error: ImportError | None = None) -> RequestError:
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep matplotlib's remarks on the user's settings and fonts off stderr: none matter here."""
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def missing(error: Exception | None = None) -> RequestError:
     """The error of a chart that cannot be drawn into a file.
 
     Args:
@@ -165,10 +179,17 @@ def _heading(chart: Chart, width: float) -> str:
 
 
 def _styles(panel: Panel) -> Iterator[tuple[Series, _Style]]:
-    """A colour, a marker, a line and a hatch of its own for each series."""
-    looks = cycle(map(_Style, _COLOURS, _MARKERS, _LINES, _HATCHES))
+    """A colour, a marker, a line and a hatch for each series; no two have all of them in common."""
+    numbers = count()
     for one in panel.series:
-        yield one, _Style(_GREY, "", (0, (4, 2)), "") if one.faint else next(looks)
+        yield one, _Style(_GREY, "", (0, (4, 2)), "") if one.faint else _look(next(numbers))
+
+
+def _look(number: int) -> _Style:
+    """The first eight differ in everything; those after them meet the same colours otherwise."""
+    turns, at = divmod(number, len(_COLOURS))
+    other = (at + turns) % len(_MARKERS)
+    return _Style(_COLOURS[at], _MARKERS[other], _LINES[other], _HATCHES[other])
 
 
 def _panel(axes: Axes, panel: Panel, *, named: bool) -> None:
@@ -197,11 +218,18 @@ def _legend(axes: Axes, panel: Panel) -> None:
         axes.set_title(visible(panel.title), loc="left", color=_INK)
         return
     areas = any(one.kind == "area" for one in panel.series)
-    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "reverse": True}
+    place: dict[str, Any] = {
+        "loc": "upper left",
+        "bbox_to_anchor": (1.01, 1.0),
+        "reverse": True,
+        "handleheight": 1.4,
+    }
     if not areas:
         above = 1.06 if panel.bands else 1.01
-        room = axes.get_window_extent().width / axes.figure.dpi * _LETTERS
-        columns = max(min(len(names), int(room / (max(map(len, names)) + 9))), 1)
+        room = int(axes.get_window_extent().width / axes.figure.dpi * _LETTERS)
+        columns = max(min(len(names), room // (max(map(len, names)) + 9)), 1)
+        for artist in axes.get_legend_handles_labels()[0]:
+            artist.set_label(textwrap.fill(str(artist.get_label()), room - 9))
         place = {"loc": "lower left", "bbox_to_anchor": (0.0, above), "ncols": columns}
     axes.legend(
         title=visible(panel.title) or None,
@@ -221,9 +249,11 @@ def _series(axes: Axes, one: Series, style: _Style) -> None:
         "zorder": 4 if one.first else 2 if one.faint else 3,
     }
     if one.kind == "bars":
-        thin = len(xs) > _MANY  # an edge would be all of it
-        edge: dict[str, Any] = {} if thin else {"edgecolor": _INK, "linewidth": 0.3}
-        axes.bar(xs, ys, width=1.0 if thin else 0.8, **edge, **look)
+        if len(xs) > _MANY:  # an edge would be all of a bar, and each bar takes time
+            edges = [x - 0.5 for x in xs] + [xs[-1] + 0.5]
+            axes.stairs(ys, edges, fill=True, **look)
+        else:
+            axes.bar(xs, ys, width=0.8, edgecolor=_INK, linewidth=0.3, **look)
         return
     if one.kind == "points":
         size = _SMALL if len(xs) > _DENSE else _SYMBOL

@@ -24,7 +24,7 @@ def chart(report: FieldReport) -> Chart:
     if not axes:
         raise RequestError(
             f"{report.source.name}: no layer has a receptive field, so that there is nothing to "
-            "plot; cnnscope rf says why"
+            "plot; the report without a chart says why"
         )
     panel = Panel(
         depth.axis(rows),
@@ -101,5 +101,6 @@ def _whole(rows: Sequence[LayerRow]) -> Iterator[tuple[str, str]]:
     """Layers that have no place in the chart, because they see everything or nobody knows."""
     seeing = [row for row in rows if row.field and all(a.local_size is None for a in row.field)]
     if seeing:
-        more = f" and {len(seeing) - 1} more" if len(seeing) > 1 else ""
-        yield "not drawn", f"{units.called(seeing[0])}{more}: they see all of the input"
+        name, others = units.called(seeing[0]), len(seeing) - 1
+        who = f"{name} and {others} more, which see" if others else f"{name}, which sees"
+        yield "not drawn", f"{who} all of the input"

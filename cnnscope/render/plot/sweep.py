@@ -17,7 +17,7 @@ _UNITS: dict[Quantity, Unit] = {
     "training_bytes": "bytes",
     "median_ns": "time",
 }
-_ROUGH = 0.1  # a fit that misses by more is not drawn
+_CURVE = 16  # parts of a fitted line, which bends on axes of ratios
 _Costs = Mapping[int, float]  # by the number of a row
 
 
@@ -76,7 +76,7 @@ def _series(report: SweepReport, quantity: Quantity, costs: _Costs) -> Iterator[
         yield Series(name, tuple(sorted(points)), _kind(report, several=len(groups) > 1))
     growth = next((one for one in report.growth if one.quantity == quantity), None)
     if growth is not None:
-        yield from _fitted(growth, sorted(next(iter(groups.values()))))
+        yield _fitted(growth, sorted(next(iter(groups.values()))))
 
 
 def _kind(report: SweepReport, *, several: bool) -> Kind:
@@ -90,11 +90,17 @@ def _place(report: SweepReport, row: SweepRow) -> float:
     return row.at or 0.0 if report.by else float(_names(report).index(row.values[0]))
 
 
-def _fitted(growth: Growth, points: Sequence[Point]) -> Iterator[Series]:
-    """The power law: its factor is the one of least squares of logarithms for that power."""
-    if growth.deviation > _ROUGH or any(y <= 0 for _, y in points):
-        yield Series(f"grow {sweep.sentence(growth)}", tuple(points), "line", faint=True)
-        return
-    factor = exp(sum(log(y) - growth.power * log(x) for x, y in points) / len(points))
-    fit = tuple((x, factor * x**growth.power) for x, _ in points)
-    yield Series(sweep.sentence(growth), fit, "line", faint=True)
+def _fitted(growth: Growth, points: Sequence[Point]) -> Series:
+    """The law that the report names; of none, a line through the points.
+
+    The factor of a power is the one of least squares of logarithms for that power.
+    """
+    xs = [points[0][0] * (points[-1][0] / points[0][0]) ** (n / _CURVE) for n in range(_CURVE + 1)]
+    law = sweep.form(growth)
+    fit = points
+    if law == "line":
+        fit = [(x, (growth.offset or 0.0) + (growth.slope or 0.0) * x) for x in xs]
+    elif law in ("power", "rough"):
+        factor = exp(sum(log(y) - growth.power * log(x) for x, y in points) / len(points))
+        fit = [(x, factor * x**growth.power) for x in xs]
+    return Series(sweep.sentence(growth), tuple(fit), "line", faint=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise, zip_longest
+from string import ascii_uppercase
 from typing import NamedTuple
 
 from rich.cells import cell_len
 from rich.text import Text
 
-from cnnscope.render.page import Page, cut, text
+from cnnscope.render.page import Page, cut, text, wrap
 from cnnscope.render.plot.canvas import Canvas
 from cnnscope.render.plot.chart import Chart, Panel, Point, Series, stacked
 from cnnscope.render.plot.labels import Box, Grid, Named, placed, staircase, within
@@ -33,6 +34,7 @@ _STYLES = (  # a symbol, one without more than ASCII, what fills an area, its AS
     ("□", "s", "┃", "|", "bright_cyan"),
     ("◇", "d", "━", "=", "bright_yellow"),
 )
+_LETTERS = ascii_uppercase  # of series beyond these
 _LEVEL, _FAINT = "dim", "dim"
 _EVERY = 12  # columns between symbols on a line with many points
 
@@ -104,7 +106,9 @@ def _beside(parts: Sequence[Text | None], width: int) -> Text:
     line = Text(no_wrap=True, overflow="ignore")
     for number, part in enumerate(parts):
         line.append(" " * ((width + _GAP) * number - cell_len(line.plain)))
-        line.append_text(part or Text())
+        if part is not None:
+            part.truncate(width)
+            line.append_text(part)
     line.rstrip()
     return line
 
@@ -152,6 +156,8 @@ def _styles(panel: Panel, *, ascii_only: bool) -> list[_Style]:
     made, number = [], 0
     for one in panel.series:
         symbol, plain, fill, plain_fill, colour = _STYLES[number % len(_STYLES)]
+        if number >= len(_STYLES):  # letters, of which there are enough
+            symbol = plain = fill = plain_fill = _LETTERS[(number - len(_STYLES)) % len(_LETTERS)]
         number += not one.faint
         if one.faint:
             made.append(_Style("", "", _FAINT))
@@ -369,5 +375,8 @@ def _legend(panel: Panel, width: int, *, ascii_only: bool) -> list[Text]:
         if line and cell_len(line.plain) + cell_len(shown) + 3 > width:
             line = Text(no_wrap=True)
             made.append(line)
-        line.append("   " if line else "  ").append(shown, style.colour)
+        first, *rest = wrap(shown, width - 2)
+        line.append("   " if line else "  ").append(first, style.colour)
+        made += [Text(f"    {part}", style.colour) for part in rest]
+        line = made[-1]
     return [one for one in made if one]

@@ -9,6 +9,7 @@ import cnnscope
 from cnnscope.errors import RequestError
 from cnnscope.records.bench import BenchReport, BenchRun, Ceilings, LayerTime, Work
 from cnnscope.records.catalogue import About, Card, Listed, ListReport
+from cnnscope.records.sweep import Growth
 from cnnscope.records.trace import Source, TensorSpec
 from cnnscope.render.plot import bench, catalogue, chart
 from cnnscope.render.plot.chart import stacked
@@ -101,8 +102,19 @@ def test_costs_stand_on_axes_of_ratios_with_the_fitted_power(sizes):
     assert macs.series[0].points == points
     fit = series(macs, "as side^2.00")
     assert fit.faint
-    assert [round(y, 6) for _, y in fit.points] == [y for _, y in points]
+    assert all(round(y, 6) == round(24 * x**2, 6) for x, y in fit.points)
+    assert (fit.points[0][0], round(fit.points[-1][0], 6)) == (8, 32)
     assert ("not drawn", "parameters: the same for all") in made.below
+
+
+def test_the_line_drawn_is_the_law_that_is_named(sizes):
+    straight = Growth("macs", "side", 1.2, 0.06, 1.4, 1.1, 500.0, 100.0, 0.001)
+    line = chart(msgspec.structs.replace(sizes, growth=(straight,))).panels[0].series[1]
+    assert line.name == "500 + 100 x side"
+    assert all(round(y, 6) == round(500 + 100 * x, 6) for x, y in line.points)
+    wild = Growth("macs", "side", 1.2, 0.5, 1.4, 1.1)
+    none = chart(msgspec.structs.replace(sizes, growth=(wild,))).panels[0].series[1]
+    assert none.points == ((8, 1536), (16, 6144), (32, 24576))
 
 
 def test_of_two_choices_the_second_has_a_line_for_each_value():
@@ -255,3 +267,11 @@ def test_a_report_without_a_chart_says_which_have_one():
         cnnscope.stack().plot()
     with pytest.raises(RequestError, match="has no choice of axes"):
         cnnscope.rf(LENET).plot("macs:acc")
+
+
+def test_of_many_operations_those_with_the_peaks_are_drawn(monkeypatch):
+    record = cnnscope.memory(LENET).record
+    monkeypatch.setattr("cnnscope.render.plot.memory._MOMENTS", 5)
+    *_, (last, tops) = stacked(chart(record).panels[0].series)
+    assert len(last.points) <= 7  # five, and both ends
+    assert max(tops) == record.tensors

@@ -116,3 +116,11 @@ def test_other_formats_are_refused(tmp_path):
         Plot(zoo()).draw("gif")
     with pytest.raises(RequestError, match=r"x\.gif: a chart is written as \.svg"):
         Plot(zoo()).save(tmp_path / "x.gif")
+
+
+def test_no_two_series_look_alike():
+    from cnnscope.render.plot.files import _look
+
+    looks = [_look(number) for number in range(64)]
+    assert len(set(looks)) == 64
+    assert len({one.marker for one in looks[:8]}) == len({one.hatch for one in looks[:8]}) == 8

@@ -1,5 +1,7 @@
 """Charts drawn with characters."""
 
+import re
+
 import pytest
 from rich.cells import cell_len
 
@@ -95,3 +97,11 @@ def test_names_of_strangers_are_text():
 def test_whatever_is_not_nothing_can_be_seen():
     panel = Panel(Axis("x"), Axis("y", zero=True), (Series("", ((0, 1e9), (1, 1.0)), "bars"),))
     assert "▁" in draw(Chart("net", "", (panel,)), 80, 24).plain
+
+
+def test_many_series_have_symbols_of_their_own_and_long_names_go_on_in_the_next_line():
+    series = tuple(Series(f"number {n} {'of many ' * 12}", ((n, 1.0), (n, 2.0))) for n in range(20))
+    panel = Panel(Axis("x"), Axis("y"), series)
+    shown = draw(Chart("net", "", (panel, panel), columns=2), 110, 60).plain
+    assert max(map(cell_len, shown.splitlines())) <= 110
+    assert len(set(re.findall(r"(\S) number", shown))) == 20
