@@ -155,6 +155,18 @@ def build_real(found: Found, arguments: Mapping[str, Any], device: str, seed: in
     return built
 
 
+def build_runtime(found: Found, arguments: Mapping[str, Any], device: str) -> Built:
+    """An ONNX file as onnxruntime runs it, on a device and with its weights.
+
+    Raises:
+        RequestError: it cannot be, or onnxruntime is not installed.
+    """
+    from cnnscope.models.files.onnx.runtime import Session
+
+    built = build(found, arguments)
+    return built._replace(model=evaluated(Session(found.library, device)))  # type: ignore[arg-type]
+
+
 def _without_weights(found: Found) -> RequestError:
     return RequestError(
         f"{printable(found.spec.text)}: its weights are not read from the file, so it cannot "

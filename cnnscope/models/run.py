@@ -14,10 +14,10 @@ from msgspec import structs
 
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
 from cnnscope.models import choices, forward
-from cnnscope.models.build import Built, build, build_real
+from cnnscope.models.build import Built, build, build_real, build_runtime
 from cnnscope.models.choices import Choice
 from cnnscope.models.failures import asks_for_data, one_value, out_of_memory
-from cnnscope.models.find import Found, find
+from cnnscope.models.find import ONNX, Found, find
 from cnnscope.models.inputs import of_dtype
 from cnnscope.models.ladder import OWN, Ladder, Rung
 from cnnscope.models.request import Request
@@ -465,6 +465,8 @@ def module(request: Request, seed: int | None = None, trace: Trace | None = None
 def real_model(request: Request, device: str) -> tuple[Built, Callable[[], None]]:
     """A named model on a device, with weights as its constructor makes them; not a trace.
 
+    An ONNX file is run by onnxruntime, with the weights that it holds.
+
     Returns:
         The model, and what to call when it is not needed any more: it forgets the user's code.
 
@@ -477,7 +479,8 @@ def real_model(request: Request, device: str) -> tuple[Built, Callable[[], None]
     with isolation.alone:
         found = find(request.model)
         try:
-            built = build_real(found, request.arguments, device)
+            real = build_runtime if found.source == ONNX else build_real
+            built = real(found, request.arguments, device)
             return _cast(built, request.dtype), found.close
         except BaseException:
             found.close()

@@ -89,10 +89,10 @@ class RealModel:
         return Prepared(program, inputs, memory, watched)
 
     def _watched(self, program: Program) -> Watched | None:
-        """Watch a call; None for a compiled one, and where a dispatch mode disturbs it."""
+        """Watch a call; None where torch does not see it, or a dispatch mode disturbs it."""
         from cnnscope.timing.watch import watch
 
-        if self.settings.compile:
+        if self.settings.compile or getattr(self.model, "runtime", ""):
             return None
         try:
             return watch(program.step)

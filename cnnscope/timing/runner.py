@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from cnnscope.analysis import layers as analysis
 from cnnscope.deadline import checked
 from cnnscope.errors import RequestError
+from cnnscope.models.files import archive
 from cnnscope.models.request import Request
 from cnnscope.models.run import trace_spec
 from cnnscope.models.spelling import DTYPES, FLOATS
@@ -96,6 +97,7 @@ def check(plan: Plan) -> None:
     checked(plan.seconds)
     if plan.per_layer:
         _check_per_layer(plan)
+    _check_graphs(plan)
 
 
 def _check_per_layer(plan: Plan) -> None:
@@ -106,6 +108,28 @@ def _check_per_layer(plan: Plan) -> None:
     ):
         if given:
             raise RequestError(f"--per-layer with {option}: {reason}; leave one of them out")
+
+
+def _check_graphs(plan: Plan) -> None:
+    """Refuse what an ONNX file has not, which onnxruntime runs as it is."""
+    graphs = (
+        one.name for one in plan.models
+        if isinstance(one, Request) and not one.model.source and archive.is_onnx(one.model.name)
+    )  # fmt: skip
+    name = next(graphs, "")
+    for given, option in (
+        (plan.mode == "train", "--mode train"),
+        (bool(plan.compile), "--compile"),
+        (plan.amp, "--amp"),
+        (plan.dtype is not None, "--dtype"),
+        (plan.channels_last, "--channels-last"),
+        (plan.per_layer, "--per-layer"),
+    ):
+        if name and given:
+            raise RequestError(
+                f"{printable(name)} with {option}: onnxruntime runs the file as it is; leave "
+                f"{option} out, or name the code that it was exported from"
+            )
 
 
 def bench(plan: Plan, report: Report = lambda _: None) -> BenchReport:
@@ -365,6 +389,9 @@ class _Bench:
             if isinstance(model, Request):
                 model = replace(model, dtype=self._dtype)
             self.models.append(RealModel(model, self.settings, self.device))
+            runtime = getattr(self.models[-1].model, "runtime", "")
+            if runtime:
+                self.notes.append(f"{self.labels[index]} is run by {runtime}")
 
     def _say(self, what: str, batch: int | None) -> None:
         self.tell(Progress(what if batch is None else f"{what}, batch {batch}", 0, -1))

@@ -188,6 +188,12 @@ def _default(wanted: Input) -> TensorSpec:
     return TensorSpec(tuple(sizes), _dtype(wanted))
 
 
+def argument_names(inputs: Sequence[str]) -> list[str]:
+    """Names of arguments in Python for the inputs of a graph; numbers where two would be equal."""
+    words = [_word(name) for name in inputs]
+    return words if len(set(words)) == len(words) else [f"input_{i}" for i in range(len(words))]
+
+
 def _word(name: str) -> str:
     """A name as that of an argument in Python."""
     plain = re.sub(r"\W", "_", name)[:60] or "_"
@@ -311,7 +317,7 @@ class _Builder:
         call = self.tree.call(root, steps, 0, inputs, outputs)
         root.exported_call = call._replace(root=True)
         root.exported_limits = Limits
-        root.__class__ = _called_by_name(type(root), [_word(name) for name in inputs])
+        root.__class__ = _called_by_name(type(root), argument_names(inputs))
         return root
 
     # -- where a node stands
@@ -462,8 +468,6 @@ class _Builder:
 
 def _called_by_name(kind: type[Part], inputs: Sequence[str]) -> type[Part]:
     """A class whose forward has the names of the graph's inputs."""
-    if len(set(inputs)) < len(inputs):
-        return kind
 
     def forward(self: Part, *given: Any, **named: Any) -> Any:
         bound = signature.bind(self, *given, **named)
