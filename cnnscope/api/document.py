@@ -91,13 +91,18 @@ class Document(msgspec.Struct, frozen=True, dict=True):
             path: of the file, such as "model.html"; in .svg or .png is the graph.
 
         Raises:
-            RequestError: the file cannot be written.
+            RequestError: the file cannot be written, or has the ending of another format.
         """
         from cnnscope.files import write_whole
         from cnnscope.text import printable
 
-        made = {".svg": lambda: self.svg().encode(), ".png": self.png}
-        content = made.get(Path(path).suffix.lower(), lambda: self.page().encode())()
+        suffix = Path(path).suffix.lower()
+        if suffix not in ("", ".html", ".htm", ".svg", ".png"):
+            raise RequestError(
+                f"{printable(str(path))}: a page ends in .html, the graph alone in .svg or .png"
+            )
+        text = "" if suffix == ".png" else self.svg() if suffix == ".svg" else self.page()
+        content = text.encode() or self.png()
         try:
             write_whole(Path(path), content)
         except (OSError, ValueError) as error:

@@ -28,6 +28,15 @@ class PageFormat(str, Enum):
     PNG = "png"
 
 
+_ENDINGS = {
+    "": PageFormat.HTML,
+    ".html": PageFormat.HTML,
+    ".htm": PageFormat.HTML,
+    ".svg": PageFormat.SVG,
+    ".png": PageFormat.PNG,
+}
+
+
 @dataclass(kw_only=True, repr=False, eq=False)
 class Report(options.Named, Trained):
     """One page that shows a network: graph, layers, costs, memory, fields.
@@ -177,8 +186,16 @@ class Report(options.Named, Trained):
 
     def _format(self) -> PageFormat:
         """The format: what was asked for, or what the file's ending says."""
-        suffix = self.output.suffix.lower()[1:] if self.output is not None else ""
-        return self.format or PageFormat(suffix if suffix in ("svg", "png") else "html")
+        if self.format is not None:
+            return self.format
+        suffix = self.output.suffix.lower() if self.output is not None else ""
+        found = _ENDINGS.get(suffix)
+        if found is None:
+            raise RequestError(
+                f"--output {ending(str(self.output))}: a page ends in .html, the graph alone in "
+                ".svg or .png, and a browser prints a page to PDF; --format chooses for any name"
+            )
+        return found
 
     def _drawn(self) -> dict[str, Any]:
         """What of the graph is in a picture; the page shows all of it, as its reader wants."""

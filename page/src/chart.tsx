@@ -118,6 +118,7 @@ function Bands(props: { stops: readonly Stop[]; x: (n: number) => number; low: n
     if (last?.name === group) last.to = n + 1;
     else bands.push({ name: group, from: n, to: n + 1 });
   });
+  if (bands.length > 3 * PARTS) return <g />; // a stripe for each layer says nothing
   return (
     <g class="bands">
       {bands.map(({ name, from, to }) => {

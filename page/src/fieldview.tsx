@@ -21,7 +21,7 @@ const choices: readonly Line[] = network.lines.filter(
 /** The chosen layer; what has no map leaves the one before. At first the last whose field is inside. */
 const last = signal<number | null>((choices.findLast((line) => inside(line) && measured(line)) ?? choices.findLast(inside) ?? choices[0])?.id ?? null);
 selected.subscribe((id) => {
-  if (network.line(id).row?.maps?.some((map) => map >= 0)) last.value = id;
+  if (id && network.line(id).row?.maps?.some((map) => map >= 0)) last.value = id;
 });
 
 function measured(line: Line): EffectiveField | undefined {
@@ -147,10 +147,13 @@ function Units(props: { along: readonly Along[]; unit: readonly number[]; onMove
       <rect class="sheet" width={wide} height={high} />
       {lines && Array.from({ length: rows - 1 }, (_, n) => <path key={`r${n}`} d={`M0 ${(n + 1) * cell}H${wide}`} />)}
       {lines && Array.from({ length: columns - 1 }, (_, n) => <path key={`c${n}`} d={`M${(n + 1) * cell} 0V${high}`} />)}
-      <rect class="unit" x={column * cell} y={(row * high) / rows} width={Math.max(cell, 2)} height={Math.max(high / rows, 2)} />
+      <rect class="unit" x={(column + 0.5) * cell - dot(cell) / 2} y={((row + 0.5) * high) / rows - dot(high / rows) / 2} width={dot(cell)} height={dot(high / rows)} />
     </svg>
   );
 }
+
+/** Sides of the marked unit: to be found, they are never smaller. */
+const dot = (cell: number): number => Math.max(cell, 6);
 
 /** In words, for those who do not see the picture too. */
 function Said(props: { along: readonly Along[]; unit: readonly number[]; seen: readonly Seen[]; effective: EffectiveField | undefined }): JSX.Element {

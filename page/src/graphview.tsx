@@ -193,9 +193,8 @@ function centre(seen: HTMLElement | null, top: number): void {
 /** Where two models differ first, if it is not in view. */
 function firstChange(seen: HTMLElement | null): number {
   const changed = (drawing.peek()?.boxes ?? []).filter(({ inside, node }) => inside < 0 && DIFFERS.includes(graph?.node(node).status ?? ""));
-  const first = Math.min(...changed.map((box) => box.y)), last = Math.max(...changed.map((box) => box.y + box.height));
-  const fits = !changed.length || !seen || (last + MARGIN - HEAD) * scale.peek() <= seen.clientHeight;
-  return fits ? 0 : Math.max((first + MARGIN - HEAD) * scale.peek() - 80, 0);
+  const first = (Math.min(...changed.map((box) => box.y)) + MARGIN - HEAD) * scale.peek();
+  return !changed.length || !seen || first < 0.6 * seen.clientHeight ? 0 : first - 80;
 }
 
 const DIFFERS = ["changed", "added", "removed"];

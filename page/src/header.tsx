@@ -176,7 +176,7 @@ function Findings({ model, named }: { model: ModelData; named: boolean }): JSX.E
 function Made(): JSX.Element {
   const { command, cnnscope } = network.page;
   const own = Object.entries(network.model.versions).filter(([name]) => name !== "cnnscope");
-  const versions = own.map(([name, v]) => `${name} ${v.split("+")[0]}`);
+  const versions = own.map(([name, v]) => `${name} ${name === "commit" ? v.slice(0, 12) : v.split("+")[0]}`);
   return (
     <p class="made">
       {command && <><code><Name>{command}</Name></code><Copy text={command} label="Copy the command" /></>}

@@ -170,4 +170,4 @@ function Equation(props: { arithmetic: string; value: string; memory: boolean })
 
 /** Signs of arithmetic as they are printed. */
 const pretty = (text: string): string =>
-  times(text.replaceAll("->", "\u2192")).replace(/ \* | ?\*(?=[\w(])/g, "\u00a0\u00b7\u00a0");
+  times(text.replaceAll("->", "\u2192").replaceAll(" - ", " \u2212 ")).replace(/ \* | ?\*(?=[\w(])/g, "\u00a0\u00b7\u00a0");

@@ -6,10 +6,14 @@ Every page that is opened here has to say nothing on the console and ask for not
 """
 
 import io
+import json
 import time
 
+import numpy as np
 import pytest
 from browser import Opened, chromium
+from command_line import OVERWRITE
+from paths import ROOT
 from PIL import Image
 from torch import nn
 
@@ -97,6 +101,66 @@ def test_a_page_opens_in_silence_and_fits(show, name, theme, size):
     shot = Image.open(io.BytesIO(page.screenshot())).convert("L")
     bright = shot.resize((1, 1)).getpixel((0, 0))
     assert bright < 70 if theme == "dark" else bright > 200
+
+
+# ------------------------------------------------------------------------- regions of colour
+
+REGIONS = ROOT / "tests" / "golden" / "page_regions.json"
+SECTIONS = ("header.page", "#graph", "#layers", "#costs", "#memory", "#growth", "#field", "#panel")
+CELLS = (8, 6)  # of every section, across and down
+
+
+def regions(page):
+    """Mean colour of each cell of each section in a screenshot.
+
+    Letters of other fonts make a cell a little lighter or darker; they do not change its colour.
+    """
+    found = {}
+    whole = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
+    for section in SECTIONS:
+        at = page.locator(section).bounding_box()
+        edges = at["x"], at["y"], at["x"] + at["width"], at["y"] + at["height"]
+        small = np.asarray(whole.crop(edges).resize(CELLS, Image.Resampling.BOX), dtype=int)
+        found[section] = [[int(v) for v in cell] for cell in small.reshape(-1, 3)]
+    return found
+
+
+@pytest.mark.parametrize(("name", "theme"), [*zip(SHARED, ("light", "dark", "light"), strict=True)])
+def test_regions_of_a_screenshot_have_the_colours_of_the_golden_one(show, name, theme):
+    page = show(name, theme=theme)
+    seen, key = regions(page), f"{name} {theme}"
+    golden = json.loads(REGIONS.read_text()) if REGIONS.exists() else {}
+    if OVERWRITE:
+        REGIONS.write_text(json.dumps(golden | {key: seen}, separators=(",", ":")) + "\n")
+        return
+    for section, cells in golden[key].items():
+        far = np.asarray(cells) - np.asarray(seen[section])
+        assert np.abs(far).mean() < 6, section
+        # Red less blue does not depend on letters: with another font it is at most 2 away; without
+        # the heat of the graph, 36.
+        assert np.abs(far[:, 0] - far[:, 2]).max() < 8, section
+
+
+def colours(page, selector):
+    """Colours in a screenshot at the right ends of closed boxes, where no letters are."""
+    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    ends = [box.bounding_box() for box in page.locator(f"{selector} > rect.shape").all()]
+    seen = page.locator("#graph .viewport").bounding_box()
+    bottom = min(seen["y"] + seen["height"], picture.height)
+    return [
+        picture.getpixel((round(at["x"] + at["width"] - 4), round(at["y"] + at["height"] / 2)))
+        for at in ends
+        if seen["y"] < at["y"] and at["y"] + at["height"] < bottom
+    ]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_what_is_added_is_green_in_a_screenshot_and_in_the_first_screen(show, theme):
+    page = show("vgg11+vgg13", theme=theme)
+    added = colours(page, "#graph .box.added")
+    assert len(added) >= 3  # both convolutions and the first ReLU
+    assert all(green > max(red, blue) + 5 for red, green, blue in added)
+    assert all(max(same) - min(same) < 16 for same in colours(page, "#graph .box.same.layer"))
 
 
 CONTRAST = """() => {
@@ -439,7 +503,66 @@ def test_on_a_telephone_the_panel_comes_from_below(show):
     assert not page.locator("#panel").is_visible()
 
 
-HOSTILE = ('</script><img src=x onerror="alert(1)">', "<b>bold", "a'b\"c", "\u202egnp")
+def test_no_box_is_cut_by_the_end_of_a_sheet(show):
+    page = show("resnet18")
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    strips = page.locator("#graph .strip")
+    assert strips.count() > 3
+    cut = page.evaluate("""() => [...document.querySelectorAll("#graph .strip")].flatMap(strip => {
+      const frame = strip.getBoundingClientRect();
+      return [...strip.querySelectorAll(".box > rect.shape, .head > .hit")]
+        .map(at => at.getBoundingClientRect())
+        .filter(at => at.bottom > frame.top + 1 && at.top < frame.bottom - 1)
+        .filter(at => at.top < frame.top - 1 || at.bottom > frame.bottom + 1).length;
+    }).reduce((a, b) => a + b)""")
+    assert cut == 0
+    heights = [strip.bounding_box()["height"] for strip in strips.all()]
+    assert max(heights) < 400  # a sheet of A4 has some 1000
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert strips.count() == 0
+
+
+def test_an_effective_field_is_drawn_where_it_was_measured(show):
+    net = nn.Sequential(nn.Conv2d(3, 4, 5), nn.Conv2d(4, 4, 5, stride=2), nn.Conv2d(4, 4, 9))
+    page = show("effective", net, inputs="3x48x48", effective=True)
+    assert page.locator("#growth circle.dot").count() == 3
+    field = page.locator("#field")
+    assert field.locator("image.heat").get_attribute("href").startswith("data:image/png")
+    assert "Effective" in field.locator(".said").inner_text()
+    field.locator(".units").focus()
+    page.keyboard.press("ArrowRight")
+    assert field.locator("image.heat").count() == 0
+    field.get_by_role("button", name="Unit (").click()
+    assert field.locator("image.heat").count() == 1
+
+
+class Breaks(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 8, 3), nn.Linear(100, 10)
+
+    def forward(self, x):
+        return self.fc(self.conv(x).flatten(1))
+
+
+def test_the_page_of_a_model_that_breaks_says_so_first(show):
+    with pytest.raises(cnnscope.ModelError) as raised:
+        cnnscope.summary(Breaks(), "3x8x8")
+    page = show("breaks", raised.value.trace)
+    assert "was given 288" in page.locator(".failed").inner_text()  # 8 channels of 6x6
+    failing = page.locator("#graph .box.fails")
+    assert failing.get_attribute("aria-label").startswith("fc, Linear")
+    assert failing.locator("text").first.text_content().startswith("\u2715")
+
+
+HOSTILE = (
+    '</script><img src=x onerror="alert(1)">',
+    "<b>bold",
+    "a'b\"c",
+    "\u202egnp",
+    "\u65e5" * 180,
+)
 
 
 class Hostile(nn.Module):
@@ -456,6 +579,8 @@ class Hostile(nn.Module):
 
 def test_names_of_a_model_are_text(show):
     page = show("hostile", Hostile(), inputs="3x32x32")
+    wide, seen = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert wide <= seen
     for name in (HOSTILE[0], HOSTILE[1], HOSTILE[2], r"\u202egnp"):
         found = page.locator("#layers tbody tr", has_text=name).first
         found.click()

@@ -241,6 +241,8 @@ def test_a_picture_that_is_too_large_has_a_remedy():
         ((LENET, "--heat", "macs"), "about a picture"),
         ((LENET, "-o", "x.svg", "--heat", "luck"), "use one of macs"),
         ((LENET, "-o", "/nowhere/x.html"), "there is no folder"),
+        ((LENET, "-o", "x.pdf"), "a browser prints a page to PDF"),
+        ((LENET, "-o", "x.json"), "a page ends in .html"),
     ],
 )
 def test_a_wrong_request_has_a_remedy(words, said):
