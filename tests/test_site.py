@@ -48,7 +48,7 @@ def test_links_to_files_beside_docs_go_to_the_repository(site):
 
 
 def test_the_reference_has_every_public_name():
-    named = re.findall(r"^::: cnnscope\.(\w+)$", text_of("docs/api.md"), re.MULTILINE)
+    named = re.findall(r"^::: cnnscope\.(?!api\b)(\w+)$", text_of("docs/api.md"), re.MULTILINE)
     assert sorted(["__version__", *named]) == sorted(cnnscope.__all__)
 
 

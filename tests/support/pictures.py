@@ -21,7 +21,7 @@ SHOWN = "cnnscope resnet18 224"  # on the picture of the terminal
 DRAWN = {
     "field.png": "rf resnet18 layer2.0 --unit 3,14",
     "effective.png": "rf resnet18 layer3.0 --effective",
-    "lenet5.svg": "report classic:lenet5",
+    "lenet5.svg": "figure classic:lenet5 --style lenet",
 }
 _WIDTH, _HEIGHT = 92, 36
 # As rich's, without its fonts, which it would take from elsewhere.
