@@ -368,7 +368,8 @@ def memory(
         accumulate: gradients of earlier batches are there when the step begins.
         amp: "bf16" or "fp16": what `torch.autocast` computes in on CUDA.
         checkpoint: modules whose forward runs again in the backward pass, by paths and patterns,
-            in a list or with commas; or "auto" for the blocks that repeat.
+            in a list or with commas; or "auto" for the blocks that repeat, beside which the report
+            has a few choices of them.
         arguments: of a named model's constructor.
         num_classes: of a named model's constructor.
         batch_size: N of every input of a named model.
@@ -379,7 +380,7 @@ def memory(
         RequestError: the request cannot be carried out, or the model cannot be trained so.
         ModelError: the model failed.
     """
-    from cnnscope.reports.memory import memory_report, step_of
+    from cnnscope.reports.memory import frontier, memory_report, step_of
 
     step = step_of(optimizer, form, loss, accumulate=accumulate, amp=amp, checkpoint=checkpoint)
     build = Build(arguments, num_classes, batch_size, dtype)
@@ -390,7 +391,10 @@ def memory(
                 "train=False: inference has no optimizer, form, loss, accumulate, amp or checkpoint"
             )
         return Report(memory_report(ended(traced(wanted, cache))))
-    return Report(memory_report(stepped(wanted, step, cache)))
+    with stepping(wanted, cache) as trace:
+        made = trace(step, None)
+        choices = frontier(made, lambda one: trace(one, None)) if step.proposes else ()
+        return Report(memory_report(made, choices))
 
 
 def fit(

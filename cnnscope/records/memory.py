@@ -78,6 +78,18 @@ class GpuMemory(msgspec.Struct, frozen=True):
         return least + self.context, most + self.context
 
 
+class CheckpointChoice(msgspec.Struct, frozen=True):
+    """A choice of modules whose forward runs again in the backward pass, and what that gives.
+
+    `tensors` and `allocated` are as in `MemoryReport`, `recomputed` the MACs that run again.
+    """
+
+    modules: tuple[str, ...]
+    tensors: int
+    allocated: int
+    recomputed: int
+
+
 class MemoryReport(msgspec.Struct, frozen=True):
     """The answer to `cnnscope memory`: three peaks, their owners, and every operation.
 
@@ -86,8 +98,9 @@ class MemoryReport(msgspec.Struct, frozen=True):
     that it takes from the device for those, in two steps one after the other; `gpu` has
     their range on a GPU. `step` is None for inference. `peak` is the number of the operation after
     which `tensors` is reached, -1 before the first; `checkpointed` has the modules whose forward
-    ran again in the backward pass. `accuracy` is that of all bytes; notes say why they are not
-    exact.
+    ran again in the backward pass. `frontier` has choices of the blocks that repeat, where these
+    were asked for: none of them first, all of them last, and between these some that save memory.
+    `accuracy` is that of all bytes; notes say why they are not exact.
     """
 
     source: Source
@@ -106,6 +119,7 @@ class MemoryReport(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
     accuracy: Accuracy = "exact"
     checkpointed: tuple[str, ...] = ()
+    frontier: tuple[CheckpointChoice, ...] = ()
     schema_version: int = REPORT_SCHEMA
 
     @property

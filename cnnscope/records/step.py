@@ -45,6 +45,11 @@ class Step(msgspec.Struct, frozen=True):
     amp: Amp | None = None
     checkpoint: tuple[str, ...] = ()
 
+    @property
+    def proposes(self) -> bool:
+        """True if the blocks that repeat are checkpointed."""
+        return self.checkpoint == (AUTO,)
+
 
 class StepTrace(msgspec.Struct, frozen=True, dict=True):
     """The trace of one training step in the steady state, and where its parts are.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from cnnscope.records.memory import KindMemory, LayerMemory, MemoryReport
+from cnnscope.records.memory import CheckpointChoice, KindMemory, LayerMemory, MemoryReport
 from cnnscope.records.step import Step
 from cnnscope.render import facts, units
 from cnnscope.render.data import Row, Sheet
@@ -24,6 +24,11 @@ _KINDS = (
     Heading("highest", drop=2),  # before the time line, which needs a terminal of 80 columns
     Heading("over the step", left=True, drop=1),
 )
+_CHOICES = (
+    Heading("blocks", left=True),
+    *map(Heading, ("peak of tensors", "less", "MACs again", "more")),
+    Heading("--checkpoint", left=True, least=12, keep="start", drop=1),
+)
 KINDS = {"saved": "saved for backward"}  # others have their own name
 _COLUMNS = ("weights", "gradients", "state", "saved", "other")
 
@@ -33,7 +38,7 @@ def page(report: MemoryReport) -> Page:
     return Page(
         report.source.name,
         f"{facts.header(report)} · {asked(report.step, len(report.checkpointed))}",
-        (_kinds(report), _layers(report)),
+        (_kinds(report), _layers(report), *_frontier(report)),
         tuple(_below(report)),
         tuple(_above(report)),
         omitted=_omitted(report),
@@ -117,6 +122,35 @@ def _layer(layer: LayerMemory, columns: Sequence[str]) -> tuple[str, ...]:
     )
 
 
+def _frontier(report: MemoryReport) -> Iterator[Table]:
+    """Choices of blocks that run again: what each saves, and what it costs."""
+    if not report.frontier:
+        return
+    macs, blocks = report.macs, len(report.checkpointed)
+    once = macs.forward + macs.backward + macs.step - macs.recomputed
+    rows = tuple(_choice(one, report.frontier[0].tensors, once, blocks) for one in report.frontier)
+    caption = "checkpointing: memory against what runs again"
+    yield Table(_CHOICES, rows, caption=caption)
+
+
+def _choice(one: CheckpointChoice, plain: int, once: int, blocks: int) -> tuple[str, ...]:
+    wrapped = f"{len(one.modules)} of {blocks}" if one.modules else "none"
+    return (
+        wrapped,
+        units.nbytes(one.tensors),
+        units.percent(plain - one.tensors, plain),
+        units.si(one.recomputed) if one.recomputed else "",
+        units.percent(one.recomputed, once),
+        _some(one.modules, ","),
+    )
+
+
+def _some(modules: Sequence[str], between: str) -> str:
+    """The first modules, and how many more there are."""
+    more = len(modules) - _NAMES
+    return between.join(modules[:_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
 def _above(report: MemoryReport) -> Iterator[tuple[str, str]]:
     """The answer: how much, when, and who owns it."""
     those = owners((kind.kind, kind.at_peak) for kind in report.kinds)
@@ -156,10 +190,8 @@ def _below(report: MemoryReport) -> Iterator[tuple[str, str]]:
     yield "measured", f"workspace, segments and context: float32 models on {_gpu(report)}"
     yield "MACs", _macs(report)
     if report.checkpointed:
-        names = ", ".join(report.checkpointed[:_NAMES])
-        more = len(report.checkpointed) - _NAMES
-        rest = f" and {more} more" if more > 0 else ""
-        yield "runs again", f"{names}{rest}: what their forward keeps is made anew when it is read"
+        names = _some(report.checkpointed, ", ")
+        yield "runs again", f"{names}: what their forward keeps is made anew when it is read"
     letters = "f forward, b backward, s step of the optimizer; " if report.step else ""
     yield "read as", f"{letters}the bars of a kind are relative to its highest"
     yield from (("!", note) for note in report.notes)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
+
+from msgspec import structs
 
 from cnnscope.analysis import measured
 from cnnscope.analysis import step as analysis
+from cnnscope.analysis.frontier import best, subsets
 from cnnscope.errors import RequestError
-from cnnscope.records.memory import MemoryReport
+from cnnscope.records.memory import CheckpointChoice, MemoryReport
 from cnnscope.records.step import AMPS, AUTO, FORMS, LOSSES, OPTIMIZERS, Step, StepTrace
 from cnnscope.records.trace import Trace
 from cnnscope.text import printable
@@ -95,11 +98,39 @@ def _blocks(asked: str | Sequence[str] | None) -> tuple[str, ...]:
     return found
 
 
-def memory_report(made: StepTrace | Trace) -> MemoryReport:
+def frontier(whole: StepTrace, trace: Callable[[Step], StepTrace]) -> tuple[CheckpointChoice, ...]:
+    """Choices between no checkpoint and all blocks that repeat, each of them really traced.
+
+    Args:
+        whole: a step with all blocks checkpointed.
+        trace: of the same model.
+
+    Raises:
+        RequestError, ModelError: as `trace`.
+    """
+    plain = trace(structs.replace(whole.step, checkpoint=()))
+    parts = subsets(plain, whole.checkpointed)
+    some = [trace(structs.replace(whole.step, checkpoint=part)) for part in parts]
+    return (*best(map(_choice, (plain, *some))), _choice(whole))
+
+
+def _choice(made: StepTrace) -> CheckpointChoice:
+    return CheckpointChoice(
+        made.checkpointed,
+        analysis.peak(made).nbytes,
+        analysis.replayed(made, workspace=False).allocated,
+        analysis.macs(made).recomputed,
+    )
+
+
+def memory_report(
+    made: StepTrace | Trace, choices: tuple[CheckpointChoice, ...] = ()
+) -> MemoryReport:
     """Peaks, their owners and every operation.
 
     Args:
         made: of a training step, or of a forward in inference.
+        choices: of modules that run again: see `frontier`.
     """
     training = isinstance(made, StepTrace)
     step = made if isinstance(made, StepTrace) else analysis.inference(made)
@@ -126,6 +157,7 @@ def memory_report(made: StepTrace | Trace) -> MemoryReport:
         macs=analysis.macs(step),
         events=analysis.events(step),
         checkpointed=step.checkpointed,
+        frontier=choices,
         notes=(*trace.notes, *missing),
         accuracy=step.accuracy,
     )

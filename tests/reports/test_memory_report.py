@@ -133,3 +133,44 @@ def test_mixed_precision_and_checkpoints_are_said() -> None:
     assert "autocast to bf16" in head
     assert "2 modules checkpointed" in head
     assert "\nruns again  c1, f6: what their forward keeps" in result.out
+
+
+class Block(nn.Module):
+    """A convolution of 8 channels and two activations, which both keep their results."""
+
+    def __init__(self, kernel: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(8, 8, kernel, padding=kernel // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x).sigmoid().tanh()
+
+
+def test_blocks_that_save_most_for_a_mac_are_checkpointed_first() -> None:
+    # 16x16 positions of 8 x 8 channels, 25, 9, 9 and 1 taps
+    macs = [256 * 64 * taps for taps in (25, 9, 9, 1)]
+    model = nn.Sequential(Block(5), Block(3), Block(3), Block(1))
+    report = cnnscope.memory(model, "8x16x16", checkpoint="auto").record
+    none, *some, every = report.frontier
+    assert (none.modules, none.recomputed) == ((), 0)
+    assert (every.modules, every.recomputed) == (("0", "1", "2", "3"), sum(macs))
+    assert every.tensors == report.tensors
+    sizes = {("3",): macs[3], ("1", "3"): macs[1] + macs[3], ("1", "2", "3"): sum(macs[1:])}
+    assert some
+    assert all(choice.recomputed == sizes[choice.modules] for choice in some)
+    falling = [none.tensors, *(choice.tensors for choice in some)]
+    assert falling == sorted(set(falling), reverse=True)
+    for choice in some:
+        alone = cnnscope.memory(model, "8x16x16", checkpoint=choice.modules).record
+        assert alone.tensors == choice.tensors
+
+
+def test_the_choices_are_a_table() -> None:
+    model = nn.Sequential(*(Block(3) for _ in range(10)))
+    report = cnnscope.memory(model, "8x16x16", checkpoint="auto").record
+    shown = text(drawing.page(report), None).plain
+    (row,) = [line for line in shown.splitlines() if line.startswith("10 of 10")]
+    saved = report.frontier[0].tensors - report.tensors
+    assert units.percent(saved, report.frontier[0].tensors) in row
+    assert row.endswith("0,1,2,3,4,5,6,7 and 2 more")
+    assert "memory against" not in text(drawing.page(cnnscope.memory(LENET).record), None).plain
