@@ -113,6 +113,14 @@ def test_pages_have_examples():
     assert len(examples()) >= 25
 
 
+@pytest.mark.parametrize("page", [page for page in SHOWN if page.startswith("docs/tutorials/")])
+def test_a_tutorial_has_predictions_examples_and_exercises(page):
+    text = text_of(page)
+    assert "Predict" in text or "predict" in text
+    assert len(EXAMPLE.findall(text)) >= 2
+    assert text.index("## Exercises") < text.index("**Solutions.**")
+
+
 @pytest.mark.parametrize(("page", "command", "shown"), examples())
 def test_example_prints_what_its_page_shows(page, command, shown):
     output = output_of(command)
