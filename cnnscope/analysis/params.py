@@ -93,7 +93,7 @@ def owners(trace: Trace) -> dict[int, list[ParamRecord]]:
     for param in trace.params:
         if not met(trace, param):
             continue
-        around = [["", *_prefixes(name)] for name in (param.path, *param.aliases)]
+        around = [["", *_prefixes(name)] for name in param.names]
         own = [first_call[modules[-1]] for modules in around if modules[-1] in first_call]
         nearest = [
             next((first_call[m] for m in reversed(modules) if m in first_call), 0)

@@ -118,6 +118,11 @@ class ParamRecord(msgspec.Struct, frozen=True):
     buffer: bool = False
     used: bool = True
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its path, and those of others that share it."""
+        return self.path, *self.aliases
+
 
 class StorageRecord(msgspec.Struct, frozen=True):
     """Memory behind one or more tensors, alive from operation `born` until before `died`.

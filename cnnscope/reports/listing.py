@@ -99,7 +99,7 @@ class _Listing:
         held: list[tuple[set[int], int]] = []
         for param in self.trace.params:
             if not param.buffer:
-                paths = (name.rpartition(".")[0] for name in (param.path, *param.aliases))
+                paths = (name.rpartition(".")[0] for name in param.names)
                 owners = {index[path] for path in paths if path in index}
                 held.append((owners, params.numel(self.trace, param)))
         return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 from msgspec import structs
@@ -17,6 +17,7 @@ from cnnscope.records.trace import Trace
 from cnnscope.text import printable
 
 _LONGEST = 1000  # characters of a pattern
+_NAMED = 4  # parameters without a gradient
 # Other names of losses, optimizers, forms and types.
 _ALIASES = {
     "ce": "cross-entropy", "crossentropy": "cross-entropy", "xent": "cross-entropy",
@@ -158,6 +159,21 @@ def memory_report(
         events=analysis.events(step),
         checkpointed=step.checkpointed,
         frontier=choices,
-        notes=(*trace.notes, *missing),
+        notes=(*trace.notes, *missing, *(_without_gradient(step) if training else ())),
         accuracy=step.accuracy,
     )
+
+
+def _without_gradient(step: StepTrace) -> Iterator[str]:
+    """A sentence on trainable parameters that no gradient reaches, if there are any."""
+    lost = [
+        one.path
+        for one in step.trace.params
+        if one.trainable and not one.buffer and step.gradients.keys().isdisjoint(one.names)
+    ]
+    if lost:
+        more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
+        yield (
+            f"no gradient reaches {', '.join(lost[:_NAMED])}{more}, which the optimizer leaves "
+            "out: neither a gradient nor state of these is counted"
+        )

@@ -339,7 +339,7 @@ class Known:
         found: dict[str, dict[str, int]] = {}
         for param in self.trace.params:
             if not param.buffer:
-                for name in (param.path, *param.aliases):
+                for name in param.names:
                     path, _, last = name.rpartition(".")
                     found.setdefault(path, {})[last] = params.numel(self.trace, param)
         return found

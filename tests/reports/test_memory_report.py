@@ -101,6 +101,25 @@ def test_types_have_their_long_names_too() -> None:
     assert [step and step.amp for step in steps] == ["bf16", "fp16"]
 
 
+class Detached(nn.Module):
+    """One of two branches has no gradient; one weight has two names, one is frozen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = (nn.Linear(4, 4, bias=False) for _ in range(3))
+        self.frozen = nn.Linear(4, 4).requires_grad_(False)
+        self.c.weight = self.a.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.frozen(self.c(self.a(x)) + self.b(x).detach())
+
+
+def test_parameters_that_no_gradient_reaches_are_named() -> None:
+    (note,) = cnnscope.memory(Detached(), "4").record.notes
+    assert note.startswith("no gradient reaches b.weight, which the optimizer leaves out")
+    assert not cnnscope.memory(Detached(), "4", train=False).record.notes
+
+
 class Targeted(nn.Module):
     """Takes targets in training, as detectors of torchvision do."""
 
