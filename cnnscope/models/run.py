@@ -344,6 +344,12 @@ def trace_step(request: Request, step: Step) -> StepTrace:
         return trace(step, None)
 
 
+_IN_PLACE = (
+    "; the output of a module that runs again must not be changed in place: name with --checkpoint "
+    "a block that holds the operation that does so as well"
+)
+
+
 @contextmanager
 def stepping(request: Request) -> Iterator[Stepping]:
     """Yield a function that traces training steps of a named model, which is built once.
@@ -423,7 +429,8 @@ def _step(network: Network, ran: Ran, step: Step, *, watched: bool) -> StepTrace
         reason = f"it runs in inference and fails in training: {error}"
         raise ModelError(f"{network.name}: {reason}{_advice(error)}") from error
     except (RequestError, ModelError) as error:
-        raise type(error)(f"{network.name}: {error}") from error
+        remedy = _IN_PLACE if step.checkpoint and "inplace operation" in str(error) else ""
+        raise type(error)(f"{network.name}: {error}{remedy}") from error
 
 
 def _advice(error: ForwardError) -> str:

@@ -114,7 +114,7 @@ def _below(report: FitReport) -> Iterator[tuple[str, str]]:
 
 def _fits(report: FitReport) -> str:
     at = report.at
-    many = " and more, of which indices have 32 bits" if report.capped else ""
+    many = " (none larger is tried: indices have 32 bits)" if report.capped else ""
     return (
         f"a batch of {units.integer(at.batch)}{many}, which takes {units.nbytes(at.least)} to "
         f"{units.nbytes(at.most)} in all (the range: what steps on one {report.measured} held "

@@ -101,6 +101,15 @@ def test_types_have_their_long_names_too() -> None:
     assert [step and step.amp for step in steps] == ["bf16", "fp16"]
 
 
+def test_a_checkpoint_before_an_operation_in_place_has_its_remedy() -> None:
+    changed = nn.Sequential(nn.Linear(4, 4), nn.Sigmoid(), nn.ReLU(inplace=True), nn.Linear(4, 4))
+    network = nn.Sequential(changed)
+    with pytest.raises(cnnscope.ModelError, match=r"name with --checkpoint a block that holds"):
+        cnnscope.memory(network, "4", checkpoint="0.1,0.2")
+    plain = nn.Sequential(changed[0], changed[3])
+    assert cnnscope.memory(plain, "4", checkpoint="0").record.checkpointed == ("0",)
+
+
 class Detached(nn.Module):
     """One of two branches has no gradient; one weight has two names, one is frozen."""
 
