@@ -252,28 +252,32 @@ def size() -> tuple[int, int]:
     return console.width, console.height
 
 
-def screen(page: Any, below: Sequence[tuple[str, str]], width: int) -> None:
+def screen(page: Any, below: Sequence[tuple[str, str]], size: tuple[int, int]) -> None:
     """Draw a page and sentences below it on an empty screen, in one write.
 
     Args:
-        page: of a report; None for none.
+        page: of a report, whose end is left out where both do not fit; None for none.
         below: titled sentences.
-        width: columns of the terminal.
+        size: columns and lines of the terminal.
     """
     from rich.console import Console
 
     from cnnscope.render.page import Page, text
 
     plain = not _can_encode(_SIGNS)
+    width, height = size
     console = Console(highlight=False, soft_wrap=True)
-    with console.capture() as captured:
-        for one in (page, Page("", "", (), tuple(below))):
+    parts = []
+    for one in (page, Page("", "", (), tuple(below))):
+        with console.capture() as captured:
             if one is not None:
                 drawn = text(one, width, ascii_only=plain)
                 console.print(
                     drawn if harmless(drawn.plain) == drawn.plain else drawn.plain, end=""
                 )
-    sys.stdout.write("\x1b[H\x1b[2J" + captured.get().rstrip("\n") + "\n")
+        parts.append(captured.get().rstrip("\n").split("\n"))
+    room = max(height - len(parts[1]) - 1, 0)  # the cursor has a line of its own
+    sys.stdout.write("\x1b[H\x1b[2J" + "\n".join((*parts[0][:room], *parts[1])) + "\n")
     sys.stdout.flush()
 
 

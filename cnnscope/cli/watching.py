@@ -122,14 +122,14 @@ def _no_bytecode() -> Iterator[None]:
 
 def _draw(shown: _Shown, view: View, files: set[str]) -> tuple[int, int]:
     """Draw all of the screen; its size."""
-    width, height = size = out.size()
+    _, height = size = out.size()
     sentences = _below(shown, files)
     good = shown.good
     page = None
     if good is not None and good.report is not None:
         room = height - _LINES - len(shown.said) - len(sentences)
         page = _marked(_page(good.report.view(**view).fitted(room), view), shown)
-    out.screen(page, sentences, width)
+    out.screen(page, sentences, size)
     return size
 
 
