@@ -32,6 +32,7 @@ _OTHER_PENALTY = 3
 _OTHER_KIND = 14
 _LIMIT = 24  # a layer that differs more is another layer,
 _LIMIT_NAMED = 30  # unless it has the same name
+_ALIKE = 0.3  # of a block's weight: children of less are no block like it
 _UNLIKE = 0.4  # blocks that differ in more than this part of the smaller one are others,
 _UNLIKE_NAMED = 0.9  # unless they have the same name and kind
 
@@ -185,6 +186,8 @@ class _Aligner:
 
     def _block(self, a: Node, b: Node) -> int | None:
         same_kind = a.row.operation == b.row.operation
+        if not (same_kind and a.name == b.name) and (_repeats(a, b) or _repeats(b, a)):
+            return None
         estimate = self._estimate(a, b)
         if not same_kind:
             estimate += BLOCK + min(a.weight, b.weight) // 4
@@ -255,6 +258,21 @@ def _apart(a: Node, b: Node) -> int:
     """
     other_map = a.row.output_shapes != b.row.output_shapes
     return (a.name != b.name) + other_map + _REDUCES * (_reduction(a) != _reduction(b))
+
+
+def _repeats(many: Node, one: Node) -> bool:
+    """Return True if a block is a run of blocks of which each may be the other one."""
+    alike = [
+        child
+        for child in many.children
+        if _ALIKE * one.weight <= child.weight <= one.weight / _ALIKE and not child.leaf
+    ]
+    return len(alike) > 1 and _height(many) > _height(one)
+
+
+def _height(node: Node) -> int:
+    """Levels of blocks below a node."""
+    return 0 if node.leaf else 1 + max(map(_height, node.children), default=0)
 
 
 def _reduction(node: Node) -> tuple[float, ...]:

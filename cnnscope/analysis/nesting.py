@@ -16,8 +16,9 @@ from cnnscope.analysis.nodes import Forest, Node, commutes
 _MOST = 0.5  # of a block's layers that stand elsewhere: it is opened
 _NEARLY_ALL = 0.8  # of these that stand in one block, which is opened then
 _MANY = 10_000  # pairs of blocks without equals: networks that are not alike, of which none opens
-_WIDTHS = frozenset(
-    "in_channels out_channels in_features out_features groups num_features normalized_shape".split()
+_ASIDE = frozenset(  # of a layer that may be changed and still be that layer
+    "in_channels out_channels in_features out_features groups num_features normalized_shape "
+    "padding".split()
 )
 _Soft = Counter[object]
 Reads = tuple[tuple[str, ...], tuple[str, ...]]  # names of layers that are read, before and after
@@ -41,7 +42,7 @@ def alone(node: Node, *, removed: bool) -> Pair:
 
 
 class _Rest(NamedTuple):
-    """What is left of a node without an equal in its partner: its layers, but for their widths."""
+    """What is left of a node without an equal in its partner, but for widths and padding."""
 
     place: int
     node: Node
@@ -136,7 +137,7 @@ def _holds_most(rest: _Rest, pool: _Soft, *, partner: bool) -> bool:
 
 
 def _soft(forest: Forest, node: Node) -> _Soft:
-    """Weight layers of a node by what they are, but for their widths; of one without, all."""
+    """Weight layers of a node, widths and padding aside; all layers where it has none."""
     known = forest.softs.get(node.core)
     if known is None:
         layers = node.layers()
@@ -148,7 +149,7 @@ def _soft(forest: Forest, node: Node) -> _Soft:
 def _kind(layer: Node) -> object:
     if layer.role not in ("convolution", "product"):
         return layer.core
-    own = {name: held for name, held in layer.identity.items() if name not in _WIDTHS}
+    own = {name: held for name, held in layer.identity.items() if name not in _ASIDE}
     return (layer.row.operation, tuple(sorted(own.items())))
 
 

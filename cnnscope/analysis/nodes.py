@@ -99,7 +99,7 @@ class Forest:
     def __init__(self) -> None:
         self._ids: dict[object, int] = {}
         self.profiles: dict[int, Counter[int]] = {}  # of a core: the cores of its layers
-        self.softs: dict[int, Counter[object]] = {}  # likewise, but for their widths
+        self.softs: dict[int, Counter[object]] = {}  # likewise, widths and padding aside
         self.layers: dict[int, Node] = {}  # of a leaf's core: one of those layers
 
     def tree(self, trace: Trace, report: ModelReport) -> Node:

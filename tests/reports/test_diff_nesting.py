@@ -399,3 +399,45 @@ def test_the_cost_of_more_blocks_is_that_of_their_stage():
     first = next(f for f in found if f.about == "blocks")
     assert (first.before, first.after, first.params) == ((2,), (3,), 584)
     assert first.paths == ("1",)
+
+
+def test_blocks_in_a_row_go_with_those_in_stages():
+    """As in EfficientNet: 5 blocks in a list, or in two stages with padding written otherwise."""
+
+    class Block(nn.Module):
+        def __init__(self, kind, padding, act):
+            super().__init__()
+            self.convs = nn.Sequential(nn.Conv2d(8, 8, 3, padding=padding), nn.BatchNorm2d(8))
+            self.act, self.kind = act(), kind
+
+        def forward(self, x):
+            return self.act(self.convs(x))
+
+    class Row(Block):
+        pass
+
+    def row():
+        return nn.Sequential(*(Row("row", "same", nn.SiLU) for _ in range(5)))
+
+    def stages():
+        first, second = (
+            nn.Sequential(*(Block("stage", 1, nn.ReLU) for _ in range(n))) for n in (2, 3)
+        )
+        return nn.Sequential(first, second)
+
+    answer = diff(
+        small(nn.Sequential(nn.Conv2d(3, 8, 1), row())),
+        small(nn.Sequential(nn.Conv2d(3, 8, 1), stages())),
+    )
+    pairs = [
+        (row.before.path, row.after.path)
+        for row in answer.rows
+        if row.before and row.after and row.after.operation == "Block"
+    ]
+    assert pairs == [
+        ("1.0", "1.0.0"),
+        ("1.1", "1.0.1"),
+        ("1.2", "1.1.0"),
+        ("1.3", "1.1.1"),
+        ("1.4", "1.1.2"),
+    ]
