@@ -39,6 +39,18 @@ def short_lived() -> None:
     atexit.register(_leave_garbage)
 
 
+@contextlib.contextmanager
+def no_collection() -> Iterator[None]:
+    """Look for no garbage meanwhile: among 100,000 new records it takes a third longer."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def _leave_garbage() -> None:
     """Take everything for no garbage, unless Triton is there: it would list what it misses."""
     if "triton" not in sys.modules:

@@ -13,7 +13,6 @@ makes entries eight times smaller, so that the whole zoo of torchvision takes 4 
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import re
 import time
@@ -26,6 +25,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from cnnscope.files import PARTIAL, open_regular, write_whole
+from cnnscope.parallel import no_collection
 
 T = TypeVar("T")
 
@@ -213,20 +213,8 @@ def _decode(file: bytes, key: Mapping[str, Any], kind: type[T]) -> T:
     if size > MAX_ENTRY or not file.startswith(_header(content, size, expected)):
         raise ValueError("not an entry for this key")
     raw = zlib.decompressobj().decompress(content, size)
-    with _no_collection():
+    with no_collection():
         return msgspec.msgpack.decode(raw, type=kind)
-
-
-@contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """Records hold no cycles; looking for them among 100,000 new objects takes a third longer."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 # -------------------------------------------------------------------- what an answer depends on

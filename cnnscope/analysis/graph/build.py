@@ -12,11 +12,13 @@ from cnnscope.analysis.graph.flow import connect
 from cnnscope.analysis.graph.items import Item, Tree
 from cnnscope.analysis.graph.repeats import fold
 from cnnscope.analysis.graph.tidy import tidy
+from cnnscope.parallel import no_collection
 from cnnscope.records import graph as g
 from cnnscope.records.summary import LayerRow
 from cnnscope.records.trace import Trace
 
 
+@no_collection()
 def graph(trace: Trace, rows: tuple[LayerRow, ...]) -> g.Graph:
     """The graph of a model, laid out.
 

@@ -141,6 +141,8 @@ class Facts:
             parts = [self.costs(child) for child in item.children]
         else:
             parts = [_of(self.rows[row]) for row in (item.row, *item.merged) if row >= 0]
+        if len(parts) == 1:
+            return parts[0]
         last = parts[0 if item.main >= 0 else -1].field if parts else None
         return g.Costs(
             params=sum(part.params for part in parts),

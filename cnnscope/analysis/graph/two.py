@@ -9,6 +9,7 @@ from cnnscope.analysis.graph.build import Nodes, connected
 from cnnscope.analysis.graph.facts import Facts
 from cnnscope.analysis.graph.items import Edge, Item
 from cnnscope.analysis.graph.repeats import fold
+from cnnscope.parallel import no_collection
 from cnnscope.records import graph as g
 from cnnscope.records.diff import DiffRow
 from cnnscope.records.summary import LayerRow
@@ -18,6 +19,7 @@ Rows = tuple[LayerRow, ...]
 _ENDS = (g.INPUT, g.OUTPUT)
 
 
+@no_collection()
 def graph_of_two(
     traces: tuple[Trace, Trace], rows: tuple[Rows, Rows], differences: Sequence[DiffRow]
 ) -> g.Graph:
