@@ -40,7 +40,12 @@ _GRAPH = (
     "cnnscope summary {model} --depth all lists every operation in the order in which it runs; "
     "cnnscope stages {model} is the table of the architecture"
 )
-POINTERS = dict.fromkeys("plot draw visualize visualise".split(), _PICTURE)
+_CHART = (
+    "cnnscope summary {model} --plot draws the cost of every layer, cnnscope rf {model} --plot the "
+    "growth of the receptive field (--output chart.svg: into a file)"
+)
+POINTERS = dict.fromkeys("draw visualize visualise".split(), _PICTURE)
+POINTERS |= dict.fromkeys("plot chart".split(), f"{_CHART}; {_PICTURE}")
 POINTERS["graph"] = _GRAPH
 
 _FORMATS = {

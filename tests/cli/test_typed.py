@@ -114,6 +114,7 @@ SAID = [
     ("graph resnet18", "cnnscope report resnet18 draws it on a page"),
     ("graph", "cnnscope stages MODEL is the table"),
     ("plot --json net.py", "cnnscope rf net.py LAYER --output field.png draws"),
+    ("plot resnet18", "cnnscope summary resnet18 --plot draws the cost of every layer"),
     (f"{NET} --json --csv", "--json and --csv: one format at a time"),
 ]  # fmt: skip
 

@@ -21,14 +21,18 @@ def chart(report: MemoryReport) -> Chart:
         Axis("operation", unit="whole", ends=(0, max(len(report.events), 1))),
         Axis("living tensors", unit="bytes", zero=True),
         tuple(
-            Series(one.kind, tuple((float(n), float(one.timeline[n])) for n in shown), "area")
+            Series(
+                memory.KINDS.get(one.kind, one.kind),
+                tuple((float(n), float(one.timeline[n])) for n in shown),
+                "area",
+            )
             for one in kinds
         ),
         (Level(report.tensors, f"peak {units.nbytes(report.tensors)}"),),
         tuple(_phases(report)),
     )
     page = memory.page(report)
-    kept = [one for one in page.below if one[0] in ("!", "tensors")]
+    kept = [one for one in (*page.above, *page.below) if one[0] in ("!", "peak")]
     return Chart(page.name, page.header, (panel,), tuple(kept))
 
 
