@@ -98,7 +98,7 @@ function Shapes({ row }: { row: RowData }): JSX.Element {
     <dl class="pairs">
       {row.inputs && <div><dt>Input</dt><dd>{list(row.inputs)}</dd></div>}
       {row.outputs && <div><dt>Output</dt><dd>{list(row.outputs)}</dd></div>}
-      {row.line && <div><dt>Called at</dt><dd><Name>{row.line}</Name></dd></div>}
+      {row.line && <div><dt>Called at</dt><dd><bdi>{row.line.split("/").map((part, n) => <>{n > 0 && <>/<wbr /></>}{part}</>)}</bdi></dd></div>}
     </dl>
   );
 }
