@@ -240,8 +240,7 @@ def test_a_page_of_the_documentation_is_laid_out_for_the_terminal(tmp_path):
     text = holds(shown, 0, 80, "tty", "tty").text
     assert "# What the numbers mean" not in text
     assert "| MACs |" not in text
-    first, blank, *_ = text.splitlines()
-    assert (first.strip(), blank) == ("What the numbers mean", "")
+    assert "What the numbers mean" in [line.strip("┃ ") for line in text.splitlines()[:3]]
 
 
 @pytest.mark.parametrize("columns", ["0", "1", "-5", "abc", "99999999999"])
