@@ -910,9 +910,10 @@ def _of_channels(x: Tensor, *parameters: Tensor | None) -> bool:
     )
 
 
-def _like(x: Tensor) -> Tensor:
+def _like(x: Tensor, order: torch.memory_format | None = None) -> Tensor:
     with torch._C._DisableTorchDispatch():
-        return torch.empty(x.shape, dtype=x.dtype, device="meta", memory_format=_suggested(x))
+        order = order or _suggested(x)
+        return torch.empty(x.shape, dtype=x.dtype, device="meta", memory_format=order)
 
 
 def _per_channel(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -924,11 +925,54 @@ def _per_channel(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         )
 
 
+def _layer_normed(
+    x: Tensor, sizes: Sequence[int], weight: Tensor | None, bias: Tensor | None, *_: Any
+) -> tuple[Tensor, ...] | None:
+    """The input normalised, and mean and deviation of each position."""
+    if not _of_sizes(x, sizes, weight, bias):
+        return None
+    kept = (*x.shape[: -len(sizes)], *(1 for _ in sizes))
+    with torch._C._DisableTorchDispatch():
+        stats = [torch.empty(kept, dtype=x.dtype, device="meta") for _ in range(2)]
+    return _like(x, torch.contiguous_format), *stats
+
+
+def _layer_norm_gradients(
+    gradient: Tensor, x: Tensor, sizes: Sequence[int], *args: Any
+) -> tuple[Tensor | None, ...] | None:
+    """Gradients of the input, the weight and the bias, those that are asked for."""
+    *_, weight, bias, asked = args
+    known = gradient.is_meta and gradient.shape == x.shape and gradient.is_contiguous()
+    if not known or not _of_sizes(x, sizes, weight, bias):
+        return None
+    made: list[Tensor | None] = [_like(x, torch.contiguous_format) if asked[0] else None]
+    with torch._C._DisableTorchDispatch():
+        for one, wanted in zip((weight, bias), asked[1:], strict=True):
+            there = wanted and one is not None
+            made.append(torch.empty(sizes, dtype=x.dtype, device="meta") if there else None)
+    return tuple(made)
+
+
+def _of_sizes(x: Tensor, sizes: Sequence[int], *parameters: Tensor | None) -> bool:
+    """Return True for an input in order without data, and parameters of its type and last sizes."""
+    wide = x.dtype in (torch.float32, torch.float64)  # of others the statistics are wider
+    return (
+        wide and _plain(x) and x.is_contiguous() and 0 < len(sizes) < x.dim()
+        and tuple(x.shape[-len(sizes) :]) == tuple(sizes)
+        and all(
+            one is None or (one.is_meta and one.shape == tuple(sizes) and one.dtype == x.dtype)
+            for one in parameters
+        )
+    )  # fmt: skip
+
+
 # Norms, which torch computes on meta from some thirty operations and as many derivatives: 3 to 10
 # ms each, most of what the trace of a network with many of them takes. None where torch refuses.
-NORMS: Mapping[str, Callable[..., tuple[Tensor, ...] | None]] = {
+NORMS: Mapping[str, Callable[..., tuple[Tensor | None, ...] | None]] = {
     "aten.native_batch_norm.default": _batch_normed,
     "aten.native_batch_norm_backward.default": _batch_norm_gradients,
+    "aten.native_layer_norm.default": _layer_normed,
+    "aten.native_layer_norm_backward.default": _layer_norm_gradients,
 }
 
 

@@ -120,3 +120,34 @@ def test_batch_norms_that_torch_refuses_are_left_to_it():
     assert back(x, x, three, None, None, three, three, True, 1e-5, mask) is not None
     assert back(x[:1], x, three, None, None, three, three, True, 1e-5, mask) is None
     assert back(x, x, three, None, None, three, three, False, 1e-5, mask) is None
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (2, 3, 6), (2, 3, 1, 6), (1, 2, 3, 4, 6)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_layer_norms_are_those_of_a_cpu_and_of_meta(shape, dtype):
+    forward, backward = ATEN.native_layer_norm, ATEN.native_layer_norm_backward
+    for last, affine in itertools.product((1, len(shape) - 1), (0, 1)):
+        sizes = list(shape[-last:])
+        x = torch.ones(shape, dtype=dtype)
+        given = [torch.ones(sizes, dtype=dtype) if affine else None for _ in range(2)]
+        made = forward(x, sizes, *given, 1e-5)
+        there = on_meta([x, sizes, *given, 1e-5])
+        found = seen(kernels.NORMS["aten.native_layer_norm.default"](*there))
+        assert found == seen(made) == seen(forward(*there))
+        for mask in ([True, bool(affine), bool(affine)], [True, False, False]):
+            back = [torch.ones_like(x), x, sizes, *made[1:], *given, mask]
+            found = seen(kernels.NORMS["aten.native_layer_norm_backward.default"](*on_meta(back)))
+            assert found == seen(backward(*on_meta(back)))
+            real = zip(seen(backward(*back)), mask, strict=True)
+            assert found == [one if wanted else None for one, wanted in real]
+
+
+def test_layer_norms_that_are_not_sure_are_left_to_torch():
+    norm = kernels.NORMS["aten.native_layer_norm.default"]
+    x, six, five = (torch.empty(*shape, device="meta") for shape in ((2, 3, 6), (6,), (5,)))
+    assert norm(x, [6], six, six, 1e-5) is not None
+    assert norm(x, [6], five, None, 1e-5) is None
+    assert norm(x, [5], five, None, 1e-5) is None
+    assert norm(x.bfloat16(), [6], six, six, 1e-5) is None
+    assert norm(x.transpose(0, 1), [6], six, six, 1e-5) is None
+    assert norm(torch.ones(2, 6), [6], None, None, 1e-5) is None
