@@ -24,7 +24,7 @@ from cnnscope.records.trace import CallRecord, ModuleRecord, ParamRecord
 from cnnscope.text import visible
 from cnnscope.tracing import kernels
 from cnnscope.tracing.lines import Lines
-from cnnscope.tracing.modules import modules_of, own_state
+from cnnscope.tracing.modules import modules_of, own_state, packed_state
 from cnnscope.tracing.plain import module_record, tensors_in
 from cnnscope.tracing.storages import Storages
 from cnnscope.tracing.strays import Names
@@ -47,6 +47,7 @@ class Modules:
         params: parameters and buffers.
         inputs: the values that forward is called with.
         strays: weights that are read and not registered, by storage.
+        packed: values of weights that quantised layers of torch hold packed, and read unseen.
     """
 
     def __init__(self, model: nn.Module, book: Storages) -> None:
@@ -56,6 +57,7 @@ class Modules:
         self.params: list[ParamRecord] = []
         self.inputs: tuple[int, ...] = ()
         self.strays: dict[int, ParamRecord] = {}
+        self.packed: dict[int, Tensor] = {}
         self._model = model
         self._made: list[nn.Module] = []  # modules not registered, kept so that ids stay unique
         self._registered: set[int] = set()  # storages of parameters, buffers and inputs
@@ -82,6 +84,7 @@ class Modules:
                 if isinstance(module, torch.jit.ScriptModule) and name in module._parameters:
                     scripted.add(id(tensor))
                 found.setdefault(_identity(tensor), []).append((full, tensor))
+            self._adopt_packed(path, module)
         replacements: dict[int, Tensor] = {}
         for group in found.values():
             weights = [one for one in group if isinstance(one[1], nn.Parameter)]
@@ -96,6 +99,14 @@ class Modules:
                 self._adopt(held, self._read(run_with), buffer=held is buffers)
         self._registered.update(self._tensors[p.tensor].storage for p in self.params)
         return replacements
+
+    def _adopt_packed(self, path: str, module: nn.Module) -> None:
+        """Write down the weights that a layer of `torch.ao.nn` holds in an object of its own."""
+        for name, tensor in packed_state(module):
+            number = self._read(tensor)
+            self.packed[number] = tensor  # kept, as the layer keeps it
+            full = visible(f"{path}.{name}" if path else name)
+            self._adopt([(full, tensor)], number, buffer=False)
 
     def _adopt(self, names: list[tuple[str, Tensor]], tensor: int, *, buffer: bool) -> None:
         """Write down one parameter, or one buffer, with all its names."""

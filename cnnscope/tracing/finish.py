@@ -61,7 +61,10 @@ def _params(modules: Modules, book: Storages, outputs: tuple[int, ...]) -> tuple
     """Parameters and buffers, with whether anything has read them."""
     read = _storages_read(book, outputs)
     return tuple(
-        _with_use(param, used=book.tensors[param.tensor].storage in read)
+        _with_use(
+            param,
+            used=param.tensor in modules.packed or book.tensors[param.tensor].storage in read,
+        )
         for param in modules.params
     )
 

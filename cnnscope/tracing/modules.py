@@ -136,6 +136,27 @@ def own_state(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
                 yield name, tensor
 
 
+_INTEGERS = {torch.qint8: torch.int8, torch.quint8: torch.uint8, torch.qint32: torch.int32}
+
+
+def packed_state(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Weight and bias of a quantised layer of torch, which it holds packed: tensors without data.
+
+    Integers have the type that they are stored in.
+    """
+    if not type(module).__module__.startswith("torch.ao.nn.") or not hasattr(
+        module, "_packed_params"
+    ):
+        return
+    for name in ("weight", "bias"):
+        with torch._C._DisableTorchDispatch():
+            made = getattr(module, name, None)
+            tensor = made() if callable(made) else None
+            if isinstance(tensor, Tensor):
+                dtype = _INTEGERS.get(tensor.dtype, tensor.dtype)
+                yield name, torch.empty(tensor.shape, dtype=dtype, device="meta")
+
+
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
     """Run with parameters that take no gradients, and with copies of the buffers."""

@@ -13,10 +13,10 @@ import numpy as np
 from cnnscope.errors import RequestError
 from cnnscope.models.files.onnx import names, values, wire
 from cnnscope.models.files.onnx.names import Scope
-from cnnscope.models.files.rebuilt import MAX_NODES
 from cnnscope.text import printable
 
 DEFAULT = ("", "ai.onnx")  # names of the domain of ONNX's own operators
+MAX_NODES = 50_000  # half of them are arithmetic on sizes, where an exporter leaves that in
 OLDEST = 7  # version of that domain; older ones broadcast in another way
 _DEEP = 32  # functions inside functions, graphs inside graphs
 
