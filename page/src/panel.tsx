@@ -120,7 +120,7 @@ function Costs({ row, model }: { row: RowData; model: ModelData }): JSX.Element 
         );
       })}
       {!!row.buffers && <div><dt>Buffers</dt><dd>{integer(row.buffers)}</dd></div>}
-      {field && <div><dt>Receptive field</dt><dd>{times(field.text)}{/^\d/.test(field.text) ? " px" : ""}</dd></div>}
+      {field && <div><dt>Receptive field</dt><dd>{inPixels(field.text)}</dd></div>}
       {row.field_unknown && <div><dt>Receptive field</dt><dd>not known</dd></div>}
       {effective && <div><dt>Effective field</dt><dd>{effective.size} px</dd></div>}
       {trainable < (row.params ?? 0) && <div><dt>Trainable</dt><dd>{integer(trainable)}</dd></div>}
@@ -128,6 +128,9 @@ function Costs({ row, model }: { row: RowData; model: ModelData }): JSX.Element 
     </dl>
   );
 }
+
+/** 27 px, stride 4 for 27 /4, as tables write it. */
+const inPixels = (text: string): string => times(text.replace(/^(\d\S*)(?: \/(\S+))?$/, (_, size: string, stride?: string) => `${size} px${stride ? `, stride ${stride}` : ""}`));
 
 /** The formulas with their numbers put in, one group for each topic. */
 function Steps({ steps }: { steps: readonly Step[] }): JSX.Element {
