@@ -301,7 +301,7 @@ def _scale(axes: Axes, panel: Panel, x: Extent, y: Extent) -> None:
 
 def _bands(axes: Axes, panel: Panel, x: Extent, *, named: bool) -> None:
     """Every second part of the model is tinted; names stand above, where there is room."""
-    width = 72 * axes.figure.get_figure(root=True).get_size_inches()[0] * 0.85
+    width = 72 * axes.get_window_extent().width / axes.figure.dpi
     for number, band in enumerate(panel.bands):
         if number % 2:
             axes.axvspan(band.first, band.last, color="#000000", alpha=0.05, linewidth=0, zorder=0)
