@@ -403,6 +403,26 @@ def test_modules_and_classes_are_those_of_the_metadata(tmp_path):
     assert {kinds[""], kinds["stem"], kinds["stem.conv1"]} == {"Net", "Stem", "Conv2d"}
 
 
+@pytest.mark.parametrize("name", ["forward", "training", "_modules", "exported_call", "add_module"])
+def test_a_module_may_have_the_name_of_an_attribute(name, tmp_path):
+    product = node("MatMul", f"x {name}.weight", "y", name=f"/{name}/MatMul")
+    model = graph([product], {"x": [1, 3]}, ["y"], {f"{name}.weight": floats(3, 3)})
+    trace = traced(save(model, tmp_path))
+    assert [p.path for p in trace.params] == [f"{name}_.weight"]
+
+
+def test_inputs_are_given_by_their_names(tmp_path):
+    inputs = {"image": ["N", 3, "h", "w"], "mask.1": ["N", 1, "h", "w"]}
+    nodes = [node("Conv", "image w", "a"), node("Add", "a mask.1", "y")]
+    path = save(graph(nodes, inputs, ["y"], {"w": floats(4, 3, 1, 1)}), tmp_path)
+    shapes = [spec.shape for spec in traced(path, "mask_1=1x8x8", "image=3x8x8").input_specs]
+    assert shapes == [(1, 3, 8, 8), (1, 1, 8, 8)]
+    with pytest.raises(RequestError, match="no argument img; it takes image, mask_1"):
+        traced(path, "img=3x8x8", "mask_1=1x8x8")
+    with pytest.raises(RequestError, match="dimension 0 cannot be 3, because N is 2 elsewhere"):
+        traced(path, "2x3x8x8", "3x1x8x8")
+
+
 def test_statistics_of_a_batch_norm_are_buffers(tmp_path):
     model = one("BatchNormalization", [1, 4, 5, 5], *[floats(4)] * 4)
     trace = traced(save(model, tmp_path))

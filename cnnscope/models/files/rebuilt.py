@@ -130,7 +130,10 @@ class Tree:
         if part is None:
             outer, _, name = path.rpartition(".")
             part = self.parts[path] = make_part(kind)
-            self.add(outer, "").add_module(name, part)
+            around = self.add(outer, "")
+            while hasattr(around, name) or name in Part.__annotations__:  # such as `forward`
+                name += "_"
+            around.add_module(name, part)
         elif kind and type(part) is Part:
             give_kind(part, kind)
         return part
