@@ -14,6 +14,7 @@ from cnnscope.text import printable
 
 _SHEETS = 12  # stacks of sheets that a row has room for
 _BOXES = 64  # of a column that is drawn without folding what repeats
+_LONG = 120  # beyond which blocks are drawn whole
 
 
 def contents(
@@ -53,7 +54,9 @@ def _chosen(traces: Sequence[Trace]) -> tuple[str, str]:
     if not _is_chain(whole):
         return f.GRAPH, "paths that join outside of blocks"
     maps = sum(len(step.positions) > 1 for step in whole.steps)
-    if len(whole.steps) <= _SHEETS and maps > 2:
+    if maps < 2:
+        return f.GRAPH, "a chain without feature maps"
+    if len(whole.steps) <= _SHEETS:
         return f.LENET, "a short chain of feature maps"
     return f.BLOCKS, "a long chain of feature maps"
 
@@ -68,7 +71,10 @@ def _flow(trace: Trace, style: str) -> f.Flow:
     shown = flow(trace, whole=style != f.GRAPH)
     name = printable(trace.source.name)
     if all(step.kind == f.INPUT for step in shown.steps):
-        raise RequestError(f"{name}: no layer of it reads its input, so there is nothing to draw")
+        raise RequestError(
+            f"{name}: its outputs depend on no layer that reads its input, so there is nothing to "
+            "draw"
+        )
     if style == f.LENET and not _is_chain(shown):
         raise RequestError(
             f"{name}: its paths part and join again, which stacks of sheets do not show; "
@@ -121,6 +127,8 @@ def _graph(traces: Sequence[Trace], reason: str, *, unfold: bool) -> f.FigureCon
     most = max(len(one.steps) for one in flows)
     if most > _BOXES and not unfold:
         flows = [folded(one) for one in flows]
+        if max(len(one.steps) for one in flows) > _LONG:
+            flows = [folded(_flow(trace, f.BLOCKS)) for trace in traces]
     laid = tuple(map(laid_out, flows))
     alike = len({trace.input_specs for trace in traces}) == 1
     rows = side_by_side(

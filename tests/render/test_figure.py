@@ -164,6 +164,47 @@ def test_a_shortcut_is_dashed_where_its_shape_changes():
     assert into == {2: False, 4: True}
 
 
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.lstm = nn.Conv2d(3, 8, 3), nn.LSTM(8, 16, 2, bidirectional=True)
+        self.last = nn.Linear(32, 4)
+
+    def forward(self, x):
+        return self.last(self.lstm(self.conv(x).mean(2).permute(2, 0, 1))[0][-1])
+
+
+def test_a_recurrent_layer_is_one_box_whatever_it_is_made_of():
+    # 3x3 on 6x10: 4x8; the mean leaves a sequence of 8, and two directions give 2 * 16 channels
+    (flow,) = of(Recurrent(), (1, 3, 6, 10), style="graph").contents.flows
+    assert [step.path for step in flow.steps] == ["", "conv", "lstm", "last"]
+    assert flow.steps[2].channels == 32
+
+
+def test_attention_is_one_box_between_linear_layers():
+    encoder = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    (flow,) = of(encoder, (1, 7, 16), style="graph").contents.flows
+    # queries, keys and values; attention; its output; the addition; the two layers; the addition
+    families = "input linear attention linear add linear linear add".split()
+    assert [step.family for step in flow.steps] == families
+    assert [step.positions for step in flow.steps[1:]] == [(7,)] * 7
+
+
+def test_two_inputs_have_numbers():
+    class Twins(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x, y):
+            return self.conv(x) - self.conv(y)
+
+    made = of(Twins(), (1, 3, 8, 8), (1, 3, 8, 8))
+    assert made.style == "graph"
+    boxes = [text for text in written(made) if "@" in text]
+    assert boxes == [f"input 1 3@8{TIMES}8", f"input 2 3@8{TIMES}8"]
+
+
 # --------------------------------------------------------------------------------------- the U
 
 
@@ -322,6 +363,30 @@ def test_widths_have_units():
 def test_a_font_that_is_not_there_is_refused():
     with pytest.raises(RequestError, match=r"no font 'Comic'.*sans or serif"):
         cnnscope.figure(traced("classic:lenet5"), font="Comic")
+
+
+# ----------------------------------------------------------------------------- many networks
+
+MANY = {
+    "lenet": """classic:lenet5 classic:lenet5_paper classic:lenet1989 alexnet classic:alexnet_paper
+        classic:zfnet vgg11 vgg16 classic:network_in_network classic:all_cnn_c classic:darknet19
+        classic:vgg13_bn_cifar resnet18 mobilenet_v2""",
+    "blocks": """vgg16 vgg19_bn alexnet resnet18 resnet50 mobilenet_v2 googlenet inception_v3
+        efficientnet_b0 densenet121 convnext_tiny vit_b_16 classic:unet classic:fcn32s_vgg16""",
+    "graph": """resnet18 vgg19+classic:plain34+resnet34 googlenet densenet121 squeezenet1_0
+        classic:unet inception_v3 mobilenet_v3_small shufflenet_v2_x1_0 vit_b_16 swin_t
+        convnext_tiny deeplabv3_resnet50 vgg11+vgg13+vgg16+vgg19""",
+}
+EVERY = [(style, names) for style, several in MANY.items() for names in several.split()]
+
+
+@pytest.mark.slow
+@pytest.mark.zoo
+@pytest.mark.parametrize(("style", "names"), EVERY)
+def test_published_networks_are_drawn_without_overlaps(style, names):
+    for max_width in (COLUMN, PAGE):
+        for typeface in ("sans", "serif"):
+            holds(figure(*names.split("+"), style=style, max_width=max_width, font=typeface))
 
 
 # ------------------------------------------------------------------------------ file formats

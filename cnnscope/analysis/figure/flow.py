@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import NamedTuple
 
 from cnnscope.analysis import blocks
-from cnnscope.analysis.weights import weight_ops
+from cnnscope.analysis.graph.tidy import operands
+from cnnscope.analysis.weights import RECURRENT, weight_ops
 from cnnscope.ops import table
 from cnnscope.ops.table import Family
 from cnnscope.records import figure as f
@@ -21,6 +23,7 @@ from cnnscope.records.trace import OpRecord, Shape, Trace
 from cnnscope.text import operation
 
 _ACTIVATIONS = ("tanh", "sigmoid")  # arithmetic to the table of operations, as exp is
+_ALIKE = 1.2  # times as many positions: a class token more is no other resolution
 Ends = tuple[int, int]  # of an edge
 
 
@@ -88,6 +91,7 @@ class _Flow:
         self.edges: dict[Ends, Read] = {}
         self.of: dict[int, int] = {}  # the step of each tensor
         self.of_op: dict[int, int] = {}
+        self.recurrent: dict[int, int] = {}  # the step of a call of a recurrent layer
         self.unbatched = self._is_unbatched()
 
     def follow(self) -> None:
@@ -95,17 +99,17 @@ class _Flow:
         for number, tensor in enumerate(dict.fromkeys(self.trace.inputs)):
             self._add_input(number, tensor)
         for place, record in enumerate(self.trace.ops):
-            read = [t for t in record.tensors if t in self.of]
+            read = [t for t in operands(self.trace)[place] if t in self.of]
             if read:
                 self._pass(place, record, read)
 
     def _add_input(self, number: int, tensor: int) -> None:
-        names = [spec.name or "" for spec in self.trace.input_specs]
+        specs = self.trace.input_specs
         channels, positions = self._sizes(self.trace.tensors[tensor].shape, None)
-        label = names[number] if number < len(names) else ""
-        self.of[tensor] = self._add(
-            Made(f.INPUT, f.INPUT, -1, channels, positions, label or "input")
-        )
+        label = f"input {number + 1}" if len(specs) > 1 else "input"
+        name = specs[number].name if number < len(specs) else ""
+        made = Made(f.INPUT, f.INPUT, -1, channels, positions, name or label)
+        self.of[tensor] = self._add(made)
 
     def _add(self, made: Made) -> int:
         number = len(self.steps)
@@ -116,10 +120,17 @@ class _Flow:
         """Follow the data through one operation."""
         sources = list(dict.fromkeys(self.of[t] for t in read))
         entry = table.lookup(record.name)
-        if place in self.layers:
+        call = self._recurrent(record.call)
+        if call >= 0:
+            if call not in self.recurrent:
+                self.recurrent[call] = self._add(self._recurrence(place, call, sources[0]))
+            step = self.recurrent[call]
+        elif place in self.layers:
             step = self._add(self._layer(place, record, sources[0]))
         elif self.same.get(place) in self.of_op:
             step = self.of_op[self.same[place]]  # one of several that are one layer
+        elif entry.multiplies and (attention := self._attention(sources)) is not None:
+            step = attention  # whose weights are multiplied with the values
         elif len(sources) > 1 and record.outputs:
             step = self._add(self._join(place, record, sources))
         else:
@@ -131,6 +142,32 @@ class _Flow:
                 shape = self.trace.tensors[tensor].shape
                 self.edges.setdefault((self.of[tensor], step), Read(shape))
         self.of.update(dict.fromkeys(record.outputs, step))
+
+    def _recurrent(self, call: int) -> int:
+        """The call of a recurrent layer that an operation runs in, -1 for none."""
+        calls, modules = self.trace.calls, self.trace.modules
+        while call >= 0 and modules[calls[call].module].base not in RECURRENT:
+            call = calls[call].parent
+        return call
+
+    def _recurrence(self, place: int, call: int, source: int) -> Made:
+        """A recurrent layer with all of its time steps, directions and layers."""
+        record = self.trace.calls[call]
+        module = self.trace.modules[record.module]
+        out = self.trace.tensors[record.outputs[0]].shape if record.outputs else ()
+        before = self.steps[source]
+        _, positions = self._sizes(out, before, out[1:-1]) if out else (None, ())
+        layer = next((self.layers[op][0] for op in self.trace.index.all_ops.get(call, ())
+                      if op in self.layers), None)  # fmt: skip
+        return Made(
+            f.LAYER, Family.RECURRENT.value, place, out[-1] if out else None, positions,
+            module.base, module.path, layer,
+        )  # fmt: skip
+
+    def _attention(self, sources: Sequence[int]) -> int | None:
+        """The attention among the steps that an operation reads."""
+        named = Family.ATTENTION.value
+        return next((n for n in sources if self.steps[n].family == named), None)
 
     def _note(self, step: int, record: OpRecord, entry: table.Entry) -> None:
         """Note an activation behind a step."""
@@ -146,12 +183,29 @@ class _Flow:
         channels, _ = self._sizes(out, self.steps[source], layer.output)
         if layer.out_channels is not None:
             channels = layer.out_channels
-        kind = str(family.value)
-        return Made(f.LAYER, kind, place, channels, layer.output or (), "", layer.path, layer)
+        before, positions = self.steps[source], layer.output
+        if family is Family.ATTENTION:
+            channels, positions = None, before.positions
+        elif layer.kind == "linear" and not positions and before.positions:
+            positions = self._rows(out, before)
+        return Made(f.LAYER, family.value, place, channels, positions, "", layer.path, layer)
+
+    def _rows(self, out: Shape, before: Made) -> Shape:
+        """Positions of a linear layer that has those of all samples in one row, as attention."""
+        batch = 1
+        if self.trace.inputs and not self.unbatched:
+            batch = self.trace.tensors[self.trace.inputs[0]].shape[0]
+        rows = out[0] // batch if len(out) == 2 and batch else 0
+        if rows == prod(before.positions):
+            return before.positions
+        return (rows,) if rows > 1 else ()
 
     def _join(self, place: int, record: OpRecord, sources: Sequence[int]) -> Made:
         out = self.trace.tensors[record.outputs[0]].shape
-        known = max((self.steps[s] for s in sources), key=lambda one: len(one.positions))
+        known = max(
+            (self.steps[s] for s in sources),
+            key=lambda one: (len(one.positions), one.kind != f.INPUT),  # which nothing is known of
+        )
         channels, positions = self._sizes(out, known)
         entry = table.lookup(record.name)
         return Made(
@@ -286,7 +340,8 @@ class _Flow:
     def _edge(self, ends: Ends, source: Made, target: Made, read: Read) -> f.FlowEdge:
         channels, positions = self._sizes(read.shape, source)
         adds = target.family == Family.ADD.value
-        same = (channels, positions) == (source.channels, source.positions)
+        given, made = prod(source.positions), prod(positions)
+        same = channels == source.channels and given < _ALIKE * made and made < _ALIKE * given
         grows = adds and (read.projection is not None or not same)
         return f.FlowEdge(*ends, channels, positions, read.projection, grows)
 

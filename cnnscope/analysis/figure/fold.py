@@ -34,28 +34,30 @@ def folded(flow: f.Flow) -> f.Flow:
 def _fold(flow: f.Flow, longest: int) -> f.Flow:
     runs = _runs(flow, longest)
     home: dict[int, int] = {}
-    group: dict[int, tuple[int, int]] = {}
+    of: dict[int, tuple[int, _Run]] = {}
     for number, run in enumerate(runs):
         for place in range(run.first, run.first + run.length * run.times):
             home[place] = run.first + (place - run.first) % run.length
-            group[home[place]] = number, run.times
+            of[home[place]] = number, run
     kept = [n for n in range(len(flow.steps)) if home.get(n, n) == n]
     at = {n: number for number, n in enumerate(kept)}
     where = {n: at[home.get(n, n)] for n in range(len(flow.steps))}
     return replace(
         flow,
-        steps=tuple(_step(flow.steps[n], group.get(n), single=longest == 1) for n in kept),
+        steps=tuple(_step(flow.steps[n], of.get(n)) for n in kept),
         edges=tuple(_edges(flow, where)),
         ends=tuple(sorted({where[n] for n in flow.ends})),
     )
 
 
-def _step(step: f.Step, group: tuple[int, int] | None, *, single: bool) -> f.Step:
-    if group is None:
+def _step(step: f.Step, of: tuple[int, _Run] | None) -> f.Step:
+    """A step that stands for others: alone, or as one of a part."""
+    if of is None:
         return step
-    if single:
-        return replace(step, times=group[1])
-    return replace(step, group=group[0], repeats=group[1])
+    number, run = of
+    if run.length == 1:
+        return replace(step, times=run.times)
+    return replace(step, group=number, repeats=run.times)
 
 
 def _edges(flow: f.Flow, where: Mapping[int, int]) -> list[f.FlowEdge]:
@@ -70,7 +72,8 @@ def _edges(flow: f.Flow, where: Mapping[int, int]) -> list[f.FlowEdge]:
 
 def _runs(flow: f.Flow, longest: int) -> list[_Run]:
     """Runs that do not overlap, first those that cover most."""
-    keys = [_key(step) for step in flow.steps]
+    grows = {edge.target for edge in flow.edges if edge.grows}
+    keys = [(_key(step), n in grows) for n, step in enumerate(flow.steps)]
     wires = _Wires(flow)
     candidates = [run for at in range(len(keys)) for run in _starting(keys, at, longest)]
     candidates.sort(key=lambda run: _worth(flow, run), reverse=True)
@@ -107,7 +110,7 @@ def _key(step: f.Step) -> Hashable:
     return step.kind, step.family, channels, step.positions, step.label, own, inside
 
 
-def _starting(keys: Sequence[Hashable], at: int, longest: int) -> list[_Run]:
+def _starting(keys: Sequence[object], at: int, longest: int) -> list[_Run]:
     found = []
     for length in range(1, min(longest, (len(keys) - at) // 2) + 1):
         if keys[at] != keys[at + length]:
@@ -133,9 +136,9 @@ class _Wires:
 
     def allow(self, run: _Run) -> bool:
         """Return True if nothing is lost when the first part stands for all."""
-        steps = self.flow.steps[run.first : run.first + run.length]
-        if all(step.kind == f.JOIN for step in steps) or steps[0].kind == f.INPUT:
-            return False
+        kinds = [step.kind for step in self.flow.steps[run.first : run.first + run.length]]
+        if f.INPUT in kinds or (f.JOIN in kinds) != (run.length > 1):
+            return False  # several steps without a join are a part of a branch
         parts = [range(run.first + k * run.length, run.first + (k + 1) * run.length)
                  for k in range(run.times)]  # fmt: skip
         wired = {self._within(part) for part in parts}

@@ -27,9 +27,12 @@ def laid_out(flow: f.Flow) -> f.Flow:
 def _bands(flow: f.Flow, layout: Layout) -> list[f.Band]:
     """Rows in which the trunk has about one resolution; rows without a step of it go on."""
     trunk = sorted((p.row, p.node) for p in layout.places if p.rail == layout.trunk)
+    last = max((row for row, node in trunk if flow.steps[node].positions), default=-1)
     found: list[f.Band] = []
     for row, node in trunk:
         size = flow.steps[node].positions
+        if not size and found and row < last:
+            size = found[-1].sizes[1]  # a gate, which one number for a channel is made for
         if found and _alike(found[-1].sizes[0], size):
             found[-1] = f.Band(found[-1].first, row, (found[-1].sizes[0], size))
         else:

@@ -95,8 +95,9 @@ class _Row:
         self.before: dict[int, list[int]] = {}
         for edge in flow.edges:
             self.before.setdefault(edge.target, []).append(edge.source)
-        sides = [max(step.positions[-2:]) for step in flow.steps if step.positions]
-        self.largest = max(sides, default=1)
+        self.axes = max(len(step.positions) for step in flow.steps)
+        sides = [words.sides(step, self.axes) or (1, 1) for step in flow.steps]
+        self.largest = max(map(max, sides))
         self.solids = self._placed([self._solid(step) for step in flow.steps])
 
     def scene(self) -> Scene:
@@ -120,8 +121,7 @@ class _Row:
             return _Solid(step, 2 * _ROUND, 2 * _ROUND, 0.0, ())
         thick = _THICK * self.scale * (step.channels or 1) ** 0.5
         thick = min(max(thick, _THINNEST), _THICKEST * self.scale)
-        sides = step.positions[-2:] or (1, 1)
-        high, wide = sides if len(sides) == 2 else (sides[0], 1)
+        high, wide = words.sides(step, self.axes) or (1, 1)
         captions = ["?" if step.channels is None else str(step.channels)]
         if step.kind == f.INPUT and step.label != "input":
             captions.append(words.operation(step))

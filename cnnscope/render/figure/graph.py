@@ -170,7 +170,8 @@ def label(step: Step) -> str:
         return f"{words.operation(step)} {words.size(step)}"
     parts = [words.operation(step)]
     if step.layer is not None:
-        parts += [str(step.channels)] if step.layer.out_channels is not None else []
+        weighs = step.layer.out_channels is not None and step.channels is not None
+        parts += [str(step.channels)] if weighs else []
         parts += filter(None, (words.strides(step.layer), words.more(step.layer)))
     if step.kind == f.BLOCK and step.channels is not None:
         parts.append(str(step.channels))

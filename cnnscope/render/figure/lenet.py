@@ -92,18 +92,23 @@ def lenet(flow: Flow, merged: Flow, font: Font, most: float) -> Scene:
         font: of the captions.
         most: width that the drawing may have.
     """
-    for chain, scale in ((flow, 1.0), (flow, 0.85), *((merged, scale) for scale in _SCALES)):
-        row = _placed(_stacks(chain, scale), font)
-        if row[-1].x + _reach(row[-1], font) + _margin(row[0], font) <= most - 4:
-            return _scene([row], font)
-    return _scene(_rows(_stacks(merged, 0.85), font, most - 4), font)
+    for chain, scale, tight in (
+        (flow, 1.0, False), (flow, 0.85, False), (flow, 0.75, True),
+        *((merged, scale, False) for scale in _SCALES), (merged, 0.75, True),
+    ):  # fmt: skip
+        row = _placed(_stacks(chain, scale, tight=tight), font)
+        if _spread([row], font) <= most - 4:
+            return _scene([row], font, most)
+    scene = _scene(_balanced(_stacks(merged, 0.85), font, most - 4), font, most)
+    return scene if scene.width <= most else scene.shrunk(most)
 
 
 # ----------------------------------------------------------------------------------- stacks
 
 
-def _stacks(flow: Flow, scale: float) -> list[_Stack]:
-    largest = max((max(step.positions[-2:]) for step in flow.steps if step.positions), default=1)
+def _stacks(flow: Flow, scale: float, *, tight: bool = False) -> list[_Stack]:
+    axes = max(len(step.positions) for step in flow.steps)
+    largest = max(max(words.sides(step, axes) or (1, 1)) for step in flow.steps)
     found, number = [], 0
     for at, step in enumerate(flow.steps):
         if step.kind == f.INPUT:
@@ -113,8 +118,10 @@ def _stacks(flow: Flow, scale: float) -> list[_Stack]:
             number += step.times
         ends = at in flow.ends and step.kind != f.INPUT and not step.positions
         above = ("output" if ends else printable(name, 20), words.size(step))
-        sides = _sides(step, largest, scale)
-        found.append(_Stack(step, name, above, tuple(_below(step)), _sheets(step), sides))
+        sides = _sides(step, axes, largest, scale)
+        found.append(
+            _Stack(step, name, above, tuple(_below(step, tight=tight)), _sheets(step), sides)
+        )
     return found
 
 
@@ -125,11 +132,12 @@ def _name(step: Step, number: int) -> str:
     return f"{letter}{number}{last}"
 
 
-def _below(step: Step) -> Iterator[str]:
+def _below(step: Step, *, tight: bool) -> Iterator[str]:
     """The operation that makes a map, in short lines."""
     if step.kind == f.INPUT:
         return
-    lines = [words.operation(step)]
+    what = words.operation(step)
+    lines = what.split(" ", 1) if tight and what[0].isdigit() else [what]
     if step.layer is not None:
         lines += filter(None, [_stride(step), words.more(step.layer)])
     if step.times > 1:
@@ -154,15 +162,15 @@ def _sheets(step: Step) -> int:
     return min(channels, _SHEETS) + more
 
 
-def _sides(step: Step, largest: int, scale: float) -> Point:
-    if not step.positions:
+def _sides(step: Step, axes: int, largest: int, scale: float) -> Point:
+    """Width and height of a sheet, or of the bar of a vector."""
+    sides = words.sides(step, axes)
+    if sides is None:
         length = 9.0 * log2((step.channels or 1) + 1) * scale
         return _BAR, min(max(length, 12.0), 1.35 * _LARGEST * scale)
-    if len(step.positions) == 1:
-        return max(_LARGEST * scale * (step.positions[0] / largest) ** _POWER, _LEAST), _LEAST
-    high, wide = (
-        max(_LARGEST * scale * (side / largest) ** _POWER, _LEAST) for side in step.positions[-2:]
-    )
+    if len(step.positions) == axes == 1:
+        return max(_LARGEST * scale * (sides[0] / largest) ** _POWER, _LEAST), _LEAST
+    high, wide = (max(_LARGEST * scale * (side / largest) ** _POWER, _LEAST) for side in sides)
     return wide, high
 
 
@@ -194,6 +202,22 @@ def _placed(stacks: Sequence[_Stack], font: Font) -> list[_Stack]:
     return found
 
 
+def _spread(rows: Sequence[Sequence[_Stack]], font: Font) -> float:
+    """Width of the widest row, captions included."""
+    return max(row[-1].x + _reach(row[-1], font) + _margin(row[0], font) for row in rows)
+
+
+def _balanced(stacks: Sequence[_Stack], font: Font, most: float) -> list[list[_Stack]]:
+    """As few rows as possible, of about one length."""
+    rows = _rows(stacks, font, most)
+    for share in (0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6):
+        tried = _rows(stacks, font, most * share)
+        if len(tried) > len(rows):
+            break
+        rows = tried
+    return rows
+
+
 def _rows(stacks: Sequence[_Stack], font: Font, most: float) -> list[list[_Stack]]:
     """Rows that are no wider than may be."""
     rows: list[list[_Stack]] = [[]]
@@ -210,7 +234,7 @@ def _rows(stacks: Sequence[_Stack], font: Font, most: float) -> list[list[_Stack
 # ---------------------------------------------------------------------------------- drawing
 
 
-def _scene(rows: Sequence[Sequence[_Stack]], font: Font) -> Scene:
+def _scene(rows: Sequence[Sequence[_Stack]], font: Font, most: float) -> Scene:
     items: list[Item] = []
     parts: list[Box] = []
     y = 0.0
@@ -223,7 +247,7 @@ def _scene(rows: Sequence[Sequence[_Stack]], font: Font) -> Scene:
         parts += moved.parts
         y = moved.height + 6
     used = [stack.step for row in rows for stack in row]
-    items += legend(used, font, y)
+    items += legend(used, font, y, most=most - 8)
     return framed(items, font, parts)
 
 

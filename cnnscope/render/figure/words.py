@@ -35,6 +35,22 @@ def squared(positions: Shape) -> str:
     return by(positions)
 
 
+def sides(step: Step, axes: int) -> tuple[int, int] | None:
+    """Height and width of a map as it is drawn, None for a single position.
+
+    Args:
+        step: that makes the map.
+        axes: that maps of the network have; of a volume the last two are drawn, and tokens in a
+            row of a network with two or more as a square.
+    """
+    if not step.positions:
+        return None
+    if len(step.positions) > 1:
+        return step.positions[-2], step.positions[-1]
+    (length,) = step.positions
+    return (round(length**0.5),) * 2 if axes > 1 else (length, 1)
+
+
 def size(step: Step) -> str:
     """6@28x28; 120 for a vector."""
     channels = "?" if step.channels is None else str(step.channels)
@@ -47,8 +63,12 @@ def operation(step: Step) -> str:
         return printable(step.label, _NAME)
     if step.kind == f.INPUT:
         return printable(step.label, _NAME)
-    if step.layer is None:
+    if step.layer is None or step.family == "recurrent":
         return printable(step.label, _NAME)
+    if step.layer.kind == "linear":
+        return "linear" if step.positions else "fc"
+    if step.layer.heads:
+        return f"{step.layer.kind}, {step.layer.heads} heads"
     return of_layer(step.layer)
 
 
