@@ -715,7 +715,7 @@ def _in_order_of(tensor: Tensor) -> Tensor:
 
 
 def _as_input(args: Sequence[Any], result: Tensor) -> Tensor:
-    return _as(_suggested(args[0]), result)
+    return _as(suggested_format(args[0]), result)
 
 
 def _in_order(_: Sequence[Any], result: Tensor) -> Tensor:
@@ -741,7 +741,7 @@ def _convolved(args: Sequence[Any], result: Tensor) -> Tensor:
     if x.dim() == 5 and not _by_onednn(args):
         ordered = _as(torch.contiguous_format, result)
         return _shrunk(args, ordered) if transposed and groups == 1 else ordered
-    formats = [_suggested(x), _suggested(weight)]
+    formats = [suggested_format(x), suggested_format(weight)]
     last = next((f for f in formats if f is not torch.contiguous_format), formats[0])
     return _as(last, result)
 
@@ -847,135 +847,6 @@ RESULTS: Mapping[str, Callable[[Sequence[Any], Any], Any]] = {
 }
 
 
-# ----------------------------------------------------------------------- results made at once
-
-
-def _resized(data: Tensor, output_size: Sequence[int], *_: Any) -> Tensor | None:
-    """N x C x the output's sizes, in the input's order of memory."""
-    if not _plain(data) or len(output_size) != data.dim() - 2:
-        return None
-    wanted = (*data.shape[:2], *output_size)
-    with torch._C._DisableTorchDispatch():
-        return torch.empty(wanted, dtype=data.dtype, device="meta", memory_format=_suggested(data))
-
-
-def _sampled(data: Tensor, grid: Tensor, *_: Any) -> Tensor | None:
-    """N x C x the grid's positions, in order."""
-    alike = _plain(grid) and grid.dtype == data.dtype and grid.shape[-1] == grid.dim() - 2
-    if not _plain(data) or not alike or data.dim() != grid.dim():
-        return None
-    with torch._C._DisableTorchDispatch():
-        return torch.empty((*data.shape[:2], *grid.shape[1:-1]), dtype=data.dtype, device="meta")
-
-
-def _plain(tensor: Tensor) -> bool:
-    return tensor.is_meta and tensor.is_floating_point() and 0 not in tensor.shape
-
-
-# Operations that torch computes on meta from some hundred others, in Python: 5 to 70 ms each. None
-# where they are left to it.
-AT_ONCE: Mapping[str, Callable[..., Tensor | None]] = {
-    "aten.upsample_linear1d.default": _resized,
-    "aten.upsample_bilinear2d.default": _resized,
-    "aten.upsample_trilinear3d.default": _resized,
-    "aten.upsample_bicubic2d.default": _resized,
-    "aten.grid_sampler_2d.default": _sampled,
-}
-
-
-def _batch_normed(x: Tensor, *args: Any) -> tuple[Tensor, ...] | None:
-    """The input normalised, and mean and deviation of each channel."""
-    *parameters, training = args[:5]
-    if not _of_channels(x, *parameters) or not (training or None not in parameters[2:]):
-        return None
-    return _like(x), *_per_channel(x, x.dtype)
-
-
-def _batch_norm_gradients(gradient: Tensor, x: Tensor, *args: Any) -> tuple[Tensor, ...] | None:
-    """Gradients of the input, the weight and the bias."""
-    weight, mean, variance, *saved, training = args[:6]
-    needed = saved if training else [mean, variance]
-    known = gradient.is_meta and gradient.shape == x.shape and None not in needed
-    if not known or not _of_channels(x, weight, mean, variance):
-        return None
-    return _like(x), *_per_channel(x, x.dtype if weight is None else weight.dtype)
-
-
-def _of_channels(x: Tensor, *parameters: Tensor | None) -> bool:
-    """Return True for a batch without data, and parameters that have a number for each channel."""
-    return (
-        _plain(x)
-        and x.dim() > 1
-        and all(one is None or (one.is_meta and one.shape == x.shape[1:2]) for one in parameters)
-    )
-
-
-def _like(x: Tensor, order: torch.memory_format | None = None) -> Tensor:
-    with torch._C._DisableTorchDispatch():
-        order = order or _suggested(x)
-        return torch.empty(x.shape, dtype=x.dtype, device="meta", memory_format=order)
-
-
-def _per_channel(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    size = x.shape[1]
-    with torch._C._DisableTorchDispatch():
-        return (
-            torch.empty(size, dtype=dtype, device="meta"),
-            torch.empty(size, dtype=dtype, device="meta"),
-        )
-
-
-def _layer_normed(
-    x: Tensor, sizes: Sequence[int], weight: Tensor | None, bias: Tensor | None, *_: Any
-) -> tuple[Tensor, ...] | None:
-    """The input normalised, and mean and deviation of each position."""
-    if not _of_sizes(x, sizes, weight, bias):
-        return None
-    kept = (*x.shape[: -len(sizes)], *(1 for _ in sizes))
-    with torch._C._DisableTorchDispatch():
-        stats = [torch.empty(kept, dtype=x.dtype, device="meta") for _ in range(2)]
-    return _like(x, torch.contiguous_format), *stats
-
-
-def _layer_norm_gradients(
-    gradient: Tensor, x: Tensor, sizes: Sequence[int], *args: Any
-) -> tuple[Tensor | None, ...] | None:
-    """Gradients of the input, the weight and the bias, those that are asked for."""
-    *_, weight, bias, asked = args
-    known = gradient.is_meta and gradient.shape == x.shape and gradient.is_contiguous()
-    if not known or not _of_sizes(x, sizes, weight, bias):
-        return None
-    made: list[Tensor | None] = [_like(x, torch.contiguous_format) if asked[0] else None]
-    with torch._C._DisableTorchDispatch():
-        for one, wanted in zip((weight, bias), asked[1:], strict=True):
-            there = wanted and one is not None
-            made.append(torch.empty(sizes, dtype=x.dtype, device="meta") if there else None)
-    return tuple(made)
-
-
-def _of_sizes(x: Tensor, sizes: Sequence[int], *parameters: Tensor | None) -> bool:
-    """Return True for an input in order without data, and parameters of its type and last sizes."""
-    wide = x.dtype in (torch.float32, torch.float64)  # of others the statistics are wider
-    return (
-        wide and _plain(x) and x.is_contiguous() and 0 < len(sizes) < x.dim()
-        and tuple(x.shape[-len(sizes) :]) == tuple(sizes)
-        and all(
-            one is None or (one.is_meta and one.shape == tuple(sizes) and one.dtype == x.dtype)
-            for one in parameters
-        )
-    )  # fmt: skip
-
-
-# Norms, which torch computes on meta from some thirty operations and as many derivatives: 3 to 10
-# ms each, most of what the trace of a network with many of them takes. None where torch refuses.
-NORMS: Mapping[str, Callable[..., tuple[Tensor | None, ...] | None]] = {
-    "aten.native_batch_norm.default": _batch_normed,
-    "aten.native_batch_norm_backward.default": _batch_norm_gradients,
-    "aten.native_layer_norm.default": _layer_normed,
-    "aten.native_layer_norm_backward.default": _layer_norm_gradients,
-}
-
-
 def _as(wanted: torch.memory_format, tensor: Tensor) -> Tensor:
     rank = {torch.channels_last: 4, torch.channels_last_3d: 5}.get(wanted, tensor.dim())
     if rank != tensor.dim() or tensor.is_contiguous(memory_format=wanted):
@@ -984,7 +855,7 @@ def _as(wanted: torch.memory_format, tensor: Tensor) -> Tensor:
         return torch.empty_like(tensor, memory_format=wanted)
 
 
-def _suggested(tensor: Tensor) -> torch.memory_format:
+def suggested_format(tensor: Tensor) -> torch.memory_format:
     """Channels last where the strides say so, else in order (`suggest_memory_format`)."""
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     shape, strides = tensor.shape, tensor.stride()

@@ -46,6 +46,7 @@ from cnnscope.tracing import (
     training,
 )
 from cnnscope.tracing.arguments import Arguments, form_of
+from cnnscope.tracing.at_once import made_at_once
 from cnnscope.tracing.autocast import autocast_on_meta
 from cnnscope.tracing.backward import Backward
 from cnnscope.tracing.calls import Calls, Modules, current, recording
@@ -393,8 +394,6 @@ class _Schema(NamedTuple):
     convolves: bool  # it may be a part of a complex convolution
     normalises: bool  # a batch norm: on meta it returns statistics that real kernels leave empty
     layout: Callable[..., Any] | None = None  # what a CPU makes of results of meta's
-    at_once: Callable[..., Tensor | None] | None = None  # the result, where meta takes long for it
-    norm: Callable[..., Any] | None = None  # likewise, before it is checked and laid out
     lists: bool = False  # it writes to lists of tensors and returns nothing
 
 
@@ -790,10 +789,6 @@ def _answer(
 ) -> Any:
     """Run an operation; on meta refuse what a real kernel refuses, and lay it out as a CPU's."""
     refusals.check_sizes(schema.name, schema.names, args, kwargs)
-    if schema.at_once is not None:
-        made = schema.at_once(*(_argument(schema, args, kwargs, name) for name in schema.names))
-        if made is not None:
-            return made
     given = refusals.without_bytes(schema.name, schema.names, args)
     result = _on_any_device(func, schema, args, kwargs, given)
     refusals.check_dtypes(func, args, kwargs, result)
@@ -815,13 +810,10 @@ def _unchecked(
     return _laid_out(schema, args, kwargs, result)
 
 
-def _computed(func: Any, schema: _Schema, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    """What an operation returns, for norms on meta without the many operations of which it is."""
-    if schema.norm is not None:
-        made = schema.norm(*(_argument(schema, args, kwargs, name) for name in schema.names))
-        if made is not None:
-            return made
-    return func(*args, **kwargs)
+def _computed(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """What an operation returns, on meta without the many operations of which some are."""
+    made = made_at_once(func, args, kwargs)
+    return func(*args, **kwargs) if made is None else made
 
 
 def _laid_out(schema: _Schema, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
@@ -843,7 +835,7 @@ def _on_any_device(
     A product of matrices lies where its last operand does.
     """
     try:
-        result = _computed(func, schema, given, kwargs)
+        result = _computed(func, given, kwargs)
     except RuntimeError:  # or NotImplementedError, its child
         return _on_one_device(func, schema, args, kwargs)
     away = isinstance(result, Tensor) and not result.is_meta and not schema.written
@@ -904,10 +896,7 @@ def _schema(func: Any) -> _Schema:
     base, _, overload = name.rpartition(".")
     layout = None if "out" in overload else kernels.RESULTS.get(base)
     lists = name.startswith("aten._foreach_") and not func._schema.returns
-    return _Schema(
-        name, names, written, lifts, convolves, normalises, layout,
-        kernels.AT_ONCE.get(name), kernels.NORMS.get(name), lists,
-    )  # fmt: skip
+    return _Schema(name, names, written, lifts, convolves, normalises, layout, lists)
 
 
 def _written(schema: _Schema, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:

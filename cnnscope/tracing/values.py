@@ -44,6 +44,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from cnnscope.errors import RequestError
 from cnnscope.text import said
+from cnnscope.tracing.at_once import made_at_once
 
 # The most elements that a followed value may have. RetinaNet ranks 8.2 million scores.
 LIMIT = 2**23
@@ -314,7 +315,8 @@ class KnownValues(TorchDispatchMode):
         if call.to_another_device:
             return self._copied(call)
         try:
-            result = func(*args, **call.kwargs)
+            result = made_at_once(func, args, call.kwargs)
+            result = func(*args, **call.kwargs) if result is None else result
         except (NotImplementedError, RuntimeError) as error:
             if not needs_data(error):
                 raise
