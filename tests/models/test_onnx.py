@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import re
 import sys
 import time
 from pathlib import Path
@@ -438,3 +439,31 @@ def test_every_command_takes_a_file(lenet, command, tmp_path):
     }
     result = run_cli(command, lenet, *also.get(command, ()), "--no-cache")
     assert result.code == 0, result.err
+
+
+MIDDLES = {
+    "same lower": node("Conv", "a m", "b", auto_pad="SAME_LOWER", strides=[2, 2]),
+    "pads behind": node("MaxPool", "a", "b", kernel_shape=[2, 2], strides=[2, 2],
+                        pads=[0, 0, 1, 1]),
+    "asymmetric": node("Resize", "a - f", "b", mode="linear",
+                       coordinate_transformation_mode="asymmetric"),
+    "backwards": node("Slice", "a last first axis last", "b"),
+    "quantised": node("QuantizeLinear", "a s z", "b"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MIDDLES)
+def test_receptive_fields_are_those_of_gradients(name, tmp_path):
+    nodes = [node("Conv", "x w", "a"), MIDDLES[name], node("Conv", "b w2", "y")]
+    if name == "quantised":
+        nodes[2:] = [node("DequantizeLinear", "b s z", "c"), node("Conv", "c w2", "y")]
+    weights = {
+        "w": floats(3, 3, 3, 3), "w2": floats(2, 3, 3, 3), "m": floats(3, 3, 4, 4),
+        "f": np.array([1, 1, 2, 2], np.float32), "first": ints(-100), "last": ints(-1),
+        "axis": ints(3), "s": np.array(0.1, np.float32), "z": np.array(0, np.int8),
+    }  # fmt: skip
+    path = save(graph(nodes, {"x": [1, 3, 16, 16]}, ["y"], weights), tmp_path)
+    result = run_cli("rf", path, "--verify", "--no-cache")
+    assert result.code == 0
+    assert re.search(r"(\d+) of \1 measured fields equal the computed ones", result.out)
+    assert "not measured" not in result.out

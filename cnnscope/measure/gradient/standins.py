@@ -497,7 +497,8 @@ STAND_INS: dict[str, StandIn] = {
             "hardswish hardsigmoid sigmoid tanh elu celu mish softplus log_sigmoid_forward "
             "hardshrink softshrink threshold rrelu_with_noise abs exp log log2 log10 log1p sqrt "
             "rsqrt square erf sin cos sign reciprocal nan_to_num native_dropout dropout "
-            "_to_copy detach ceil floor round"
+            "_to_copy detach ceil floor round "
+            "quantize_per_tensor quantize_per_channel dequantize_per_tensor dequantize_per_channel"
         ),
         identity,
     ),

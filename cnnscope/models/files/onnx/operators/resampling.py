@@ -87,9 +87,41 @@ def _resize(node: OnnxNode, data: Tensor, sizes: list[int], factors: list[float]
         exact = all(n * f == m for n, f, m in zip(data.shape, factors, sizes, strict=True))
         given = {"size": sizes[2:]} if exact else {"scale_factor": factors[2:]}
         return functional.interpolate(data, **given, mode=name, **smooth)
+    if mode == "linear":
+        return _linear(node, data, sizes, factors)
     for axis in changed:
         data = _along(node, data, axis, sizes[axis], factors[axis])
     return data
+
+
+def _linear(node: OnnxNode, data: Tensor, sizes: list[int], factors: list[float]) -> Tensor:
+    """Positions that `functional.interpolate` does not have.
+
+    Where they are multiples of 1/f (asymmetric, whole factors), they are those of aligned corners
+    up to the last pixel, which is repeated from there on. Any other grid is sampled at given
+    positions, of which no receptive field is followed.
+    """
+    axes = data.dim() - 2
+    where = node.get("coordinate_transformation_mode", "half_pixel")
+    whole = all(f == int(f) and n > 1 for n, f in zip(data.shape[2:], factors[2:], strict=True))
+    if not 1 <= axes <= 3 or factors[:2] != [1.0, 1.0]:
+        raise RequestError(f"{node}: a linear resize of batch or channels, or of {axes} axes")
+    if where == "asymmetric" and whole and min(factors) >= 1:
+        pairs = list(zip(data.shape[2:], map(int, factors[2:]), strict=True))
+        inner = [(n - 1) * f + 1 for n, f in pairs]
+        made = functional.interpolate(data, inner, mode=_SMOOTH[axes], align_corners=True)
+        sides = [side for _, f in reversed(pairs) for side in (0, f - 1)]
+        return functional.pad(made, sides, mode="replicate")
+    if axes == 1:
+        flat = data.unsqueeze(2)
+        return _sampled(flat, [sizes[0], 1, sizes[2]]).squeeze(2)
+    return _sampled(data, [sizes[0], *sizes[2:]])
+
+
+def _sampled(data: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Values at positions that a grid has: N, the sizes, one number for each axis."""
+    grid = torch.empty((*sizes, len(sizes) - 1), dtype=data.dtype, device=META)
+    return functional.grid_sample(data, grid, "bilinear", "border", align_corners=False)
 
 
 def _torch_mode(
@@ -120,23 +152,13 @@ def _nearest(where: str, rounding: str, *, whole: bool) -> tuple[str, None] | No
 
 
 def _along(node: OnnxNode, data: Tensor, axis: int, size: int, factor: float) -> Tensor:
-    """Another grid along one axis, from the pixels on both sides of each position."""
+    """Another grid along one axis, of the nearest pixels."""
     length = data.shape[axis]
     at = _positions(node, length, size, factor)
     if node.get("mode", "nearest") == "nearest":
         rounded = _rounded(at, node.get("nearest_mode", "round_prefer_floor"))
         return torch.index_select(data, axis, rounded.clamp(0, length - 1).to(torch.int64))
-    if node.get("mode") == "cubic":
-        raise RequestError(f"{node}: a cubic resize that PyTorch has no function for: refused")
-    low = torch.floor(at)
-    shape = [1] * data.dim()
-    shape[axis] = size
-    share = (at - low).reshape(shape).to(data.dtype)
-    before, after = (
-        torch.index_select(data, axis, one.clamp(0, length - 1).to(torch.int64))
-        for one in (low, low + 1)
-    )
-    return before * (1 - share) + after * share
+    raise RequestError(f"{node}: a resize that PyTorch has no function for: refused")
 
 
 def _positions(node: OnnxNode, length: int, size: int, factor: float) -> Tensor:
