@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cnnscope.errors import RequestError
-from cnnscope.records.figure import FigureContents
 
 if TYPE_CHECKING:
+    from cnnscope.records.figure import FigureContents
     from cnnscope.render.figure import Scene
 
 FORMATS = ("svg", "pdf", "tex", "png")
