@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import random
 import re
 import sys
 import time
@@ -14,7 +15,7 @@ from command_line import run_cli
 from onnx import TensorProto, helper
 from onnx_graphs import floats, graph, ints, node, one, save, value
 
-from cnnscope.errors import ModelError, RequestError
+from cnnscope.errors import CnnscopeError, ModelError, RequestError
 from cnnscope.models.files.onnx import graph as graphs
 from cnnscope.models.files.onnx import wire
 from cnnscope.models.request import Request
@@ -152,6 +153,14 @@ def test_an_operator_whose_results_have_no_sizes_is_refused(tmp_path):
     path = save(one("Frobnicate", [1, 3], domain="com.acme"), tmp_path)
     with pytest.raises(RequestError, match=r"com\.acme\.Frobnicate is no operator .*infer_shapes"):
         traced(path)
+
+
+def test_boxes_that_suppress_each_other_are_bounded(tmp_path):
+    model = one("NonMaxSuppression", [1, 50, 4], [1, 2, 50], np.array([20]))
+    report = summary.report(trace := traced(save(model, tmp_path)))
+    # two classes of at most 20 boxes
+    assert trace.tensors[trace.outputs[0]].shape == (40, 3)
+    assert [one.name for one in report.unknown] == ["onnx.NonMaxSuppression.default"]
 
 
 def test_of_two_branches_the_dearer_one_is_counted_and_said(tmp_path):
@@ -467,3 +476,27 @@ def test_receptive_fields_are_those_of_gradients(name, tmp_path):
     assert result.code == 0
     assert re.search(r"(\d+) of \1 measured fields equal the computed ones", result.out)
     assert "not measured" not in result.out
+
+
+def changed(content, chance):
+    """A file with a few bytes changed at random."""
+    content = bytearray(content)
+    for _ in range(chance.randint(1, 8)):
+        content[chance.randrange(len(content))] = chance.choice(
+            (0, 1, 127, 128, chance.randrange(256))
+        )
+    return bytes(content)
+
+
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_changed_files_are_read_or_refused(seed, lenet):
+    whole = wire.read(lenet).SerializeToString()
+    chance = random.Random(seed)
+    refused = 0
+    for _ in range(40 if not seed else 4000):
+        Path(lenet).write_bytes(changed(whole, chance))
+        try:
+            traced(lenet)
+        except CnnscopeError:
+            refused += 1
+    assert refused > 10

@@ -44,11 +44,23 @@ def run(node: OnnxNode, inputs: Sequence[Value], shapes: Mapping[str, Input]) ->
         count([int(n) for n in shape])
         sizes.append([int(n) for n in shape])
         dtypes.append(dtype_of(said.data_type))
-    tensors = [tensor_of(value) for value in inputs if value is not None]
-    flat = [n for one in sizes for n in one]
-    numbers = [_NUMBERS[dtype] for dtype in dtypes]
-    made = iter(_operation(node.kind)(tensors, [len(one) for one in sizes], flat, numbers))
+    made = iter(recorded(node.kind, inputs, sizes, dtypes))
     return tuple(next(made) if name else None for name in node.outputs)
+
+
+def recorded(
+    kind: str,
+    inputs: Sequence[Value],
+    sizes: Sequence[Sequence[int]],
+    dtypes: Sequence[torch.dtype],
+) -> list[Tensor]:
+    """Results of an operator that is recorded by its name alone."""
+    tensors = [tensor_of(value) for value in inputs if value is not None]
+    ranks, flat = [len(one) for one in sizes], [n for one in sizes for n in one]
+    made: list[Tensor] = _operation(kind)(
+        tensors, ranks, flat, [_NUMBERS[dtype] for dtype in dtypes]
+    )
+    return made
 
 
 @functools.cache

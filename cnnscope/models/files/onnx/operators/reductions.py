@@ -111,3 +111,21 @@ def compress(node: OnnxNode, x: Value, condition: Value) -> Tensor:
     if axis is None:
         return torch.index_select(data.flatten(), 0, places)
     return torch.index_select(data, axis, places)
+
+
+@operator("NonMaxSuppression")
+def non_max_suppression(
+    node: OnnxNode, boxes: Value, scores: Value, most: Value = None, *rest: Value
+) -> Tensor:
+    """Boxes of each class that are not suppressed: as many as there may be, at the most.
+
+    Raises:
+        RequestError: their number is not bounded by a constant.
+    """
+    del rest
+    from cnnscope.models.files.onnx.unknown import recorded
+
+    batch, classes, spatial = tensor_of(scores).shape
+    kept = 0 if most is None else min(int(number(most)), spatial)
+    size = (batch * classes * kept, 3)
+    return recorded(node.kind, (boxes, scores), [size], [torch.int64])[0]
