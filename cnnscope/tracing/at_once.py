@@ -150,7 +150,8 @@ def _layer_norm(x: Tensor, sizes: Sequence[int], weight: Any, bias: Any, *_: Any
 def _layer_norm_gradients(gradient: Tensor, x: Tensor, sizes: Sequence[int], *args: Any) -> Made:
     """Gradients of the input, the weight and the bias, those that are asked for."""
     *_, weight, bias, asked = args
-    known = gradient.is_meta and gradient.shape == x.shape and gradient.is_contiguous()
+    known = gradient.is_meta and gradient.shape == x.shape
+    known = known and gradient.is_contiguous() and x.is_contiguous()
     if not known or not _of_sizes(x, sizes, weight, bias):
         return None
     own = [_empty(x, *sizes) if one is not None else None for one in (weight, bias)]
@@ -159,11 +160,10 @@ def _layer_norm_gradients(gradient: Tensor, x: Tensor, sizes: Sequence[int], *ar
 
 
 def _of_sizes(x: Tensor, sizes: Sequence[int], *parameters: Tensor | None) -> bool:
-    """Return True for an input in order without data, and parameters of its type and last sizes."""
+    """Return True for an input without data, and parameters of its type and last sizes."""
     return (
         _plain(x)
         and x.dtype in _OWN_STATISTICS
-        and x.is_contiguous()
         and 0 < len(sizes) < x.dim()
         and tuple(x.shape[-len(sizes) :]) == tuple(sizes)
         and _of_size(parameters, x.dtype, *sizes)

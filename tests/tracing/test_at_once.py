@@ -248,14 +248,17 @@ def test_batch_norms_that_torch_refuses_are_left_to_it():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_layer_norms_are_those_of_a_cpu_and_of_meta(shape, dtype):
     forward, backward = ATEN.native_layer_norm, ATEN.native_layer_norm_backward
-    for last, affine in itertools.product((1, len(shape) - 1), (0, 1)):
+    for last, affine, turned in itertools.product((1, len(shape) - 1), (0, 1), (0, 1)):
         sizes = list(shape[-last:])
         x = torch.ones(shape, dtype=dtype)
+        x = torch.ones(shape[::-1], dtype=dtype).permute(*range(len(shape))[::-1]) if turned else x
         given = [torch.ones(sizes, dtype=dtype) if affine else None for _ in range(2)]
         made = forward(x, sizes, *given, 1e-5)
         there = on_meta([x, sizes, *given, 1e-5])
         found = seen(AT_ONCE["aten.native_layer_norm.default"](*there))
         assert found == seen(made) == seen(forward(*there))
+        if turned:
+            continue  # torch's own kernels differ in the order of the gradient
         for mask in ([True, bool(affine), bool(affine)], [True, False, False]):
             back = [torch.ones_like(x), x, sizes, *made[1:], *given, mask]
             found = seen(AT_ONCE["aten.native_layer_norm_backward.default"](*on_meta(back)))
@@ -271,5 +274,4 @@ def test_layer_norms_that_are_not_sure_are_left_to_torch():
     assert norm(x, [6], five, None, 1e-5) is None
     assert norm(x, [5], five, None, 1e-5) is None
     assert norm(x.bfloat16(), [6], six, six, 1e-5) is None
-    assert norm(x.transpose(0, 1), [6], six, six, 1e-5) is None
     assert norm(torch.ones(2, 6), [6], None, None, 1e-5) is None
