@@ -528,6 +528,26 @@ def test_requests_that_cannot_be_carried_out(arguments, said):
     assert said in result.err
 
 
+@pytest.mark.slow
+def test_a_model_that_fails_has_no_figure(tmp_path):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Sequential):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(nn.Conv2d(3, 4, 3), nn.Conv2d(5, 4, 3))\n"
+    )
+    result = run_cli("figure", f"{tmp_path}/net.py:Net", "--input", "3x8x8", "-o", "-")
+    assert result.code == 3
+    assert "<svg" not in result.out
+    assert "takes 5 channels and was given 4" in result.err
+
+
+def test_joins_have_a_legend_in_perspective():
+    texts = written(of(U(), (1, 3, 92, 92), style="blocks"))
+    assert texts.count("c") == 2 + 1  # two joins, and the legend
+    assert "concat" in texts
+
+
 def test_text_too_small_for_print_is_said():
     result = run_cli("figure", "googlenet", "--style", "blocks", "--max-width", "2in", "-o", "-")
     assert "its smallest text is" in result.err

@@ -39,7 +39,9 @@ _ROUND = 4.6  # radius of a join
 _TEXT = 6.5
 _LINE = 7.6
 _LANE = 6.0
-_TRIES = ((False, 1.0), (False, 0.8), (False, 0.6), (True, 1.0), (True, 0.8), (True, 0.6))
+_SCALES = (1.0, 0.8, 0.6, 0.5)
+_TIGHT = 0.55  # scale below which the size of a square is one number
+_TRIES = (*((False, scale) for scale in _SCALES), *((True, scale) for scale in _SCALES))
 
 
 class _Solid(NamedTuple):
@@ -110,7 +112,9 @@ class _Row:
         items += self._arcs()
         below = max(solid.top for solid in self.solids) + 3 * _LINE + 8
         left = self.solids[0].x
-        items += legend(self.flow.steps, self.font, below, x=left, most=self.most - 8)
+        right = left + self.most - 8
+        items += legend(self.flow.steps, self.font, below, x=left, most=right - left)
+        items += self._signs(below + 12, left)
         parts = [solid.around for solid in self.solids]
         return framed(items, self.font, parts)
 
@@ -147,6 +151,13 @@ class _Row:
             found.append(solid._replace(x=max(x, room - solid.thick / 2)))
         return self._apart(found)
 
+    def _resolution(self, step: Step) -> str:
+        """What is written below maps of one resolution; nothing of a single position."""
+        if not step.positions:
+            return ""
+        shown = words.squared if self.scale < _TIGHT else words.by
+        return shown(step.positions)
+
     def _gap(self, number: int, before: _Solid, solid: _Solid) -> float:
         """Between a box and the next: close where one map becomes another of its size."""
         same = before.step.positions == solid.step.positions
@@ -154,7 +165,9 @@ class _Row:
             return before.deep + 5.0
         if same and self.before.get(number) == [number - 1] and before.step.kind != f.INPUT:
             return _CLOSE if solid.step.positions else 6.0
-        return max(before.deep, 2.0) + _GAP * max(self.scale, 0.7)
+        return max(before.deep, 2.0) + _GAP * (
+            self.scale if self.scale < _TIGHT else max(self.scale, 0.7)
+        )
 
     def _caption(self, solid: _Solid) -> float:
         return max((self.font.width(one, _TEXT) for one in solid.captions), default=0.0)
@@ -166,7 +179,7 @@ class _Row:
         shift = 0.0
         for _, group in groupby(solids, key=lambda one: one.step.positions):
             members = list(group)
-            label = words.by(members[0].step.positions) if members[0].step.positions else ""
+            label = self._resolution(members[0].step)
             wide = self.font.width(label, _TEXT, bold=True)
             middle = (members[0].x + members[-1].x + members[-1].thick) / 2
             if label:
@@ -188,7 +201,7 @@ class _Row:
             if positions:
                 middle = (members[0].x + members[-1].x + members[-1].thick) / 2
                 y = under + 9 + lines * _LINE
-                yield Text(middle, y, words.by(positions), _TEXT, bold=True)
+                yield Text(middle, y, self._resolution(members[0].step), _TEXT, bold=True)
 
     def _arrow_to(self, number: int) -> Iterator[Item]:
         """From the step before, where there is room between both."""
@@ -198,6 +211,15 @@ class _Row:
         begin = before.x + before.thick + before.deep / 2
         if solid.x - begin > 4.5:
             yield from arrow(((begin, 0.0), (solid.x, 0.0)), SOFT, size=0.8)
+
+    def _signs(self, y: float, x: float) -> Iterator[Item]:
+        """What the signs of joins mean."""
+        joins = {words.sign(s): words.joined(s) for s in self.flow.steps if s.kind == f.JOIN}
+        for sign, name in joins.items():
+            yield circle((x + 3.6, y + 3), 3.6, "#ffffff", INK)
+            yield Text(x + 3.6, y + 5.0, sign, 5.6, bold=True)
+            yield Text(x + 10, y + 5.4, name, _TEXT, "start", colour=SOFT)
+            x += 22 + self.font.width(name, _TEXT)
 
     def _arcs(self) -> Iterator[Item]:
         """Lines above the boxes, for what is read of further back."""
