@@ -318,8 +318,8 @@ class OfModel(Options):
         typer.Argument(
             metavar="MODEL",
             help="A model (resnet18, timm:resnetv2_50), a file or module (net.py:Net, "
-            "package.module:Net, program.pt2), an expression ('nn.Conv2d(3, 8, 3)'), or - for "
-            "Python on standard input.",
+            "package.module:Net, program.pt2, net.onnx), an expression ('nn.Conv2d(3, 8, 3)'), or "
+            "- for Python on standard input.",
             show_default=False,
             autocompletion=complete_model,
         ),
