@@ -35,7 +35,9 @@ from typing import Any, NamedTuple, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from cnnscope.records.step import Accuracy
 from cnnscope.records.trace import OpRecord
+from cnnscope.tracing import recurrent
 
 _MAXIMA = 2  # the mode of an embedding bag that takes the largest number
 _FLASH = 1  # of torch.nn.attention.SDPBackend: on the CPU the only one that is fused
@@ -48,6 +50,7 @@ class Recording(Protocol):
 
     ops: list[OpRecord]
     lives: list[list[int]]  # per storage: bytes, born, died (-1 while alive)
+    recurrent: Accuracy | None  # of what recurrent layers keep for the backward pass
     watched: bool  # True if memory is to be that where a dispatch mode watches
 
     def read(self, tensor: Tensor) -> int:
@@ -388,6 +391,18 @@ class _Layers(NamedTuple):
         with torch._C._DisableTorchDispatch():
             return (self.x.transpose(0, 1) if self.batch_first else self.x).is_contiguous()
 
+    @property
+    def projects(self) -> bool:
+        """True if an LSTM projects its outputs."""
+        return bool(self.weights[1].shape[1] * 4 != self.weights[0].shape[0])
+
+    @property
+    def by_onednn(self) -> bool:
+        """True if oneDNN runs an LSTM."""
+        fast = self.x.dtype in (torch.float32, torch.bfloat16, torch.float16)
+        usual = fast and not self.projects and bool(self.x.numel())
+        return usual and bool(torch._C._get_mkldnn_enabled())
+
     def products(self, seen: Recording, begin: int) -> list[list[int]]:
         """The products with the inputs, from operation `begin` on, by direction of each layer."""
         if not self.x.is_meta or len(seen.ops) == begin:
@@ -412,10 +427,7 @@ def _lstm(seen: Recording, decompose: Callable[[], Any], *args: Any, **kwargs: A
     of PyTorch); elsewhere an LSTM is computed as the other recurrent layers are.
     """
     layers = _Layers(*args)
-    width = layers.weights[1].shape[1]
-    projects = width * 4 != layers.weights[0].shape[0]
-    fast = layers.x.dtype in (torch.float32, torch.bfloat16, torch.float16)
-    if projects or not fast or not layers.x.numel() or not torch._C._get_mkldnn_enabled():
+    if not layers.by_onednn:
         return _recurrent(seen, decompose, *args, **kwargs)
     first, begin = len(seen.lives), len(seen.ops)
     result = decompose()
@@ -522,6 +534,38 @@ def _max_pool1d_with_gradients(
     return _max_pool1d(seen, decompose, *args, **kwargs)
 
 
+def _recurrent_with_gradients(
+    cell: str, seen: Recording, decompose: Callable[[], Any], *args: Any, **_: Any
+) -> Any:
+    """Run a recurrent layer as a CPU does, where its kernels are those of PyTorch itself."""
+    layers = _Layers(*args)
+    if not layers.x.is_meta:
+        return decompose()
+    if cell == "lstm" and layers.by_onednn:
+        seen.recurrent = "unknown"
+        return decompose()
+    seen.recurrent = seen.recurrent or "exact"
+    weights = recurrent.gathered(
+        layers.weights, biased=layers.has_biases, projected=cell == "lstm" and layers.projects
+    )
+    states = layers.states if cell == "lstm" else [layers.states]
+    return recurrent.run(
+        recurrent.CELLS[cell],
+        layers.x,
+        states,
+        weights,
+        dropout=layers.dropout if layers.train else 0,
+        both_ways=layers.both_ways,
+        batch_first=layers.batch_first,
+    )
+
+
+def _packed_with_gradients(seen: Recording, decompose: Callable[[], Any], *_: Any) -> Any:
+    """Note a recurrent layer over a packed sequence, of which a CPU keeps other tensors."""
+    seen.recurrent = "unknown"
+    return decompose()
+
+
 def _dropout(
     seen: Recording,
     decompose: Callable[[], Tensor],
@@ -564,6 +608,11 @@ WITH_GRADIENTS: Mapping[str, Callable[..., Any]] = {
     "mish_backward": _in_one_operation,
     "scaled_dot_product_attention": _attention_with_gradients,
     "linear": _linear,
+    **{
+        f"{cell}.input": functools.partial(_recurrent_with_gradients, cell)
+        for cell in recurrent.CELLS
+    },
+    **{f"{cell}.data": _packed_with_gradients for cell in recurrent.CELLS},
 }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, cast, get_args
 
@@ -20,13 +20,12 @@ from torch.nn import functional
 
 from cnnscope.errors import ModelError, RequestError
 from cnnscope.records.step import Accuracy, Step, StepTrace
-from cnnscope.records.trace import OpRecord, Source
+from cnnscope.records.trace import Source
 from cnnscope.text import said
 from cnnscope.tracing import checkpointing, kernels
 from cnnscope.tracing.arguments import Arguments
 from cnnscope.tracing.backward import Backward
 from cnnscope.tracing.kernels import Node
-from cnnscope.tracing.modules import modules_of
 from cnnscope.tracing.plain import tensors_in
 from cnnscope.tracing.storages import Storages
 from cnnscope.tracing.tracer import Recorder, Run, as_written, running
@@ -145,7 +144,7 @@ class _Trainer:
             self._scaler.unscale([_gradient(one) for one in trained.values()])
         self._optimizer.step()
         gradients = {path: book.read(_gradient(one)) for path, one in trained.items()}
-        unsure = dict(_unsure(run.model, book.ops, nodes))
+        unsure = dict(_unsure(book, nodes))
         self._forget_own_autocast(run)
         made = run.ended(outputs, source, (*notes, *unsure, *self._unused()))
         return StepTrace(
@@ -250,18 +249,22 @@ def _run_backward(recorder: Recorder, loss: Tensor) -> Mapping[int, Node]:
     return nodes
 
 
-def _unsure(
-    model: nn.Module, ops: Sequence[OpRecord], nodes: Mapping[int, Node]
-) -> Iterator[tuple[str, Accuracy]]:
+def _unsure(book: Storages, nodes: Mapping[int, Node]) -> Iterator[tuple[str, Accuracy]]:
     """Sentences about memory that is not exact."""
-    if any(isinstance(module, nn.RNNBase) for _, module in modules_of(model)):
+    if book.recurrent == "exact":
         yield (
-            "recurrent layers are recorded as their single time steps; the kernels of a CPU or GPU "
-            "keep other tensors for the backward pass, so that the memory of a training step is "
-            "not exact",
+            "recurrent layers are those of a CPU: on a GPU cuDNN keeps a reserve for the backward "
+            "pass, which the figures of a device leave out",
+            "exact",
+        )
+    if book.recurrent == "unknown":
+        yield (
+            "LSTMs in float32 and recurrent layers over packed sequences are recorded as their "
+            "single time steps; kernels of a CPU or GPU keep other tensors for the backward pass, "
+            "so that the memory of a training step is not exact",
             "unknown",
         )
-    found = {(node.name, ops[number].name) for number, node in nodes.items()}
+    found = {(node.name, book.ops[number].name) for number, node in nodes.items()}
     for name in sorted({_BY_DATA[one] for one in found if one in _BY_DATA}):
         yield (
             f"what the backward pass of {name} runs depends on data, so that the memory of a "

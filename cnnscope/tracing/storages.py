@@ -18,6 +18,7 @@ from msgspec import structs
 from torch import Tensor
 from torch._C._functorch import get_unwrapped, is_functorch_wrapped_tensor
 
+from cnnscope.records.step import Accuracy
 from cnnscope.records.trace import Dropped, OpRecord, TensorRecord
 
 Window = tuple[Any, ...]
@@ -115,6 +116,7 @@ class Storages:
         dropouts: tensors that dropout is called on.
         lives: bytes, birth and death (-1 while alive) of each storage.
         call: the innermost module call that is running, -1 outside of all.
+        recurrent: accuracy of what recurrent layers keep for the backward pass; None without any.
         watched: True if memory is to be that where a dispatch mode watches.
 
     Args:
@@ -126,6 +128,7 @@ class Storages:
         self.ops: list[OpRecord] = []
         self.dropouts: list[Dropped] = []
         self.call = -1
+        self.recurrent: Accuracy | None = None
         self.watched = False
         self._storages: dict[int, Storage] = {}
         self._kept: dict[int, tuple[Any, Any]] = {}  # storages from before the run, and copies

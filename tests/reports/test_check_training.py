@@ -42,7 +42,7 @@ SIZES = {  # pixels of each side
     ),
     "alexnet": 64,
     "googlenet": 64,
-    "inception_v3": 96,
+    "inception_v3": 299,  # its auxiliary head takes no less
     "maxvit_t": 224,
     "vit_b_16": 224,
     "vit_b_32": 224,
