@@ -83,6 +83,15 @@ def test_nothing_overlaps_and_all_text_is_inside(style, typeface, max_width):
     holds(figure(*PICTURES[style], style=style, max_width=max_width, font=typeface))
 
 
+@pytest.mark.parametrize("style", ["lenet", "blocks"])
+def test_chains_of_several_models_stand_below_each_other(style):
+    made = figure("classic:lenet5", "classic:lenet1989", style=style)
+    holds(made)
+    names = [text for text in scene(made).texts() if text.text in ("lenet5", "lenet1989")]
+    assert [text.text for text in names] == ["lenet5", "lenet1989"]
+    assert names[0].y < names[1].y
+
+
 def test_lenet_has_the_captions_of_its_paper():
     # LeCun et al. 1998, figure 2: C1 6@28x28, S2 6@14x14, C3 16@10x10, S4 16@5x5, then 120, 84, 10
     texts = written(figure("classic:lenet5", style="lenet"))

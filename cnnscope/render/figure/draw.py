@@ -14,6 +14,7 @@ from cnnscope.render.figure.scene import Box, Item, Scene, Text, box_of, framed
 from cnnscope.render.figure.unet import unet
 from cnnscope.text import printable
 
+_MARGIN = 2.0
 _NAME = 8.5  # size of a model's name
 SMALL = 4.5  # points: smaller text cannot be read in print
 
@@ -28,9 +29,10 @@ def draw(contents: FigureContents, font: Font, most: float) -> Scene:
     """
     if contents.style == f.GRAPH:
         return graph(contents, font, most)
-    scenes = [_one(contents, number, font, most) for number in range(len(contents.flows))]
-    if len(scenes) == 1:
-        return scenes[0]
+    if len(contents.flows) == 1:
+        return _one(contents, 0, font, most)
+    inside = most - 2 * _MARGIN
+    scenes = [_one(contents, number, font, inside) for number in range(len(contents.flows))]
     return _stacked(scenes, [flow.name for flow in contents.flows], font)
 
 
@@ -55,7 +57,7 @@ def _stacked(scenes: Sequence[Scene], names: Sequence[str], font: Font) -> Scene
         items += [title, *moved.items]
         parts += moved.parts
         y = moved.height + 12
-    return framed(items, font, parts, margin=0.0)
+    return framed(items, font, parts, margin=_MARGIN)
 
 
 def smallest(scene: Scene) -> float:
