@@ -310,6 +310,12 @@ def _has_other_name(known: Library, name: str) -> bool:
     return isinstance(known, Renaming) and bool(known.current(name))
 
 
+def _elsewhere(source: str, name: str) -> list[str]:
+    """A model that a library has not, as it is called in the libraries that have it."""
+    others = [other for other in SOURCES if source and other != source]
+    return [f"{other}:{name}" for other in others if name in registered.names(other)]
+
+
 def _unknown(spec: ModelSpec, known: Mapping[str, None]) -> RequestError:
     """The error of a name that is no model's, with the names that are nearest to it."""
     typed = spec.name.partition("(")[0][:80]
@@ -318,7 +324,8 @@ def _unknown(spec: ModelSpec, known: Mapping[str, None]) -> RequestError:
         return RequestError(folder)
     plain = typed.lower()
     nearest = [name for name in (plain, re.sub(r"[-_ ]", "", plain)) if name in known][:1]
-    nearest = nearest or difflib.get_close_matches(plain, known, n=4, cutoff=0.5)
+    elsewhere = [] if nearest else _elsewhere(spec.source, plain)
+    nearest = nearest or elsewhere or difflib.get_close_matches(plain, known, n=4, cutoff=0.5)
     nearest = nearest or [name for name in known if plain in name][:4]
     if "(" in spec.name and typed in known:
         hint = f"give its arguments by --arg: {spec.source}:{typed} --arg name=value"
@@ -326,6 +333,8 @@ def _unknown(spec: ModelSpec, known: Mapping[str, None]) -> RequestError:
         hint = (
             f"did you mean {', '.join(nearest)}?" if nearest else f"there are {len(known)} models"
         )
+    if elsewhere:
+        hint = f"it is {' or '.join(elsewhere)}"
     if not spec.source and spec.name.count("/") == 1:
         hint = f"a name on the Hugging Face Hub is hf:{printable(spec.name)}"
     elif not nearest and set(spec.text) & set("./\\"):

@@ -220,6 +220,11 @@ def test_a_name_on_standard_input_is_that_name(write, typed):
     assert "SyntaxError" in error_of("-", code=3)
 
 
+def test_a_model_of_another_library_is_named_as_it_is_called_there():
+    assert "no model called 'classic:VGG19'; it is torchvision:vgg19" in error_of("classic:VGG19")
+    assert "it is classic:lenet5;" in error_of("torchvision:lenet5")
+
+
 def test_arguments_reach_the_network_of_standard_input_and_two_models_may_be_it(typed):
     typed(NET)
     assert params("-", "--arg", "width=4") == 112
