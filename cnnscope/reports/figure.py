@@ -53,9 +53,15 @@ def _chosen(traces: Sequence[Trace]) -> tuple[str, str]:
     whole = merged(flow(traces[0], whole=True))
     if not _is_chain(whole):
         return f.GRAPH, "paths that join outside of blocks"
-    maps = sum(len(step.positions) > 1 for step in whole.steps)
-    if maps < 2:
+    return _of_chain(whole)
+
+
+def _of_chain(whole: f.Flow) -> tuple[str, str]:
+    """The style that suits a chain, and why."""
+    if sum(len(step.positions) > 1 for step in whole.steps) < 2:
         return f.GRAPH, "a chain without feature maps"
+    if any(step.kind == f.BLOCK for step in whole.steps):
+        return f.BLOCKS, "a chain of blocks"
     if len(whole.steps) <= _SHEETS:
         return f.LENET, "a short chain of feature maps"
     return f.BLOCKS, "a long chain of feature maps"

@@ -183,6 +183,21 @@ class Recurrent(nn.Module):
         return self.last(self.lstm(self.conv(x).mean(2).permute(2, 0, 1))[0][-1])
 
 
+@pytest.mark.parametrize(
+    ("names", "style", "reason"),
+    [
+        (["classic:lenet5"], "lenet", "a short chain of feature maps"),
+        (["vgg16"], "blocks", "a long chain of feature maps"),
+        (["resnet18"], "blocks", "a chain of blocks"),
+        (["classic:unet"], "unet", "an encoder-decoder with skips"),
+        (["classic:lenet5", "classic:lenet1989"], "graph", "several models"),
+    ],
+)
+def test_the_style_that_suits_is_taken_for_a_reason(names, style, reason):
+    made = figure(*names)
+    assert (made.style, made.contents.chosen) == (style, reason)
+
+
 def test_a_recurrent_layer_is_one_box_whatever_it_is_made_of():
     # 3x3 on 6x10: 4x8; the mean leaves a sequence of 8, and two directions give 2 * 16 channels
     (flow,) = of(Recurrent(), (1, 3, 6, 10), style="graph").contents.flows
