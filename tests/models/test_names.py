@@ -222,7 +222,7 @@ def test_a_name_on_standard_input_is_that_name(write, typed):
 
 def test_a_model_of_another_library_is_named_as_it_is_called_there():
     assert "no model called 'classic:VGG19'; it is torchvision:vgg19" in error_of("classic:VGG19")
-    assert "it is classic:lenet5;" in error_of("torchvision:lenet5")
+    assert "it is classic:lenet5\n" in error_of("torchvision:lenet5")
 
 
 def test_arguments_reach_the_network_of_standard_input_and_two_models_may_be_it(typed):
