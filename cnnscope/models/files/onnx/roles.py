@@ -112,9 +112,11 @@ def role_of(weight: Weight, uses: Mapping[str, list[Use]], *, by_torch: bool) ->
         return Role.CONSTANT if weight.array is not None else Role.BUFFER
     if found and all(use.place in _SETTINGS.get(use.node.kind, ()) for use in found):
         return Role.CONSTANT if single and weight.array is not None else Role.BUFFER
-    if any(use.place in WEIGHTED.get(use.node.kind, {}) for use in through(found, uses)):
-        return Role.PARAMETER
     folded = by_torch and bool(_FOLDED.fullmatch(weight.name))
+    layers = [u for u in through(found, uses) if u.place in WEIGHTED.get(u.node.kind, {})]
+    # a group norm is written as an instance norm with ones and zeros
+    if layers and not (folded and all(use.node.op == "InstanceNormalization" for use in layers)):
+        return Role.PARAMETER
     if single and (folded or "." not in weight.name):
         return Role.CONSTANT if weight.array is not None else Role.BUFFER
     return Role.BUFFER if folded else Role.PARAMETER
