@@ -83,7 +83,7 @@ def explained(model, before, after):
     """Parameters of a network that its graph may have."""
     made = summary.report(before, review=False).totals
     kept = {param.path for param in after.params}
-    used = {module.path for module in before.modules}
+    used = {before.modules[call.module].path for call in before.calls}
     count = made.params - made.unused_params
     for path, module in model.named_modules():
         if path not in used:
