@@ -1,4 +1,4 @@
-"""Every model of torchvision, against what torchvision publishes, torch counts and a CPU runs."""
+"""Models of torchvision (all with `-m slow`) against published figures, torch's, a CPU's."""
 
 from __future__ import annotations
 
@@ -31,6 +31,25 @@ AGAIN = {
     "regnet_y_800mf", "resnet34", "shufflenet_v2_x1_0", "squeezenet1_0",
     "ssdlite320_mobilenet_v3_large", "maxvit_t", "s3d",
 }  # fmt: skip
+
+
+# Models that have the blocks of a smaller one: every one of the zoo with `-m slow`.
+LARGER = set(
+    """
+    convnext_small convnext_base convnext_large deeplabv3_resnet101 densenet161 densenet169
+    densenet201 efficientnet_b1 efficientnet_b2 efficientnet_b3 efficientnet_b4 efficientnet_b5
+    efficientnet_b6 efficientnet_b7 efficientnet_v2_m efficientnet_v2_l fasterrcnn_resnet50_fpn
+    fasterrcnn_resnet50_fpn_v2 fcn_resnet101 maskrcnn_resnet50_fpn_v2 mnasnet0_75 mnasnet1_0
+    mnasnet1_3 retinanet_resnet50_fpn_v2 quantized_inception_v3 quantized_mobilenet_v3_large
+    quantized_resnext101_32x8d quantized_resnext101_64x4d quantized_shufflenet_v2_x1_0
+    quantized_shufflenet_v2_x1_5 quantized_shufflenet_v2_x2_0 regnet_x_800mf regnet_x_1_6gf
+    regnet_x_3_2gf regnet_x_8gf regnet_x_16gf regnet_x_32gf regnet_y_800mf regnet_y_1_6gf
+    regnet_y_3_2gf regnet_y_8gf regnet_y_16gf regnet_y_32gf regnet_y_128gf resnet101
+    resnext101_32x8d resnext101_64x4d shufflenet_v2_x1_0 shufflenet_v2_x1_5 shufflenet_v2_x2_0
+    swin_s swin_b swin_v2_s swin_v2_b vgg13_bn vgg16_bn vgg19 vgg19_bn vit_l_16 vit_l_32 vit_h_14
+    wide_resnet101_2
+""".split()
+)
 
 
 def slow_or_not(name: str) -> Any:
@@ -123,10 +142,11 @@ def examined(name: str) -> tuple[str, Seen | str, int]:
         return name, f"{type(error).__name__}: {error}", 0
 
 
-@pytest.fixture(scope="session")
-def zoo() -> list[tuple[str, Seen | str, int]]:
-    """Every model at its default input, on all cores."""
-    items = [(name,) for name in registered()]
+@pytest.fixture(scope="session", params=["kinds", pytest.param("all", marks=pytest.mark.slow)])
+def zoo(request) -> list[tuple[str, Seen | str, int]]:
+    """Models of every kind, or every model, at their default inputs, on all cores."""
+    left_out = LARGER if request.param == "kinds" else ()
+    items = [(name,) for name in registered() if name not in left_out]
     return sorted(parallel.each(examined, items, parallel.cores()), key=lambda found: found[0])
 
 
@@ -141,7 +161,8 @@ def seen(zoo) -> dict[str, Seen | str]:
 def test_every_model_is_traced(seen):
     assert {name: text for name, text in seen.items() if isinstance(text, str)} == {}
     # torchvision 0.24 to 0.29 register 121 models.
-    assert len(seen) == 121
+    assert len(registered()) == 121
+    assert set(registered()) - set(seen) in (set(), LARGER)
     assert min(one.operations for one in seen.values()) >= 20
 
 
@@ -156,10 +177,8 @@ def test_the_floor_formula_gives_every_shape_of_every_model(seen):
 def test_models_that_look_at_their_data_say_so(seen):
     forward = {n for n, one in seen.items() if any("depends on data" in t for t in one.notes)}
     constructor = {n for n, one in seen.items() if any("constructor" in t for t in one.notes)}
-    assert forward == {name for name in seen if kind(name) == "detection"}
-    assert len(forward) == 12
-    assert constructor == {name for name in seen if name.startswith("regnet_")}
-    assert len(constructor) == 15
+    assert forward == {name for name in seen if kind(name) == "detection"} != set()
+    assert constructor == {name for name in seen if name.startswith("regnet_")} != set()
 
 
 # -------------------------------------------------------------------------------- parameters
@@ -280,7 +299,7 @@ def test_macs_of_every_classifier_are_published_at_the_crop_of_each_of_its_weigh
             if not is_published(macs, entry.meta):
                 wrong[name, entry.name] = (macs / GIGA, entry.meta["_ops"])
     assert wrong == {}
-    assert checked > 100
+    assert checked > len(seen) // 2
 
 
 # Where the published figure was taken on another input, or with other numbers of detections, than
@@ -342,7 +361,7 @@ def test_macs_of_every_other_model_are_published_or_in_the_table(seen):
         name for name, entry in others(seen) if not is_published(seen[name].macs, entry.meta)
     }
     assert deviating == set(DEVIATIONS)
-    assert len({name for name, _ in others(seen)} - deviating) > 25
+    assert len({name for name, _ in others(seen)} - deviating) > 15
 
 
 @pytest.mark.parametrize("name", map(slow_or_not, DEVIATIONS))

@@ -8,7 +8,7 @@ import timm_models
 from command_line import run_cli
 
 from cnnscope.errors import RequestError
-from cnnscope.models import run
+from cnnscope.models import registered, run
 from cnnscope.models.build import build
 from cnnscope.models.find import find
 from cnnscope.models.inputs import make_inputs
@@ -103,6 +103,7 @@ def test_pretrained_false_may_be_said(timm):
 def without_timm(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     monkeypatch.delitem(sys.modules, "cnnscope.models.sources.timm", raising=False)
+    monkeypatch.setattr(registered, "_names", registered._names.__wrapped__)
 
 
 @pytest.mark.usefixtures("without_timm")
