@@ -186,7 +186,7 @@ class Report(msgspec.Struct, Generic[R], frozen=True):
             RequestError: pandas is not installed.
         """
         try:
-            import pandas as pd  # type: ignore[import-untyped, unused-ignore]
+            import pandas as pd
         except ImportError as error:
             raise RequestError(
                 f"to_pandas needs pandas, which cannot be imported ({error}): pip install pandas; "

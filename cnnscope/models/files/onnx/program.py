@@ -166,7 +166,7 @@ def _require_onnx(file: str) -> None:
         RequestError: it is, or it is broken.
     """
     try:
-        import onnx  # type: ignore[import-untyped, unused-ignore]  # noqa: F401
+        import onnx  # noqa: F401
     except ImportError as error:
         if error.name not in ("onnx", None):
             raise RequestError(f"{printable(file)}: onnx cannot be imported: {error}") from error

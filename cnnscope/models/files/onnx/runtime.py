@@ -62,7 +62,7 @@ class Session(nn.Module):
 
 def _imported(file: str) -> Any:
     try:
-        import onnxruntime  # type: ignore[import-untyped, unused-ignore]
+        import onnxruntime
     except ImportError as error:
         raise RequestError(
             f"{printable(file)}: bench runs an ONNX file by onnxruntime, which is not installed: "

@@ -99,7 +99,7 @@ def read(name: str) -> Any:
     Raises:
         RequestError: it is no such file, it is damaged, or it is too large.
     """
-    from onnx import ModelProto  # type: ignore[import-untyped, unused-ignore]
+    from onnx import ModelProto
 
     with archive.opened(name) as file:
         size = os.fstat(file.fileno()).st_size
