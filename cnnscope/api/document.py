@@ -93,7 +93,7 @@ class Document(msgspec.Struct, frozen=True, dict=True):
         Raises:
             RequestError: the file cannot be written, or has the ending of another format.
         """
-        from cnnscope.files import write_whole
+        from cnnscope.api.saving import save
         from cnnscope.text import printable
 
         suffix = Path(path).suffix.lower()
@@ -103,11 +103,7 @@ class Document(msgspec.Struct, frozen=True, dict=True):
             )
         text = "" if suffix == ".png" else self.svg() if suffix == ".svg" else self.page()
         content = text.encode() or self.png()
-        try:
-            write_whole(Path(path), content)
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise RequestError(f"{printable(str(path))}: cannot be written ({reason})") from error
+        save(path, content)
 
     def to_dict(self) -> dict[str, Any]:
         """The data of the page as dicts, lists, strings and numbers."""

@@ -116,15 +116,10 @@ class Figure(msgspec.Struct, frozen=True, dict=True):
         Raises:
             RequestError: the file cannot be written, or its ending is no format.
         """
-        from cnnscope.files import write_whole
-        from cnnscope.text import printable
+        from cnnscope.api.saving import save
 
         content = self.write(Path(path).suffix.lower()[1:] or "svg")
-        try:
-            write_whole(Path(path), content)
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise RequestError(f"{printable(str(path))}: cannot be written ({reason})") from error
+        save(path, content)
 
     def __str__(self) -> str:
         width, height = self.size

@@ -68,15 +68,11 @@ class Plot(msgspec.Struct, frozen=True):
             RequestError: another ending, matplotlib is not installed, or the file cannot be
                 written.
         """
-        from cnnscope.files import write_whole
+        from cnnscope.api.saving import save
 
         ending = check_ending(Path(path))
         content = self.draw(ending) if ending else f"{self}\n".encode()
-        try:
-            write_whole(Path(path), content)
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise RequestError(f"{printable(str(path))}: cannot be written ({reason})") from error
+        save(path, content)
 
     def __str__(self) -> str:
         from cnnscope.api.reports import terminal_width

@@ -46,15 +46,11 @@ class Trace(TraceRecord, frozen=True):
         """
         import msgspec
 
-        from cnnscope.files import write_whole
+        from cnnscope.api.saving import save
 
         target = Path(path)
         coder = msgspec.json if target.suffix.lower() == ".json" else msgspec.msgpack
-        try:
-            write_whole(target, coder.encode(self))
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise RequestError(f"{_shown(path)}: cannot be written ({reason})") from error
+        save(path, coder.encode(self))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
