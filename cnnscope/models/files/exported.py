@@ -103,12 +103,7 @@ class Program:
         Raises:
             RequestError: arguments were given, or the program cannot be understood.
         """
-        if arguments:
-            given = ", ".join(arguments)
-            raise RequestError(
-                f"{printable(name)} is an exported program, whose constructor has run: "
-                f"{printable(given)} cannot be set any more; export it with them"
-            )
+        rebuilt.require_no_arguments(name, "an exported program", arguments)
         with self._understood():
             return _Builder(self._document["graph_module"], self._weights()).build()
 

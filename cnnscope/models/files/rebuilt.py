@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from cnnscope.errors import RequestError
 from cnnscope.models.files import permitted
+from cnnscope.text import printable
 
 MAX_NODES = 10_000  # operations of a graph; the largest networks of timm have some 5,000
 MAX_DEPTH = 64  # modules inside modules
@@ -181,6 +182,24 @@ def groups_of(nodes: Sequence[Node], depth: int) -> Iterator[tuple[str | None, S
             end += 1
         yield stack[depth][1], nodes[begin:end]
         begin = end
+
+
+def require_no_arguments(name: str, kind: str, arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments for the constructor of a model whose constructor has run.
+
+    Args:
+        name: of the file.
+        kind: what is in it, with its article.
+        arguments: that were given.
+
+    Raises:
+        RequestError: there are some.
+    """
+    if arguments:
+        raise RequestError(
+            f"{printable(name)} is {kind}, whose constructor has run: "
+            f"{printable(', '.join(arguments))} cannot be set any more; export it with them"
+        )
 
 
 def require_order(inputs: Sequence[str], steps: Sequence[Step], outputs: Sequence[str]) -> None:

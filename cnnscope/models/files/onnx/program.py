@@ -85,12 +85,7 @@ class Program:
         Raises:
             RequestError: arguments were given, or the graph cannot be understood.
         """
-        if arguments:
-            given = ", ".join(arguments)
-            raise RequestError(
-                f"{printable(name)} is an ONNX graph, whose constructor has run: "
-                f"{printable(given)} cannot be set any more; export it with them"
-            )
+        rebuilt.require_no_arguments(name, "an ONNX graph", arguments)
         try:
             return _Builder(self.graph).build()
         except (ValueError, RuntimeError) as error:
