@@ -28,7 +28,7 @@ def models(beginning: str) -> list[str]:
 
 
 def _models(beginning: str) -> list[str]:
-    from cnnscope.cache import requests
+    from cnnscope.cache import libraries
     from cnnscope.cli.session import Session
 
     path, colon, name = beginning.rpartition(":")
@@ -39,7 +39,7 @@ def _models(beginning: str) -> list[str]:
         inside = [*_defined(f"{module}.py"), *_defined(f"{module}/__init__.py")]
         if inside:
             return [f"{path}:{found}" for found in inside if found.startswith(name)]
-    named = requests.complete(beginning, Session().store())
+    named = libraries.complete(beginning, Session().store())
     files = [] if colon else _files(beginning)
     if not named and not any(file.endswith(_FILES) for file in files):
         return []  # the shell does folders better

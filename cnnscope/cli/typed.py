@@ -151,9 +151,9 @@ def _refuse(words: Sequence[str], commands: Collection[str], *, alone: bool) -> 
 
 def is_library_model(word: str) -> bool:
     """Return True if a library has a model of this name; no library is imported."""
-    from cnnscope.cache import requests
+    from cnnscope.cache import libraries
 
-    return requests.is_named(word)
+    return libraries.is_named(word)
 
 
 def is_model(word: str) -> bool:

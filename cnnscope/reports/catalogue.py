@@ -11,11 +11,12 @@ from typing import Any, Self
 import msgspec
 
 from cnnscope import parallel
-from cnnscope.cache import requests
+from cnnscope.cache import libraries, requests
 from cnnscope.cache.store import Store
 from cnnscope.errors import CnnscopeError, RequestError
 from cnnscope.models.request import Request
-from cnnscope.records.catalogue import Card, Listed, ListReport
+from cnnscope.records.catalogue import About, Card, Listed, ListReport
+from cnnscope.records.trace import Trace
 from cnnscope.reports.budget import parse_limits
 from cnnscope.text import printable
 
@@ -116,8 +117,8 @@ def wanted(
         RequestError: an unknown library, or a limit that is no number.
     """
     for source in sources:
-        if source not in requests.LIBRARIES:
-            known = ", ".join(requests.LIBRARIES)
+        if source not in libraries.LIBRARIES:
+            known = ", ".join(libraries.LIBRARIES)
             raise RequestError(f"--source {source[:40]!r}: use one of {known}")
     found = parse_limits(limits)
     most, least = (
@@ -125,8 +126,8 @@ def wanted(
          for key in (name.partition("_")[2],) if name.startswith(side)}
         for side in ("max_", "min_")
     )  # fmt: skip
-    libraries = tuple(dict.fromkeys(sources or ("torchvision", "classic")))
-    return Wanted(pattern, libraries, task, family, most, least)
+    listed = tuple(dict.fromkeys(sources or ("torchvision", "classic")))
+    return Wanted(pattern, listed, task, family, most, least)
 
 
 def names(wanted: Wanted, store: Store | None) -> list[tuple[str, str]]:
@@ -135,11 +136,7 @@ def names(wanted: Wanted, store: Store | None) -> list[tuple[str, str]]:
     Raises:
         RequestError: it matches none.
     """
-    known = [
-        (source, name)
-        for source in wanted.sources
-        for name in (requests.keep_names(source, store) if store else requests.ask_names(source))
-    ]
+    known = [(source, name) for source in wanted.sources for name in libraries.names(source, store)]
     found = [one for one in known if _matches(wanted.pattern, *one)]
     if not found:
         raise RequestError(
@@ -170,7 +167,7 @@ def cards(
     """
     missing = []
     for source, name in models:
-        card = store and store.read(requests.card_key(source, name), Card)
+        card = store and store.read(libraries.key("card", source, name=name), Card)
         if card:
             yield Listed(source, name, card)
         else:
@@ -265,12 +262,20 @@ def _make(source: str, name: str, root: Any) -> Listed:
     store = Store(root) if root else None
     try:
         trace = requests.trace(Request.of(f"{source}:{name}"), store)
-        made = card(trace, requests.about(trace))
+        made = card(trace, _about(trace))
     except CnnscopeError as error:
         return Listed(source, name, None, str(error))
     if store:
-        store.write(requests.card_key(source, name), made)
+        store.write(libraries.key("card", source, name=name), made)
     return Listed(source, name, made)
+
+
+def _about(trace: Trace) -> About:
+    """Facts that the library states of a model of its own."""
+    from cnnscope.models import find
+
+    source = trace.source
+    return find.library(source.source).about(source.name, trace.input_specs[0].shape)
 
 
 # ------------------------------------------------------------------------------- choosing

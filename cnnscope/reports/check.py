@@ -12,7 +12,7 @@ import msgspec
 from cnnscope import parallel
 from cnnscope.analysis.notes import notes
 from cnnscope.analysis.step import peak
-from cnnscope.cache.requests import LIBRARIES, ask_names, card_key, keep_names
+from cnnscope.cache import libraries
 from cnnscope.cache.store import Store
 from cnnscope.deadline import Deadline
 from cnnscope.errors import CnnscopeError, RequestError
@@ -233,7 +233,7 @@ def check_all(source: str, store: Store | None) -> tuple[int, Iterator[Made]]:
     Raises:
         RequestError: a process was killed.
     """
-    names = keep_names(source, store) if store else ask_names(source)
+    names = libraries.names(source, store)
     return len(names), _each(source, names, store)
 
 
@@ -279,12 +279,12 @@ def _make(source: str, name: str, root: Path | None, memory_share: float) -> Mad
 
 def _key(source: str, name: str) -> dict[str, Any]:
     versions = {package: version(package) for package in _PACKAGES}
-    return {**card_key(source, name), "what": "check", **versions}
+    return libraries.key("check", source, name=name, **versions)
 
 
 def summary(source: str, made: Sequence[Made]) -> CheckAllReport:
     """Sum up the reports of all models."""
-    versions = {name: version(name) or "" for name in (*_PACKAGES, LIBRARIES[source])}
+    versions = {name: version(name) or "" for name in (*_PACKAGES, libraries.LIBRARIES[source])}
     reports = [(name, report) for name, report in sorted(made) if isinstance(report, CheckReport)]
     return CheckAllReport(
         versions=versions,

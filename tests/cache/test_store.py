@@ -14,6 +14,7 @@ import pytest
 from command_line import run_cli
 
 from cnnscope import cli
+from cnnscope.cache import libraries
 from cnnscope.cache import requests as stored
 from cnnscope.cache import store as store_file
 from cnnscope.cache.store import Store, default_root
@@ -318,7 +319,7 @@ def made(monkeypatch):
         return small_trace(request.model.text)
 
     monkeypatch.setattr(run, "trace_spec", trace)
-    monkeypatch.setattr(stored, "ask_names", lambda source: (f"{source}_a", "resnet18"))
+    monkeypatch.setattr(libraries, "ask_names", lambda source: (f"{source}_a", "resnet18"))
     return requests
 
 
@@ -356,9 +357,9 @@ def test_every_part_of_a_request_counts(store, made, other):
 @pytest.mark.parametrize("package", ["torch", "torchvision"])
 def test_another_version_is_another_answer(store, made, monkeypatch, package):
     stored.trace(Request.of("torchvision:resnet18"), store)
-    installed = stored.version
+    installed = libraries.version
     monkeypatch.setattr(
-        stored, "version", lambda name: "99.0" if name == package else installed(name)
+        libraries, "version", lambda name: "99.0" if name == package else installed(name)
     )
     stored.trace(Request.of("torchvision:resnet18"), store)
     assert len(made) == 2
@@ -366,7 +367,7 @@ def test_another_version_is_another_answer(store, made, monkeypatch, package):
 
 def test_other_code_of_ours_is_another_answer(store, made, monkeypatch):
     stored.trace(Request.of("torchvision:resnet18"), store)
-    monkeypatch.setattr(stored, "code", lambda: "changed")
+    monkeypatch.setattr(libraries, "code", lambda: "changed")
     stored.trace(Request.of("torchvision:resnet18"), store)
     assert len(made) == 2
 
@@ -387,19 +388,17 @@ def test_without_a_store_nothing_is_kept(made):
 
 
 @pytest.fixture
-def libraries(monkeypatch, made):
+def offered(monkeypatch, made):
     """The models of each library, by its own list and by its files."""
     found = {"torchvision": ["a", "both"], "classic": ["b", "both"], "timm": ["c"]}
     monkeypatch.setattr("cnnscope.models.registered.names", lambda source: found[source])
-    monkeypatch.setattr(stored, "ask_names", lambda source: tuple(found[source]))
-    monkeypatch.setattr(stored, "version", lambda package: "1.0")  # installed or not
+    monkeypatch.setattr(libraries, "ask_names", lambda source: tuple(found[source]))
+    monkeypatch.setattr(libraries, "version", lambda package: "1.0")  # installed or not
     return found
 
 
 @pytest.mark.parametrize("name", ["torchvision:a", "classic:b", "timm:c"])
-def test_a_bare_name_is_found_though_no_library_was_asked(
-    store, made, libraries, name, monkeypatch
-):
+def test_a_bare_name_is_found_though_no_library_was_asked(store, made, offered, name, monkeypatch):
     def trace(request):
         made.append(request)
         source = Source(request.model.text, *name.split(":"))
@@ -413,25 +412,25 @@ def test_a_bare_name_is_found_though_no_library_was_asked(
     assert len(made) == 1
 
 
-def test_a_bare_name_means_the_first_library_that_has_it(store, made, libraries):
+def test_a_bare_name_means_the_first_library_that_has_it(store, made, offered):
     stored.trace(Request.of("torchvision:both"), store)
     assert stored.trace(Request.of("both"), store).source.source == "torchvision"
     assert len(made) == 1
 
 
-def test_a_library_whose_names_cannot_be_read_leaves_it_open(store, made, libraries):
-    libraries["torchvision"] = []
+def test_a_library_whose_names_cannot_be_read_leaves_it_open(store, made, offered):
+    offered["torchvision"] = []
     stored.trace(Request.of("classic:b"), store)
     stored.trace(Request.of("b"), store)
     assert len(made) == 2
 
 
 def test_completion_prefers_names_that_are_stored_to_those_in_files(store, made):
-    assert "resnet34" in stored.complete("res", store)
+    assert "resnet34" in libraries.complete("res", store)
     stored.trace(Request.of("torchvision:resnet18"), store)
-    assert "resnet18" in stored.complete("res", store)
-    assert "resnet34" not in stored.complete("res", store)
-    assert stored.complete("torchvision:res", store) == ["torchvision:resnet18"]
+    assert "resnet18" in libraries.complete("res", store)
+    assert "resnet34" not in libraries.complete("res", store)
+    assert libraries.complete("torchvision:res", store) == ["torchvision:resnet18"]
 
 
 def test_what_cannot_be_written_is_no_mistake_of_the_store(store, made):

@@ -200,7 +200,7 @@ def test_names_of_a_library_that_is_not_there_are_none():
 
 def test_completion_imports_no_torch(tmp_path):
     program = (
-        "import pathlib; from cnnscope.cache.requests import complete\n"
+        "import pathlib; from cnnscope.cache.libraries import complete\n"
         "        from cnnscope.cache.store import Store\n"
         f"        store = Store(pathlib.Path({str(tmp_path)!r}))\n"
         "        assert complete('torchvision:resnet15', store) == ['torchvision:resnet152']\n"

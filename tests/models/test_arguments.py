@@ -8,6 +8,7 @@ from command_line import run_cli
 
 import cnnscope
 from cnnscope.cache import requests
+from cnnscope.cache.store import Store
 from cnnscope.errors import RequestError
 from cnnscope.models.arguments import Expression, Loaded, parse_arguments
 from cnnscope.models.request import Request
@@ -277,12 +278,15 @@ def test_a_file_of_values_is_data_and_bounded(nets, name, text, said):
 
 
 def test_the_store_tells_values_of_files_apart_and_keeps_nothing_that_depends_on_code(tmp_path):
+    store = Store(tmp_path)
+
     def key(value):
-        return requests._key("torchvision", "x", Request.of("x", (), {"a": value}))
+        return requests._entries(Request.of("torchvision:x", (), {"a": value}), store).key("trace")
 
     assert key(Loaded("@a.yaml", 1)) != key(Loaded("@a.yaml", 2))
     assert key(Loaded("@a.yaml", 1)) == key(1)
-    assert not requests._keeps(Request.of("x", (), {"a": Expression("nn.ReLU")}))
+    own = Request.of("torchvision:x", (), {"a": Expression("nn.ReLU")})
+    assert requests._entries(own, store) is None
 
 
 ROLES = """

@@ -478,12 +478,12 @@ def test_a_constructor_that_wants_an_object_is_given_the_lines_of_a_wrapper(writ
     ],
 )
 def test_names_are_known_however_papers_write_them(typed, listed):
-    from cnnscope.cache import requests
+    from cnnscope.cache import libraries
     from cnnscope.models import registered
     from cnnscope.models.names import parse_model
 
     assert registered.canonical(parse_model(typed)).name == listed
-    assert requests.is_named(typed.rpartition(":")[2])
+    assert libraries.is_named(typed.rpartition(":")[2])
 
 
 def test_a_file_of_the_users_is_not_taken_for_a_librarys_model(tmp_path, monkeypatch):

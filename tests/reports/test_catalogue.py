@@ -9,7 +9,7 @@ import sys
 import pytest
 from command_line import run_cli
 
-from cnnscope.cache import requests
+from cnnscope.cache import libraries, requests
 from cnnscope.cache.store import Store
 from cnnscope.errors import ModelError
 from cnnscope.records.catalogue import About, Card, Listed
@@ -84,7 +84,7 @@ def test_names_are_whole_where_columns_have_to_go():
 
 def test_cards_are_read_before_any_is_made(tmp_path, monkeypatch):
     store = Store(tmp_path)
-    store.write(requests.card_key("classic", "b"), card("b").card)
+    store.write(libraries.key("card", "classic", name="b"), card("b").card)
     made = []
     monkeypatch.setattr(catalogue, "_make", lambda source, name, _: made.append(name) or card(name))
     listed = list(catalogue.cards([("classic", "a"), ("classic", "b")], store))
