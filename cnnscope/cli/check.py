@@ -25,12 +25,12 @@ class Check(options.Written, options.Cached, options.Batched):
 
     Example: cnnscope check resnet18
 
-    The others are torchinfo, fvcore, torch and the published figures. Every counter runs on the
-    spot, on random weights where it needs some: large models take minutes, unless --seconds ends
-    it. A difference is explained if what the counter adds and leaves out, by its own rule, is the
-    whole of it; the exit code is 1 if one is not. The largest receptive field is measured by
-    gradient, as by `rf --verify`. With --train, memory and MACs of a training step are compared
-    with real steps on the CPU, which takes several of them.
+    The others are torchinfo, fvcore, torch and the published figures, and onnx-tool for an ONNX
+    file. Every counter runs on the spot, on random weights where it needs some: large models take
+    minutes, unless --seconds ends it. A difference is explained if what the counter adds and leaves
+    out, by its own rule, is the whole of it; the exit code is 1 if one is not. The largest
+    receptive field is measured by gradient, as by `rf --verify`. With --train, memory and MACs of a
+    training step are compared with real steps on the CPU, which takes several of them.
     """
 
     model: Annotated[

@@ -37,6 +37,7 @@ _PACKAGES = {
     "forward": "torch",
     "allocations": "torch",
     "MemTracker": "torch",
+    "onnx-tool": "onnx-tool",
 }
 
 
@@ -44,8 +45,8 @@ def blank(counter: str, figure: str) -> Count:
     """A count without a value.
 
     Args:
-        counter: "numel", "torchinfo", "fvcore", "flop counter", "forward", "allocations" or
-            "MemTracker".
+        counter: "numel", "torchinfo", "fvcore", "flop counter", "forward", "allocations",
+            "MemTracker" or "onnx-tool".
         figure: "parameters", "MACs", "shapes", "step MACs" or "step bytes".
     """
     return Count(counter, figure, _version(_PACKAGES[counter]))

@@ -29,11 +29,12 @@ class Count(msgspec.Struct, frozen=True):
     Then it has `failed`, or it `needs` so many bytes of memory, which are not free.
 
     `counter`: "numel", "torchinfo", "fvcore", "flop counter", "published", "forward", "allocations"
-    (of torch's profiler) or "MemTracker"; `version` is its version, or the weights that a figure is
-    published with. `figure`: "parameters", "MACs", "shapes", or of a training step "step MACs" and
-    "step bytes" (the peak of living tensors). `evidence` is what it said of its own count
-    (operations that it met and has no formula for; those that it has one for). `calls` are module
-    calls of a forward, in their order: path and shapes of the output.
+    (of torch's profiler), "MemTracker" or "onnx-tool"; `version` is its version, or the weights
+    that a figure is published with. `figure`: "parameters", "MACs", "shapes", or of a training step
+    "step MACs" and "step bytes" (the peak of living tensors). `evidence` is what it said of its own
+    count (operations that it met and has no formula for; those that it has one for; of onnx-tool
+    "reason: node"). `calls` are module calls of a forward, in their order: path and shapes of the
+    output.
     """
 
     counter: str
@@ -61,6 +62,10 @@ class Reason(msgspec.Struct, frozen=True):
     Of fvcore: "norm flops", "pools", "upsampling", "grid sampling" are added; "attention" and
     "no formula" left out; "einsum" is rounded, and "matmul" lacks a broadcast batch. Of torch: "no
     formula".
+    Of onnx-tool: "operators" without products are added, whose kinds `where` names, and the "gates"
+    of recurrent layers; "biases", once for each output; "zero points" as biases; "transposed": a
+    transposed convolution counts from its output; "third axis": of quantised kernels it is left
+    out; "matmul": so is a batch of weights; "shapes": what its own shape inference gets wrong.
     Of what is published: "input": it was counted on another (`where`); "unused": without what never
     runs; "not selected": without what runs on detections, of which there were none.
     Of a training step: "grouped": gradients of weights in groups are counted as if there were one;

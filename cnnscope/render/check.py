@@ -53,8 +53,21 @@ _REASONS = {
     "grouped": "gradients of weights in groups counted as if there were one",
     "watched": "its dispatch mode has gradients and biases added out of place",
     "strays": "tensors that are not registered left out",
+    "operators": "operators without products counted: {where}",
+    "gates": "gates of recurrent layers counted",
+    "zero points": "zero points counted as if they were biases",
+    "third axis": "third axis of quantised kernels left out",
+    "shapes": "sizes that its own shape inference gets wrong",
 }
-_NAMED = ("no formula", "einsum", "matmul", "input", "unused", "watched")  # `where` has no layers
+_NAMED = (
+    "no formula",
+    "einsum",
+    "matmul",
+    "input",
+    "unused",
+    "watched",
+    "operators",
+)  # `where` has no layers
 
 _ONE = (
     Heading("counter", left=True, least=14, keep="start"),

@@ -201,7 +201,16 @@ def _mac_terms(known: Known, count: Count) -> list[Term]:
         return _Fvcore(known, count).terms()
     if count.counter == "flop counter":
         return list(_without_formula(known, set(count.evidence)))
+    if count.counter == "onnx-tool":
+        return list(_of_nodes(count.evidence))
     return _not_selected(known, count)
+
+
+def _of_nodes(evidence: Mapping[str, int]) -> Iterator[Term]:
+    """What onnx-tool adds to the products of each node (see `measure/onnx_nodes.py`)."""
+    for key, amount in evidence.items():
+        about, _, where = key.partition(": ")
+        yield Term(about, amount, where)
 
 
 def _not_selected(known: Known, count: Count) -> list[Term]:

@@ -7,6 +7,7 @@ there is memory for them. A counter that cannot be run says why, and is no agree
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,11 +18,13 @@ from cnnscope import parallel
 from cnnscope.analysis import memory, params
 from cnnscope.analysis import step as analysis
 from cnnscope.deadline import Deadline
-from cnnscope.errors import CnnscopeError
-from cnnscope.measure import counters
+from cnnscope.errors import CnnscopeError, RequestError
+from cnnscope.measure import counters, onnx_nodes
 from cnnscope.measure.counters import blank, inference, quiet
 from cnnscope.measure.training import RealStep, optimizer_of
 from cnnscope.models.failures import asks_for_data
+from cnnscope.models.files.onnx import wire
+from cnnscope.models.find import ONNX
 from cnnscope.models.inputs import make_inputs, real_inputs
 from cnnscope.models.ladder import Rung
 from cnnscope.records.check import Count
@@ -77,6 +80,7 @@ class Subject:
                 [blank("flop counter", "MACs")],
                 lambda: [self._as_traced_or_real(counters.flop_counter)],
             ),
+            *([([blank("onnx-tool", "MACs")], self._onnx_tool)] if self._is_onnx else []),
         )
         for blanks, ask in each:
             if deadline and deadline.over:
@@ -104,6 +108,30 @@ class Subject:
             yield from _answers([blank("forward", "shapes")], ran)
         else:
             yield calls.shapes()
+
+    # -- the file that it is
+
+    @property
+    def _is_onnx(self) -> bool:
+        return self.trace.source.source == ONNX
+
+    def _onnx_tool(self) -> Iterator[Count]:
+        """The answer of onnx-tool, which gets the graph alone and a process of its own.
+
+        Raises:
+            RequestError: the process was killed.
+        """
+        count = blank("onnx-tool", "MACs")
+        content = wire.read(self.trace.source.name).SerializeToString()
+        item = (content, [spec.shape for spec in self.trace.input_specs])
+        try:
+            (found,) = parallel.each(onnx_nodes.limited, [item], 1)
+        except BrokenProcessPool:
+            raise RequestError("its process was killed, for lack of memory or of time") from None
+        if isinstance(found, str):
+            yield replace(count, failed=found)
+        else:
+            yield replace(count, value=found[0], evidence=found[1])
 
     # -- the model as it was traced
 
