@@ -51,14 +51,19 @@ class Growth(msgspec.Struct, frozen=True):
 
     Attributes:
         quantity: which cost.
-        by: what x is: "side", "length", "height" ..., "batch size", or the name of an argument.
+        by: what x is: "side" (of a shape that keeps its proportions), "length", "height" ...,
+            "batch size", or the name of an argument.
         power: p of y = c * x^p, fitted to the logarithms.
         deviation: the largest |y / fitted - 1|.
         first: the power between the two smallest x.
         last: the power between the two largest x.
-        offset: a of y = a + b * x; None where such a line is not positive.
+        offset: a of y = a + b * x^n; None where not all choices lie on such a line above 0.
         slope: b.
         line_deviation: the largest |y / fitted - 1| of the line.
+        exponent: n: 1, 2 or 3, the smallest that fits.
+        lowest: the lowest power between neighbours.
+        highest: the highest power between neighbours.
+        ratio: the largest y over the smallest.
     """
 
     quantity: Quantity
@@ -70,6 +75,10 @@ class Growth(msgspec.Struct, frozen=True):
     offset: float | None = None
     slope: float | None = None
     line_deviation: float | None = None
+    exponent: int | None = None
+    lowest: float = 0.0
+    highest: float = 0.0
+    ratio: float = 1.0
 
 
 class SweepReport(msgspec.Struct, frozen=True):

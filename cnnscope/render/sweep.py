@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from cnnscope.records.bench import BenchRun
@@ -13,7 +14,9 @@ from cnnscope.render.data import Row, Sheet
 from cnnscope.render.page import BAD, Heading, Page, Table
 
 _BAR = 12
-_EXACT, _ROUGH = 0.01, 0.1  # deviations from a power law
+_NUMBER = re.compile(r"[0-9]+")
+# How far powers between neighbours may lie apart: two digits behind the point are written.
+_STEADY, _ROUGH = 0.01, 0.25
 NAMES = {
     "params": "parameters",
     "macs": "MACs",
@@ -78,7 +81,7 @@ def _cells(row: SweepRow, most: int, run: BenchRun | None) -> tuple[str, ...]:
 
 def _of_input(axes: tuple[AxisField, ...]) -> str:
     """195 %: the field beside the input, along each axis."""
-    if not axes or any(axis.local_size is None or not axis.input_size for axis in axes):
+    if not axes or any(axis.size is None or not axis.input_size for axis in axes):
         return ""
     return units.same([f"{100 * (a.local_size or 0) / a.input_size:.0f} %" for a in axes])
 
@@ -91,52 +94,72 @@ def _below(report: SweepReport) -> Iterator[tuple[str, str]]:
             f"peak of tensors in a step with {report.step.optimizer} ({report.step.form}), "
             f"loss {report.step.loss}; cnnscope memory says who owns it",
         )
-    for row in report.rows:
-        if row.failed:
-            yield "!", f"{', '.join(row.values)}: {row.failed}"
-        elif row.unknown:
-            count = units.plural(row.unknown, "operation")
-            yield "!", f"{', '.join(row.values)}: no formula for {count}, whose cost is missing"
+    yield from (("!", problem) for problem in _problems(report.rows))
     if report.timing is not None:
         yield from (("!", note) for run in report.timing.runs for note in _warnings(run, report))
         yield "machine", bench.machine(report.timing.environment, report.timing.runs[0])
     yield from (("!", note) for note in report.notes)
 
 
+def _problems(rows: Sequence[SweepRow]) -> Iterator[str]:
+    """Why choices fail or lack a cost; once where only numbers differ."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for row in rows:
+        missing = units.plural(row.unknown, "operation")
+        lacks = f"no formula for {missing}, whose cost is missing" if row.unknown else ""
+        if problem := row.failed or lacks:
+            alike = _NUMBER.sub("0", problem)
+            found.setdefault(alike, []).append((", ".join(row.values), problem))
+    for (name, problem), *others in found.values():
+        yield f"{name}{f' and {len(others)} more alike' if others else ''}: {problem}"
+
+
 def _warnings(run: BenchRun, report: SweepReport) -> Iterator[str]:
     return bench.warnings(run, report.timing, {}) if report.timing else iter(())
 
 
-def form(growth: Growth) -> Literal["same", "power", "line", "rough", "none"]:
-    """Which law a cost follows: exactly a power, a straight line, about a power, or none."""
-    if growth.deviation == 0 and growth.power == 0:
+def form(growth: Growth) -> Literal["same", "power", "line", "nearly", "rough", "none"]:
+    """The law that the costs follow, as far as it holds between all neighbours."""
+    if growth.ratio == 1:
         return "same"
-    if growth.deviation <= _EXACT:
-        return "power"
-    away = growth.line_deviation
-    if growth.slope and growth.offset and away is not None and away <= _EXACT:
+    apart, flat = growth.highest - growth.lowest, abs(growth.power) < _STEADY
+    if growth.exponent is not None and (flat or f"{growth.lowest:.2f}" != f"{growth.highest:.2f}"):
         return "line"
-    return "rough" if growth.deviation <= _ROUGH else "none"
+    if apart <= _STEADY:
+        return "nearly" if flat else "power"
+    return "rough" if apart <= _ROUGH else "none"
 
 
 def sentence(growth: Growth) -> str:
-    """Grow as side^2.00; stay the same; are 85.4 MiB + 20.6 MiB x batch size."""
+    """As side^2.00; the same for all; 85.4 MiB + 20.6 MiB x batch size."""
     by = growth.by.replace(" ", "_")
-    law = form(growth)
-    if law == "same":
-        return "the same for all"
-    if law == "power":
-        return f"as {by}^{growth.power:.2f}"
-    if law == "line":
-        slope, offset = growth.slope or 0.0, growth.offset or 0.0
-        sign = "+" if slope > 0 else "-"
-        return f"{_amount(growth, offset)} {sign} {_amount(growth, abs(slope))} x {by}"
-    if law == "rough":
-        return f"about as {by}^{growth.power:.2f} (to {units.share(growth.deviation)})"
-    return (
-        f"as no one power of {by}: {by}^{growth.first:.2f} between the two smallest, "
-        f"{by}^{growth.last:.2f} between the two largest"
-    )
+    low, high = f"{growth.lowest:.2f}", f"{growth.highest:.2f}"
+    match form(growth):
+        case "same":
+            return "the same for all"
+        case "power":
+            return f"as {by}^{growth.power:.2f}"
+        case "line":
+            return _line(growth, by)
+        case "nearly":
+            return f"nearly the same ({units.share(growth.ratio - 1)} apart)"
+        case "rough":
+            return f"about as {by}^{growth.power:.2f} ({low} to {high} between neighbours)"
+    ends = f"{by}^{low} to {by}^{high} between neighbours"
+    if {growth.first, growth.last} == {growth.lowest, growth.highest}:
+        ends = (
+            f"{by}^{growth.first:.2f} between the two smallest, {by}^{growth.last:.2f} between the "
+            "two largest"
+        )
+    return f"as no one power of {by}: {ends}"
+
+
+def _line(growth: Growth, by: str) -> str:
+    """57.004 M + 4.097 k x num_classes, or x side^2."""
+    slope, offset = growth.slope or 0.0, growth.offset or 0.0
+    sign = "+" if slope > 0 else "-"
+    of = by if growth.exponent == 1 else f"{by}^{growth.exponent}"
+    return f"{_amount(growth, offset)} {sign} {_amount(growth, abs(slope))} x {of}"
 
 
 def _amount(growth: Growth, value: float) -> str:

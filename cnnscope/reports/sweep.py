@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,11 +20,19 @@ from cnnscope.records.trace import Shape, Source, Trace
 from cnnscope.reports import summary
 from cnnscope.text import printable
 
+BATCH, INPUT = "batch size", "input"
 _MOST = 200  # rows
 _IMAGE = 2  # sizes before those of space: samples, channels
-_SPACE = {1: ("length",), 2: ("height", "width"), 3: ("frames", "height", "width")}
+_AXES = {  # of tensors, by how many they have; a sequence may stand before its features
+    1: ("length",),
+    2: (BATCH, "length"),
+    3: (BATCH, "length", "length"),
+    4: (BATCH, "channels", "height", "width"),
+    5: (BATCH, "channels", "frames", "height", "width"),
+}
+_PLAIN = re.compile(r"(?<![0-9])0+(?=[0-9])| ")  # 0128 is 128, and 3 x 64 x 64 is 3x64x64
+_NUMBER = re.compile(r"[0-9]+(?:[.,][0-9]+)*")
 _COUNTED: tuple[Quantity, ...] = ("params", "macs", "peak_activation_bytes", "training_bytes")
-BATCH, INPUT = "batch size", "input"
 
 
 class Choice(NamedTuple):
@@ -81,8 +90,8 @@ def choices(
     if batch_sizes:
         axes[BATCH] = list(batch_sizes)
     varied = tuple(name for name, values in axes.items() if len(values) > 1)
-    _check(varied, axes)
-    made = []
+    _check(axes)
+    made: list[Choice] = []
     for values in itertools.product(*axes.values()):
         chosen = dict(zip(axes, values, strict=True))
         request = Request.of(
@@ -94,39 +103,43 @@ def choices(
             arguments=chosen,
         )
         named = dict(zip(axes, values, strict=True))
-        shown = tuple(_shown(named[name]) for name in varied)
+        shown = tuple(_shown(name, named[name]) for name in varied)
         made.append(Choice(shown, tuple(_number(named[name]) for name in varied), request))
-    return Sweep(varied, tuple(made))
-
-
-def _check(varied: Sequence[str], axes: Mapping[str, Sequence[Any]]) -> None:
-    """Check that there is something to compare.
-
-    Raises:
-        RequestError: nothing varies, a value is given twice, or there are too many.
-    """
-    if not varied:
+    if not varied:  # what cannot be a value has been refused by now
         raise RequestError(
             "sweep: give several values of something, as in --input 128,160,192,224, "
             "--arg width_mult=0.5,1.0 or --batch-size 1,8,32"
         )
+    return Sweep(varied, tuple(made))
+
+
+def _check(axes: Mapping[str, Sequence[Any]]) -> None:
+    """Check the values of each choice, and how many combinations there are.
+
+    Raises:
+        RequestError: a value is given twice, or there are too many.
+    """
     count = 1
-    for name in varied:
-        shown = [_shown(value) for value in axes[name]]
-        again = next((one for i, one in enumerate(shown) if one in shown[:i]), "")
-        if again:
-            raise RequestError(f"{name}: the value {again} is given twice; give it once")
-        count *= len(shown)
+    for name, values in axes.items():
+        written = [_shown(name, value) for value in values]
+        meant = [_PLAIN.sub("", one) for one in written] if name == INPUT else written
+        again = next((i for i, one in enumerate(meant) if one in meant[:i]), None)
+        if again is not None:
+            alike = dict.fromkeys((written[meant.index(meant[again])], written[again]))
+            raise RequestError(
+                f"{name}: the value {' or '.join(alike)} is given twice; give it once"
+            )
+        count *= len(values)
     if count > _MOST:
         raise RequestError(f"sweep: {count:,} combinations of values; {_MOST} are the most")
 
 
-def _shown(value: Any) -> str:
-    """A value as it was typed."""
-    if isinstance(value, (list, tuple)) and value and all(type(n) is int for n in value):
-        return "x".join(map(str, value))
-    parts = items(value) if isinstance(value, (list, tuple)) else (value,)
-    return printable(", ".join(map(str, parts)), 60)
+def _shown(name: str, value: Any) -> str:
+    """A value as it is typed: of the input in its own spelling, of an argument in Python's."""
+    if name == INPUT and isinstance(value, (list, tuple)):
+        whole = value and all(type(n) is int for n in value)
+        value = "x".join(map(str, value)) if whole else ", ".join(map(str, items(value)))
+    return printable(str(value), 60)
 
 
 def _number(value: Any) -> float | None:
@@ -182,8 +195,18 @@ def report(sweep: Sweep, found: Sequence[Costs | CnnscopeError]) -> SweepReport:
         rows=rows,
         by=by,
         growth=tuple(_growth(sweep, rows, _COUNTED)),
-        notes=tuple(dict.fromkeys(note for one in ran for note in one.notes)),
+        notes=tuple(_once([note for one in ran for note in dict.fromkeys(one.notes)])),
     )
+
+
+def _once(notes: Sequence[str]) -> Iterator[str]:
+    """Notes without those that differ in nothing but numbers, sizes most often."""
+    found: dict[str, list[str]] = {}
+    for note in notes:
+        found.setdefault(_NUMBER.sub("0", note), []).append(note)
+    for first, *others in found.values():
+        more = len({first, *others}) - 1
+        yield f"{first} (and {more} more alike)" if more else first
 
 
 def trained(
@@ -263,10 +286,41 @@ def _growth(
     for quantity in quantities:
         ys = [y for _, index in order if (y := value(index, quantity)) is not None]
         xs = [x for x, _ in order]
-        found = powers.power(xs, ys) if len(ys) == len(xs) else None
-        if found is not None:
-            straight = powers.line(xs, ys) or (None, None, None)
-            yield Growth(quantity, by, *found, *straight)
+        if len(ys) == len(xs) and (found := law(quantity, by, xs, ys)):
+            yield found
+
+
+def law(quantity: Quantity, by: str, xs: Sequence[float], ys: Sequence[float]) -> Growth | None:
+    """How a cost grows.
+
+    Args:
+        quantity: which cost.
+        by: name of x.
+        xs: increasing.
+        ys: the cost at each x.
+
+    Returns:
+        None for fewer than three points, or if one of them is not positive.
+    """
+    found = powers.power(xs, ys)
+    if found is None:
+        return None
+    line = powers.line(xs, ys)
+    return Growth(
+        quantity,
+        by,
+        found.power,
+        found.deviation,
+        found.first,
+        found.last,
+        offset=line and line.offset,
+        slope=line and line.slope,
+        line_deviation=line and line.deviation,
+        exponent=line and line.exponent,
+        lowest=found.lowest,
+        highest=found.highest,
+        ratio=max(ys) / min(ys),
+    )
 
 
 def _variable(
@@ -304,18 +358,33 @@ def _first(sweep: Sweep, rows: Sequence[SweepRow], ran: Sequence[int]) -> tuple[
 
 
 def _size(inputs: Sequence[tuple[Shape, ...]]) -> tuple[str, list[float]]:
-    """The side of square images, or the one axis of space that varies; "" for anything else.
+    """The one size that varies, or the sides of a shape in proportion; "" for anything else.
 
-    Several tensors are described by the first, if the others have its sizes.
+    Several tensors are described by the first that varies, if all that vary do so in proportion:
+    an image and its mask, tokens and their mask.
     """
-    shapes = [one[0] for one in inputs if one]
-    alike = all(len({tensor[_IMAGE:] for tensor in one}) == 1 for one in inputs)
-    if not alike or len({(len(shape), shape[:_IMAGE]) for shape in shapes}) != 1:
+    ranks = {tuple(map(len, one)) for one in inputs}
+    if len(ranks) != 1:
         return "", []
-    space = list(zip(*(shape[_IMAGE:] for shape in shapes), strict=True))  # axis by axis
-    varying = [axis for axis, sizes in enumerate(space) if len(set(sizes)) > 1]
-    if not varying or len({space[axis] for axis in varying}) > 1:
+    varying = [
+        (tensor, axis, sizes)
+        for tensor, shapes in enumerate(zip(*inputs, strict=True))
+        for axis, sizes in enumerate(zip(*shapes, strict=True))
+        if len(set(sizes)) > 1
+    ]
+    if not varying or not all(_in_proportion(varying[0][2], sizes) for *_, sizes in varying):
         return "", []
-    names = _SPACE.get(len(space), ())
-    name = names[varying[0]] if len(varying) == 1 and names else "side"
-    return name, [float(size) for size in space[varying[0]]]
+    first, _, sizes = varying[0]
+    axes = [axis for tensor, axis, _ in varying if tensor == first]
+    return _named(axes, ranks.pop()[first]), [float(size) for size in sizes]
+
+
+def _in_proportion(some: Shape, others: Shape) -> bool:
+    return all(a * others[0] == b * some[0] for a, b in zip(some, others, strict=True))
+
+
+def _named(axes: Sequence[int], rank: int) -> str:
+    """What these axes of a tensor are called; "" for several that are not all of space."""
+    if len(axes) > 1:
+        return "side" if axes[0] >= _IMAGE else ""
+    return _AXES[rank][axes[0]] if rank in _AXES else ""

@@ -15,6 +15,8 @@ from cnnscope.cli import values
 from cnnscope.errors import RequestError
 from cnnscope.models import run
 from cnnscope.models.build import build
+from cnnscope.render import sweep
+from cnnscope.reports import sweep as reports
 
 NET = """
 import torch
@@ -74,12 +76,92 @@ def test_powers_are_those_of_the_formulas(net):
 def test_growth_along_a_line_is_written_as_one():
     found = powers.line([1, 2, 5], [12, 14, 20])
     assert found is not None
-    assert found == pytest.approx((10, 2, 0))
+    assert found == pytest.approx((10, 2, 0, 1))
+    assert powers.line([1, 2, 5], [12, 18, 60]) == pytest.approx((10, 2, 0, 2))  # 10 + 2 x^2
     curve = powers.power([1, 2, 4], [1, 4, 16])
     assert curve is not None
-    assert curve == pytest.approx((2, 0, 2, 2))
+    assert curve == pytest.approx((2, 0, 2, 2, 2, 2))
     assert powers.power([1, 2], [1, 4]) is None  # any law goes through two points
     assert powers.line([1, 2, 3], [9, 3, -3]) is None
+    assert powers.line([1, 2, 3], [10, 20, 31]) is None  # near a line is not on one
+
+
+@pytest.mark.parametrize(
+    ("xs", "ys", "words"),
+    [
+        ((1, 2, 4), (7, 7, 7), "the same for all"),
+        ((1, 2, 4), (3, 12, 48), "as side^2.00"),
+        # 36 side^2 and a classifier of 512 k, which the power between 128 and 160 cannot see:
+        # ln(925.8 / 592.7) / ln(160 / 128) = 1.998
+        ((128, 160, 256), (590_336_000, 922_112_000, 2_359_808_000), "as side^2.00"),
+        ((10, 100, 1000), (710_132_960, 710_501_600, 714_188_000), "710.092 M + 4.096 k x side"),
+        ((8, 16, 32), (202_912, 223_648, 306_592), "196.000 k + 108 x side^2"),
+        ((8, 16, 32), (127_008, 296_352, 635_040), "-42.336 k + 21.168 k x side"),
+        ((100, 200, 400), (14_208, 28_608, 57_408), "-192 + 144 x side"),
+        ((1, 2, 4), (1_000_000, 1_002_000, 1_003_000), "nearly the same (0.3 % apart)"),
+        # ln(4.4) / ln 2 = 2.14, ln(4.2) / ln 2 = 2.07
+        ((1, 2, 4), (1000, 4400, 18480), "about as side^2.10 (2.07 to 2.14 between neighbours)"),
+        # x^2 + x^4: ln(20 / 2) / ln 2, ln(272 / 20) / ln 2
+        (
+            (1, 2, 4), (2, 20, 272), "as no one power of side: side^3.32 between the two smallest, "
+            "side^3.77 between the two largest",
+        ),
+        # one step of a floor is no law: ln(2049 / 1814) / ln(225 / 224) = 27.35
+        (
+            (223, 224, 225, 226), (1_814, 1_814, 2_049, 2_049),
+            "as no one power of side: side^0.00 to side^27.35 between neighbours",
+        ),
+    ],
+)  # fmt: skip
+def test_a_law_is_named_where_it_holds_between_all_neighbours(xs, ys, words):
+    assert sweep.sentence(reports.law("macs", "side", xs, ys)) == words
+
+
+def test_what_is_measured_has_the_unit_of_time():
+    grown = reports.law("median_ns", "batch size", (1, 2, 3), (3e6, 5e6, 7e6))
+    assert sweep.sentence(grown) == "1.000 ms + 2.000 ms x batch_size"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "by", "numbers"),
+    [
+        ([((1, 3, 8, 8),), ((1, 3, 16, 16),)], "side", [8, 16]),
+        ([((1, 3, 8, 6),), ((1, 3, 16, 12),)], "side", [8, 16]),  # in proportion
+        ([((1, 3, 8, 6),), ((1, 3, 16, 6),)], "height", [8, 16]),
+        ([((1, 3, 8, 6),), ((1, 3, 16, 13),)], "", []),
+        ([((1, 1, 8, 8, 8),), ((1, 1, 9, 8, 8),)], "frames", [8, 9]),
+        ([((1, 2, 100),), ((1, 2, 200),)], "length", [100, 200]),
+        ([((1, 16, 32),), ((1, 8, 32),)], "length", [16, 8]),  # tokens before features
+        ([((1, 16),), ((1, 8),)], "length", [16, 8]),
+        ([((1, 3, 8, 8),), ((4, 3, 8, 8),)], "batch size", [1, 4]),
+        ([((1, 3, 8, 8),), ((4, 3, 32, 8),)], "", []),
+        ([((1, 3, 8, 8), (1, 1, 1, 1)), ((1, 3, 16, 16), (1, 1, 1, 1))], "side", [8, 16]),
+        ([((1, 3, 8, 8), (1, 1, 4, 4)), ((1, 3, 16, 16), (1, 1, 8, 8))], "side", [8, 16]),
+        ([((1, 3, 8, 8), (1, 64)), ((1, 3, 16, 16), (1, 256))], "", []),
+        ([((1, 3, 8, 8),), ((1, 8, 8),)], "", []),
+        ([((2, 2, 2, 2, 2, 2),), ((2, 2, 2, 2, 2, 4),)], "", []),
+        ([((1, 3, 8, 8),), ((1, 3, 8, 8),)], "", []),
+    ],
+)
+def test_the_size_that_varies_has_a_name(inputs, by, numbers):
+    found = reports._size(inputs)
+    assert (found[0], found[1] if by else []) == (by, numbers)
+
+
+def test_what_is_said_of_many_choices_is_said_once(tmp_path):
+    path = tmp_path / "two.py"
+    path.write_text(
+        "import torch\nclass Two(torch.nn.Module):\n"
+        "    def forward(self, x, y):\n"
+        "        if x.shape[-1] < 6:\n            raise ValueError(f'{x.shape[-1]} is small')\n"
+        "        return x * y\n"
+    )
+    done = run_cli("sweep", f"{path}:Two", "-i", "1x4x4,1x5x5,1x6x6,1x7x7", "-i", "1x1x1")
+    assert done.out.count("is small") == 1
+    assert "! 1x4x4, 1x1x1 and 1 more alike: " in done.out
+    assert done.out.count("what is seen of input 2") <= 1
+    notes = list(reports._once(["sees 3x8", "sees 3x16", "else", "sees 3x8"]))
+    assert notes == ["sees 3x8 (and 1 more alike)", "else"]
 
 
 def test_a_value_that_does_not_run_is_a_row_that_says_why(net):
@@ -96,7 +178,7 @@ def test_a_value_that_does_not_run_is_a_row_that_says_why(net):
 def test_values_of_an_argument_may_hold_commas(net):
     out = run_cli("sweep", net, "--arg", "kernel=(1, 3),(3, 3)", "-i", "3x8x8", "--json").out
     made = json.loads(out)
-    assert [row["values"] for row in made["rows"]] == [["1x3"], ["3x3"]]
+    assert [row["values"] for row in made["rows"]] == [["(1, 3)"], ["(3, 3)"]]
     assert [row["params"] for row in made["rows"]] == [3 * 4 * 3 + 16, 3 * 4 * 9 + 16]
 
 
@@ -156,6 +238,9 @@ def test_memory_of_training_and_times_are_columns():
         ),
         (("-i", "64,,128"), "a value is empty"),
         (("-i", "64x64,64x64"), "the value 64x64 is given twice"),
+        (("-i", "64,064"), "the value 64 or 064 is given twice"),
+        (("-i", "64;96"), "';96' is not understood"),
+        (("--dtype", "float32,float16"), "--dtype 'float32,float16': use one of"),
         (("-i", "64,128", "-i", "64,128,256"), "2 and 3 values"),
         (("-b", "0,1"), "every size from 1 up"),
         (("-b", "1,two"), "expected numbers"),

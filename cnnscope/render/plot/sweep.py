@@ -99,8 +99,9 @@ def _fitted(growth: Growth, points: Sequence[Point]) -> Series:
     law = sweep.form(growth)
     fit = points
     if law == "line":
-        fit = [(x, (growth.offset or 0.0) + (growth.slope or 0.0) * x) for x in xs]
-    elif law in ("power", "rough"):
+        n = growth.exponent or 1
+        fit = [(x, (growth.offset or 0.0) + (growth.slope or 0.0) * x**n) for x in xs]
+    elif law in ("power", "nearly", "rough"):
         factor = exp(sum(log(y) - growth.power * log(x) for x, y in points) / len(points))
         fit = [(x, factor * x**growth.power) for x in xs]
     return Series(sweep.sentence(growth), tuple(fit), "line", faint=True)

@@ -108,11 +108,11 @@ def test_costs_stand_on_axes_of_ratios_with_the_fitted_power(sizes):
 
 
 def test_the_line_drawn_is_the_law_that_is_named(sizes):
-    straight = Growth("macs", "side", 1.2, 0.06, 1.4, 1.1, 500.0, 100.0, 0.001)
+    straight = Growth("macs", "side", 1.2, 0.06, 1.4, 1.1, 500.0, 100.0, 0, 1, 1.1, 1.4, 9.0)
     line = chart(msgspec.structs.replace(sizes, growth=(straight,))).panels[0].series[1]
     assert line.name == "500 + 100 x side"
     assert all(round(y, 6) == round(500 + 100 * x, 6) for x, y in line.points)
-    wild = Growth("macs", "side", 1.2, 0.5, 1.4, 1.1)
+    wild = Growth("macs", "side", 1.2, 0.5, 1.4, 1.1, lowest=0.2, highest=1.4, ratio=9.0)
     none = chart(msgspec.structs.replace(sizes, growth=(wild,))).panels[0].series[1]
     assert none.points == ((8, 1536), (16, 6144), (32, 24576))
 
