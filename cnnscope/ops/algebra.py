@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from cnnscope.ops import factorizations
-from cnnscope.ops.entry import Entry, Factors, Family, Kind, enter, factors
+from cnnscope.ops.entry import Factors, Family, per_output, register_steps
 from cnnscope.ops.operation import Op
 
 
@@ -13,11 +13,10 @@ def _decomposition(label: str, names: str, flops: Callable[[Op, int, int], int],
     They are element operations and not MACs: MACs are of products of matrices alone.
     """
 
-    def count(op: Op) -> tuple[Factors, ...]:
+    @register_steps(Family.OTHER, label, names, how=how)
+    def _(op: Op) -> tuple[Factors, ...]:
         *batch, rows, columns = op.first
         return ({"matrices": tuple(batch), "operations of each": flops(op, rows, columns)},)
-
-    enter(names, Entry(label, Kind.ELEMENT, Family.OTHER, steps=count, how=how))
 
 
 def _read(op: Op, *positions: int) -> bool:
@@ -98,23 +97,16 @@ _decomposition(
     lambda _, m, n: factorizations.qr(m, n, explicit=False),
     "2 n^2 (m - n/3)",
 )
-enter(
-    "ormqr",
-    Entry(
-        "QR",
-        Kind.ELEMENT,
-        Family.OTHER,
-        steps=lambda op: (
-            {
-                "matrices": op.out[:-2],
-                "operations of each": factorizations.apply_reflections(
-                    op.out[-2], op.out[-1], op.shape("input2")[-1]
-                ),
-            },
-        ),
-        how="4 m n k - 2 n k^2",
-    ),
-)
+
+
+@register_steps(Family.OTHER, "QR", "ormqr", how="4 m n k - 2 n k^2")
+def multiply_by_q(op: Op) -> tuple[Factors, ...]:
+    """A matrix (m, n) times the product of k reflections."""
+    *matrices, rows, columns = op.out
+    count = factorizations.apply_reflections(rows, columns, op.shape("input2")[-1])
+    return ({"matrices": tuple(matrices), "operations of each": count},)
+
+
 _decomposition(
     "SVD",
     "_linalg_svd",
@@ -155,32 +147,25 @@ _decomposition(
     lambda _, m, __: factorizations.eigenvalues(m, vectors=False),
     "10 n^3",
 )
-enter(
-    "trace",
-    Entry(
-        "trace",
-        Kind.ELEMENT,
-        Family.OTHER,
-        steps=lambda op: ({"diagonal": min(op.first)},),
-        how="one addition for each element of the diagonal",
-    ),
+
+
+@register_steps(Family.OTHER, "trace", "trace", how="one addition for each element of the diagonal")
+def trace(op: Op) -> tuple[Factors, ...]:
+    """The sum of a diagonal."""
+    return ({"diagonal": min(op.first)},)
+
+
+_CHEBYSHEV = " ".join(
+    f"special_{kind}_polynomial_{letter}"
+    for kind in ("chebyshev", "shifted_chebyshev")
+    for letter in "tuvw"
 )
-enter(
-    " ".join(
-        f"special_{family}_polynomial_{letter}"
-        for family, letters in (
-            ("chebyshev", "tuvw"),
-            ("shifted_chebyshev", "tuvw"),
-        )
-        for letter in letters
-    )
-    + " special_hermite_polynomial_h special_hermite_polynomial_he "
+per_output(
+    "polynomial",
+    1,
+    f"{_CHEBYSHEV} special_hermite_polynomial_h special_hermite_polynomial_he "
     "special_laguerre_polynomial_l special_legendre_polynomial_p",
-    Entry(
-        "polynomial",
-        Kind.ELEMENT,
-        Family.OTHER,
-        steps=lambda op: factors(1, "output", op.out),
-        how="one function of each element",
-    ),
+    None,
+    "one function of each element",
+    Family.OTHER,
 )

@@ -2,8 +2,9 @@
 
 from functools import partial
 
-from cnnscope.ops.entry import Entry, Family, Kind, enter, factors, per_input, per_output
+from cnnscope.ops.entry import Factors, Family, factors, per_input, per_output, register_steps
 from cnnscope.ops.fields import masks, rules
+from cnnscope.ops.operation import Op
 
 _activation = partial(per_output, family=Family.ACTIVATION)
 
@@ -99,18 +100,19 @@ per_output(
     how="max, subtract, exp, sum, subtract",
     family=Family.ACTIVATION,
 )
-enter(
+
+
+@register_steps(
+    Family.OTHER,
+    "distance",
     "_cdist_forward _euclidean_dist _pdist_forward",
-    Entry(
-        "distance",
-        Kind.ELEMENT,
-        Family.OTHER,
-        steps=lambda op: (
-            {"steps for each feature": 3, "pairs": op.out, "features": op.first[-1]},
-        ),
-        how="subtract, raise, sum",
-    ),
+    how="subtract, raise, sum",
 )
+def pairwise_distance(op: Op) -> tuple[Factors, ...]:
+    """Three steps for each feature of each pair."""
+    return ({"steps for each feature": 3, "pairs": op.out, "features": op.first[-1]},)
+
+
 per_output(
     "weight norm",
     3,
@@ -141,24 +143,20 @@ per_input("distance", 3, "dist", None, "subtract, raise, sum")
 per_input("renorm", 3, "renorm embedding_renorm", None, "square, sum, scale")
 per_output("cross product", 3, "linalg_cross", None, "two multiplications, subtract")
 per_output("addr", 2, "addr", None, how="multiply, add")
-enter(
-    "scatter_add index_add scatter_reduce index_reduce",
-    Entry(
-        "scatter add",
-        Kind.ELEMENT,
-        Family.OTHER,
-        steps=lambda op: factors(1, "added", op.shape(op.last)),
-    ),
-)
-enter(
-    "_embedding_bag _embedding_bag_forward_only",
-    Entry(
-        "embedding bag",
-        Kind.ELEMENT,
-        Family.OTHER,
-        steps=lambda op: ({"indices": op.shape("indices"), "features": op.shape("weight")[-1]},),
-    ),
-)
+
+
+@register_steps(Family.OTHER, "scatter add", "scatter_add index_add scatter_reduce index_reduce")
+def scatter_add(op: Op) -> tuple[Factors, ...]:
+    """One addition for each element that is scattered."""
+    return factors(1, "added", op.shape(op.last))
+
+
+@register_steps(Family.OTHER, "embedding bag", "_embedding_bag _embedding_bag_forward_only")
+def embedding_bag(op: Op) -> tuple[Factors, ...]:
+    """One addition for each feature of each row that is looked up."""
+    return ({"indices": op.shape("indices"), "features": op.shape("weight")[-1]},)
+
+
 per_input("variance", 3, "var std var_mean std_mean", how="subtract mean, square, sum")
 per_input("norm", 2, "linalg_vector_norm norm", how="square, sum")
 

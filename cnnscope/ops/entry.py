@@ -201,6 +201,27 @@ def register_product(
     return register
 
 
+def register_steps(
+    family: Family,
+    label: str,
+    names: str,
+    field: rules.Rule | None = None,
+    how: str = "",
+    *,
+    random: bool = False,
+) -> Callable[[Formula], Formula]:
+    """Register a formula of element operations."""
+
+    def register(formula: Formula) -> Formula:
+        entry = Entry(
+            label, Kind.ELEMENT, family, steps=formula, field=field, how=how, random=random
+        )
+        enter(names, entry)
+        return formula
+
+    return register
+
+
 def factors(steps: int, what: str, shape: Shape) -> tuple[Factors, ...]:
     """A fixed number of steps for each element of a shape."""
     return ({f"steps for each {what} element": steps, f"{what} elements": shape},)
@@ -218,11 +239,9 @@ def per_output(
 ) -> None:
     """Register operations that take a fixed number of steps for each output element."""
 
-    def count(op: Op) -> tuple[Factors, ...]:
+    @register_steps(family, label, names, field, how, random=random)
+    def _(op: Op) -> tuple[Factors, ...]:
         return factors(steps, "output", op.out)
-
-    entry = Entry(label, Kind.ELEMENT, family, steps=count, field=field, how=how, random=random)
-    enter(names, entry)
 
 
 def per_input(
@@ -235,10 +254,9 @@ def per_input(
 ) -> None:
     """Register operations that take a fixed number of steps for each input element."""
 
-    def count(op: Op) -> tuple[Factors, ...]:
+    @register_steps(family, label, names, field, how)
+    def _(op: Op) -> tuple[Factors, ...]:
         return factors(steps, "input", op.first)
-
-    enter(names, Entry(label, Kind.ELEMENT, family, steps=count, field=field, how=how))
 
 
 def each(

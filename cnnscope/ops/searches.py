@@ -2,28 +2,26 @@
 
 from math import ceil, log2, prod
 
-from cnnscope.ops.entry import Entry, Factors, Family, Formula, Kind, enter, per_output
+from cnnscope.ops.entry import Factors, Family, per_output, register_steps
 from cnnscope.ops.fields import sequences
 from cnnscope.ops.operation import Op
 
+_MERGE_SORT = "merge sort, n log2 n"
 
-def _roi_steps(op: Op) -> tuple[Factors, ...]:
+
+@register_steps(
+    Family.REGION_POOL,
+    "roi align",
+    "torchvision.roi_align torchvision.ps_roi_align",
+    how="multiply and add for each of four taps",
+)
+def roi_align(op: Op) -> tuple[Factors, ...]:
     """Four taps (multiply, add) for each sampling point of each bin (He et al. 2017, 3)."""
     ratio = op.get("sampling_ratio", 0)
     points = ratio * ratio if ratio > 0 else 4
     return ({"output elements": op.out, "steps for each sampling point": 8, "points": points},)
 
 
-enter(
-    "torchvision.roi_align torchvision.ps_roi_align",
-    Entry(
-        "roi align",
-        Kind.ELEMENT,
-        Family.REGION_POOL,
-        steps=_roi_steps,
-        how="multiply and add for each of four taps",
-    ),
-)
 per_output(
     "roi pool",
     1,
@@ -33,50 +31,33 @@ per_output(
 )
 
 
-def _nms_steps(op: Op) -> tuple[Factors, ...]:
+@register_steps(
+    Family.OTHER, "nms", "torchvision.nms", how="bounds, sides, areas and ratio, at most"
+)
+def non_maximum_suppression(op: Op) -> tuple[Factors, ...]:
     """At most every pair of boxes is compared: 4 bounds, 2 sides, areas, ratio (9 steps)."""
     boxes = op.shape("dets")[0]
     return ({"steps for each pair": 9, "pairs of boxes": boxes * (boxes - 1) // 2},)
 
 
-def _sort_steps(op: Op) -> tuple[Factors, ...]:
+@register_steps(Family.OTHER, "sort", "_unique2 unique_dim msort", how=_MERGE_SORT)
+@register_steps(
+    Family.OTHER, "sort", "sort argsort topk kthvalue mode", sequences.ordered, _MERGE_SORT
+)
+def sort(op: Op) -> tuple[Factors, ...]:
     """Comparisons of a merge sort, n log2 n."""
     size = prod(op.first)
     return ({"elements": op.first, "comparisons of each": ceil(log2(size)) if size > 1 else 0},)
 
 
-enter(
-    "torchvision.nms",
-    Entry(
-        "nms",
-        Kind.ELEMENT,
-        Family.OTHER,
-        steps=_nms_steps,
-        how="bounds, sides, areas and ratio, at most",
-    ),
+@register_steps(
+    Family.OTHER,
+    "fourier transform",
+    "_fft_r2c _fft_c2c _fft_c2r",
+    sequences.transform,
+    "5 n log2 n for n complex numbers, 2.5 n log2 n for real ones",
 )
-enter(
-    "_unique2 unique_dim",
-    Entry("sort", Kind.ELEMENT, Family.OTHER, steps=_sort_steps, how="merge sort, n log2 n"),
-)
-enter(
-    "sort argsort topk kthvalue mode",
-    Entry(
-        "sort",
-        Kind.ELEMENT,
-        Family.OTHER,
-        steps=_sort_steps,
-        field=sequences.ordered,
-        how="merge sort, n log2 n",
-    ),
-)
-enter(
-    "msort",
-    Entry("sort", Kind.ELEMENT, Family.OTHER, steps=_sort_steps, how="merge sort, n log2 n"),
-)
-
-
-def _transform_steps(op: Op) -> tuple[Factors, ...]:
+def fourier_transform(op: Op) -> tuple[Factors, ...]:
     """5 n log2 n real operations for n complex numbers, half of it for real ones.
 
     The radix-2 algorithm's count (Cooley and Tukey 1965), which benchmarks use for every n (Frigo
@@ -89,23 +70,11 @@ def _transform_steps(op: Op) -> tuple[Factors, ...]:
     return ({"transforms": prod(whole) // max(length, 1), "operations of each": operations},)
 
 
-enter(
-    "_fft_r2c _fft_c2c _fft_c2r",
-    Entry(
-        "fourier transform",
-        Kind.ELEMENT,
-        Family.OTHER,
-        steps=_transform_steps,
-        field=sequences.transform,
-        how="5 n log2 n for n complex numbers, 2.5 n log2 n for real ones",
-    ),
-)
+def _search(names: str, elements: str, table: str) -> None:
+    """Register a binary search among sorted numbers: comparisons for each element."""
 
-
-def _searches(elements: str, table: str) -> Formula:
-    """Comparisons of a binary search among sorted numbers for each element."""
-
-    def count(op: Op) -> tuple[Factors, ...]:
+    @register_steps(Family.OTHER, "search", names, how="binary search, log2 n")
+    def _(op: Op) -> tuple[Factors, ...]:
         size = op.shape(table)[-1] if op.shape(table) else 1
         return (
             {
@@ -114,15 +83,7 @@ def _searches(elements: str, table: str) -> Formula:
             },
         )
 
-    return count
 
-
-for _names, _formula in (
-    ("bucketize", _searches("self", "boundaries")),
-    ("searchsorted", _searches("self", "sorted_sequence")),
-    ("isin", _searches("elements", "test_elements")),
-):
-    enter(
-        _names,
-        Entry("search", Kind.ELEMENT, Family.OTHER, steps=_formula, how="binary search, log2 n"),
-    )
+_search("bucketize", "self", "boundaries")
+_search("searchsorted", "self", "sorted_sequence")
+_search("isin", "elements", "test_elements")

@@ -2,7 +2,15 @@
 
 from functools import partial
 
-from cnnscope.ops.entry import Entry, Factors, Family, Kind, each, enter, per_input, per_output
+from cnnscope.ops.entry import (
+    Factors,
+    Family,
+    Kind,
+    each,
+    per_input,
+    per_output,
+    register_steps,
+)
 from cnnscope.ops.fields import rules
 from cnnscope.ops.operation import Op
 from cnnscope.records.trace import Shape
@@ -17,25 +25,25 @@ def _window(op: Op) -> Shape:
 _WINDOW = "one comparison or addition for each element of each window"
 
 
-def _pool_steps(op: Op) -> tuple[Factors, ...]:
-    """One comparison or addition per element of each window."""
-    return ({"output elements": op.out, "window": _window(op)},)
-
-
-def _pool(family: Family, label: str, names: str, field: rules.Rule | None = rules.pool) -> None:
-    """Register pools whose windows all have one size."""
-    entry = Entry(label, Kind.ELEMENT, family, steps=_pool_steps, field=field, how=_WINDOW)
-    enter(names, entry)
-
-
-_pool(
+@register_steps(
     Family.MAX_POOL,
     "max pool",
     "max_pool2d_with_indices max_pool3d_with_indices max_pool1d max_pool2d max_pool3d "
     "mkldnn_max_pool2d mkldnn_max_pool3d",
+    rules.pool,
+    _WINDOW,
 )
-_pool(Family.MAX_POOL, "max pool", "fractional_max_pool2d fractional_max_pool3d", None)
-_pool(Family.AVERAGE_POOL, "avg pool", "avg_pool1d avg_pool2d avg_pool3d")
+@register_steps(
+    Family.MAX_POOL, "max pool", "fractional_max_pool2d fractional_max_pool3d", how=_WINDOW
+)
+@register_steps(
+    Family.AVERAGE_POOL, "avg pool", "avg_pool1d avg_pool2d avg_pool3d", rules.pool, _WINDOW
+)
+def pool(op: Op) -> tuple[Factors, ...]:
+    """One comparison or addition per element of each window; all windows have one size."""
+    return ({"output elements": op.out, "window": _window(op)},)
+
+
 per_input(
     "adaptive avg pool",
     1,
