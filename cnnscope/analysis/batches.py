@@ -174,15 +174,15 @@ class Batches:
         return between(*self._lines[pair], max(batch, self.smallest))
 
 
-def lifted(fits: Callable[[int], bool], top: int = TOP) -> int:
-    """The largest number up to `top` that fits, by bisection from its highest bit down.
+def lifted(fits: Callable[[int], bool]) -> int:
+    """The largest number up to `TOP` that fits, by bisection from its highest bit down.
 
     Which numbers are tried depends on no limit but through the answers, so that a larger limit
     never gives a smaller number, even where what is taken does not grow evenly.
     """
     found = 0
-    for bit in reversed(range(top.bit_length())):
-        if found | 1 << bit <= top and fits(found | 1 << bit):
+    for bit in reversed(range(TOP.bit_length())):
+        if found | 1 << bit <= TOP and fits(found | 1 << bit):
             found |= 1 << bit
     return found
 

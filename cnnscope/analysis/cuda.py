@@ -124,13 +124,13 @@ class _Attention:
 
     def _asked(self) -> tuple[int, bool] | None:
         """The operation that needs the result in order, and whether it is; None where none does."""
-        trace, current = self._trace, self._result
-        shape = trace.tensors[current].shape
+        trace = self._trace
+        shape = trace.tensors[self._result].shape
         lies: Sequence[int] = (0, 2, 1, 3)  # axes, the slowest first
-        for number in range(self._number + 1, len(trace.ops)):
+        readers = trace.index.readers.get(self._result)
+        while readers:
+            number = readers[0]
             record = trace.ops[number]
-            if current not in record.tensors:
-                continue
             if record.name.startswith(("aten.clone", "aten.view", "aten._unsafe_view")):
                 wide = [axis for axis in lies if shape[axis] > 1]
                 return number, wide == sorted(wide)
@@ -139,7 +139,7 @@ class _Attention:
                 return None
             lies = [order.index(axis) for axis in lies]
             shape = tuple(shape[axis] for axis in order)
-            current = record.outputs[0]
+            readers = trace.index.readers.get(record.outputs[0])
         return None
 
     def _last(self, number: int) -> int:

@@ -158,9 +158,7 @@ def _elsewhere(wanted: Wanted) -> str:
     return f"; timm has {len(found)}: --source timm lists them" if found else ""
 
 
-def cards(
-    models: Sequence[tuple[str, str]], store: Store | None, *, processes: int | None = None
-) -> Iterator[Listed]:
+def cards(models: Sequence[tuple[str, str]], store: Store | None) -> Iterator[Listed]:
     """Each model's line, those that are stored first; the others are made on all cores, and kept.
 
     An interruption loses nothing that was made.
@@ -177,14 +175,14 @@ def cards(
         yield from (_make(source, name, root) for source, name in missing)
     else:
         items = [(*model, root) for model in missing]
-        yield from _in_processes(items, processes or parallel.cores())
+        yield from _in_processes(items)
 
 
-def _in_processes(items: Sequence[tuple[object, ...]], processes: int) -> Iterator[Listed]:
+def _in_processes(items: Sequence[tuple[object, ...]]) -> Iterator[Listed]:
     from concurrent.futures.process import BrokenProcessPool
 
     try:
-        yield from parallel.each(_make, items, processes)
+        yield from parallel.each(_make, items, parallel.cores())
     except BrokenProcessPool:
         raise RequestError(
             "list: a process was killed, perhaps for lack of memory; what was read is kept, and "

@@ -386,11 +386,10 @@ def _read_apart(state: State, dim: int, axis: int, reading: maps.Reading, units:
     return State(tuple(map(tuple, layout)), state.axes).with_axis(axis, value)
 
 
-def settle(state: State, dim: int, channel: int | None = None) -> State:
+def settle(state: State, dim: int) -> State:
     """Make one dimension the whole of one axis, so that its index is the axis's unit.
 
-    Digits of the axis in the channel dimension are joined: a unit sees what its channels see.
-    What cannot be settled (two axes in one dimension, digits in the batch) is lost.
+    What cannot be settled (two axes in one dimension, digits in another one) is lost.
     """
     atoms = state.layout[dim]
     axis = next((a.axis for a in atoms if a.axis >= 0), None)
@@ -398,8 +397,6 @@ def settle(state: State, dim: int, channel: int | None = None) -> State:
         return state.without([dim])
     if len(atoms) == 1 and atoms[0].weight == 1 and atoms[0].size == state.axes[axis].units:
         return state
-    if channel is not None and channel != dim:
-        state = contract(state, channel, among=axis)
     if state.dims_of(axis) != [dim] or {a.axis for a in atoms} - {axis, -1}:
         return state.lose([dim, *state.dims_of(axis)])
     value = state.axes[axis]

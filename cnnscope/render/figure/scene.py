@@ -167,17 +167,16 @@ def framed(
 
 
 def rectangle(
-    box: Box, fill: str = "", line: str = INK, *, radius: float = 0.0, width: float = 0.5,
-    dash: bool = False,
-) -> Polygon:  # fmt: skip
+    box: Box, fill: str = "", line: str = INK, *, radius: float = 0.0, width: float = 0.5
+) -> Polygon:
     """A rectangle, with round corners if it has a radius."""
     x, y, right, bottom = box.x, box.y, box.right, box.bottom
     corners = [(x, y), (right, y), (right, bottom), (x, bottom)]
     if radius:
         top = (x + right) / 2, y
         way = rounded([top, *corners[1:], corners[0], top], radius)
-        return Polygon(tuple(way), fill, line, width, dash)
-    return Polygon(tuple(corners), fill, line, width, dash)
+        return Polygon(tuple(way), fill, line, width)
+    return Polygon(tuple(corners), fill, line, width)
 
 
 def circle(middle: Point, radius: float, fill: str = "", line: str = INK) -> Polygon:

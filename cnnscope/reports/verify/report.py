@@ -121,7 +121,6 @@ def choose(
     layer: str | None,
     *,
     every: bool = False,
-    most: int = CHOSEN,
 ) -> Chosen:
     """The layers to be measured: one, every one, or the last of every different field.
 
@@ -138,7 +137,7 @@ def choose(
     leaves = [row for row in rows if row.leaf and not row.minor
               and (row.field or row.field_unknown)]  # fmt: skip
     count = len({growth.seen(row) for row in leaves})
-    chosen = leaves if every else growth.different(leaves, most)
+    chosen = leaves if every else growth.different(leaves, CHOSEN)
     return Chosen(chosen, len(leaves), count)
 
 

@@ -75,7 +75,7 @@ def is_path(text: str) -> bool:
     return len(parts) < MAX_DEPTH and all(re.fullmatch(r"\w{1,120}", part) for part in parts)
 
 
-def scope_of(path: Sequence[str], kind: str = "") -> Scope:
-    """A scope of a path whose classes are not known, but for the innermost."""
-    paths = [".".join(path[: end + 1]) for end in range(len(path))]
-    return tuple((one, one, kind if one == paths[-1] else "") for one in paths)
+def scope_of(path: Sequence[str]) -> Scope:
+    """A scope of a path whose classes are not known."""
+    paths = (".".join(path[: end + 1]) for end in range(len(path)))
+    return tuple((one, one, "") for one in paths)
