@@ -10,11 +10,11 @@ import ast
 import functools
 import inspect
 import itertools
-import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cnnscope.models import spelling
+from cnnscope.models.syntax import tree_of
 from cnnscope.records import form as forms
 from cnnscope.records.form import Form, Node, Table
 from cnnscope.text import printable
@@ -73,14 +73,6 @@ def _paths(
             found.append((*at, path))
     known[place] = [path for *_, path in sorted(found, key=lambda one: one[:2])]
     return known[place]
-
-
-def tree_of(function: Callable[..., Any]) -> ast.AST | None:
-    """Return the syntax tree of a function; None where its source is not there."""
-    try:
-        return ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(function))))
-    except (OSError, TypeError, ValueError, SyntaxError, RecursionError):
-        return None
 
 
 def children(held: Any) -> dict[str, Any]:

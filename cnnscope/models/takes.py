@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from cnnscope.models import keys, spelling
+from cnnscope.models.syntax import is_name, tree_of
 from cnnscope.records.trace import Inputs, TensorSpec
 from cnnscope.text import printable
 from cnnscope.tracing.modules import modules_of
@@ -87,7 +88,7 @@ class _Source:
 
     def __init__(self, owner: nn.Module, function: Callable[..., Any]) -> None:
         self.owner, self.function = owner, function
-        tree = keys.tree_of(function)
+        tree = tree_of(function)
         self.nodes: list[Any] = [*ast.walk(tree)] if tree is not None else []
         first = next((n for n in self.nodes if isinstance(n, (ast.FunctionDef, ast.Lambda))), None)
         self.itself = first.args.args[0].arg if first is not None and first.args.args else "self"
@@ -153,7 +154,7 @@ class _Source:
             isinstance(call.func, ast.Attribute)
             and call.func.attr in _JOINS
             and bool(call.args)
-            and _is_name(call.args[0], name)
+            and is_name(call.args[0], name)
             and not self.is_made_before(name, call)
             for call in self.calls()
         )
@@ -166,10 +167,6 @@ def _item(held: Any, index: Any) -> Any:
     items = [*keys.children(held).values()]
     inside = isinstance(index, int) and -len(items) <= index < len(items)
     return items[index] if inside else None
-
-
-def _is_name(node: ast.AST, name: str) -> bool:
-    return isinstance(node, ast.Name) and node.id == name
 
 
 def _path(node: ast.AST) -> Path:
@@ -242,7 +239,7 @@ def _beside(source: _Source, name: str, depth: int) -> Taken | None:
         return None
     found = _zipped(source, name) or _indexed(source, name) or _looked_up(source, name)
     for call in source.calls() if found is None else ():
-        place = next((i for i, arg in enumerate(call.args) if _is_name(arg, name)), None)
+        place = next((i for i, arg in enumerate(call.args) if is_name(arg, name)), None)
         inside = source.inside(call) if place is not None else None
         if inside is not None and not source.is_made_before(name, call):
             found = _beside(inside, inside.parameter(place), depth + 1)
@@ -256,7 +253,7 @@ def _zipped(source: _Source, name: str) -> Taken | None:
     for call in source.called("zip"):
         held = [(_text(arg), source.module(arg)) for arg in call.args]
         several = [one for one in held if isinstance(one[1], (nn.ModuleList, nn.Sequential))]
-        along = any(_is_name(arg, name) for arg in call.args)
+        along = any(is_name(arg, name) for arg in call.args)
         if along and several and not source.is_made_before(name, call):
             return _along(name, *several[0])
     return None
@@ -264,7 +261,7 @@ def _zipped(source: _Source, name: str) -> Taken | None:
 
 def _indexed(source: _Source, name: str) -> Taken | None:
     """`xs[i]` where i counts layers: `for i, conv in enumerate(self.convs)`, `self.convs[i]`."""
-    read = {index for part, index in _by_names(source) if _is_name(part, name)}
+    read = {index for part, index in _by_names(source) if is_name(part, name)}
     for part, index in _by_names(source):
         held = source.module(part)
         if index in read and isinstance(held, (nn.ModuleList, nn.Sequential)):
@@ -280,14 +277,14 @@ def _by_names(source: _Source) -> Iterator[tuple[ast.AST, str]]:
         elif isinstance(node, (ast.For, ast.comprehension)):
             call: Any = node.iter
             target = node.target
-            counted = isinstance(call, ast.Call) and _is_name(call.func, "enumerate")
+            counted = isinstance(call, ast.Call) and is_name(call.func, "enumerate")
             if counted and isinstance(target, ast.Tuple) and isinstance(target.elts[0], ast.Name):
                 yield from ((arg, target.elts[0].id) for arg in call.args[:1])
 
 
 def _looked_up(source: _Source, name: str) -> Taken | None:
     """`batch[k]` where k names layers of a `ModuleDict`: `for k, m in self.heads.items()`."""
-    read = {key for part, key in _keyed(source) if _is_name(part, name)}
+    read = {key for part, key in _keyed(source) if is_name(part, name)}
     for part, key in _keyed(source):
         held = source.module(part)
         if key in read and isinstance(held, nn.ModuleDict) and len(held):
@@ -325,7 +322,7 @@ def _text(node: ast.AST) -> str:
 def _by_place(source: _Source, name: str) -> Taken | None:
     """`a, b = xs`, and `xs[0]`, `xs[1]`; a tensor may be meant as well."""
     for node in source.nodes:
-        unpacked = isinstance(node, ast.Assign) and _is_name(node.value, name)
+        unpacked = isinstance(node, ast.Assign) and is_name(node.value, name)
         target = node.targets[0] if unpacked else None
         if isinstance(target, (ast.Tuple, ast.List)) and len(target.elts) > 1:
             names = [one.id if isinstance(one, ast.Name) else "" for one in target.elts]

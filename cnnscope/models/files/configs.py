@@ -9,13 +9,13 @@ import ast
 import dataclasses
 import difflib
 import inspect
-import textwrap
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from types import UnionType
 from typing import Any, get_args, get_origin
 
 from cnnscope.errors import RequestError
+from cnnscope.models.syntax import tree_of
 from cnnscope.text import printable
 
 _MANY = 12
@@ -163,12 +163,8 @@ def reads(target: Callable[..., Any], name: str) -> list[str]:
 
     `cfg.width`, `cfg["width"]`, `cfg.get("width")` in its source.
     """
-    place: Any = target.__init__ if inspect.isclass(target) else target
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(place)))
-    except (OSError, TypeError, SyntaxError, ValueError, RecursionError):
-        return []
-    return list(dict.fromkeys(_read(tree, name)))
+    tree = tree_of(target)
+    return [] if tree is None else list(dict.fromkeys(_read(tree, name)))
 
 
 _METHODS = ("get", "items", "keys", "values", "pop", "copy", "update", "setdefault")

@@ -10,7 +10,6 @@ import ast
 import difflib
 import inspect
 import re
-import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple, get_args
 from torch import nn
 
 from cnnscope.models.files import configs
+from cnnscope.models.syntax import is_name, tree_of
 from cnnscope.text import printable
 
 _DEEPEST = 4  # functions that an argument is handed on to
@@ -58,9 +58,8 @@ def role(target: Any, name: str) -> Role:
 def _uses(target: Any, name: str, depth: int) -> Iterator[Any]:
     """Nodes that call an argument, go through it or read an item of it."""
     function = target.__init__ if inspect.isclass(target) else target
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    except (OSError, TypeError, SyntaxError, ValueError, RecursionError):
+    tree = tree_of(function)
+    if tree is None:
         return
     last = _last_indices(tree)
     for node in ast.walk(tree):
@@ -91,32 +90,28 @@ def _use(node: Any, name: str) -> Iterator[Any]:
     """The node, where it uses the argument itself."""
     if isinstance(node, ast.Call):
         through = isinstance(node.func, ast.Name) and node.func.id in _GONE_THROUGH
-        if _is(node.func, name):
+        if is_name(node.func, name):
             yield node
-        elif through and any(_is(argument, name) for argument in node.args):
+        elif through and any(is_name(argument, name) for argument in node.args):
             yield node.args[0]
-    elif isinstance(node, ast.Subscript) and _is(node.value, name):
+    elif isinstance(node, ast.Subscript) and is_name(node.value, name):
         if not (isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str)):
             yield node
-    elif isinstance(node, (ast.For, ast.comprehension)) and _is(node.iter, name):
+    elif isinstance(node, (ast.For, ast.comprehension)) and is_name(node.iter, name):
         yield node.iter
-    elif isinstance(node, ast.Starred) and _is(node.value, name):
+    elif isinstance(node, ast.Starred) and is_name(node.value, name):
         yield node.value
     elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         sides = (node.left, node.right)
-        if any(_is(one, name) for one in sides) and any(isinstance(s, ast.List) for s in sides):
+        if any(is_name(one, name) for one in sides) and any(isinstance(s, ast.List) for s in sides):
             yield node.left
-
-
-def _is(node: ast.AST, name: str) -> bool:
-    return isinstance(node, ast.Name) and node.id == name
 
 
 def _callee(target: Any, function: Any, call: ast.Call) -> Any:
     """What a call in a constructor runs: a method, the base's constructor, a function."""
     called = call.func
     if isinstance(called, ast.Attribute):
-        if isinstance(called.value, ast.Call) and _is(called.value.func, "super"):
+        if isinstance(called.value, ast.Call) and is_name(called.value.func, "super"):
             return _base(target, called.attr)
         own = isinstance(called.value, ast.Name) and inspect.isclass(target)
         return getattr(target, called.attr, None) if own else None
@@ -144,8 +139,8 @@ def _filled(callee: Any, call: ast.Call, name: str) -> str:
     names = [*inspect.signature(function).parameters]
     bound = inspect.isclass(callee) or isinstance(call.func, ast.Attribute)
     names = names[1:] if bound else names
-    by_place = (n for n, argument in zip(names, call.args, strict=False) if _is(argument, name))
-    by_name = (k.arg for k in call.keywords if k.arg in names and _is(k.value, name))
+    by_place = (n for n, argument in zip(names, call.args, strict=False) if is_name(argument, name))
+    by_name = (k.arg for k in call.keywords if k.arg in names and is_name(k.value, name))
     return next((one for one in (*by_place, *by_name) if one), "")
 
 
