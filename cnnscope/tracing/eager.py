@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from cnnscope.tracing.swaps import imports_a_library, swap
+from cnnscope.tracing.swaps import StandIn, imports_a_library, swap
 
 _PACKAGE = str(Path(__file__).parents[1])
 _TORCH = str(Path(torch.__file__).parent)
@@ -42,16 +42,18 @@ def run_eagerly(undo: ExitStack, state: Elsewhere) -> None:
     for name in ("freeze", "optimize_for_inference"):
         swap(undo, getattr(_freeze, name), _unfrozen)
     flow = _Flow(state)
-    operations: Any = torch.ops.higher_order
-    for function in (torch.cond, type(operations.cond).__call__):
-        swap(undo, function, flow.cond)
-    for function in (while_loop, type(operations.while_loop).__call__):
-        swap(undo, function, flow.while_loop)
-    for operation, stand_in in (
-        ("map_impl", flow.map), ("scan", flow.scan), ("flex_attention", flow.flex_attention)
-    ):  # fmt: skip
-        if hasattr(operations, operation):
-            swap(undo, type(getattr(operations, operation)).__call__, stand_in)
+    swap(undo, torch.cond, _interpreted(flow.cond))
+    swap(undo, while_loop, _interpreted(flow.while_loop))
+    for name, stand_in in {
+        "cond": flow.cond,
+        "while_loop": flow.while_loop,
+        "map_impl": flow.map,
+        "scan": flow.scan,
+        "flex_attention": flow.flex_attention,
+    }.items():
+        operation = getattr(torch.ops.higher_order, name, None)
+        if operation is not None:
+            swap(undo, type(operation).__call__, _interpreted(stand_in))
 
 
 def _compile(original: Any, model: Any = None, **kwargs: Any) -> Any:
@@ -84,19 +86,26 @@ def _unfrozen(original: Any, module: Any, *args: Any, **kwargs: Any) -> Any:
     return module
 
 
+def _interpreted(stand_in: Callable[..., Any]) -> StandIn:
+    """A stand-in for an operation of torch, which a compiler or an export runs itself."""
+
+    def run(original: Any, *given: Any, **named: Any) -> Any:
+        compiled = torch.compiler.is_compiling() or torch.compiler.is_exporting()
+        return (original if compiled else stand_in)(*given, **named)
+
+    return run
+
+
 class _Flow:
-    """Control flow in Python, outside of a compiler or an export."""
+    """Control flow of torch's operations, run in Python."""
 
     def __init__(self, state: Elsewhere) -> None:
         self._state = state
 
-    def cond(self, original: Any, *given: Any, **named: Any) -> Any:
+    def cond(self, *given: Any, **named: Any) -> Any:
         """`torch.cond`, and the operation of a graph."""
-        if torch.compiler.is_compiling() or torch.compiler.is_exporting():
-            return original(*given, **named)
-        pred, true_fn, false_fn, operands = _arguments(
-            given, named, ("pred", "true_fn", "false_fn", "operands"), ()
-        )
+        names = ("pred", "true_fn", "false_fn", "operands")
+        pred, true_fn, false_fn, operands = _arguments(given, named, names)
         known = _truth(pred)
         if known is None:
             costs = [_cost(branch, operands) for branch in (true_fn, false_fn)]
@@ -108,33 +117,25 @@ class _Flow:
             )
         return (true_fn if known else false_fn)(*operands)
 
-    def while_loop(self, original: Any, *given: Any, **named: Any) -> Any:
+    def while_loop(self, *given: Any, **named: Any) -> Any:
         """`torch.while_loop`: as many steps as its condition says, which may ask for data."""
-        if torch.compiler.is_compiling() or torch.compiler.is_exporting():
-            return original(*given, **named)
-        cond_fn, body_fn, carried, *more = _arguments(
-            given, named, ("cond_fn", "body_fn", "carried_inputs", "additional_inputs"), ()
-        )
-        additional = tuple(more[0])
+        names = ("cond_fn", "body_fn", "carried_inputs", "additional_inputs")
+        cond_fn, body_fn, carried, additional = _arguments(given, named, names)
         while bool(cond_fn(*carried, *additional)):
             carried = tuple(body_fn(*carried, *additional))
         return tuple(carried)
 
-    def map(self, original: Any, *given: Any, **named: Any) -> Any:
+    def map(self, *given: Any, **named: Any) -> Any:
         """The operation of `map`: a function of each slice along the first dimension, stacked."""
-        if torch.compiler.is_compiling() or torch.compiler.is_exporting():
-            return original(*given, **named)
-        function, slices, more = _arguments(given, named, ("f", "xs", "pos_args"), ())
+        function, slices, more = _arguments(given, named, ("f", "xs", "pos_args"))
         found = [function(*each, *more) for each in _unstacked(slices)]
         leaves = [tree_flatten(one)[0] for one in found]
         return tree_unflatten(_stacked(leaves), tree_flatten(found[0])[1])
 
-    def scan(self, original: Any, *given: Any, **named: Any) -> Any:
+    def scan(self, *given: Any, **named: Any) -> Any:
         """The operation of `scan`: what one step carries, the next step reads."""
-        if torch.compiler.is_compiling() or torch.compiler.is_exporting():
-            return original(*given, **named)
         names = ("combine_fn", "init", "xs", "additional_inputs")
-        function, carried, slices, more = _arguments(given, named, names, ())
+        function, carried, slices, more = _arguments(given, named, names)
         outputs = []
         for each in _unstacked(slices):
             result = function(*carried, *each, *more)
@@ -142,10 +143,8 @@ class _Flow:
             outputs.append(left)
         return (*carried, *_stacked(outputs))
 
-    def flex_attention(self, original: Any, *given: Any, **named: Any) -> Any:
+    def flex_attention(self, *given: Any, **named: Any) -> Any:
         """The operation of `flex_attention`: all scores, which it computes where not compiled."""
-        if torch.compiler.is_compiling() or torch.compiler.is_exporting():
-            return original(*given, **named)
         from torch._higher_order_ops.flex_attention import sdpa_dense
 
         self._state.remark(
@@ -171,12 +170,10 @@ def _without_operation(given: tuple[Any, ...]) -> tuple[Any, ...]:
     return given[1:] if given and isinstance(given[0], torch._ops.HigherOrderOperator) else given
 
 
-def _arguments(
-    given: tuple[Any, ...], named: dict[str, Any], names: tuple[str, ...], default: Any
-) -> list[Any]:
-    """Arguments by name, without the operation itself where its method is called."""
+def _arguments(given: tuple[Any, ...], named: dict[str, Any], names: tuple[str, ...]) -> list[Any]:
+    """Arguments by name, without the operation itself where its method is called; () by default."""
     given = _without_operation(given)
-    return [*given, *(named.get(name, default) for name in names[len(given) :])]
+    return [*given, *(named.get(name, ()) for name in names[len(given) :])]
 
 
 def _truth(pred: Any) -> bool | None:
@@ -191,7 +188,7 @@ def _truth(pred: Any) -> bool | None:
 
 def _cost(branch: Callable[..., Any], operands: Any) -> tuple[int, int]:
     """Floating-point operations of a branch, and elements that it computes."""
-    from cnnscope.tracing.tracer import Costs
+    from cnnscope.tracing.answers import Costs
 
     with Costs() as costs:
         branch(*operands)
