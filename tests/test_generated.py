@@ -38,8 +38,8 @@ from cnnscope.render import drawing
 from cnnscope.render.tree import Options
 from cnnscope.reports.diff import diff
 from cnnscope.reports.summary import report
+from cnnscope.tracing.recorder import ForwardError
 from cnnscope.tracing.step import trace_step
-from cnnscope.tracing.tracer import ForwardError
 
 pytestmark = pytest.mark.broad
 

@@ -372,7 +372,8 @@ def _traced(model: Request | Given, cache: Cache) -> TraceRecord:
     from cnnscope.models.run import advise, trace_module
     from cnnscope.tracing import arguments as spelled
     from cnnscope.tracing import devices, isolation
-    from cnnscope.tracing.tracer import ForwardError, state_of
+    from cnnscope.tracing.modules import state_of
+    from cnnscope.tracing.recorder import ForwardError
     from cnnscope.tracing.tracer import trace as run_traced
 
     module, given, kwargs = model

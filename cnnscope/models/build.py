@@ -143,7 +143,7 @@ def build_real(found: Found, arguments: Mapping[str, Any], device: str, seed: in
     import torch
 
     from cnnscope.tracing import isolation
-    from cnnscope.tracing.tracer import state_of
+    from cnnscope.tracing.modules import state_of
 
     if found.source in PROGRAMS:
         raise _without_weights(found)

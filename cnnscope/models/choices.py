@@ -154,7 +154,7 @@ def _fitting(guess: Guess, signature: Signature) -> Guess | None:
 
 def _dtype_of(model: nn.Module) -> str:
     """The floating-point type of its first weight."""
-    from cnnscope.tracing.tracer import state_of
+    from cnnscope.tracing.modules import state_of
 
     dtypes = (str(tensor.dtype).removeprefix("torch.") for tensor in state_of(model))
     return next((dtype for dtype in dtypes if dtype in FLOATS), "float32")

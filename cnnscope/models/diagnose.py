@@ -15,7 +15,7 @@ from cnnscope.ops import table
 from cnnscope.records.trace import ModuleRecord, Shape
 from cnnscope.text import printable, said
 from cnnscope.tracing.plain import module_record
-from cnnscope.tracing.tracer import ExitedError, ForwardError
+from cnnscope.tracing.recorder import ExitedError, ForwardError
 
 _LONG = 160  # characters of other people's messages
 

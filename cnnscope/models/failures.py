@@ -20,7 +20,7 @@ def asks_for_data(error: BaseException, *, own: bool = False) -> bool:
         error: what was raised, a `ForwardError` for what a forward raised.
         own: whether the code is the user's, which may check devices.
     """
-    from cnnscope.tracing.tracer import ForwardError
+    from cnnscope.tracing.recorder import ForwardError
     from cnnscope.tracing.values import needs_data
 
     raised = error.cause if isinstance(error, ForwardError) else error

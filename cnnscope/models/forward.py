@@ -60,7 +60,7 @@ def is_lazy(model: nn.Module) -> bool:
     """Return True if some layer learns its width from its first input."""
     from torch.nn.parameter import is_lazy as lazy
 
-    from cnnscope.tracing.tracer import state_of
+    from cnnscope.tracing.modules import state_of
 
     return any(map(lazy, state_of(model)))
 
@@ -90,7 +90,7 @@ def lazy_copy(model: nn.Module, place: str = "") -> nn.Module:
     import copy
 
     from cnnscope.models.build import evaluated
-    from cnnscope.tracing.tracer import state_of
+    from cnnscope.tracing.modules import state_of
 
     memo = {id(tensor): _placed(tensor, place) for tensor in state_of(model)}
     try:

@@ -19,8 +19,9 @@ from cnnscope.records.explain import SmallestInput
 from cnnscope.records.form import Form, Slot, Table
 from cnnscope.records.trace import Inputs, TensorSpec, Trace
 from cnnscope.text import printable
+from cnnscope.tracing.modules import state_of
+from cnnscope.tracing.recorder import ForwardError
 from cnnscope.tracing.refusals import LayerError, about_dtypes
-from cnnscope.tracing.tracer import ForwardError, state_of
 
 # What code raises by itself to refuse a size.
 _REFUSALS = (AssertionError, ValueError, RuntimeError)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from cnnscope.models.files.source import Guess
     from cnnscope.tracing.arguments import Arguments
-    from cnnscope.tracing.tracer import ForwardError
+    from cnnscope.tracing.recorder import ForwardError
 
 
 class Stepping(Protocol):
@@ -128,7 +128,7 @@ def run(network: Network) -> Ran:
         RequestError: the inputs are none for this model.
         ModelError: it fails on each of them.
     """
-    from cnnscope.tracing.tracer import ForwardError
+    from cnnscope.tracing.recorder import ForwardError
 
     built = network.build(Rung.META)
     tried = network.choices(built)
@@ -161,7 +161,7 @@ def _first_that_runs(network: Network, built: Built, tried: Sequence[Choice], wh
         CnnscopeError: none runs; of the first one, explained.
     """
     from cnnscope.tracing import devices
-    from cnnscope.tracing.tracer import ForwardError
+    from cnnscope.tracing.recorder import ForwardError
 
     failed: list[tuple[ForwardError, Inputs]] = []
     for choice in tried:
@@ -329,21 +329,6 @@ def examine_spec(request: Request, seconds: float | None = None) -> Examined:
         return Examined(ran.trace, ran.sizes(seconds))
 
 
-def trace_step(request: Request, step: Step) -> StepTrace:
-    """Trace one training step of a named model, on the inputs that its forward answers.
-
-    Args:
-        request: as for `trace_spec`.
-        step: the optimizer, its form and the loss.
-
-    Raises:
-        RequestError: as `trace_spec`, or the model cannot be trained in this way.
-        ModelError: as `trace_spec`, or it fails in training mode or in its backward pass.
-    """
-    with stepping(request) as trace:
-        return trace(step, None)
-
-
 _IN_PLACE = (
     "; the output of a module that runs again must not be changed in place: name with --checkpoint "
     "a block that holds the operation that does so as well"
@@ -358,7 +343,8 @@ def stepping(request: Request) -> Iterator[Stepping]:
         request: as for `trace_spec`.
 
     Raises:
-        RequestError, ModelError: as `trace_step`; the function likewise.
+        RequestError: as `trace_spec`; the function, where the model cannot be trained so.
+        ModelError: as `trace_spec`; the function, where it fails in training mode.
     """
     with _found(request) as found:
         yield _Steps(_network(request, found)).trace
@@ -380,7 +366,7 @@ class _Steps:
             watched: see `cnnscope.tracing.step.trace_step`.
 
         Raises:
-            RequestError, ModelError: as `trace_step`.
+            RequestError, ModelError: as the function of `stepping`.
         """
         if self._ran is None:
             self._ran = run(self._network)
@@ -408,8 +394,8 @@ def _in_batch(inputs: Inputs, batch: int) -> Inputs:
 def _step(network: Network, ran: Ran, step: Step, *, watched: bool) -> StepTrace:
     """A training step on the inputs of a forward that ran."""
     from cnnscope.tracing import isolation
+    from cnnscope.tracing.recorder import ForwardError
     from cnnscope.tracing.step import trace_step as traced
-    from cnnscope.tracing.tracer import ForwardError
 
     built, trace = ran.built, ran.trace
     arguments = built.arguments(ran.inputs)
@@ -642,31 +628,16 @@ def advise(error: ForwardError, model: nn.Module, call: Arguments) -> None:
         error.args = (f"{error}; {remedied}",)
 
 
-def trace_module_step(request: Request, model: nn.Module, step: Step) -> StepTrace:
-    """Trace one training step of a module that is there already.
-
-    Args:
-        request: made by `Request.of_module`; without inputs they are guessed.
-        model: it is left as it was.
-        step: the optimizer, its form and the loss.
-
-    Raises:
-        RequestError, ModelError: as `trace_step`.
-    """
-    with stepping_module(request, model) as trace:
-        return trace(step, None)
-
-
 @contextmanager
 def stepping_module(request: Request, model: nn.Module) -> Iterator[Stepping]:
     """Yield a function that traces training steps of a module that is there already.
 
     Args:
-        request: as for `trace_module_step`.
+        request: made by `Request.of_module`; without inputs they are guessed.
         model: it is left as it was.
 
     Raises:
-        RequestError, ModelError: as `trace_step`; the function likewise.
+        RequestError, ModelError: as `stepping`.
     """
     with _borrowed(request, model) as network:
         yield _Steps(network).trace
@@ -677,7 +648,8 @@ def _borrowed(request: Request, model: nn.Module) -> Iterator[Network]:
     """A module of the caller's, to be traced while this lasts."""
     from cnnscope.models.files.source import guesses
     from cnnscope.tracing import devices, isolation
-    from cnnscope.tracing.tracer import as_written, source_of, state_of
+    from cnnscope.tracing.modules import state_of
+    from cnnscope.tracing.tracer import as_written, source_of
 
     model = as_written(model)
     source, lazy = source_of(model), forward.is_lazy(model)

@@ -34,7 +34,7 @@ from cnnscope.text import printable, said
 from cnnscope.tracing.arguments import Arguments
 from cnnscope.tracing.autocast import autocast_on_meta
 from cnnscope.tracing.isolation import seeded
-from cnnscope.tracing.tracer import states_on_meta
+from cnnscope.tracing.modes import states_on_meta
 
 if TYPE_CHECKING:
     from cnnscope.models.build import Built

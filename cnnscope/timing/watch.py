@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from cnnscope.timing.loop import Step
+from cnnscope.tracing.dispatching import DispatchMode
 from cnnscope.tracing.plain import tensors_in
 
 # Weak references to storages, by address: while one is held the address is not used again.
@@ -55,12 +55,8 @@ def watch(step: Step) -> Watched:
             second.release()
 
 
-class _Watch(TorchDispatchMode):
+class _Watch(DispatchMode):
     """Count what runs, and hold weak references to what is made."""
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,15 +78,7 @@ class _Watch(TorchDispatchMode):
             _free(address)
         self._made.clear()
 
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        del types
-        kwargs = kwargs or {}
+    def operate(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name, counted = str(func), flop_registry.get(getattr(func, "_overloadpacket", None))
         if counted is None and hasattr(func, "decompose"):
             with self:  # in inference mode composite operations arrive whole

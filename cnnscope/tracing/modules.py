@@ -40,6 +40,13 @@ def modules_of(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         waiting += [(f"{before}{k}", child) for k, child in reversed(children) if child is not None]
 
 
+def state_of(model: nn.Module) -> Iterator[Tensor]:
+    """Every parameter and buffer; a tied one once for each of its names."""
+    for _, module in modules_of(model):
+        for _, tensor in own_state(module):
+            yield tensor
+
+
 @contextmanager
 def replaced(model: nn.Module, replacements: dict[int, Tensor]) -> Iterator[None]:
     """Run with other tensors in the places of parameters and buffers, and put everything back.

@@ -41,6 +41,11 @@ def _items(value: Any) -> tuple[Iterable[Any], int]:
     return getattr(value, "__dict__", {}).values(), 8
 
 
+def any_on_meta(arguments: Any) -> bool:
+    """Return True if any tensor in arguments is on the meta device."""
+    return any(tensor.is_meta for tensor in tensors_in(arguments))
+
+
 def plain(value: Any) -> Attribute:
     """An argument as plain data: what JSON has no number for is its name."""
     if isinstance(value, float) and not math.isfinite(value):

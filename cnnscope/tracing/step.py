@@ -27,8 +27,9 @@ from cnnscope.tracing.arguments import Arguments
 from cnnscope.tracing.backward import Backward
 from cnnscope.tracing.kernels import Node
 from cnnscope.tracing.plain import tensors_in
+from cnnscope.tracing.recorder import Recorder
 from cnnscope.tracing.storages import Storages
-from cnnscope.tracing.tracer import Recorder, Run, as_written, running
+from cnnscope.tracing.tracer import Run, as_written, running
 
 _FORMS: Mapping[str, Mapping[str, bool]] = {
     "loop": {"foreach": False},

@@ -114,8 +114,8 @@ def _leave(names: list[str]) -> None:
                 delattr(package, leaf)
 
 
-def _there(name: str) -> ModuleType | None:
-    """The real module, if it has been imported."""
+def imported(name: str) -> ModuleType | None:
+    """The real module; None where it has not been imported, or something stands in for it."""
     module = sys.modules.get(name)
     return None if isinstance(module, _StandIn) else module
 
@@ -137,7 +137,7 @@ def _disable(function: Any = None, *args: Any, **kwargs: Any) -> Any:
 
     @functools.wraps(function)
     def disabled(*inputs: Any, **keywords: Any) -> Any:
-        run = in_earnest() if hasattr(_there(_DYNAMO), "disable") else function
+        run = in_earnest() if hasattr(imported(_DYNAMO), "disable") else function
         return run(*inputs, **keywords)
 
     disabled._torchdynamo_disable = True  # type: ignore[attr-defined]
@@ -160,11 +160,11 @@ class _Basic:
     """`sympy.Basic`: nothing is an instance of it before sympy is there."""
 
     def __instancecheck__(self, value: Any) -> bool:
-        sympy: Any = _there(_SYMPY)
+        sympy: Any = imported(_SYMPY)
         return sympy is not None and isinstance(value, sympy.Basic)
 
     def __subclasscheck__(self, kind: type) -> bool:
-        sympy: Any = _there(_SYMPY)
+        sympy: Any = imported(_SYMPY)
         return sympy is not None and issubclass(kind, sympy.Basic)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

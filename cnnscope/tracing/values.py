@@ -38,13 +38,13 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from cnnscope.errors import RequestError
 from cnnscope.text import said
 from cnnscope.tracing.at_once import made_at_once
+from cnnscope.tracing.dispatching import DispatchMode
 
 # The most elements that a followed value may have. RetinaNet ranks 8.2 million scores.
 LIMIT = 2**23
@@ -262,7 +262,7 @@ def same_device() -> Iterator[None]:
         del torch.Tensor.data
 
 
-class KnownValues(TorchDispatchMode):
+class KnownValues(DispatchMode):
     """Follow values beside meta tensors, and answer the operations that need them.
 
     Args:
@@ -272,10 +272,6 @@ class KnownValues(TorchDispatchMode):
     Attributes:
         answered: how often each operation was answered that the meta device cannot answer.
     """
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False
 
     def __init__(
         self, *, constants_only: bool = False, computes: frozenset[str] | None = None
@@ -296,15 +292,9 @@ class KnownValues(TorchDispatchMode):
         super().__exit__(*exception)
         self._constants.__exit__(*exception)
 
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        del types
-        call = _Call(func, args, kwargs or {})
+    def operate(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run an operation, or answer it from known values."""
+        call = _Call(func, args, kwargs)
         if not call.on_meta:
             return func(*args, **call.kwargs)
         if call.name == "_local_scalar_dense":

@@ -14,7 +14,7 @@ from cnnscope.analysis.graph.tidy import operands
 from cnnscope.models.request import Request
 from cnnscope.models.run import trace_spec
 from cnnscope.ops import table
-from cnnscope.tracing.tracer import ForwardError
+from cnnscope.tracing.recorder import ForwardError
 
 SAMPLE = (
     "classic:lenet5_paper classic:unet classic:googlenet_paper classic:densenet40_12 resnet18 "

@@ -9,7 +9,7 @@ from importlib import import_module
 import pytest
 
 from cnnscope.models.request import Request
-from cnnscope.models.run import trace_spec, trace_step
+from cnnscope.models.run import stepping, trace_spec
 from cnnscope.records.explain import ModelExplanation
 from cnnscope.records.step import Step
 from cnnscope.records.summary import Geometry
@@ -32,6 +32,8 @@ HOSTILE = "a_b&c<i>|#x"
 @pytest.fixture(scope="module")
 def reports():
     trace = trace_spec(Request.of("classic:lenet5"))
+    with stepping(Request.of("classic:lenet5")) as trace_step:
+        step = trace_step(Step(), None)
     return [
         summary(trace),
         field_report(trace),
@@ -39,7 +41,7 @@ def reports():
         explain_layers(trace, "c1"),
         diff(trace, trace_spec(Request.of("classic:lenet5", num_classes=7))),
         stages_report([trace]),
-        memory_report(trace_step(Request.of("classic:lenet5"), Step())),
+        memory_report(step),
         stack_report(7, 64, (56, 56), (), None),
         inception_report("3a"),
     ]

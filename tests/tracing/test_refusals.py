@@ -13,7 +13,8 @@ from torch import nn
 from cnnscope import api
 from cnnscope.errors import ModelError
 from cnnscope.tracing import refusals
-from cnnscope.tracing.tracer import ForwardError, trace
+from cnnscope.tracing.recorder import ForwardError
+from cnnscope.tracing.tracer import trace
 from cnnscope.tracing.values import needs_data
 
 X = (1, 4, 8, 8)

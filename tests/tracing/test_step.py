@@ -15,7 +15,7 @@ from torch.nn import functional
 from cnnscope.analysis.step import peak
 from cnnscope.errors import ModelError, RequestError
 from cnnscope.models.request import Request
-from cnnscope.models.run import trace_module_step, trace_step
+from cnnscope.models.run import stepping, stepping_module
 from cnnscope.records.step import FORMS, OPTIMIZERS, Step, StepTrace
 from cnnscope.tracing import step as tracing
 
@@ -346,12 +346,12 @@ FAILURES: dict[str, tuple[nn.Module, str, type[Exception], str]] = {
 @pytest.mark.parametrize("name", FAILURES)
 def test_what_cannot_be_trained_is_one_message(name: str) -> None:
     model, loss, error, message = FAILURES[name]
-    with pytest.raises(error, match=f"(?s){type(model).__name__}: .*{message}") as raised:
-        trace_module_step(
-            Request.of_module(type(model).__name__, "1x4"),
-            model,
-            Step(loss=loss),  # type: ignore[arg-type]
-        )
+    request = Request.of_module(type(model).__name__, "1x4")
+    with (
+        pytest.raises(error, match=f"(?s){type(model).__name__}: .*{message}") as raised,
+        stepping_module(request, model) as trace,
+    ):
+        trace(Step(loss=loss), None)  # type: ignore[arg-type]
     assert "\n" not in str(raised.value)
 
 
@@ -364,7 +364,8 @@ def test_what_cuda_refuses_to_cast_is_refused() -> None:
 
 
 def test_a_named_model() -> None:
-    made = trace_step(Request.of("resnet18", batch_size=4), Step())
+    with stepping(Request.of("resnet18", batch_size=4)) as trace:
+        made = trace(Step(), None)
     assert peak(made).nbytes == 172_733_288  # as torch's profiler measured of a step on a CPU
     assert made.trace.source.name == "resnet18"
     assert len(made.gradients) == 62

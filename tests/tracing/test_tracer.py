@@ -22,7 +22,8 @@ from torch.utils._pytree import tree_leaves
 from cnnscope.analysis import memory, params
 from cnnscope.ops import table as ops
 from cnnscope.records.trace import OpRecord, ParamRecord, Trace
-from cnnscope.tracing.tracer import ForwardError, trace
+from cnnscope.tracing.recorder import ForwardError
+from cnnscope.tracing.tracer import trace
 
 DEVICES = ("meta", "cpu")
 

@@ -23,10 +23,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnnscope.errors import RequestError
 from cnnscope.text import printable
+from cnnscope.tracing.dispatching import DispatchMode
 
 META = torch.device("meta")
 
@@ -426,38 +426,28 @@ def _require_small_power(what: str, base: Any, exponent: Any) -> None:
 # ------------------------------------------------------------------------------- running
 
 
-class Limits(TorchDispatchMode):
+class Limits(DispatchMode):
     """Limits of one run of a program, and how much of each is used.
 
     As a mode it counts the operations that others are made of, among them the time steps of
     recurrent layers, which torch unrolls on the meta device.
     """
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False
-
     def __init__(self) -> None:
         super().__init__()
         self.operations = 0
         self.long = 0  # units along long axes, over all results
 
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        del types
+    def operate(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run an operation within the limits."""
         self.operations += 1
         name = func._schema.name.partition("::")[2]
         if name in _PIECES:  # time steps are made by one of these
             names = (argument.name for argument in func._schema.arguments)
-            given = dict(zip(names, args, strict=False)) | (kwargs or {})
+            given = dict(zip(names, args, strict=False)) | kwargs
             _require(func, _PIECES[name](given), MAX_RUN, "pieces of one tensor")
         _require(func, self.operations, MAX_RUN, "operations")
-        result = func(*args, **(kwargs or {}))
+        result = func(*args, **kwargs)
         for tensor in result if isinstance(result, (list, tuple)) else (result,):
             # numbers that an operation was given are made into tensors of the CPU
             if isinstance(tensor, Tensor) and not tensor.is_meta and tensor.numel() > 1:

@@ -33,14 +33,9 @@ _EXTRA = "pip install 'cnnscope[onnx]'"
 class Limits(permitted.Limits):
     """Limits of a run in which every result is looked at, whatever function made it."""
 
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        result = super().__torch_dispatch__(func, types, args, kwargs)
+    def operate(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run an operation, and hold its result to the limits."""
+        result = super().operate(func, args, kwargs)
         self._after(func, result)
         return result
 

@@ -42,7 +42,7 @@ def if_(node: OnnxNode, condition: Value, *, outer: Mapping[str, Value]) -> Any:
 
 def _cost(body: Body, outer: Mapping[str, Value]) -> tuple[int, int]:
     """Floating-point operations of a graph, and elements that it computes."""
-    from cnnscope.tracing.tracer import Costs
+    from cnnscope.tracing.answers import Costs
 
     with Costs() as costs:
         _run(body, [], outer)
