@@ -157,6 +157,22 @@ def test_python_examples_answer_what_their_page_shows(page):
     assert not result.failed, told.getvalue()
 
 
+def test_counterparts_of_other_tools_calls_run_as_they_are_written():
+    import torch
+    from torch import nn
+
+    class Net(nn.Module):
+        def forward(self, *inputs, mask=None):
+            return sum(one.float().mean() for one in inputs)
+
+    names = {"cnnscope": cnnscope, "model": Net(), "x": torch.ones(1, 3, 8, 8)}
+    names |= {"y": torch.ones(2), "m": torch.ones(2)}
+    calls = re.findall(r"`(?:\w+ = )?(cnnscope\.\w+\([^`]+\))", text_of("docs/coming-from.md"))
+    assert len(calls) >= 10
+    for call in calls:
+        eval(call, names)
+
+
 def test_the_picture_of_a_terminal_is_what_the_program_prints():
     path = pictures.FOLDER / "terminal.svg"
     if OVERWRITE:
@@ -178,6 +194,26 @@ def test_links_and_files_that_pages_name_exist(page):
         assert (path.parent / target).exists(), target
     for target in NAMED.findall(text):
         assert (ROOT / target).exists(), target
+
+
+def paragraphs(text: str) -> list[str]:
+    """Prose of a page: no code, heading, table, list, picture, docstring or generated part."""
+    prose = re.sub(r"^( *)```.*?^\1```$", "", CHECKED.sub("", text), flags=re.DOTALL | re.MULTILINE)
+    stripped = [block.strip("\n") for block in prose.split("\n\n")]
+    return [one for one in stripped if one and not re.match(r"[#|!<]|[-*] |\d\. |    |:::", one)]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_paragraph_is_whole(page):
+    for paragraph in paragraphs(text_of(page)):
+        assert re.match(r"[A-Z\d`*[\"(]|cnnscope|torch|fvcore|r is ", paragraph), paragraph
+        assert re.search(r"[.:!?)]\**$", paragraph), paragraph
+
+
+def test_a_torn_paragraph_is_seen():
+    assert paragraphs("# A\n\n```\nx\n```\n\nin a terminal it fits, 80 columns or\n") == [
+        "in a terminal it fits, 80 columns or"
+    ]
 
 
 def test_the_newest_section_of_the_changelog_is_this_version_with_its_date():

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from shutil import get_terminal_size
 from typing import Annotated
 
 import typer
@@ -64,7 +65,7 @@ class Help(Options):
             out.markdown(_listed())
             return
         page = pages.text(_named(self.topic))
-        out.markdown(page, pages.for_terminal(page))
+        out.markdown(page, pages.for_terminal(page, get_terminal_size().columns))
 
 
 def _named(word: str) -> str:
@@ -79,9 +80,9 @@ def _named(word: str) -> str:
         return name
     near = get_close_matches(name, pages.topics(), n=1)
     raise RequestError(
-        f"help: there is no page '{printable(word)}'"
-        + (f"; did you mean: cnnscope help {near[0]}" if near else "")
-        + f"; the pages: {', '.join(pages.topics())}"
+        f"help: there is no page '{printable(word)}'; "
+        + (f"did you mean: cnnscope help {near[0]}? " if near else "")
+        + "cnnscope help lists the pages"
     )
 
 
@@ -97,7 +98,7 @@ def _listed() -> str:
         "Tutorials": tutorials,
     }
     parts = (f"## {name}\n\n{_rows(topics)}" for name, topics in groups.items() if topics)
-    return "\n".join(("cnnscope help TOPIC shows a page.\n", *parts))
+    return "\n".join(("`cnnscope help TOPIC` shows a page; begin with `get-started`.\n", *parts))
 
 
 def _rows(topics: Iterable[str]) -> str:

@@ -41,10 +41,31 @@ def with_included(page: str) -> str:
     return _INCLUDED.sub(lambda _: beside_the_code.partition("\n\n")[2].strip(), page)
 
 
-def for_terminal(markdown: str) -> str:
-    """Replace links that a terminal cannot follow: to another page by the command that shows it."""
+def for_terminal(markdown: str, width: int) -> str:
+    """Replace links that a terminal cannot follow, and cut examples that are wider than it.
+
+    A link to another page becomes the command that shows that page. What an example prints is a
+    table: a line of it that went on in the next one could not be read.
+
+    Args:
+        markdown: the page.
+        width: of the terminal, in columns.
+    """
     parts = _CODE.split(markdown)
-    return "".join(part if n % 2 else _LINK.sub(_linked, part) for n, part in enumerate(parts))
+    return "".join(
+        _cut(part, width) if n % 2 else _LINK.sub(_linked, part) for n, part in enumerate(parts)
+    )
+
+
+def _cut(code: str, width: int) -> str:
+    """A block of code; of a console, what is printed is cut, and what is typed is not."""
+    if not code.startswith("```console"):
+        return code
+    room = width - 2  # Rich's margins
+    return "\n".join(
+        line if line.startswith("$ ") or len(line) <= room else f"{line[: room - 1]}…"
+        for line in code.split("\n")
+    )
 
 
 def _linked(link: re.Match[str]) -> str:
