@@ -206,7 +206,6 @@ def paragraphs(text: str) -> list[str]:
 @pytest.mark.parametrize("page", PAGES)
 def test_a_paragraph_is_whole(page):
     for paragraph in paragraphs(text_of(page)):
-        assert re.match(r"[A-Z\d`*[\"(]|cnnscope|torch|fvcore|r is ", paragraph), paragraph
         assert re.search(r"[.:!?)]\**$", paragraph), paragraph
 
 
