@@ -357,6 +357,7 @@ def run(path):
     return made if isinstance(made, tuple) else (made,)
 
 
+@pytest.mark.fast  # all cases: each runs another operator's code, in milliseconds
 @pytest.mark.parametrize("name", CASES)
 def test_sizes_are_those_of_the_specification(name, tmp_path):
     model = CASES[name]()
