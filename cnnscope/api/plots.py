@@ -87,10 +87,11 @@ class Plot(msgspec.Struct, frozen=True):
         """For a notebook: the SVG where matplotlib is installed, else the characters."""
         from html import escape
 
-        if installed():
+        try:
             svg = self.draw("svg").decode()
-            return svg[svg.index("<svg") :]
-        return f"<pre>{escape(str(self))}</pre>"
+        except RequestError:  # there is no matplotlib
+            return f"<pre>{escape(str(self))}</pre>"
+        return svg[svg.index("<svg") :]
 
 
 def of(record: Any, axes: str | None = None) -> Plot:
@@ -136,10 +137,10 @@ def check(path: Path | None, axes: str | None = None) -> bool:
 
         catalogue.pair("--plot", axes)
     picture = path is not None and bool(check_ending(path, "--output "))
-    if picture and not installed():
+    if picture:
         from cnnscope.render.plot import files
 
-        raise files.missing()
+        files.matplotlib()  # it may be there and fail
     return picture
 
 
@@ -157,13 +158,3 @@ def check_ending(path: Path, option: str = "") -> str:
             f"{option}{printable(str(path))}: a chart is written as .svg, .pdf, .png or .txt"
         )
     return ending
-
-
-def installed() -> bool:
-    """Return True if matplotlib can be imported, without importing it."""
-    from importlib.util import find_spec
-
-    try:
-        return find_spec("matplotlib") is not None
-    except (ImportError, ValueError):  # a stand-in that is None
-        return False

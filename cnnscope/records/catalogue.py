@@ -1,9 +1,13 @@
 """The report of `cnnscope list`: a card per model."""
 
+from zlib import crc32
+
 import msgspec
 
 from cnnscope.records.summary import REPORT_SCHEMA
 from cnnscope.records.trace import TensorSpec
+
+MORE_IS_BETTER = ("acc", "field")  # of the figures that models are compared by
 
 
 class About(msgspec.Struct, frozen=True):
@@ -31,6 +35,10 @@ class Card(msgspec.Struct, frozen=True):
     peak_activation_bytes: int
     field: tuple[int | None, ...] | None
     weight_layers: int
+
+
+# Changes when a field of a stored card does, so that no entry of another shape is read as one.
+CARD_SHAPE = f"{crc32(ascii([c.__annotations__ for c in (Card, About, TensorSpec)]).encode()):08x}"
 
 
 class Listed(msgspec.Struct, frozen=True):

@@ -48,7 +48,7 @@ def _table(report: SweepReport) -> Table:
         *(Heading(name, keep="start") for name in report.varied),
         Heading("params"),
         Heading("MACs"),
-        Heading("", left=True, drop=4),
+        Heading("", left=True, drop=4, bar=True),
         Heading("peak act."),
         Heading("training" if training else ""),
         Heading("field", drop=2),

@@ -15,7 +15,14 @@ from cnnscope.cache import libraries, requests
 from cnnscope.cache.store import Store
 from cnnscope.errors import CnnscopeError, RequestError
 from cnnscope.models.request import Request
-from cnnscope.records.catalogue import About, Card, Listed, ListReport
+from cnnscope.records.catalogue import (
+    CARD_SHAPE,
+    MORE_IS_BETTER,
+    About,
+    Card,
+    Listed,
+    ListReport,
+)
 from cnnscope.records.trace import Trace
 from cnnscope.reports.budget import parse_limits
 from cnnscope.text import printable
@@ -41,7 +48,6 @@ KEYS: dict[str, Callable[[Card], float | None]] = {
     "acc": lambda card: card.about.top1,
     "input": _side,
 }
-MORE_IS_BETTER = ("acc", "field")
 _LIMITED = {"activation": "activations", "rf": "field"}  # limits are named as those of a budget
 _WILD = frozenset("*?[")
 _MANY = 12  # names in a message
@@ -165,7 +171,7 @@ def cards(models: Sequence[tuple[str, str]], store: Store | None) -> Iterator[Li
     """
     missing = []
     for source, name in models:
-        card = store and store.read(libraries.key("card", source, name=name), Card)
+        card = store and store.read(card_key(source, name), Card)
         if card:
             yield Listed(source, name, card)
         else:
@@ -176,6 +182,11 @@ def cards(models: Sequence[tuple[str, str]], store: Store | None) -> Iterator[Li
     else:
         items = [(*model, root) for model in missing]
         yield from _in_processes(items)
+
+
+def card_key(source: str, name: str) -> dict[str, Any]:
+    """The key of a card in the store."""
+    return libraries.key("card", source, name=name, shape=CARD_SHAPE)
 
 
 def _in_processes(items: Sequence[tuple[object, ...]]) -> Iterator[Listed]:
@@ -264,7 +275,7 @@ def _make(source: str, name: str, root: Any) -> Listed:
     except CnnscopeError as error:
         return Listed(source, name, None, str(error))
     if store:
-        store.write(libraries.key("card", source, name=name), made)
+        store.write(card_key(source, name), made)
     return Listed(source, name, made)
 
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 from command_line import run_cli
 
-from cnnscope.cache import libraries, requests
+from cnnscope.cache import requests
 from cnnscope.cache.store import Store
 from cnnscope.errors import ModelError
 from cnnscope.records.catalogue import About, Card, Listed
@@ -84,7 +84,7 @@ def test_names_are_whole_where_columns_have_to_go():
 
 def test_cards_are_read_before_any_is_made(tmp_path, monkeypatch):
     store = Store(tmp_path)
-    store.write(libraries.key("card", "classic", name="b"), card("b").card)
+    store.write(catalogue.card_key("classic", "b"), card("b").card)
     made = []
     monkeypatch.setattr(catalogue, "_make", lambda source, name, _: made.append(name) or card(name))
     listed = list(catalogue.cards([("classic", "a"), ("classic", "b")], store))
@@ -215,3 +215,13 @@ def test_a_column_that_no_model_fills_is_left_out():
 
     assert headings(*MODELS)[-1] == "top-1"
     assert headings(MODELS[-1])[-1] == "input"
+
+
+def test_a_card_of_another_shape_is_neither_read_nor_called_damaged(tmp_path, monkeypatch):
+    said = []
+    store = Store(tmp_path, said.append)
+    with monkeypatch.context() as patch:
+        patch.setattr(catalogue, "CARD_SHAPE", "another")
+        store.write(catalogue.card_key("classic", "a"), {"a field": "of another version"})
+    assert store.read(catalogue.card_key("classic", "a"), Card) is None
+    assert not said

@@ -164,6 +164,11 @@ def test_what_is_said_of_many_choices_is_said_once(tmp_path):
     assert notes == ["sees 3x8 (and 1 more alike)", "else"]
 
 
+def test_on_a_narrow_terminal_columns_that_have_a_name_are_told(net):
+    shown = cnnscope.sweep(net, ["3x8x8", "3x9x9"]).table(width=34)
+    assert "too narrow for field, of input" in shown  # and the bar, which has none
+
+
 def test_a_value_that_does_not_run_is_a_row_that_says_why(net):
     result = run_cli("sweep", net, "--arg", "width=2,4,8,101", "--input", "3x8x8")
     assert result.code == 0

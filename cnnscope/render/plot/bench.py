@@ -84,9 +84,12 @@ def _ecdf(times: Sequence[int]) -> Iterator[Point]:
 
 def _named(run: BenchRun, report: BenchReport) -> str:
     """Its model, its batch where several were measured, and its median."""
+    return f"{_called(run, report)} (median {units.duration(run.statistics.median_ns)})"
+
+
+def _called(run: BenchRun, report: BenchReport) -> str:
     several = len({one.batch for one in report.runs}) > 1
-    batch = f", batch {run.batch}" if several else ""
-    return f"{run.label}{batch} (median {units.duration(run.statistics.median_ns)})"
+    return f"{run.label}, batch {run.batch}" if several else run.label
 
 
 # --------------------------------------------------------------------------------- roofline
@@ -96,7 +99,7 @@ def _roofline(report: BenchReport, top: Ceilings) -> Panel:
     """Attained arithmetic over arithmetic intensity, below what the machine reached."""
     found = [(run, _layers(run)) for run in report.runs]
     series = tuple(_series(run, points, report) for run, points in found if points)
-    whole = [(run.label, p) for run in report.runs if (p := _whole(run)) is not None]
+    whole = [(_called(run, report), p) for run in report.runs if (p := _whole(run)) is not None]
     if whole:
         names, points = zip(*whole, strict=True)
         series += (Series("the whole model", tuple(points), labels=tuple(names), first=True),)
@@ -129,8 +132,7 @@ def _layers(run: BenchRun) -> list[tuple[str, Point, float]]:
 def _series(
     run: BenchRun, layers: Sequence[tuple[str, Point, float]], report: BenchReport
 ) -> Series:
-    several = len({one.batch for one in report.runs}) > 1
-    name = f"layers of {run.label}{f', batch {run.batch}' if several else ''}"
+    name = f"layers of {_called(run, report)}"
     labels = [label if n < _NAMED else "" for n, (label, *_) in enumerate(layers)]
     return Series(name, tuple(point for _, point, _ in layers), labels=tuple(labels))
 

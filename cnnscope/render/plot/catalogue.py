@@ -7,7 +7,7 @@ from math import isfinite
 from typing import NamedTuple
 
 from cnnscope.errors import RequestError
-from cnnscope.records.catalogue import Listed, ListReport
+from cnnscope.records.catalogue import MORE_IS_BETTER, Listed, ListReport
 from cnnscope.render import units
 from cnnscope.render.plot.chart import Axis, Chart, Panel, Point, Series, Unit
 
@@ -45,7 +45,7 @@ def chart(report: ListReport) -> Chart:
     axes = [
         _axis(key, [dot.point[side] for dot in drawn]) for side, key in enumerate(report.pareto)
     ]
-    panel = Panel(axes[0], axes[1], _series(drawn))
+    panel = Panel(axes[0], axes[1], _series(drawn, worth=x in MORE_IS_BETTER))
     header = f"{units.plural(len(drawn), 'model')} of {len(report.models):,}"
     front = next((one for one in panel.series if one.first), None)
     below = tuple(_below(report, front, len(drawn)))
@@ -63,14 +63,18 @@ def _axis(key: str, values: Sequence[float]) -> Axis:
     return Axis(label, unit, log=low > 0 and high / low >= _WIDE)
 
 
-def _series(dots: Sequence[_Dot]) -> tuple[Series, ...]:
-    """The front, and the others by their library."""
-    best = sorted((dot for dot in dots if dot.model.best), key=lambda dot: dot.point)
+def _series(dots: Sequence[_Dot], *, worth: bool) -> tuple[Series, ...]:
+    """The front, and the others by their library.
+
+    Between two models of the front the one holds that costs no more than what is allowed, or that
+    is worth no less than what is demanded: from the right, where x is a worth.
+    """
+    best = sorted((dot for dot in dots if dot.model.best), key=lambda dot: dot.point, reverse=worth)
     made = [
         Series(
             "Pareto front",
             tuple(dot.point for dot in best),
-            "steps" if _rises(best) else "line",
+            "steps",
             tuple(dot.name for dot in best),
             first=True,
         )
@@ -81,12 +85,6 @@ def _series(dots: Sequence[_Dot]) -> tuple[Series, ...]:
             points = tuple(dot.point for dot in rest)
             made.append(Series(source, points, labels=tuple(dot.name for dot in rest)))
     return tuple(one for one in made if one.points)
-
-
-def _rises(dots: Sequence[_Dot]) -> bool:
-    """Return True if what costs more on the front is better: a front of cost against worth."""
-    ys = [dot.point[1] for dot in dots]
-    return ys == sorted(ys)
 
 
 def _below(report: ListReport, front: Series | None, drawn: int) -> Iterator[tuple[str, str]]:

@@ -42,8 +42,8 @@ class Series(NamedTuple):
     Attributes:
         name: in the legend; "" for none.
         points: in the order of a line.
-        kind: separate points; a line through them; a line that rises in steps; a bar for each;
-            the area below a line, on top of the areas before it.
+        kind: separate points; a line through them; a line that is level up to the
+            next point; a bar for each; the area below a line, on top of the areas before it.
         labels: a name for each point, "" for none; () for no names.
         first: whether its points are named before those of other series, and drawn above them.
         faint: whether it is drawn thin and without symbols: a fit, a ceiling.

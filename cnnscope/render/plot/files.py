@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnnscope.errors import RequestError
 from cnnscope.render.plot.chart import Chart, Panel, Point, Series, stacked
-from cnnscope.render.plot.labels import Box, Grid, Named, placed, staircase, within
+from cnnscope.render.plot.labels import Box, Grid, Named, along, placed, within
 from cnnscope.render.plot.scales import Extent, extents, ticks
 from cnnscope.render.plot.terminal import short
 from cnnscope.text import printable, visible
@@ -61,7 +61,7 @@ _STATIC = {  # what would differ between two runs
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 _MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
 _LINES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (3, 1)), (0, (1, 1)), (0, (8, 2)))
-_HATCHES = ("", "////", "||||", "\\\\\\\\", "xxx", "----", "o", "++++")
+_HATCHES = ("", "////", "||||", "\\\\\\\\", "xxx", "----", "...", "++++")
 _GREY, _INK = "#6b6b6b", "#222222"
 _WIDTH, _WIDE = 6.5, 9.0  # inches, of one column of panels and of two
 _HEIGHT, _HIGH = 2.2, 4.4  # inches, of one of several panels and of a single one
@@ -70,6 +70,9 @@ _LETTER = 4.2  # points of a letter above the axes
 _MANY = 120  # bars of a panel
 _REACH = (1.0, 2.0, 3.5, 5.0, 7.0, 10.0)  # gaps that a name may be away
 _LETTERS = 15  # of a legend in an inch
+_BESIDE = 0.65  # inches beside the axes of a panel
+_SYMBOLS = 8  # letters that a symbol of a legend takes
+_LINE = 0.17  # inches, of one line of a legend
 _GAP = 3.5  # points between a symbol and its name
 
 
@@ -105,20 +108,26 @@ def _settings() -> Iterator[None]:
     Raises:
         RequestError: matplotlib is not installed.
     """
-    matplotlib = _matplotlib()
-    with warnings.catch_warnings(), _silent(), matplotlib.rc_context():
+    mpl = matplotlib()
+    with warnings.catch_warnings(), _silent(), mpl.rc_context():
         warnings.simplefilter("ignore")
-        matplotlib.rcParams.update(
-            {k: v for k, v in matplotlib.rcParamsDefault.items() if k != "backend"}
-        )
-        matplotlib.rcParams.update(_SETTINGS)
+        mpl.rcParams.update({k: v for k, v in mpl.rcParamsDefault.items() if k != "backend"})
+        mpl.rcParams.update(_SETTINGS)
         yield
 
 
-def _matplotlib() -> Any:
+def matplotlib() -> Any:
+    """Import all of it that draws.
+
+    Raises:
+        RequestError: it is not installed, or fails.
+    """
     try:
         with _silent():
             import matplotlib as mpl
+            import matplotlib.figure
+    except ModuleNotFoundError as error:
+        raise missing(None if error.name == "matplotlib" else error) from error
     except Exception as error:  # its own settings may be broken: MPLBACKEND, a folder of fonts
         raise missing(error) from error
     return mpl
@@ -157,12 +166,14 @@ def _figure(chart: Chart) -> Figure:
     rows = -(-len(chart.panels) // columns)
     height = _HIGH if rows == 1 else _HEIGHT * rows + 0.8
     height *= 0.8 if columns > 1 and rows == 1 else 1.0
-    size = (_WIDTH if columns == 1 else _WIDE, height)
+    width = _WIDTH if columns == 1 else _WIDE
+    each = width / columns - _BESIDE
+    size = (width, height + rows * max(_key(panel, each).height for panel in chart.panels))
     figure = Figure(figsize=size, layout="constrained", facecolor="white")
     figure.suptitle(_heading(chart, size[0]), x=0.01, ha="left", fontsize=9, color=_INK)
     axes = [figure.add_subplot(rows, columns, n + 1) for n in range(len(chart.panels))]
     for number, (one, panel) in enumerate(zip(axes, chart.panels, strict=True)):
-        _panel(one, panel, named=not (chart.shared and number))
+        _panel(one, panel, each, named=not (chart.shared and number))
         if chart.shared and number < len(axes) - 1:
             one.tick_params(axis="x", labelbottom=False)
             one.set_xlabel("")
@@ -192,8 +203,11 @@ def _look(number: int) -> _Style:
     return _Style(_COLOURS[at], _MARKERS[other], _LINES[other], _HATCHES[other])
 
 
-def _panel(axes: Axes, panel: Panel, *, named: bool) -> None:
-    """One diagram; `named` if the parts of its x axis have names, which others below it share."""
+def _panel(axes: Axes, panel: Panel, width: float, *, named: bool) -> None:
+    """One diagram; `named` if the parts of its x axis have names, which others below it share.
+
+    `width` is that of its axes in inches, about.
+    """
     x, y = extents(panel)
     for level in panel.levels:
         axes.axhline(level.value, color=_GREY, linewidth=0.9, linestyle=(0, (5, 3)), zorder=1)
@@ -208,13 +222,30 @@ def _panel(axes: Axes, panel: Panel, *, named: bool) -> None:
             _series(axes, one, style)
     _scale(axes, panel, x, y)
     _bands(axes, panel, x, named=named)
-    _legend(axes, panel)
+    _legend(axes, panel, width)
 
 
-def _legend(axes: Axes, panel: Panel) -> None:
+class _Key(NamedTuple):
+    """A legend above the axes: columns, letters of a name, inches of all lines but the first."""
+
+    columns: int
+    letters: int
+    height: float
+
+
+def _key(panel: Panel, width: float) -> _Key:
+    """The legend of a panel whose axes have a width in inches; that of areas stands beside them."""
+    names = [visible(one.name) for one in panel.series if one.name and one.kind != "area"]
+    room = int(width * _LETTERS)
+    letters = room - _SYMBOLS
+    columns = max(min(len(names), room // (max(map(len, names), default=0) + _SYMBOLS)), 1)
+    lines = sum(len(textwrap.wrap(name, letters)) for name in names[::columns])
+    return _Key(columns, letters, _LINE * max(lines - 1, 0))
+
+
+def _legend(axes: Axes, panel: Panel, width: float) -> None:
     """Above the axes, where it covers nothing; beside them, in their order, for areas."""
-    names = [visible(one.name) for one in panel.series if one.name]
-    if not names:
+    if not any(one.name for one in panel.series):
         axes.set_title(visible(panel.title), loc="left", color=_INK)
         return
     areas = any(one.kind == "area" for one in panel.series)
@@ -226,11 +257,10 @@ def _legend(axes: Axes, panel: Panel) -> None:
     }
     if not areas:
         above = 1.06 if panel.bands else 1.01
-        room = int(axes.get_window_extent().width / axes.figure.dpi * _LETTERS)
-        columns = max(min(len(names), room // (max(map(len, names)) + 9)), 1)
+        key = _key(panel, width)
         for artist in axes.get_legend_handles_labels()[0]:
-            artist.set_label(textwrap.fill(str(artist.get_label()), room - 9))
-        place = {"loc": "lower left", "bbox_to_anchor": (0.0, above), "ncols": columns}
+            artist.set_label(textwrap.fill(str(artist.get_label()), key.letters))
+        place = {"loc": "lower left", "bbox_to_anchor": (0.0, above), "ncols": key.columns}
     axes.legend(
         title=visible(panel.title) or None,
         alignment="left",
@@ -335,7 +365,7 @@ def _names(axes: Axes, panel: Panel) -> None:
     inside = axes.get_window_extent()
     gap = _GAP * axes.figure.dpi / 72
     room = Box(inside.x0, inside.y0, inside.x1, inside.y1)
-    found = placed(spots, Grid(room, (gap, gap), _REACH), taken)
+    found = placed(spots, Grid(room, (gap, gap), _REACH, apart=gap), taken)
     for text, spot, place in zip(texts, spots, found, strict=True):
         if place is None:
             text.remove()
@@ -367,16 +397,18 @@ def _lead(axes: Axes, spot: Named, box: Box, near: float) -> None:
 
 
 def _taken(axes: Axes, panel: Panel) -> list[Box]:
-    """Symbols, lines between named points, and the legend."""
+    """Symbols, lines between named points, lines to compare with, and the legend."""
     size = 2.5 * axes.figure.dpi / 72
     made = []
     for one in panel.series:
-        if one.faint or one.kind in ("bars", "area"):
+        if one.kind in ("bars", "area"):
             continue
         spots = [_pixels(axes, point) for point in one.points]
-        made += [Box(x - size, y - size, x + size, y + size) for x, y in spots]
-        if one.kind == "steps" and one.labels:
-            made += staircase([(x - 1, y - 1) for x, y in spots], 2.0)
+        if not one.faint:
+            made += [Box(x - size, y - size, x + size, y + size) for x, y in spots]
+        if one.kind != "points" and (one.faint or one.labels):
+            corners = [(x - 1, y - 1) for x, y in spots]
+            made += along(corners, 2.0, level=one.kind == "steps")
     legend = axes.get_legend()
     if legend is not None:
         frame = legend.get_window_extent()

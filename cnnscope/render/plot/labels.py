@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from math import floor
+from math import ceil, floor
 from typing import NamedTuple
 
 _LEAST = 3  # characters of a name that is cut
@@ -58,6 +58,7 @@ class Grid(NamedTuple):
             not be there are near.
         whole: whether a place is a whole number, as that of a character is.
         most: how many names there are of points that need none.
+        apart: distance between two names beside each other.
     """
 
     room: Box
@@ -65,6 +66,7 @@ class Grid(NamedTuple):
     reach: tuple[float, ...] = (1.0, 2.0)
     whole: bool = False
     most: int = 40
+    apart: float = 0.0
 
 
 def placed(names: Sequence[Named], grid: Grid, taken: Sequence[Box] = ()) -> list[Box | None]:
@@ -90,7 +92,7 @@ def placed(names: Sequence[Named], grid: Grid, taken: Sequence[Box] = ()) -> lis
         box = _free(one, grid, here, kept, taken)
         if box is not None:
             found[place] = box
-            here.append(box)
+            here.append(box._replace(left=box.left - grid.apart, right=box.right + grid.apart))
             others += not one.first
     return found
 
@@ -115,6 +117,26 @@ def staircase(spots: Sequence[tuple[float, float]], width: float = 1.0) -> Itera
     for (x0, y0), (x1, y1) in pairwise(spots):
         yield Box(min(x0, x1), y0, max(x0, x1), y0 + width)
         yield Box(x1, min(y0, y1), x1 + width, max(y0, y1) + width)
+
+
+def along(
+    spots: Sequence[tuple[float, float]], width: float, *, level: bool = False
+) -> Iterator[Box]:
+    """What a line covers.
+
+    Args:
+        spots: left lower corners of the places that it leads through.
+        width: of the line, and about that of each box.
+        level: whether it goes on level and rises or falls at the next place.
+    """
+    if level:
+        yield from staircase(spots, width)
+        return
+    for (x0, y0), (x1, y1) in pairwise(spots):
+        parts = max(ceil(max(abs(x1 - x0), abs(y1 - y0)) / width), 1)
+        for part in range(parts + 1):
+            x, y = x0 + (x1 - x0) * part / parts, y0 + (y1 - y0) * part / parts
+            yield Box(x, y, x + width, y + width)
 
 
 def within(name: str, room: int) -> str:

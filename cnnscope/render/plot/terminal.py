@@ -13,7 +13,7 @@ from rich.text import Text
 from cnnscope.render.page import Page, cut, text, wrap
 from cnnscope.render.plot.canvas import Canvas
 from cnnscope.render.plot.chart import Chart, Panel, Point, Series, stacked
-from cnnscope.render.plot.labels import Box, Grid, Named, placed, staircase, within
+from cnnscope.render.plot.labels import Box, Grid, Named, along, placed, within
 from cnnscope.render.plot.scales import Extent, extents, place, ticks
 from cnnscope.text import visible
 
@@ -267,7 +267,8 @@ def _line(frame: _Frame, one: Series, style: _Style) -> None:
 def _symbols(frame: _Frame, one: Series, style: _Style) -> None:
     """A symbol at every point, or at some of them where a line has more than there is room for."""
     last = -_EVERY
-    several = len(one.points) > frame.canvas.columns // 4 and one.kind != "points"
+    whole = one.kind == "points" or any(one.labels)
+    several = len(one.points) > frame.canvas.columns // 4 and not whole
     for point in one.points:
         column, row = frame.cell(point)
         if not several or column - last >= _EVERY:
@@ -284,8 +285,8 @@ def _names(frame: _Frame, pairs: Sequence[tuple[Series, _Style]]) -> None:
     for one, style in reversed(pairs):
         spots = [frame.cell(point) for point in one.points]
         taken += [Box(x, y, x + 1, y + 1) for x, y in spots if not one.faint and one.kind != "bars"]
-        if one.kind == "steps" and one.labels:
-            taken += staircase(spots)
+        if one.kind in ("line", "steps") and (one.faint or one.labels):
+            taken += along(spots, 1.0, level=one.kind == "steps")
         for (x, y), name in zip(spots, one.labels, strict=False):
             if name:
                 label = short(name)

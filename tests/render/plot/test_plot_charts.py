@@ -184,6 +184,19 @@ def test_every_figure_has_an_axis(key):
     assert made.panels[0].x.label
 
 
+@pytest.mark.parametrize(
+    ("axes", "front"),
+    [
+        (("macs", "acc"), ((10, 60), (300, 80))),  # up to 299 MACs 60 %
+        (("acc", "macs"), ((80, 300), (60, 10))),  # for 61 % already 300 MACs
+        (("macs", "params"), ((5, 5),)),
+    ],
+)
+def test_the_front_is_level_where_no_model_lies_between(axes, front):
+    best = chart(lists.compared(ListReport(MODELS, ""), axes)).panels[0].series[0]
+    assert (best.points, best.kind) == (front, "steps")
+
+
 def test_a_list_without_two_figures_has_no_chart():
     with pytest.raises(RequestError, match=r"plot\('macs:acc'\)"):
         chart(ListReport(MODELS, ""))
@@ -233,6 +246,16 @@ def test_a_long_tail_does_not_squeeze_the_rest():
     assert 298 < high < 320
     assert dict(made.below)["not drawn"].endswith("up to 1.000 s")
     assert len(made.panels[0].series[0].points) <= bench._STEPS + 1
+
+
+def test_whole_models_at_several_batches_have_names_of_their_own():
+    layers = [LayerTime("a", 1, "Conv2d", (1,), 100.0, 9, 100, 50, "compute", 0.25)]
+    report = timed([[50, 60]], layers, Ceilings("float32", 8e9, 4e9, 256, 1024))
+    runs = [msgspec.structs.replace(report.runs[0], batch=batch) for batch in (1, 4)]
+    whole = series(
+        chart(msgspec.structs.replace(report, runs=tuple(runs))).panels[1], "the whole model"
+    )
+    assert whole.labels == ("net, batch 1", "net, batch 4")
 
 
 def test_layers_stand_below_the_roofline():

@@ -10,6 +10,7 @@ from PIL import Image
 
 from cnnscope.api.plots import Plot
 from cnnscope.errors import RequestError
+from cnnscope.render.plot import files
 from cnnscope.render.plot.chart import Axis, Band, Chart, Level, Panel, Series
 
 BAD = "a$x_1$ $\\frac{ <b>&amp; \x1b[31m --> \ud800"
@@ -111,6 +112,33 @@ def test_without_matplotlib_the_extra_is_named_before_any_work(tmp_path, monkeyp
     assert "<pre>" in Plot(zoo())._repr_html_()
 
 
+def test_a_matplotlib_that_fails_is_told_before_any_work(tmp_path, monkeypatch):
+    from command_line import run_cli
+
+    (tmp_path / "matplotlib").mkdir()
+    (tmp_path / "matplotlib" / "__init__.py").write_text("raise ImportError('no libfoo.so')")
+    for name in [one for one in sys.modules if one.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    done = run_cli("rf", "no-such-model", "--plot", "-o", str(tmp_path / "x.svg"))
+    assert done.code == 2
+    assert "cannot be imported (no libfoo.so): pip install" in done.err
+
+
+def test_a_long_legend_has_room_of_its_own():
+    names = [f"number {n} of many, whose name is long" for n in range(6)]
+    many = Panel(Axis("x"), Axis("y"), tuple(Series(name, ((0, 0.0),)) for name in names))
+    few = many._replace(series=many.series[:1])
+    key = files._key(many, 3.0)
+    # 3 inches are 45 letters, 37 without the symbol: one column, each name of 36 in a line
+    assert key == (1, 37, pytest.approx(0.17 * 5))
+    assert files._key(few, 3.0) == (1, 37, 0)
+    assert files._key(many, 2.0) == (1, 22, pytest.approx(0.17 * 11))  # each in two lines
+    assert files._key(many, 6.0) == (2, 82, pytest.approx(0.17 * 2))  # 90 // (36 + 8)
+    areas = many._replace(series=tuple(one._replace(kind="area") for one in many.series))
+    assert files._key(areas, 3.0).height == 0
+
+
 def test_other_formats_are_refused(tmp_path):
     with pytest.raises(RequestError, match="drawn as one of svg, pdf, png"):
         Plot(zoo()).draw("gif")
@@ -119,8 +147,6 @@ def test_other_formats_are_refused(tmp_path):
 
 
 def test_no_two_series_look_alike():
-    from cnnscope.render.plot.files import _look
-
-    looks = [_look(number) for number in range(64)]
+    looks = [files._look(number) for number in range(64)]
     assert len(set(looks)) == 64
     assert len({one.marker for one in looks[:8]}) == len({one.hatch for one in looks[:8]}) == 8

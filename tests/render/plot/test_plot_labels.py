@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from cnnscope.render.plot.labels import Box, Grid, Named, placed, within
+from cnnscope.render.plot.labels import Box, Grid, Named, along, placed, within
 
 ROOM = Box(0, 0, 100, 60)
 GRID = Grid(ROOM, (1, 1))
@@ -54,6 +54,23 @@ def test_symbols_are_covered_only_by_names_that_have_to_be_there():
 def test_only_so_many_have_names_that_need_none():
     names = [Named(5, y, 10, 1) for y in range(2, 58, 3)]
     assert sum(box is not None for box in placed(names, GRID._replace(most=4))) == 4
+
+
+def test_names_beside_each_other_are_apart():
+    low = Grid(Box(0, 28, 100, 32), (1, 1))  # one line
+    names = [Named(10, 30, 20, 2), Named(32, 30, 20, 2)]
+    joined, apart = placed(names, low), placed(names, low._replace(apart=3))
+    assert joined[0].right == 31
+    assert joined[1].left == 33
+    assert (apart[0], apart[1].left) == (joined[0], 34)  # the next place
+
+
+def test_a_line_is_covered_from_end_to_end():
+    boxes = list(along([(0, 0), (10, 5)], 2))
+    assert (boxes[0], boxes[-1]) == (Box(0, 0, 2, 2), Box(10, 5, 12, 7))
+    assert all(a.right >= b.left and a.top >= b.bottom for a, b in itertools.pairwise(boxes))
+    level = list(along([(0, 0), (10, 5)], 2, level=True))
+    assert level == [Box(0, 0, 10, 2), Box(10, 0, 12, 7)]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Charts drawn with characters."""
 
+import itertools
 import re
 
 import pytest
@@ -105,3 +106,22 @@ def test_many_series_have_symbols_of_their_own_and_long_names_go_on_in_the_next_
     shown = draw(Chart("net", "", (panel, panel), columns=2), 110, 60).plain
     assert max(map(cell_len, shown.splitlines())) <= 110
     assert len(set(re.findall(r"(\S) number", shown))) == 20
+
+
+def test_every_point_that_has_a_name_has_its_symbol_on_a_narrow_terminal():
+    front = tuple((n, n * n) for n in range(12))
+    panel = Panel(Axis("x"), Axis("y"), (Series("front", front, "steps", ("",) * 11 + ("b",)),))
+    canvas = draw(Chart("net", "", (panel,)), 40, 40).plain.partition("└")[0]
+    assert canvas.count("●") == 12
+    assert draw(Chart("net", "", (panel,)), 40, 40).plain.count("●") == 13  # and in the legend
+
+
+def test_names_do_not_stand_on_the_roofline():
+    roof = Series("roof", ((0, 0.0), (10, 10.0)), "line", faint=True)
+    dots = Series("layers", ((4, 4.2), (6, 5.8)), labels=("below", "above"))
+    shown = draw(Chart("net", "", (Panel(Axis("x"), Axis("y"), (dots, roof)),)), 60, 24).plain
+    bare = draw(Chart("net", "", (Panel(Axis("x"), Axis("y"), (roof,)),)), 60, 24).plain
+    for name, line in itertools.product(("below", "above"), shown.splitlines()):
+        if name in line:
+            place, row = line.index(name), shown.splitlines().index(line)
+            assert not bare.splitlines()[row][place : place + len(name)].strip()
