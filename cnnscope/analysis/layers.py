@@ -123,14 +123,17 @@ class _Tree:
 
 
 def find(rows: Sequence[LayerRow], path: str) -> LayerRow:
-    """The row of a layer.
+    """The row of a layer: of its first call, or of the one that is meant by "conv #2".
 
     Raises:
         RequestError: there is none; it names the nearest.
     """
+    name, _, number = path.rpartition(" #")
+    wanted = (name, int(number)) if number.isascii() and number.isdecimal() else (path, 1)
     found = next((row for row in rows if row.path == path), None)
+    found = found or next((row for row in rows if (row.path, row.call) == wanted), None)
     if found is None:
-        near = get_close_matches(path, [row.path for row in rows], 3, 0.4)
+        near = get_close_matches(path, list({row.path: None for row in rows}), 3, 0.4)
         hint = "cnnscope summary --depth all lists them"
         if near:
             hint = f"did you mean {', '.join(near)}?"

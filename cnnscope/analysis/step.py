@@ -135,11 +135,25 @@ def macs(made: StepTrace) -> StepMacs:
 def unknown(made: StepTrace) -> tuple[str, ...]:
     """Operations that multiply matrices for all that is known: no formula of them is there.
 
-    Backward operations of element-wise functions, norms and pools have no products.
+    Backward operations of element-wise functions, norms and pools have no products, nor has what
+    an optimizer does.
     """
-    names = {record.name for record in made.trace.ops[made.backward :]}
-    suspects = (n for n in names if any(word in n for word in ("convolution", "attention", "rnn")))
-    return tuple(sorted(n for n in suspects if not table.lookup(n).multiplies))
+    found = {}
+    for number, record in enumerate(made.trace.ops[: made.update]):
+        if table.lookup(record.name).kind is table.Kind.UNKNOWN:
+            may = number < made.backward or _may_multiply(record.name)
+            found[record.name] = may
+    return tuple(sorted(name for name, may in found.items() if may))
+
+
+def _may_multiply(name: str) -> bool:
+    """Return True unless an operation of the backward pass is known to have no products."""
+    forward = table.lookup(name.replace("_backward", "").replace("._", "."))
+    if forward.kind is not table.Kind.UNKNOWN:
+        return forward.multiplies
+    return not name.startswith("aten.") or any(
+        word in name for word in ("convolution", "attention", "rnn")
+    )
 
 
 # ------------------------------------------------------------------------ caching allocator

@@ -84,7 +84,7 @@ each(  # without a rule: where their results come from is not followed
     "_unsafe_masked_index_put_accumulate _linalg_check_errors _assert_async "
     "_functional_assert_async _assert_tensor_metadata _pack_padded_sequence _to_sparse _to_dense "
     "to_mkldnn argwhere int_repr "
-    "_local_scalar_dense item is_nonzero equal resize set "
+    "_local_scalar_dense item is_nonzero equal resize set is_same_size _has_same_storage_numel "
     "profiler._record_function_enter_new profiler._record_function_exit",
 )
 each(
@@ -99,7 +99,7 @@ each(
     rules.constant,
     Family.EMPTY,
 )
-each(Kind.CREATE, "empty_permuted", family=Family.EMPTY)
+each(Kind.CREATE, "empty_permuted _efficientzerotensor", family=Family.EMPTY)
 each(
     Kind.CREATE,
     "rand randn rand_like randn_like randint randperm uniform",

@@ -5,7 +5,7 @@ from math import prod
 from cnnscope.ops.entry import Factors, Family, factors, register_product
 from cnnscope.ops.fields import rules, sequences
 from cnnscope.ops.operation import Op
-from cnnscope.records.trace import Shape
+from cnnscope.records.trace import Attribute, Shape
 
 
 @register_product(
@@ -53,6 +53,18 @@ def _windows(
 def deformable_convolution(op: Op) -> tuple[Factors, ...]:
     """A convolution at sampled positions (Dai et al. 2017, section 2.1)."""
     return _windows(op.shape("weight"), op.out[0], op.out[2:])
+
+
+@register_product(
+    Family.DEFORMABLE_CONVOLUTION,
+    "deformable conv backward",
+    "torchvision._deform_conv2d_backward",
+    parts=("gradient of the sampled values", "gradient of the weight"),
+)
+def deformable_backward(op: Op) -> tuple[Factors, ...]:
+    """As many products as the forward for each of two gradients, whichever is asked for."""
+    above = op.shape("grad")
+    return _windows(op.shape("weight"), above[0], above[2:]) * 2
 
 
 def _quantised(kinds: str, *ends: str) -> str:
@@ -181,9 +193,21 @@ def linear(op: Op) -> tuple[Factors, ...]:
 
 @register_product(Family.BILINEAR, "bilinear", "_trilinear")
 def trilinear(op: Op) -> tuple[Factors, ...]:
-    """`nn.Bilinear`: every output is a sum over pairs of inputs (and their products)."""
-    left, weight = op.shape("i1"), op.shape("i2")
-    return ({"batch": left[0], "weight": weight, "products": 2},)
+    """`nn.Bilinear`: every output is a sum over pairs of inputs (and their products).
+
+    Its gradients are the same operation with other dimensions left out (`expand`) and summed.
+    """
+    operands = [_expanded(op.shape(f"i{n}"), op.get(f"expand{n}")) for n in (1, 2, 3)]
+    batch, *rest = (max(sizes) for sizes in zip(*operands, strict=True))
+    return ({"batch": batch, "weight": tuple(rest), "products": 2},)
+
+
+def _expanded(shape: Shape, dims: Attribute) -> Shape:
+    """A shape with dimensions of size one at some places."""
+    sizes = list(shape)
+    for dim in dims if isinstance(dims, tuple) else ():
+        sizes.insert(int(dim or 0), 1)
+    return tuple(sizes)
 
 
 @register_product(

@@ -220,7 +220,8 @@ class Trace(msgspec.Struct, frozen=True, dict=True):
     dropout is called on, `unreached` the trainable parameters that were read and that no gradient
     of an output reaches (`no_grad`: the forward has switched gradients off). `asks_training` are
     the modules whose code takes another path in training, `own_train` those with a `train()` of
-    their own, `nothing` the places of what forward returned that are None ("" is all of it).
+    their own, `nothing` the places of what forward returned that are None ("" is all of it), `late`
+    the storages of parameters and buffers that the forward itself has registered.
     `broken` says where the forward raised, None for one that returned: of a broken one, calls that
     had not ended have no outputs, and parameters are those of the whole model.
     """
@@ -247,6 +248,7 @@ class Trace(msgspec.Struct, frozen=True, dict=True):
     asks_training: tuple[str, ...] = ()
     own_train: tuple[str, ...] = ()
     nothing: tuple[str, ...] = ()
+    late: tuple[int, ...] = ()
     broken: Break | None = None
     schema_version: int = TRACE_SCHEMA
 

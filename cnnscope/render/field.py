@@ -171,7 +171,7 @@ def _sentences(report: FieldReport) -> list[tuple[str, str]]:
     axes = [a for row in report.layers for a in row.field or ()]
     if any(a.explicit for a in axes):
         lines.append(("note", "fields without a stride are true of this input size only"))
-    if any(a.size is not None and a.stride and a.clipped[1] > a.size for a in axes):
+    if any(map(_wraps, axes)):
         lines.append(("note", _WRAPS))
     return lines + [("note", note) for note in report.notes]
 
@@ -181,13 +181,24 @@ def _covered(report: FieldReport) -> str:
     if report.covers_input_at:
         return f"all of the input, from {report.covers_input_at} on"
     rows = [row for row in report.layers if row.leaf and not row.minor and row.field]
-    every, some = (
-        next((r.path for r in rows if all(a.clipped[i] >= a.input_size for a in r.field or ())), "")
+    every, most = (
+        [r for r in rows if all(a.clipped[i] >= a.input_size for a in r.field or ())]
         for i in (0, 1)
     )
     if every:
-        return f"all of the input, at {every}, and not in every layer after it"
-    return f"all of the input in the middle, at {some} first" if some else "no unit sees all of it"
+        return f"all of the input, at {units.called(every[0])}, and not in every layer after it"
+    middle = [row for row in most if not any(map(_wraps, row.field or ()))]
+    if middle:
+        return f"all of the input in the middle, at {units.called(middle[0])} first"
+    if most:
+        where = units.called(most[0])
+        return f"all of the input only at borders that wrap around, at {where} first"
+    return "no unit sees all of it"
+
+
+def _wraps(axis: AxisField) -> bool:
+    """Return True if units at a border see more than any in the middle: the opposite side too."""
+    return axis.size is not None and bool(axis.stride) and axis.clipped[1] > axis.size
 
 
 def _unit(report: UnitReport) -> Page:
@@ -204,7 +215,10 @@ def _unit(report: UnitReport) -> Page:
         for name, axis in zip(names, report.axes, strict=True)
     )
     field = units.field(report.layer.field or ())
-    below = [("layer", f"{report.layer.path} ({units.operation(report.layer)})"), ("field", field)]
+    below = [
+        ("layer", f"{units.called(report.layer)} ({units.operation(report.layer)})"),
+        ("field", field),
+    ]
     whole = list(itertools.compress(names, map(_whole, report.layer.field or (), report.axes)))
     if report.global_context:
         below.append(("context", "it also depends on a function of the whole image"))

@@ -18,6 +18,7 @@ from torch.nn.modules.module import (
     register_module_forward_hook,
     register_module_forward_pre_hook,
 )
+from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from cnnscope.records.trace import CallRecord, ModuleRecord, ParamRecord
@@ -33,6 +34,7 @@ from cnnscope.tracing.strays import Names
 recording: list[Calls | None] = []
 
 _ENOUGH = "_StopRecomputationError"  # by which a checkpoint ends a forward that it repeats
+_SHOWN = 8  # names in a sentence
 # The number of autograd's next node in this thread
 _next_node: Callable[[], int] = cast("Any", torch.autograd)._get_sequence_nr
 
@@ -59,9 +61,11 @@ class Modules:
         self.strays: dict[int, ParamRecord] = {}
         self.packed: dict[int, Tensor] = {}
         self._model = model
+        self._names: set[str] = set()  # of parameters and buffers
         self._made: list[nn.Module] = []  # modules not registered, kept so that ids stay unique
         self._registered: set[int] = set()  # storages of parameters, buffers and inputs
         self._read, self._tensors, self._lives = book.read, book.tensors, book.lives
+        self._number = book.number
 
     def adopt_state(self, *, on_meta: bool) -> dict[int, Tensor]:
         """Register modules, parameters and buffers.
@@ -81,6 +85,7 @@ class Modules:
                 self.hidden.add(id(module))
             for name, tensor in own_state(module):
                 full = visible(f"{path}.{name}" if path else name)
+                self._names.add(full)
                 if isinstance(module, torch.jit.ScriptModule) and name in module._parameters:
                     scripted.add(id(tensor))
                 found.setdefault(_identity(tensor), []).append((full, tensor))
@@ -99,6 +104,34 @@ class Modules:
                 self._adopt(held, self._read(run_with), buffer=held is buffers)
         self._registered.update(self._tensors[p.tensor].storage for p in self.params)
         return replacements
+
+    def late(self) -> dict[str, Tensor]:
+        """Parameters and buffers that the forward has registered, by path."""
+        return {
+            full: tensor
+            for path, module in modules_of(self._model)
+            for name, tensor in own_state(module)
+            if (full := visible(f"{path}.{name}" if path else name)) not in self._names
+            and not is_lazy(tensor)
+        }
+
+    def storages_of_late(self) -> tuple[int, ...]:
+        """The storages of what the forward has registered."""
+        return tuple(sorted({self._number(tensor) for tensor in self.late().values()} - {-1}))
+
+    def about_late(self) -> tuple[str, ...]:
+        """A sentence about what the forward has registered, if there is anything."""
+        late = self.late()
+        if not late:
+            return ()
+        some = [f"{path} ({tensor.numel():,})" for path, tensor in late.items()]
+        more = f" and {len(some) - _SHOWN} more" if len(some) > _SHOWN else ""
+        weights = any(isinstance(tensor, nn.Parameter) for tensor in late.values())
+        lost = "; an optimizer made before leaves these parameters out" if weights else ""
+        return (
+            f"its forward registers {', '.join(some[:_SHOWN])}{more}: not there before it has run "
+            f"once, and not counted as parameters or buffers{lost}",
+        )
 
     def _adopt_packed(self, path: str, module: nn.Module) -> None:
         """Write down the weights that a layer of `torch.ao.nn` holds in an object of its own."""

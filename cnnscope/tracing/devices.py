@@ -10,10 +10,13 @@ tensor is touched; what torch keeps in modules (`torch.cuda.synchronize`) is in 
 
 from __future__ import annotations
 
+import dis
 import linecache
+import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +30,7 @@ from cnnscope.tracing.plain import tensors_in
 from cnnscope.tracing.swaps import imports_a_library
 
 KINDS = ("cuda", "xpu", "mps", "hpu", "ipu", "mtia", "maia", "xla", "npu", "privateuseone")
-_TORCH = str(Path(torch.__file__).parent)
+_NOT_THE_USERS = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
 _SIGNS = ("cuda", "gpu", "xpu", "mps", "accelerator")  # of a check that refused
 T = TypeVar("T")
 _Handler = Callable[["Elsewhere", Any, tuple[Any, ...], dict[str, Any]], Any]
@@ -42,6 +45,7 @@ class Elsewhere:
         named: devices that tensors were to be placed on, or that were waited for.
         denied: kinds that were asked for and said not to be there.
         looked: whether a tensor was asked for its device.
+        in_vain: what errors said that came again although there was said to be a GPU.
         remarks: further sentences for the report.
         chose: whether data would have decided which of two branches ran.
     """
@@ -51,6 +55,8 @@ class Elsewhere:
         self.named: dict[str, None] = {}
         self.denied: dict[str, None] = {}
         self.looked = False
+        self.in_vain: set[str] = set()
+        self._told_for, self._named_before = "", self.named
         self.remarks: dict[str, None] = {}
         self.chose = False
 
@@ -81,16 +87,26 @@ class Elsewhere:
     def tell(self, error: BaseException | None) -> bool:
         """Say from now on that there is a GPU, if code has failed for want of one.
 
+        What fails with the same words then has failed for something else: it is taken back.
+
         Returns:
-            Whether it has, and is to be run again.
+            Whether something else is said from now on, so that the code is to be run again.
         """
         error = getattr(error, "cause", error)  # of a `ForwardError`
         kind = next(iter(self.denied), "cuda" if self.looked else "")
-        if self.told or error is None or not kind or not _by_users(error):
+        if error is None or not kind or not _by_users(error):
             return False
-        if not self.denied and not _names_a_gpu(_text(error)):
+        text = said(error)
+        if self.told:
+            return self._take_back() if text == self._told_for else False
+        if text in self.in_vain or not (self.denied or _names_a_gpu(_text(error))):
             return False
-        self.told = kind
+        self.told, self._told_for, self._named_before = kind, text, dict(self.named)
+        return True
+
+    def _take_back(self) -> bool:
+        self.in_vain.add(self._told_for)
+        self.told, self.named = "", self._named_before
         return True
 
     def notes(self) -> tuple[str, ...]:
@@ -200,9 +216,9 @@ def at(place: str) -> Iterator[None]:
 
 
 def _by_users(error: BaseException) -> bool:
-    """Return True if a line that is not torch's has raised an error."""
+    """Return True if a line that is neither torch's nor this program's has raised an error."""
     frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and not frames[-1].filename.startswith(_TORCH)
+    return bool(frames) and not frames[-1].filename.startswith(_NOT_THE_USERS)
 
 
 def _names_a_gpu(text: str) -> bool:
@@ -328,17 +344,41 @@ def _is(kind: str) -> _Handler:
     def answer(state: Elsewhere, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not state.holds(args[0]) or imports_a_library():
             return func(*args, **kwargs)
+        if not state.told and _is_torchs(sys._getframe(2)):
+            return False  # recurrent layers ask, and refuse nothing for it
         return state.is_there(kind)
 
     return answer
 
 
+def _is_torchs(frame: Any) -> bool:
+    """Return True if the code that a frame runs is torch's own."""
+    return bool(frame.f_code.co_filename.startswith(_NOT_THE_USERS))
+
+
 def _device(state: Elsewhere, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """`x.device`, and `x.get_device()`, its number."""
     state.looked = True
+    if not state.told and args[0].is_meta and _asks_for_type(sys._getframe(2)):
+        return torch.device(
+            "cpu"
+        )  # the type on a machine without a GPU; no tensor can be put there
     if not state.told or not state.holds(args[0]):
         return func(*args, **kwargs)
     return 0 if func is torch.Tensor.get_device else torch.device(state.told, 0)
+
+
+def _asks_for_type(frame: Any) -> bool:
+    """Return True if code that is not torch's reads nothing of a device but `x.device.type`."""
+    return not _is_torchs(frame) and _reads_type(frame.f_code, frame.f_lasti)
+
+
+@cache
+def _reads_type(code: Any, place: int) -> bool:
+    """Return True if the instruction after one at a place reads an attribute `type`."""
+    later = (one for one in dis.get_instructions(code) if one.offset > place)
+    after = next((one for one in later if one.opname != "CACHE"), None)
+    return after is not None and after.opname == "LOAD_ATTR" and after.argval == "type"
 
 
 def _numbered(_: Elsewhere, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -47,6 +47,7 @@ def finished(
         within=tuple(calls.within),
         dropouts=tuple(book.dropouts),
         nothing=training.missing(result),
+        late=modules.storages_of_late(),
     )
 
 

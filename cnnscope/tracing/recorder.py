@@ -160,7 +160,7 @@ class Recorder(DispatchMode):
 
     def _write(self, written: list[Tensor]) -> list[Write]:
         """New values for what an operation has written to."""
-        return [self.book.overwrite(*self._place(tensor)) for tensor in written]
+        return [self.book.overwrite(tensor) for tensor in written]
 
     def _empty(self, values: list[int]) -> None:
         """Let values have no bytes: those that meta returns and real kernels leave empty."""

@@ -129,6 +129,7 @@ class _Trainer:
         book = run.recorder.book
         with self._autocast(run):
             outputs = run.forward(source, notes)
+            _refuse_late(run)
             loss_at = len(book.ops)
             run.recorder.checks = False
             loss = _Loss(self._step, outputs)
@@ -227,6 +228,20 @@ class _Scaler:
         if gradients:
             torch._amp_foreach_non_finite_check_and_unscale_(gradients, found, inverse)
         torch._amp_update_scale_(self._scale, self._growth, found, 2.0, 0.5, 2000)
+
+
+def _refuse_late(run: Run) -> None:
+    """Refuse a forward that registers parameters: a step without data has none to train.
+
+    Raises:
+        ModelError: it does.
+    """
+    late = [path for path, one in run.recorder.modules.late().items() if one.requires_grad]
+    if late:
+        raise ModelError(
+            f"its forward registers {late[0]}, which an optimizer made before it does not train: "
+            "make it in the constructor, or use a lazy module (nn.LazyLinear)"
+        )
 
 
 def _run_backward(recorder: Recorder, loss: Tensor) -> Mapping[int, Node]:

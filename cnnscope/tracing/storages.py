@@ -33,10 +33,11 @@ _FEW = 256  # storages that are asked one by one whether they are alive
 class Storage:
     """The memory behind some tensors, and which window of it holds which value."""
 
-    __slots__ = ("index", "root", "version", "views", "windows")
+    __slots__ = ("index", "nbytes", "root", "version", "views", "windows")
 
-    def __init__(self, index: int, root: Window) -> None:
+    def __init__(self, index: int, root: Window, nbytes: int) -> None:
         self.index = index
+        self.nbytes = nbytes  # that torch gave it, whatever a real kernel keeps of them
         self.root = root  # the window that the others are views of
         self.version = 0  # counts writes
         self.windows: dict[Window, tuple[int, int]] = {}  # window -> tensor id, version
@@ -145,6 +146,11 @@ class Storages:
             tensor = get_unwrapped(tensor)
         return self.current(*self.place(tensor))
 
+    def number(self, tensor: Tensor) -> int:
+        """The number of the storage that a tensor lies in, -1 for one that was not met."""
+        storage = self._storages.get(tensor.untyped_storage()._cdata)
+        return -1 if storage is None else storage.index
+
     def place(self, tensor: Tensor, born: int = -1) -> tuple[Storage, Window]:
         """The storage of a tensor, met for the first time if it is new, and its window there."""
         window = (tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype)
@@ -162,9 +168,9 @@ class Storages:
     def _new_storage(self, raw: torch.UntypedStorage, window: Window, born: int) -> Storage:
         """Begin the life of a storage that the operation `born` made, -1 for one from before."""
         address = cast("int", raw._weak_ref())
-        index = len(self.lives)
-        storage = self._storages[address] = Storage(index, window)
-        self.lives.append([raw.nbytes(), born, -1])
+        index, nbytes = len(self.lives), raw.nbytes()
+        storage = self._storages[address] = Storage(index, window, nbytes)
+        self.lives.append([nbytes, born, -1])
         if born >= 0:
             self._bury(born)
             self._living[address] = index
@@ -205,14 +211,24 @@ class Storages:
 
     # -- writes
 
-    def overwrite(self, storage: Storage, window: Window) -> Write:
-        """A new value for a window that was written to."""
+    def overwrite(self, tensor: Tensor) -> Write:
+        """A new value for a tensor that was written to."""
+        storage, window = self.place(tensor)
+        if (raw := tensor.untyped_storage()).nbytes() > storage.nbytes:
+            self._grow(storage, raw)
         covers = window == storage.root or self._covers(storage, window)
         base = None if covers else self.current(storage, storage.root)
         storage.version += 1
         if covers:
             storage.root = window
         return Write(storage, window, self._new_value(storage, window), base)
+
+    def _grow(self, storage: Storage, raw: torch.UntypedStorage) -> None:
+        """Give a storage the memory that `resize_`, or a result put into `out`, has allocated."""
+        now, storage.nbytes = len(self.ops), raw.nbytes()
+        self.lives[storage.index][2] = now
+        storage.index = self._living[raw._cdata] = len(self.lives)
+        self.lives.append([storage.nbytes, now, -1])
 
     def note_base(self, write: Write) -> None:
         """Write down what a write through a view did to its base."""

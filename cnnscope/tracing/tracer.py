@@ -116,7 +116,13 @@ class Run(NamedTuple):
             result,
             source=source or source_of(model),
             device="meta" if self.on_meta else _device_of(self.call, model),
-            notes=(*notes, *self.mixed, *devices.notes(), *downloads.notes()),
+            notes=(
+                *notes,
+                *self.mixed,
+                *recorder.modules.about_late(),
+                *devices.notes(),
+                *downloads.notes(),
+            ),
         )
         asks, own = training.branching(model), training.own_train(model)
         made = structs.replace(made, form=form_of(*self.call), asks_training=asks, own_train=own)

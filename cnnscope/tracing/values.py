@@ -482,7 +482,7 @@ def needs_data(error: Exception, *, own: bool = False) -> bool:
     """
     text = said(error, 4000)
     signs: tuple[str, ...] = (
-        "meta tensor", "Meta tensor", "meta device", "unbacked", "FakeTensor",
+        "meta tensor", "Meta tensor", "meta device", "unbacked", "FakeTensor", "no fake impl",
     )  # fmt: skip
     if own:
         signs += ("device", "numpy", "unallocated storage")

@@ -621,3 +621,27 @@ def test_timm_models_have_the_peak_of_a_real_forward(name: str):
     if not timm.is_model(name):
         pytest.skip(f"this timm has no {name}")
     check_model("timm", name, None)
+
+
+# -------------------------------------------------------------------------- memory that grows
+
+
+def into_nothing(x: Tensor) -> Tensor:
+    """Results put into tensors without elements, as `nn.CrossMapLRN2d` does."""
+    out = x.new()
+    torch.mul(x, 2, out=out)
+    return torch.cat([out, out], 1, out=x.new_empty(0))
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        into_nothing,
+        lambda x: (x * 2).resize_(1, 4, 16, 16) + 1,
+        lambda x: torch.mul(x, 2, out=torch.empty_like(x)),  # there is room
+        nn.CrossMapLRN2d(3),
+    ],
+    ids=["out", "resize", "room", "norm"],
+)
+def test_memory_that_an_operation_makes_larger_counts_from_there_on(forward: Any) -> None:
+    hold(Do(forward), rand(1, 4, 8, 8))

@@ -12,6 +12,7 @@ import cnnscope
 from cnnscope.analysis import cuda, measured
 from cnnscope.analysis import step as analysis
 from cnnscope.analysis.allocator import MIB, Allocator
+from cnnscope.errors import ModelError
 from cnnscope.records.step import Step, StepTrace
 from cnnscope.reports.memory import memory_report
 from cnnscope.tracing.step import trace_step
@@ -319,3 +320,54 @@ def test_convolutions_on_cuda_copy_what_they_read_to_channels_last() -> None:
         0,
     ]
     assert x + weight + 512 == 25_838_080
+
+
+def test_gradients_of_a_bilinear_layer_are_as_many_products_as_its_forward() -> None:
+    # batch 2, 3 outputs, 4 * 5 pairs, two products each; the inputs need no gradient
+    products = 2 * 3 * 20 * 2
+    left, right = (torch.empty(2, n, device="meta") for n in (4, 5))
+    macs = analysis.macs(trace_step(nn.Bilinear(4, 5, 3), (left, right)))
+    assert (macs.forward, macs.backward) == (products, products)
+
+
+def test_gradients_of_a_deformable_convolution_are_counted() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.deformable = torchvision.ops.DeformConv2d(3, 8, 3, padding=1, bias=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.deformable(x, x.new_zeros(1, 18, 4, 4))
+
+    macs = analysis.macs(stepped(Net(), 1, 3, 4, 4))
+    # 16 positions, 8 channels, 3 * 9 taps; the kernel samples again for the weight's gradient
+    assert (macs.forward, macs.backward) == (16 * 8 * 27, 2 * 16 * 8 * 27)
+
+
+@torch.library.custom_op("cnnscope_tests::scaled", mutates_args=())
+def scaled(x: torch.Tensor) -> torch.Tensor:
+    return x * 2
+
+
+scaled.register_fake(torch.empty_like)
+scaled.register_autograd(lambda _, above: above * 2)
+
+
+def test_an_operation_of_ones_own_may_multiply_which_the_report_says() -> None:
+    class Net(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return scaled(super().forward(x))
+
+    notes = memory_report(stepped(Net(3, 4), 1, 3)).notes
+    assert notes == ("no formula for the MACs of cnnscope_tests.scaled.default",)
+    assert not memory_report(stepped(nn.Linear(3, 4), 1, 3)).notes
+
+
+def test_parameters_that_a_forward_registers_are_not_trained_and_refused() -> None:
+    class Net(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.head = nn.Linear(4, 2)
+            return self.head(super().forward(x))
+
+    with pytest.raises(ModelError, match=r"registers head\.weight, which an optimizer made before"):
+        stepped(Net(3, 4), 1, 3)

@@ -633,6 +633,30 @@ def test_layers_made_by_a_forward_are_told_apart():
     assert made.unregistered["Conv2d_1.weight"] == 20
 
 
+class GrowsLate(nn.Module):
+    """A head and a table that are there only after the first forward."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 1), None
+
+    def forward(self, x):
+        y = self.conv(x)
+        if self.head is None:
+            self.head = nn.Conv2d(4, 5, 1)
+            self.register_buffer("table", torch.randn(5, 1, 1, device=x.device))
+        return self.head(y) + self.table
+
+
+def test_what_a_forward_registers_itself_is_said_and_not_taken_for_forgotten():
+    made = summary(GrowsLate(), IMAGE)
+    (note,) = made.notes
+    assert note.startswith("its forward registers table (5), head.weight (20), head.bias (5): not")
+    assert made.totals.params == 16  # 3 * 4 + 4: those that an optimizer is given
+    # neither "missing from its state_dict" nor "two runs on one input differ"
+    assert {finding.kind.value for finding in made.findings} <= {"linear pair"}
+
+
 def test_constants_and_registered_weights_are_not_named():
     class Plain(nn.Module):
         def __init__(self):

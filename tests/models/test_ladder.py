@@ -24,12 +24,18 @@ def raised(function):
     return caught.value
 
 
+@torch.library.custom_op("cnnscope_tests::without_meta", mutates_args=())
+def without_meta(x: torch.Tensor) -> torch.Tensor:
+    return x + 1
+
+
 @pytest.mark.parametrize(
     ("function", "library", "own"),
     [
         (lambda: torch.empty(1, device="meta").item(), True, True),
         (lambda: torch.empty(1, device="meta").tolist(), True, True),
         (lambda: torch.empty(2, device="meta").nonzero(), True, True),
+        (lambda: without_meta(torch.empty(2, device="meta")), True, True),
         (lambda: torch.empty(2, 3) @ torch.empty(2, 3), False, False),
         (lambda: int("none"), False, False),
         (lambda: torch.device("nothing"), False, True),  # code of one's own may check devices

@@ -116,3 +116,10 @@ def test_units_in_the_middle_see_all_of_the_input_before_those_at_its_borders():
         cnnscope.rf(net, inputs=(1, 1, 5, 5))
     )
     assert "no unit sees all of it" in str(cnnscope.rf(net, inputs=(1, 1, 9, 9)))
+
+
+def test_borders_that_wrap_around_are_not_the_middle():
+    # a unit in the middle sees 3 of 9 pixels; the first one the last pixel as well
+    net = nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular")
+    shown = str(cnnscope.rf(net, inputs=(1, 1, 9, 9)))
+    assert "all of the input only at borders that wrap around, at the model first" in shown

@@ -309,6 +309,20 @@ def test_an_operation_without_a_formula_says_so():
     assert "not known" in notes["receptive field"]
 
 
+def test_a_call_of_a_layer_is_named_as_the_table_shows_it():
+    conv = nn.Conv2d(3, 3, 3)
+    made = cnnscope.trace(nn.Sequential(conv, conv), (1, 3, 9, 9))
+    assert [cnnscope.explain(made, path).record.layers[0].layer.call for path in ("0", "0 #2")] == [
+        1, 2,
+    ]  # fmt: skip
+    # 3 + 2 rows and columns
+    shown = str(cnnscope.rf(made, "0 #2"))
+    assert "layer       0 #2 (Conv2d 3x3)" in shown
+    assert "[2, 6]" in shown
+    with pytest.raises(cnnscope.RequestError, match=r"no layer '0 #3'; did you mean 0\?"):
+        cnnscope.explain(made, "0 #3")
+
+
 def test_a_glob_names_layers_and_a_wrong_path_the_nearest():
     paths = [
         e.layer.path for e in explain_layers(trace_spec(Request.of("alexnet")), "features.*").layers

@@ -170,6 +170,31 @@ def test_a_check_of_something_else_is_no_check_of_a_gpu(tmp_path):
         cnnscope.trace(f"{path}:Net", ["3x16x16"])
 
 
+def test_what_fails_again_with_a_gpu_has_not_failed_for_want_of_one(tmp_path):
+    # a recurrent layer of torch's asks for a GPU, and so does the second network
+    path = tmp_path / "net.py"
+    asks = "self.wide = torch.cuda.is_available(); self.r = nn.GRU(8, 8)"
+    path.write_text(
+        "import torch\nfrom torch import nn\n"
+        + written("Net", asks, "n, _, _ = x.shape\nreturn self.r(x)[0]"),
+        encoding="utf-8",
+    )
+    made = cnnscope.trace(f"{path}:Net", ["20x8"])  # 20x8 does not unpack, 1x20x8 does
+    assert made.tensors[made.inputs[0]].shape == (1, 20, 8)
+    assert not [note for note in made.notes if "GPU" in note or "cuda" in note]
+
+
+def test_code_that_reads_the_type_of_a_device_takes_the_way_of_a_cpu(tmp_path):
+    path = tmp_path / "net.py"
+    forward = (
+        "if x.device.type == 'cpu':\n    return self.c(x) + torch.zeros(1, device=x.device)\n"
+        "return x"
+    )
+    path.write_text("import torch\nfrom torch import nn\n" + written("Net", forward=forward))
+    made = cnnscope.trace(f"{path}:Net", ["3x16x16"])
+    assert (made.device, made.tensors[made.outputs[0]].shape) == ("meta", (1, 8, 16, 16))
+
+
 def test_a_module_of_ones_own_is_followed_and_left_where_it_is():
     class Net(nn.Module):
         def __init__(self):

@@ -30,12 +30,14 @@ def random(net: Net) -> Remark | None:
     if path := random_path(net.trace):
         return Remark(path)
     dropped = {drop.call for drop in net.trace.dropouts if drop.always}
+    late = set(net.trace.late)  # what the first forward draws is what others find
     draws = [
         place
         for place, record in enumerate(net.ops)
         if table.lookup(record.name).random
         and not net.needed.isdisjoint(record.outputs)
         and record.call not in dropped
+        and late.isdisjoint(net.trace.tensors[i].storage for i in record.outputs)
     ]
     if not draws:
         return None

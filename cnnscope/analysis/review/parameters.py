@@ -52,9 +52,15 @@ def unregistered_weights(trace: Trace) -> str:
 
 
 def _strays(trace: Trace) -> dict[str, int]:
-    """Elements of the weights that are not registered, by module (with its class) or by weight."""
+    """Elements of the weights that are not registered, by module (with its class) or by weight.
+
+    Those that the forward registers are not among them.
+    """
     held: dict[str, int] = {}
+    late = set(trace.late)
     for weight in trace.strays:
+        if trace.tensors[weight.tensor].storage in late:
+            continue
         module = next((m for m in trace.modules if _holds(m, weight.path)), None)
         where = f"{module.path} ({module.kind})" if module else weight.path
         held[where] = held.get(where, 0) + params.numel(trace, weight)
