@@ -95,7 +95,7 @@ def _batch(
             waiting = [pool.submit(_one, work, item) for item in items]
         for done in as_completed(waiting):
             yield done.result()
-    except BaseException:  # interrupted, or nobody asks for more: what runs is not waited for
+    except BaseException:  # interrupted, or the caller wants no more: what runs is not waited for
         _end([child for child in active_children() if child not in others])
         raise
     finally:
@@ -133,7 +133,7 @@ def _without_main() -> Iterator[None]:
 
 
 def _end(children: Sequence[BaseProcess]) -> None:
-    """End processes: each may remove what it was writing, in a time that nobody notices."""
+    """End processes; each has `_PATIENCE` seconds to remove what it was writing."""
     for child in children:
         child.terminate()
     latest = time.monotonic() + _PATIENCE

@@ -1,4 +1,4 @@
-"""Write a file that a person has named."""
+"""Write a file whose name the caller gave."""
 
 from __future__ import annotations
 

@@ -413,7 +413,7 @@ def _with_widths(module: nn.Module, call: Arguments) -> nn.Module:
 
 
 def store(cache: Cache) -> Store | None:
-    """The store that is meant: the user's for True, none for False."""
+    """The store that `cache` stands for: the user's for True, none for False."""
     return open_store() if cache is True else cache or None
 
 
@@ -511,7 +511,7 @@ def _refuse(reason: str, build: Build | None = None, **given: bool) -> None:
 
 
 def _gives(inputs: Any) -> bool:
-    """Return True if there are any."""
+    """Return True if inputs are given."""
     return bool(inputs) if isinstance(inputs, (list, tuple)) else inputs is not None
 
 

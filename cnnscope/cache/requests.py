@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 def trace(request: Request, store: Store | None) -> Trace:
-    """The trace that was asked for: read if it is there, else made and kept.
+    """The requested trace: read from the store if it is there, else made and kept.
 
     Raises:
         RequestError, ModelError: it could not be made; nothing is kept then.
@@ -44,7 +44,7 @@ def trace(request: Request, store: Store | None) -> Trace:
 def examined(
     request: Request, store: Store | None, seconds: float | None = None
 ) -> tuple[Trace, tuple[SmallestInput, ...]]:
-    """The trace that was asked for, and the sizes that the model works on.
+    """The requested trace, and the input sizes that the model works on.
 
     Args:
         request: which model, on which input.

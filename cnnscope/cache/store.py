@@ -1,4 +1,4 @@
-"""Answers kept on disk: what was found out once need not be found out again.
+"""Results of earlier requests, kept on disk.
 
 An entry is a record under a key that holds everything the answer depends on. Its file has a header
 (magic, checksum and size of the content), the key, and the compressed content. Whatever is not
@@ -82,7 +82,7 @@ class Store:
         return value
 
     def write(self, key: Mapping[str, Any], value: object) -> None:
-        """Keep a record; silently not, where the disk does not want it."""
+        """Keep a record; where the disk refuses it, nothing is raised."""
         path = self._path(key)
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,13 +106,13 @@ class Store:
         return before
 
     def distrust(self, use: Callable[[Any], object] | None = None) -> bool:
-        """Remove what was read so far, because what uses it failed; whether there was anything.
+        """Remove the entries read so far, because what used them failed; True if there were any.
 
         An entry may be whole, of the right type, and nonsense.
 
         Args:
-            use: does with one record what failed with all of them; only those that it fails with
-                are removed, unless it does with none.
+            use: does with one record what failed with all of them. Where it fails with some, these
+                alone are removed.
         """
         given, self._given = self._given, {}
         bad = [path for path, record in given.items() if use is not None and _fails(use, record)]
@@ -132,7 +132,7 @@ class Store:
                 path.unlink(missing_ok=True)
 
     def _path(self, key: Mapping[str, Any]) -> Path:
-        """A name that a person can read, and that no name of a model leads out of the folder."""
+        """A readable file name; no name of a model leads out of the folder."""
         readable = "-".join(str(key.get(part, "")) for part in ("what", "source", "name"))
         safe = re.sub(r"[^A-Za-z0-9_]+", "-", readable)[:80].strip("-")
         return self.root / f"{safe}-{zlib.crc32(_bytes(key)):08x}{_SUFFIX}"

@@ -154,7 +154,7 @@ class Bench(plotted.Plotted, options.Build):
 
     @staticmethod
     def bare() -> Mapping[str, Sequence[str]]:
-        """`--compile` stands for itself, or before a mode."""
+        """Modes of `--compile`, which may stand without one."""
         from cnnscope.records.bench import COMPILE_MODES
 
         return {"--compile": COMPILE_MODES}

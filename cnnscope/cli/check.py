@@ -81,7 +81,7 @@ class Check(options.Written, options.Cached, options.Batched):
 
     @classmethod
     def surplus(cls, words: Sequence[str]) -> None:
-        """Say how many may be named."""
+        """Refuse a second model."""
         raise RequestError(
             "check takes one model, as in: cnnscope check "
             f"{options.quoted(words[0])}; --all checks every model of torchvision"

@@ -46,7 +46,7 @@ class Explain(options.Written, options.Named):
 
     @classmethod
     def surplus(cls, words: Sequence[str]) -> None:
-        """Say how many may be named."""
+        """Refuse a second layer."""
         raise RequestError(
             "explain takes one layer; a pattern takes several, as in: cnnscope explain "
             f"{options.quoted(words[0])} 'layer1.*'"

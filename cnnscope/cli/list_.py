@@ -158,7 +158,7 @@ class List(plotted.Charted, options.Cached):
 
     @classmethod
     def surplus(cls, words: Sequence[str]) -> None:
-        """Say that a shell may have made several of one."""
+        """Refuse several patterns, which a shell may have expanded from one."""
         raise RequestError(
             f"list takes one pattern, and was given {len(words)} words: quote it, as in: cnnscope "
             "list 'resnet*'"

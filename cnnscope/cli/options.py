@@ -93,12 +93,12 @@ class Options:
 
     @staticmethod
     def bare() -> Mapping[str, Sequence[str]]:
-        """Values of options that may stand without one, which stands for the first."""
+        """Values of options that may stand without one; the first is what they mean then."""
         return {}
 
     @classmethod
     def surplus(cls, words: Sequence[str]) -> None:
-        """Refuse words that are more than there are arguments for, with what to type instead.
+        """Refuse more words than there are arguments, with what to type instead.
 
         Raises:
             RequestError: the message; where none is raised, the parser has one.
@@ -362,7 +362,7 @@ def refuse(given: Mapping[str, object], reason: str) -> None:
 
 
 def pattern(text: str | None, option: str) -> str | None:
-    """A pattern with * and ?, which is compiled: not one of a megabyte.
+    """Bound the length of a pattern with * and ?, which has to be compiled.
 
     Raises:
         RequestError: it is longer than any name.

@@ -74,7 +74,7 @@ def write_chart(plot: Plot, path: Path | None) -> None:
 
 
 def use(record: object) -> None:
-    """Do with one stored record what is done with all of them, to find one that is nonsense."""
+    """Write a stored record in every format; a damaged one raises."""
     from cnnscope.api import verdicts
 
     for report in verdicts.alone(record):
@@ -95,7 +95,7 @@ def write(text: str, path: Path | None, option: str = "--output") -> None:
 
 
 def check_writable(path: Path | None, option: str = "--output") -> None:
-    """Fail before the work and not after it.
+    """Check that a file can be written, before the work is done.
 
     Raises:
         RequestError: the file's folder is missing, or it is a folder itself, or may not be written.
@@ -189,19 +189,19 @@ def note(text: str, *, failed: bool = False) -> None:
         line = _wrapped(_encodable(f"{_NAME}: {printable(text, _LONGEST)}", sys.stderr))
         if failed and _has_colours():
             line = line.replace(f"{_NAME}:", f"\x1b[1;31m{_NAME}:\x1b[0m", 1)
-        with suppress(OSError, ValueError):  # nobody listens
+        with suppress(OSError, ValueError):  # stderr is closed
             sys.stderr.write(f"{line}\n")
 
 
 def _has_colours() -> bool:
-    """Return True if stderr is a terminal that shows colours, and nobody has turned them off."""
+    """Return True if stderr is a terminal that shows colours, and they are not turned off."""
     return watched() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def lines(code: Sequence[str]) -> None:
     """Lines of Python on stderr, below the sentence that says what to do with them."""
     if sys.stderr is not None:
-        with suppress(OSError, ValueError):  # nobody listens
+        with suppress(OSError, ValueError):  # stderr is closed
             for line in code:
                 sys.stderr.write(_encodable(f"    {printable(line, _LONGEST)}\n", sys.stderr))
 

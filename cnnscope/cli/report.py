@@ -134,7 +134,7 @@ class Report(options.Named, Trained):
 
     @classmethod
     def surplus(cls, words: Sequence[str]) -> None:
-        """Say how many may be named."""
+        """Refuse a third model."""
         every = " ".join(map(options.quoted, words))
         raise RequestError(
             f"report shows one model or compares two; for several side by side: cnnscope stages "

@@ -138,7 +138,7 @@ class Rf(plotted.Plotted, options.Named):
 
     @classmethod
     def surplus(cls, words: Sequence[str]) -> None:
-        """Say how many may be named."""
+        """Refuse a second layer."""
         raise RequestError(
             "rf takes one model and one layer, as in: cnnscope rf "
             f"{options.quoted(words[0])} {options.quoted(words[1])}"

@@ -1,6 +1,6 @@
 """From the process to a command and back: signals, exit codes, one message for all that goes wrong.
 
-Nothing is imported here before somebody hears Ctrl-C.
+Nothing is imported here before the handlers of signals stand.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
 
         with signals.heard(to_the_end=arguments is None):
             code = _main(arguments)
-    except KeyboardInterrupt:  # before anybody heard it, or again while the first was told
+    except KeyboardInterrupt:  # before the handlers stand, or again while the first is reported
         os._exit(130)
     raise SystemExit(code)
 
@@ -57,14 +57,14 @@ def run(arguments: list[str] | None = None) -> int:
         code = _twice(arguments, session)
     except KeyboardInterrupt:
         return _interrupted(session)
-    except Exception as error:  # noqa: BLE001  a person is not shown a traceback
+    except Exception as error:  # noqa: BLE001  users are not shown a traceback
         # Libraries turn an interrupt of their import into whatever they like.
         return _interrupted(session) if signals.received() else _failed(error, session)
     return _interrupted(session) if code == 130 else code  # of a command that kept what it had
 
 
 def _twice(arguments: list[str] | None, session: Session) -> int:
-    """Run once, and once more without what was read from the store, where that was its fault."""
+    """Run, and once more without the entries read from the store where one of them was to blame."""
     from cnnscope.cli import signals
     from cnnscope.tracing import isolation
 
@@ -117,7 +117,7 @@ def _interrupted(session: Session | None) -> int:
 
 
 def _failed(error: Exception, session: Session | None) -> int:
-    """A failure that says what it is, a mistake on the command line, or a mistake of ours."""
+    """Print why a command line failed: the model, the request or this program; the exit code."""
     from cnnscope.errors import CnnscopeError, UnknownModelError
 
     if isinstance(error, CnnscopeError):
@@ -144,7 +144,7 @@ def _advised(lines: tuple[str, ...], code: int) -> int:
 
 
 def _unforeseen(error: Exception) -> tuple[str, int]:
-    """Message and exit code for an exception that was not made to be shown."""
+    """Message and exit code for an exception that is none of this package's."""
     from cnnscope.models import installed
     from cnnscope.text import said
 
@@ -189,7 +189,7 @@ def _misused(error: Any, session: Session | None) -> int:
 
 
 def _example(text: str | None) -> str:
-    """A line that works, of the help of a command."""
+    """The example in the help of a command, for a message."""
     for line in (text or "").splitlines():
         before, _, example = line.partition("Example: ")
         if example and not before.strip():
@@ -198,7 +198,7 @@ def _example(text: str | None) -> str:
 
 
 def _silence(stream: Any) -> None:
-    """Keep the interpreter from complaining again when it flushes at exit."""
+    """Redirect a broken stream to the null device, which the interpreter flushes at exit."""
     import contextlib
 
     with contextlib.suppress(OSError, ValueError, AttributeError):  # no file

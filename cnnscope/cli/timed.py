@@ -1,4 +1,4 @@
-"""Options of commands that measure beside what they count.
+"""Options of commands that time models beside their costs.
 
 Annotations are evaluated here, as in `options`.
 """
@@ -13,7 +13,7 @@ from cnnscope.cli import options
 
 @dataclass(kw_only=True, repr=False, eq=False, init=False)
 class Timed(options.Options):
-    """A command that can measure what its rows stand for."""
+    """A command that can time what its rows describe."""
 
     time: Annotated[
         bool,

@@ -38,7 +38,7 @@ class _Shown(NamedTuple):
 
 
 def check_terminal() -> None:
-    """Refuse to draw again and again where nobody looks.
+    """Refuse to redraw where stdout is no terminal.
 
     Raises:
         RequestError: stdout is no terminal.

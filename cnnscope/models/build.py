@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def anything(inputs: Inputs) -> None:
-    """Take all inputs: most models only tell when they run."""
+    """Accept any inputs: most models refuse inputs only when they run."""
 
 
 class Built(NamedTuple):
@@ -212,7 +212,7 @@ def _made(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Constructors warn about initialisation, which does not happen here; prints go to stderr."""
+    """Silence warnings about initialisation, which does not happen here; prints go to stderr."""
     from cnnscope.tracing import isolation
 
     with warnings.catch_warnings(), isolation.aside(), light():

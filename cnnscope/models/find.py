@@ -165,7 +165,7 @@ def find(spec: ModelSpec) -> Found:
         ModelError: the user's file failed.
     """
     installed.refuse_old()
-    _stand_somewhere()
+    _require_working_folder()
     spec = _of_module(registered.canonical(spec))
     if (
         spec.source
@@ -207,7 +207,7 @@ def _of_module(spec: ModelSpec) -> ModelSpec:
     return replace(spec, source="import", name=name, place=place)
 
 
-def _stand_somewhere() -> None:
+def _require_working_folder() -> None:
     """Refuse a working folder that has been removed: torch's libraries end the process there.
 
     Raises:

@@ -124,7 +124,7 @@ def not_copied(name: str, error: BaseException) -> RequestError:
 
 
 def widened(model: nn.Module, arguments: Arguments) -> nn.Module:
-    """Let the lazy layers of a model that nobody else has learn their widths from a call."""
+    """Let the lazy layers of a model that no caller holds learn their widths from a call."""
     import torch
 
     from cnnscope.tracing import isolation

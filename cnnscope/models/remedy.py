@@ -221,9 +221,9 @@ class _Search:
         self.works: tuple[int, ...] = ()  # sides that are known to
 
     def remedy(self) -> Explained:
-        """Other channels, other sizes, or what is usual: whichever runs."""
+        """What runs instead: other channels, other sizes, or the usual inputs."""
         with self.trials.open():
-            if self.trials.runs(self.failure.inputs):  # bare forwards are of another opinion
+            if self.trials.runs(self.failure.inputs):  # it runs where nothing is recorded
                 self.trials.be_exact()
             turned = self._turned()
             if turned:
@@ -390,7 +390,7 @@ class _Search:
         return self._of_sizes(found[0])
 
     def _cut(self, what: str, then: str) -> str:
-        """That the search was cut off, where it was."""
+        """Say that the search was cut off, and what to do then; "" where it was not."""
         cut = self.trials.cut
         return f"{what} in the {cut} that the search has: {then}" if cut else ""
 

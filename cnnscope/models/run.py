@@ -109,7 +109,7 @@ class Examined(NamedTuple):
 
 
 def _trying(built: Built) -> Callable[[Inputs], bool]:
-    """Whether a forward on some inputs runs; nothing does once the time for that is spent."""
+    """Return a function that tells whether a forward on some inputs runs, within `_SECONDS`."""
     from cnnscope.models.trials import Trials
 
     trials = Trials(built, _SECONDS, renewable=False)
@@ -203,7 +203,7 @@ def _with_failures(made: Trace, failed: Sequence[tuple[ForwardError, Inputs]]) -
 
 
 def _as_indices(choice: Choice, failed: Sequence[tuple[ForwardError, Inputs]]) -> bool:
-    """Return True if what runs has indices where what failed had none: nothing was wrong."""
+    """Return True if only the dtype had to change: indices run, and floating point did not."""
     before = {t.dtype for _, inputs in failed[:1] for t in inputs.tensors}
     return "int64" in {t.dtype for t in choice.inputs.tensors} - before
 
@@ -220,7 +220,7 @@ def _forward(network: Network, built: Built, choice: Choice, why_real: str) -> T
 
 @contextmanager
 def _quiet(network: Network) -> Iterator[None]:
-    """The model's prints go to stderr; an exit is a failure."""
+    """Send what the model prints to stderr, and make an error of an exit."""
     from cnnscope.tracing import isolation
 
     with isolation.aside():
@@ -237,7 +237,7 @@ def _quiet(network: Network) -> Iterator[None]:
 def _explained(
     network: Network, error: ForwardError, built: Built, inputs: Inputs
 ) -> CnnscopeError:
-    """The message for a forward that raised: whose fault it is, and what would work."""
+    """The error of a forward that raised: its cause, and what would run."""
     from cnnscope.models import remedy
     from cnnscope.tracing import isolation
 
@@ -501,7 +501,7 @@ def building(request: Request, trace: Trace) -> Iterator[Callable[[Rung], Built]
 
 @contextmanager
 def _found(request: Request) -> Iterator[Found]:
-    """The model's source while something is done with it, and whose fault it is if that fails.
+    """Yield the model's source; what the model's code raises meanwhile becomes a ModelError.
 
     One thread at a time.
     """

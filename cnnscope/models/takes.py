@@ -466,7 +466,7 @@ def _dict(source: _Source, path: Path, tree: Mapping[str, Any], whole: bool) -> 
 
 
 def size_of(model: nn.Module, path: Path) -> str:
-    """What may be written for a part of an input, ("batch", "ids"); "" where nobody reads it."""
+    """What may be written for a part of an input, ("batch", "ids"); "" where no layer reads it."""
     layer = first_reader(_Source(model, model.forward), path, 0)
     return sizes(layer)[0].text if layer is not None else ""
 

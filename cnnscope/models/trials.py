@@ -1,8 +1,7 @@
 """Search the inputs that a built model runs on, by forwards on tensors without data.
 
-The answer to "the smallest input" is asked of the network itself. What a forward at one size costs
-is counted in module calls, so that the answer is the same on every machine; seconds of a core bound
-it where a call takes unusually long.
+The network itself is run at each size. A forward's cost is counted in module calls, so that the
+answer is the same on every machine; seconds of a core bound it where a call takes unusually long.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ _NAMES = {
 
 
 class Trials:
-    """Forwards of one model, until what may be spent on them is spent."""
+    """Forwards of one model, within a number of module calls and of seconds."""
 
     def __init__(self, built: Built, seconds: float = SECONDS, *, renewable: bool = True) -> None:
         self.built, self._renewable = built, renewable

@@ -140,7 +140,7 @@ class Cause(msgspec.Struct, frozen=True):
 
 
 class Checked(msgspec.Struct, frozen=True):
-    """A model of `check --all`: how many counters came to what; `failed` says why none did."""
+    """A model of `check --all`: counters by their verdict; `failed` says why there is none."""
 
     source: str
     name: str

@@ -68,7 +68,7 @@ def _features(line: Line, _: Totals) -> str:
 
 
 def _field(line: Line, _: Totals) -> str:
-    """Of the last of the blocks that a line stands for: their fields grow."""
+    """The receptive field of the last of the equal blocks on a line, as their fields grow."""
     row = line.last or line.row
     if row.field_unknown:
         return "?"

@@ -45,12 +45,12 @@ def si_short(value: int) -> str:
 
 
 def signed(value: int, written: Writer = integer) -> str:
-    """+184,512 or -513,000; nothing for no difference."""
+    """+184,512 or -513,000; "" for no difference."""
     return f"{'-' if value < 0 else '+'}{written(abs(value))}" if value else ""
 
 
 def relative(before: int, after: int) -> str:
-    """+2.0 %; x1,024 where it is many times as much; nothing where there was nothing."""
+    """+2.0 %; x1,024 where it is many times as much; "" for no difference, and beside 0."""
     if not before or before == after:
         return ""
     return (
@@ -69,7 +69,7 @@ def nbytes(value: int) -> str:
 
 
 def percent(part: int, whole: int) -> str:
-    """25.5 %; nothing of nothing is nothing."""
+    """25.5 %; "" where the part or the whole is 0."""
     return f"{100 * part / whole:.1f} %" if whole and part else ""
 
 
@@ -195,7 +195,7 @@ def span_of(ends: tuple[int, int]) -> str:
 
 
 def interval(ends: tuple[int, int]) -> str:
-    """[-3, 3]; nothing where it ends before it begins."""
+    """[-3, 3]; "nothing" where it ends before it begins."""
     return f"[{ends[0]}, {ends[1]}]" if ends[0] <= ends[1] else "nothing"
 
 

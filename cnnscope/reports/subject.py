@@ -188,7 +188,8 @@ class Subject:
             _TooLargeError: there is not enough memory.
         """
         weights = params.nbytes(self.trace) + params.nbytes(self.trace, buffers=True)
-        _have(int(weights + 2 * memory.peak(self.trace).nbytes + _BASE), self.memory_share)
+        needed = int(weights + 2 * memory.peak(self.trace).nbytes + _BASE)
+        _require_memory(needed, self.memory_share)
         return self.build(Rung.REAL)
 
 
@@ -243,15 +244,15 @@ class Trained:
         Raises:
             _TooLargeError: there is not enough memory.
         """
-        _have(int(2 * analysis.peak(self.made).nbytes + _BASE), self.memory_share)
+        _require_memory(int(2 * analysis.peak(self.made).nbytes + _BASE), self.memory_share)
         return self.build(Rung.REAL)
 
 
-def _have(needed: int, share: float) -> None:
-    """Have as much memory.
+def _require_memory(needed: int, share: float) -> None:
+    """Check that a share of the free memory is enough.
 
     Raises:
-        _TooLargeError: a share of what is free is less.
+        _TooLargeError: it is not.
     """
     free = parallel.free_memory()
     if free is not None and needed > free * share:

@@ -43,11 +43,11 @@ class Stream:
         self.stream_id = self.cuda_stream = 0
 
     def __enter__(self) -> Self:
-        """Be the current one, which changes nothing."""
+        """Become the current one, which changes nothing."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Be it no longer."""
+        """Stop being the current one."""
 
     def wait_event(self, event: Any) -> None:
         """Wait for an event, which has happened."""
@@ -68,13 +68,13 @@ class Stream:
 
 
 class Event:
-    """A moment of a device's time, which does not pass."""
+    """An event of a device, which happens at once."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         self.event_id = 0
 
     def record(self, stream: Any = None) -> None:
-        """Happen."""
+        """Record the event, which has happened."""
 
     def wait(self, stream: Any = None) -> None:
         """Make a queue wait for it."""
@@ -92,7 +92,7 @@ class Event:
 
 
 class Graph:
-    """Recorded work of a device; while it is recorded, it runs as it is."""
+    """A graph of a device; what is captured runs as it is written."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         self.pool = lambda: (0, 0)

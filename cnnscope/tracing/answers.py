@@ -1,7 +1,7 @@
 """What an operation returns, and whether a real kernel would refuse it.
 
-Everything that runs operations in place of torch runs them here: the recorder, forwards that
-nobody records, and counters of costs.
+All modes that run operations in place of torch run them here: the recorder, forwards without a
+recording, and counters of costs.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ class Answers(DispatchMode):
 
 
 class Costs(Answers):
-    """Counts what runs while nobody records it.
+    """Counts what runs, and has nothing recorded meanwhile.
 
     Attributes:
         flops: floating-point operations, as torch counts them.

@@ -246,7 +246,7 @@ class Calls:
 
     @contextmanager
     def innermost(self) -> Iterator[None]:
-        """Be those that are followed, until another trace begins within this one."""
+        """Make these the calls that are followed, until another trace begins within this one."""
         recording.append(self)
         try:
             yield

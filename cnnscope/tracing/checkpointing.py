@@ -64,7 +64,7 @@ class Block:
 
 
 def _own(value: Any) -> Any:
-    """A list of its own, as whoever checkpoints has to give: the caller may go on with his."""
+    """A copy of a list or dict, as the caller may change its own before the forward runs again."""
     return value.copy() if type(value) in (list, dict) else value
 
 

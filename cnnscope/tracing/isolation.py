@@ -1,4 +1,4 @@
-"""Other people's code in our process: what it prints goes aside, what it changes is put back.
+"""Isolate user code: send what it prints to stderr, restore the process state that it changes.
 
 It is not a sandbox. Code that is run may do anything; this keeps what such code does in passing
 (a working directory, a patched layer, a seed) from changing the next answer of this process.
@@ -168,7 +168,7 @@ def raised_in(error: BaseException) -> str:
 
 @contextmanager
 def same_random() -> Iterator[None]:
-    """The state of random numbers (torch, random, numpy) as it was, after."""
+    """Restore the state of random numbers (torch, random, numpy) afterwards."""
     import torch
 
     numpy = sys.modules.get("numpy.random")
@@ -184,7 +184,7 @@ def same_random() -> Iterator[None]:
 
 @contextmanager
 def seeded(seed: int = SEED) -> Iterator[None]:
-    """Random numbers of a fixed seed (torch, random, numpy), and their state as it was after."""
+    """Seed random numbers (torch, random, numpy), and restore their state afterwards."""
     import torch
 
     numpy = importlib.import_module("numpy.random") if "numpy" in sys.modules else None
@@ -233,7 +233,7 @@ def recursion_limit() -> int:
 
 @contextmanager
 def same_modes() -> Iterator[None]:
-    """Have the modes of torch afterwards that there were: a guest may set a default device."""
+    """Restore the modes of torch afterwards: user code may set a default device."""
     before = _modes()
     try:
         yield
@@ -242,7 +242,7 @@ def same_modes() -> Iterator[None]:
 
 
 def keep(undo: ExitStack, of_guest: Callable[[str], bool]) -> None:
-    """Have `undo` put back, when it is closed, what a guest may change of this process.
+    """Have `undo` restore, when it is closed, what user code may change of this process.
 
     Args:
         undo: closed when the guest is not needed any more.
@@ -256,7 +256,7 @@ def keep(undo: ExitStack, of_guest: Callable[[str], bool]) -> None:
 
 
 def keep_process(undo: ExitStack) -> None:
-    """Have `undo` put back what a forward may change: folder, environment, flags, global hooks."""
+    """Have `undo` restore what a forward may change: folder, environment, flags, global hooks."""
     from torch.nn.modules import module
 
     _keep_directory(undo)

@@ -169,7 +169,7 @@ class Recorder(DispatchMode):
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Be the one that records, and clean up."""
+        """Make this the recorder of the thread, and clean up afterwards."""
         with ExitStack() as stack:
             stack.callback(self.book.release)
             stack.enter_context(self.calls.innermost())

@@ -1,8 +1,8 @@
-"""Functions of others that do something else for a while, in one thread.
+"""Replace functions of other packages for a while, in one thread.
 
-The *code* of a function is exchanged and not its name, so that whoever has imported it from
-somewhere (`from torch.hub import load_state_dict_from_url`) calls the other one too, and nobody
-keeps a stand-in for longer than it lasts. What is made in C is exchanged by name.
+The *code* of a function is exchanged and not its name, so that modules which have imported it
+(`from torch.hub import load_state_dict_from_url`) call the stand-in too, and none keeps it for
+longer than it lasts. What is made in C is exchanged by name.
 """
 
 from __future__ import annotations

@@ -47,8 +47,8 @@ def choose(spec: ModelSpec, module: ModuleType) -> tuple[Any, str]:
             raise RequestError(f"{shown} has no {printable(name)!r}{_instead(module, name)}")
     if not is_network(found) and not callable(found):
         raise RequestError(
-            f"{shown}: {printable(name)} is {a(found)}, not a network, its class or a function "
-            f"that makes it{_instead(module, '')}"
+            f"{shown}: {printable(name)} is {with_article(found)}, not a network, its class or a "
+            f"function that makes it{_instead(module, '')}"
         )
     return found, name
 
@@ -240,7 +240,7 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(map(printable, names[:_MANY])) + more
 
 
-def a(value: Any) -> str:
+def with_article(value: Any) -> str:
     """`a tuple`, `an int`, `None`: the kind of a value, for a message."""
     name = printable(type(value).__name__) or "nameless object"
     return "None" if value is None else f"{'an' if name[0].lower() in 'aeio' else 'a'} {name}"

@@ -211,7 +211,7 @@ class Own:
             model = _as_network(model)
         if not is_network(model):
             raise RequestError(
-                f"{text} made {choosing.a(model)}, not an nn.Module: return the network"
+                f"{text} made {choosing.with_article(model)}, not an nn.Module: return the network"
             )
         return self._whole(model)
 

@@ -98,7 +98,7 @@ def _inputs(rows: Sequence[LayerRow], axes: int) -> Iterator[Level]:
 
 
 def _whole(rows: Sequence[LayerRow]) -> Iterator[tuple[str, str]]:
-    """Layers that have no place in the chart, because they see everything or nobody knows."""
+    """Layers without a place in the chart: of an unknown field, or one as large as the input."""
     seeing = [row for row in rows if row.field and all(a.local_size is None for a in row.field)]
     if seeing:
         name, others = units.called(seeing[0]), len(seeing) - 1
