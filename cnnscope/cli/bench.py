@@ -42,113 +42,76 @@ class Bench(plotted.Plotted, options.Build):
     ]
     device: Annotated[
         str,
-        typer.Option(
-            "--device",
-            metavar="cpu|cuda[:N]|mps|auto",
-            help="Run on cpu, cuda, cuda:1, mps, or what auto finds, as in --device cpu.",
-            rich_help_panel="Measurement",
+        options.MEASUREMENT(
+            "--device cpu|cuda[:N]|mps|auto",
+            "Run on cpu, cuda, cuda:1, mps, or what auto finds, as in --device cpu.",
         ),
     ] = "auto"
     batch_size: Annotated[
         str | None,
-        typer.Option(
-            "--batch-size",
-            "-b",
-            metavar="N,N",
-            help="Put N samples into the batch; several sizes are measured one by one, as in "
+        options.MODEL(
+            "--batch-size -b N,N",
+            "Put N samples into the batch; several sizes are measured one by one, as in "
             "--batch-size 1,8,32.",
-            rich_help_panel="Model",
         ),
     ] = None
     mode: Annotated[
         str,
-        typer.Option(
-            "--mode",
-            metavar="forward|train",
-            help="Time a forward pass, or a training step with backward and update, as in "
-            "--mode train.",
-            rich_help_panel="Measurement",
+        options.MEASUREMENT(
+            "--mode forward|train",
+            "Time a forward pass, or a training step with backward and update, as in --mode train.",
         ),
     ] = "forward"
     amp: Annotated[
         bool,
-        typer.Option(
-            "--amp",
-            help="Run under autocast, to the device's default or to --dtype.",
-            rich_help_panel="Measurement",
-        ),
+        options.MEASUREMENT("--amp", "Run under autocast, to the device's default or to --dtype."),
     ] = False
     channels_last: Annotated[
         bool,
-        typer.Option(
-            "--channels-last",
-            help="Keep tensors in the channels-last memory format.",
-            rich_help_panel="Measurement",
-        ),
+        options.MEASUREMENT("--channels-last", "Keep tensors in the channels-last memory format."),
     ] = False
     compile: Annotated[
         str | None,
-        typer.Option(
-            "--compile",
-            metavar="[MODE]",
-            help="Compile the model first; a mode may follow, as in --compile reduce-overhead.",
-            rich_help_panel="Measurement",
+        options.MEASUREMENT(
+            "--compile [MODE]",
+            "Compile the model first; a mode may follow, as in --compile reduce-overhead.",
         ),
     ] = None
     threads: Annotated[
         int | None,
-        typer.Option(
-            "--threads",
-            metavar="N",
-            help="Use N threads of the CPU, as in --threads 1. Left out, torch chooses.",
-            rich_help_panel="Measurement",
+        options.MEASUREMENT(
+            "--threads N", "Use N threads of the CPU, as in --threads 1. Left out, torch chooses."
         ),
     ] = None
     seconds: Annotated[
         float,
-        typer.Option(
-            "--seconds",
-            metavar="S",
-            help="Measure each model and batch for S seconds, as in --seconds 30.",
-            rich_help_panel="Measurement",
+        options.MEASUREMENT(
+            "--seconds S", "Measure each model and batch for S seconds, as in --seconds 30."
         ),
     ] = 5.0
     per_layer: Annotated[
-        bool,
-        typer.Option(
-            "--per-layer",
-            help="Time every layer as well, one at a time.",
-            rich_help_panel="Measurement",
-        ),
+        bool, options.MEASUREMENT("--per-layer", "Time every layer as well, one at a time.")
     ] = False
     save: Annotated[
         Path | None,
-        typer.Option(
-            "--save",
-            metavar="FILE",
-            help="Keep the run in a file, as in --save run.json.",
-            rich_help_panel="Output",
-            show_default=False,
+        options.OUTPUT(
+            "--save FILE", "Keep the run in a file, as in --save run.json.", show_default=False
         ),
     ] = None
     against: Annotated[
         Path | None,
-        typer.Option(
-            "--against",
-            metavar="FILE",
-            help="Compare with a run that was kept, as in --against run.json.",
-            rich_help_panel="Limits",
+        options.LIMITS(
+            "--against FILE",
+            "Compare with a run that was kept, as in --against run.json.",
             show_default=False,
         ),
     ] = None
     fail_if_slower: Annotated[
         str | None,
-        typer.Option(
-            "--fail-if-slower",
-            metavar="P%",
-            help="Exit with 1 if a model is slower by more than this, beyond doubt, as in "
+        options.LIMITS(
+            "--fail-if-slower P%",
+            "Exit with 1 if a model is slower by more than this, beyond doubt, as in "
             "--fail-if-slower 5%.",
-            rich_help_panel="Limits",
         ),
     ] = None
 

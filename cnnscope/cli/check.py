@@ -44,38 +44,30 @@ class Check(options.Written, options.Cached, options.Batched):
     ] = None
     all: Annotated[
         bool,
-        typer.Option(
-            "--all",
-            help="Check every model of torchvision, which may be interrupted and resumed.",
-            rich_help_panel="Measurement",
+        options.MEASUREMENT(
+            "--all", "Check every model of torchvision, which may be interrupted and resumed."
         ),
     ] = False
     train: Annotated[
         bool,
-        typer.Option(
+        options.MEASUREMENT(
             "--train",
-            help="Check a training step too: run it on the CPU under torch's profiler, MemTracker "
+            "Check a training step too: run it on the CPU under torch's profiler, MemTracker "
             "and FlopCounterMode. Not with --all.",
-            rich_help_panel="Measurement",
         ),
     ] = False
     optimizer: Annotated[
         str | None,
-        typer.Option(
-            "--optimizer",
-            metavar="NAME",
-            help="With --train, update with sgd, momentum, adam, adamw or rmsprop, as in "
+        options.MEASUREMENT(
+            "--optimizer NAME",
+            "With --train, update with sgd, momentum, adam, adamw or rmsprop, as in "
             "--optimizer adam. Left out, sgd.",
-            rich_help_panel="Measurement",
         ),
     ] = None
     seconds: Annotated[
         float | None,
-        typer.Option(
-            "--seconds",
-            metavar="S",
-            help="Begin no further counter after S seconds, as in --seconds 60.",
-            rich_help_panel="Measurement",
+        options.MEASUREMENT(
+            "--seconds S", "Begin no further counter after S seconds, as in --seconds 60."
         ),
     ] = None
 

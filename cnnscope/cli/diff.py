@@ -50,125 +50,91 @@ class Diff(options.Written, options.Traced):
     ] = None
     input_b: Annotated[
         list[str] | None,
-        typer.Option(
-            "--input-b",
-            metavar="SIZE",
-            help="Give B this input in place of --input, as in --input-b 3x320x320.",
-            rich_help_panel="Model",
+        options.MODEL(
+            "--input-b SIZE", "Give B this input in place of --input, as in --input-b 3x320x320."
         ),
     ] = None
     batch_size_b: Annotated[
         int | None,
-        typer.Option(
-            "--batch-size-b",
-            metavar="N",
-            help="Give B this batch size in place of --batch-size, as in --batch-size-b 8.",
-            rich_help_panel="Model",
+        options.MODEL(
+            "--batch-size-b N",
+            "Give B this batch size in place of --batch-size, as in --batch-size-b 8.",
         ),
     ] = None
     num_classes_b: Annotated[
         int | None,
-        typer.Option(
-            "--num-classes-b",
-            metavar="N",
-            help="Build B with N classes in place of --num-classes, as in --num-classes-b 10.",
-            rich_help_panel="Model",
+        options.MODEL(
+            "--num-classes-b N",
+            "Build B with N classes in place of --num-classes, as in --num-classes-b 10.",
         ),
     ] = None
     arg_b: Annotated[
         list[str] | None,
-        typer.Option(
-            "--arg-b",
-            metavar="NAME=VALUE",
-            help="Pass B this argument in place of the --arg of that name, as in --arg-b "
+        options.MODEL(
+            "--arg-b NAME=VALUE",
+            "Pass B this argument in place of the --arg of that name, as in --arg-b "
             "width_mult=0.5.",
-            rich_help_panel="Model",
         ),
     ] = None
     dtype_b: Annotated[
         str | None,
-        typer.Option(
-            "--dtype-b",
-            metavar="DTYPE",
-            help="Take this type for B in place of --dtype, as in --dtype-b float16.",
-            rich_help_panel="Model",
+        options.MODEL(
+            "--dtype-b DTYPE", "Take this type for B in place of --dtype, as in --dtype-b float16."
         ),
     ] = None
     depth: options.Depth = None
     unfold: Annotated[
-        bool,
-        typer.Option(
-            "--unfold",
-            help="Show equal rows one by one, and open every block.",
-            rich_help_panel="Rows and columns",
-        ),
+        bool, options.ROWS("--unfold", "Show equal rows one by one, and open every block.")
     ] = False
     all: Annotated[
-        bool,
-        typer.Option(
-            "--all",
-            "-a",
-            help="Show operations that only move data as well.",
-            rich_help_panel="Rows and columns",
-        ),
+        bool, options.ROWS("--all -a", "Show operations that only move data as well.")
     ] = False
     exit_code: Annotated[
         bool,
-        typer.Option(
+        options.LIMITS(
             "--exit-code",
-            help="Exit with 1 if the models differ, as git diff does; with budgets, if one of them "
+            "Exit with 1 if the models differ, as git diff does; with budgets, if one of them "
             "is not kept.",
-            rich_help_panel="Limits",
         ),
     ] = False
     max_params: Annotated[
         str | None,
-        typer.Option(
-            "--max-params",
-            metavar="CHANGE",
-            help="Exit with 1 if B has more parameters than A by more than this, as in "
+        options.LIMITS(
+            "--max-params CHANGE",
+            "Exit with 1 if B has more parameters than A by more than this, as in "
             "--max-params +5%, +1M, or -10% if it has to shrink; 12M without a sign is all that B "
             "may have.",
-            rich_help_panel="Limits",
         ),
     ] = None
     max_macs: Annotated[
         str | None,
-        typer.Option(
-            "--max-macs",
-            metavar="CHANGE",
-            help="Exit with 1 if B has more MACs than A by more than this, as in --max-macs +0%.",
-            rich_help_panel="Limits",
+        options.LIMITS(
+            "--max-macs CHANGE",
+            "Exit with 1 if B has more MACs than A by more than this, as in --max-macs +0%.",
         ),
     ] = None
     max_activation: Annotated[
         str | None,
-        typer.Option(
-            "--max-activation",
-            metavar="CHANGE",
-            help="Exit with 1 if the peak of activations grows by more than this, as in "
+        options.LIMITS(
+            "--max-activation CHANGE",
+            "Exit with 1 if the peak of activations grows by more than this, as in "
             "--max-activation +1MiB.",
-            rich_help_panel="Limits",
         ),
     ] = None
     max_train_memory: Annotated[
         str | None,
-        typer.Option(
-            "--max-train-memory",
-            metavar="CHANGE",
-            help="Exit with 1 if what a device may hold in a training step grows by more than "
+        options.LIMITS(
+            "--max-train-memory CHANGE",
+            "Exit with 1 if what a device may hold in a training step grows by more than "
             "this, as in --max-train-memory +10%. The report has it then.",
-            rich_help_panel="Limits",
         ),
     ] = None
     optimizer: Annotated[
         str | None,
-        typer.Option(
-            "--optimizer",
-            metavar="NAME",
-            help="Train with sgd, momentum, adam, adamw or rmsprop for --max-train-memory, as in "
+        options.LIMITS(
+            "--optimizer NAME",
+            "Train with sgd, momentum, adam, adamw or rmsprop for --max-train-memory, as in "
             "--optimizer adam. Left out, sgd.",
-            rich_help_panel="Limits",
         ),
     ] = None
 

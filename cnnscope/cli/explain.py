@@ -36,11 +36,9 @@ class Explain(options.Written, options.Named):
 
     seconds: Annotated[
         float | None,
-        typer.Option(
-            "--seconds",
-            metavar="S",
-            help="Without a layer, try input sizes for S seconds, as in --seconds 10. Left out, 4.",
-            rich_help_panel="Measurement",
+        options.MEASUREMENT(
+            "--seconds S",
+            "Without a layer, try input sizes for S seconds, as in --seconds 10. Left out, 4.",
         ),
     ] = None
 

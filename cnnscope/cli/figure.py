@@ -38,6 +38,9 @@ class Style(str, Enum):
     UNET = "unet"
 
 
+_FIGURE = options.Panel("Figure")
+
+
 @dataclass(kw_only=True, repr=False, eq=False)
 class Figure(options.Traced):
     """The architecture figure of a paper, made from the model.
@@ -60,63 +63,46 @@ class Figure(options.Traced):
     ]
     style: Annotated[
         Style | None,
-        typer.Option(
-            "--style",
-            metavar="STYLE",
-            help="Draw lenet (feature maps as stacked sheets), blocks (boxes in perspective), "
+        _FIGURE(
+            "--style STYLE",
+            "Draw lenet (feature maps as stacked sheets), blocks (boxes in perspective), "
             "graph (operations with shortcuts) or unet (an encoder-decoder as a U), as in --style "
             "blocks. Left out, the one that suits, which is said.",
-            rich_help_panel="Figure",
         ),
     ] = None
     max_width: Annotated[
         str,
-        typer.Option(
-            "--max-width",
-            metavar="LENGTH",
-            help="Draw no wider than this, as in --max-width 8.5cm (in, cm, mm, pt or px); the "
+        _FIGURE(
+            "--max-width LENGTH",
+            "Draw no wider than this, as in --max-width 8.5cm (in, cm, mm, pt or px); the "
             "width of a page of two columns is 6.75in, of one of them 3.25in.",
-            rich_help_panel="Figure",
         ),
     ] = "6.75in"
     font: Annotated[
         str,
-        typer.Option(
-            "--font",
-            metavar="FONT",
-            help="Write in sans, serif, a family that this machine has, or a font file, as in "
+        _FIGURE(
+            "--font FONT",
+            "Write in sans, serif, a family that this machine has, or a font file, as in "
             "--font serif.",
-            rich_help_panel="Figure",
         ),
     ] = "sans"
     unfold: Annotated[
-        bool,
-        typer.Option(
-            "--unfold",
-            help="Draw every repetition, and none with its number of times.",
-            rich_help_panel="Figure",
-        ),
+        bool, _FIGURE("--unfold", "Draw every repetition, and none with its number of times.")
     ] = False
     format: Annotated[
         FigureFormat | None,
-        typer.Option(
-            "--format",
-            "-f",
-            metavar="FORMAT",
-            help="Write svg, pdf (with fpdf2), tex (LaTeX with TikZ) or png, as in --format tex. "
+        options.OUTPUT(
+            "--format -f FORMAT",
+            "Write svg, pdf (with fpdf2), tex (LaTeX with TikZ) or png, as in --format tex. "
             "Left out, the ending of --output decides, and else it is svg.",
-            rich_help_panel="Output",
         ),
     ] = None
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Write to this file, as in --output net.pdf; its ending (.svg, .pdf, .tex, .png) "
+        options.OUTPUT(
+            "--output -o FILE",
+            "Write to this file, as in --output net.pdf; its ending (.svg, .pdf, .tex, .png) "
             "chooses the format. Left out, the model's name in this folder; - is stdout.",
-            rich_help_panel="Output",
             show_default=False,
         ),
     ] = None

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-import typer
-
 from cnnscope.cli import options
 from cnnscope.cli.session import Session
 from cnnscope.cli.training import Trained
@@ -26,32 +24,25 @@ class Fit(options.Written, options.Cached, options.Build, options.OfModel, Train
 
     memory: Annotated[
         str | None,
-        typer.Option(
-            "--memory",
-            "-m",
-            metavar="SIZE",
-            help="Fit into this memory, as in --memory 24GiB (powers of 1024) or --memory 24GB (of "
+        options.LIMITS(
+            "--memory -m SIZE",
+            "Fit into this memory, as in --memory 24GiB (powers of 1024) or --memory 24GB (of "
             "1000).",
-            rich_help_panel="Limits",
         ),
     ] = None
     gpu: Annotated[
         str | None,
-        typer.Option(
-            "--gpu",
-            metavar="NAME",
-            help="Fit into the memory of this GPU, as in --gpu rtx4090; --gpu list names them.",
-            rich_help_panel="Limits",
+        options.LIMITS(
+            "--gpu NAME",
+            "Fit into the memory of this GPU, as in --gpu rtx4090; --gpu list names them.",
         ),
     ] = None
     optimizer: Annotated[
         str | None,
-        typer.Option(
-            "--optimizer",
-            metavar="NAME",
-            help="Train with sgd, momentum, adam, adamw or rmsprop, as in --optimizer adam. "
+        options.TRAINING(
+            "--optimizer NAME",
+            "Train with sgd, momentum, adam, adamw or rmsprop, as in --optimizer adam. "
             "Left out, momentum.",
-            rich_help_panel="Training",
         ),
     ] = None
 

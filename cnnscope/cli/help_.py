@@ -35,7 +35,7 @@ class Help(Options):
         typer.Argument(
             metavar="TOPIC", help="The name of a page; left out, all are listed.",
             show_default=False, autocompletion=_complete,
-        ),
+        )
     ] = ""  # fmt: skip
 
     @classmethod

@@ -12,6 +12,8 @@ from cnnscope.cli import options, plotted
 from cnnscope.cli.session import Session
 from cnnscope.errors import RequestError
 
+_CHOICE = options.Panel("Which models")
+
 
 @dataclass(kw_only=True, repr=False, eq=False)
 class List(plotted.Charted, options.Cached):
@@ -33,118 +35,82 @@ class List(plotted.Charted, options.Cached):
     ] = "*"
     source: Annotated[
         list[str] | None,
-        typer.Option(
-            "--source",
-            metavar="LIBRARY",
-            help="List the models of torchvision, classic or timm, as in --source timm. May be "
+        _CHOICE(
+            "--source LIBRARY",
+            "List the models of torchvision, classic or timm, as in --source timm. May be "
             "repeated; left out, torchvision and classic.",
-            rich_help_panel="Which models",
         ),
     ] = None
     sort: Annotated[
         str | None,
-        typer.Option(
-            "--sort",
-            metavar="COLUMN",
-            help="List the largest first, by params, macs, activations, field, layers, acc or "
+        options.ROWS(
+            "--sort COLUMN",
+            "List the largest first, by params, macs, activations, field, layers, acc or "
             "input, as in --sort macs.",
-            rich_help_panel="Rows and columns",
         ),
     ] = None
     task: Annotated[
         str,
-        typer.Option(
-            "--task",
-            metavar="TASK",
-            help="List models for a task, such as classification, detection, segmentation or "
+        _CHOICE(
+            "--task TASK",
+            "List models for a task, such as classification, detection, segmentation or "
             "video, as in --task video.",
-            rich_help_panel="Which models",
         ),
     ] = ""
     family: Annotated[
-        str,
-        typer.Option(
-            "--family",
-            metavar="FAMILY",
-            help="List the models of a family, as in --family resnet.",
-            rich_help_panel="Which models",
-        ),
+        str, _CHOICE("--family FAMILY", "List the models of a family, as in --family resnet.")
     ] = ""
     max_params: Annotated[
         str | None,
-        typer.Option(
-            "--max-params",
-            metavar="N",
-            help="List models with at most N parameters, as in --max-params 10M.",
-            rich_help_panel="Limits",
+        options.LIMITS(
+            "--max-params N", "List models with at most N parameters, as in --max-params 10M."
         ),
     ] = None
     min_params: Annotated[
         str | None,
-        typer.Option(
-            "--min-params",
-            metavar="N",
-            help="List models with at least N parameters, as in --min-params 1M.",
-            rich_help_panel="Limits",
+        options.LIMITS(
+            "--min-params N", "List models with at least N parameters, as in --min-params 1M."
         ),
     ] = None
     max_macs: Annotated[
         str | None,
-        typer.Option(
-            "--max-macs",
-            metavar="N",
-            help="List models with at most N MACs, as in --max-macs 1.5G.",
-            rich_help_panel="Limits",
-        ),
+        options.LIMITS("--max-macs N", "List models with at most N MACs, as in --max-macs 1.5G."),
     ] = None
     max_activation: Annotated[
         str | None,
-        typer.Option(
-            "--max-activation",
-            metavar="BYTES",
-            help="List models whose activations need at most this much memory, as in "
+        options.LIMITS(
+            "--max-activation BYTES",
+            "List models whose activations need at most this much memory, as in "
             "--max-activation 50MiB.",
-            rich_help_panel="Limits",
         ),
     ] = None
     min_rf: Annotated[
         str | None,
-        typer.Option(
-            "--min-rf",
-            metavar="N",
-            help="List models that see at least N pixels, as in --min-rf 200.",
-            rich_help_panel="Limits",
-        ),
+        options.LIMITS("--min-rf N", "List models that see at least N pixels, as in --min-rf 200."),
     ] = None
     min_acc: Annotated[
         str | None,
-        typer.Option(
-            "--min-acc",
-            metavar="PERCENT",
-            help="List models whose published top-1 accuracy is at least this, in percent, as "
+        options.LIMITS(
+            "--min-acc PERCENT",
+            "List models whose published top-1 accuracy is at least this, in percent, as "
             "in --min-acc 75.",
-            rich_help_panel="Limits",
         ),
     ] = None
     pareto: Annotated[
         str | None,
-        typer.Option(
-            "--pareto",
-            metavar="A:B",
-            help="Mark the models that no other beats in both figures, as in --pareto params:acc.",
-            rich_help_panel="Rows and columns",
+        options.ROWS(
+            "--pareto A:B",
+            "Mark the models that no other beats in both figures, as in --pareto params:acc.",
         ),
     ] = None
 
     plot: Annotated[
         str | None,
-        typer.Option(
-            "--plot",
-            metavar="A:B",
-            help="Draw one figure of --sort against another, with the front of the best, as in "
+        options.OUTPUT(
+            "--plot A:B",
+            "Draw one figure of --sort against another, with the front of the best, as in "
             "--plot macs:acc, in place of the table; with --output zoo.svg, .pdf or .png into "
             "that file, and the table as well.",
-            rich_help_panel="Output",
         ),
     ] = None
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-import typer
-
 from cnnscope.cli import options, plotted
 from cnnscope.cli.session import Session
 from cnnscope.cli.training import Trained
@@ -25,10 +23,8 @@ class Memory(plotted.Plotted, options.Named, Trained):
 
     train: Annotated[
         bool,
-        typer.Option(
-            "--train/--inference",
-            help="Run a training step, or a forward without gradients.",
-            rich_help_panel="Training",
+        options.TRAINING(
+            "--train/--inference", "Run a training step, or a forward without gradients."
         ),
     ] = True
 

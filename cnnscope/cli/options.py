@@ -64,14 +64,33 @@ def _debug(ctx: typer.Context, wanted: bool) -> bool:
     return wanted
 
 
+class Panel:
+    """A group of options in the help; called, it declares an option of the group."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+
+    def __call__(self, spelling: str, help: str, **more: Any) -> Any:  # noqa: A002  as in typer
+        """Declare an option.
+
+        Args:
+            spelling: its names and its value, "--input -i SIZE"; a flag has no value.
+            help: what it does.
+            **more: other arguments of `typer.Option`.
+        """
+        names = [word for word in spelling.split() if word.startswith("-")]
+        metavar = "".join(word for word in spelling.split() if not word.startswith("-")) or None
+        return typer.Option(*names, metavar=metavar, help=help, rich_help_panel=self.title, **more)
+
+
+MODEL, ROWS, LIMITS = Panel("Model"), Panel("Rows and columns"), Panel("Limits")
+TRAINING, MEASUREMENT, OUTPUT = Panel("Training"), Panel("Measurement"), Panel("Output")
+
 Depth = Annotated[
     str | None,
-    typer.Option(
-        "--depth",
-        "-d",
-        metavar="N|all",
-        help="Show N levels of the call tree, or all, as in --depth 3. Left out, as many as fit.",
-        rich_help_panel="Rows and columns",
+    ROWS(
+        "--depth -d N|all",
+        "Show N levels of the call tree, or all, as in --depth 3. Left out, as many as fit.",
     ),
 ]
 
@@ -82,12 +101,8 @@ class Options:
 
     debug: Annotated[
         bool,
-        typer.Option(
-            "--debug",
-            help="Show tracebacks, for a report of an error.",
-            rich_help_panel="Output",
-            is_eager=True,
-            callback=_debug,
+        OUTPUT(
+            "--debug", "Show tracebacks, for a report of an error.", is_eager=True, callback=_debug
         ),
     ] = False
 
@@ -120,12 +135,7 @@ class Options:
 class Cached(Options):
     """A command that answers from the store."""
 
-    no_cache: Annotated[
-        bool,
-        typer.Option(
-            "--no-cache", help="Neither read nor write stored traces.", rich_help_panel="Output"
-        ),
-    ] = False
+    no_cache: Annotated[bool, OUTPUT("--no-cache", "Neither read nor write stored traces.")] = False
 
     def cache(self, session: Session) -> "Cache":
         """The user's store; False with --no-cache, and for a user without a home."""
@@ -143,25 +153,19 @@ class Written(Options):
 
     format: Annotated[
         Format | None,
-        typer.Option(
-            "--format",
-            "-f",
-            metavar="FORMAT",
-            help="Write a table, json, csv, markdown, latex or html, as in --format json. Left "
+        OUTPUT(
+            "--format -f FORMAT",
+            "Write a table, json, csv, markdown, latex or html, as in --format json. Left "
             "out, the ending of --output decides, and else it is a table. --json, --csv, "
             "--md and --html are short for it.",
-            rich_help_panel="Output",
         ),
     ] = None
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Write to this file, as in --output net.md; its ending (.json, .csv, .md, "
+        OUTPUT(
+            "--output -o FILE",
+            "Write to this file, as in --output net.md; its ending (.json, .csv, .md, "
             ".tex, .html, .txt) chooses the format, and - is stdout.",
-            rich_help_panel="Output",
             show_default=False,
             callback=_file,
         ),
@@ -208,47 +212,32 @@ class Build(Options):
 
     input: Annotated[
         list[str] | None,
-        typer.Option(
-            "--input",
-            "-i",
-            metavar="SIZE",
-            help="Give the input, as in --input 3x224x224: sizes as 224x224, 224, 1x3x224x224 or "
+        MODEL(
+            "--input -i SIZE",
+            "Give the input, as in --input 3x224x224: sizes as 224x224, 224, 1x3x224x224 or "
             "'(1, 3, 224, 224)', and :dtype after them; by name as ids=16:int64, mask=none, "
             'scale=0.5, mode=train; a list or dict as \'{"image": 3x8x8, "ids": 16:int64}\', in '
             "which sizes may have quotes. May be repeated; left out, it is what the model was "
             "published for.",
-            rich_help_panel="Model",
         ),
     ] = None
     num_classes: Annotated[
         int | None,
-        typer.Option(
-            "--num-classes",
-            metavar="N",
-            help="Build the model with N classes, as in --num-classes 10.",
-            rich_help_panel="Model",
-        ),
+        MODEL("--num-classes N", "Build the model with N classes, as in --num-classes 10."),
     ] = None
     arg: Annotated[
         list[str] | None,
-        typer.Option(
-            "--arg",
-            metavar="NAME=VALUE",
-            help="Give the model's constructor an argument, as in --arg width=0.5: a Python "
+        MODEL(
+            "--arg NAME=VALUE",
+            "Give the model's constructor an argument, as in --arg width=0.5: a Python "
             "literal, a class or expression (block=Bottleneck), or the values of a file "
             "(cfg=@config.yaml). May be repeated.",
-            rich_help_panel="Model",
             autocompletion=_complete_values,
         ),
     ] = None
     dtype: Annotated[
         str | None,
-        typer.Option(
-            "--dtype",
-            metavar="DTYPE",
-            help="Take this type for weights and input, as in --dtype bfloat16.",
-            rich_help_panel="Model",
-        ),
+        MODEL("--dtype DTYPE", "Take this type for weights and input, as in --dtype bfloat16."),
     ] = None
 
     def request(self, model: str, batch_size: int | None = None) -> "Request":
@@ -276,13 +265,7 @@ class Batched(Build):
 
     batch_size: Annotated[
         int | None,
-        typer.Option(
-            "--batch-size",
-            "-b",
-            metavar="N",
-            help="Put N samples into the batch, as in --batch-size 32.",
-            rich_help_panel="Model",
-        ),
+        MODEL("--batch-size -b N", "Put N samples into the batch, as in --batch-size 32."),
     ] = None
 
     def request_for(self, model: str) -> "Request":

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from cnnscope.cli import options
 from cnnscope.errors import RequestError
 from cnnscope.text import printable
@@ -97,11 +95,10 @@ class Plotted(Charted):
 
     plot: Annotated[
         bool,
-        typer.Option(
+        options.OUTPUT(
             "--plot",
-            help="Draw a chart in place of the table; with --output x.svg, .pdf or .png into "
+            "Draw a chart in place of the table; with --output x.svg, .pdf or .png into "
             "that file, and the table as well.",
-            rich_help_panel="Output",
         ),
     ] = False
 

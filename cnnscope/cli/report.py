@@ -59,78 +59,54 @@ class Report(options.Named, Trained):
         ),
     ] = None
     train: Annotated[
-        bool,
-        typer.Option(
-            "--train",
-            help="Show the memory of a training step as well.",
-            rich_help_panel="Training",
-        ),
+        bool, options.TRAINING("--train", "Show the memory of a training step as well.")
     ] = False
     effective: Annotated[
         bool,
-        typer.Option(
+        options.MEASUREMENT(
             "--effective",
-            help="Measure effective receptive fields as well, by the gradients of the model with "
+            "Measure effective receptive fields as well, by the gradients of the model with "
             "random weights.",
-            rich_help_panel="Measurement",
         ),
     ] = False
     bench: Annotated[
         Path | None,
-        typer.Option(
-            "--bench",
-            metavar="FILE",
-            help="Show the times of layers in this file, which cnnscope bench --per-layer --save "
+        options.MEASUREMENT(
+            "--bench FILE",
+            "Show the times of layers in this file, which cnnscope bench --per-layer --save "
             "wrote, as in --bench run.json.",
-            rich_help_panel="Measurement",
         ),
     ] = None
     depth: options.Depth = None
     unfold: Annotated[
-        bool,
-        typer.Option(
-            "--unfold",
-            help="Draw all members of a repeat, in a picture.",
-            rich_help_panel="Rows and columns",
-        ),
+        bool, options.ROWS("--unfold", "Draw all members of a repeat, in a picture.")
     ] = False
     heat: Annotated[
         str | None,
-        typer.Option(
-            "--heat",
-            metavar="COST",
-            help="Colour the boxes of a picture by macs, params, activations, element-ops or "
+        options.ROWS(
+            "--heat COST",
+            "Colour the boxes of a picture by macs, params, activations, element-ops or "
             "field, as in --heat macs. Left out, by their kind.",
-            rich_help_panel="Rows and columns",
         ),
     ] = None
     format: Annotated[
         PageFormat | None,
-        typer.Option(
-            "--format",
-            "-f",
-            metavar="FORMAT",
-            help="Write the page as html, or the graph alone as svg or png, as in --format svg. "
+        options.OUTPUT(
+            "--format -f FORMAT",
+            "Write the page as html, or the graph alone as svg or png, as in --format svg. "
             "Left out, the ending of --output decides, and else it is html.",
-            rich_help_panel="Output",
         ),
     ] = None
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Write to this file, as in --output resnet18.html; its ending (.html, .svg, .png) "
+        options.OUTPUT(
+            "--output -o FILE",
+            "Write to this file, as in --output resnet18.html; its ending (.html, .svg, .png) "
             "chooses the format. Left out, the model's name in this folder; - is stdout.",
-            rich_help_panel="Output",
             show_default=False,
         ),
     ] = None
-    open: Annotated[
-        bool,
-        typer.Option("--open", help="Open the page in a browser.", rich_help_panel="Output"),
-    ] = False
+    open: Annotated[bool, options.OUTPUT("--open", "Open the page in a browser.")] = False
 
     @classmethod
     def surplus(cls, words: Sequence[str]) -> None:

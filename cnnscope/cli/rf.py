@@ -58,81 +58,58 @@ class Rf(plotted.Plotted, options.Named):
     ] = None
     unit: Annotated[
         str | None,
-        typer.Option(
-            "--unit",
-            metavar="Y,X",
-            help="Take this unit of the layer's output, counted from 0, as in --unit 3,5. Left "
+        options.MEASUREMENT(
+            "--unit Y,X",
+            "Take this unit of the layer's output, counted from 0, as in --unit 3,5. Left "
             "out, the centre one.",
-            rich_help_panel="Measurement",
         ),
     ] = None
     verify: Annotated[
         bool,
-        typer.Option(
-            "--verify",
-            help="Measure the fields by gradient; the exit code is 1 if one differs.",
-            rich_help_panel="Measurement",
+        options.MEASUREMENT(
+            "--verify", "Measure the fields by gradient; the exit code is 1 if one differs."
         ),
     ] = False
     all: Annotated[
         bool,
-        typer.Option(
-            "--all",
-            "-a",
-            help="Show every layer; with --verify, measure each, which takes longer.",
-            rich_help_panel="Rows and columns",
+        options.ROWS(
+            "--all -a", "Show every layer; with --verify, measure each, which takes longer."
         ),
     ] = False
     depth: options.Depth = None
-    unfold: Annotated[
-        bool,
-        typer.Option(
-            "--unfold", help="Show equal blocks one by one.", rich_help_panel="Rows and columns"
-        ),
-    ] = False
+    unfold: Annotated[bool, options.ROWS("--unfold", "Show equal blocks one by one.")] = False
     seconds: Annotated[
         float | None,
-        typer.Option(
-            "--seconds",
-            metavar="S",
-            help="With --verify, measure no longer than S seconds, as in --seconds 60.",
-            rich_help_panel="Measurement",
+        options.MEASUREMENT(
+            "--seconds S", "With --verify, measure no longer than S seconds, as in --seconds 60."
         ),
     ] = None
     effective: Annotated[
         bool,
-        typer.Option(
-            "--effective",
-            help="Measure the effective receptive field of the centre unit.",
-            rich_help_panel="Measurement",
+        options.MEASUREMENT(
+            "--effective", "Measure the effective receptive field of the centre unit."
         ),
     ] = False
     samples: Annotated[
         int | None,
-        typer.Option(
-            "--samples",
-            metavar="N",
-            help="With --effective, take N random inputs, as in --samples 50. Left out, 20.",
-            rich_help_panel="Measurement",
+        options.MEASUREMENT(
+            "--samples N",
+            "With --effective, take N random inputs, as in --samples 50. Left out, 20.",
         ),
     ] = None
     seed: Annotated[
         int | None,
-        typer.Option(
-            "--seed",
-            metavar="N",
-            help="With --effective, draw weights and inputs from this seed, as in --seed 7. "
+        options.MEASUREMENT(
+            "--seed N",
+            "With --effective, draw weights and inputs from this seed, as in --seed 7. "
             "Left out, 0.",
-            rich_help_panel="Measurement",
         ),
     ] = None
     image: Annotated[
         Path | None,
-        typer.Option(
-            "--image",
-            metavar="FILE",
-            help="Draw over this picture, into a file, as in --image cat.jpg --output field.png.",
-            rich_help_panel="Output",
+        options.OUTPUT(
+            "--image FILE",
+            "Draw over this picture, into a file, as in --image cat.jpg --output field.png.",
         ),
     ] = None
 

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any
 
-import typer
-
 from cnnscope.cli import options
 from cnnscope.cli.session import Session
 from cnnscope.cli.timed import Timed
@@ -17,6 +15,9 @@ class Preset(str, Enum):
     """Comparisons that are not about one kernel size."""
 
     INCEPTION = "inception"
+
+
+_STACKS = options.Panel("Stacks")
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
@@ -36,70 +37,45 @@ class Stack(options.Written, Timed):
 
     kernel: Annotated[
         int | None,
-        typer.Option(
-            "--kernel",
-            "-k",
-            metavar="N",
-            help="Compare with one kernel of this odd size, as in --kernel 5. Left out, 7.",
-            rich_help_panel="Stacks",
+        _STACKS(
+            "--kernel -k N",
+            "Compare with one kernel of this odd size, as in --kernel 5. Left out, 7.",
         ),
     ] = None
     channels: Annotated[
         int | None,
-        typer.Option(
-            "--channels",
-            "-c",
-            metavar="C",
-            help="Take C channels in and out, as in --channels 128. Left out, 64.",
-            rich_help_panel="Stacks",
+        _STACKS(
+            "--channels -c C", "Take C channels in and out, as in --channels 128. Left out, 64."
         ),
     ] = None
     input: Annotated[
         str | None,
-        typer.Option(
-            "--input",
-            "-i",
-            metavar="HxW",
-            help="Take a map of this size, as in --input 28x28. Left out, 56x56.",
-            rich_help_panel="Stacks",
-        ),
+        _STACKS("--input -i HxW", "Take a map of this size, as in --input 28x28. Left out, 56x56."),
     ] = None
     custom: Annotated[
         list[str] | None,
-        typer.Option(
-            "--custom",
-            metavar="LAYERS",
-            help="Add a stack of your own, in the words above, as in --custom 3x3,3x3. May be "
-            "repeated.",
-            rich_help_panel="Stacks",
+        _STACKS(
+            "--custom LAYERS",
+            "Add a stack of your own, in the words above, as in --custom 3x3,3x3. May be repeated.",
         ),
     ] = None
     bottleneck: Annotated[
         int | None,
-        typer.Option(
-            "--bottleneck",
-            metavar="N",
-            help="Add 1x1 - 3x3 - 1x1 with C/N channels inside, as in --bottleneck 4.",
-            rich_help_panel="Stacks",
+        _STACKS(
+            "--bottleneck N", "Add 1x1 - 3x3 - 1x1 with C/N channels inside, as in --bottleneck 4."
         ),
     ] = None
     preset: Annotated[
         Preset | None,
-        typer.Option(
-            "--preset",
-            metavar="inception",
-            help="Compare an Inception module with its naive form instead, as in --preset "
-            "inception.",
-            rich_help_panel="Stacks",
+        _STACKS(
+            "--preset inception",
+            "Compare an Inception module with its naive form instead, as in --preset inception.",
         ),
     ] = None
     block: Annotated[
         str | None,
-        typer.Option(
-            "--block",
-            metavar="3a..5b",
-            help="Take this Inception block, 3a to 5b, as in --block 4e. Left out, 3a.",
-            rich_help_panel="Stacks",
+        _STACKS(
+            "--block 3a..5b", "Take this Inception block, 3a to 5b, as in --block 4e. Left out, 3a."
         ),
     ] = None
 

@@ -31,10 +31,9 @@ class Stages(options.Written, options.Traced):
     ]
     projections: Annotated[
         bool,
-        typer.Option(
+        options.ROWS(
             "--projections",
-            help="Show the projections of shortcuts as well, and layers that see no data.",
-            rich_help_panel="Rows and columns",
+            "Show the projections of shortcuts as well, and layers that see no data.",
         ),
     ] = False
 

@@ -7,8 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from cnnscope.cli import options, plotted
 from cnnscope.cli.session import Session
 from cnnscope.errors import ModelError, RequestError
@@ -33,127 +31,91 @@ class Summary(plotted.Plotted, options.Named):
     """
 
     depth: options.Depth = None
-    unfold: Annotated[
-        bool,
-        typer.Option(
-            "--unfold", help="Show equal blocks one by one.", rich_help_panel="Rows and columns"
-        ),
-    ] = False
+    unfold: Annotated[bool, options.ROWS("--unfold", "Show equal blocks one by one.")] = False
     all: Annotated[
-        bool,
-        typer.Option(
-            "--all",
-            "-a",
-            help="Show every row, those that only move data too.",
-            rich_help_panel="Rows and columns",
-        ),
+        bool, options.ROWS("--all -a", "Show every row, those that only move data too.")
     ] = False
     columns: Annotated[
         str | None,
-        typer.Option(
-            "--columns",
-            metavar="A,B",
-            help="Choose columns, as in --columns layer,output,macs, or change the usual ones, "
+        options.ROWS(
+            "--columns A,B",
+            "Choose columns, as in --columns layer,output,macs, or change the usual ones, "
             "as in --columns +input,-field. There is layer, path, operation, input, "
             "output, kernel, features, params, params-share, trainable, macs, flops, "
             "share, field, element-ops, activation.",
-            rich_help_panel="Rows and columns",
         ),
     ] = None
     sort: Annotated[
         str | None,
-        typer.Option(
-            "--sort",
-            metavar="COLUMN",
-            help="List single layers, the largest first, by macs, params, element-ops or "
+        options.ROWS(
+            "--sort COLUMN",
+            "List single layers, the largest first, by macs, params, element-ops or "
             "activation, as in --sort macs.",
-            rich_help_panel="Rows and columns",
         ),
     ] = None
     filter: Annotated[
         str | None,
-        typer.Option(
-            "--filter",
-            metavar="GLOB",
-            help="List the layers whose path or operation matches a pattern, as in --filter "
-            "'Conv*'.",
-            rich_help_panel="Rows and columns",
+        options.ROWS(
+            "--filter GLOB",
+            "List the layers whose path or operation matches a pattern, as in --filter 'Conv*'.",
         ),
     ] = None
     findings: Annotated[
         bool | None,
-        typer.Option(
+        options.ROWS(
             "--findings/--no-findings",
-            help="Show all findings, or none of them; left out, the first eight.",
-            rich_help_panel="Rows and columns",
+            "Show all findings, or none of them; left out, the first eight.",
             show_default=False,
         ),
     ] = None
     watch: Annotated[
         bool,
-        typer.Option(
+        options.OUTPUT(
             "--watch",
-            help="Draw the table of a file again whenever it, or a neighbour that it imports, is "
+            "Draw the table of a file again whenever it, or a neighbour that it imports, is "
             "saved, and mark what changed. Ctrl-C ends it.",
-            rich_help_panel="Output",
         ),
     ] = False
     max_params: Annotated[
         str | None,
-        typer.Option(
-            "--max-params",
-            metavar="N",
-            help="Exit with 1 if the model has more parameters, as in --max-params 5M.",
-            rich_help_panel="Limits",
+        options.LIMITS(
+            "--max-params N", "Exit with 1 if the model has more parameters, as in --max-params 5M."
         ),
     ] = None
     max_macs: Annotated[
         str | None,
-        typer.Option(
-            "--max-macs",
-            metavar="N",
-            help="Exit with 1 if it takes more MACs, as in --max-macs 1.5G.",
-            rich_help_panel="Limits",
-        ),
+        options.LIMITS("--max-macs N", "Exit with 1 if it takes more MACs, as in --max-macs 1.5G."),
     ] = None
     max_activation: Annotated[
         str | None,
-        typer.Option(
-            "--max-activation",
-            metavar="BYTES",
-            help="Exit with 1 if activations need more memory at their peak, as in "
+        options.LIMITS(
+            "--max-activation BYTES",
+            "Exit with 1 if activations need more memory at their peak, as in "
             "--max-activation 50MiB.",
-            rich_help_panel="Limits",
         ),
     ] = None
     min_rf: Annotated[
         str | None,
-        typer.Option(
-            "--min-rf",
-            metavar="N",
-            help="Exit with 1 if its receptive field is smaller, in pixels, as in --min-rf 200.",
-            rich_help_panel="Limits",
+        options.LIMITS(
+            "--min-rf N",
+            "Exit with 1 if its receptive field is smaller, in pixels, as in --min-rf 200.",
         ),
     ] = None
 
     max_train_memory: Annotated[
         str | None,
-        typer.Option(
-            "--max-train-memory",
-            metavar="BYTES",
-            help="Exit with 1 if a training step may hold more of a device, workspace and CUDA "
+        options.LIMITS(
+            "--max-train-memory BYTES",
+            "Exit with 1 if a training step may hold more of a device, workspace and CUDA "
             "context included, as in --max-train-memory 8GiB.",
-            rich_help_panel="Limits",
         ),
     ] = None
     optimizer: Annotated[
         str | None,
-        typer.Option(
-            "--optimizer",
-            metavar="NAME",
-            help="Train with sgd, momentum, adam, adamw or rmsprop for --max-train-memory, as in "
+        options.LIMITS(
+            "--optimizer NAME",
+            "Train with sgd, momentum, adam, adamw or rmsprop for --max-train-memory, as in "
             "--optimizer adam. Left out, sgd.",
-            rich_help_panel="Limits",
         ),
     ] = None
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-import typer
-
 from cnnscope.cli import options, plotted, values
 from cnnscope.cli.session import Session
 from cnnscope.cli.timed import Timed
@@ -26,41 +24,31 @@ class Sweep(plotted.Plotted, options.Cached, options.Build, options.OfModel, Tim
 
     input: Annotated[
         list[str] | None,
-        typer.Option(
-            "--input",
-            "-i",
-            metavar="SIZE,SIZE",
-            help="Take each of these sizes, as in --input 128,224 or --input 3x128x96,3x256x192. "
+        options.MODEL(
+            "--input -i SIZE,SIZE",
+            "Take each of these sizes, as in --input 128,224 or --input 3x128x96,3x256x192. "
             "May be repeated for a model of several inputs.",
-            rich_help_panel="Model",
         ),
     ] = None
     arg: Annotated[
         list[str] | None,
-        typer.Option(
-            "--arg",
-            metavar="NAME=VALUE,VALUE",
-            help="Build the model with each of these values of an argument, as in --arg "
+        options.MODEL(
+            "--arg NAME=VALUE,VALUE",
+            "Build the model with each of these values of an argument, as in --arg "
             "width_mult=0.5,1.0 or --arg 'layers=[2,2],[3,3]'. May be repeated.",
-            rich_help_panel="Model",
         ),
     ] = None
     batch_size: Annotated[
         str | None,
-        typer.Option(
-            "--batch-size",
-            "-b",
-            metavar="N,N",
-            help="Put each of these numbers of samples into the batch, as in --batch-size 1,8,32.",
-            rich_help_panel="Model",
+        options.MODEL(
+            "--batch-size -b N,N",
+            "Put each of these numbers of samples into the batch, as in --batch-size 1,8,32.",
         ),
     ] = None
     train: Annotated[
         bool,
-        typer.Option(
-            "--train",
-            help="Add the memory of a training step, as cnnscope memory has it.",
-            rich_help_panel="Training",
+        options.TRAINING(
+            "--train", "Add the memory of a training step, as cnnscope memory has it."
         ),
     ] = False
 

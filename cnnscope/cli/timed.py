@@ -6,8 +6,6 @@ Annotations are evaluated here, as in `options`.
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import typer
-
 from cnnscope.cli import options
 
 
@@ -16,29 +14,19 @@ class Timed(options.Options):
     """A command that can time what its rows describe."""
 
     time: Annotated[
-        bool,
-        typer.Option(
-            "--time",
-            help="Measure each on this machine as well, in turns.",
-            rich_help_panel="Measurement",
-        ),
+        bool, options.MEASUREMENT("--time", "Measure each on this machine as well, in turns.")
     ] = False
     device: Annotated[
         str | None,
-        typer.Option(
-            "--device",
-            metavar="cpu|cuda[:N]|mps|auto",
-            help="Measure on this device, as in --device cuda. Left out, cpu.",
-            rich_help_panel="Measurement",
+        options.MEASUREMENT(
+            "--device cpu|cuda[:N]|mps|auto",
+            "Measure on this device, as in --device cuda. Left out, cpu.",
         ),
     ] = None
     seconds: Annotated[
         float | None,
-        typer.Option(
-            "--seconds",
-            metavar="S",
-            help="Measure each for S seconds, as in --seconds 5. Left out, 1.",
-            rich_help_panel="Measurement",
+        options.MEASUREMENT(
+            "--seconds S", "Measure each for S seconds, as in --seconds 5. Left out, 1."
         ),
     ] = None
 

@@ -6,8 +6,6 @@ Annotations are evaluated here, as in `options`.
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import typer
-
 from cnnscope.cli import options
 
 
@@ -17,61 +15,46 @@ class Trained(options.Options):
 
     optimizer: Annotated[
         str | None,
-        typer.Option(
-            "--optimizer",
-            metavar="NAME",
-            help="Train with sgd, momentum, adam, adamw or rmsprop, as in --optimizer adam. "
+        options.TRAINING(
+            "--optimizer NAME",
+            "Train with sgd, momentum, adam, adamw or rmsprop, as in --optimizer adam. "
             "Left out, sgd.",
-            rich_help_panel="Training",
         ),
     ] = None
     form: Annotated[
         str | None,
-        typer.Option(
-            "--form",
-            metavar="FORM",
-            help="Let the optimizer update in a loop, in lists (foreach) or in one kernel (fused), "
+        options.TRAINING(
+            "--form FORM",
+            "Let the optimizer update in a loop, in lists (foreach) or in one kernel (fused), "
             "as in --form fused. Left out, foreach.",
-            rich_help_panel="Training",
         ),
     ] = None
     loss: Annotated[
         str | None,
-        typer.Option(
-            "--loss",
-            metavar="LOSS",
-            help="Take sum, mean, mse, l1, bce or cross-entropy of the outputs, as in "
+        options.TRAINING(
+            "--loss LOSS",
+            "Take sum, mean, mse, l1, bce or cross-entropy of the outputs, as in "
             "--loss cross-entropy. Left out, sum.",
-            rich_help_panel="Training",
         ),
     ] = None
     accumulate: Annotated[
-        bool,
-        typer.Option(
-            "--accumulate",
-            help="Add to gradients of earlier batches.",
-            rich_help_panel="Training",
-        ),
+        bool, options.TRAINING("--accumulate", "Add to gradients of earlier batches.")
     ] = False
     amp: Annotated[
         str | None,
-        typer.Option(
-            "--amp",
-            metavar="DTYPE",
-            help="Compute in bf16 or fp16 where torch.autocast does on CUDA, as in --amp bf16; "
+        options.TRAINING(
+            "--amp DTYPE",
+            "Compute in bf16 or fp16 where torch.autocast does on CUDA, as in --amp bf16; "
             "fp16 with a scaled loss.",
-            rich_help_panel="Training",
         ),
     ] = None
     checkpoint: Annotated[
         str | None,
-        typer.Option(
-            "--checkpoint",
-            metavar="BLOCKS",
-            help="Run the forward of these modules again in the backward pass, as "
+        options.TRAINING(
+            "--checkpoint BLOCKS",
+            "Run the forward of these modules again in the backward pass, as "
             "torch.utils.checkpoint does: paths and patterns, as in --checkpoint 'layer*', or "
             "auto for the blocks that repeat.",
-            rich_help_panel="Training",
         ),
     ] = None
 
