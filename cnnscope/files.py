@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import BinaryIO
 
+PACKAGE = str(Path(__file__).parent)  # the folder of this program's own code
 _KINDS = (
     (stat.S_ISDIR, "is a folder; name a file"),
     (stat.S_ISFIFO, "is a pipe, not a file"),

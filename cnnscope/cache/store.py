@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from cnnscope.files import PARTIAL, open_regular, write_whole
+from cnnscope.files import PACKAGE, PARTIAL, open_regular, write_whole
 from cnnscope.parallel import no_collection
 
 T = TypeVar("T")
@@ -241,8 +241,7 @@ def default_root() -> Path | None:
 @cache
 def code() -> str:
     """A digest of this program's own files: other code may give another answer."""
-    package = Path(__file__).parents[1]
-    files = sorted(_sources(str(package), len(str(package))))
+    files = sorted(_sources(PACKAGE, len(PACKAGE)))
     return f"{zlib.crc32(''.join(files).encode()):08x}"
 
 

@@ -237,7 +237,7 @@ def _print(render: Callable[[int | None, int | None, bool], Text], drawn: str = 
         return
     console = Console(highlight=False, soft_wrap=True)
     width, height = console.size if console.is_terminal else (None, None)
-    text = render(width, height, not _can_encode(_SIGNS + drawn))
+    text = render(width, height, not can_encode(_SIGNS + drawn))
     if console.is_terminal and harmless(text.plain) == text.plain:
         console.print(text, end="")
     else:
@@ -264,7 +264,7 @@ def screen(page: Any, below: Sequence[tuple[str, str]], size: tuple[int, int]) -
 
     from cnnscope.render.page import Page, text
 
-    plain = not _can_encode(_SIGNS)
+    plain = not can_encode(_SIGNS)
     width, height = size
     console = Console(highlight=False, soft_wrap=True)
     parts = []
@@ -304,7 +304,8 @@ def markdown(page: str, shown: str = "") -> None:
     sys.stdout.write(_encodable(captured.get(), sys.stdout))
 
 
-def _can_encode(text: str) -> bool:
+def can_encode(text: str) -> bool:
+    """Return True if stdout has all characters of a text."""
     try:
         text.encode(sys.stdout.encoding or "ascii")
     except (UnicodeEncodeError, LookupError):

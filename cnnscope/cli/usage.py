@@ -13,6 +13,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from cnnscope.cli import out
+
 _JOINED = "\xa0"  # a space that is no place to break a line
 _WIDEST = 100  # columns; longer lines are hard to read
 _NARROWEST = 40
@@ -51,7 +53,7 @@ def drawn(usage: str, text: str, groups: Groups) -> str:
         joined = " ".join(paragraph.split())
         style = "green" if joined.startswith("Example:") else ""
         lines.append((textwrap.indent(_filled(joined, width - 2), "  ") + "\n\n", style))
-    boxed = terminal and _encodable("╭─╮│╰╯")
+    boxed = terminal and out.can_encode("╭─╮│╰╯")
     draw = _panel if boxed else _section
     for title in sorted(groups, key=GROUPS.index):
         option = _is_option(groups[title][0])
@@ -143,11 +145,3 @@ def _coloured(parts: Iterable[tuple[str, str]]) -> str:
     with console.capture() as captured:
         console.print(text, end="")
     return captured.get()
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode(sys.stdout.encoding or "ascii")
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True

@@ -7,10 +7,10 @@ import os
 import re
 import sys
 from functools import cache
-from pathlib import Path
 from types import ModuleType
 
 from cnnscope.errors import RequestError
+from cnnscope.files import PACKAGE
 from cnnscope.text import printable, said
 
 # Packages that are imported here by name, and the distributions to install again: torch and
@@ -41,7 +41,6 @@ _EXTRAS = {
     "transformers": "'cnnscope[hf]'",
     "huggingface_hub": "'cnnscope[hf]'",
 }
-_OURS = str(Path(__file__).parents[1])
 _FLOOR = r"([A-Za-z]\w*)\s*>=\s*(\d+)\.(\d+)"
 
 
@@ -128,7 +127,7 @@ def _importing(error: BaseException) -> str:
     at = error.__traceback__
     while at is not None:
         frame = at.tb_frame
-        if frame.f_code.co_filename.startswith(_OURS):
+        if frame.f_code.co_filename.startswith(PACKAGE):
             package = ""
         elif frame.f_code.co_name == "<module>":
             named = str(frame.f_globals.get("__name__", "")).partition(".")[0]

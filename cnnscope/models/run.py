@@ -7,12 +7,12 @@ import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from msgspec import structs
 
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
+from cnnscope.files import PACKAGE
 from cnnscope.models import choices, forward
 from cnnscope.models.build import Built, build, build_real, build_runtime
 from cnnscope.models.choices import Choice
@@ -30,7 +30,6 @@ from cnnscope.tracing.isolation import SEED
 _SECONDS = 2.0  # for forwards on what may be advised
 _TOLD = 3  # inputs that do not run, in notes
 T = TypeVar("T")
-_PACKAGE = str(Path(__file__).parents[1])
 
 
 if TYPE_CHECKING:
@@ -535,7 +534,7 @@ def _failure(request: Request, found: Found, error: BaseException) -> ModelError
         return ModelError(
             f"{request.name}: there is not enough memory for it ({said(error)}); give smaller sizes"
         )
-    if found.own is None or isolation.raised_in(error).startswith(_PACKAGE):
+    if found.own is None or isolation.raised_in(error).startswith(PACKAGE):
         return None
     if isinstance(error, RecursionError):
         return ModelError(

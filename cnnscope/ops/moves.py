@@ -10,7 +10,7 @@ for _family, _names, _rule in (
         rules.view,
     ),
     (Family.PERMUTE, "permute permute_copy", rules.permute),
-    (Family.OTHER, "transpose t transpose_copy t_copy", rules.transpose),
+    (Family.OTHER, "transpose t transpose_copy t_copy", rules.permute),
     (Family.OTHER, "expand expand_as expand_copy", rules.expand),
     (Family.OTHER, "repeat", rules.repeat),
     (Family.SQUEEZE, "squeeze squeeze_copy", rules.squeeze),

@@ -81,6 +81,9 @@ class Field(msgspec.Struct, frozen=True):
     reason: str = ""  # why it is unknown
 
 
+RowKey = tuple[str, str, int, int]  # kind, path, number of the call, tensor
+
+
 class LayerRow(msgspec.Struct, frozen=True):
     """One row of the summary: a module call, an operation run by a module, or bare parameters.
 
@@ -114,6 +117,11 @@ class LayerRow(msgspec.Struct, frozen=True):
     leaf: bool = True
     minor: bool = False  # only moves data, does nothing, or keeps books (integers, single numbers)
     fails: bool = False  # the forward raised in it; it and the rows around it have no output
+
+    @property
+    def key(self) -> RowKey:
+        """What tells the rows of one summary apart."""
+        return self.kind, self.path, self.call, self.tensor
 
 
 class Totals(msgspec.Struct, frozen=True):

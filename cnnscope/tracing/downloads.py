@@ -29,6 +29,7 @@ from urllib.parse import urlparse
 import torch
 from torch.nn.modules.module import _IncompatibleKeys
 
+from cnnscope.files import PACKAGE
 from cnnscope.text import printable, said
 from cnnscope.tracing.swaps import swap, swap_name
 
@@ -36,7 +37,6 @@ _NETS = (socket.AF_INET, socket.AF_INET6)
 _PROGRAMS = frozenset(("wget", "curl", "aria2c", "gdown", "git", "pip", "huggingface-cli", "hf"))
 _WEIGHTS = frozenset((".bin", ".safetensors", ".pt", ".pth", ".ckpt", ".npz", ".h5", ".msgpack"))
 _ASKS = re.compile(r"pretrain|download|^(encoder_|backbone_)?weights$|^load_weights$")
-_PACKAGE = str(Path(__file__).parents[1])
 _REASON = "nothing is downloaded while a network is inspected"
 
 
@@ -184,7 +184,7 @@ def _frames(error: BaseException) -> list[FrameType]:
     """The frames of a traceback that are not ours, the outermost first."""
     frames, at = [], error.__traceback__
     while at is not None:
-        if not at.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        if not at.tb_frame.f_code.co_filename.startswith(PACKAGE):
             frames.append(at.tb_frame)
         at = at.tb_next
     return frames

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from cnnscope.files import PACKAGE
 from cnnscope.tracing.swaps import StandIn, imports_a_library, swap
 
-_PACKAGE = str(Path(__file__).parents[1])
 _TORCH = str(Path(torch.__file__).parent)
 # torch.jit itself, and what dynamo wraps `torch.jit.trace` in once something has been compiled
 _JIT = (str(Path(_TORCH, "jit")), str(Path(_TORCH, "_dynamo", "eval_frame.py")))
@@ -70,7 +70,7 @@ def _jit_is_enabled(original: Any, enabled: Any) -> bool:
     """
     at: Any = sys._getframe(1)
     names = set()
-    while at is not None and at.f_code.co_filename.startswith((_PACKAGE, *_JIT, "<frozen")):
+    while at is not None and at.f_code.co_filename.startswith((PACKAGE, *_JIT, "<frozen")):
         names.add(at.f_code.co_name)
         at = at.f_back
     by_torch = at is not None and at.f_code.co_filename.startswith(_TORCH)

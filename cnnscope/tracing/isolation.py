@@ -24,9 +24,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cnnscope.files import PACKAGE
 from cnnscope.text import harmless
-
-_PACKAGE = str(Path(__file__).parents[1])
 
 SEED = 0  # of random numbers, wherever the user gives no other
 
@@ -105,7 +104,7 @@ def warning_once() -> Iterator[None]:
     show = warnings.showwarning
 
     def show_new(message: Any, category: Any, filename: str, lineno: int, *rest: Any) -> None:
-        if filename.startswith(_PACKAGE):  # torch was called for the model, which is further out
+        if filename.startswith(PACKAGE):  # torch was called for the model, which is further out
             filename, lineno = _caller(filename, lineno)
         text = warnings.formatwarning(message, category, filename, lineno)
         if text not in seen:
@@ -124,7 +123,7 @@ def _caller(filename: str, lineno: int) -> tuple[str, int]:
     """The innermost line that is neither of this package nor of torch, else what was given."""
     import torch
 
-    ours = (_PACKAGE, str(Path(torch.__file__).parent), warnings.__file__, "<frozen")
+    ours = (PACKAGE, str(Path(torch.__file__).parent), warnings.__file__, "<frozen")
     frame = inspect.currentframe()
     while frame is not None and frame.f_code.co_filename.startswith(ours):
         frame = frame.f_back

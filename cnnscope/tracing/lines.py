@@ -9,12 +9,12 @@ from types import FrameType
 
 import torch
 
+from cnnscope.files import PACKAGE
 from cnnscope.text import visible
 
-_PACKAGE = Path(__file__).parents[1]
 _TORCH = f"{Path(torch.__file__).parent}{os.sep}"
-_OURS = f"{_PACKAGE}{os.sep}"
-_CLASSIC = f"{_PACKAGE / 'models' / 'sources'}{os.sep}"  # models as any library has them
+_OURS = f"{PACKAGE}{os.sep}"
+_CLASSIC = f"{Path(PACKAGE, 'models', 'sources')}{os.sep}"  # models as any library has them
 _STOP = "\0"  # whatever called this is no model
 
 
@@ -44,7 +44,7 @@ class Lines:
 def _shown(file: str) -> str:
     """A file below the folder that it is imported from; "" for torch's and for made-up code."""
     if file.startswith(_CLASSIC):
-        return f"{_PACKAGE.name}{os.sep}{file[len(_OURS) :]}"
+        return f"{Path(PACKAGE).name}{os.sep}{file[len(_OURS) :]}"
     if file.startswith(_OURS):
         return _STOP
     if file.startswith((_TORCH, "<")):

@@ -11,12 +11,12 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
+from cnnscope.files import PACKAGE
+
 _MARK = "what is called instead"
-_PACKAGE = str(Path(__file__).parents[1])
 _LIBRARY_FOLDERS = ("site-packages", "dist-packages")
 
 StandIn = Callable[..., Any]  # called with the original function and its arguments
@@ -107,9 +107,9 @@ def _class_of(original: Any, chosen: _Chosen) -> type:
 def imports_a_library() -> bool:
     """Return True if an installed package is being imported, which may keep what it is told."""
     at: Any = sys._getframe(1)
-    while at is not None and at.f_code.co_filename.startswith(_PACKAGE):  # the stand-in
+    while at is not None and at.f_code.co_filename.startswith(PACKAGE):  # the stand-in
         at = at.f_back
-    while at is not None and not at.f_code.co_filename.startswith(_PACKAGE):
+    while at is not None and not at.f_code.co_filename.startswith(PACKAGE):
         code, at = at.f_code, at.f_back
         if code.co_name == "<module>" and at is not None and "importlib" in at.f_code.co_filename:
             return any(folder in code.co_filename for folder in _LIBRARY_FOLDERS)

@@ -19,6 +19,7 @@ from torch.nn.utils import prune
 
 import cnnscope
 from cnnscope import parallel
+from cnnscope.cache import libraries
 from cnnscope.deadline import Deadline
 from cnnscope.measure import counters
 from cnnscope.models import find
@@ -769,10 +770,8 @@ def three(monkeypatch, tmp_path):
 
     monkeypatch.setattr(parallel, "each", each)
     monkeypatch.setattr(check, "_make", make)
-    for function in ("keep_names", "ask_names"):
-        monkeypatch.setattr(
-            check, function, lambda *_: ("squeezenet1_1", "shufflenet_v2_x0_5", "broken")
-        )
+    names = ("squeezenet1_1", "shufflenet_v2_x0_5", "broken")
+    monkeypatch.setattr(libraries, "names", lambda *_: names)
     monkeypatch.setenv("CNNSCOPE_CACHE_DIR", str(tmp_path))
     return done
 

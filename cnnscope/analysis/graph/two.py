@@ -55,7 +55,7 @@ class _Pairs:
         places = [self._places(facts[side].rows, root) for side, root in ((0, after), (1, before))]
         for row in rows:
             items = [
-                places[side].get(_key(own)) if own is not None else None
+                places[side].get(own.key) if own is not None else None
                 for side, own in ((0, row.after), (1, row.before))
             ]
             if items[0] and items[1]:
@@ -74,7 +74,7 @@ class _Pairs:
         for item in (root, *_all(root)):
             for row in (item.row, *item.merged):
                 if row >= 0:
-                    found[_key(rows[row])] = item
+                    found[rows[row].key] = item
         return found
 
     def _mate(self, before: Item | None, after: Item | None) -> None:
@@ -202,10 +202,6 @@ def _common(statuses: set[str]) -> str:
     if len(statuses) <= 1:
         return next(iter(statuses), "same")
     return "resized" if statuses == {"same", "resized"} else "changed"
-
-
-def _key(row: LayerRow) -> Hashable:
-    return row.kind, row.path, row.call, row.tensor
 
 
 def _all(item: Item) -> Iterator[Item]:

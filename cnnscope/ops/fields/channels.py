@@ -438,7 +438,6 @@ _MAKERS: dict[rules.Rule, Callable[[rules.View, Hulls], Grids]] = {
     rules.stack: _stacked,
     rules.view: _viewed,
     rules.permute: _permuted,
-    rules.transpose: _permuted,
     rules.unsqueeze: _viewed,
     rules.squeeze: _viewed,
     rules.slice_: _sliced,

@@ -8,7 +8,7 @@ from typing import Any
 
 from cnnscope.ops.fields import layout, maps
 from cnnscope.ops.fields.layout import Atom, Dim, State
-from cnnscope.ops.fields.rules import UNKNOWN, Seen, View, _cut, _drop, end_to_end, numbers
+from cnnscope.ops.fields.rules import UNKNOWN, Seen, View, end_to_end, numbers, sliced, squeezed
 from cnnscope.records.trace import Shape
 
 Cut = tuple[int, int, int]  # start, step and number of the units of a slice
@@ -27,9 +27,9 @@ def window_of(op: View) -> Seen:
         return UNKNOWN
     for dim, (start, step, count) in enumerate(cuts):
         if (start, step, count) != (0, 1, op.first[dim]):
-            state = _cut(state, dim, start, step, count)
+            state = sliced(state, dim, start, step, count)
     for dim in reversed(_dropped(cuts, op.first, op.out)):
-        state = _drop(state, dim)
+        state = squeezed(state, dim)
     return state
 
 
@@ -71,8 +71,8 @@ def _into(op: View, base: State | None, value: State | None, dim: int, cut: Cut)
     """A write along one dimension, all across the others."""
     (start, step, count), size = cut, op.out[dim]
     if step == 1 or count == 1:
-        before = base and _cut(base, dim, 0, 1, start)
-        after = base and _cut(base, dim, start + count, 1, size - start - count)
+        before = base and sliced(base, dim, 0, 1, start)
+        after = base and sliced(base, dim, start + count, 1, size - start - count)
         pieces = [(before, start), (value, count), (after, size - start - count)]
         pieces = [(s, n) for s, n in pieces if n]
         if all(s is None for s, _ in pieces):
@@ -343,7 +343,7 @@ def gather(op: View) -> Seen:
         return UNKNOWN
     for d, (size, kept) in enumerate(zip(op.first, op.out, strict=True)):
         if d != dim and size != kept:
-            state = _cut(state, d, 0, 1, kept)
+            state = sliced(state, d, 0, 1, kept)
     if chosen is not None:  # anything in the line, as far as is known
         return op.joined([layout.contract_all(state, [dim], entirely=True), chosen])
     if not state.layout[dim]:

@@ -521,10 +521,11 @@ def _pick(op: View, state: State | None, dim: int, start: int, step: int) -> See
     start = max(start + size, 0) if start < 0 else min(start, size)
     if op.first == op.out and step == 1:
         return state
-    return _cut(state, dim, start, step, op.out[dim])
+    return sliced(state, dim, start, step, op.out[dim])
 
 
-def _cut(state: State, dim: int, start: int, step: int, units: int) -> State:
+def sliced(state: State, dim: int, start: int, step: int, units: int) -> State:
+    """Every `step`th position of a dimension from `start` on, `units` of them."""
     return layout.read(state, dim, maps.pick(start, step), units)
 
 
@@ -534,7 +535,7 @@ def select(op: View) -> Seen:
     index = op.get("index", 0)
     if state is None or not isinstance(index, int):
         return UNKNOWN
-    return _drop(_cut(state, dim, index % max(op.first[dim], 1), 1, 1), dim)
+    return squeezed(sliced(state, dim, index % max(op.first[dim], 1), 1, 1), dim)
 
 
 def unbind(op: View) -> Result:
@@ -543,13 +544,14 @@ def unbind(op: View) -> Result:
     if state is None:
         return UNKNOWN
     if not state.layout[dim]:
-        return _drop(state, dim)
+        return squeezed(state, dim)
     wanted = op.get("output")
     which = range(op.first[dim]) if wanted is None else [wanted]
-    return [_drop(_cut(state, dim, unit, 1, 1), dim) for unit in which]
+    return [squeezed(sliced(state, dim, unit, 1, 1), dim) for unit in which]
 
 
-def _drop(state: State, dim: int) -> State:
+def squeezed(state: State, dim: int) -> State:
+    """The state without a dimension of one position."""
     return State((*state.layout[:dim], *state.layout[dim + 1 :]), state.axes)
 
 
@@ -559,7 +561,7 @@ def halved(op: View) -> Seen:
     if state is None or not state.layout[dim]:
         return UNKNOWN if state is None else state
     half = op.out[dim]
-    return op.joined([_cut(state, dim, start, 1, half) for start in (0, half)])
+    return op.joined([sliced(state, dim, start, 1, half) for start in (0, half)])
 
 
 def view_as_real(op: View) -> Seen:
@@ -571,7 +573,7 @@ def view_as_real(op: View) -> Seen:
 def view_as_complex(op: View) -> Seen:
     """The last dimension, of real and imaginary parts, goes."""
     state = op.main
-    return UNKNOWN if state is None or state.layout[-1] else _drop(state, len(op.out))
+    return UNKNOWN if state is None or state.layout[-1] else squeezed(state, len(op.out))
 
 
 def split(op: View) -> Result:
@@ -584,7 +586,7 @@ def split(op: View) -> Result:
     found = pieces_of(op, dim)
     if found is None:
         return UNKNOWN
-    return [_cut(state, dim, start, 1, size) for start, size in found]
+    return [sliced(state, dim, start, 1, size) for start, size in found]
 
 
 def pieces_of(op: View, dim: int) -> list[tuple[int, int]] | None:
@@ -705,12 +707,6 @@ def view(op: View) -> Seen:
 
 def permute(op: View) -> Seen:
     """Dimensions in another order."""
-    state = op.main
-    return UNKNOWN if state is None else _ordered(state, order_of(op))
-
-
-def transpose(op: View) -> Seen:
-    """Two dimensions exchanged."""
     state = op.main
     return UNKNOWN if state is None else _ordered(state, order_of(op))
 

@@ -7,11 +7,10 @@ from typing import Any
 
 from cnnscope.records.diff import DiffReport, DiffRow
 from cnnscope.records.page import PageModel
-from cnnscope.records.summary import LayerRow
+from cnnscope.records.summary import RowKey
 from cnnscope.render import diff as written
 from cnnscope.text import visible
 
-_Key = tuple[str, str, int, int]  # what tells the rows of one summary apart
 _COSTS = ("params", "macs", "element_ops", "activation_bytes")
 
 
@@ -24,7 +23,7 @@ def block(report: DiffReport, models: Sequence[PageModel]) -> dict[str, Any]:
     """
     page = written.page(report)
     totals = page.tables[-1]
-    places = [{_key(row): i for i, row in enumerate(one.summary.layers)} for one in models]
+    places = [{row.key: i for i, row in enumerate(one.summary.layers)} for one in models]
     return {
         "findings": [(visible(title), visible(text)) for title, text in page.above],
         "headings": [visible(heading.title) for heading in totals.headings],
@@ -33,14 +32,10 @@ def block(report: DiffReport, models: Sequence[PageModel]) -> dict[str, Any]:
     }
 
 
-def _key(row: LayerRow) -> _Key:
-    return row.kind, row.path, row.call, row.tensor
-
-
-def _row(row: DiffRow, places: Sequence[Mapping[_Key, int]]) -> dict[str, Any]:
+def _row(row: DiffRow, places: Sequence[Mapping[RowKey, int]]) -> dict[str, Any]:
     """A pair of rows: status, places in either model (-1: none), what changed, its cost."""
     sides = (row.before, row.after)
-    pair = [-1 if s is None else at.get(_key(s), -1) for s, at in zip(sides, places, strict=True)]
+    pair = [-1 if s is None else at.get(s.key, -1) for s, at in zip(sides, places, strict=True)]
     shown: dict[str, Any] = {
         "status": row.status,
         "parent": row.parent,
