@@ -12,7 +12,7 @@ from cnnscope.analysis.graph.repeats import fold
 from cnnscope.parallel import no_collection
 from cnnscope.records import graph as g
 from cnnscope.records.diff import DiffRow
-from cnnscope.records.summary import LayerRow
+from cnnscope.records.summary import LayerRow, RowKey
 from cnnscope.records.trace import Trace
 
 Rows = tuple[LayerRow, ...]
@@ -68,7 +68,7 @@ class _Pairs:
             for one, other in zip(*ends, strict=False):
                 self._mate(one, other)
 
-    def _places(self, rows: Sequence[LayerRow], root: Item) -> dict[Hashable, Item]:
+    def _places(self, rows: Sequence[LayerRow], root: Item) -> dict[RowKey, Item]:
         """The item of every row."""
         found = {}
         for item in (root, *_all(root)):
