@@ -19,6 +19,7 @@ import msgspec
 import networks
 import pytest
 import torch
+from differences import diff
 from hypothesis import HealthCheck, Phase, given, settings
 from live_memory import live, live_step
 from torch import Tensor, nn
@@ -36,7 +37,6 @@ from cnnscope.records.summary import Field, ModelReport
 from cnnscope.records.trace import Trace
 from cnnscope.render import drawing
 from cnnscope.render.tree import Options
-from cnnscope.reports.diff import diff
 from cnnscope.reports.summary import report
 from cnnscope.tracing.recorder import ForwardError
 from cnnscope.tracing.step import trace_step

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from difflib import SequenceMatcher
+from operator import attrgetter
 from typing import NamedTuple
 
 from cnnscope.analysis import nesting
@@ -30,6 +31,7 @@ _PENALTY = {
 }  # fmt: skip
 _OTHER_PENALTY = 3
 _OTHER_KIND = 14
+_BY_NAME = ("parameter", "unused", "idle", "other")  # roles of rows of no kind but their own
 _LIMIT = 24  # a layer that differs more is another layer,
 _LIMIT_NAMED = 30  # unless it has the same name
 _ALIKE = 0.3  # of a block's weight: children of less are no block like it
@@ -151,6 +153,10 @@ class _Aligner:
 
     def _cost(self, a: Node, b: Node) -> int | None:
         """Cost of matching two nodes; None if they cannot be matched."""
+        if a.leaf != b.leaf or (
+            a.row.operation != b.row.operation and (a.role != b.role or a.role in _BY_NAME)
+        ):
+            return None
         key = (a.uid, b.uid)
         if key not in self.costs:
             cost = self._differs(a, b)
@@ -158,17 +164,15 @@ class _Aligner:
         return self.costs[key]
 
     def _differs(self, a: Node, b: Node) -> int | None:
-        if a.leaf != b.leaf or (a.role != b.role and a.row.operation != b.row.operation):
-            return None
         if a.core == b.core:
             return 0
-        if a.row.kind in ("parameter", "unused") or a.role in ("idle", "other"):
+        if a.role in _BY_NAME:
             return self._same_place(a, b)
         return self._layer(a, b) if a.leaf else self._block(a, b)
 
     def _same_place(self, a: Node, b: Node) -> int | None:
         """For parameters and operations that only move data: the same name is the same thing."""
-        if (a.row.kind, a.row.operation) != (b.row.kind, b.row.operation):
+        if a.row.kind != b.row.kind:
             return None
         if a.row.kind in ("parameter", "unused"):
             return _CHANGED if a.row.name == b.row.name else None
@@ -206,27 +210,52 @@ class _Aligner:
 
     def _rest(self, removed: Counter[int], added: Counter[int]) -> int:
         """Cost of layers without equals: pairs of one kind, then of one role, then the others."""
-        cost, kinds = self._paired(removed, added, lambda node: node.row.operation, _CHANGED)
-        more, alone = self._paired(*kinds, lambda node: node.role, _OTHER_KIND)
-        single = (self.forest.layers[core].weight * n for side in alone for core, n in side.items())
-        return cost + more + sum(single)
+        sides = self._kinds(removed), self._kinds(added)
+        cost, sides = _paired(sides, attrgetter("operation"), _CHANGED)
+        more, sides = _paired(sides, attrgetter("role"), _OTHER_KIND)
+        return cost + more + sum(kind.weight * n for side in sides for kind, n in side.items())
 
-    def _paired(
-        self, removed: Counter[int], added: Counter[int], group: Callable[[Node], str], price: int
-    ) -> tuple[int, tuple[Counter[int], Counter[int]]]:
-        """Pair what is in one group at a price; the cost, and what found no partner."""
-        cost, rest = 0, (Counter[int](), Counter[int]())
-        groups: dict[str, tuple[list[int], list[int]]] = {}
-        for side, cores in enumerate((removed, added)):
-            for core, count in cores.items():
-                name = group(self.forest.layers[core])
-                groups.setdefault(name, ([], []))[side].extend([core] * count)
-        for ones, others in groups.values():
-            pairs = min(len(ones), len(others))
-            cost += sum(min(price, self.forest.layers[core].weight) for core in ones[:pairs])
-            rest[0].update(ones[pairs:])
-            rest[1].update(others[pairs:])
-        return cost, rest
+    def _kinds(self, cores: Counter[int]) -> _Kinds:
+        """Number of layers of each kind."""
+        found: _Kinds = {}
+        for core, count in cores.items():
+            layer = self.forest.layers[core]
+            kind = _Kind(layer.row.operation, layer.role, layer.weight)
+            found[kind] = found.get(kind, 0) + count
+        return found
+
+
+class _Kind(NamedTuple):
+    """What the estimate of a block distinguishes."""
+
+    operation: str
+    role: str
+    weight: int
+
+
+_Kinds = dict[_Kind, int]
+
+
+def _paired(
+    sides: tuple[_Kinds, _Kinds], group: Callable[[_Kind], str], price: int
+) -> tuple[int, tuple[_Kinds, _Kinds]]:
+    """Pair what is in one group at a price; the cost, and what found no partner."""
+    totals = Counter[str](), Counter[str]()
+    for side, total in zip(sides, totals, strict=True):
+        for kind, count in side.items():
+            total[group(kind)] += count
+    pairs = totals[0] & totals[1]
+    cost = 0
+    rest: tuple[_Kinds, _Kinds] = ({}, {})
+    for number, left in enumerate((pairs, pairs.copy())):
+        for kind, count in sides[number].items():
+            taken = min(count, left[group(kind)])
+            left[group(kind)] -= taken
+            if count > taken:
+                rest[number][kind] = count - taken
+            if number == 0:
+                cost += taken * min(price, kind.weight)
+    return cost, rest
 
 
 def _at(node: Node, paths: Sequence[_Path]) -> list[Node]:

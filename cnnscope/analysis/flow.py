@@ -2,89 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from cnnscope.ops import table
 from cnnscope.ops.table import Family
-from cnnscope.records.trace import Trace
-
-if TYPE_CHECKING:
-    from cnnscope.analysis.nodes import Node
+from cnnscope.records.summary import LayerRow
+from cnnscope.records.trace import Attribute, Trace
 
 # The same values in the same order, whatever shape they have.
 _SAME = frozenset((Family.VIEW, Family.SQUEEZE, Family.COPY))
 _PARAMETERS = ("parameter", "unused")
 
 
-def connect(trace: Trace, nodes: Sequence[Node]) -> None:
-    """Give each single layer what it reads, the model what it returns; mark `still` layers.
-
-    Args:
-        trace: of the model.
-        nodes: of all of its rows, in their order.
-    """
-    Flow(trace, nodes).connect()
-
-
 class Flow:
-    """Finds the layer that made each tensor."""
+    """Finds the row that made each tensor; the inputs of the model are -1, -2, ...
 
-    def __init__(self, trace: Trace, nodes: Sequence[Node]) -> None:
-        self.trace = trace
-        self.model = nodes[0] if not nodes[0].row.leaf else None
-        self.leaves = [node for node in nodes if node.row.leaf]
-        self.ops = {node.index: self._ops(node) for node in self.leaves}
-        self.owner = {op: node for node in self.leaves for op in self.ops[node.index]}
-        params = {param.path: param.tensor for param in trace.params}
-        self.made: dict[int, tuple[Node | int, ...]] = {
-            tensor: (number,) for number, tensor in enumerate(trace.inputs)
+    Attributes:
+        still: single layers that give what they read, in another shape perhaps.
+    """
+
+    def __init__(
+        self,
+        trace: Trace,
+        rows: Sequence[LayerRow],
+        identities: Sequence[Mapping[str, Attribute]],
+    ) -> None:
+        """Prepare to follow tensors.
+
+        Args:
+            trace: of the model.
+            rows: all of its rows.
+            identities: hyper-parameters of each row.
+        """
+        self._trace, self._rows = trace, rows
+        self._leaves = [at for at, row in enumerate(rows) if row.leaf]
+        self._ops = {at: self._ops_of(rows[at]) for at in self._leaves}
+        self.still = {at for at in self._leaves if self._is_still(at, identities[at])}
+        self._made: dict[int, tuple[int, ...]] = {
+            tensor: (-1 - number,) for number, tensor in enumerate(trace.inputs)
         }
-        for node in self.leaves:
-            if node.row.kind in _PARAMETERS and node.row.path in params:
-                self.made[params[node.row.path]] = (node,)
+        params = {param.path: param.tensor for param in trace.params}
+        for at in self._leaves:
+            if rows[at].kind in _PARAMETERS and rows[at].path in params:
+                self._made[params[rows[at].path]] = (at,)
 
-    def connect(self) -> None:
-        """See the function of that name; in the order of the operations, so that none recurses."""
-        for node in self.leaves:
-            node.still = self._is_still(node)
-        for index, record in enumerate(self.trace.ops):
-            owner = self.owner.get(index)
-            given: tuple[Node | int, ...] = () if owner is None else (owner,)
-            if owner is None or owner.still:
+    def feeds(self) -> dict[int, tuple[int, ...]]:
+        """What each single layer reads, and the model returns; in the order of the operations."""
+        owner = {op: at for at in self._leaves for op in self._ops[at]}
+        for index, record in enumerate(self._trace.ops):
+            at = owner.get(index)
+            given: tuple[int, ...] = () if at is None else (at,)
+            if at is None or at in self.still:
                 given = tuple(dict.fromkeys(self._read(record.tensors)))
             for tensor in record.outputs:
-                self.made.setdefault(tensor, given)
-        for node in self.leaves:
-            if not node.still:
-                node.feeds = tuple(self._feeds(node))
-        if self.model is not None:
-            self.model.feeds = tuple(self._read(self.trace.outputs))
+                self._made.setdefault(tensor, given)
+        found = {at: tuple(self._feeds(at)) for at in self._leaves if at not in self.still}
+        model = {} if self._rows[0].leaf else {0: tuple(self._read(self._trace.outputs))}
+        return found | model
 
-    def _ops(self, node: Node) -> list[int]:
+    def _ops_of(self, row: LayerRow) -> list[int]:
         """Operations of a row."""
-        row, index = node.row, self.trace.index
+        index = self._trace.index
         if row.kind == "module":
             return index.all_ops.get(index.calls[row.path, row.call], [])
         if row.kind == "operation" and row.tensor >= 0:
             return [index.maker[row.tensor]]
         return []
 
-    def _is_still(self, node: Node) -> bool:
+    def _is_still(self, at: int, identity: Mapping[str, Attribute]) -> bool:
         """Return True if what a layer reads is what it gives, in another shape perhaps."""
-        if not node.row.minor or node.identity.get("p") is not None:
+        row = self._rows[at]
+        if not row.minor or identity.get("p") is not None:
             return False
-        families = [table.lookup(self.trace.ops[op].name).family for op in self.ops[node.index]]
-        known = bool(families) or node.row.kind == "module"
-        return known and all(family in _SAME for family in families) and not node.row.params
+        families = [table.lookup(self._trace.ops[op].name).family for op in self._ops[at]]
+        known = bool(families) or row.kind == "module"
+        return known and all(family in _SAME for family in families) and not row.params
 
-    def _feeds(self, node: Node) -> Iterator[Node | int]:
+    def _feeds(self, at: int) -> Iterator[int]:
         """What the operations of a layer read and did not make themselves."""
-        inside = {tensor for op in self.ops[node.index] for tensor in self.trace.ops[op].outputs}
-        for op in self.ops[node.index]:
-            outside = (t for t in self.trace.ops[op].tensors if t not in inside)
-            yield from (given for given in self._read(outside) if given is not node)
+        ops = [self._trace.ops[op] for op in self._ops[at]]
+        inside = {tensor for record in ops for tensor in record.outputs}
+        for record in ops:
+            outside = (tensor for tensor in record.tensors if tensor not in inside)
+            yield from (given for given in self._read(outside) if given != at)
 
-    def _read(self, tensors: Sequence[int] | Iterator[int]) -> Iterator[Node | int]:
+    def _read(self, tensors: Iterable[int]) -> Iterator[int]:
         for tensor in tensors:
-            yield from self.made.get(tensor, ())
+            yield from self._made.get(tensor, ())

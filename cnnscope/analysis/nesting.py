@@ -238,24 +238,34 @@ def rewired(pair: Pair) -> Iterator[tuple[int, Reads]]:
     leaves = list(_pairs_of_layers(pair))
     partner = {one.before.index: one.after.index for one in leaves if one.before and one.after}
     known = set(partner.values())
+    names = [_names(node) for node in pair[:2]]
     inside = [] if pair.before and pair.after and pair.before.core == pair.after.core else leaves
     for one in [pair, *inside]:
         before, after = one.before, one.after
         if before is None or after is None or not (one is pair or before.core == after.core):
             continue
-        paired = all(isinstance(x, int) or x.index in partner for x in before.feeds) and all(
-            isinstance(x, int) or x.index in known for x in after.feeds
+        paired = all(at < 0 or at in partner for at in before.feeds) and all(
+            at < 0 or at in known for at in after.feeds
         )
         returns = one is pair and len(before.feeds) != len(after.feeds)
         if returns or (paired and _reads_others(before, after, partner)):
-            yield id(one), (tuple(map(_name, before.feeds)), tuple(map(_name, after.feeds)))
+            first, second = (
+                tuple(named.get(at, "the input") for at in node.feeds)
+                for node, named in zip((before, after), names, strict=True)
+            )
+            yield id(one), (first, second)
 
 
 def _reads_others(before: Node, after: Node, partner: Mapping[int, int]) -> bool:
     """Return True if what a node reads is not the partners of what the other one does."""
-    first = [partner.get(_number(given), _number(given)) for given in before.feeds]
-    second = [_number(given) for given in after.feeds]
+    first, second = [partner.get(at, at) for at in before.feeds], list(after.feeds)
     return sorted(first) != sorted(second) if commutes(before) else first != second
+
+
+def _names(model: Node | None) -> dict[int, str]:
+    """What each layer is called in a sentence, by its index."""
+    layers = model.leaves() if model else ()
+    return {layer.index: layer.row.path or layer.row.name for layer in layers}
 
 
 # -------------------------------------------------------------------------------- moved
@@ -297,12 +307,3 @@ def _pairs_of_layers(pair: Pair) -> Iterator[Pair]:
         yield pair
     for inner in pair.inside:
         yield from _pairs_of_layers(inner)
-
-
-def _number(given: Node | int) -> int:
-    """A number of what is read: of the inputs, below 0."""
-    return -1 - given if isinstance(given, int) else given.index
-
-
-def _name(given: Node | int) -> str:
-    return "the input" if isinstance(given, int) else given.row.path or given.row.name

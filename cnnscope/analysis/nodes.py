@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
-from cnnscope.analysis import flow, params
-from cnnscope.ops import table
-from cnnscope.records.summary import LayerRow, ModelReport
-from cnnscope.records.trace import Attribute, OpRecord, Trace
+from cnnscope.records.comparable import Part
 
-# Of no consequence for what is computed: peak memory tells them apart.
-_NO_EFFECT = {"inplace", "memory_efficient"}
-# Where one number stands for all spatial axes.
-_ONE_FOR_ALL = {"kernel_size", "stride", "padding", "dilation", "output_size", "output_padding"}
-# Attributes of operations that follow from the sizes of their inputs.
-_OF_THE_DATA = {"N", "C", "HxW", "k", "device", "dtype", "layout", "pin_memory", "bias"}
-# What is left of an operation that only moves data, without sizes and positions.
-_OF_A_MOVE = {"dim", "dims", "dim0", "dim1", "shifts", "step"}
 _COMMUTE = frozenset(("add", "mul", "maximum", "minimum"))  # whose operands have no order
-_POOLING = table.POOLS | {table.Family.MEAN}
 
 LAYER, MOVE, BLOCK = 20, 2, 10  # what a row weighs where it is added or removed
 
@@ -29,14 +17,11 @@ LAYER, MOVE, BLOCK = 20, 2, 10  # what a row weighs where it is added or removed
 class Node:
     """A row and the rows inside it.
 
-    `identity` is what the layer itself is, whatever it is fed: its hyper-parameters by name.
+    Of `Part` it has `row`, `identity`, `role`, `feeds` and `still`; `index` is the row's place.
     `core` is equal for nodes that compute the same: a layer by what it is, a block by the layers
     inside and what each of them reads, however they are named, nested and ordered. `full` is equal
     if their maps, dtypes and costs are the same as well, `inner` if nesting and names inside are
     too, `uid` if its own name is. All are small integers, comparable within one `Forest`.
-
-    `feeds` are the layers, or the numbers of the model's inputs, that a layer reads, and of a model
-    those that it returns. A `still` layer only writes the same values in another shape.
     """
 
     __slots__ = (
@@ -44,16 +29,13 @@ class Node:
         "name", "role", "row", "still", "uid", "weight",
     )  # fmt: skip
 
-    def __init__(
-        self, index: int, row: LayerRow, identity: Mapping[str, Attribute], role: str
-    ) -> None:
-        self.index, self.row, self.identity, self.role = index, row, identity, role
+    def __init__(self, index: int, part: Part) -> None:
+        self.index, self.row, self.identity, self.role = index, part.row, part.identity, part.role
+        self.feeds, self.still = part.feeds, part.still
         self.children: list[Node] = []
-        self.leaf = row.leaf  # a single layer
-        self.name = "" if row.name.isdigit() else row.name  # a position is no name
+        self.leaf = self.row.leaf  # a single layer
+        self.name = "" if self.row.name.isdigit() else self.row.name  # a position is no name
         self.core = self.full = self.inner = self.uid = self.weight = -1
-        self.feeds: tuple[Node | int, ...] = ()
-        self.still = False
         self._layers: list[Node] | None = None
 
     def leaves(self) -> Iterable[Node]:
@@ -102,33 +84,26 @@ class Forest:
         self.softs: dict[int, Counter[object]] = {}  # likewise, widths and padding aside
         self.layers: dict[int, Node] = {}  # of a leaf's core: one of those layers
 
-    def tree(self, trace: Trace, report: ModelReport) -> Node:
-        """The model as nodes; parameters that nothing read stand at its end."""
-        rows = (*report.layers, *_unused(trace, report.unused))
-        known = _Identities(trace)
-        nodes = [Node(i, row, *known.of(row)) for i, row in enumerate(rows)]
+    def tree(self, parts: Sequence[Part]) -> Node:
+        """A model as nodes."""
+        nodes = [Node(at, part) for at, part in enumerate(parts)]
         for node in nodes[1:]:
             if node.row.operation != "Identity":  # it is there to do nothing
                 nodes[node.row.parent].children.append(node)
-        flow.connect(trace, nodes)
         for node in reversed(nodes):
-            dtype = trace.tensors[node.row.tensor].dtype if node.row.tensor >= 0 else ""
-            if node.row.leaf:
-                self._of_layer(node, dtype)
+            if node.leaf:
+                self._of_layer(node, parts[node.index].dtype)
             else:
                 self._of_block(node)
-            children = tuple(c.uid for c in node.children)
-            node.inner = self._id(("inner", node.full, children))
-            node.uid = self._id(("uid", node.inner, node.name))
+            self._of_tree(node)
         return nodes[0]
 
     def inside_itself(self, layer: Node) -> Node:
         """A model of a single layer as a block of that layer alone."""
-        block = Node(layer.index, replace(layer.row, leaf=False), {}, "block")
+        block = Node(layer.index, Part(replace(layer.row, leaf=False), {}, "block"))
         block.children = [layer]
         self._of_block(block)
-        block.inner = self._id(("inner", block.full, (layer.uid,)))
-        block.uid = self._id(("uid", block.inner, block.name))
+        self._of_tree(block)
         layer.row = replace(layer.row, depth=1)
         return block
 
@@ -143,15 +118,13 @@ class Forest:
         """What each layer of a block computes, by its index: equal for the same of the same.
 
         A layer is told by what it is and by what the layers compute that it reads; those outside
-        of the block are all alike.
+        of the block are all alike (-1), and no input of the model is (from -2 on).
         """
         found: dict[int, int] = {}
         for layer in block.layers():
-            reads = [
-                given if isinstance(given, int) else found.get(given.index, -1)
-                for given in layer.feeds
-            ]
-            reads = sorted(reads) if commutes(layer) else reads
+            reads = [found.get(at, -1) if at >= 0 else at - 1 for at in layer.feeds]
+            if commutes(layer):
+                reads.sort()
             found[layer.index] = self._id(("flow", layer.core, tuple(reads)))
         return found
 
@@ -176,102 +149,14 @@ class Forest:
         node.full = self._id(("blocks", node.core, tuple(sorted(layer.full for layer in layers))))
         node.weight = BLOCK + sum(child.weight for child in node.children)
 
+    def _of_tree(self, node: Node) -> None:
+        """Fingerprints with nesting and names inside, and with its own name."""
+        children = tuple(child.uid for child in node.children)
+        node.inner = self._id(("inner", node.full, children))
+        node.uid = self._id(("uid", node.inner, node.name))
+
     def _id(self, key: object) -> int:
         return self._ids.setdefault(key, len(self._ids))
-
-
-class _Identities:
-    """Identity of each row, apart from its input."""
-
-    def __init__(self, trace: Trace) -> None:
-        self.trace = trace
-
-    def of(self, row: LayerRow) -> tuple[dict[str, Attribute], str]:
-        """Identity and role of a row."""
-        if row.kind == "module":
-            return self._module(row)
-        if row.kind == "operation" and row.tensor >= 0:
-            record = self.trace.ops[self.trace.index.maker[row.tensor]]
-            return _attributes(record), _role(row, [record])
-        if row.kind == "operation":
-            return {}, "other"
-        return {"shape": row.output_shapes[0] if row.output_shapes else ()}, row.kind
-
-    def _module(self, row: LayerRow) -> tuple[dict[str, Attribute], str]:
-        call = self.trace.index.calls[row.path, row.call]
-        module = self.trace.modules[self.trace.calls[call].module]
-        hyper = {name: v for name, v in module.hyper.items() if name not in _NO_EFFECT}
-        for name in _ONE_FOR_ALL & hyper.keys():
-            size = hyper[name]
-            if isinstance(size, int) and row.output_shapes:
-                hyper[name] = (size,) * max(len(row.output_shapes[0]) - 2, 1)
-        own = [self.trace.ops[i] for i in self.trace.index.own_ops.get(call, ())]
-        if not row.leaf and not module.library:
-            hyper = {}  # a block is what is in it
-        if row.leaf and not module.library:
-            hyper["operations"] = ", ".join(map(_described, own))
-        return hyper, _role(row, own)
-
-
-def _unused(trace: Trace, unused: Mapping[str, int]) -> list[LayerRow]:
-    """Rows for parameters that belong to no other row, so that the rows add up to the whole."""
-    chosen = params.decided_by(trace)
-    idle = [p for p in trace.params if not p.used and not p.buffer and p.trainable]
-    return [
-        LayerRow(
-            path=path,
-            name=path,
-            depth=1,
-            kind="unused",
-            operation="not used in this run" if chosen else "never used",
-            parent=0,
-            params=count,
-            trainable_params=sum(
-                params.numel(trace, p) for p in idle if f"{p.path}.".startswith(f"{path}.")
-            ),
-        )
-        for path, count in unused.items()
-    ]
-
-
-def _attributes(record: OpRecord) -> dict[str, Attribute]:
-    """The attributes that do not follow from the sizes of what the operation reads."""
-    entry = table.lookup(record.name)
-    resizes = entry.family is table.Family.RESAMPLE
-    found = {
-        name: value
-        for name, value in record.attributes.items()
-        if (name not in _OF_THE_DATA if entry.computes else name in _OF_A_MOVE)
-        and not (resizes and name == "output_size")
-    }
-    normalised = found.pop("normalized_shape", None)  # over how many axes; their sizes are the data
-    return {**found, "axes": len(normalised)} if isinstance(normalised, tuple) else found
-
-
-def _described(record: OpRecord) -> str:
-    """An operation with its attributes: "mul(other=0.5)"."""
-    given = ", ".join(f"{name}={value}" for name, value in sorted(_attributes(record).items()))
-    return table.lookup(record.name).label + f"({given})" * bool(given)
-
-
-def _role(row: LayerRow, own: list[OpRecord]) -> str:
-    """Role of a leaf: leaves of one role may take each other's place."""
-    if not row.leaf:
-        return "block"
-    entries = [table.lookup(record.name) for record in own]
-    if any(entry.multiplies for entry in entries):
-        return "convolution" if row.geometry else "product"
-    arithmetic = [entry for entry in entries if entry.kind is table.Kind.ELEMENT]
-    families = {entry.family for entry in arithmetic}
-    if row.geometry or families & _POOLING:
-        return "pool"
-    if families & table.NORMS:
-        return "norm"
-    if row.minor or not arithmetic:
-        return "idle"
-    same = len(row.input_shapes) == 1 and row.input_shapes == row.output_shapes
-    labels = sorted({entry.label for entry in arithmetic})
-    return "activation" if same and not row.params else f"operation {labels}"
 
 
 def comes_first(one: Node, other: Node) -> bool:

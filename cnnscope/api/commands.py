@@ -15,6 +15,7 @@ from cnnscope.api.traces import (
     built,
     copied,
     ended,
+    made_of,
     no_module,
     reporting,
     stepped,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from cnnscope.records.catalogue import ListReport
     from cnnscope.records.check import CheckAllReport, CheckReport
     from cnnscope.records.checkpoint import CheckpointReport
+    from cnnscope.records.comparable import Comparable
     from cnnscope.records.diff import DiffReport
     from cnnscope.records.explain import ExplainReport, ModelExplanation
     from cnnscope.records.fit import FitReport
@@ -979,13 +981,22 @@ def _size(text: str) -> tuple[int, int]:
     return parsed.sizes[0], parsed.sizes[-1]
 
 
-def _side(name: str, model: Model, cache: Cache) -> Trace:
-    """The trace of one side of a comparison, which an error of its forward names."""
+def _side(name: str, model: Model, cache: Cache) -> Comparable:
+    """One side of a comparison, which an error of its forward names."""
+    from cnnscope.records.comparable import Comparable
+
     try:
-        return _alone(model, cache)
+        wanted = asked(model, (), None, Build())
+        return made_of(wanted, "comparable", Comparable, _comparable, cache)
     except ModelError as error:
         error.args = (f"{name}: {error}",)
         raise
+
+
+def _comparable(trace: Trace) -> Comparable:
+    from cnnscope.reports.comparable import comparable  # and the operation table
+
+    return comparable(ended(trace))
 
 
 def _alone(model: Model, cache: Cache) -> Trace:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from cnnscope.cache.store import Store
+    from cnnscope.records.comparable import Comparable
     from cnnscope.records.step import Step, StepTrace
     from cnnscope.tracing.arguments import Arguments
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     Cache = bool | Store  # whether the user's store is read and written; or which one is
 
 T = TypeVar("T", bound="Trace")
+Of = TypeVar("Of", TraceRecord, "Comparable")
 _LARGEST = 2**30  # bytes of a saved trace
 _IMAGE = 3  # sizes: C, H, W, which get a batch of one
 
@@ -289,6 +291,27 @@ def traced(model: Request | TraceRecord | Given, cache: Cache) -> TraceRecord:
         return model
     with reporting():
         return _traced(model, cache)
+
+
+def made_of(
+    model: Request | TraceRecord | Given,
+    what: str,
+    kind: type[Of],
+    make: Callable[[TraceRecord], Of],
+    cache: Cache,
+) -> Of:
+    """What is made of the trace of the requested model, or read from the store: see `requests`.
+
+    Raises:
+        RequestError: it cannot be carried out.
+        ModelError: the model failed.
+    """
+    if not isinstance(model, Request):
+        return make(traced(model, cache))
+    from cnnscope.cache import requests
+
+    with reporting():
+        return requests.made_of(model, store(cache), what, kind, make)
 
 
 @contextmanager

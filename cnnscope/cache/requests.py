@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from msgspec import structs, to_builtins
 
@@ -22,7 +22,11 @@ from cnnscope.records.explain import SmallestInput
 from cnnscope.records.step import Step, StepTrace
 from cnnscope.records.trace import TRACE_SCHEMA, Trace
 
+if TYPE_CHECKING:
+    from cnnscope.records.comparable import Comparable
+
 T = TypeVar("T")
+Of = TypeVar("Of", Trace, "Comparable")
 
 
 def trace(request: Request, store: Store | None) -> Trace:
@@ -38,6 +42,33 @@ def trace(request: Request, store: Store | None) -> Trace:
 
     made = run.trace_spec(request)
     _keep(request, store, made)
+    return made
+
+
+def made_of(
+    request: Request, store: Store | None, what: str, kind: type[Of], make: Callable[[Trace], Of]
+) -> Of:
+    """What is made of the trace that was asked for: read if it is there, else made and kept.
+
+    Args:
+        request: which model, on which input.
+        store: where it is read and kept, beside the trace.
+        what: its name in the store.
+        kind: of record that it is.
+        make: a pure function of the trace.
+
+    Raises:
+        RequestError, ModelError: there is no trace, or `make` raises them; nothing is kept then.
+    """
+    entries = _entries(request, store)
+    found = entries.read(what, kind) if entries is not None else None
+    if found is not None:
+        return found
+    of = trace(request, store)
+    made = make(of)
+    entries = _entries(request, store, of)
+    if entries is not None:
+        entries.store.write(entries.key(what), made)
     return made
 
 
@@ -152,9 +183,9 @@ class _Entries(NamedTuple):
     model: ModelSpec
     request: Request
 
-    def trace(self) -> Trace | None:
-        """The trace of the forward."""
-        found = self.store.read(self.key("trace"), Trace)
+    def read(self, what: str, kind: type[Of]) -> Of | None:
+        """The "trace" of the forward, or what was made of it."""
+        found = self.store.read(self.key(what), kind)
         return None if found is None else self._as_typed(found)
 
     def sizes(self) -> tuple[SmallestInput, ...] | None:
@@ -195,16 +226,16 @@ class _Entries(NamedTuple):
     def _keep_names(self) -> None:
         libraries.keep_names(self.source, self.store, bare=not self.request.model.source)
 
-    def _as_typed(self, trace: Trace) -> Trace:
-        """A trace whose source has the model's name as it is written in this request."""
-        return structs.replace(trace, source=structs.replace(trace.source, spec=self.model.text))
+    def _as_typed(self, found: Of) -> Of:
+        """A record whose source has the model's name as it is written in this request."""
+        return structs.replace(found, source=structs.replace(found.source, spec=self.model.text))
 
     def _step_key(self, step: Step, batch: int | None) -> dict[str, Any]:
         asked = {key: ascii(value) for key, value in to_builtins(step).items()}
         return {**self.key("step"), "step": asked, "batch": batch}
 
     def key(self, what: str) -> dict[str, Any]:
-        """The key of a "trace", of "sizes" or of a "step".
+        """The key of a "trace", of what is made of it, of "sizes" or of a "step".
 
         What was typed may be no text that can be written, hence `ascii`.
         """
@@ -245,7 +276,7 @@ def _entries(request: Request, store: Store | None, made: Trace | None = None) -
 
 def _stored(request: Request, store: Store | None) -> Trace | None:
     entries = _entries(request, store)
-    return None if entries is None else entries.trace()
+    return None if entries is None else entries.read("trace", Trace)
 
 
 def _keep(

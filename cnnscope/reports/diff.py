@@ -1,4 +1,4 @@
-"""From two traces to the report of `cnnscope diff`: what changed, where, and what it costs."""
+"""From two models to the report of `cnnscope diff`: what changed, where, and what it costs."""
 
 from __future__ import annotations
 
@@ -11,35 +11,31 @@ from cnnscope.analysis.alignment import align
 from cnnscope.analysis.findings import findings, nested
 from cnnscope.analysis.nesting import Pair, Reads, moved, rewired
 from cnnscope.analysis.nodes import Forest, Node, comes_first, differing
-from cnnscope.analysis.notes import of_findings
+from cnnscope.records.comparable import Comparable
 from cnnscope.records.diff import Change, DiffReport, DiffRow, DiffSide
-from cnnscope.records.summary import ModelReport, Totals
-from cnnscope.records.trace import Trace
-from cnnscope.reports.summary import report
+from cnnscope.records.summary import Totals
 
 _NEVER = frozenset(("operations",))  # views are some of them
 # A block holds its input while it runs, so that a peak is another one in other blocks.
 _NESTED = _NEVER | {"peak_activation_bytes"}
 
 
-def diff(before: Trace, after: Trace) -> DiffReport:
+def diff(before: Comparable, after: Comparable) -> DiffReport:
     """Align two call trees, and say what the change from one to the other is and costs.
 
     Layers are matched by kind and hyper-parameters; names only decide between equals. The answer
     for (after, before) is the mirror image: additions are removals, and every number changes sign.
     """
-    reports = report(before, review=False), report(after, review=False)
     forest = Forest()
-    trees = _of_one_kind(forest, forest.tree(before, reports[0]), forest.tree(after, reports[1]))
+    trees = _of_one_kind(forest, forest.tree(before.parts), forest.tree(after.parts))
     pair = _aligned(forest, *trees)
     rows = tuple(_rows(pair, _Places(dict(rewired(pair)), dict(moved(pair))), -1, 0, []))
-    sides = tuple(map(_side, reports, (before, after)))
-    change = _change(sides[0].totals, sides[1].totals)
-    found = (*nested(pair), *findings(sides[0], sides[1], rows))
+    change = _change(before.totals, after.totals)
+    found = (*nested(pair), *findings(before, after, rows))
     uncounted = _NEVER if trees[0].inner == trees[1].inner else _NESTED
     return DiffReport(
-        before=sides[0],
-        after=sides[1],
+        before=_side(before),
+        after=_side(after),
         differs=rows[0].status != "same" or any(change[name] for name in {*change} - uncounted),
         findings=found,
         change=change,
@@ -150,15 +146,9 @@ def _changes(before: Node, after: Node) -> Iterator[Change]:
         yield Change("trainable", *trained)
 
 
-def _side(answer: ModelReport, trace: Trace) -> DiffSide:
-    return DiffSide(
-        answer.source,
-        answer.inputs,
-        answer.device,
-        answer.totals,
-        answer.unknown,
-        (*answer.notes, *of_findings(trace)),
-    )
+def _side(model: Comparable) -> DiffSide:
+    """What a report says of a model as a whole."""
+    return DiffSide(**{name: getattr(model, name) for name in DiffSide.__struct_fields__})
 
 
 def _change(before: Totals, after: Totals) -> dict[str, int]:

@@ -21,6 +21,7 @@ from cnnscope.records.page import (
 )
 from cnnscope.records.summary import LayerRow, UnitMap
 from cnnscope.records.trace import Trace
+from cnnscope.reports.comparable import comparable
 from cnnscope.reports.diff import diff
 from cnnscope.reports.effective import Effective
 from cnnscope.reports.explain import explained
@@ -53,7 +54,7 @@ def contents(
     rows = [model.summary.layers for model in models]
     if len(traces) == 1:
         return PageContents(models, graph(traces[0], rows[0]))
-    (before, after), differences = traces, diff(*traces)
+    (before, after), differences = traces, diff(*map(comparable, traces))
     both = graph_of_two((before, after), (rows[0], rows[1]), differences.rows)
     return PageContents(models, both, differences)
 

@@ -1,6 +1,7 @@
 """One graph of two models: what is equal, changed, added and removed, and where it was."""
 
 import torch
+from differences import diff
 from graphs import overlapping, through_boxes
 from torch import nn
 
@@ -11,7 +12,6 @@ from cnnscope.render.graph import View, svg
 from cnnscope.render.graph.boxes import size
 from cnnscope.render.graph.restack import restack
 from cnnscope.render.graph.svg import states
-from cnnscope.reports.diff import diff
 
 
 def of(before, after, *shape):

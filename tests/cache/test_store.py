@@ -1,5 +1,6 @@
 """The store: right answers or none, whatever happens to its files and its processes."""
 
+import json
 import os
 import random
 import signal
@@ -451,6 +452,21 @@ def test_warm_answer_is_the_cold_one_byte_for_byte(tmp_path, monkeypatch):
     assert run_cli("summary", "alexnet", "--no-cache").code == cli.INTERNAL  # None cannot trace
 
 
+def test_what_a_diff_needs_of_a_model_is_kept_beside_its_trace(tmp_path, monkeypatch):
+    monkeypatch.setenv("CNNSCOPE_CACHE_DIR", str(tmp_path))
+    models = "classic:lenet1989", "lenet5"
+    cold = run_cli("diff", *models).out
+    assert len(list(tmp_path.glob("comparable-*"))) == 2
+    monkeypatch.setattr("cnnscope.reports.comparable.comparable", None)
+    monkeypatch.setattr(stored, "trace", None)
+    assert run_cli("diff", *models).out == cold
+    warm = run_cli("diff", "lenet1989", "classic:lenet5", "--format", "json").out
+    assert [json.loads(warm)[side]["source"]["spec"] for side in ("before", "after")] == [
+        "lenet1989",
+        "classic:lenet5",
+    ]
+
+
 def test_no_cache_neither_reads_nor_writes(tmp_path, monkeypatch):
     monkeypatch.setenv("CNNSCOPE_CACHE_DIR", str(tmp_path))
     run_cli("summary", "alexnet", "--no-cache")
@@ -518,18 +534,27 @@ def test_entries_that_are_whole_and_nonsense_are_no_internal_error(tmp_path, mon
     monkeypatch.setenv("CNNSCOPE_CACHE_DIR", str(tmp_path))
     commands = [
         [*command.split(), *more]
-        for command in ("summary {}", "rf {}", "explain {}", "stages {}", "explain {} c3")
+        for command in (
+            "summary {}",
+            "rf {}",
+            "explain {}",
+            "stages {}",
+            "explain {} c3",
+            "diff {} --batch-size-b 2",
+        )
         for more in ([], ["-f", "json"])
     ]
     commands = [[part.format("classic:lenet5") for part in command] for command in commands]
     right = {tuple(command): run_cli(*command) for command in commands}
-    (path,) = tmp_path.glob("trace-*")
-    whole = path.read_bytes()
+    kinds = ("trace-*", "comparable-*")
+    whole = {path: path.read_bytes() for kind in kinds for path in sorted(tmp_path.glob(kind))}
+    assert len(whole) == 4
     chance = random.Random(0)
     removed = 0
     for _ in range(count):
-        path.write_bytes(whole)
-        _forged(path, _nonsense(chance))
+        for path, content in whole.items():
+            path.write_bytes(content)
+        _forged(chance.choice(list(whole)), _nonsense(chance))
         command = tuple(chance.choice(commands))
         result = run_cli(*command)
         assert result.code != cli.INTERNAL, (command, result.err)

@@ -2,11 +2,11 @@
 
 import msgspec
 import pytest
+from differences import diff
 
 import cnnscope
 from cnnscope.render import drawing
 from cnnscope.render.tree import Options
-from cnnscope.reports.diff import diff
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from importlib import import_module
 
 import pytest
+from differences import diff
 
 from cnnscope.models.request import Request
 from cnnscope.models.run import stepping, trace_spec
@@ -17,7 +18,6 @@ from cnnscope.render import data, drawing, page
 from cnnscope.render.html import html
 from cnnscope.render.latex import latex
 from cnnscope.render.page import Bar, Box, Heading, Page, Table
-from cnnscope.reports.diff import diff
 from cnnscope.reports.explain import explain_layers
 from cnnscope.reports.memory import memory_report
 from cnnscope.reports.rf import field_report, unit_report

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 import torch
 from command_line import run_cli, without_versions
+from differences import diff
 from torch import nn
 
 import cnnscope
@@ -19,7 +20,6 @@ from cnnscope.records.diff import DiffReport
 from cnnscope.records.summary import LayerRow
 from cnnscope.render import drawing, page
 from cnnscope.render.tree import Options
-from cnnscope.reports.diff import diff
 from cnnscope.reports.summary import report
 
 

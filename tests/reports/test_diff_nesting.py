@@ -6,11 +6,11 @@ import random
 
 import pytest
 import torch
+from differences import diff
 from torch import nn
 
 import cnnscope
 from cnnscope.models.sources import classic
-from cnnscope.reports.diff import diff
 
 QUICK = ("resnet18", "squeezenet1_1", "alexnet", "classic:lenet5")
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)  # whose children code finds otherwise
