@@ -532,6 +532,7 @@ def figure(
     *,
     style: str | None = None,
     max_width: float | str = "6.75in",
+    max_height: float | str = "9in",
     font: str = "sans",
     unfold: bool = False,
     arguments: Mapping[str, Any] | None = None,
@@ -551,6 +552,8 @@ def figure(
         style: "lenet" (stacked sheets), "blocks" (boxes in perspective), "graph" (operations with
             shortcuts) or "unet" (an encoder-decoder as a U); left out, the one that suits.
         max_width: greatest width, in points (1/72 inch) or with a unit: "8.5cm", "3.25in".
+        max_height: greatest height, likewise; where it is too little, what repeats is drawn once,
+            then blocks as a whole, then everything smaller.
         font: "sans", "serif", a family that this machine has, or a font file.
         unfold: draw every repetition, also where one drawn once with its number would do.
         arguments: of a named model's constructor.
@@ -568,7 +571,7 @@ def figure(
     from cnnscope.render.figure.units import points
     from cnnscope.reports.figure import contents
 
-    width = points(max_width)
+    width, height = points(max_width), points(max_height, "--max-height")
     named(font)
     given: Sequence[Any] = models if isinstance(models, (list, tuple)) else [models]
     if not given:
@@ -579,7 +582,9 @@ def figure(
         says = isinstance(one, (Request, Trace))
         wanted = asked(one, *((), None, Build()) if says else (inputs, kwargs, build))
         traces.append(ended(traced(wanted, cache)))
-    return Figure(contents(traces, style, unfold=unfold), width, font)
+    made = Figure(contents(traces, style, unfold=unfold), width, height, font)
+    made.drawn()
+    return made
 
 
 # ------------------------------------------------------------------------------- compare

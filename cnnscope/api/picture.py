@@ -24,11 +24,13 @@ class Figure(msgspec.Struct, frozen=True, dict=True):
     Attributes:
         contents: all that the figure shows, as plain data.
         max_width: its greatest width in points (1/72 inch).
+        max_height: its greatest height in points.
         font: of its text.
     """
 
     contents: FigureContents
     max_width: float
+    max_height: float
     font: str = "sans"
 
     @property
@@ -39,20 +41,28 @@ class Figure(msgspec.Struct, frozen=True, dict=True):
     @property
     def size(self) -> tuple[float, float]:
         """Width and height in points."""
-        return self._scene.width, self._scene.height
+        return self.drawn().width, self.drawn().height
 
     @property
     def smallest_text(self) -> float:
         """Height of the smallest text in points."""
         from cnnscope.render.figure import smallest
 
-        return smallest(self._scene)
+        return smallest(self.drawn())
+
+    def drawn(self) -> Scene:
+        """The figure as polygons, lines and text.
+
+        Raises:
+            RequestError: the style leaves no room for text that can be read.
+        """
+        return self._scene
 
     @cached_property
     def _scene(self) -> Scene:
-        from cnnscope.render.figure import draw, font
+        from cnnscope.render.figure import Page, draw, font
 
-        return draw(self.contents, font(self.font), self.max_width)
+        return draw(self.contents, font(self.font), Page(self.max_width, self.max_height))
 
     @property
     def _title(self) -> str:
@@ -63,13 +73,13 @@ class Figure(msgspec.Struct, frozen=True, dict=True):
         """The figure as an SVG file."""
         from cnnscope.render.figure import svg
 
-        return svg(self._scene, self._title)
+        return svg(self.drawn(), self._title)
 
     def tex(self) -> str:
         """The figure as a standalone LaTeX file that draws with TikZ."""
         from cnnscope.render.figure import tex
 
-        return tex(self._scene, self._title)
+        return tex(self.drawn(), self._title)
 
     def png(self) -> bytes:
         """The figure as a PNG file, at 300 pixels an inch.
@@ -79,7 +89,7 @@ class Figure(msgspec.Struct, frozen=True, dict=True):
         """
         from cnnscope.render.figure import png
 
-        return png(self._scene)
+        return png(self.drawn())
 
     def pdf(self) -> bytes:
         """The figure as a PDF file, whose lines are lines and whose text is text.
@@ -89,7 +99,7 @@ class Figure(msgspec.Struct, frozen=True, dict=True):
         """
         from cnnscope.render.figure import pdf
 
-        return pdf(self._scene, self._title)
+        return pdf(self.drawn(), self._title)
 
     def write(self, format_: str) -> bytes:
         """The figure in a format: "svg", "pdf", "tex" or "png".

@@ -78,6 +78,16 @@ class Figure(options.Traced):
             "width of a page of two columns is 6.75in, of one of them 3.25in.",
         ),
     ] = "6.75in"
+    max_height: Annotated[
+        str,
+        typer.Option(
+            "--max-height",
+            metavar="LENGTH",
+            help="Draw no higher than this, as in --max-height 20cm: where it is too little, what "
+            "repeats is drawn once, then blocks as a whole, then everything smaller.",
+            rich_help_panel="Figure",
+        ),
+    ] = "9in"
     font: Annotated[
         str,
         _FIGURE(
@@ -116,12 +126,18 @@ class Figure(options.Traced):
         if path is None and kind in (FigureFormat.PNG, FigureFormat.PDF):
             raise RequestError(f"--output -: name a file, as in --output figure.{kind.value}")
 
+        if kind is FigureFormat.PDF:
+            from cnnscope.render.figure.pdf import writer
+
+            writer()  # told before the model is built
+
         from cnnscope import api
 
         figure = api.figure(
             [self.request_for(model) for model in self.models],
             style=self.style and self.style.value,
             max_width=self.max_width,
+            max_height=self.max_height,
             font=self.font,
             unfold=self.unfold,
             cache=self.cache(session),

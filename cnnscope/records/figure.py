@@ -146,6 +146,7 @@ class FigureContents(msgspec.Struct, frozen=True):
             of each model, None where it has none.
         shapes: for "unet": of each model, and of it with equal steps in a row as one.
         notes: what the figure leaves out.
+        coarser: for "graph": the same with less detail, for where it does not fit.
     """
 
     style: str
@@ -155,3 +156,4 @@ class FigureContents(msgspec.Struct, frozen=True):
     rows: tuple[tuple[int | None, ...], ...] = ()
     shapes: tuple[tuple[Ushape, Ushape], ...] = ()
     notes: tuple[str, ...] = ()
+    coarser: "FigureContents | None" = None

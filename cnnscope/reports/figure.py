@@ -13,6 +13,7 @@ from cnnscope.reports.stages import side_by_side
 from cnnscope.text import printable
 
 _SHEETS = 12  # stacks of sheets that a row has room for
+_SHORT = 24  # boxes of a column that fits on a page
 _BOXES = 64  # of a column that is drawn without folding what repeats
 _LONG = 120  # beyond which blocks are drawn whole
 
@@ -129,18 +130,48 @@ def _ushape(trace: Trace) -> _Ushaped | str:
 
 
 def _graph(traces: Sequence[Trace], reason: str, *, unfold: bool) -> f.FigureContents:
+    """Models as graphs of operations, and with less detail for where they do not fit."""
+    made: f.FigureContents | None = None
+    for flows in reversed(_details(traces, unfold=unfold)):
+        made = _laid(traces, flows, reason, made)
+    if made is None:
+        raise AssertionError("a figure has at least one amount of detail")
+    return made
+
+
+def _details(traces: Sequence[Trace], *, unfold: bool) -> Sequence[Sequence[f.Flow]]:
+    """Models in less and less detail: each step, what repeats once, blocks whole."""
     flows = [_flow(trace, f.GRAPH) for trace in traces]
-    most = max(len(one.steps) for one in flows)
-    if most > _BOXES and not unfold:
-        flows = [folded(one) for one in flows]
-        if max(len(one.steps) for one in flows) > _LONG:
-            flows = [folded(_flow(trace, f.BLOCKS)) for trace in traces]
+    if unfold or _longest(flows) <= _SHORT:
+        return [flows]
+    short = [folded(one) for one in flows]
+    whole = [folded(_flow(trace, f.BLOCKS)) for trace in traces]
+    levels = [flows] if _longest(flows) <= _BOXES else []
+    if _longest(short) <= _LONG and (not levels or short != flows):
+        levels.append(short)
+    if not levels or _longest(whole) < _longest(levels[-1]):
+        levels.append(whole)
+    return levels
+
+
+def _longest(flows: Sequence[f.Flow]) -> int:
+    return max(len(one.steps) for one in flows)
+
+
+def _laid(
+    traces: Sequence[Trace],
+    flows: Sequence[f.Flow],
+    reason: str,
+    coarser: f.FigureContents | None,
+) -> f.FigureContents:
     laid = tuple(map(laid_out, flows))
     alike = len({trace.input_specs for trace in traces}) == 1
     rows = side_by_side(
         [band.sizes[0] if alike else _halvings(one, band) for band in one.bands] for one in laid
     )
-    return f.FigureContents(f.GRAPH, laid, chosen=reason, rows=rows, notes=_notes(laid))
+    return f.FigureContents(
+        f.GRAPH, laid, chosen=reason, rows=rows, notes=_notes(laid), coarser=coarser
+    )
 
 
 def _halvings(shown: f.Flow, band: f.Band) -> object:

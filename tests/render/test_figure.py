@@ -4,18 +4,22 @@ import re
 import shutil
 import subprocess
 from functools import cache
+from itertools import pairwise
 from xml.etree import ElementTree as ET
 
 import pytest
 import torch
 from command_line import OVERWRITE, run_cli
-from figures import crossed_texts, outside, overlapping_parts, overlapping_texts
+from figures import covered_texts, crossed_texts, outside, overlapping_parts, overlapping_texts
 from paths import ROOT
 from torch import nn
 
 import cnnscope
+from cnnscope.analysis.figure.selections import selections
 from cnnscope.errors import RequestError
-from cnnscope.render.figure import draw, font, palette
+from cnnscope.render.figure import font, palette
+from cnnscope.render.figure.graph import _beside
+from cnnscope.render.figure.scene import Box, Polygon, Polyline, box_of
 from cnnscope.render.figure.tex import escaped
 
 PICTURES = {
@@ -41,12 +45,14 @@ def figure(*names, style=None, max_width=PAGE, font="sans"):
 
 
 def scene(made):
-    return draw(made.contents, font(made.font), made.max_width)
+    return made.drawn()
 
 
-def of(net, *sizes, style=None, max_width=PAGE):
+def of(net, *sizes, style=None, max_width=PAGE, max_height="9in"):
     inputs = [torch.empty(size, device="meta") for size in sizes]
-    return cnnscope.figure(cnnscope.trace(net, inputs), style=style, max_width=max_width)
+    return cnnscope.figure(
+        cnnscope.trace(net, inputs), style=style, max_width=max_width, max_height=max_height
+    )
 
 
 def written(made):
@@ -60,8 +66,10 @@ def holds(made):
     assert not outside(drawn)
     assert not crossed_texts(drawn)
     assert drawn.width <= made.max_width + 0.01
+    assert drawn.height <= made.max_height + 0.01
     if made.style != "blocks":  # where a box in perspective hides a part of the one behind
         assert not overlapping_parts(drawn)
+        assert not covered_texts(drawn)
 
 
 # ------------------------------------------------------------------------------ the drawings
@@ -108,6 +116,33 @@ def test_sheets_are_the_channels_up_to_twelve():
     assert fills.count(palette.CONVOLUTION.fill) == 6 + 13 + legend
 
 
+def test_bars_of_vectors_are_as_long_as_they_have_channels():
+    bars = [item.points for item in scene(figure("alexnet", style="lenet")).items
+            if isinstance(item, Polygon) and item.fill == palette.LINEAR.fill]  # fmt: skip
+    long, short = (max(y for _, y in bar) - min(y for _, y in bar) for bar in bars[:2])
+    # 4096 and 1000 channels: the logarithms of one more are 12.0 and 10.0
+    assert short / long == pytest.approx(10.0 / 12.0, abs=0.01)
+
+
+def test_lines_above_boxes_begin_and_end_on_them():
+    drawn = scene(of(U(), (1, 3, 92, 92), style="blocks"))
+    lids = [item.points for item in drawn.items if isinstance(item, Polygon)
+            and len(item.points) == 4 and item.points[0][1] > item.points[1][1]
+            and item.points[1][1] == item.points[2][1]]  # fmt: skip
+    ways = [item.points for item in drawn.items if isinstance(item, Polyline)
+            and len(item.points) > 9]  # fmt: skip
+    assert len(ways) == 2
+    for (x, y), *_ in ways:
+        assert any(within(x, y, lid) for lid in lids)
+
+
+def within(x, y, lid):
+    """Return True if a point is inside the upper face of a box, whose sides lean."""
+    (left, bottom), (shifted, top), _, (right, _) = lid
+    lean = (shifted - left) * (bottom - y) / (bottom - top)
+    return top < y < bottom and left + lean < x < right + lean
+
+
 def test_vgg_and_resnet_are_those_of_the_paper():
     made = figure("vgg19", "classic:plain34", "resnet34", style="graph")
     vgg, plain, residual = made.contents.flows
@@ -152,6 +187,38 @@ def test_what_repeats_is_drawn_once_where_there_are_too_many_boxes():
     assert f"{TIMES} 30" in written(made)
     narrow = of(Repeats(30), (1, 3, 8, 8), style="blocks", max_width=COLUMN)
     assert f"{TIMES} 30" in written(narrow)
+
+
+def test_a_figure_is_no_higher_than_a_page():
+    net = Repeats(20)  # 62 boxes
+    whole = of(net, (1, 3, 8, 8), style="graph", max_height=2000)
+    assert written(whole).count(f"3{TIMES}3 conv, 8") == 1 + 2 * 20
+    page = of(net, (1, 3, 8, 8), style="graph", max_height=300)
+    holds(page)
+    assert written(page).count(f"3{TIMES}3 conv, 8") == 1 + 2
+    assert f"{TIMES} 20" in written(page)
+    assert page.smallest_text > 5
+    low = of(net, (1, 3, 8, 8), style="graph", max_height=72)
+    holds(low)
+    assert low.size[1] == pytest.approx(72)
+
+
+def test_what_repeats_is_framed_with_its_shortcut():
+    drawn = scene(of(Repeats(30), (1, 3, 8, 8), style="graph"))
+    frame = next(item for item in drawn.items if getattr(item, "fill", "") == "#f1f4f7")
+    lanes = [item for item in drawn.items if isinstance(item, Polyline) and len(item.points) > 9]
+    assert lanes
+    assert max(x for x, _ in frame.points) > max(x for lane in lanes for x, _ in lane.points)
+
+
+def test_the_number_of_times_stands_where_no_box_is():
+    area = Box(100.0, 0.0, 50.0, 40.0)
+    at = [_beside("x 3", area, boxes, font("sans")) for boxes in (
+        [], [Box(80.0, 0.0, 18.0, 40.0)], [Box(80.0, 15.0, 90.0, 8.0)],
+    )]  # fmt: skip
+    assert [(text.x, text.anchor) for text in at] == [(97, "end"), (153, "start"), (97, "end")]
+    assert at[0].y == at[1].y
+    assert not box_of(at[2], font("sans")).meets(Box(80.0, 15.0, 90.0, 8.0))
 
 
 class Padded(nn.Module):
@@ -202,7 +269,85 @@ def test_a_recurrent_layer_is_one_box_whatever_it_is_made_of():
     # 3x3 on 6x10: 4x8; the mean leaves a sequence of 8, and two directions give 2 * 16 channels
     (flow,) = of(Recurrent(), (1, 3, 6, 10), style="graph").contents.flows
     assert [step.path for step in flow.steps] == ["", "conv", "lstm", "last"]
-    assert flow.steps[2].channels == 32
+    assert (flow.steps[2].channels, flow.steps[2].positions) == (32, (8,))
+
+
+def test_pools_of_sequences_have_one_axis():
+    net = nn.Sequential(
+        nn.Conv1d(1, 4, 5), nn.MaxPool1d(4), nn.Conv1d(4, 8, 3), nn.AvgPool1d(3, 2), nn.Flatten(),
+        nn.Linear(8 * 6, 2),
+    )  # fmt: skip
+    made = of(net, (1, 1, 68), style="graph")
+    # 68 - 4 = 64, / 4 = 16, - 2 = 14, (14 - 3) // 2 + 1 = 6
+    assert [step.positions for step in made.contents.flows[0].steps] == [
+        (68,), (64,), (16,), (14,), (6,), (),
+    ]  # fmt: skip
+    assert {"max pool 4, /4", "avg pool 3, /2"} <= set(written(made))
+
+
+class Cross(nn.Module):
+    """Attention of one sequence to another, whose weights are computed apart from it."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+
+    def forward(self, x, y):
+        return self.attention(x, y, y, need_weights=True)[0]
+
+
+def test_attention_has_the_rows_of_its_queries_and_the_channels_of_its_heads():
+    (flow,) = of(Cross(), (1, 7, 16), (1, 9, 16), style="graph").contents.flows
+    sizes = [(step.family, step.channels, step.positions) for step in flow.steps]
+    # queries of the first sequence, keys and values of the second; 2 heads of 8 channels
+    assert sizes == [
+        ("input", 16, (7,)), ("input", 16, (9,)), ("linear", 16, (7,)), ("linear", 32, (9,)),
+        ("attention", 16, (7,)), ("linear", 16, (7,)),
+    ]  # fmt: skip
+
+
+def test_an_embedding_is_a_layer_that_reads_a_row_of_numbers():
+    class Text(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.gru = nn.Embedding(50, 12), nn.GRU(12, 6)
+            self.last = nn.Linear(6, 2)
+
+        def forward(self, numbers):
+            return self.last(self.gru(self.table(numbers).transpose(0, 1))[0][-1])
+
+    numbers = torch.zeros(1, 9, dtype=torch.int64)
+    made = cnnscope.figure(cnnscope.trace(Text(), [numbers]), style="graph")
+    assert written(made)[3:6] == ["input 1@9", "embedding, 12", "GRU, 6"]
+
+
+def test_an_image_without_a_batch_has_its_channels_first():
+    class Detector(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, image):
+            return self.conv(image[None])
+
+    assert f"input 3@9{TIMES}8" in written(of(Detector(), (3, 9, 8), style="graph"))
+
+
+def test_operations_that_select_are_one_join():
+    # 0: boxes, 1: their concatenation, 2 to 4: selections, 5: a layer, 6: a sum with what it reads
+    names = {1: "aten.cat.default", 2: "aten.index.Tensor", 3: "aten.index.Tensor",
+             4: "torchvision.nms.default", 6: "aten.add.Tensor"}  # fmt: skip
+    families = ["linear", "concatenate", "lookup", "lookup", "other", "linear", "add"]
+    edges = [(0, 1), (1, 2), (2, 3), (1, 4), (3, 4), (4, 5), (4, 6), (5, 6)]
+    found = selections(names, dict(enumerate(families)), edges)
+    assert found == {"box selection (nms)": [[2, 3, 4]]}
+
+
+def test_additions_in_a_row_are_no_selection():
+    names = dict.fromkeys(range(1, 9), "aten.add.Tensor")
+    families = {0: "convolution", **dict.fromkeys(names, "add")}
+    edges = [(n, n + 1) for n in range(8)] + [(0, n) for n in range(2, 9)]
+    assert selections(names, families, edges) == {}
 
 
 def test_attention_is_one_box_between_linear_layers():
@@ -226,7 +371,7 @@ def test_two_inputs_have_numbers():
     made = of(Twins(), (1, 3, 8, 8), (1, 3, 8, 8))
     assert made.style == "graph"
     boxes = [text for text in written(made) if "@" in text]
-    assert boxes == [f"input 1 3@8{TIMES}8", f"input 2 3@8{TIMES}8"]
+    assert boxes == [f"input 1: 3@8{TIMES}8", f"input 2: 3@8{TIMES}8"]
 
 
 # --------------------------------------------------------------------------------------- the U
@@ -351,6 +496,13 @@ def test_sheets_are_refused_for_paths_that_join():
         of(Padded(), (1, 4, 8, 8), style="lenet")
 
 
+@pytest.mark.parametrize("style", ["lenet", "blocks"])
+def test_text_that_nobody_can_read_is_refused(style):
+    net = nn.Sequential(*(nn.Conv2d(n, n + 1, 1) for n in range(1, 60)))
+    with pytest.raises(RequestError, match=r"no room for text.*--max-width, or --style graph"):
+        of(net, (1, 1, 4, 4), style=style, max_width="1in", max_height="1in")
+
+
 def test_a_network_without_layers_is_refused():
     with pytest.raises(RequestError, match="nothing to draw"):
         of(nn.ReLU(), (1, 4, 8, 8))
@@ -372,6 +524,8 @@ def test_layers_that_no_output_depends_on_are_named_and_not_drawn(style):
 def test_a_width_that_is_none_is_refused(given):
     with pytest.raises(RequestError, match="--max-width"):
         cnnscope.figure(traced("classic:lenet5"), max_width=given)
+    with pytest.raises(RequestError, match="--max-height"):
+        cnnscope.figure(traced("classic:lenet5"), max_height=given)
 
 
 def test_widths_have_units():
@@ -401,6 +555,71 @@ MANY = {
         classic:unet inception_v3 mobilenet_v3_small shufflenet_v2_x1_0 vit_b_16 swin_t
         convnext_tiny deeplabv3_resnet50 vgg11+vgg13+vgg16+vgg19""",
 }
+
+
+class Us(nn.Module):
+    """An encoder-decoder of any depth and number of axes."""
+
+    def __init__(self, widths, axes=2, *, pools=True, resamples=False, adds=False, residual=False):
+        super().__init__()
+        conv, up = getattr(nn, f"Conv{axes}d"), getattr(nn, f"ConvTranspose{axes}d")
+        self.pools, self.adds, self.residual = pools, adds, residual
+        self.enters = nn.ModuleList(conv(a, b, 3, padding=1) for a, b in pairwise([3, *widths]))
+        self.same = nn.ModuleList(conv(b, b, 3, padding=1) for b in widths)
+        self.downs = nn.ModuleList(
+            getattr(nn, f"MaxPool{axes}d")(2) if pools else conv(b, b, 3, 2, 1) for b in widths[1:]
+        )
+        self.ups = nn.ModuleList(
+            nn.Sequential(nn.Upsample(scale_factor=2), conv(b, a, 1))
+            if resamples
+            else up(b, a, 2, 2)
+            for a, b in pairwise(widths)
+        )
+        self.after = nn.ModuleList(
+            conv(a * (1 if adds else 2), a, 3, padding=1) for a in widths[:-1]
+        )
+        self.last = conv(widths[0], 2, 1)
+
+    def one(self, x, enter, same):
+        x = enter(x).relu()
+        return (x + same(x) if self.residual else same(x)).relu()
+
+    def forward(self, x):
+        kept = [x := self.one(x, self.enters[0], self.same[0])]
+        for enter, same, down in zip(self.enters[1:], self.same[1:], self.downs, strict=True):
+            kept.append(x := self.one(down(x) if self.pools else x, enter, same))
+            kept[-1] = x = x if self.pools else down(x)
+        for skip, up, after in zip(kept[-2::-1], self.ups[::-1], self.after[::-1], strict=True):
+            x = skip + up(x) if self.adds else torch.cat([skip, up(x)], 1)
+            x = after(x).relu()
+        return self.last(x)
+
+
+MANY_US = {
+    "two": (lambda: Us([8, 16]), 2), "three": (lambda: Us([8, 16, 32]), 2),
+    "deep": (lambda: Us([8, 16, 32, 64, 128, 256]), 2),
+    "strided": (lambda: Us([8, 16, 32], pools=False), 2),
+    "resampled": (lambda: Us([8, 16, 32], resamples=True), 2),
+    "added": (lambda: Us([8, 16, 32], adds=True), 2),
+    "residual": (lambda: Us([8, 16, 32], residual=True), 2),
+    "residual and added": (lambda: Us([16, 32, 64, 128], residual=True, adds=True), 2),
+    "sequence": (lambda: Us([16, 32, 64, 128], 1), 1), "volume": (lambda: Us([8, 16, 32], 3), 3),
+    "wide": (lambda: Us([512, 1024, 2048]), 2), "flat": (lambda: Us([24] * 5), 2),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MANY_US)
+def test_many_encoder_decoders_are_us_without_overlaps(name):
+    build, axes = MANY_US[name]
+    trace = cnnscope.trace(build(), [torch.empty(1, 3, *[64] * axes, device="meta")])
+    for max_width in (COLUMN, PAGE):
+        for typeface in ("sans", "serif"):
+            made = cnnscope.figure(trace, max_width=max_width, font=typeface)
+            assert made.style == "unet"
+            holds(made)
+
+
 EVERY = [(style, names) for style, several in MANY.items() for names in several.split()]
 
 
@@ -516,6 +735,16 @@ def test_a_pdf_without_its_library_has_a_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "fpdf", None)
     with pytest.raises(RequestError, match=r"pip install 'cnnscope\[figure\]'"):
         figure("classic:lenet5").pdf()
+
+
+def test_a_pdf_without_its_library_is_refused_before_the_model_is_built(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "fpdf", None)
+    result = run_cli("figure", "no_file.py:Net", "--output", "net.pdf")
+    assert result.code == 2
+    assert "pip install 'cnnscope[figure]'" in result.err
+    assert "no_file" not in result.err
 
 
 # ------------------------------------------------------------------------- the command line

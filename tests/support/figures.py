@@ -46,3 +46,14 @@ def crossed_texts(scene: Scene) -> list[str]:
             if text.room and within and (box.x < part.x or box.right > part.right):
                 found.append(text.text)
     return found
+
+
+def covered_texts(scene: Scene) -> list[str]:
+    """Texts that stand partly on a box and partly beside it."""
+    found = []
+    for text, box in texts(scene):
+        for part in scene.parts:
+            inside = part.x <= box.x and box.right <= part.right
+            if box.meets(part, 0.3) and not inside:
+                found.append(text.text)
+    return found

@@ -7,12 +7,16 @@ other one passes on what it reads: its result belongs to the step before.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from cnnscope.analysis import blocks
+from cnnscope.analysis.figure.selections import selections
 from cnnscope.analysis.graph.tidy import operands
 from cnnscope.analysis.weights import RECURRENT, weight_ops
 from cnnscope.ops import table
@@ -23,6 +27,7 @@ from cnnscope.records.trace import OpRecord, Shape, Trace
 from cnnscope.text import operation
 
 _ACTIVATIONS = ("tanh", "sigmoid")  # arithmetic to the table of operations, as exp is
+_EMBEDDING, _SELECTION = "embedding", "selection"
 _ALIKE = 1.2  # times as many positions: a class token more is no other resolution
 Ends = tuple[int, int]  # of an edge
 
@@ -75,7 +80,10 @@ def flow(trace: Trace, *, whole: bool, apart: bool = False) -> f.Flow:
     """
     found = _Flow(trace)
     found.follow()
+    found.read_inputs()
+    found.absorb_scores()
     found.leave_out_projections()
+    found.gather_selections()
     if whole:
         found.contract(apart=apart)
     return found.flow()
@@ -92,6 +100,7 @@ class _Flow:
         self.of: dict[int, int] = {}  # the step of each tensor
         self.of_op: dict[int, int] = {}
         self.recurrent: dict[int, int] = {}  # the step of a call of a recurrent layer
+        self.first: StageLayer | None = None  # the first convolution
         self.unbatched = self._is_unbatched()
 
     def follow(self) -> None:
@@ -105,11 +114,20 @@ class _Flow:
 
     def _add_input(self, number: int, tensor: int) -> None:
         specs = self.trace.input_specs
-        channels, positions = self._sizes(self.trace.tensors[tensor].shape, None)
+        channels, positions = self._input_sizes(self.trace.tensors[tensor].shape)
         label = f"input {number + 1}" if len(specs) > 1 else "input"
         name = specs[number].name if number < len(specs) else ""
         made = Made(f.INPUT, f.INPUT, -1, channels, positions, name or label)
         self.of[tensor] = self._add(made)
+
+    def _input_sizes(self, shape: Shape) -> tuple[int | None, Shape]:
+        """Channels and positions of an input; a detector reads images without a batch axis."""
+        first = self.first
+        if first is not None and first.geometry is not None:
+            axes = len(first.geometry.kernel_size)
+            if 1 < axes == len(shape) - 1 and shape[0] == first.in_channels:
+                return shape[0], shape[1:]
+        return self._sizes(shape, None)
 
     def _add(self, made: Made) -> int:
         number = len(self.steps)
@@ -123,7 +141,7 @@ class _Flow:
         call = self._recurrent(record.call)
         if call >= 0:
             if call not in self.recurrent:
-                self.recurrent[call] = self._add(self._recurrence(place, call, sources[0]))
+                self.recurrent[call] = self._add(self._recurrence(place, call))
             step = self.recurrent[call]
         elif place in self.layers:
             step = self._add(self._layer(place, record, sources[0]))
@@ -131,6 +149,9 @@ class _Flow:
             step = self.of_op[self.same[place]]  # one of several that are one layer
         elif entry.multiplies and (attention := self._attention(sources)) is not None:
             step = attention  # whose weights are multiplied with the values
+            self._attend(self.steps[step], record)
+        elif table.base_name(record.name) == _EMBEDDING:
+            step = self._add(self._embedding(place, record))
         elif len(sources) > 1 and record.outputs:
             step = self._add(self._join(place, record, sources))
         else:
@@ -150,13 +171,13 @@ class _Flow:
             call = calls[call].parent
         return call
 
-    def _recurrence(self, place: int, call: int, source: int) -> Made:
+    def _recurrence(self, place: int, call: int) -> Made:
         """A recurrent layer with all of its time steps, directions and layers."""
         record = self.trace.calls[call]
         module = self.trace.modules[record.module]
         out = self.trace.tensors[record.outputs[0]].shape if record.outputs else ()
-        before = self.steps[source]
-        _, positions = self._sizes(out, before, out[1:-1]) if out else (None, ())
+        steps = out[1:-1] if module.hyper.get("batch_first") else out[:1]
+        positions = steps if len(out) > 2 else ()
         layer = next((self.layers[op][0] for op in self.trace.index.all_ops.get(call, ())
                       if op in self.layers), None)  # fmt: skip
         return Made(
@@ -169,6 +190,16 @@ class _Flow:
         named = Family.ATTENTION.value
         return next((n for n in sources if self.steps[n].family == named), None)
 
+    def _attend(self, made: Made, record: OpRecord) -> None:
+        """Set the channels of an attention, those of all of its heads."""
+        heads = made.layer.heads if made.layer is not None else None
+        module = self.trace.index.module(record)
+        whole = module.hyper.get("embed_dim") if module is not None else None
+        if heads is not None and record.outputs:
+            made.channels = heads * self.trace.tensors[record.outputs[0]].shape[-1]
+        elif isinstance(whole, int):
+            made.channels = whole
+
     def _note(self, step: int, record: OpRecord, entry: table.Entry) -> None:
         """Note an activation behind a step."""
         name = table.base_name(record.name)
@@ -177,16 +208,27 @@ class _Flow:
 
     # -- what a step is
 
+    def _embedding(self, place: int, record: OpRecord) -> Made:
+        """A table with a vector for each number that it reads."""
+        out = self.trace.tensors[record.outputs[0]].shape
+        path = self.trace.index.path(record)
+        return Made(f.LAYER, _EMBEDDING, place, out[-1], out[1:-1], _EMBEDDING, path)
+
     def _layer(self, place: int, record: OpRecord, source: int) -> Made:
         layer, family = self.layers[place]
         out = self.trace.tensors[record.outputs[0]].shape
         channels, _ = self._sizes(out, self.steps[source], layer.output)
         if layer.out_channels is not None:
             channels = layer.out_channels
-        before, positions = self.steps[source], layer.output
+        before = self.steps[source]
+        layer = _of_sequence(layer, before)
+        positions = layer.output
         if family is Family.ATTENTION:
-            channels, positions = None, before.positions
-        elif layer.kind == "linear" and not positions and before.positions:
+            made = Made(f.LAYER, family.value, place, None, before.positions, "", layer.path, layer)
+            if table.lookup(record.name).family is Family.ATTENTION:  # in one operation
+                self._attend(made, record)
+            return made
+        if layer.kind == "linear" and not positions and before.positions:
             positions = self._rows(out, before)
         return Made(f.LAYER, family.value, place, channels, positions, "", layer.path, layer)
 
@@ -218,6 +260,7 @@ class _Flow:
         for place, (layer, _) in self.layers.items():
             if layer.geometry is not None:
                 out = self.trace.tensors[self.trace.ops[place].outputs[0]].shape
+                self.first = layer
                 return len(out) == len(layer.geometry.kernel_size) + 1
         return False
 
@@ -240,6 +283,57 @@ class _Flow:
             last = same and body[1:] != source.positions
         channels, positions = (body[-1], body[:-1]) if last else (body[0], body[1:])
         return channels, () if set(positions) == {1} else positions
+
+    # -- what is known afterwards
+
+    def read_inputs(self) -> None:
+        """Set the sizes of inputs whose channels are last, as the layers that read them say."""
+        for tensor in dict.fromkeys(self.trace.inputs):
+            shape, number = self.trace.tensors[tensor].shape, self.of[tensor]
+            for (source, target), read in self.edges.items():
+                if source == number and _are_rows(shape, read.shape):
+                    self._read_rows(self.steps[number], self.steps[target], shape)
+
+    def _read_rows(self, made: Made, reader: Made, shape: Shape) -> None:
+        if reader.family == _EMBEDDING:
+            made.channels, made.positions = 1, reader.positions
+        elif reader.family == Family.RECURRENT.value and len(shape) > 1:
+            made.channels, made.positions = shape[-1], reader.positions
+        elif reader.family == Family.LINEAR.value and len(shape) > 2:
+            made.channels, made.positions = shape[-1], shape[1:-1]
+
+    def absorb_scores(self) -> None:
+        """Draw products of queries and keys as a part of the attention that they are made for."""
+        into, out_of = _ends(self.edges)
+        home = {}
+        for number, made in self.steps.items():
+            if made.kind != f.JOIN or len(out_of[number]) != 1:
+                continue
+            (reader,) = out_of[number]
+            attends = self.steps[reader].family == Family.ATTENTION.value
+            if attends and table.lookup(self.trace.ops[made.op].name).multiplies:
+                queries, *_ = into[number]
+                self.steps[reader].positions = self.steps[queries].positions
+                home[number] = reader
+        self._become(home)
+
+    def gather_selections(self) -> None:
+        """Draw operations that select among results as one join."""
+        joins = {n: self.trace.ops[made.op].name for n, made in self.steps.items()
+                 if made.kind == f.JOIN}  # fmt: skip
+        families = {n: made.family for n, made in self.steps.items()}
+        for label, groups in selections(joins, families, self.edges).items():
+            for group in groups:
+                last = self.steps[group[-1]]
+                last.label, last.family = label, _SELECTION
+                self._become(dict.fromkeys(group[:-1], group[-1]))
+        self.steps = {n: self.steps[n] for n in _ordered(self.steps, self.edges)}
+
+    def _become(self, home: Mapping[int, int]) -> None:
+        """Draw steps as a part of others."""
+        self.steps = {n: made for n, made in self.steps.items() if n not in home}
+        self.edges = _mapped(self.edges, home)
+        self.of = {t: home.get(step, step) for t, step in self.of.items()}
 
     # -- shortcuts and blocks
 
@@ -306,12 +400,8 @@ class _Flow:
             unit.kind, unit.path, None, tuple(x for x in layers if x is not None),
         )  # fmt: skip
         block.after.update(self.steps[inside[-1]].after)
-        gone = set(inside)
-        self.steps = {n: block if n == keep else s for n, s in self.steps.items()
-                      if n == keep or n not in gone}  # fmt: skip
-        home = dict.fromkeys(inside, keep)
-        self.edges = _mapped(self.edges, home)
-        self.of = {t: home.get(step, step) for t, step in self.of.items()}
+        self.steps[keep] = block
+        self._become({n: keep for n in inside if n != keep})
 
     # -- the result
 
@@ -346,6 +436,51 @@ class _Flow:
         return f.FlowEdge(*ends, channels, positions, read.projection, grows)
 
 
+def _are_rows(shape: Shape, read: Shape) -> bool:
+    """Return True if what is read of a tensor are its rows, in any order."""
+    return shape[-1:] == read[-1:] and prod(shape) == prod(read)
+
+
+def _of_sequence(layer: StageLayer, before: Made) -> StageLayer:
+    """A layer without the axis of one position that torch gives a sequence to pool it."""
+    slide = layer.geometry
+    if slide is None or len(before.positions) != 1 or len(slide.kernel_size) != 2:
+        return layer
+    if slide.kernel_size[0] != 1 or layer.output[:1] not in ((), (1,)):
+        return layer
+    last = {
+        name: getattr(slide, name)[-1:]
+        for name in ("kernel_size", "stride", "padding", "dilation", "output_padding")
+    }
+    return replace(layer, output=layer.output[1:], geometry=replace(slide, **last))
+
+
+def _ends(edges: Iterable[Ends]) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
+    """What each step reads, and what reads each step."""
+    into: dict[int, list[int]] = defaultdict(list)
+    out_of: dict[int, list[int]] = defaultdict(list)
+    for source, target in edges:
+        into[target].append(source)
+        out_of[source].append(target)
+    return into, out_of
+
+
+def _ordered(steps: Iterable[int], edges: Iterable[Ends]) -> list[int]:
+    """Steps in an order in which none reads a later one, else as they ran."""
+    before, _ = _ends(edges)
+    found: dict[int, None] = {}
+    for step in steps:
+        waiting = [step]
+        while waiting:
+            at = waiting[-1]
+            left = [source for source in before[at] if source not in found]
+            if at in found or not left:
+                found[waiting.pop()] = None
+            else:
+                waiting += left
+    return list(found)
+
+
 def _mapped(edges: Mapping[Ends, Read], home: Mapping[int, int]) -> dict[Ends, Read]:
     """Edges with other ends; none from a step to itself."""
     found: dict[Ends, Read] = {}
@@ -358,13 +493,11 @@ def _mapped(edges: Mapping[Ends, Read], home: Mapping[int, int]) -> dict[Ends, R
 
 def _reaching(edges: Iterable[Ends], ends: Iterable[int]) -> set[int]:
     """Steps from which edges lead to one of these, and these."""
-    before: dict[int, list[int]] = {}
-    for source, target in edges:
-        before.setdefault(target, []).append(source)
+    before, _ = _ends(edges)
     found, waiting = set(), list(ends)
     while waiting:
         step = waiting.pop()
         if step not in found:
             found.add(step)
-            waiting += before.get(step, ())
+            waiting += before[step]
     return found

@@ -72,6 +72,11 @@ class _Solid(NamedTuple):
     def front(self) -> float:
         return self.x + self.thick / 2
 
+    @property
+    def lid(self) -> Point:
+        """The middle of its upper face."""
+        return self.front + self.deep / 2, self.deep / 2 - self.top
+
 
 def blocks(flow: Flow, merged: Flow, font: Font, most: float) -> Scene:
     """Draw feature maps as boxes; paths that skip some are lines above.
@@ -80,7 +85,7 @@ def blocks(flow: Flow, merged: Flow, font: Font, most: float) -> Scene:
         flow: the network.
         merged: the same with equal steps in a row as one, for where all do not fit.
         font: of the captions.
-        most: width that the drawing may have.
+        most: width that it shall have; it becomes wider where that is too little.
     """
     made = []
     for short, scale in _TRIES:
@@ -88,7 +93,7 @@ def blocks(flow: Flow, merged: Flow, font: Font, most: float) -> Scene:
         if scene.width <= most:
             return scene
         made.append(scene)
-    return made[-1].shrunk(most)
+    return made[-1]
 
 
 class _Row:
@@ -151,12 +156,16 @@ class _Row:
             found.append(solid._replace(x=max(x, room - solid.thick / 2)))
         return self._apart(found)
 
-    def _resolution(self, step: Step) -> str:
-        """What is written below maps of one resolution; nothing of a single position."""
-        if not step.positions:
+    def _resolution(self, solids: Sequence[_Solid]) -> str:
+        """What is written below maps of one resolution; nothing of a single position, or of joins.
+
+        A join stands between boxes, whose captions would meet its own.
+        """
+        positions = solids[0].step.positions
+        if not positions or all(solid.join for solid in solids):
             return ""
         shown = words.squared if self.scale < _TIGHT else words.by
-        return shown(step.positions)
+        return shown(positions)
 
     def _gap(self, number: int, before: _Solid, solid: _Solid) -> float:
         """Between a box and the next: close where one map becomes another of its size."""
@@ -179,7 +188,7 @@ class _Row:
         shift = 0.0
         for _, group in groupby(solids, key=lambda one: one.step.positions):
             members = list(group)
-            label = self._resolution(members[0].step)
+            label = self._resolution(members)
             wide = self.font.width(label, _TEXT, bold=True)
             middle = (members[0].x + members[-1].x + members[-1].thick) / 2
             if label:
@@ -191,17 +200,17 @@ class _Row:
     # -- captions and lines
 
     def _captions(self) -> Iterator[Text]:
-        for positions, group in groupby(self.solids, key=lambda one: one.step.positions):
+        for _, group in groupby(self.solids, key=lambda one: one.step.positions):
             members = list(group)
             under = max(one.top for one in members)
             lines = max(len(one.captions) for one in members)
             for one in members:
                 for line, text in enumerate(one.captions):
                     yield Text(one.front, under + 8 + line * _LINE, text, _TEXT, colour=SOFT)
-            if positions:
+            label = self._resolution(members)
+            if label:
                 middle = (members[0].x + members[-1].x + members[-1].thick) / 2
-                y = under + 9 + lines * _LINE
-                yield Text(middle, y, self._resolution(members[0].step), _TEXT, bold=True)
+                yield Text(middle, under + 9 + lines * _LINE, label, _TEXT, bold=True)
 
     def _arrow_to(self, number: int) -> Iterator[Item]:
         """From the step before, where there is room between both."""
@@ -229,8 +238,7 @@ class _Row:
             one, two = self.solids[source], self.solids[target]
             over = max(solid.top for solid in self.solids[source : target + 1])
             y = -over - 6 - _LANE * lanes[source, target]
-            begin = one.front + one.deep / 2, -one.top
-            end = two.front + two.deep / 2, -two.top
+            begin, end = one.lid, two.lid
             way = (begin, (begin[0], y), (end[0], y), end)
             yield from arrow(way, SOFT, width=0.6, radius=3.0, size=0.9)
 

@@ -4,36 +4,61 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cnnscope.errors import RequestError
 from cnnscope.records import figure as f
 from cnnscope.records.figure import FigureContents
 from cnnscope.render.figure.blocks import blocks
 from cnnscope.render.figure.fonts import Font
 from cnnscope.render.figure.graph import graph
 from cnnscope.render.figure.lenet import lenet
-from cnnscope.render.figure.scene import Box, Item, Scene, Text, box_of, framed
+from cnnscope.render.figure.scene import Box, Item, Page, Scene, Text, box_of, framed
 from cnnscope.render.figure.unet import unet
 from cnnscope.text import printable
 
 _MARGIN = 2.0
 _NAME = 8.5  # size of a model's name
+_ILLEGIBLE = 1.5  # points: smaller text says nothing at all
+_NARROW = 1.8  # points: a layer's share of a width that leaves text legible is larger
 SMALL = 4.5  # points: smaller text cannot be read in print
 
 
-def draw(contents: FigureContents, font: Font, most: float) -> Scene:
+def draw(contents: FigureContents, font: Font, page: Page) -> Scene:
     """Draw a figure.
 
     Args:
         contents: what it shows.
         font: of its text.
-        most: its greatest width in points.
+        page: its greatest width and height.
+
+    Raises:
+        RequestError: the style leaves so little room for so many layers that nobody could read it.
     """
     if contents.style == f.GRAPH:
-        return graph(contents, font, most)
+        return graph(contents, font, page)
+    for flow in contents.merged:
+        _check_room(len(flow.steps) <= page.width / _NARROW, contents.style, flow.name)
+    scene = page.fitted(_drawn(contents, font, page.width))
+    names = ", ".join(flow.name for flow in contents.flows)
+    _check_room(smallest(scene) >= _ILLEGIBLE, contents.style, names)
+    return scene
+
+
+def _check_room(enough: bool, style: str, name: str) -> None:
+    if not enough:
+        raise RequestError(
+            f"{printable(name, 60)}: style {style} leaves no room for text that can be read, as it "
+            "draws so many layers: take a larger --max-width, or --style graph, which draws once "
+            "what repeats"
+        )
+
+
+def _drawn(contents: FigureContents, font: Font, most: float) -> Scene:
     if len(contents.flows) == 1:
         return _one(contents, 0, font, most)
     inside = most - 2 * _MARGIN
     scenes = [_one(contents, number, font, inside) for number in range(len(contents.flows))]
-    return _stacked(scenes, [flow.name for flow in contents.flows], font)
+    narrow = [Page(inside, scene.height).fitted(scene) for scene in scenes]
+    return _stacked(narrow, [flow.name for flow in contents.flows], font)
 
 
 def _one(contents: FigureContents, number: int, font: Font, most: float) -> Scene:

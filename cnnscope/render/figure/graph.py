@@ -22,12 +22,14 @@ from cnnscope.render.figure.scene import (
     SOFT,
     Box,
     Item,
+    Page,
     Point,
     Polyline,
     Scene,
     Text,
     arrow,
     bounds,
+    box_of,
     circle,
     framed,
     rectangle,
@@ -35,13 +37,27 @@ from cnnscope.render.figure.scene import (
 from cnnscope.render.graph.restack import OPEN, Line, Spacing, restack
 from cnnscope.text import printable
 
-_SPACING = Spacing(gap=6.5, track=4.0, slot=5.0, lane=4.0, side=5.0)
 _TEXT, _NAME = 6.5, 8.0
-_HIGH, _EDGE, _LEAST = 10.5, 4.0, 36.0  # of a box: height, beside its text, least width
+_LEGIBLE = 5.0  # points: text that may become smaller before detail is left out
+_EDGE, _LEAST = 4.0, 36.0  # of a box: beside its text, least width
+_SLOT = 5.0  # between lines that enter a box
 _ROUND = 3.7  # radius of a join
 _BESIDE = 2.4  # from the middle of a join, where a second line enters
-_APART, _BAND = 20.0, 9.0  # between models, between resolutions
+_APART = 20.0  # between models
+_TIMES = 7.5  # size of a number of times
 _PALE, _AREA = "#d5dbe1", "#f1f4f7"
+
+
+class _Space(NamedTuple):
+    """Distances: of a box its height, between resolutions, and between boxes and lines."""
+
+    high: float
+    band: float
+    lines: Spacing
+
+
+_WIDE = _Space(10.5, 9.0, Spacing(gap=6.5, track=4.0, slot=_SLOT, lane=4.0, side=5.0))
+_CLOSE = _Space(9.0, 7.0, Spacing(gap=5.0, track=3.4, slot=_SLOT, lane=3.4, side=4.0))
 
 
 class _Column(NamedTuple):
@@ -62,46 +78,64 @@ class _Rows(NamedTuple):
     labels: Sequence[tuple[str, ...]]
 
 
-def graph(contents: FigureContents, font: Font, most: float) -> Scene:
-    """Draw models side by side.
+def graph(contents: FigureContents, font: Font, page: Page) -> Scene:
+    """Draw models side by side; with less detail where text would be too small to read.
 
     Args:
         contents: flows with their layouts, and how their resolutions are aligned.
         font: of all text.
-        most: width that the drawing may have.
+        page: width and height that the drawing may have.
     """
-    columns = [_column(flow, font) for flow in contents.flows]
-    rows = _aligned(columns, contents)
+    made: list[Scene] = []
+    level: FigureContents | None = contents
+    while level is not None:
+        for space in (_WIDE, _CLOSE):
+            scene = _side_by_side(level, font, space)
+            share = page.share(scene)
+            if share == 1 or (space is _CLOSE and share * _TEXT >= _LEGIBLE):
+                return page.fitted(scene)
+            made.append(scene)
+        level = level.coarser
+    return page.fitted(max(made, key=page.share))
+
+
+def _side_by_side(contents: FigureContents, font: Font, space: _Space) -> Scene:
+    columns = [_column(flow, font, space) for flow in contents.flows]
+    rows = _aligned(columns, contents, space.band)
     x = max((font.width(line, _TEXT) for one in rows.labels for line in one), default=0.0) + 8
-    behind: list[Item] = []
     items: list[Item] = []
     parts: list[Box] = []
     for number, column in enumerate(columns):
-        moved = _moved(column, [rows.tops[row] for row in _rows_of(contents, number)])
-        drawn = [*_frames(moved, font), *_drawn(moved)]
-        if len(columns) > 1:
-            name = printable(column.flow.name, 40)
-            drawn.append(Text(moved.axis, rows.tops[0] - 8, name, _NAME, bold=True))
-        around = bounds(drawn, font)
-        scene = Scene(0.0, 0.0, tuple(drawn), font, tuple(moved.boxes.values()))
-        scene = scene.moved(x - around.x, 0.0)
+        scene = _standing(column, contents, number, rows, font)
+        scene = scene.moved(x - bounds(scene.items, font).x, 0.0)
         items += scene.items
         parts += scene.parts
-        x += around.width + _APART
-    behind += _bands(rows, x - _APART)
+        x = bounds(scene.items, font).right + _APART
+    behind = _bands(rows, x - _APART, space.band)
     items += _legends(contents.flows, font, rows.end + 12, x - _APART)
-    scene = framed([*behind, *items], font, parts)
-    return scene if scene.width <= most else scene.shrunk(most)
+    return framed([*behind, *items], font, parts)
+
+
+def _standing(
+    column: _Column, contents: FigureContents, number: int, rows: _Rows, font: Font
+) -> Scene:
+    """A model at the height of its resolutions, below its name where there are several."""
+    moved = _moved(column, [rows.tops[row] for row in _rows_of(contents, number)])
+    drawn = [*_frames(moved, font), *_drawn(moved)]
+    if len(contents.flows) > 1:
+        name = printable(column.flow.name, 40)
+        drawn.append(Text(moved.axis, rows.tops[0] - 8, name, _NAME, bold=True))
+    return Scene(0.0, 0.0, tuple(drawn), font, tuple(moved.boxes.values()))
 
 
 # ------------------------------------------------------------------------------ coordinates
 
 
-def _column(flow: Flow, font: Font) -> _Column:
+def _column(flow: Flow, font: Font, space: _Space) -> _Column:
     """Boxes and lines of a model, as the layout has them."""
     layout = flow.layout or g.Layout()
     slots = _slots(flow)
-    sizes = [_size(step, font, slots[n]) for n, step in enumerate(flow.steps)]
+    sizes = [_size(step, font, slots[n], space.high) for n, step in enumerate(flow.steps)]
     alone = all(place.rail == layout.trunk for place in layout.places)
     widest = max((w for w, _ in sizes), default=_LEAST) if alone else 0.0
     steps = (GraphNode(g.LAYER, 0, "", "", "", "", row=n) for n in range(len(flow.steps)))
@@ -114,7 +148,7 @@ def _column(flow: Flow, font: Font) -> _Column:
         boxed = flow.steps[node.row].kind not in (f.JOIN, f.INPUT)
         return (max(wide, widest) if boxed else wide), high
 
-    drawing = restack(Graph(flow.name, nodes), {0: OPEN}, size, _SPACING)
+    drawing = restack(Graph(flow.name, nodes), {0: OPEN}, size, space.lines)
     boxes = {b.node - 1: Box(b.x, b.y, b.width, b.height) for b in drawing.boxes if b.node}
     trunk = [p.node for p in layout.places if p.rail == layout.trunk]
     lines = [(flow.edges[line.edge], _ends(flow, line, boxes)) for line in drawing.lines]
@@ -149,12 +183,12 @@ def _slots(flow: Flow) -> list[int]:
     return found
 
 
-def _size(step: Step, font: Font, slots: int) -> tuple[float, float]:
+def _size(step: Step, font: Font, slots: int, high: float) -> tuple[float, float]:
     if _is_round(step):
         return 2 * _ROUND, 2 * _ROUND
     wide = font.width(label(step), _TEXT) + 2 * _EDGE
     least = 24.0 if step.kind == f.JOIN else _LEAST
-    return max(wide, least, 2 * slots * _SPACING.slot + 8), _HIGH
+    return max(wide, least, 2 * slots * _SLOT + 8), high
 
 
 def _is_round(step: Step) -> bool:
@@ -167,14 +201,13 @@ def label(step: Step) -> str:
     if step.kind == f.JOIN:
         return words.joined(step)
     if step.kind == f.INPUT:
-        return f"{words.operation(step)} {words.size(step)}"
+        return words.named_input(step)
     parts = [words.operation(step)]
-    if step.layer is not None:
-        weighs = step.layer.out_channels is not None and step.channels is not None
-        parts += [str(step.channels)] if weighs else []
-        parts += filter(None, (words.strides(step.layer), words.more(step.layer)))
-    if step.kind == f.BLOCK and step.channels is not None:
+    weighs = step.layer is None or step.layer.out_channels is not None
+    if weighs and step.channels is not None:
         parts.append(str(step.channels))
+    if step.layer is not None:
+        parts += filter(None, (words.strides(step.layer), words.more(step.layer)))
     return ", ".join(parts) + (f" {words.TIMES} {step.times}" if step.times > 1 else "")
 
 
@@ -213,7 +246,7 @@ def _rows_of(contents: FigureContents, number: int) -> list[int]:
     return [row for row, bands in enumerate(contents.rows) if bands[number] is not None]
 
 
-def _aligned(columns: Sequence[_Column], contents: FigureContents) -> _Rows:
+def _aligned(columns: Sequence[_Column], contents: FigureContents, apart: float) -> _Rows:
     """Tops of all rows, each as high as its highest band."""
     y, tops, labels = 0.0, [], []
     for bands in contents.rows:
@@ -223,10 +256,10 @@ def _aligned(columns: Sequence[_Column], contents: FigureContents) -> _Rows:
             if number is not None
         ]
         tops.append(y)
-        y += _BAND + max(c.bands[n][1] - c.bands[n][0] for c, n in inside)
+        y += apart + max(c.bands[n][1] - c.bands[n][0] for c, n in inside)
         column, number = inside[0]
-        labels.append(_label(column.flow.bands[number], y - _BAND - tops[-1]))
-    return _Rows(tops, y - _BAND, labels)
+        labels.append(_label(column.flow.bands[number], y - apart - tops[-1]))
+    return _Rows(tops, y - apart, labels)
 
 
 def _label(band: f.Band, high: float) -> tuple[str, ...]:
@@ -272,9 +305,9 @@ def _box(step: Step, box: Box) -> Iterator[Item]:
         return
     tint = palette.of(step)
     if step.kind == f.JOIN:
-        yield rectangle(box, "#ffffff", INK, radius=_HIGH / 2)
+        yield rectangle(box, "#ffffff", INK, radius=box.height / 2)
     else:
-        radius = _HIGH / 2 if step.kind == f.INPUT else 1.6
+        radius = box.height / 2 if step.kind == f.INPUT else 1.6
         yield rectangle(box, tint.fill, tint.line, radius=radius)
     yield Text(x, y + 2.3, label(step), _TEXT, room=box.width - 3)
 
@@ -286,22 +319,43 @@ def _frames(column: _Column, font: Font) -> Iterator[Item]:
         if step.group >= 0:
             groups.setdefault(step.group, []).append(number)
     for members in groups.values():
-        inside: list[Item] = [rectangle(column.boxes[n]) for n in members]
-        for edge, way in column.lines:
-            if edge.source in members and edge.target in members:
-                inside.append(Polyline(way))
-        around = bounds(inside, font)
-        area = Box(around.x - 3, around.y - 3, around.width + 6, around.height + 6)
+        area = _framed(column, members, font)
         yield rectangle(area, _AREA, _PALE, radius=3.0)
         times = f"{words.TIMES} {column.flow.steps[members[0]].repeats}"
-        yield Text(area.x - 3, area.middle[1] + 2.4, times, 7.5, "end", bold=True)
+        yield _beside(times, area, [b for n, b in column.boxes.items() if n not in members], font)
 
 
-def _bands(rows: _Rows, right: float) -> Iterator[Item]:
+def _framed(column: _Column, members: Sequence[int], font: Font) -> Box:
+    """The area of steps that repeat, with the shortcuts beside them."""
+    boxes = [column.boxes[n] for n in members]
+    top, bottom = min(b.y for b in boxes), max(b.bottom for b in boxes)
+    inside: list[Item] = [rectangle(box) for box in boxes]
+    for edge, way in column.lines:
+        before = edge.source == members[0] - 1 and len(way) > 2
+        if edge.target in members and (edge.source in members or before):
+            inside.append(Polyline(tuple((x, min(max(y, top), bottom)) for x, y in way)))
+    around = bounds(inside, font)
+    return Box(around.x - 3, around.y - 3, around.width + 6, around.height + 6)
+
+
+def _beside(times: str, area: Box, others: Sequence[Box], font: Font) -> Text:
+    """The number of times at the left of an area, or where no other box stands."""
+    y = area.middle[1] + 2.4
+    left = Text(area.x - 3, y, times, _TIMES, "end", bold=True)
+    places = (
+        left,
+        Text(area.right + 3, y, times, _TIMES, "start", bold=True),
+        *(left._replace(y=area.y + share * area.height) for share in (0.2, 0.8, 0.35, 0.65)),
+    )
+    free = (at for at in places if not any(box_of(at, font).meets(box) for box in others))
+    return next(free, left)
+
+
+def _bands(rows: _Rows, right: float, apart: float) -> Iterator[Item]:
     """Resolutions at the left, with a line between two of them."""
     for number, (top, lines) in enumerate(zip(rows.tops, rows.labels, strict=True)):
         if number:
-            y = top - _BAND / 2
+            y = top - apart / 2
             yield Polyline(((0.0, y), (right, y)), _PALE, 0.4, dash=True)
         for at, line in enumerate(lines):
             yield Text(0.0, top + 6 + 7.5 * at, line, _TEXT, "start", colour=SOFT)

@@ -40,6 +40,7 @@ _GAP = 13.0  # between stacks
 _TEXT = 6.5
 _LINE = 8.0  # height of a line of text
 _BAR, _SLANT = 4.0, 0.28  # of a vector
+_BAR_UNIT, _BAR_LONGEST = 9.0, 86.4  # length for a doubling of its channels, and of the longest
 _LETTERS = {"conv": "C", "max pool": "P", "average pool": "S", "linear": "F"}
 _SCALES = (1.0, 0.9, 0.8, 0.7)
 
@@ -90,7 +91,7 @@ def lenet(flow: Flow, merged: Flow, font: Font, most: float) -> Scene:
         flow: a chain of steps.
         merged: the same with equal steps in a row as one, for where all do not fit.
         font: of the captions.
-        most: width that the drawing may have.
+        most: width that it shall have; it becomes wider where that is too little.
     """
     for chain, scale, tight in (
         (flow, 1.0, False), (flow, 0.85, False), (flow, 0.75, True),
@@ -99,8 +100,7 @@ def lenet(flow: Flow, merged: Flow, font: Font, most: float) -> Scene:
         row = _placed(_stacks(chain, scale, tight=tight), font)
         if _spread([row], font) <= most - 4:
             return _scene([row], font, most)
-    scene = _scene(_balanced(_stacks(merged, 0.85), font, most - 4), font, most)
-    return scene if scene.width <= most else scene.shrunk(most)
+    return _scene(_balanced(_stacks(merged, 0.85), font, most - 4), font, most)
 
 
 # ----------------------------------------------------------------------------------- stacks
@@ -108,7 +108,11 @@ def lenet(flow: Flow, merged: Flow, font: Font, most: float) -> Scene:
 
 def _stacks(flow: Flow, scale: float, *, tight: bool = False) -> list[_Stack]:
     axes = max(len(step.positions) for step in flow.steps)
-    largest = max(max(words.sides(step, axes) or (1, 1)) for step in flow.steps)
+    most = _Most(
+        axes,
+        max(max(words.sides(step, axes) or (1, 1)) for step in flow.steps),
+        max((step.channels or 1 for step in flow.steps if not step.positions), default=1),
+    )
     found, number = [], 0
     for at, step in enumerate(flow.steps):
         if step.kind == f.INPUT:
@@ -118,7 +122,7 @@ def _stacks(flow: Flow, scale: float, *, tight: bool = False) -> list[_Stack]:
             number += step.times
         ends = at in flow.ends and step.kind != f.INPUT and not step.positions
         above = ("output" if ends else printable(name, 20), words.size(step))
-        sides = _sides(step, axes, largest, scale)
+        sides = _sides(step, most, scale)
         found.append(
             _Stack(step, name, above, tuple(_below(step, tight=tight)), _sheets(step), sides)
         )
@@ -162,15 +166,23 @@ def _sheets(step: Step) -> int:
     return min(channels, _SHEETS) + more
 
 
-def _sides(step: Step, axes: int, largest: int, scale: float) -> Point:
+class _Most(NamedTuple):
+    """What is largest in a network: axes and sides of its maps, channels of its vectors."""
+
+    axes: int
+    side: int
+    channels: int
+
+
+def _sides(step: Step, most: _Most, scale: float) -> Point:
     """Width and height of a sheet, or of the bar of a vector."""
-    sides = words.sides(step, axes)
+    sides = words.sides(step, most.axes)
     if sides is None:
-        length = 9.0 * log2((step.channels or 1) + 1) * scale
-        return _BAR, min(max(length, 12.0), 1.35 * _LARGEST * scale)
-    if len(step.positions) == axes == 1:
-        return max(_LARGEST * scale * (sides[0] / largest) ** _POWER, _LEAST), _LEAST
-    high, wide = (max(_LARGEST * scale * (side / largest) ** _POWER, _LEAST) for side in sides)
+        unit = min(_BAR_UNIT, _BAR_LONGEST / log2(most.channels + 1)) * scale
+        return _BAR, max(unit * log2((step.channels or 1) + 1), 12.0)
+    if len(step.positions) == most.axes == 1:
+        return max(_LARGEST * scale * (sides[0] / most.side) ** _POWER, _LEAST), _LEAST
+    high, wide = (max(_LARGEST * scale * (side / most.side) ** _POWER, _LEAST) for side in sides)
     return wide, high
 
 

@@ -23,13 +23,7 @@ def pdf(scene: Scene, title: str) -> bytes:
     Raises:
         RequestError: fpdf2 is missing.
     """
-    try:
-        from fpdf import FPDF
-    except ImportError as error:
-        raise RequestError(
-            "a .pdf needs fpdf2: pip install 'cnnscope[figure]'; .svg, .tex and .png need nothing"
-        ) from error
-    page = FPDF(unit="pt", format=(scene.width, scene.height))
+    page = writer()(unit="pt", format=(scene.width, scene.height))
     page.set_auto_page_break(False)
     page.set_margin(0)
     page.set_title(visible(title))
@@ -38,6 +32,22 @@ def pdf(scene: Scene, title: str) -> bytes:
     for item in scene.items:
         pen.draw(item)
     return bytes(page.output())
+
+
+def writer() -> Any:
+    """The class of fpdf2 that writes a document.
+
+    Raises:
+        RequestError: fpdf2 cannot be imported.
+    """
+    try:
+        from fpdf import FPDF
+    except ImportError as error:
+        raise RequestError(
+            f"a .pdf needs fpdf2, which cannot be imported ({error}): pip install "
+            "'cnnscope[figure]'; .svg, .tex and .png need nothing"
+        ) from error
+    return FPDF
 
 
 class _Pen:

@@ -112,14 +112,29 @@ class Scene(NamedTuple):
         parts = tuple(Box(*at((b.x, b.y)), scale * b.width, scale * b.height) for b in self.parts)
         return Scene(x + scale * self.width, y + scale * self.height, items, self.font, parts)
 
-    def shrunk(self, width: float) -> Scene:
-        """The same as wide as this, text and all."""
-        share = width / self.width
-        return self.moved(0.0, 0.0, share)._replace(width=width, height=self.height * share)
+    def scaled(self, share: float) -> Scene:
+        """The same so much larger, text and all."""
+        return self.moved(0.0, 0.0, share)
 
     def texts(self) -> Iterator[Text]:
         """Every text."""
         return (item for item in self.items if isinstance(item, Text))
+
+
+class Page(NamedTuple):
+    """The greatest width and height of a drawing."""
+
+    width: float
+    height: float
+
+    def share(self, scene: Scene) -> float:
+        """How much smaller a drawing has to become, at most 1."""
+        return min(1.0, self.width / scene.width, self.height / scene.height)
+
+    def fitted(self, scene: Scene) -> Scene:
+        """A drawing made smaller, text and all, as far as it has to be."""
+        share = self.share(scene)
+        return scene if share == 1 else scene.scaled(share)
 
 
 def _moved(item: Item, at: Callable[[Point], Point], scale: float) -> Item:

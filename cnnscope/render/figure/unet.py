@@ -75,7 +75,7 @@ def unet(flows: Sequence[tuple[Flow, Ushape]], font: Font, most: float) -> Scene
         flows: the network with its shape, and the same with equal steps in a row as one, for
             where all do not fit.
         font: of the captions.
-        most: width that the drawing may have.
+        most: width that it shall have; it becomes wider where that is too little.
     """
     made = []
     for short, scale in _TRIES:
@@ -84,7 +84,7 @@ def unet(flows: Sequence[tuple[Flow, Ushape]], font: Font, most: float) -> Scene
         if scene.width <= most:
             return scene
         made.append(scene)
-    return made[-1].shrunk(most)
+    return made[-1]
 
 
 class _U:

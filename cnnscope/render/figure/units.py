@@ -12,11 +12,12 @@ _POINTS = {"": 1.0, "pt": 1.0, "bp": 1.0, "in": 72.0, "cm": 72 / 2.54, "mm": 72 
 LEAST, MOST = 72.0, 7200.0
 
 
-def points(length: float | str) -> float:
+def points(length: float | str, option: str = "--max-width") -> float:
     """A length in points.
 
     Args:
         length: a number of points, or text such as "8.5cm", "3.25in", "640px".
+        option: that it is given with.
 
     Raises:
         RequestError: it is no length, or too small or large for a figure.
@@ -28,7 +29,7 @@ def points(length: float | str) -> float:
         value = 0.0
     if not LEAST <= value <= MOST:
         raise RequestError(
-            f"--max-width {printable(str(length), 20)!r}: expected a length from 1in to 100in, "
+            f"{option} {printable(str(length), 20)!r}: expected a length from 1in to 100in, "
             "as in 8.5cm, 3.25in, 486pt or 640px"
         )
     return value

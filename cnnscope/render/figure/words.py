@@ -60,10 +60,8 @@ def size(step: Step) -> str:
 def operation(step: Step) -> str:
     """5x5 conv, 2x2 max pool, fully connected, BasicBlock."""
     if step.kind == f.BLOCK:
-        return printable(step.label, _NAME)
-    if step.kind == f.INPUT:
-        return printable(step.label, _NAME)
-    if step.layer is None or step.family == "recurrent":
+        return printable(step.label.lstrip("_") or step.label, _NAME)
+    if step.kind == f.INPUT or step.layer is None or step.family == "recurrent":
         return printable(step.label, _NAME)
     if step.layer.kind == "linear":
         return "linear" if step.positions else "fc"
@@ -108,6 +106,12 @@ def more(layer: StageLayer) -> str:
     if geometry.groups > 1 and not layer.depthwise:
         parts.append(f"{geometry.groups} groups")
     return ", ".join(parts)
+
+
+def named_input(step: Step) -> str:
+    """An input with its size: input 3@224x224, input 2: 10."""
+    name = operation(step)
+    return f"{name}: {size(step)}" if name != "input" else f"{name} {size(step)}"
 
 
 def after(step: Step) -> str:
