@@ -80,12 +80,10 @@ class Figure(options.Traced):
     ] = "6.75in"
     max_height: Annotated[
         str,
-        typer.Option(
-            "--max-height",
-            metavar="LENGTH",
-            help="Draw no higher than this, as in --max-height 20cm: where it is too little, what "
+        _FIGURE(
+            "--max-height LENGTH",
+            "Draw no higher than this, as in --max-height 20cm: where it is too little, what "
             "repeats is drawn once, then blocks as a whole, then everything smaller.",
-            rich_help_panel="Figure",
         ),
     ] = "9in"
     font: Annotated[
