@@ -1,5 +1,6 @@
 """Examples of README and docs print what is shown. CNNSCOPE_OVERWRITE=1 writes them anew."""
 
+import ast
 import datetime as dt
 import doctest
 import io
@@ -230,6 +231,16 @@ def test_the_architecture_names_every_folder_and_module_at_the_root():
     folders = {f"{path.parent.name}/" for path in (ROOT / "cnnscope").glob("*/__init__.py")}
     modules = {path.name for path in (ROOT / "cnnscope").glob("*.py")}
     assert named == folders | modules - {"__init__.py", "__main__.py"}
+
+
+def test_the_way_of_a_call_is_of_functions_that_exist():
+    text = (ROOT / "cnnscope/README.md").read_text(encoding="utf-8")
+    way = text.partition("The way of `cnnscope resnet18`")[2].partition("\n\nWhat follows")[0]
+    named = re.findall(r"`(\w+/[\w/]+)\.(\w+)`", way)
+    assert len(named) > 15
+    for module, name in named:
+        body = ast.parse((ROOT / f"cnnscope/{module}.py").read_text(encoding="utf-8")).body
+        assert name in {getattr(node, "name", "") for node in body}, f"{module}.{name}"
 
 
 def test_options_on_pages_exist():

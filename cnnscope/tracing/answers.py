@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from cnnscope.tracing import kernels, refusals
+from cnnscope.tracing import refusals, results
 from cnnscope.tracing.at_once import made_at_once
 from cnnscope.tracing.calls import recording
 from cnnscope.tracing.dispatching import DispatchMode
@@ -47,7 +47,7 @@ def schema_of(func: Any) -> Schema:
     lifts, normalises = "lift_fresh" in name, "native_batch_norm" in name
     convolves = name == "aten.convolution.default"
     base, _, overload = name.rpartition(".")
-    layout = None if "out" in overload else kernels.RESULTS.get(base)
+    layout = None if "out" in overload else results.RESULTS.get(base)
     lists = name.startswith("aten._foreach_") and not func._schema.returns
     return Schema(name, names, written, lifts, convolves, normalises, layout, lists)
 

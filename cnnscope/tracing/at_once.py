@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnnscope.tracing.kernels import suggested_format
+from cnnscope.tracing.results import suggested_format
 
 _FLOATS = frozenset((torch.float16, torch.bfloat16, torch.float32, torch.float64))
 _OWN_STATISTICS = frozenset((torch.float32, torch.float64))  # others have those of float32

@@ -16,7 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from cnnscope.tracing.kernels import Node
+from cnnscope.tracing.in_place import Node
 from cnnscope.tracing.storages import Storages
 
 _ACCUMULATES = "torch::autograd::AccumulateGrad"

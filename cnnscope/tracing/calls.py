@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from cnnscope.records.trace import CallRecord, ModuleRecord, ParamRecord
 from cnnscope.text import visible
-from cnnscope.tracing import kernels
+from cnnscope.tracing import fast_paths
 from cnnscope.tracing.lines import Lines
 from cnnscope.tracing.modules import modules_of, own_state, packed_state
 from cnnscope.tracing.plain import module_record, tensors_in
@@ -336,13 +336,13 @@ class Calls:
         if not self.fast or not self._stack or self._stack[-1][1] is not module:
             return None
         call, _, first = self._stack[-1]
-        path, begin = kernels.fast_path(module, args, kwargs), self._calls[call][2]
+        path, begin = fast_paths.fast_path(module, args, kwargs), self._calls[call][2]
         if path is None or len(self.book.ops) == begin:
             return None
         if not path.one_kernel:
-            kernels.hold_masks(self.book, begin, path.mask_bytes)
+            fast_paths.hold_masks(self.book, begin, path.mask_bytes)
             return None
-        return kernels.in_one_kernel(self.book, first, path.mask_bytes, output)
+        return fast_paths.in_one_kernel(self.book, first, path.mask_bytes, output)
 
     def _leave_hooked(self, module: nn.Module, args: Any, *rest: Any) -> None:  # noqa: ARG002
         """After a call: `rest` is (kwargs, output), or one None where an exception passes."""

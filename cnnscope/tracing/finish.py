@@ -6,7 +6,7 @@ import inspect
 from typing import Any
 
 from cnnscope.records.trace import ParamRecord, Source, StorageRecord, Trace
-from cnnscope.tracing import chance, kernels, training
+from cnnscope.tracing import chance, in_place, training
 from cnnscope.tracing.calls import Calls, Modules
 from cnnscope.tracing.plain import tensors_in
 from cnnscope.tracing.storages import Storages
@@ -25,7 +25,7 @@ def finished(
     book = calls.book
     outputs = tuple(map(book.read, tensors_in(result)))
     end = book.end()
-    kernels.resolve_in_operations(book)
+    in_place.resolve_in_operations(book)
     storages = _storages(book, end)
     called = calls.records()
     given = (*outputs, *(tensor for call in called for tensor in call.outputs))

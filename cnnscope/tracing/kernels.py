@@ -9,37 +9,29 @@ blocks and never holds the scores of all queries and keys (Dao et al. 2022, Flas
 some functions allocate more where a mode watches than where none does: they add out of place. The
 operations stay in the trace, for they are computed; their memory is that of the kernel.
 
-*Modules that are one kernel.* In inference `nn.MultiheadAttention` and
-`nn.TransformerEncoderLayer` take torch's fast path, one opaque operation, which a trace does not:
-their parts would be unseen.
+*Modules that are one kernel* (`fast_paths.py`), and *where results lie* (`results.py`).
 
-*Where results lie.* Some kernels of meta return their result in another order of memory, after
-which a `reshape` copies or does not, or in less memory.
-
-The first and the last are tables, `FUNCTIONS` and `RESULTS`. Which attention a CPU selects depends
-on shapes, strides, dtypes, masks and dropout and on no hardware (`sdp_utils_cpp.cpp` of PyTorch),
-so torch is asked, with small tensors that differ in nothing that matters.
+The functions are a table, `FUNCTIONS`. Which attention a CPU selects depends on shapes, strides,
+dtypes, masks and dropout and on no hardware (`sdp_utils_cpp.cpp` of PyTorch), so torch is asked,
+with small tensors that differ in nothing that matters.
 """
 
 from __future__ import annotations
 
 import functools
-import inspect
 import itertools
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cnnscope.records.step import Accuracy
 from cnnscope.records.trace import OpRecord
 from cnnscope.tracing import recurrent
 
-_MAXIMA = 2  # the mode of an embedding bag that takes the largest number
 _FLASH = 1  # of torch.nn.attention.SDPBackend: on the CPU the only one that is fused
 # What a boolean mask passes through before any kernel, to be added to the scores
 _MASKING = ("scalar_tensor", "where", "zeros_like", "logical_not", "masked_fill")
@@ -70,22 +62,6 @@ class Recording(Protocol):
 
     def put_in_place(self, index: int) -> None:
         """Let an operation write its result over its first input."""
-
-
-class Node(NamedTuple):
-    """What an operation of the backward pass is a part of.
-
-    Attributes:
-        name: of a node as autograd has it ("MaximumBackward0"), "" for none.
-        call: that made the node, -1 for none.
-        adds_up: True if its formula has ended, and what it returned is added to other gradients.
-        alone: True if no other tensor lies in the memory of the operation's first operand.
-    """
-
-    name: str
-    call: int
-    adds_up: bool
-    alone: bool
 
 
 # ------------------------------------------------------------------ functions made of others
@@ -200,129 +176,6 @@ def _add_in_place(seen: Recording, begin: int) -> None:
             seen.put_in_place(index)
 
 
-def write_in_place(seen: Recording, nodes: Mapping[int, Node]) -> None:
-    """Let operations of a backward pass write where they do so if no mode watches.
-
-    Autograd adds up the gradients of one tensor in place where nobody else holds the memory of the
-    first (`can_accumulate_inplace` of PyTorch's `input_buffer.cpp`). Some formulas of derivatives
-    do as well (`isTensorSubclassLike` in PyTorch's `FunctionsManual.cpp`).
-
-    Args:
-        seen: the recording, in which the backward pass is the last.
-        nodes: what its operations are a part of, by their numbers.
-    """
-    if seen.watched:
-        return
-    last = _last_uses(seen)
-    begin = min(nodes, default=len(seen.ops))
-    makers: dict[int, str] = {}
-    for index in range(begin, len(seen.ops)):
-        operation = seen.ops[index]
-        makers.update(dict.fromkeys(operation.outputs, _short(operation)))
-        first = operation.inputs.get("self")
-        if not isinstance(first, int) or index not in nodes:
-            continue
-        if not _writes(_short(operation), nodes[index], makers.get(first, "")):
-            continue
-        if last[seen.storage(first)] == index and seen.life(first)[1] >= begin:
-            after = last[seen.storage(operation.outputs[0])]
-            seen.put_in_place(index)
-            last[seen.storage(operation.outputs[0])] = after
-
-
-def correct_formulas(seen: Recording, nodes: Mapping[int, Node]) -> None:
-    """Correct the lives of values that formulas of derivatives make only where a mode watches.
-
-    The largest of all elements is compared with the input without a mask of numbers that are none;
-    the derivative of a matrix's exponential fills its matrix of blocks in place; those of products
-    of reflections fill gradients that are there from the beginning.
-    """
-    if seen.watched:
-        return
-    began = 0  # the formula that an operation is a part of
-    for index, node in nodes.items():
-        if index - 1 not in nodes or nodes[index - 1].name != node.name:
-            began = index
-        name, after = _short(seen.ops[index]), seen.ops[index + 1 : index + 2]
-        if name == "cat" and node.name in _REFLECTIONS:
-            seen.life(seen.ops[index].outputs[0])[1] = began
-        masks = _OF_ALL.match(node.name) and name in ("isnan", "logical_and")
-        blocks = node.name.startswith("LinalgMatrixExp") and name in ("cat", "zeros_like")
-        if masks or (blocks and not (after and _short(after[0]) == "linalg_matrix_exp")):
-            seen.life(seen.ops[index].outputs[0])[0] = 0
-
-
-_REFLECTIONS = ("LinalgHouseholderProductBackward0", "OrmqrBackward0")
-_OF_ALL = re.compile(r"(MaxBackward1|MinBackward1|(Nanm|M)edianBackward0)$")
-
-
-def resolve_in_operations(seen: Recording) -> None:
-    """Let copies of conjugates and negatives have no bytes that an operation makes for itself.
-
-    Such tensors are views until an operation needs their numbers. Where a mode watches, the copy
-    is an operation in front of that one; else it is the kernel's own workspace.
-    """
-    if seen.watched or not any(_short(operation) in _LAZY for operation in seen.ops):
-        return
-    last = _last_uses(seen)
-    lazy: set[int] = set()
-    copies: list[int] = []
-    for index, operation in enumerate(seen.ops):
-        name, first = _short(operation), operation.inputs.get("self")
-        if name in _LAZY:
-            lazy.symmetric_difference_update(() if first in lazy else operation.outputs)
-        elif first in lazy and name == "clone":
-            copies += operation.outputs
-            continue
-        elif first in lazy and seen.storage(first) == seen.storage(operation.outputs[0]):
-            lazy.update(operation.outputs)
-        for copy in copies:
-            if last[seen.storage(copy)] == index and seen.life(copy)[2] >= 0:
-                seen.life(copy)[0] = 0
-        copies.clear()
-
-
-_LAZY = ("_conj", "_neg_view")
-
-
-def _last_uses(seen: Recording) -> dict[int, int]:
-    """The last operation that reads or writes each storage."""
-    return {seen.storage(t): n for n, op in enumerate(seen.ops) for t in (*op.tensors, *op.outputs)}
-
-
-def _short(operation: OpRecord) -> str:
-    """The name of an operation without the library and the overload."""
-    return operation.name.split(".")[1]
-
-
-# Operations that write into zeros, by what the formula has made these
-_INTO_ZEROS: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(("index_put", "index_add", "scatter", "scatter_add"), ("new_zeros",)),
-    "index_fill": ("zeros",),
-    "put": ("zeros_like",),
-    "masked_scatter": ("zeros_like",),
-}
-_FILLS = re.compile(r"(Maximum|Minimum|Fmax|Fmin|Clamp|ClampMin|ClampMax|Atan2)Backward\d*$")
-
-
-def _writes(name: str, node: Node, maker: str) -> bool:
-    """Return True if an operation writes over its first operand where no mode watches.
-
-    Args:
-        name: of the operation.
-        node: that it is a part of.
-        maker: the operation that made the operand.
-    """
-    if node.adds_up:
-        return name == "add" and node.alone
-    if name in _INTO_ZEROS:
-        return maker in _INTO_ZEROS[name]
-    if name == "masked_fill":
-        return _FILLS.match(node.name) is not None
-    loss = node.name.startswith("BinaryCrossEntropyWithLogits")
-    return loss and (name == "sub" or (name == "mul" and maker != "neg"))
-
-
 def _max_pool1d(seen: Recording, decompose: Callable[[], Tensor], *args: Any, **_: Any) -> Any:
     """Make no indices, and copy an input that does not lie in order, as the CPU's own kernel."""
     begin = len(seen.ops)
@@ -352,9 +205,9 @@ def _recurrent(seen: Recording, decompose: Callable[[], Any], *args: Any, **_: A
         if number <= both_ways and not layers.ordered:
             seen.lives.append([x.nbytes, start, start + 1])  # a copy in order
         if not both_ways:
-            end = _next(seen, "aten.stack", steps[-1])
+            end = next_of(seen, "aten.stack", steps[-1])
         elif number % 2:
-            end = _next(seen, "aten.cat", steps[-1])
+            end = next_of(seen, "aten.cat", steps[-1])
         else:  # until those of the way back are there
             end = starts[number + 1]
         lives = [seen.life(seen.ops[index].outputs[0]) for index in steps]
@@ -450,8 +303,8 @@ def _lives_by_onednn(
     width = layers.weights[1].shape[1]
     steps, batch = (x.shape[axis] for axis in ((1, 0) if layers.batch_first else (0, 1)))
     size = batch * width * x.element_size()  # of a state
-    ends = [_next(seen, "aten.stack", made[-1]) for made in products]
-    joined = [_next(seen, "aten.cat", at) + 1 for at in ends[1::2]] if ways == 2 else []
+    ends = [next_of(seen, "aten.stack", made[-1]) for made in products]
+    joined = [next_of(seen, "aten.cat", at) + 1 for at in ends[1::2]] if ways == 2 else []
     if not layers.ordered:
         yield [x.nbytes, products[0][0], end]
     for number, at in enumerate(ends):
@@ -477,7 +330,7 @@ def _products(seen: Recording, begin: int, weight: Tensor) -> list[int]:
     ]
 
 
-def _next(seen: Recording, name: str, index: int) -> int:
+def next_of(seen: Recording, name: str, index: int) -> int:
     """The first operation of a name after one, or the last of all."""
     after = range(index, len(seen.ops))
     return next((i for i in after if seen.ops[i].name.startswith(name)), len(seen.ops) - 1)
@@ -652,268 +505,3 @@ def _watched(
         return function(seen, lambda: composed(*args, **kwargs), *args, **kwargs)
 
     return call
-
-
-# ---------------------------------------------------------------- modules that are one kernel
-
-
-class FastPath(NamedTuple):
-    """Apply torch's fast path to a call of a module.
-
-    `mask_bytes` are those of the sum of its two masks, (B, H, L, L), 0 where it has not both;
-    without biases nn.MultiheadAttention makes the sum, and then is no single kernel.
-    """
-
-    mask_bytes: int
-    one_kernel: bool
-
-
-def fast_path(
-    module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> FastPath | None:
-    """Recognise a call of a module that torch's fast path runs, which is on by default.
-
-    The conditions are those of `forward` of `nn.MultiheadAttention` and of
-    `nn.TransformerEncoderLayer`, without what holds in every trace (eval mode, no gradients).
-    """
-    kind = _kind(module)
-    if kind is None or torch.is_autocast_enabled():
-        return None
-    call = inspect.signature(kind.forward).bind(module, *args, **kwargs).arguments
-    masks = [m for name, m in call.items() if "mask" in name and isinstance(m, Tensor)]
-    layer: Any = module
-    if kind is nn.MultiheadAttention:
-        attention, x = layer, call["query"]
-        numbers = any(mask.is_floating_point() for mask in masks)
-        usual = x is call["key"] and x is call["value"] and not numbers
-    else:
-        attention, x = layer.self_attn, call["src"]
-        hooked = any(part._forward_hooks or part._forward_pre_hooks for part in layer.modules())
-        same = layer.norm1.eps == layer.norm2.eps
-        usual = same and bool(layer.activation_relu_or_gelu) and not hooked
-    biased = attention.in_proj_bias is not None
-    if not usual or not _attends_fast(attention, x) or not (biased or layer is attention):
-        return None
-    batch, length, _ = x.shape
-    size = batch * attention.num_heads * length * length * x.element_size()
-    return FastPath(size if len(masks) > 1 else 0, biased)
-
-
-def _kind(module: nn.Module) -> Any:
-    """The class that a module's forward is of, if it has a fast path."""
-    for kind in (nn.MultiheadAttention, nn.TransformerEncoderLayer):
-        if isinstance(module, kind) and type(module).forward is kind.forward:
-            return kind
-    return None
-
-
-def _attends_fast(attention: Any, query: Tensor) -> bool:
-    weight, bias = attention.in_proj_weight, attention.in_proj_bias
-    return (
-        query.dim() == 3
-        and attention.batch_first
-        and attention.num_heads % 2 == 0
-        and attention.bias_k is None
-        and attention.bias_v is None
-        and not attention.add_zero_attn
-        and weight is not None
-        and query.dtype == weight.dtype == (weight if bias is None else bias).dtype
-    )
-
-
-def hold_masks(seen: Recording, begin: int, mask_bytes: int) -> None:
-    """Keep the sum of the masks of a call of `nn.MultiheadAttention` until the call ends.
-
-    Args:
-        seen: the recording, in which the operations of the call are the last.
-        begin: the first of them.
-        mask_bytes: of the sum.
-    """
-    seen.lives.append([mask_bytes, _next(seen, "aten.transpose", begin), len(seen.ops)])
-
-
-def in_one_kernel(seen: Recording, first: int, mask_bytes: int, output: Any) -> Any:
-    """Return the module's result, with no other memory than that and its masks as numbers.
-
-    Args:
-        seen: the recording, in which its operations are the last.
-        first: of the storages that it made.
-        mask_bytes: of the sum of its masks.
-        output: what it has returned, a tensor or a tuple of one and None or the weights.
-    """
-    made = seen.lives[first:]
-    results = output if isinstance(output, tuple) else (output,)
-    kept = [seen.replace(t, _in_order_of(t)) if t is not None else None for t in results]
-    end = len(seen.ops)
-    for life in (life for life in made if life[1] >= 0):
-        name = seen.ops[life[1]].name.split(".")[1]
-        if name not in ("zeros_like", "masked_fill_"):
-            life[0] = 0
-        elif life[2] == end - 1:
-            life[2] = end
-    seen.lives.append([mask_bytes, end - 1, end])
-    return tuple(kept) if isinstance(output, tuple) else kept[0]
-
-
-def _in_order_of(tensor: Tensor) -> Tensor:
-    with torch._C._DisableTorchDispatch():
-        return tensor.clone(memory_format=torch.contiguous_format)
-
-
-# --------------------------------------------------------------------- where results lie
-
-
-def _as_input(args: Sequence[Any], result: Tensor) -> Tensor:
-    return _as(suggested_format(args[0]), result)
-
-
-def _in_order(_: Sequence[Any], result: Tensor) -> Tensor:
-    return _as(torch.contiguous_format, result)
-
-
-def _shrunk(args: Sequence[Any], result: Tensor) -> Tensor:
-    """A result that was made as large as the input, and keeps that memory if it is smaller."""
-    elements = args[0].numel()
-    if result.numel() >= elements:
-        return result
-    with torch._C._DisableTorchDispatch():
-        made = torch.empty(elements, dtype=result.dtype, device=result.device)
-        return made.as_strided(result.shape, result.stride())
-
-
-def _convolved(args: Sequence[Any], result: Tensor) -> Tensor:
-    """Channels last where the input or the weight is (`mkldnn_conv_use_channels_last`).
-
-    In 3-D by oneDNN's kernels alone; those of PyTorch's own that transpose resize their result.
-    """
-    x, weight, transposed, groups = args[0], args[1], args[6], args[8]
-    if x.dim() == 5 and not _by_onednn(args):
-        ordered = _as(torch.contiguous_format, result)
-        return _shrunk(args, ordered) if transposed and groups == 1 else ordered
-    formats = [suggested_format(x), suggested_format(weight)]
-    last = next((f for f in formats if f is not torch.contiguous_format), formats[0])
-    return _as(last, result)
-
-
-def _normed(args: Sequence[Any], results: tuple[Tensor, ...], given: int) -> tuple[Tensor, ...]:
-    """A norm with its statistics: of the type of its parameters, which may be a wider one.
-
-    Args:
-        args: the input, and next the parameters, where there are any.
-        results: the input normalised, and statistics.
-        given: how many arguments are parameters.
-    """
-    types = [x.dtype for x in args[: 1 + given] if x is not None]
-    dtype = next((t for t in types if t is not types[0]), types[0])
-    made, *statistics = (_as_input(args, tensor) for tensor in results)
-    with torch._C._DisableTorchDispatch():
-        return made, *(torch.empty_like(t, dtype=dtype) for t in statistics)
-
-
-def _asked(args: Sequence[Any], results: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
-    """The gradients that are asked for, by the last argument."""
-    return tuple(t if asked else None for t, asked in zip(results, args[-1], strict=True))
-
-
-def _reduced(args: Sequence[Any], result: Tensor) -> Tensor:
-    """A loss in the memory of what was reduced, one number for each element."""
-    size = torch.broadcast_shapes(args[0].shape, args[1].shape)
-    with torch._C._DisableTorchDispatch():
-        return torch.empty(size.numel(), dtype=result.dtype, device=result.device).as_strided(
-            result.shape, result.stride()
-        )
-
-
-def _without_memory(_: Sequence[Any], result: Tensor) -> Tensor:
-    with torch._C._DisableTorchDispatch():
-        return torch.empty(0, dtype=result.dtype, device=result.device).as_strided(
-            result.shape, (0,) * result.dim()
-        )
-
-
-def _bags(args: Sequence[Any], results: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Sums of embeddings, and what the kernel notes of bags (`_embedding_bag_cpu_impl`)."""
-    weight, indices, offsets, _, mode, _, factors, last, padding = (*args, *(None,) * 9)[:9]
-    padded = padding is not None and padding >= 0
-    single = weight.dtype in (torch.float32, torch.float16, torch.bfloat16)
-    ordered = weight.stride(1) == 1 and (factors is None or factors.stride(0) == 1)
-    plain = not mode and single and ordered and not padded  # a sum that needs no map of the bags
-    bags = offsets.shape[0] - bool(last)
-    maxima = bags * weight.shape[1] if mode == _MAXIMA else bags
-    sizes = (0 if plain else indices.shape[0] + 1, offsets.shape[0], maxima)
-    with torch._C._DisableTorchDispatch():
-        noted = [torch.empty(n, dtype=offsets.dtype, device=weight.device) for n in sizes]
-    return results[0], *noted
-
-
-def _by_onednn(args: Sequence[Any]) -> bool:
-    """Return True if oneDNN runs a convolution (`ConvParams::use_mkldnn`), with several threads."""
-    x, weight, _, stride, _, _, transposed, output_padding, groups = args[:9]
-    if transposed:
-        padded = any(extra >= step for extra, step in zip(output_padding, stride, strict=False))
-        if padded:
-            return False
-    if x.dtype in (torch.bfloat16, torch.float16):
-        return True
-    wide = weight.shape[-1] > 3 and weight.shape[-2] > 3
-    large = x.shape[0] > 1 or math.prod(x.shape[:4]) > 20480
-    return x.dtype is torch.float32 and (groups > 1 or wide or large)
-
-
-def _attended(args: Sequence[Any], result: Tensor) -> Tensor:
-    """An attention that was not decomposed, as under `torch.inference_mode` inside a forward."""
-    query, key, value, mask, dropout_p, is_causal, scale, enable_gqa = args
-    options = float(dropout_p or 0), bool(is_causal), scale, bool(enable_gqa)
-    call = Attention(query, key, value, mask, *options)
-    return call.result() if call.fused else result
-
-
-# What a CPU makes of the results of an operation, by its name without the overload
-RESULTS: Mapping[str, Callable[[Sequence[Any], Any], Any]] = {
-    "aten.convolution": _convolved,
-    "aten.col2im": _shrunk,
-    "aten.im2col": _shrunk,
-    "aten._embedding_bag": _bags,
-    "aten._embedding_bag_forward_only": _bags,
-    "aten.native_batch_norm": functools.partial(_normed, given=4),
-    "aten.native_group_norm": functools.partial(_normed, given=2),
-    "aten.native_batch_norm_backward": _asked,
-    **dict.fromkeys(("aten.mse_loss", "aten.smooth_l1_loss", "aten.soft_margin_loss"), _reduced),
-    "aten.binary_cross_entropy": _reduced,
-    "aten._efficientzerotensor": _without_memory,
-    "aten.reflection_pad2d": _as_input,
-    "aten.reflection_pad3d": _as_input,
-    "aten.replication_pad2d": _as_input,
-    "aten.replication_pad3d": _as_input,
-    "aten.max_unpool2d": _as_input,
-    "aten.channel_shuffle": _as_input,
-    "aten.pixel_shuffle": _as_input,
-    "aten.pixel_unshuffle": _as_input,
-    "aten.roll": _as_input,
-    "aten.rrelu_with_noise": _in_order,
-    "aten.log_sigmoid_forward": lambda args, results: tuple(_in_order(args, t) for t in results),
-    "aten.scaled_dot_product_attention": _attended,
-}
-
-
-def _as(wanted: torch.memory_format, tensor: Tensor) -> Tensor:
-    rank = {torch.channels_last: 4, torch.channels_last_3d: 5}.get(wanted, tensor.dim())
-    if rank != tensor.dim() or tensor.is_contiguous(memory_format=wanted):
-        return tensor
-    with torch._C._DisableTorchDispatch():
-        return torch.empty_like(tensor, memory_format=wanted)
-
-
-def suggested_format(tensor: Tensor) -> torch.memory_format:
-    """Channels last where the strides say so, else in order (`suggest_memory_format`)."""
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    shape, strides = tensor.shape, tensor.stride()
-    if tensor.dim() not in formats:
-        return torch.contiguous_format
-    least = 0
-    for axis in (1, *range(tensor.dim() - 1, 1, -1), 0):
-        alone = axis == 0 and least == strides[1]  # N x 1 x 1 x 1, which lies either way
-        if shape[axis] == 0 or strides[axis] < least or alone:
-            return torch.contiguous_format
-        least = strides[axis] * max(shape[axis], 1)
-    return formats[tensor.dim()]

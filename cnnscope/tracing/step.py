@@ -22,10 +22,10 @@ from cnnscope.errors import ModelError, RequestError
 from cnnscope.records.step import Accuracy, Step, StepTrace
 from cnnscope.records.trace import Source
 from cnnscope.text import said
-from cnnscope.tracing import checkpointing, kernels
+from cnnscope.tracing import checkpointing, in_place
 from cnnscope.tracing.arguments import Arguments
 from cnnscope.tracing.backward import Backward
-from cnnscope.tracing.kernels import Node
+from cnnscope.tracing.in_place import Node
 from cnnscope.tracing.plain import tensors_in
 from cnnscope.tracing.recorder import Recorder
 from cnnscope.tracing.storages import Storages
@@ -139,8 +139,8 @@ class _Trainer:
         backward_at = len(book.ops)
         nodes = _run_backward(run.recorder, total)
         update_at = book.end()  # what the graph held dies here, and not at the next birth
-        kernels.write_in_place(book, nodes)
-        kernels.correct_formulas(book, nodes)
+        in_place.write_in_place(book, nodes)
+        in_place.correct_formulas(book, nodes)
         trained = self._trained(book)
         if self._scaler is not None:
             self._scaler.unscale([_gradient(one) for one in trained.values()])

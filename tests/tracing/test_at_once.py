@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from cnnscope.tracing import kernels
+from cnnscope.tracing import results
 from cnnscope.tracing.at_once import AT_ONCE
 
 ATEN = torch.ops.aten
@@ -197,7 +197,7 @@ def seen(results):
 def arranged(name, arguments):
     made = AT_ONCE[f"aten.{name}.default"](*arguments)
     assert made is not None
-    return seen(kernels.RESULTS[f"aten.{name}"](arguments, made))
+    return seen(results.RESULTS[f"aten.{name}"](arguments, made))
 
 
 def on_meta(arguments):
