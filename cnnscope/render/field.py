@@ -185,6 +185,8 @@ def _covered(report: FieldReport) -> str:
         [r for r in rows if all(a.clipped[i] >= a.input_size for a in r.field or ())]
         for i in (0, 1)
     )
+    if every and len(rows) == 1:  # the model itself, which has no path
+        return "all of the input"
     if every:
         return f"all of the input, at {units.called(every[0])}, and not in every layer after it"
     middle = [row for row in most if not any(map(_wraps, row.field or ()))]

@@ -17,6 +17,7 @@ _BAR = 12
 _NUMBER = re.compile(r"[0-9]+")
 # How far powers between neighbours may lie apart: two digits behind the point are written.
 _STEADY, _ROUGH = 0.01, 0.25
+_LEVEL = 0.1  # a power of noise, where powers are apart
 NAMES = {
     "params": "parameters",
     "macs": "MACs",
@@ -127,7 +128,9 @@ def form(growth: Growth) -> Literal["same", "power", "line", "nearly", "rough", 
         return "line"
     if apart <= _STEADY:
         return "nearly" if flat else "power"
-    return "rough" if apart <= _ROUGH else "none"
+    if apart > _ROUGH:
+        return "none"
+    return "nearly" if abs(growth.power) < _LEVEL else "rough"
 
 
 def sentence(growth: Growth) -> str:

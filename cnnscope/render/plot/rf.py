@@ -17,7 +17,7 @@ def chart(report: FieldReport) -> Chart:
     """The field of each layer beside the size of the input.
 
     Raises:
-        RequestError: no layer has a field.
+        RequestError: no layer has a field, or each has all of the input.
     """
     rows = depth.layers(report.layers)
     axes = max((len(row.field or ()) for row in rows), default=0)
@@ -26,6 +26,12 @@ def chart(report: FieldReport) -> Chart:
             f"{report.source.name}: no layer has a receptive field, so that there is nothing to "
             "plot; the report without a chart says why"
         )
+    drawn = tuple(one for one in _series(rows, axes) if one.points)
+    if not drawn:
+        raise RequestError(
+            f"{report.source.name}: every layer sees all of the input, so that there is nothing to "
+            "plot"
+        )
     panel = Panel(
         depth.axis(rows),
         Axis(
@@ -33,7 +39,7 @@ def chart(report: FieldReport) -> Chart:
             unit="whole",
             zero=True,
         ),
-        tuple(_series(rows, axes)),
+        drawn,
         tuple(_inputs(rows, axes)),
         depth.bands(rows),
     )

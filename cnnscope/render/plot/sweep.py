@@ -17,6 +17,7 @@ _UNITS: dict[Quantity, Unit] = {
     "training_bytes": "bytes",
     "median_ns": "time",
 }
+_NEAR = 2**0.5
 _CURVE = 16  # parts of a fitted line, which bends on axes of ratios
 _Costs = Mapping[int, float]  # by the number of a row
 
@@ -45,11 +46,19 @@ def _costs(report: SweepReport, quantity: Quantity) -> _Costs:
 
 def _panel(report: SweepReport, quantity: Quantity, costs: _Costs) -> Panel:
     ratios = bool(report.by) and all(value > 0 for value in costs.values())
+    ends = _ends(costs) if ratios else None
     return Panel(
         _x(report, ratios=ratios),
-        Axis(sweep.NAMES[quantity], _UNITS[quantity], log=ratios, zero=not ratios),
+        Axis(sweep.NAMES[quantity], _UNITS[quantity], log=ratios, zero=not ratios, ends=ends),
         tuple(_series(report, quantity, costs)),
     )
+
+
+def _ends(costs: _Costs) -> tuple[float, float] | None:
+    """A factor of two around costs that are nearer than that, so that they look near; else None."""
+    low, high = min(costs.values()), max(costs.values())
+    middle = (low * high) ** 0.5
+    return (middle / _NEAR, middle * _NEAR) if high / low < _NEAR else None
 
 
 def _x(report: SweepReport, *, ratios: bool) -> Axis:

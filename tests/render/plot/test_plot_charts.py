@@ -76,6 +76,13 @@ def test_a_model_without_costs_or_fields_has_no_chart():
             chart(msgspec.structs.replace(record, layers=()))
 
 
+def test_a_model_that_sees_everything_at_once_has_no_chart():
+    pooled = cnnscope.rf("nn.AdaptiveAvgPool2d(1)", inputs="3x8x8")
+    assert "covers      all of the input\n" in f"{pooled}\n"
+    with pytest.raises(RequestError, match="every layer sees all of the input"):
+        pooled.plot()
+
+
 def test_a_forward_that_raised_says_so():
     with pytest.raises(cnnscope.ModelError) as raised:
         cnnscope.summary(
@@ -115,6 +122,16 @@ def test_the_line_drawn_is_the_law_that_is_named(sizes):
     wild = Growth("macs", "side", 1.2, 0.5, 1.4, 1.1, lowest=0.2, highest=1.4, ratio=9.0)
     none = chart(msgspec.structs.replace(sizes, growth=(wild,))).panels[0].series[1]
     assert none.points == ((8, 1536), (16, 6144), (32, 24576))
+
+
+def test_costs_that_are_near_look_near(sizes):
+    rows = [
+        msgspec.structs.replace(row, macs=macs)
+        for row, macs in zip(sizes.rows, (10_000, 11_000, 12_100), strict=True)
+    ]
+    macs = chart(msgspec.structs.replace(sizes, rows=tuple(rows))).panels[0]
+    low, high = macs.y.ends  # a factor of two around 11,000, the middle of ratios
+    assert (round(high / low, 6), round((low * high) ** 0.5)) == (2, 11_000)
 
 
 def test_of_two_choices_the_second_has_a_line_for_each_value():
