@@ -17,6 +17,7 @@ from cnnscope.api.traces import (
     ended,
     made_of,
     no_module,
+    no_sizes,
     reporting,
     stepped,
     stepping,
@@ -26,7 +27,7 @@ from cnnscope.api.traces import (
 from cnnscope.deadline import Deadline, checked
 from cnnscope.errors import ModelError, RequestError
 from cnnscope.models.request import Request, several
-from cnnscope.models.spelling import parse_input
+from cnnscope.models.spelling import NotPlainError, parse_input
 from cnnscope.records.rf import EffectiveReport as EffectiveRecord
 from cnnscope.records.rf import FieldReport, UnitReport, VerifyReport
 from cnnscope.records.trace import Trace
@@ -733,7 +734,10 @@ def sweep(
 
     if not isinstance(model, str):
         raise RequestError('sweep: give the name of a model, such as "resnet18" or "net.py:Net"')
-    wanted = made.choices(model, inputs, arguments or {}, batch_sizes, num_classes, dtype)
+    try:
+        wanted = made.choices(model, inputs, arguments or {}, batch_sizes, num_classes, dtype)
+    except NotPlainError:
+        raise no_sizes() from None
     asked_for = [choice.request for choice in wanted.choices]
     found = requests.several(asked_for, store(cache), made.costs)
     report = made.report(wanted, found)

@@ -256,10 +256,7 @@ def asked(
         try:
             return Request.of(model, inputs, *build, kwargs)
         except NotPlainError:
-            raise RequestError(
-                'inputs: for a named model give sizes, such as "3x224x224", and lists and dicts '
-                "of them"
-            ) from None
+            raise no_sizes() from None
     _check_module(model)
     _refuse("only for a named model; a module of your own is traced as it is", build)
     return Given(model, inputs, kwargs)
@@ -488,6 +485,13 @@ def built(
     place = "meta" if seed is None else "cpu"
     with isolation.alone, devices.following(), devices.at(place):
         yield evaluated(copied(model, trace, place).to(place))
+
+
+def no_sizes() -> RequestError:
+    """The error of tensors for a model that has a name."""
+    return RequestError(
+        'inputs: for a named model give sizes, such as "3x224x224", and lists and dicts of them'
+    )
 
 
 def no_module() -> RequestError:

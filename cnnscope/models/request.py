@@ -129,7 +129,7 @@ def _check_whole(option: str, given: object) -> None:
     Raises:
         RequestError: it is neither an integer nor None.
     """
-    if given is not None and not isinstance(given, int):
+    if given is not None and (isinstance(given, bool) or not isinstance(given, int)):
         raise RequestError(f"{option} {printable(repr(given))}: must be an integer")
 
 

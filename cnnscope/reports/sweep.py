@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
@@ -83,12 +84,7 @@ def choices(
     Raises:
         RequestError: nothing varies, a value is given twice, or there are too many.
     """
-    axes: dict[str, list[Any]] = {}
-    if inputs:
-        axes[INPUT] = list(inputs)
-    axes |= {name: list(v) if type(v) is list else [v] for name, v in arguments.items()}
-    if batch_sizes:
-        axes[BATCH] = list(batch_sizes)
+    axes = dict(_axes(inputs, arguments, batch_sizes))
     varied = tuple(name for name, values in axes.items() if len(values) > 1)
     _check(axes)
     made: list[Choice] = []
@@ -111,6 +107,40 @@ def choices(
             "--arg width_mult=0.5,1.0 or --batch-size 1,8,32"
         )
     return Sweep(varied, tuple(made))
+
+
+def _axes(
+    inputs: Any, arguments: Mapping[str, Any], batch_sizes: Any
+) -> Iterator[tuple[str, list[Any]]]:
+    """What is chosen and its values, without those of which there are none.
+
+    Raises:
+        RequestError: arguments have no names, or one of them has an empty list.
+    """
+    if not isinstance(arguments, Mapping):
+        raise RequestError('arguments: give values by name, as in {"width_mult": [0.5, 1.0]}')
+    if sizes := _values(inputs):
+        yield INPUT, sizes
+    for name, value in arguments.items():
+        values = _values(value) if type(value) is list else [_plain(value)]
+        if not values:
+            raise RequestError(f"{name}: the list of its values is empty")
+        yield name, values
+    if batches := _values(batch_sizes):
+        yield BATCH, batches
+
+
+def _values(given: Any) -> list[Any]:
+    """Values of a sequence, an array or a range; one that is none of these stands for itself."""
+    several = not isinstance(given, str) and isinstance(given, Iterable)
+    return [_plain(one) for one in (given if several else [given])]
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy's as one of Python's; other values as they are."""
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)
+    return float(value) if isinstance(value, Real) and not isinstance(value, bool) else value
 
 
 def _check(axes: Mapping[str, Sequence[Any]]) -> None:

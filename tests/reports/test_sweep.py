@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 
+import numpy as np
 import pytest
+import torch
 from command_line import run_cli
 
 import cnnscope
@@ -281,6 +284,32 @@ def test_a_name_before_the_first_value_is_that_of_all():
     assert values.inputs(["ids=16:int64,32:int64", "mask=16"]) == [
         ["ids=16:int64", "mask=16"], ["ids=32:int64", "mask=16"],
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"inputs": "3x64x64"}, "give several values of something"),
+        ({"inputs": 64, "batch_sizes": 4}, "give several values of something"),
+        ({"inputs": ["64", 64]}, "input: the value 64 is given twice"),
+        ({"inputs": ["64", torch.zeros(1, 3, 64, 64)]}, "for a named model give sizes"),
+        ({"arguments": {"dropout": []}}, "dropout: the list of its values is empty"),
+        ({"arguments": ["dropout"]}, "arguments: give values by name"),
+        ({"batch_sizes": [1, True]}, "True: must be an integer"),
+        ({"batch_sizes": "1,8"}, "'1,8': must be an integer"),
+    ],
+)
+def test_what_cannot_be_asked_for_in_python(given, message):
+    with pytest.raises(RequestError, match=re.escape(message)):
+        cnnscope.sweep("alexnet", **given)
+
+
+def test_values_may_be_those_of_numpy():
+    swept = cnnscope.sweep("classic:lenet5", batch_sizes=np.arange(1, 4)).record
+    assert [row.values for row in swept.rows] == [("1",), ("2",), ("3",)]
+    assert grown(swept)["macs"] == ("batch size", 1.0)
+    asked = reports.choices("alexnet", (), {"dropout": [np.float64(0.5), 1]}, (), None, None)
+    assert [one.values for one in asked.choices] == [("0.5",), ("1",)]
 
 
 def test_a_module_has_no_choices():

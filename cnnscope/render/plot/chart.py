@@ -7,6 +7,7 @@ The file of a report in this folder makes a `Chart` of it, which knows nothing o
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from typing import Literal, NamedTuple
 
 Unit = Literal["number", "whole", "count", "bytes", "time"]
@@ -47,6 +48,7 @@ class Series(NamedTuple):
         labels: a name for each point, "" for none; () for no names.
         first: whether its points are named before those of other series, and drawn above them.
         faint: whether it is drawn thin and without symbols: a fit, a ceiling.
+        look: number of its colour, symbol and hatch; None for the next one.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Series(NamedTuple):
     labels: tuple[str, ...] = ()
     first: bool = False
     faint: bool = False
+    look: int | None = None
 
 
 class Level(NamedTuple):
@@ -112,6 +115,16 @@ class Chart(NamedTuple):
         return self.columns == 1 and all(
             (p.x, p.bands) == (first.x, first.bands) for p in self.panels
         )
+
+
+def looks(panel: Panel) -> Iterator[tuple[Series, int | None]]:
+    """Each series with the number of its colour, symbol and hatch; faint ones have none."""
+    numbers = count()
+    for one in panel.series:
+        if one.faint:
+            yield one, None
+        else:
+            yield one, next(numbers) if one.look is None else one.look
 
 
 def stacked(series: tuple[Series, ...]) -> list[tuple[Series, list[float]]]:

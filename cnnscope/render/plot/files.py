@@ -12,12 +12,11 @@ import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import count
 from math import hypot
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnnscope.errors import RequestError
-from cnnscope.render.plot.chart import Chart, Panel, Point, Series, stacked
+from cnnscope.render.plot.chart import Chart, Panel, Point, Series, looks, stacked
 from cnnscope.render.plot.labels import Box, Grid, Named, along, placed, within
 from cnnscope.render.plot.scales import Extent, extents, ticks
 from cnnscope.render.plot.terminal import short
@@ -191,9 +190,8 @@ def _heading(chart: Chart, width: float) -> str:
 
 def _styles(panel: Panel) -> Iterator[tuple[Series, _Style]]:
     """A colour, a marker, a line and a hatch for each series; no two have all of them in common."""
-    numbers = count()
-    for one in panel.series:
-        yield one, _Style(_GREY, "", (0, (4, 2)), "") if one.faint else _look(next(numbers))
+    for one, number in looks(panel):
+        yield one, _Style(_GREY, "", (0, (4, 2)), "") if number is None else _look(number)
 
 
 def _look(number: int) -> _Style:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from cnnscope.records.memory import MemoryReport
+from cnnscope.records.step import KINDS
 from cnnscope.render import memory, units
 from cnnscope.render.plot.chart import Axis, Band, Chart, Level, Panel, Series
 
@@ -25,6 +26,7 @@ def chart(report: MemoryReport) -> Chart:
                 memory.KINDS.get(one.kind, one.kind),
                 tuple((float(n), float(one.timeline[n])) for n in shown),
                 "area",
+                look=KINDS.index(one.kind),  # the same for every model
             )
             for one in kinds
         ),

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from cnnscope.render.page import Page, cut, text, wrap
 from cnnscope.render.plot.canvas import Canvas
-from cnnscope.render.plot.chart import Chart, Panel, Point, Series, stacked
+from cnnscope.render.plot.chart import Chart, Panel, Point, Series, looks, stacked
 from cnnscope.render.plot.labels import Box, Grid, Named, along, placed, within
 from cnnscope.render.plot.scales import Extent, extents, place, ticks
 from cnnscope.text import visible
@@ -153,19 +153,17 @@ def _panel(panel: Panel, size: tuple[int, int, int], *, bare: bool, ascii_only: 
 
 def _styles(panel: Panel, *, ascii_only: bool) -> list[_Style]:
     """A symbol and a colour of its own for each series; faint ones have none."""
-    made, number = [], 0
-    for one in panel.series:
-        symbol, plain, fill, plain_fill, colour = _STYLES[number % len(_STYLES)]
-        if number >= len(_STYLES):  # letters, of which there are enough
-            symbol = plain = fill = plain_fill = _LETTERS[(number - len(_STYLES)) % len(_LETTERS)]
-        number += not one.faint
-        if one.faint:
-            made.append(_Style("", "", _FAINT))
-        elif ascii_only:
-            made.append(_Style(plain, plain_fill, colour))
-        else:
-            made.append(_Style(symbol, fill, colour))
-    return made
+    return [_style(number, ascii_only=ascii_only) for _, number in looks(panel)]
+
+
+def _style(number: int | None, *, ascii_only: bool) -> _Style:
+    if number is None:
+        return _Style("", "", _FAINT)
+    symbol, plain, fill, plain_fill, colour = _STYLES[number % len(_STYLES)]
+    if number >= len(_STYLES):  # letters, of which there are enough
+        letter = _LETTERS[(number - len(_STYLES)) % len(_LETTERS)]
+        return _Style(letter, letter, colour)
+    return _Style(plain, plain_fill, colour) if ascii_only else _Style(symbol, fill, colour)
 
 
 def _fill(frame: _Frame) -> None:

@@ -12,7 +12,7 @@ from cnnscope.records.catalogue import About, Card, Listed, ListReport
 from cnnscope.records.sweep import Growth
 from cnnscope.records.trace import Source, TensorSpec
 from cnnscope.render.plot import bench, catalogue, chart
-from cnnscope.render.plot.chart import stacked
+from cnnscope.render.plot.chart import looks, stacked
 from cnnscope.reports import catalogue as lists
 from cnnscope.timing.stats import describe
 
@@ -300,6 +300,9 @@ def test_areas_add_up_to_what_is_alive():
     assert tops[1:] == [event.live for event in record.events]
     assert max(tops) == record.tensors == panel.levels[0].value
     assert [band.name for band in panel.bands] == ["forward", "backward", "optimizer"]
+    # a kind that is not there (buffers) leaves the looks of others as they are
+    seen = {one.name: number for one, number in looks(panel)}
+    assert (seen["weight"], seen["gradient"], seen["temporary"]) == (1, 4, 7)
 
 
 def test_a_report_without_a_chart_says_which_have_one():
