@@ -141,7 +141,8 @@ def _gathered(state: State, axis: int, *, image: bool) -> State:
     A unit sees what its channels see, and all that lies at its place along the axis.
     """
     dims, last = state.dims_of(axis), len(state.layout) - 1
-    if not image and len(dims) > 1 and dims[-1] == last and len(state.layout[last]) > 1:
+    patches = len(dims) > 1 and dims[-1] == last and len(state.layout[last]) > 1
+    if not image and patches and _finer(state, last):
         state = layout.contract(state, last, among=axis)  # patches, whose pixels are features
         dims = state.dims_of(axis)
     if dims[:1] == [1] and len(state.layout) > _CHANNELS_AND_AXIS and _among_channels(state):
@@ -166,15 +167,28 @@ def _own(state: State, dim: int, axis: int, *, image: bool) -> tuple[Atom, ...]:
 
 
 def _among_channels(state: State) -> bool:
-    """True if the second dimension holds channels: some positions lie in another one as well.
+    """True if the second dimension holds channels: finer positions than another one.
 
-    Where there are too few dimensions for an image, and none but the first two holds positions, it
-    is a sequence (attention along rows, which lie in the batch).
+    Tokens are none, whose pixels lie in a later one. Where there are too few dimensions for an
+    image, and none but the first two holds positions, it is a sequence (attention along rows, which
+    lie in the batch).
     """
     atoms, sizes = state.layout[1], len(state.layout)
     if sizes < _CHANNELS_AND_AXIS + len(state.axes) and not any(state.layout[2:]):
         return atoms[0] == layout.CHANNELS
-    return atoms[0].axis == -1 or any(len(state.dims_of(a.axis)) > 1 for a in atoms)
+    return atoms[0].axis == -1 or _finer(state, 1)
+
+
+def _finer(state: State, dim: int) -> bool:
+    """Return True if a dimension holds digits of an axis between which those of another one lie.
+
+    It has the pixels of patches, the taps of windows, the phases of sub-pixels; the other one has
+    their places.
+    """
+    heaviest: dict[int, int] = {}
+    for atom in (a for other in state.layout for a in other if a.axis >= 0):
+        heaviest[atom.axis] = max(atom.weight, heaviest.get(atom.axis, 0))
+    return any(a.weight < heaviest[a.axis] for a in state.layout[dim] if a.axis >= 0)
 
 
 def _is_image(state: State) -> bool:

@@ -81,7 +81,7 @@ each(  # without a rule: where their results come from is not followed
     "scatter index_copy index_fill "
     "masked_scatter diag diag_embed as_strided_copy diagonal_copy diagonal_scatter block_diag "
     "put nonzero_static lu_unpack resize_as _chunk_cat _unsafe_masked_index "
-    "_unsafe_masked_index_put_accumulate _linalg_check_errors _assert_async "
+    "unfold_backward _unsafe_masked_index_put_accumulate _linalg_check_errors _assert_async "
     "_functional_assert_async _assert_tensor_metadata _pack_padded_sequence _to_sparse _to_dense "
     "to_mkldnn argwhere int_repr "
     "_local_scalar_dense item is_nonzero equal resize set is_same_size _has_same_storage_numel "

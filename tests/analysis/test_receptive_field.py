@@ -632,3 +632,25 @@ def test_patches_beside_a_constant_keep_their_places():
 
     _, columns = field_of(Lambda(forward), 1, 3, 2, 3).maps
     assert (columns.lo, columns.hi) == ((0, 1), (1, 2))
+
+
+def patches_of(x):
+    """2x2 patches of 4x4 pixels, as `b (h w) (p q) c` of an 8x8 image."""
+    return x.view(1, 3, 2, 4, 2, 4).permute(0, 2, 4, 3, 5, 1)
+
+
+@pytest.mark.parametrize(
+    ("forward", "size", "stride"),
+    [
+        (patches_of, 1, 1),  # a pixel is a pixel, wherever it is moved
+        (lambda x: patches_of(x).flatten(1, 2), 1, 1),
+        (lambda x: patches_of(x).reshape(1, 4, 48), 4, 4),  # pixels are features of a patch
+        (lambda x: F.unfold(x, 3, padding=1), 3, 1),  # taps are channels of a position
+        (lambda x: F.unfold(x[:, :1], 3, padding=1), 3, 1),
+    ],
+)
+def test_places_of_patches_and_windows_are_positions_and_what_lies_in_them_is_not(
+    forward, size, stride
+):
+    axes = field_of(Lambda(lambda _, x: forward(x)), 1, 3, 8, 8).axes
+    assert [(axis.size, axis.stride) for axis in axes] == [(size, stride)] * 2
