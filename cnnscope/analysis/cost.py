@@ -13,9 +13,20 @@ _ITEM_SIZE = {
 }  # fmt: skip
 
 
+# Bits of types that are packed: of torch's quantised tables, and in a graph of ONNX, while a tensor
+# of torch has a byte for each element of such a type.
+_BITS = {"quint4x2": 4, "quint2x4": 2}
+_BITS_OF_ONNX = {"uint4": 4, "int4": 4, "uint2": 2, "int2": 2}
+
+
 def tensor_bytes(trace: Trace, tensor: int) -> int:
     """Bytes that a dense tensor of this shape and dtype takes."""
     record = trace.tensors[tensor]
+    bits = _BITS.get(record.dtype)
+    if bits is None and trace.source.source == "onnx":
+        bits = _BITS_OF_ONNX.get(record.dtype)
+    if bits is not None:
+        return -(-prod(record.shape) * bits // 8)
     return prod(record.shape) * item_size(record.dtype)
 
 

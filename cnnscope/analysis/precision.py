@@ -10,27 +10,32 @@ from cnnscope.analysis import params
 from cnnscope.ops import table
 from cnnscope.records.trace import OpRecord, Trace
 
-NARROW = ("int8", "uint8", "quint8", "qint8", "int4", "uint4")
+NARROW = tuple("int8 uint8 quint8 qint8 int4 uint4 int2 uint2 quint4x2 quint2x4".split())
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 _DEEPEST = 12  # operations between an integer and the product
 _DEQUANTISE = frozenset(
     "quantized_decomposed.dequantize_per_tensor quantized_decomposed.dequantize_per_channel "
-    "dequantize".split()
+    "quantized_decomposed.dequantize_per_token quantized_decomposed.dequantize_per_channel_group "
+    "torchao.dequantize_affine dequantize".split()
 )
 # What leaves integers the numbers that they are, on the way from a narrow type to a product.
 _KEEPS = frozenset(
     "_to_copy sub view _unsafe_view reshape permute transpose t expand clone unsqueeze squeeze "
     "slice select constant_pad_nd cat alias detach".split()
 )
-_QUANTISED = (table.Family.QUANTISED_CONVOLUTION, table.Family.QUANTISED_LINEAR)
+_QUANTISED = (
+    table.Family.QUANTISED_CONVOLUTION,
+    table.Family.QUANTISED_LINEAR,
+    table.Family.QUANTISED_RECURRENT,
+)
 _ADDED = frozenset("bias attn_bias attn_mask".split())
 
 
-def parameters(trace: Trace) -> dict[str, int]:
-    """Elements of distinct parameters by their type, most first."""
+def parameters(trace: Trace, *, buffers: bool = False) -> dict[str, int]:
+    """Elements of distinct parameters (or buffers) by their type, most first."""
     found: dict[str, int] = {}
     for param in trace.params:
-        if not param.buffer:
+        if param.buffer == buffers:
             dtype = trace.tensors[param.tensor].dtype
             found[dtype] = found.get(dtype, 0) + params.numel(trace, param)
     return _most_first(found)
@@ -56,7 +61,9 @@ def _most_first(found: dict[str, int]) -> dict[str, int]:
 
 
 def _of_packed(record: OpRecord) -> str:
-    return "float16" if "fp16" in record.name else "int8"
+    """Weights that are kept in 16 bits meet numbers of 32, and are multiplied as these."""
+    half = "fp16" in f"{record.name} {record.attributes.get('params')}"
+    return "float32" if half else "int8"
 
 
 def _widest(trace: Trace, record: OpRecord) -> str:

@@ -117,7 +117,9 @@ def of_op(trace: Trace, record: OpRecord) -> Slide | None:
     """Geometry of a convolution or pool operation, from its own arguments."""
     op, family = table.Op(trace, record), table.lookup(record.name).family
     if family is table.Family.CONVOLUTION and op.has("weight"):
-        return _of_convolution(op)
+        return _of_convolution(op, op.shape("weight"), len(op.shape("weight")) - 2)
+    if family is table.Family.QUANTISED_CONVOLUTION and op.packed:
+        return _of_convolution(op, op.packed, len(op.out) - 2)
     axes, kernel_size = op.axes, op.get("kernel_size")
     fixed = kernel_size is not None and op.get("output_size") is None  # else windows differ
     if family not in table.POOLS or axes is None or not fixed:
@@ -149,17 +151,16 @@ def over_channels(trace: Trace, record: OpRecord) -> bool:
     return made and first_axis and first[-slide.axes - 1] == 1
 
 
-def _of_convolution(op: table.Op) -> Slide:
-    weight = op.shape("weight")
-    axes = len(weight) - 2
+def _of_convolution(op: table.Op, weight: Shape, axes: int) -> Slide:
+    """A packed weight, and its geometry, of a 1-D convolution have an axis of one before."""
     transposed, groups = bool(op.get("transposed", False)), int(op.get("groups", 1))
     geometry = Geometry(
-        kernel_size=weight[2:],
-        stride=_tuple(op.get("stride", 1), axes),
-        padding=_tuple(op.get("padding", 0), axes),
-        dilation=_tuple(op.get("dilation", 1), axes),
+        kernel_size=weight[-axes:],
+        stride=_tuple(op.get("stride", 1), axes)[-axes:],
+        padding=_tuple(op.get("padding", 0), axes)[-axes:],
+        dilation=_tuple(op.get("dilation", 1), axes)[-axes:],
         groups=groups,
-        output_padding=_tuple(op.get("output_padding", 0), axes),
+        output_padding=_tuple(op.get("output_padding", 0), axes)[-axes:],
     )
     channels = weight[1] * groups if transposed else weight[0]
     return Slide("transposed" if transposed else "convolution", geometry, axes, channels)

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from cnnscope.analysis import attention, shapes
 from cnnscope.analysis.memo import per_trace
+from cnnscope.analysis.precision import NARROW
 from cnnscope.ops import table
 from cnnscope.ops.operation import Op
 from cnnscope.ops.table import Family
@@ -55,6 +56,7 @@ class Layer(Enum):
 _PACKED = {
     Family.QUANTISED_CONVOLUTION: Layer.CONVOLUTION,
     Family.QUANTISED_LINEAR: Layer.LINEAR,
+    Family.QUANTISED_RECURRENT: Layer.RECURRENT,
 }
 
 
@@ -109,7 +111,11 @@ class _Weights:
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
-        held = {p.tensor: p.path for p in (*trace.params, *trace.strays) if not p.buffer}
+        held = {
+            p.tensor: p.path
+            for p in (*trace.params, *trace.strays)
+            if not p.buffer or trace.tensors[p.tensor].dtype in NARROW  # quantised weights
+        }
         self.storages = {trace.tensors[t].storage: path for t, path in held.items()}
         self.state = {trace.tensors[p.tensor].storage for p in trace.params}
         self.data = trace.index.from_input
@@ -132,8 +138,7 @@ class _Weights:
     def _layer(self, index: int, record: OpRecord) -> WeightOp | None:
         packed = _PACKED.get(table.lookup(record.name).family)  # with a weight that is no tensor
         if packed is not None:
-            own = self._module(record)
-            return WeightOp(index, packed, (("packed", own if own > 0 else -index),))
+            return WeightOp(index, packed, self._packed_keys(index, record))
         weights = self._weights(record)
         if not weights or not self._meets_data(record):
             return None
@@ -142,6 +147,14 @@ class _Weights:
             return WeightOp(index, Layer.RECURRENT, self._recurrent_keys(paths))
         kind = Layer.CONVOLUTION if _convolves(record) else Layer.LINEAR
         return WeightOp(index, kind, (paths,))
+
+    def _packed_keys(self, index: int, record: OpRecord) -> tuple[Hashable, ...]:
+        """One key for a layer, and for each layer and direction of a recurrent network."""
+        own = self._module(record)
+        key = "packed", own if own > 0 else -index
+        states = Op(self.trace, record).shapes("hx")
+        several = states[0][0] if states and len(states[0]) == 3 else 1
+        return tuple((*key, number) for number in range(several))
 
     def _weights(self, record: OpRecord) -> list[int]:
         """The operands of a product that are weights: one, or those of a whole recurrent layer."""
@@ -323,7 +336,7 @@ def _rearranges(record: OpRecord) -> bool:
 
 def _joined(trace: Trace, found: list[WeightOp]) -> list[WeightOp]:
     """Convolutions that are one layer together, as one."""
-    by_op = {op.op: op for op in found if op.convolution}
+    by_op = {op.op: op for op in found if op.convolution and "weight" in trace.ops[op.op].inputs}
     left = {op.op: op for op in found}
     for group in (*_complex(trace, by_op), *_tables(trace, by_op)):
         first, *others = (left.pop(i) for i in group.places)

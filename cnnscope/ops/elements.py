@@ -3,16 +3,23 @@
 from functools import partial
 
 from cnnscope.ops.entry import Factors, Family, factors, per_input, per_output, register_steps
-from cnnscope.ops.fields import masks, rules
+from cnnscope.ops.fields import indexing, masks, rules
 from cnnscope.ops.operation import Op
 
 _activation = partial(per_output, family=Family.ACTIVATION)
 
 # One step: the result is one arithmetic or comparing instruction per element.
-_activation("relu", 1, "relu threshold clamp_min clamp_max", how="max(x, 0): one comparison")
-per_output("add", 1, "add", family=Family.ADD)
+_activation(
+    "relu",
+    1,
+    "relu threshold clamp_min clamp_max quantized.threshold",
+    how="max(x, 0): one comparison",
+)
+per_output("add", 1, "add quantized.add quantized.add_scalar", family=Family.ADD)
+per_output("add, relu", 2, "quantized.add_relu quantized.add_scalar_relu", family=Family.ADD)
 per_output("sub", 1, "sub rsub")
-per_output("mul", 1, "mul", family=Family.MULTIPLY)
+per_output("mul", 1, "mul quantized.mul quantized.mul_scalar", family=Family.MULTIPLY)
+per_output("mul, relu", 2, "quantized.mul_relu quantized.mul_scalar_relu", family=Family.MULTIPLY)
 per_output("div", 1, "div true_divide floor_divide")
 for _name in (
     "neg abs sign ceil floor round trunc frac reciprocal sqrt square exp exp2 expm1 log log2 log10 "
@@ -45,15 +52,29 @@ per_output(
     5,
     "quantize_per_tensor quantize_per_channel quantize_per_tensor_dynamic "
     "quantized_decomposed.quantize_per_tensor quantized_decomposed.quantize_per_channel "
-    "quantized_decomposed.quantize_per_token",
+    "quantized_decomposed.quantize_per_token quantized_decomposed.quantize_per_channel_group "
+    "torchao.quantize_affine",
     how="divide, round, add, two comparisons",
 )
 per_output(
     "dequantise",
     2,
     "dequantize quantized_decomposed.dequantize_per_tensor "
-    "quantized_decomposed.dequantize_per_channel quantized_decomposed.dequantize_per_token",
+    "quantized_decomposed.dequantize_per_channel quantized_decomposed.dequantize_per_token "
+    "quantized_decomposed.dequantize_per_channel_group torchao.dequantize_affine",
     how="subtract, multiply",
+)
+per_input(  # a scale and a zero point follow
+    "range",
+    2,
+    " ".join(
+        f"quantized_decomposed.choose_qparams{kind}"
+        for kind in ("", "_symmetric", "_per_token", "_per_token_asymmetric")
+    )
+    + " quantized_decomposed._choose_qparams_per_token_asymmetric_impl "
+    "torchao.choose_qparams_affine",
+    field=None,
+    how="minimum, maximum",
 )
 per_output(
     "fake quantise",
@@ -61,24 +82,34 @@ per_output(
     "fake_quantize_per_tensor_affine_cachemask fake_quantize_per_channel_affine_cachemask "
     "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams "
     "_fake_quantize_learnable_per_tensor_affine _fake_quantize_learnable_per_channel_affine "
-    "_fused_moving_avg_obs_fq_helper fused_moving_avg_obs_fake_quant",
+    "quantized_decomposed.fake_quant_per_channel",
     how="divide, round, add, two comparisons, subtract, multiply",
 )
-_activation("clamp", 2, "clamp hardtanh", how="two comparisons")
-_activation("relu6", 2, "relu6")
-_activation("leaky relu", 2, "leaky_relu", how="compare, multiply")
+per_input(  # its first results are the ranges that it has seen
+    "fake quantise",
+    7,
+    "_fused_moving_avg_obs_fq_helper fused_moving_avg_obs_fake_quant",
+    rules.fake_quantised,
+    how="divide, round, add, two comparisons, subtract, multiply",
+    family=Family.ELEMENTWISE,
+)
+_activation("clamp", 2, "clamp hardtanh quantized.clamp", how="two comparisons")
+_activation("relu6", 2, "relu6 quantized.relu6")
+_activation("leaky relu", 2, "leaky_relu quantized.leaky_relu", how="compare, multiply")
 _activation("rrelu", 2, "rrelu_with_noise", how="compare, multiply", random=True)
-_activation("prelu", 2, "prelu _prelu_kernel", how="compare, multiply")
+_activation("prelu", 2, "prelu _prelu_kernel quantized.prelu", how="compare, multiply")
 per_output("rsqrt", 2, "rsqrt", how="sqrt, reciprocal")
 per_output("multiply-add", 2, "addcmul")
 per_output("divide-add", 2, "addcdiv")
-_activation("sigmoid", 4, "sigmoid", how="negate, exp, add, reciprocal")
+_activation("sigmoid", 4, "sigmoid quantized.sigmoid", how="negate, exp, add, reciprocal")
 _activation("log sigmoid", 4, "log_sigmoid_forward", how="negate, exp, add, log")
 _activation("silu", 5, "silu", how="sigmoid, multiply")
 _activation("gelu", 5, "gelu", how="divide, erf, add, multiply, halve")
 _activation("hard sigmoid", 4, "hardsigmoid", how="add, two comparisons, divide")
-_activation("hard swish", 5, "hardswish", how="hard sigmoid, multiply")
-_activation("elu", 4, "elu celu", how="compare, exp, subtract, multiply")
+_activation("hard swish", 5, "hardswish quantized.hardswish", how="hard sigmoid, multiply")
+_activation(
+    "elu", 4, "elu celu quantized.elu quantized.celu", how="compare, exp, subtract, multiply"
+)
 _activation("softplus", 3, "softplus", how="exp, add, log")
 _activation("mish", 5, "mish", how="softplus, tanh, multiply")
 _activation("hard shrink", 2, "hardshrink softshrink")
@@ -87,7 +118,7 @@ per_output("polar", 4, "polar", how="sine, cosine, two multiplications")
 per_output(
     "softmax",
     5,
-    "_softmax _safe_softmax softmax",
+    "_softmax _safe_softmax softmax quantized.softmax",
     rules.along,
     how="max, subtract, exp, sum, divide",
     family=Family.SOFTMAX,
@@ -157,6 +188,25 @@ def embedding_bag(op: Op) -> tuple[Factors, ...]:
     return ({"indices": op.shape("indices"), "features": op.shape("weight")[-1]},)
 
 
+@register_steps(
+    Family.OTHER,
+    "quantised embedding bag",
+    "quantized.embedding_bag_byte quantized.embedding_bag_4bit quantized.embedding_bag_2bit",
+    how="add, scale and offset of each row",
+)
+def quantised_embedding_bag(op: Op) -> tuple[Factors, ...]:
+    """Each feature of each row that is looked up is scaled, moved and added."""
+    return ({"steps for each element": 3, "indices": op.shape("indices"), "features": op.out[-1]},)
+
+
+per_output(
+    "quantised embedding",
+    2,
+    "quantized.embedding_byte quantized.embedding_4bit",
+    indexing.packed_embedding,
+    how="scale and offset of each row",
+    family=Family.LOOKUP,
+)
 per_input("variance", 3, "var std var_mean std_mean", how="subtract mean, square, sum")
 per_input("norm", 2, "linalg_vector_norm norm", how="square, sum")
 

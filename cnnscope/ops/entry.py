@@ -46,6 +46,7 @@ class Family(Enum):
     LINEAR = "linear"
     QUANTISED_CONVOLUTION = "quantised convolution"  # with a weight that is packed, and no tensor
     QUANTISED_LINEAR = "quantised linear"
+    QUANTISED_RECURRENT = "quantised recurrent"
     MATMUL = "matrix product"
     BILINEAR = "bilinear"
     ATTENTION = "attention"

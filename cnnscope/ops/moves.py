@@ -24,7 +24,7 @@ for _family, _names, _rule in (
         rules.split,
     ),
     (Family.SPLIT, "unbind unbind_copy", rules.unbind),
-    (Family.CONCATENATE, "cat concat", rules.concatenate),
+    (Family.CONCATENATE, "cat concat quantized.cat quantized.cat_relu", rules.concatenate),
     (Family.STACK, "stack", rules.stack),
     (
         Family.COPY,
@@ -67,7 +67,7 @@ for _family, _names, _rule in (
     each(Kind.REARRANGE, _names, _rule, _family)
 each(
     Kind.REARRANGE,
-    "dropout alpha_dropout feature_dropout",
+    "dropout alpha_dropout feature_dropout quantized.dropout",
     rules.same,
     Family.DROPOUT,
     random=True,

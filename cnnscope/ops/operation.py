@@ -4,6 +4,7 @@ from typing import Any
 
 from cnnscope.records.trace import OpRecord, Shape, Trace
 
+_PACKED = ("packed_weight", "W_prepack", "weight")  # names of an argument
 _AXES = {"1d": 1, "2d": 2, "3d": 3}
 
 
@@ -49,9 +50,20 @@ class Op:
         return self.trace.tensors[outputs[0]].shape if outputs else ()
 
     @property
+    def results(self) -> tuple[Shape, ...]:
+        """Shapes of all outputs."""
+        return tuple(self.trace.tensors[t].shape for t in self.record.outputs)
+
+    @property
     def first(self) -> Shape:
         """Shape of the first tensor argument."""
         return self.shape(next(iter(self.record.inputs)))
+
+    @property
+    def packed(self) -> Shape:
+        """Shape of the weight that a quantised operation is given packed; () if it is not known."""
+        given = next((self.get(name) for name in _PACKED if self.get(name)), ())
+        return given if isinstance(given, tuple) else ()
 
     @property
     def last(self) -> str:

@@ -71,28 +71,20 @@ def _quantised(kinds: str, *ends: str) -> str:
     return " ".join(f"quantized.{kind}{end}" for kind in kinds.split() for end in ("", *ends))
 
 
-def packed_weight(op: Op) -> Shape:
-    """Shape of the weight that a quantised operation is given packed; () if it is not known."""
-    given = next((op.get(name) for name in _PACKED if op.get(name)), ())
-    return given if isinstance(given, tuple) else ()
-
-
-_PACKED = ("packed_weight", "W_prepack", "weight")
-
-
 @register_product(
     Family.QUANTISED_CONVOLUTION,
     "quantised conv",
     _quantised("conv1d conv2d conv3d", "_relu", "_dynamic", "_add", "_add_relu")
     + " "
     + _quantised("conv_transpose1d conv_transpose2d conv_transpose3d", "_dynamic"),
+    field=rules.packed_convolution,
 )
 def quantised_convolution(op: Op) -> tuple[Factors, ...]:
     """As `convolution`; the packed weight is (O, I / groups, kernel), or (I, O / groups, kernel).
 
     That of a 1-D convolution has a second axis of one.
     """
-    weight, transposed = packed_weight(op), "transpose" in op.record.name
+    weight, transposed = op.packed, "transpose" in op.record.name
     if len(weight) < 3:
         return ()
     where = op.first if transposed else op.out
@@ -103,7 +95,10 @@ def quantised_convolution(op: Op) -> tuple[Factors, ...]:
     Family.QUANTISED_LINEAR,
     "quantised linear",
     _quantised("linear", "_relu", "_leaky_relu", "_tanh", "_dynamic", "_dynamic_fp16")
-    + " quantized.linear_relu_dynamic quantized.linear_relu_dynamic_fp16",
+    + " quantized.linear_relu_dynamic quantized.linear_relu_dynamic_fp16"
+    + " quantized.linear_with_input_q_dq_qweight_dq_output_fp32"
+    + " quantized.linear_with_input_q_dq_qweight_dq_relu_output_fp32",
+    field=rules.packed_linear,
 )
 def quantised_linear(op: Op) -> tuple[Factors, ...]:
     """As `linear`; the weight is packed, and its sizes are those of input and output."""
@@ -129,6 +124,12 @@ def _matrix_product(a: Shape, b: Shape) -> tuple[Factors, ...]:
 def matrix_product(op: Op) -> tuple[Factors, ...]:
     """(..., rows, inner) by (..., inner, columns)."""
     return _matrix_product(op.shape("self"), op.shape("mat2"))
+
+
+@register_product(Family.MATMUL, "matmul", "quantized.matmul")
+def quantised_matrix_product(op: Op) -> tuple[Factors, ...]:
+    """(..., rows, inner) by (..., inner, columns), of integers."""
+    return _matrix_product(op.first, op.shape("qb"))
 
 
 @register_product(Family.MATMUL, "matmul", "addmm", field=rules.matmul)
@@ -308,3 +309,56 @@ def fused_recurrent_network(op: Op) -> tuple[Factors, ...]:
     positions = op.shape("input")[:-1]
     matrices = sum(prod(shape) for shape in op.shapes("weight") if len(shape) == 2)
     return ({"time steps and batch": positions, "weights of all layers": matrices},)
+
+
+def _packed_gates(op: Op) -> int:
+    """Gates of each unit: 4 of an LSTM, 3 of a GRU, 1 of a plain cell."""
+    return 4 if "lstm" in op.record.name else 3 if "gru" in op.record.name else 1
+
+
+def _packed_units(op: Op) -> tuple[Factors, ...]:
+    """Steps of the gates, as of layers that are not quantised."""
+    steps = {4: 22, 3: 16}.get(_packed_gates(op), 2)
+    layers, _, hidden = op.shape("hx")
+    units = prod(op.first[:-1]) * layers * hidden
+    return ({"steps for each unit": steps, "units of all time steps and layers": units},)
+
+
+@register_product(
+    Family.QUANTISED_RECURRENT,
+    "quantised recurrent network",
+    "quantized_lstm quantized_gru",
+    steps=_packed_units,
+    field=sequences.packed_network,
+    how="bias and gates of each unit",
+    parts=("input to gates", "hidden to gates"),
+)
+def quantised_recurrent_network(op: Op) -> tuple[Factors, ...]:
+    """All layers and directions at once; the weights are packed: sizes are those of the states.
+
+    The first state is (layers x directions, batch, hidden); a layer reads what the one below made.
+    """
+    states, _, hidden = op.shape("hx")
+    directions = 2 if op.get("bidirectional") else 1
+    layers = states // directions
+    common: Factors = {
+        "time steps and batch": op.first[:-1],
+        "directions": directions,
+        "gates x hidden": _packed_gates(op) * hidden,
+    }
+    read = op.first[-1] + (layers - 1) * directions * hidden
+    return {**common, "inputs of all layers": read}, {**common, "hidden, layers": (hidden, layers)}
+
+
+@register_product(
+    Family.QUANTISED_RECURRENT,
+    "quantised recurrent cell",
+    "quantized.quantized_lstm_cell_dynamic quantized.quantized_gru_cell_dynamic "
+    "quantized.quantized_rnn_tanh_cell_dynamic quantized.quantized_rnn_relu_cell_dynamic",
+    field=sequences.packed_cell,
+    parts=("input to gates", "hidden to gates"),
+)
+def quantised_recurrent_cell(op: Op) -> tuple[Factors, ...]:
+    """One time step; packed weights are (gates x hidden, input) and (gates x hidden, hidden)."""
+    batch = op.first[:-1]
+    return tuple({"batch": batch, name: op.get(name, ())} for name in ("w_ih", "w_hh"))

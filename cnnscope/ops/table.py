@@ -35,12 +35,11 @@ from cnnscope.ops.entry import (
     real_factors,
 )
 from cnnscope.ops.operation import Op
-from cnnscope.ops.products import packed_weight
 from cnnscope.records.trace import OpRecord, Trace
 
 __all__ = [
     "COMPLEX_PARTS", "NORMS", "POOLS", "TABLE", "Entry", "Factors", "Family", "Kind", "Op",
-    "base_name", "element_ops", "is_complex", "lookup", "macs", "packed_weight", "product",
+    "base_name", "element_ops", "is_complex", "lookup", "macs", "product",
     "real_products",
 ]  # fmt: skip
 

@@ -29,7 +29,8 @@ _WINDOW = "one comparison or addition for each element of each window"
     Family.MAX_POOL,
     "max pool",
     "max_pool2d_with_indices max_pool3d_with_indices max_pool1d max_pool2d max_pool3d "
-    "mkldnn_max_pool2d mkldnn_max_pool3d",
+    "mkldnn_max_pool2d mkldnn_max_pool3d quantized.max_pool1d quantized.max_pool2d "
+    "quantized_max_pool1d quantized_max_pool2d quantized_max_pool3d",
     rules.pool,
     _WINDOW,
 )

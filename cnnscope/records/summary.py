@@ -154,6 +154,7 @@ class Totals(msgspec.Struct, frozen=True):
     operations: int
     recurrent_layers: int = 0  # one for each layer and direction
     params_by_dtype: dict[str, int] = {}
+    buffers_by_dtype: dict[str, int] = {}
     macs_by_dtype: dict[str, int] = {}
 
 

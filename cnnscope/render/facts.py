@@ -1,6 +1,7 @@
 """The sentences around the table: header, totals and findings, alike in every text format."""
 
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -115,10 +116,16 @@ def macs(t: Totals) -> str:
 
 def _by_type(counts: Mapping[str, int], before: str) -> str:
     """1.8 G int8, 4.1 M float32; "" where all are of one type of floating point."""
-    if len(counts) == 1 and next(iter(counts)).startswith(("float", "bfloat", "complex")):
+    plain = ("float16", "float32", "float64", "bfloat", "complex")
+    if len(counts) == 1 and next(iter(counts)).startswith(plain):
         return ""
     shown = ", ".join(f"{units.si(count)} {dtype}" for dtype, count in counts.items())
     return f"{before}{shown}" if shown else ""
+
+
+def _quantised(counts: Mapping[str, int]) -> bool:
+    """Return True where some are integers of 8 bits or less: weights, and no counters."""
+    return any(re.fullmatch(r"u?int[1248]", dtype) for dtype in counts)
 
 
 def findings(report: ModelReport, shown: bool | None = None) -> list[str]:
@@ -248,7 +255,8 @@ def _parameters(report: ModelReport) -> str:
     whole = " in the whole network" if report.failed else ""
     buffers = ""
     if t.buffers:
-        buffers = f"; buffers {units.integer(t.buffers)} ({units.nbytes(t.buffer_bytes)})"
+        types = _by_type(t.buffers_by_dtype, ", ") if _quantised(t.buffers_by_dtype) else ""
+        buffers = f"; buffers {units.integer(t.buffers)} ({units.nbytes(t.buffer_bytes)}{types})"
     return f"{units.integer(t.params)}{whole} ({', '.join(parts)}){buffers}"
 
 

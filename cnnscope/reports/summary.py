@@ -92,6 +92,7 @@ def _totals(trace: Trace, rows: tuple[LayerRow, ...]) -> Totals:
         recurrent_layers=depth.recurrent,
         operations=len(trace.ops),
         params_by_dtype=precision.parameters(trace),
+        buffers_by_dtype=precision.parameters(trace, buffers=True),
         macs_by_dtype=precision.macs(trace),
     )
 

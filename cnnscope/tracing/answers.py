@@ -32,6 +32,7 @@ class Schema(NamedTuple):
     normalises: bool  # a batch norm: on meta it returns statistics that real kernels leave empty
     layout: Callable[..., Any] | None = None  # what a CPU makes of results of meta's
     lists: bool = False  # it writes to lists of tensors and returns nothing
+    packs: bool = False  # a convolution whose weight and geometry are an object of TorchScript
 
 
 @functools.cache
@@ -49,7 +50,8 @@ def schema_of(func: Any) -> Schema:
     base, _, overload = name.rpartition(".")
     layout = None if "out" in overload else results.RESULTS.get(base)
     lists = name.startswith("aten._foreach_") and not func._schema.returns
-    return Schema(name, names, written, lifts, convolves, normalises, layout, lists)
+    packs = name.startswith("quantized.conv")
+    return Schema(name, names, written, lifts, convolves, normalises, layout, lists, packs)
 
 
 def written_by(schema: Schema, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:

@@ -25,7 +25,7 @@ from cnnscope.records.trace import CallRecord, ModuleRecord, ParamRecord
 from cnnscope.text import visible
 from cnnscope.tracing import fast_paths
 from cnnscope.tracing.lines import Lines
-from cnnscope.tracing.modules import modules_of, own_state, packed_state
+from cnnscope.tracing.modules import inner_tensors, modules_of, own_state, packed_state
 from cnnscope.tracing.plain import module_record, tensors_in
 from cnnscope.tracing.storages import Storages
 from cnnscope.tracing.strays import Names
@@ -101,7 +101,7 @@ class Modules:
             kept = {name for name, _ in weights}
             buffers = [one for one in group if one[0] not in kept]
             for held in filter(None, (weights, buffers)):
-                self._adopt(held, self._read(run_with), buffer=held is buffers)
+                self._adopt_parts(held, run_with, buffer=held is buffers)
         self._registered.update(self._tensors[p.tensor].storage for p in self.params)
         return replacements
 
@@ -132,6 +132,16 @@ class Modules:
             f"its forward registers {', '.join(some[:_SHOWN])}{more}: not there before it has run "
             f"once, and not counted as parameters or buffers{lost}",
         )
+
+    def _adopt_parts(
+        self, names: list[tuple[str, Tensor]], run_with: Tensor, *, buffer: bool
+    ) -> None:
+        """Write down a parameter or buffer; of one that wraps others the largest, and scales."""
+        parts = dict(inner_tensors(run_with))
+        weight = max(parts, key=lambda name: parts[name].numel())
+        for inside, tensor in parts.items():
+            named = [(name + inside, one) for name, one in names]
+            self._adopt(named, self._read(tensor), buffer=buffer or inside != weight)
 
     def _adopt_packed(self, path: str, module: nn.Module) -> None:
         """Write down the weights that a layer of `torch.ao.nn` holds in an object of its own."""

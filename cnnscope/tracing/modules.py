@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from cnnscope.errors import ModelError
 from cnnscope.text import visible
@@ -143,25 +144,55 @@ def own_state(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
                 yield name, tensor
 
 
+def inner_tensors(tensor: Tensor, path: str = "") -> Iterator[tuple[str, Tensor]]:
+    """The tensors that one is made of, with their names: quantised weights of torchao, or itself.
+
+    One that is spread over processes is a whole.
+    """
+    kind = type(tensor)
+    plain = kind in (Tensor, nn.Parameter) or kind.__module__.startswith("torch.distributed.")
+    if plain or not is_traceable_wrapper_subclass(tensor):
+        yield path, tensor
+        return
+    for name in tensor.__tensor_flatten__()[0]:
+        yield from inner_tensors(getattr(tensor, name), f"{path}.{name}")
+
+
 _INTEGERS = {torch.qint8: torch.int8, torch.quint8: torch.uint8, torch.qint32: torch.int32}
 
 
 def packed_state(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Weight and bias of a quantised layer of torch, which it holds packed: tensors without data.
+    """Weights and biases of a quantised layer of torch, which it holds packed: without data.
 
-    Integers have the type that they are stored in.
+    Weights have the type that they are stored in.
     """
-    if not type(module).__module__.startswith("torch.ao.nn.") or not hasattr(
-        module, "_packed_params"
-    ):
+    if not type(module).__module__.startswith("torch.ao.nn."):
         return
-    for name in ("weight", "bias"):
-        with torch._C._DisableTorchDispatch():
-            made = getattr(module, name, None)
-            tensor = made() if callable(made) else None
-            if isinstance(tensor, Tensor):
-                dtype = _INTEGERS.get(tensor.dtype, tensor.dtype)
-                yield name, torch.empty(tensor.shape, dtype=dtype, device="meta")
+    with torch._C._DisableTorchDispatch():
+        half = _keeps_half(module)
+        for name, tensor in _unpacked(module):
+            dtype = _INTEGERS.get(tensor.dtype, tensor.dtype)
+            dtype = torch.float16 if half and name.startswith("weight") else dtype
+            yield name, torch.empty(tensor.shape, dtype=dtype, device="meta")
+
+
+def _unpacked(module: Any) -> Iterator[tuple[str, Tensor]]:
+    """What a layer, or a recurrent network or cell, makes of what it holds packed."""
+    if hasattr(module, "_packed_params"):
+        made = {name: getattr(module, name, None) for name in ("weight", "bias")}
+        held = {name: call() for name, call in made.items() if callable(call)}
+    elif hasattr(module, "_all_weight_values") or hasattr(module, "_packed_weight_ih"):
+        held = {**module.get_weight(), **module.get_bias()}
+    else:
+        held = {}
+    yield from ((name, one) for name, one in held.items() if isinstance(one, Tensor))
+
+
+def _keeps_half(module: Any) -> bool:
+    """Return True if packed weights are kept in 16 bits, which are unpacked to 32."""
+    holder = getattr(module, "_packed_params", None)
+    dtype = getattr(holder, "dtype", None) or getattr(module, "weight_dtype", None)
+    return (dtype or getattr(module, "dtype", None)) is torch.float16
 
 
 @contextmanager

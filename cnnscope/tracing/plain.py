@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnnscope.records.trace import Attribute, ModuleRecord
+from cnnscope.records.trace import Attribute, ModuleRecord, Plain
 from cnnscope.text import visible
 
 _PLAIN = (bool, int, float, str, type(None))
@@ -55,10 +55,26 @@ def plain(value: Any) -> Attribute:
     if isinstance(value, _PLAIN):
         return value
     if isinstance(value, (list, tuple)):
-        return tuple(item if type(item) in (int, bool) else visible(str(item)) for item in value)
+        return tuple(_plain_item(item) for item in value)
     if isinstance(value, torch.ScriptObject):
         return _packed(value)
     return visible(str(value).removeprefix("torch."))
+
+
+def _plain_item(item: Any) -> Plain:
+    """An item of a sequence as plain data."""
+    if isinstance(item, (int, bool)) and type(item) in (int, bool):
+        return item
+    return _kind_of_cell(item) if isinstance(item, torch.ScriptObject) else visible(str(item))
+
+
+def _kind_of_cell(value: Any) -> str:
+    """The kind of weights that a recurrent layer holds packed: "quantized_fp16", for one."""
+    try:
+        with torch._C._DisableTorchDispatch():
+            return str(value.__getstate__()[0][0])
+    except (AttributeError, RuntimeError, TypeError, IndexError):
+        return "an object of TorchScript"
 
 
 def _plain_tuple(values: list[Any] | tuple[Any, ...]) -> Attribute:
@@ -73,6 +89,26 @@ def _packed(value: Any) -> Attribute:
             return tuple(value.unpack()[0].shape)
     except (AttributeError, RuntimeError, TypeError):
         return "an object of TorchScript"
+
+
+def _is_convolution(value: Any) -> bool:
+    return bool(value._has_method("transpose"))
+
+
+_GEOMETRY = {  # methods of a packed convolution, by the names of arguments
+    **{name: name for name in ("stride", "padding", "dilation", "groups", "output_padding")},
+    "transposed": "transpose",
+}
+
+
+def packed_geometry(arguments: Iterable[Any]) -> dict[str, Attribute]:
+    """Geometry of a convolution that one of the arguments holds, packed with its weight."""
+    found: dict[str, Attribute] = {}
+    for value in arguments:
+        if isinstance(value, torch.ScriptObject) and _is_convolution(value):
+            with torch._C._DisableTorchDispatch():
+                found |= {n: plain(getattr(value, method)()) for n, method in _GEOMETRY.items()}
+    return found
 
 
 def module_record(path: str, module: nn.Module) -> ModuleRecord:

@@ -18,7 +18,7 @@ from cnnscope.tracing.answers import Schema, answer, schema_of, unchecked, writt
 from cnnscope.tracing.backward import Backward
 from cnnscope.tracing.calls import Calls, Modules, current, recording
 from cnnscope.tracing.dispatching import DispatchMode
-from cnnscope.tracing.plain import plain, tensors_in
+from cnnscope.tracing.plain import packed_geometry, plain, tensors_in
 from cnnscope.tracing.storages import Storage, Storages, Window, Write
 
 _LISTED = 1024  # elements of a list of indices that a trace holds
@@ -115,7 +115,7 @@ class Recorder(DispatchMode):
             else:
                 attributes[name] = value if type(value) is int else plain(value)
         written = self._about_to_write(schema, args, kwargs) if schema.written else []
-        if schema.convolves or schema.lifts:
+        if schema.convolves or schema.lifts or schema.packs:
             self._remark(schema, args, inputs, attributes)
         try:
             run = answer if self.checks else unchecked
@@ -157,6 +157,8 @@ class Recorder(DispatchMode):
             attributes["complex_parts"] = parts
         if schema.lifts and (values := _values(args[0])):
             attributes["values"] = values
+        if schema.packs:
+            attributes |= packed_geometry(args)
 
     def _write(self, written: list[Tensor]) -> list[Write]:
         """New values for what an operation has written to."""

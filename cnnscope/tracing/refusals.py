@@ -485,7 +485,7 @@ def _part(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         wide = any(type(item) is int and item > 1 for item in value)  # a dilated convolution
         return (wide, *dict.fromkeys(map(_part, value)))
-    return value
+    return kind if isinstance(value, torch.ScriptObject) else value  # which cannot be compared
 
 
 def _autocast() -> bool:

@@ -335,6 +335,12 @@ def embedding(op: View) -> Seen:
     return State((*chosen.layout, ()), chosen.axes)
 
 
+def packed_embedding(op: View) -> Seen:
+    """A row of a packed table, as channels, for the index at each place."""
+    chosen = op.state("indices")
+    return State((*chosen.layout, ()), chosen.axes) if isinstance(chosen, State) else UNKNOWN
+
+
 def gather(op: View) -> Seen:
     """One element of a line each: by a known index, or from channels by any."""
     state, chosen, dim = op.main, op.state("index"), op.dim()

@@ -136,6 +136,11 @@ def elementwise(op: View) -> Seen:
     return states[0] if len(states) == 1 else op.joined(states)
 
 
+def fake_quantised(op: View) -> Result:
+    """Every unit sees itself; ranges and scales that are updated on the way are as they were."""
+    return [op.main if shape == op.first else None for shape in op.results]
+
+
 def same(op: View) -> Seen:
     """A copy, or a restriding of the same values."""
     return op.main if op.first == op.out else UNKNOWN
@@ -161,6 +166,12 @@ def batch_norm(op: View) -> Result:
     training = op.get("training") or op.get("use_input_stats") or "no_stats" in op.record.name
     out = layout.mix(state, _but(op, 1)) if training else state
     return [out, None, None, None]  # at inference its statistics are not of the input
+
+
+def instance_norm(op: View) -> Seen:
+    """Statistics over the positions of each channel (Ulyanov et al. 2016)."""
+    state = op.main
+    return UNKNOWN if state is None else layout.mix(state, range(2, len(op.first)))
 
 
 def group_norm(op: View) -> Seen:
@@ -206,21 +217,39 @@ def _but(op: View, kept: int) -> list[int]:
 
 def convolution(op: View) -> Seen:
     """A convolution's taps, or those of a transposed one; all that computed weights see."""
-    axes = len(op.shape("weight")) - 2
-    stride, padding, dilation = (
-        numbers(op.get(name, default), axes)
-        for name, default in (("stride", 1), ("padding", 0), ("dilation", 1))
+    slid = _convolved(op, op.state("input"), op.shape("weight"), len(op.shape("weight")) - 2)
+    return op.hull([slid, *_computed(op, ("weight", "bias"))])
+
+
+def packed_convolution(op: View) -> Seen:
+    """A convolution whose weight is packed, and a tensor that some add to its result."""
+    state, added = op.main, op.state("qb") if op.has("qb") else None
+    if not op.packed or op.get("stride") is None or state is None:
+        return UNKNOWN
+    return op.hull([_convolved(op, state, op.packed, len(op.out) - 2), added])
+
+
+def packed_linear(op: View) -> Seen:
+    """A sum over the last dimension, with a weight that is packed."""
+    state = op.main
+    return UNKNOWN if state is None else layout.contract_all(state, [len(state.layout) - 1])
+
+
+def _convolved(op: View, state: State | None, weight: Shape, axes: int) -> State | None:
+    """What a window slides over; packed geometry of a 1-D convolution has an axis of one before."""
+    if state is None:
+        return None
+    readings = zip(
+        weight[-axes:],
+        *(
+            numbers(op.get(name, default), axes)[-axes:]
+            for name, default in (("stride", 1), ("padding", 0), ("dilation", 1))
+        ),
+        strict=True,
     )
     form = maps.transposed if op.get("transposed") else maps.window
-    kernel = op.shape("weight")[-axes:]
-    readings = zip(kernel, stride, padding, dilation, strict=True)
-    slid = None
-    state = op.state("input")
-    if state is not None:
-        channel = len(op.first) - axes - 1
-        state = _channels(op, state, channel)
-        slid = _slide(op, state, axes, form, list(readings))
-    return op.hull([slid, *_computed(op, ("weight", "bias"))])
+    channelled = _channels(op, state, len(op.first) - axes - 1)
+    return _slide(op, channelled, axes, form, list(readings))
 
 
 def deformable(op: View) -> Seen:

@@ -49,3 +49,29 @@ def recurrent(op: View) -> Result:
     else:
         value = maps.running(value)
     return [state.with_axis(axis, value), whole, whole, None]
+
+
+def packed_network(op: View) -> Result:
+    """All layers of a quantised network: a step sees those before it, and all in two directions."""
+    state = op.main
+    if state is None or len(op.first) != 3 or op.state("hx"):
+        return UNKNOWN
+    time = 1 if op.get("batch_first") else 0
+    state = layout.contract_all(state, [2])
+    whole = layout.contract_all(state, [time], entirely=True)
+    last = State((whole.layout[time], whole.layout[1 - time], whole.layout[2]), whole.axes)
+    if not state.layout[time]:
+        return [state, last, last]
+    axis = layout.alone(state, time)
+    if axis is None or state.dims_of(axis) != [time]:
+        return UNKNOWN
+    if op.get("bidirectional"):
+        return [layout.mix(state, [time]), last, last]
+    state = layout.settle(state, time)
+    return [state.with_axis(axis, maps.running(state.axes[axis])), last, last]
+
+
+def packed_cell(op: View) -> Result:
+    """One step of a quantised cell: all features of the input and of the states."""
+    seen = [layout.contract_all(s, [len(s.layout) - 1]) for s, _ in op.all() if s is not None]
+    return [op.hull(seen)] * len(op.results)

@@ -42,7 +42,7 @@ _OF_FAMILY = {
         ("linear", "quantised linear", "matrix product", "bilinear", "other product"), LINEAR
     ),
     "attention": ATTENTION,
-    "recurrent": RECURRENT,
+    **dict.fromkeys(("recurrent", "quantised recurrent"), RECURRENT),
     f.BLOCK: BLOCK,
     f.INPUT: PLAIN,
 }

@@ -45,7 +45,7 @@ _OF_FAMILY = {
         ("linear", "quantised linear", "matrix product", "bilinear", "attention", "other product"),
         "linear, product",
     ),
-    "recurrent": "recurrent",
+    **dict.fromkeys(("recurrent", "quantised recurrent"), "recurrent"),
     **dict.fromkeys(
         ("max pool", "average pool", "mean", "resample", "region pool", "pixel shuffle"),
         "pool, resample",

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -191,16 +190,9 @@ def _word(name: str) -> str:
 
 
 def _notes(graph: Graph) -> Iterator[str]:
-    narrow = sum(
-        np.prod(weight.shape, dtype=object)
-        for weight in graph.weights
-        if weight.data_type in values.NARROW
-    )
-    if narrow:
-        yield (
-            f"{int(narrow):,} elements of its weights have less than 8 bits each, and are counted "
-            "with one byte each"
-        )
+    halves = sum(values.count(w.shape) for w in graph.weights if w.data_type == values.FLOAT4)
+    if halves:
+        yield f"{halves:,} elements of its weights are floats of 4 bits, and called uint4"
     flows = Counter(node.op for node in graph.nodes if node.op in ("If", "Loop", "Scan"))
     if flows["If"]:
         yield (

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 
 from cnnscope.models.files.onnx.graph import OnnxNode, Weight
-from cnnscope.models.files.onnx.values import dtype_of
+from cnnscope.models.files.onnx.values import BYTES, dtype_of
 
 WEIGHTED = {  # operators with weights: the names that these have, by the place of the input
     "Conv": {1: "weight", 2: "bias"},
@@ -105,7 +105,7 @@ def role_of(weight: Weight, uses: Mapping[str, list[Use]], *, by_torch: bool) ->
     dtype = dtype_of(weight.data_type)
     single = all(size == 1 for size in weight.shape)
     if not (dtype.is_floating_point or dtype.is_complex):
-        narrow = dtype in (torch.int8, torch.uint8) or not single
+        narrow = dtype in (torch.int8, torch.uint8, *BYTES) or not single
         weighs = any(use.place in _QUANTISED.get(use.node.kind, ()) for use in found)
         if weighs and narrow and dtype not in (torch.int64, torch.bool):
             return Role.PARAMETER

@@ -8,7 +8,7 @@ computed from such and from the shapes of tensors.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -20,16 +20,21 @@ from cnnscope.models.files.rebuilt import State
 
 MAX_KNOWN = 2**14  # elements of an array whose values are followed
 
-# onnx.proto, TensorProto.DataType. Types of less than a byte have one to themselves here.
+UINT4, INT4, UINT2, INT2 = (
+    cast("torch.dtype", getattr(torch, name)) for name in ("uint4", "int4", "uint2", "int2")
+)
+# onnx.proto, TensorProto.DataType. A float of 4 bits is a number of 4 bits here.
 DTYPES: dict[int, torch.dtype] = {
     1: torch.float32, 2: torch.uint8, 3: torch.int8, 4: torch.uint16, 5: torch.int16,
     6: torch.int32, 7: torch.int64, 9: torch.bool, 10: torch.float16, 11: torch.float64,
     12: torch.uint32, 13: torch.uint64, 14: torch.complex64, 15: torch.complex128,
     16: torch.bfloat16, 17: torch.float8_e4m3fn, 18: torch.float8_e4m3fnuz,
-    19: torch.float8_e5m2, 20: torch.float8_e5m2fnuz, 21: torch.uint8, 22: torch.int8,
-    23: torch.uint8, 24: torch.float8_e8m0fnu, 25: torch.uint8, 26: torch.int8,
+    19: torch.float8_e5m2, 20: torch.float8_e5m2fnuz, 21: UINT4, 22: INT4,
+    23: UINT4, 24: torch.float8_e8m0fnu, 25: UINT2, 26: INT2,
 }  # fmt: skip
-NARROW = {21: 4, 22: 4, 23: 4, 25: 2, 26: 2}  # bits of an element
+FLOAT4 = 23
+# Types of less than a byte, which torch computes nothing with: what holds their values instead.
+BYTES = {UINT4: torch.uint8, INT4: torch.int8, UINT2: torch.uint8, INT2: torch.int8}
 STRING = 8
 _ARRAYS: dict[torch.dtype, Any] = {
     torch.float32: np.float32, torch.uint8: np.uint8, torch.int8: np.int8,
@@ -38,6 +43,7 @@ _ARRAYS: dict[torch.dtype, Any] = {
     torch.float64: np.float64, torch.uint32: np.uint32, torch.uint64: np.uint64,
 }  # fmt: skip
 _TENSORS = {np.dtype(array): dtype for dtype, array in _ARRAYS.items()}
+_ARRAYS |= {narrow: _ARRAYS[whole] for narrow, whole in BYTES.items()}
 
 
 class Constant(NamedTuple):

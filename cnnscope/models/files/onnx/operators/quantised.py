@@ -18,7 +18,16 @@ from torch import Tensor
 from cnnscope.models.files.onnx.graph import OnnxNode
 from cnnscope.models.files.onnx.operators.table import operator
 from cnnscope.models.files.onnx.operators.windows import convolve
-from cnnscope.models.files.onnx.values import Value, array_of, dtype_of, shape_of, tensor_of
+from cnnscope.models.files.onnx.values import (
+    BYTES,
+    INT2,
+    INT4,
+    Value,
+    array_of,
+    dtype_of,
+    shape_of,
+    tensor_of,
+)
 
 
 def _operations() -> Any:
@@ -35,6 +44,10 @@ def _tensor(made: Any) -> Tensor:
 def _range(dtype: torch.dtype) -> tuple[int, int]:
     if dtype.is_floating_point:
         return 0, 0
+    if dtype in BYTES:
+        bits = int(str(dtype)[-1])
+        least = -(2 ** (bits - 1)) if dtype in (INT4, INT2) else 0
+        return least, least + 2**bits - 1
     found = torch.iinfo(dtype)
     return found.min, found.max
 
@@ -57,16 +70,21 @@ def _axis(node: OnnxNode, scale: Value, rank: int, default: int = 1) -> int | No
     return int(node.get("axis", default)) % max(rank, 1)
 
 
+def _whole_bytes(data: Tensor) -> Tensor:
+    """The same numbers in a type that torch computes with."""
+    return data.to(BYTES[data.dtype]) if data.dtype in BYTES else data
+
+
 def dequantise(x: Value, scale: Value, zero: Value = None, axis: int | None = None) -> Tensor:
     """Numbers of integers, (x - zero point) * scale, for a tensor or along an axis."""
-    data = tensor_of(x)
+    data = _whole_bytes(tensor_of(x))
     if data.dtype.is_floating_point:
         return data.to(torch.float32) * tensor_of(scale)
     single, low_high = _per_tensor(scale, zero), _range(data.dtype)
     if single is not None and data.dtype in (torch.uint8, torch.int8, torch.int16, torch.int32):
         return _tensor(_operations().dequantize_per_tensor(data, *single, *low_high, data.dtype))
     if axis is not None and data.dtype in (torch.uint8, torch.int8, torch.int16, torch.int32):
-        zeros = None if zero is None else tensor_of(zero)
+        zeros = None if zero is None else _whole_bytes(tensor_of(zero))
         given = (tensor_of(scale), zeros, axis, *low_high, data.dtype)
         return _tensor(_operations().dequantize_per_channel(data, *given))
     return _by_blocks(data, tensor_of(scale), None if zero is None else tensor_of(zero))
@@ -91,15 +109,22 @@ def quantise(
     data = tensor_of(x)
     if dtype.is_floating_point:
         return (data / tensor_of(scale)).to(dtype)
+    if dtype in BYTES:
+        return _clamped(data, scale, zero, dtype).to(dtype)
     single = _per_tensor(scale, zero)
     if data.dtype is torch.float32 and single is not None:
         return _tensor(_operations().quantize_per_tensor(data, *single, *_range(dtype), dtype))
     if data.dtype is torch.float32 and axis is not None and zero is not None:
         given = (tensor_of(scale), tensor_of(zero), axis, *_range(dtype), dtype)
         return _tensor(_operations().quantize_per_channel(data, *given))
+    return _clamped(data, scale, zero, dtype).to(dtype)
+
+
+def _clamped(data: Tensor, scale: Value, zero: Value, dtype: torch.dtype) -> Tensor:
+    """Whole numbers within what a type can have."""
     spread = data / tensor_of(scale)
     moved = spread if zero is None else spread + tensor_of(zero).to(spread.dtype)
-    return torch.clamp(torch.round(moved), *_range(dtype)).to(dtype)
+    return torch.clamp(torch.round(moved), *_range(dtype))
 
 
 @operator("DequantizeLinear com.microsoft.DequantizeLinear")
