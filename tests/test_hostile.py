@@ -360,7 +360,7 @@ FORWARDS = {
 
 
 @pytest.mark.parametrize("case", FORWARDS)
-def test_forwards(write, case):
+def test_a_hostile_forward_ends_in_one_message(write, case):
     body, code, said = FORWARDS[case]
     net = write(forward(body))
     result = run_cli("summary", net, "-i", "3x8x8")
@@ -530,7 +530,7 @@ UNLUCKY = {
 
 
 @pytest.mark.parametrize("case", UNLUCKY)
-def test_unlucky_environments(case):
+def test_an_unlucky_environment_ends_in_one_message(case):
     """In processes of their own, which need no torch."""
     environment = {**os.environ, **UNLUCKY[case]}
     environment = {

@@ -14,7 +14,7 @@ from cnnscope.errors import ModelError, RequestError
 from cnnscope.models import spelling
 from cnnscope.models.request import Request
 from cnnscope.models.spelling import NotPlainError, items
-from cnnscope.records.trace import TRACE_SCHEMA, Inputs, TensorSpec
+from cnnscope.records.trace import Inputs, TensorSpec
 from cnnscope.records.trace import Trace as TraceRecord
 
 if TYPE_CHECKING:
@@ -23,14 +23,11 @@ if TYPE_CHECKING:
     from cnnscope.cache.store import Store
     from cnnscope.records.comparable import Comparable
     from cnnscope.records.step import Step, StepTrace
-    from cnnscope.tracing.arguments import Arguments
 
     Model = str | os.PathLike[str] | Request | TraceRecord | nn.Module
     Cache = bool | Store  # whether the user's store is read and written; or which one is
 
-T = TypeVar("T", bound="Trace")
 Of = TypeVar("Of", TraceRecord, "Comparable")
-_LARGEST = 2**30  # bytes of a saved trace
 _IMAGE = 3  # sizes: C, H, W, which get a batch of one
 
 
@@ -65,93 +62,14 @@ class Trace(TraceRecord, frozen=True):
             RequestError: it cannot be read, is no trace, is one of another version of cnnscope, or
                 contradicts itself.
         """
-        from cnnscope.files import read_regular
+        from cnnscope.api.saving import load
 
-        try:
-            content = read_regular(path, _LARGEST)
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise RequestError(f"{_shown(path)}: cannot be read ({reason})") from error
-        return _decoded(cls, content, _shown(path))
+        return load(path, cls)
 
     @classmethod
     def of(cls, trace: TraceRecord) -> Self:
         """The trace as one that can be saved."""
         return cls(**{name: getattr(trace, name) for name in trace.__struct_fields__})
-
-
-def _shown(path: str | Path) -> str:
-    from cnnscope.text import printable
-
-    return printable(str(path))
-
-
-def _decoded(kind: type[T], content: bytes, name: str) -> T:
-    """The trace in a file's content.
-
-    Raises:
-        RequestError: it is none that an analysis could read.
-    """
-    import msgspec
-
-    from cnnscope.reports.summary import report
-    from cnnscope.text import said
-
-    class Version(msgspec.Struct):
-        schema_version: int
-
-    coder = msgspec.json if content.lstrip()[:1] == b"{" else msgspec.msgpack
-    try:
-        version = coder.decode(content, type=Version).schema_version
-        if version != TRACE_SCHEMA:
-            raise RequestError(
-                f"{name}: a trace of another version of cnnscope (schema {version}, not "
-                f"{TRACE_SCHEMA}); trace the model anew"
-            )
-        found: T = coder.decode(content, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestError(
-            f"{name}: no trace that Trace.save wrote ({said(error)}); give one"
-        ) from error
-    if wrong := next(_contradictions(found), ""):
-        raise RequestError(f"{name}: the trace contradicts itself ({wrong}); trace the model anew")
-    try:
-        report(found)  # what the analyses cannot read is no trace, whatever its types are
-    except Exception as error:
-        raise RequestError(
-            f"{name}: the trace contradicts itself ({said(error)}); trace the model anew"
-        ) from error
-    return found
-
-
-def _contradictions(trace: TraceRecord) -> Iterator[str]:
-    """References of a trace to something that is not there, or that comes later."""
-    tensors, calls, ops = (range(len(one)) for one in (trace.tensors, trace.calls, trace.ops))
-    if not trace.modules or not calls or trace.calls[0].parent != -1:
-        yield "there is no model, or no call of it"
-    read = [*trace.inputs, *trace.outputs, *(one.tensor for one in (*trace.params, *trace.strays))]
-    for one in (*trace.calls, *trace.within):
-        read += (*one.inputs, *one.outputs)
-    for op in trace.ops:
-        read += (*op.tensors, *op.outputs)
-    if not all(tensor in tensors for tensor in read):
-        yield "a tensor that is not there"
-    if any(one.module not in range(len(trace.modules)) for one in (*trace.calls, *trace.within)):
-        yield "a call of a module that is not there"
-    if any(not -1 <= call.parent < index for index, call in enumerate(trace.calls)):
-        yield "a call by one that began later"
-    if any(one.call not in calls and one.call != -1 for one in trace.ops) or any(
-        one.parent not in calls and one.parent != -1 for one in trace.within
-    ):
-        yield "an operation of a call that is not there"
-    if any(one.storage not in range(len(trace.storages)) for one in trace.tensors) or any(
-        not -1 <= one.born <= one.died <= len(ops) or one.nbytes < 0 for one in trace.storages
-    ):
-        yield "a storage that is not there, or ends before it begins"
-    form = trace.form
-    amiss = form is not None and form.count != len(trace.inputs)
-    if amiss or any(size < 0 for one in trace.tensors for size in one.shape):
-        yield "a negative size, or inputs that its call does not have"
 
 
 # ------------------------------------------------------------------------------ any model
@@ -332,7 +250,7 @@ def stepping(
             with requests.stepping(model, store(cache)) as trace:
                 yield trace
             return
-        from cnnscope.models import run
+        from cnnscope.models import borrowed
 
         try:
             request = Request.of_module(model.name, model.inputs, model.kwargs)
@@ -340,7 +258,7 @@ def stepping(
             raise RequestError(
                 'inputs: for a training step give sizes, such as "3x224x224"'
             ) from None
-        with run.stepping_module(request, model.module) as trace:
+        with borrowed.stepping(request, model.module) as trace:
             yield trace
 
 
@@ -386,50 +304,15 @@ def _traced(model: Request | Given, cache: Cache) -> TraceRecord:
         from cnnscope.cache import requests
 
         return requests.trace(model, store(cache))
-    from cnnscope.models import diagnose, remedy
-    from cnnscope.models.failures import asks_for_data
-    from cnnscope.models.readings import as_meant
-    from cnnscope.models.run import advise, trace_module
-    from cnnscope.tracing import arguments as spelled
-    from cnnscope.tracing import devices, isolation
-    from cnnscope.tracing.modules import state_of
-    from cnnscope.tracing.recorder import ForwardError
-    from cnnscope.tracing.tracer import trace as run_traced
+    from cnnscope.models import borrowed
+    from cnnscope.tracing.arguments import Arguments
 
     module, given, kwargs = model
     with contextlib.suppress(NotPlainError):
-        return trace_module(Request.of_module(model.name, given, kwargs), module)
+        return borrowed.trace_sizes(Request.of_module(model.name, given, kwargs), module)
     args = tuple(map(_as_argument, items(given)))
     named = {name: _nested(value) for name, value in (kwargs or {}).items()}
-    call = as_meant(module, spelled.Arguments(args, named))
-
-    def run() -> TraceRecord:
-        return run_traced(_with_widths(module, call), *call)
-
-    try:
-        if devices.really_there(tuple(call), state_of(module)):
-            return run()
-        with isolation.alone, devices.following():
-            return devices.retried(run)
-    except ForwardError as error:
-        if not asks_for_data(error):
-            advise(error, module, call)
-            raise
-        error.trace = remedy.told(error.trace, diagnose.reason(error))
-        needs = ModelError(f"{error}; it looks at its data: give real tensors")
-        needs.trace = error.trace
-        raise needs from error
-
-
-def _with_widths(module: nn.Module, call: Arguments) -> nn.Module:
-    """The module; of a lazy one a copy that has seen the arguments."""
-    from cnnscope.models import forward
-    from cnnscope.tracing.plain import tensors_in
-
-    if not forward.is_lazy(module):
-        return module
-    on_meta = all(tensor.is_meta for tensor in tensors_in(call))
-    return forward.widened(forward.lazy_copy(module, "meta" if on_meta else ""), call)
+    return borrowed.trace_call(module, Arguments(args, named))
 
 
 def store(cache: Cache) -> Store | None:

@@ -53,14 +53,14 @@ def numbers(axes: tuple[AxisField, ...]):
 
 
 @pytest.mark.parametrize("model", MEASURED["models"])
-def test_measured_model(model):
+def test_fields_of_a_model_are_those_measured(model):
     found = layer_fields(model)
     for layer, expected in MEASURED["models"][model].items():
         assert numbers(found[layer].axes) == expected, layer
 
 
 @pytest.mark.parametrize("name", MEASURED["synthetic_1d"])
-def test_measured_graph(name):
+def test_fields_of_a_graph_are_those_measured(name):
     expected = MEASURED["synthetic_1d"][name]
     model = next(m for prefix, m in SYNTHETIC.items() if name.startswith(prefix))
     field = field_of(model, 1, 1, expected["size"])
@@ -137,7 +137,7 @@ def test_efficientnet_without_squeeze_excite_has_the_measured_field():
     ("model", "layer", "size"),
     [("alexnet", "features", 195), ("vgg16", "features", 212), ("resnet50", "layer4", 427)],
 )
-def test_published_size(model, layer, size):
+def test_fields_are_those_published(model, layer, size):
     assert {a.size for a in layer_fields(model)[layer].axes} == {size}
 
 
@@ -542,7 +542,7 @@ def test_rf_unit_is_a_rectangle():
 
 @pytest.mark.parametrize("format_", ["json", "csv", "markdown", "table"])
 @pytest.mark.parametrize("layer", [[], ["features.3"]])
-def test_rf_formats(format_, layer):
+def test_every_format_has_the_fields(format_, layer):
     result = run_cli("rf", "alexnet", *layer, "--format", format_)
     assert result.code == 0
     # a table has it as 3 below features, with its output and field: 19 + 4 * 8
@@ -560,7 +560,7 @@ def test_rf_formats(format_, layer):
         (("--unit", "3,5"), "name a layer"),
     ],
 )
-def test_rf_refuses(arguments, message):
+def test_rf_refuses_what_cannot_be(arguments, message):
     result = run_cli("rf", "resnet18", *arguments)
     assert (result.code, result.out) == (2, "")
     assert message in result.err

@@ -70,7 +70,7 @@ def test_formula_gives_the_size_worked_out_by_hand(case):
 @pytest.mark.parametrize("padding", [0, 1, 2])
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("kernel", [1, 2, 3, 4])
-def test_convolution_grid(kernel, stride, padding, size):
+def test_the_floor_formula_of_convolutions_is_that_of_torch(kernel, stride, padding, size):
     for dilation in (1, 2):
         module = nn.Conv2d(2, 3, kernel, stride, padding, dilation)
         if size + 2 * padding > dilation * (kernel - 1):
@@ -80,7 +80,7 @@ def test_convolution_grid(kernel, stride, padding, size):
 @pytest.mark.parametrize("ceil_mode", [False, True])
 @pytest.mark.parametrize("stride", [None, 1, 2, 3, 5])
 @pytest.mark.parametrize("kernel", [2, 3, 4])
-def test_pool_grid(kernel, stride, ceil_mode):
+def test_the_floor_formula_of_pools_is_that_of_torch(kernel, stride, ceil_mode):
     for size in range(4, 10):
         for padding in range(kernel // 2 + 1):
             shape = (2, size, size + 1)

@@ -613,7 +613,7 @@ def test_a_mistake_of_ours_is_told_after_one_more_try(tmp_path, monkeypatch):
     assert "LookupError: ours" in result.err
 
 
-def test_cache_commands(tmp_path, monkeypatch):
+def test_the_commands_of_the_cache_name_count_and_empty_it(tmp_path, monkeypatch):
     monkeypatch.setenv("CNNSCOPE_CACHE_DIR", str(tmp_path / "s"))
     assert run_cli("cache", "path").out == f"{tmp_path / 's'}\n"
     assert "0 entries" in run_cli("cache", "info").out

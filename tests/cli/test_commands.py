@@ -38,7 +38,7 @@ def error_of(*arguments, code=2):
 # --------------------------------------------------------------------------------- options
 
 
-def test_version():
+def test_the_version_is_that_of_the_package():
     from cnnscope import __version__
 
     assert run_cli("--version").out == f"cnnscope {__version__}\n"
@@ -227,7 +227,7 @@ def test_constructor_that_rejects_an_argument():
 
 
 @pytest.mark.parametrize("argument", ["width", "=1", "a=b", "1a=2", "x=__import__('os')"])
-def test_malformed_argument(argument):
+def test_a_malformed_argument_is_refused(argument):
     error_of("summary", "resnet18", "--arg", argument)
 
 

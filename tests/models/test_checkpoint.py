@@ -141,7 +141,7 @@ def test_weights_are_not_read(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int8, torch.complex64])
-def test_dtypes(tmp_path, dtype):
+def test_every_dtype_of_a_checkpoint_is_read(tmp_path, dtype):
     report = checkpoint_report(saved({"w": torch.zeros(3, dtype=dtype)}, tmp_path / "w.pth"))
     assert report.tensors[0].dtype == str(dtype).removeprefix("torch.")
     assert report.nbytes == 3 * dtype.itemsize
@@ -153,7 +153,7 @@ def safetensors(path, header, data):
     return str(path)
 
 
-def test_safetensors(tmp_path):
+def test_a_safetensors_file_is_read(tmp_path):
     header = {
         "__metadata__": {"format": "pt"},
         "conv.weight": {"dtype": "F16", "shape": [2, 3], "data_offsets": [0, 12]},
@@ -305,12 +305,12 @@ def test_a_whole_module_is_refused_and_its_class_named(tmp_path):
     assert "state_dict()" in text
 
 
-def test_legacy_pickle(state, tmp_path):
+def test_a_file_from_before_torch_1_6_is_refused(state, tmp_path):
     path = saved(state, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     assert "before 1.6" in refusal(path)
 
 
-def test_torchscript(tmp_path):
+def test_torchscript_is_refused_with_what_to_save(tmp_path):
     import warnings
 
     with warnings.catch_warnings():
@@ -324,7 +324,7 @@ def test_torchscript(tmp_path):
 
 
 @pytest.mark.parametrize("kept", [100, 1000, -30])
-def test_truncated(state, tmp_path, kept):
+def test_a_truncated_checkpoint_is_refused(state, tmp_path, kept):
     path = tmp_path / "cut.pth"
     saved(state, tmp_path / "net.pth")
     path.write_bytes((tmp_path / "net.pth").read_bytes()[:kept])
@@ -339,7 +339,7 @@ def test_a_newer_pickle_protocol_is_no_damage(state, tmp_path):
     assert "damaged" not in result.err
 
 
-def test_damaged_pickle(state, tmp_path):
+def test_a_damaged_pickle_is_refused(state, tmp_path):
     path = tmp_path / "bad.pth"
     with (
         zipfile.ZipFile(saved(state, tmp_path / "net.pth")) as old,

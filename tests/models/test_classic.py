@@ -637,7 +637,7 @@ def test_se_resnet50_has_the_printed_operations_with_those_of_its_pools():
     assert not prints_as(macs("se_resnet50"), "3.87G")
 
 
-def test_unet():
+def test_unet_has_the_layers_of_its_figure():
     # five pairs of 3x3 down, four up-convolutions of 2x2 and pairs up, 1x1 to two classes
     expected = conv(64, 2, 1)
     for before, width in ((1, 64), (64, 128), (128, 256), (256, 512), (512, 1024)):
@@ -650,7 +650,7 @@ def test_unet():
 
 
 # Long et al. 2015, table 1, FCN-VGG16: 134M parameters, 16 convolutions, before the upsampling
-def test_fcn32s():
+def test_fcn32s_has_the_parameters_of_its_paper():
     totals = summary("fcn32s_vgg16").totals
     assert prints_as(totals.trainable_params, "134M")
     assert totals.frozen_params == 21 * 21 * 64 * 64  # bilinear, fixed
@@ -661,7 +661,7 @@ def test_fcn32s():
 
 
 # Redmon and Farhadi 2018, table 1: a convolution of 3x3/2 and n pairs of 1x1 and 3x3 per stage
-def test_darknet53():
+def test_darknet53_has_the_layers_of_its_table():
     def normed(inputs: int, outputs: int, kernel: int) -> int:
         return conv(inputs, outputs, kernel, bias=False) + 2 * outputs
 
@@ -777,7 +777,7 @@ def test_layer_l_is_given_k0_and_k_for_each_layer_before_it(name, growth, layers
 
 
 @pytest.mark.broad
-def test_densenet264():
+def test_densenet264_has_the_layers_of_its_table():
     # table 1: blocks of 6, 12, 64, 48 layers of 1x1 to 128 and 3x3 to 32, from 64 maps on
     expected = conv(3, 64, 7, bias=False) + 2 * 64
     maps = 64
@@ -819,7 +819,7 @@ def test_densenet264():
         ("darknet53", (52, 1)),
     ],
 )
-def test_weight_layers(name, layers):
+def test_weight_layers_are_those_that_papers_count(name, layers):
     totals = summary(name).totals
     assert (totals.conv_layers, totals.linear_layers) == layers
 

@@ -362,7 +362,7 @@ def test_other_version_of_the_format_names_both(fixed, tmp_path):
     assert "reads version 8" in text
 
 
-def test_truncated_program(fixed, tmp_path):
+def test_a_truncated_program_is_refused(fixed, tmp_path):
     path = tmp_path / "cut.pt2"
     path.write_bytes(Path(fixed).read_bytes()[:5000])
     assert "damaged" in message(str(path))

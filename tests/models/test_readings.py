@@ -14,8 +14,8 @@ from torch.nn.functional import one_hot
 
 import cnnscope
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
+from cnnscope.models.borrowed import trace_sizes
 from cnnscope.models.request import Request
-from cnnscope.models.run import trace_module
 
 
 def network(forward, **layers):
@@ -29,7 +29,7 @@ def network(forward, **layers):
 def shapes(model, *texts, batch_size=None):
     """Shapes that were taken for what was typed."""
     request = Request.of("net", texts, batch_size=batch_size)
-    return [spec.shape for spec in trace_module(request, model).input_specs]
+    return [spec.shape for spec in trace_sizes(request, model).input_specs]
 
 
 def one(layer):
@@ -84,7 +84,7 @@ def test_sizes_are_taken_as_they_are_where_a_forward_makes_its_own_channel():
     assert shapes(net, "1x100x64") == shapes(net, "100x64") == [(1, 100, 64)]
     assert shapes(net, "4x100x64", batch_size=4) == [(4, 100, 64)]
     request = Request.of("net", ["1x100x64"])
-    taken, why = trace_module(request, net).notes
+    taken, why = trace_sizes(request, net).notes
     assert taken == "the input is taken as 1x100x64 float32"
     assert why.startswith("1x1x100x64 does not run")
 

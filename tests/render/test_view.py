@@ -39,11 +39,11 @@ def table(model_report, width, options=None, keys=columns.DEFAULT, **kwargs):
 @pytest.mark.parametrize(
     "model", ["alexnet", "resnet18", "googlenet", "vit_b_16", "efficientnet_b0"]
 )
-def test_table(model, width, golden):
+def test_the_table_of_a_summary_is_as_it_was(model, width, golden):
     golden(table(reported(model), width), f"{model}-{width}.txt")
 
 
-def test_markdown(golden):
+def test_the_markdown_of_a_summary_is_as_it_was(golden):
     golden(without_versions(run_cli("summary", "alexnet", "-f", "markdown").out), "alexnet.md")
 
 
@@ -233,7 +233,7 @@ def test_schema_beside_the_package_is_that_of_the_records():
     ("value", "text"),
     [(0, "0"), (999, "999"), (1000, "1.000 k"), (1_814_073_344, "1.814 G")],
 )
-def test_si(value, text):
+def test_a_count_has_a_prefix_and_three_digits(value, text):
     assert units.si(value) == text
 
 
@@ -248,7 +248,7 @@ def test_si(value, text):
         (Geometry((2, 2), (2, 2), (0, 0), (1, 1), ceil_mode=True), "2x2/2, ceil"),
     ],
 )
-def test_geometry(geometry, text):
+def test_a_geometry_is_written_as_far_as_it_says_something(geometry, text):
     assert units.geometry(geometry) == text
 
 

@@ -586,11 +586,11 @@ def drawn(answer, width, **options):
 
 @pytest.mark.parametrize("width", [80, 120])
 @pytest.mark.parametrize(("before", "after"), GOLDEN)
-def test_table(before, after, width, golden):
+def test_the_table_of_a_diff_is_as_it_was(before, after, width, golden):
     golden(drawn(compared(before, after), width), f"diff-{before}-{after}-{width}.txt")
 
 
-def test_markdown(golden):
+def test_the_markdown_of_a_diff_is_as_it_was(golden):
     out = run_cli("diff", "vgg11", "vgg13", "-f", "markdown").out
     golden(without_versions(out), "diff-vgg11-vgg13.md")
 

@@ -411,7 +411,7 @@ SIZES = {
     [("vgg11", None), ("vgg11", "classifier.0"), ("resnet18", "layer2.0"),
      ("googlenet", "maxpool1"), ("inception_v3", None)],
 )  # fmt: skip
-def test_page(name, pattern, width, golden):
+def test_the_page_of_an_explanation_is_as_it_was(name, pattern, width, golden):
     found = trace_spec(Request.of(name))
     story = (
         explain_layers(found, pattern)

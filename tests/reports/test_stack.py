@@ -153,7 +153,7 @@ def test_inception_3a_by_hand():
 # ------------------------------------------------------------------------------- the grammar
 
 
-def test_grammar():
+def test_a_stack_is_read_by_its_grammar():
     first, second, third, fourth = parse("3x5/2d2,dw7@2C,max3x3/1x2p0,1@C/4", 8)
     assert first.geometry.kernel_size == (3, 5)
     assert (first.geometry.stride, first.geometry.dilation) == ((2, 2), (2, 2))
@@ -199,7 +199,7 @@ def test_kernels_that_nothing_is_stacked_for(kernel):
 
 @pytest.mark.parametrize("width", [80, 120])
 @pytest.mark.parametrize("name", ["7", "13", "inception"])
-def test_page(name, width, golden):
+def test_the_page_of_a_comparison_is_as_it_was(name, width, golden):
     if name == "inception":
         found = inception_report("3a")
     else:

@@ -486,7 +486,7 @@ def family(name):
 @pytest.mark.broad
 @pytest.mark.parametrize("width", [80, 120])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_table(name, width, golden):
+def test_the_table_of_stages_is_as_it_was(name, width, golden):
     text = page.text(drawing.page(family(name)), width).plain
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
@@ -504,7 +504,7 @@ def test_five_resnets_stand_below_each_other_in_80_columns():
     assert text.count("7x7, 64, stride 2") == 2
 
 
-def test_markdown(golden):
+def test_the_markdown_of_stages_is_as_it_was(golden):
     out = run_cli("stages", "resnet18", "resnet50", "--projections", "-f", "markdown").out
     rows = [line for line in out.splitlines() if line.startswith("|")]
     assert len({line.count(" | ") for line in rows}) == 1
@@ -528,7 +528,7 @@ def assert_is_latex(text, models):
         assert bare.count("&") == 1 if m else bare.count("&") == columns
 
 
-def test_latex(golden):
+def test_the_latex_of_stages_is_as_it_was(golden):
     text = run_cli("stages", "resnet18", "mobilenet_v3_small", "-f", "latex").out
     assert_is_latex(text, 2)
     assert r"mobilenet\_v3\_small" in text

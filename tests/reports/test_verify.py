@@ -367,7 +367,7 @@ def test_a_network_without_positions_has_nothing_to_measure(format_, tmp_path):
 
 
 @pytest.mark.parametrize("format_", ["json", "csv", "markdown"])
-def test_verify_formats(format_):
+def test_every_format_has_what_was_verified(format_):
     result = run_cli("rf", "alexnet", "features.3", "--verify", "--format", format_)
     assert result.code == 0
     assert "features.3" in result.out

@@ -124,13 +124,13 @@ def test_two_tensors_that_differ_are_left_to_torch(name):
         assert AT_ONCE[name](data, other) is None
 
 
-def test_group_norm():
+def test_a_group_norm_is_made_as_torch_makes_it():
     for own in (torch.ones(6), None):
         given = (torch.ones(2, 6, 5, 7), own, own, 2, 6, 35, 3, 1e-5)
         assert_is_torchs("aten.native_group_norm.default", given)
 
 
-def test_products():
+def test_a_product_with_a_bias_is_made_as_torch_makes_it():
     given = (torch.ones(7), torch.ones(4, 3), torch.ones(7, 3).t(), 1, 1)
     assert_is_torchs("aten.addmm.default", given)
     bias, left, right = (torch.empty(s, device="meta") for s in ((7,), (4, 3), (5, 7)))
@@ -148,7 +148,7 @@ def test_products():
         ("grid_sampler_2d", (2, 3, 5, 7), (0, 0, False)),
     ],
 )
-def test_resampling(name, size, rest, dtype):
+def test_a_resampled_map_is_made_as_torch_makes_it(name, size, rest, dtype):
     for shape in (size, (1, 1, *size[2:]), (*size[:2], *(1 for _ in size[2:]))):
         for order in FORMATS:
             data = torch.ones(shape, dtype=dtype)

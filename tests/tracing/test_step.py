@@ -14,8 +14,9 @@ from torch.nn import functional
 
 from cnnscope.analysis.step import peak
 from cnnscope.errors import ModelError, RequestError
+from cnnscope.models import borrowed
 from cnnscope.models.request import Request
-from cnnscope.models.run import stepping, stepping_module
+from cnnscope.models.run import stepping
 from cnnscope.records.step import FORMS, OPTIMIZERS, Step, StepTrace
 from cnnscope.tracing import step as tracing
 
@@ -349,7 +350,7 @@ def test_what_cannot_be_trained_is_one_message(name: str) -> None:
     request = Request.of_module(type(model).__name__, "1x4")
     with (
         pytest.raises(error, match=f"(?s){type(model).__name__}: .*{message}") as raised,
-        stepping_module(request, model) as trace,
+        borrowed.stepping(request, model) as trace,
     ):
         trace(Step(loss=loss), None)  # type: ignore[arg-type]
     assert "\n" not in str(raised.value)
