@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec import UNSET, structs
 
 from cnnscope.errors import RequestError
-from cnnscope.models import keys, spelling
+from cnnscope.models import entries, spelling
 from cnnscope.models import request as specs
 from cnnscope.models.inputs import of_dtype
 from cnnscope.models.request import Request
@@ -182,7 +182,7 @@ def _refuse_to_guess(request: Request, built: Built, signature: Signature, runs:
     takes = ", ".join(map(printable, (*required, *signature.missing_by_keyword)))
     what = f": forward takes {takes}" if takes else ""
     such = advised(request, built, runs)
-    by_keys = "" if such else keys.advice(model, Form(), ())
+    by_keys = "" if such else entries.advice(model, Form(), ())
     if by_keys:
         raise RequestError(f"{name}: give {by_keys}{what}")
     if by_name and not such:

@@ -26,7 +26,7 @@ from msgspec.structs import replace
 from torch import nn
 
 from cnnscope.errors import RequestError
-from cnnscope.models import keys
+from cnnscope.models import entries
 from cnnscope.models.request import fit_inputs
 from cnnscope.models.spelling import FLOATS, InputSpec, quoted, spelled
 from cnnscope.records import form as forms
@@ -198,7 +198,7 @@ class Signature(NamedTuple):
             form: of the call.
             typed: what was written for each of its tensors.
         """
-        by_keys = keys.advice(self.model, form, typed) if self.model is not None else ""
+        by_keys = entries.advice(self.model, form, typed) if self.model is not None else ""
         return self._mismatch(form, by_keys and f"give {by_keys}")
 
     def _mismatch(self, form: Form, remedy: str) -> str:

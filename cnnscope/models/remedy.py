@@ -11,7 +11,7 @@ from torch import nn
 
 from cnnscope.analysis import sizes
 from cnnscope.errors import ModelError
-from cnnscope.models import diagnose, keys, refused, takes, widths
+from cnnscope.models import diagnose, entries, keys, refused, takes, widths
 from cnnscope.models.build import Built
 from cnnscope.models.spelling import DTYPES, FLOATS, written
 from cnnscope.models.trials import SECONDS, Trials, positions_of, smallest_inputs
@@ -121,7 +121,7 @@ def _of_keys(failure: Failure) -> Explained | None:
         typed = tuple(written(Inputs((tensor,))) for tensor in failure.inputs.tensors)
     if failure.guessed:
         form, typed = Form(), ()
-    found = keys.advice(failure.built.model, form, typed)
+    found = entries.advice(failure.built.model, form, typed)
     if not found:
         return None
     what = diagnose.reason(error)
