@@ -171,18 +171,24 @@ class Figure(options.Traced):
         """The format: what was asked for, or what the file's ending says.
 
         Raises:
-            RequestError: the ending is that of another format.
+            RequestError: the ending is that of no format, or of another one.
         """
-        suffix = self.output.suffix.lower()[1:] if self.output is not None else ""
-        if self.format is not None or not suffix:
-            return self.format or FigureFormat.SVG
         known = [one.value for one in FigureFormat]
-        if suffix not in known:
+        suffix = self.output.suffix.lower()[1:] if self.output is not None else ""
+        named = f"--output {printable(str(self.output))}"
+        if self.format is not None:
+            if suffix in known and suffix != self.format.value:
+                raise RequestError(
+                    f"{named}: ends in .{suffix}, and --format is {self.format.value}; leave one "
+                    "of them out"
+                )
+            return self.format
+        if suffix and suffix not in known:
             raise RequestError(
-                f"--output {printable(str(self.output))}: a figure is written as "
-                f"{', '.join(f'.{one}' for one in known)}; --format names one"
+                f"{named}: a figure is written as {', '.join(f'.{one}' for one in known)}; "
+                "--format names one"
             )
-        return FigureFormat(suffix)
+        return FigureFormat(suffix or "svg")
 
     def _path(self) -> Path | None:
         """The file to write to: what was named, or the name of the model; None for stdout."""

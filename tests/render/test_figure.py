@@ -15,6 +15,7 @@ from paths import ROOT
 from torch import nn
 
 import cnnscope
+from cnnscope.analysis.figure.fold import _repeated
 from cnnscope.analysis.figure.selections import selections
 from cnnscope.errors import RequestError
 from cnnscope.render.figure import font, palette
@@ -158,6 +159,11 @@ def test_vgg_and_resnet_are_those_of_the_paper():
     holds(made)
 
 
+def test_a_row_says_the_sizes_of_all_models_in_it():
+    texts = written(figure("classic:lenet5", "alexnet", style="graph"))
+    assert "size: 32\N{EN DASH}28, 224" in texts
+
+
 class Repeats(nn.Module):
     """Many residual blocks of one width."""
 
@@ -219,6 +225,16 @@ def test_the_number_of_times_stands_where_no_box_is():
     assert [(text.x, text.anchor) for text in at] == [(97, "end"), (153, "start"), (97, "end")]
     assert at[0].y == at[1].y
     assert not box_of(at[2], font("sans")).meets(Box(80.0, 15.0, 90.0, 8.0))
+
+
+def test_runs_are_found_in_time_linear_in_the_steps():
+    # 4000 equal steps in pairs: without a limit 2000 runs begin in the first one
+    keys = [0, 1] * 2000
+    runs = list(_repeated(keys, 2))
+    assert runs[0] == (0, 2, 2000)
+    assert len(runs) == 3 * 2  # at both places of a part
+    assert list(_repeated([5, 0, 0, 0, 7], 1)) == [(1, 1, 3), (2, 1, 2)]
+    assert list(_repeated([0, 1, 2], 1)) == []
 
 
 class Padded(nn.Module):
@@ -770,6 +786,7 @@ def test_a_figure_on_stdout_is_its_file():
     ("arguments", "said"),
     [
         (("-o", "net.gif"), ".svg, .pdf, .tex, .png"),
+        (("-o", "net.pdf", "-f", "svg"), "ends in .pdf, and --format is svg"),
         (("-o", "-", "--format", "png"), "name a file, as in --output figure.png"),
         (("--style", "cubist", "-o", "-"), "'cubist' is not one of 'lenet'"),
         (("--max-width", "2", "-o", "-"), "expected a length"),
@@ -799,6 +816,10 @@ def test_joins_have_a_legend_in_perspective():
     texts = written(of(U(), (1, 3, 92, 92), style="blocks"))
     assert texts.count("c") == 2 + 1  # two joins, and the legend
     assert "concat" in texts
+
+
+def test_signs_of_joins_are_below_a_legend_of_several_rows():
+    holds(of(U("add"), (1, 3, 92, 92), style="blocks", max_width=100))
 
 
 def test_text_too_small_for_print_is_said():

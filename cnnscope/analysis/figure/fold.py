@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from cnnscope.records import figure as f
 
 _LONGEST = 40  # steps that repeat together
+_INNER = 3  # runs that begin in each longer one
 
 
 class _Run(NamedTuple):
@@ -73,9 +74,14 @@ def _edges(flow: f.Flow, where: Mapping[int, int]) -> list[f.FlowEdge]:
 def _runs(flow: f.Flow, longest: int) -> list[_Run]:
     """Runs that do not overlap, first those that cover most."""
     grows = {edge.target for edge in flow.edges if edge.grows}
-    keys = [(_key(step), n in grows) for n, step in enumerate(flow.steps)]
+    numbers: dict[Hashable, int] = {}
+    keys = [
+        numbers.setdefault((_key(step), n in grows), len(numbers))
+        for n, step in enumerate(flow.steps)
+    ]
     wires = _Wires(flow)
-    candidates = [run for at in range(len(keys)) for run in _starting(keys, at, longest)]
+    lengths = range(1, min(longest, len(keys) // 2) + 1)
+    candidates = [run for length in lengths for run in _repeated(keys, length)]
     candidates.sort(key=lambda run: _worth(flow, run), reverse=True)
     found: list[_Run] = []
     taken = [False] * len(keys)
@@ -110,17 +116,19 @@ def _key(step: f.Step) -> Hashable:
     return step.kind, step.family, channels, step.positions, step.label, own, inside
 
 
-def _starting(keys: Sequence[object], at: int, longest: int) -> list[_Run]:
-    found = []
-    for length in range(1, min(longest, (len(keys) - at) // 2) + 1):
-        if keys[at] != keys[at + length]:
-            continue
-        part, times = keys[at : at + length], 1
-        while keys[at + times * length : at + (times + 1) * length] == part:
-            times += 1
-        if times > 1:
-            found.append(_Run(at, length, times))
-    return found
+def _repeated(keys: Sequence[int], length: int) -> Iterator[_Run]:
+    """Runs of parts of one length, in time linear in the number of steps.
+
+    Of runs that begin in the middle of a longer one only the longest few are: all would be as many
+    as the steps of a network of thousands of equal blocks.
+    """
+    alike = [0] * (len(keys) + 1)  # steps from each on that are equal to those a part later
+    for at in range(len(keys) - length - 1, -1, -1):
+        alike[at] = alike[at + 1] + 1 if keys[at] == keys[at + length] else 0
+    for at, equal in enumerate(alike):
+        longer = at - _INNER * length
+        if equal >= length and (longer < 0 or alike[longer] < equal + _INNER * length):
+            yield _Run(at, length, equal // length + 1)
 
 
 class _Wires:

@@ -25,6 +25,7 @@ from cnnscope.render.figure.scene import (
     Scene,
     Text,
     arrow,
+    bounds,
     circle,
     framed,
 )
@@ -118,8 +119,9 @@ class _Row:
         below = max(solid.top for solid in self.solids) + 3 * _LINE + 8
         left = self.solids[0].x
         right = left + self.most - 8
-        items += legend(self.flow.steps, self.font, below, x=left, most=right - left)
-        items += self._signs(below + 12, left)
+        colours = list(legend(self.flow.steps, self.font, below, x=left, most=right - left))
+        items += colours
+        items += self._signs(bounds(colours, self.font).bottom + 4, left)
         parts = [solid.around for solid in self.solids]
         return framed(items, self.font, parts)
 
@@ -224,11 +226,15 @@ class _Row:
     def _signs(self, y: float, x: float) -> Iterator[Item]:
         """What the signs of joins mean."""
         joins = {words.sign(s): words.joined(s) for s in self.flow.steps if s.kind == f.JOIN}
+        left = x
         for sign, name in joins.items():
-            yield circle((x + 3.6, y + 3), 3.6, "#ffffff", INK)
-            yield Text(x + 3.6, y + 5.0, sign, 5.6, bold=True)
-            yield Text(x + 10, y + 5.4, name, _TEXT, "start", colour=SOFT)
-            x += 22 + self.font.width(name, _TEXT)
+            wide = 12 + self.font.width(name, _TEXT)
+            if left > x and left + wide > x + self.most - 8:
+                left, y = x, y + 11
+            yield circle((left + 3.6, y + 3), 3.6, "#ffffff", INK)
+            yield Text(left + 3.6, y + 5.0, sign, 5.6, bold=True)
+            yield Text(left + 10, y + 5.4, name, _TEXT, "start", colour=SOFT)
+            left += wide + 10
 
     def _arcs(self) -> Iterator[Item]:
         """Lines above the boxes, for what is read of further back."""

@@ -257,15 +257,17 @@ def _aligned(columns: Sequence[_Column], contents: FigureContents, apart: float)
         ]
         tops.append(y)
         y += apart + max(c.bands[n][1] - c.bands[n][0] for c, n in inside)
-        column, number = inside[0]
-        labels.append(_label(column.flow.bands[number], y - apart - tops[-1]))
+        labels.append(_label([c.flow.bands[n] for c, n in inside], y - apart - tops[-1]))
     return _Rows(tops, y - apart, labels)
 
 
-def _label(band: f.Band, high: float) -> tuple[str, ...]:
-    """The resolution of a band, in two lines where these fit."""
-    one, other = map(words.resolution, band.sizes)
-    size = one if one == other else f"{one}\N{EN DASH}{other}"
+def _label(bands: Sequence[f.Band], high: float) -> tuple[str, ...]:
+    """The resolution of a row, or those of its models; in two lines where these fit."""
+    sizes = []
+    for band in bands:
+        one, other = map(words.resolution, band.sizes)
+        sizes.append(one if one == other else f"{one}\N{EN DASH}{other}")
+    size = ", ".join(dict.fromkeys(sizes))
     return ("output", f"size: {size}") if high > 14 else (f"size: {size}",)
 
 

@@ -15,6 +15,7 @@ _ACTIVATIONS = {
     "relu6": "ReLU6", "hardtanh": "ReLU6", "hardswish": "h-swish", "hardsigmoid": "h-sigmoid",
     "leaky_relu": "leaky ReLU", "prelu": "PReLU", "log_softmax": "log softmax", "mish": "Mish",
 }  # fmt: skip
+_JOINS = {"mul": "multiply", "sub": "subtract", "div": "divide", "bmm": "matrix product"}
 SIGNS = {"add": "+", "sub": "\N{MINUS SIGN}", "mul": TIMES}
 
 
@@ -121,9 +122,8 @@ def after(step: Step) -> str:
 
 def joined(step: Step) -> str:
     """What a join does, in a word."""
-    return {"concatenate": "concat", "stack": "stack"}.get(
-        step.family, printable(step.label, _NAME)
-    )
+    named = {"concatenate": "concat", "stack": "stack"}.get(step.family)
+    return named or _JOINS.get(step.label) or printable(step.label, _NAME)
 
 
 def sign(step: Step) -> str:
