@@ -3,7 +3,7 @@
 Annotations are evaluated here, as in `options`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -101,6 +101,18 @@ class Plotted(Charted):
             "that file, and the table as well.",
         ),
     ] = False
+
+    @classmethod
+    def surplus(cls, words: Sequence[str]) -> None:
+        """Refuse a file behind --plot, which takes none.
+
+        Raises:
+            RequestError: a word ends as a picture does.
+        """
+        for word in words:
+            if word.lower().endswith(_PICTURES):
+                name = options.quoted(word)
+                raise RequestError(f"{name}: for a chart in a file, use --plot --output {name}")
 
     def wants_chart(self) -> bool:
         """Return True if --plot was given."""

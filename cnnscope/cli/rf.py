@@ -116,6 +116,7 @@ class Rf(plotted.Plotted, options.Named):
     @classmethod
     def surplus(cls, words: Sequence[str]) -> None:
         """Refuse a second layer."""
+        super().surplus(words)
         raise RequestError(
             "rf takes one model and one layer, as in: cnnscope rf "
             f"{options.quoted(words[0])} {options.quoted(words[1])}"

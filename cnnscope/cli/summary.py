@@ -122,6 +122,7 @@ class Summary(plotted.Plotted, options.Named):
     @classmethod
     def surplus(cls, words: Sequence[str]) -> None:
         """Say which command takes several models, and which a layer."""
+        super().surplus(words)
         from cnnscope.cli import typed
 
         model, other = map(options.quoted, words[:2])

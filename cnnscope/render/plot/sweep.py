@@ -79,10 +79,15 @@ def _series(report: SweepReport, quantity: Quantity, costs: _Costs) -> Iterator[
     for number, cost in costs.items():
         row = report.rows[number]
         groups.setdefault(row.values[1:], []).append((_place(report, row), cost))
-    for others, points in groups.items():
+    alike: dict[tuple[Point, ...], list[tuple[int, str]]] = {}  # they would cover each other
+    for number, (others, points) in enumerate(groups.items()):
         named = zip(report.varied[1:], others, strict=True)
         name = ", ".join(f"{what} {value}" for what, value in named)
-        yield Series(name, tuple(sorted(points)), _kind(report, several=len(groups) > 1))
+        alike.setdefault(tuple(sorted(points)), []).append((number, name))
+    for along, ((number, name), *more) in alike.items():
+        last = f" and {more[0][1]}" if len(more) == 1 else f", and {len(more)} more alike"
+        kind = _kind(report, several=len(groups) > 1)
+        yield Series(f"{name}{last if more else ''}", along, kind, look=number)
     growth = next((one for one in report.growth if one.quantity == quantity), None)
     if growth is not None:
         yield _fitted(growth, sorted(next(iter(groups.values()))))

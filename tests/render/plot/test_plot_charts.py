@@ -144,6 +144,25 @@ def test_of_two_choices_the_second_has_a_line_for_each_value():
     }
 
 
+def test_lines_that_would_cover_each_other_are_one():
+    def swept(values):
+        given = {"out_channels": 8, "kernel_size": 1, "padding_mode": values}
+        made = cnnscope.sweep(
+            "nn.Conv2d", ["4x8x8", "4x16x16"], arguments={"in_channels": 4, **given}
+        )
+        return [one.name for one in chart(made.record).panels[0].series]
+
+    assert swept(["zeros", "reflect"]) == ["padding_mode zeros and padding_mode reflect"]
+    assert swept(["zeros", "reflect", "replicate"]) == ["padding_mode zeros, and 2 more alike"]
+    two = {"in_channels": 4, "out_channels": 8, "kernel_size": [1, 2], "bias": [True, False]}
+    made = chart(cnnscope.sweep("nn.Conv2d", ["4x8x8", "4x9x9"], arguments=two).record)
+    # a bias has parameters, and no multiplication: two lines of four, which keep their looks
+    assert [[one.look for one in panel.series] for panel in made.panels[:2]] == [
+        [0, 1, 2, 3],
+        [0, 2],
+    ]
+
+
 def test_what_is_no_number_is_a_bar_with_its_name():
     swept = cnnscope.sweep("nn.Conv2d(4, 8, 1)", ["4x8x8", "4x8x16"], batch_sizes=()).record
     assert chart(swept).panels[0].x.label == "width"
