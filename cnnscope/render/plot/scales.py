@@ -77,17 +77,22 @@ def ticks(axis: Axis, extent: Extent, most: int) -> list[Tick]:
 
 
 def _linear_ticks(extent: Extent, unit: Unit, most: int) -> list[Tick]:
-    """Multiples of 1, 2 or 5 times a power of ten, in the unit of the larger end."""
+    """Multiples of 1, 2 or 5 times a power of ten, in the unit of the larger end: two or more."""
     low, high = extent
     scale, suffix = _scale(max(abs(low), abs(high)), unit)
     low, high = low / scale, high / scale
-    step = _step((high - low) / max(most, 1))
-    if unit == "whole" or suffix == " B":
-        step = max(step, 1.0)
-    digits = max(0, -floor(log10(step) + _NEAR))
-    first, last = ceil(low / step - _NEAR), floor(high / step + _NEAR)
-    values = (number * step for number in range(first, last + 1))
-    return [(v * scale, f"{v:,.{digits}f}{suffix}" if v else "0") for v in values]
+    whole = unit == "whole" or suffix == " B"
+    found: list[Tick] = []
+    for parts in range(max(most, 1), 3 * max(most, 1) + 1):
+        step = _step((high - low) / parts)
+        step = max(step, 1.0) if whole else step
+        digits = max(0, -floor(log10(step) + _NEAR))
+        first, last = ceil(low / step - _NEAR), floor(high / step + _NEAR)
+        values = [number * step for number in range(first, last + 1)]
+        found = [(v * scale, f"{v:,.{digits}f}{suffix}" if v else "0") for v in values]
+        if len(found) > 1:
+            break
+    return found
 
 
 def _step(least: float) -> float:
