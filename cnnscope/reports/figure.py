@@ -15,6 +15,7 @@ from cnnscope.text import printable
 _SHEETS = 12  # stacks of sheets that a row has room for
 _SHORT = 24  # boxes of a column that fits on a page
 _BOXES = 64  # of a column that is drawn without folding what repeats
+_MOST = 1_000  # of one that can be read on a poster
 _LONG = 120  # beyond which blocks are drawn whole
 
 
@@ -133,10 +134,26 @@ def _graph(traces: Sequence[Trace], reason: str, *, unfold: bool) -> f.FigureCon
     """Models as graphs of operations, and with less detail for where they do not fit."""
     made: f.FigureContents | None = None
     for flows in reversed(_details(traces, unfold=unfold)):
+        _check_size(flows, unfold=unfold)
         made = _laid(traces, flows, reason, made)
     if made is None:
         raise AssertionError("a figure has at least one amount of detail")
     return made
+
+
+def _check_size(flows: Sequence[f.Flow], *, unfold: bool) -> None:
+    """Refuse so many boxes that nobody could read them.
+
+    Raises:
+        RequestError: the message.
+    """
+    for one in flows:
+        if len(one.steps) > _MOST:
+            remedy = "leave out --unfold" if unfold else "cnnscope report draws it as a page"
+            raise RequestError(
+                f"{printable(one.name)}: {len(one.steps):,} boxes are more than a figure shows "
+                f"({_MOST:,}): {remedy}"
+            )
 
 
 def _details(traces: Sequence[Trace], *, unfold: bool) -> Sequence[Sequence[f.Flow]]:

@@ -4,7 +4,8 @@ import re
 import shutil
 import subprocess
 from functools import cache
-from itertools import pairwise
+from itertools import combinations, pairwise
+from math import dist
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -18,10 +19,12 @@ import cnnscope
 from cnnscope.analysis.figure.fold import _repeated
 from cnnscope.analysis.figure.selections import selections
 from cnnscope.errors import RequestError
+from cnnscope.records.figure import LAYER, Flow, Step
 from cnnscope.render.figure import font, palette
 from cnnscope.render.figure.graph import _beside
 from cnnscope.render.figure.scene import Box, Polygon, Polyline, box_of
 from cnnscope.render.figure.tex import escaped
+from cnnscope.reports.figure import _check_size
 
 PICTURES = {
     "lenet": ["alexnet"],
@@ -471,6 +474,19 @@ def test_the_u_net_has_the_sizes_of_its_paper():
     assert shown == sizes.split()
 
 
+def test_repeats_stand_below_the_channels_in_a_u():
+    made = of(U(), (1, 3, 92, 92), style="unet", max_width=110)
+    texts = {(round(t.x, 1), t.text): t for t in scene(made).texts()}
+    (x, _), times = next(item for item in texts.items() if item[0][1] == f"{TIMES} 2")
+    assert texts[x, "8"].y < times.y
+    assert texts[x, "8"].size > times.size
+
+
+def test_arrows_of_a_u_have_a_colour_for_each_operation():
+    lines = [bytes.fromhex(tint.line[1:]) for tint in (*palette.TINTS, palette.ONE)]
+    assert min(dist(a, b) for a, b in combinations(lines, 2)) > 32  # of 442
+
+
 class Nested(nn.Module):
     """A map between encoder and decoder, as UNet++ has (Zhou et al. 2018)."""
 
@@ -517,6 +533,15 @@ def test_text_that_nobody_can_read_is_refused(style):
     net = nn.Sequential(*(nn.Conv2d(n, n + 1, 1) for n in range(1, 60)))
     with pytest.raises(RequestError, match=r"no room for text.*--max-width, or --style graph"):
         of(net, (1, 1, 4, 4), style=style, max_width="1in", max_height="1in")
+
+
+def test_a_graph_of_too_many_boxes_is_refused_with_a_remedy():
+    step = Step(LAYER, "convolution", 1, (1,))
+    flows = [Flow("net", (step,) * 1001, ())]
+    with pytest.raises(RequestError, match=r"net: 1,001 boxes .*: cnnscope report draws it"):
+        _check_size(flows, unfold=False)
+    with pytest.raises(RequestError, match="leave out --unfold"):
+        _check_size(flows, unfold=True)
 
 
 def test_a_network_without_layers_is_refused():
@@ -573,41 +598,46 @@ MANY = {
 }
 
 
+class Double(nn.Module):
+    """Two convolutions, the second of which may be residual."""
+
+    def __init__(self, conv, given, made, *, residual):
+        super().__init__()
+        self.enter, self.same = conv(given, made, 3, padding=1), conv(made, made, 3, padding=1)
+        self.residual = residual
+
+    def forward(self, x):
+        x = self.enter(x).relu()
+        return (x + self.same(x) if self.residual else self.same(x)).relu()
+
+
 class Us(nn.Module):
     """An encoder-decoder of any depth and number of axes."""
 
     def __init__(self, widths, axes=2, *, pools=True, resamples=False, adds=False, residual=False):
         super().__init__()
         conv, up = getattr(nn, f"Conv{axes}d"), getattr(nn, f"ConvTranspose{axes}d")
-        self.pools, self.adds, self.residual = pools, adds, residual
-        self.enters = nn.ModuleList(conv(a, b, 3, padding=1) for a, b in pairwise([3, *widths]))
-        self.same = nn.ModuleList(conv(b, b, 3, padding=1) for b in widths)
-        self.downs = nn.ModuleList(
-            getattr(nn, f"MaxPool{axes}d")(2) if pools else conv(b, b, 3, 2, 1) for b in widths[1:]
-        )
+        pool = getattr(nn, f"MaxPool{axes}d")
+        pairs, share = list(pairwise(widths)), 1 if adds else 2
+        self.adds = adds
+        self.first = Double(conv, 3, widths[0], residual=residual)
+        self.downs = nn.ModuleList(pool(2) if pools else conv(a, a, 3, 2, 1) for a, _ in pairs)
+        self.enters = nn.ModuleList(Double(conv, a, b, residual=residual) for a, b in pairs)
         self.ups = nn.ModuleList(
-            nn.Sequential(nn.Upsample(scale_factor=2), conv(b, a, 1))
-            if resamples
-            else up(b, a, 2, 2)
-            for a, b in pairwise(widths)
-        )
-        self.after = nn.ModuleList(
-            conv(a * (1 if adds else 2), a, 3, padding=1) for a in widths[:-1]
-        )
+            nn.Sequential(nn.Upsample(scale_factor=2), conv(b, a, 1)) if resamples
+            else up(b, a, 2, 2) for a, b in pairs
+        )  # fmt: skip
+        self.after = nn.ModuleList(Double(conv, share * a, a, residual=residual) for a, _ in pairs)
         self.last = conv(widths[0], 2, 1)
 
-    def one(self, x, enter, same):
-        x = enter(x).relu()
-        return (x + same(x) if self.residual else same(x)).relu()
-
     def forward(self, x):
-        kept = [x := self.one(x, self.enters[0], self.same[0])]
-        for enter, same, down in zip(self.enters[1:], self.same[1:], self.downs, strict=True):
-            kept.append(x := self.one(down(x) if self.pools else x, enter, same))
-            kept[-1] = x = x if self.pools else down(x)
-        for skip, up, after in zip(kept[-2::-1], self.ups[::-1], self.after[::-1], strict=True):
-            x = skip + up(x) if self.adds else torch.cat([skip, up(x)], 1)
-            x = after(x).relu()
+        kept = [self.first(x)]
+        for down, enter in zip(self.downs, self.enters, strict=True):
+            kept.append(enter(down(kept[-1])))
+        x = kept.pop()
+        for up, after in zip(self.ups[::-1], self.after[::-1], strict=True):
+            skip, x = kept.pop(), up(x)
+            x = after(skip + x if self.adds else torch.cat([skip, x], 1))
         return self.last(x)
 
 

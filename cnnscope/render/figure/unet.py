@@ -145,13 +145,17 @@ class _U:
         return (_THIN + _THICK * sqrt(channels or 1)) * max(self.scale, 0.75)
 
     def _captioned(self, bars: Sequence[_Bar]) -> list[_Bar]:
-        """Channels of every bar, and the resolution where it is another than before."""
+        """Channels of every bar, its repeats, and the resolution where it is another than before.
+
+        The channels stand above the others, so that a number of times is not read as a factor of
+        the channels beside it.
+        """
         found: list[_Bar] = []
         for number, bar in enumerate(bars):
             before = bars[number - 1] if number else None
             step = bar.step
-            lines = [f"{words.TIMES} {step.times}"] if step.times > 1 else []
-            lines.append("?" if step.channels is None else str(step.channels))
+            lines = ["?" if step.channels is None else str(step.channels)]
+            lines += [f"{words.TIMES} {step.times}"] if step.times > 1 else []
             same = before is not None and before.level == bar.level
             if before is None or not same or before.step.positions != step.positions:
                 lines.append(words.squared(step.positions))
@@ -185,8 +189,8 @@ class _U:
     def _reach(self, bar: _Bar) -> tuple[float, float]:
         """How far a bar and its captions reach to the left and to the right of its axis."""
         wide = max(
-            self.font.width(line, _SIZE if line == bar.captions[-1] else _TEXT)
-            for line in bar.captions
+            self.font.width(line, _SIZE if number else _TEXT)
+            for number, line in enumerate(bar.captions)
         )
         if bar.aside:
             return bar.width / 2, max(bar.width / 2, _ASIDE + wide)
@@ -268,12 +272,10 @@ class _U:
 
     def _captions(self, bar: _Bar, box: Box) -> Iterator[Text]:
         x, anchor = (bar.axis + _ASIDE, "start") if bar.aside else (bar.axis, "middle")
-        lines = bar.captions
-        resolved = lines[-1] == words.squared(bar.step.positions) and len(lines) > 1
-        for number, line in enumerate(reversed(lines)):
-            small = resolved and not number
-            y = box.y - 2.4 - number * _LINE
-            yield Text(x, y, line, _SIZE if small else _TEXT, anchor, colour=SOFT if small else INK)
+        for number, line in enumerate(bar.captions):
+            y = box.y - 2.4 - (len(bar.captions) - 1 - number) * _LINE
+            size, colour = (_SIZE, SOFT) if number else (_TEXT, INK)
+            yield Text(x, y, line, size, anchor, colour=colour)
 
     # -- legend
 
