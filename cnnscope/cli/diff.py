@@ -129,14 +129,7 @@ class Diff(options.Written, options.Traced):
             "this, as in --max-train-memory +10%. The report has it then.",
         ),
     ] = None
-    optimizer: Annotated[
-        str | None,
-        options.LIMITS(
-            "--optimizer NAME",
-            "Train with sgd, momentum, adam, adamw or rmsprop for --max-train-memory, as in "
-            "--optimizer adam. Left out, sgd.",
-        ),
-    ] = None
+    optimizer: options.LimitedOptimizer = None
 
     @classmethod
     def surplus(cls, words: Sequence[str]) -> None:

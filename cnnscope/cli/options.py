@@ -94,6 +94,15 @@ Depth = Annotated[
     ),
 ]
 
+LimitedOptimizer = Annotated[
+    str | None,
+    LIMITS(
+        "--optimizer NAME",
+        "Train with sgd, momentum, adam, adamw or rmsprop for --max-train-memory, as in "
+        "--optimizer adam. Left out, sgd.",
+    ),
+]
+
 
 @dataclass(kw_only=True, repr=False, eq=False, init=False)
 class Options:

@@ -110,14 +110,7 @@ class Summary(plotted.Plotted, options.Named):
             "context included, as in --max-train-memory 8GiB.",
         ),
     ] = None
-    optimizer: Annotated[
-        str | None,
-        options.LIMITS(
-            "--optimizer NAME",
-            "Train with sgd, momentum, adam, adamw or rmsprop for --max-train-memory, as in "
-            "--optimizer adam. Left out, sgd.",
-        ),
-    ] = None
+    optimizer: options.LimitedOptimizer = None
 
     @classmethod
     def surplus(cls, words: Sequence[str]) -> None:
