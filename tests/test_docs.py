@@ -15,6 +15,7 @@ import pytest
 from command_line import OVERWRITE, run_cli, without_versions
 from pages import NAMED, PAGES, SHOWN, text_of
 from paths import DATA, ROOT
+from PIL import Image
 
 import cnnscope
 from cnnscope.cli.commands import COMMANDS
@@ -182,6 +183,35 @@ def test_the_picture_of_a_terminal_is_what_the_program_prints():
     assert shown == pictures.words(pictures.terminal())
     assert len(shown) > 100
     assert "11,689,512" in shown
+
+
+def test_the_chart_of_the_zoo_is_what_the_program_draws():
+    path = pictures.FOLDER / "zoo.svg"
+    if OVERWRITE:
+        path.write_text(pictures.zoo(), encoding="utf-8")
+    shown = pictures.words(path.read_text(encoding="utf-8"))
+    assert shown == pictures.words(pictures.zoo())
+    assert "80 models" in " ".join(shown)
+    assert "regnet_y_128gf" in "".join(shown)
+
+
+@pytest.mark.slow
+def test_the_models_of_the_chart_are_those_of_the_zoo():
+    assert output_of(pictures.ZOO_COMMAND) == pictures.ZOO.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["lenet5.svg", "field.png", pytest.param("effective.png", marks=pytest.mark.slow)],
+)
+def test_a_drawing_of_the_docs_is_what_its_command_draws(name, tmp_path):
+    drawn = tmp_path / name
+    assert run_cli(*shlex.split(pictures.DRAWN[name]), "--output", str(drawn)).code == 0
+    shown = pictures.FOLDER / name
+    if name.endswith(".svg"):
+        assert drawn.read_text(encoding="utf-8") == shown.read_text(encoding="utf-8")
+    else:
+        assert pictures.apart(Image.open(drawn), Image.open(shown)) < 1
 
 
 def test_the_readme_is_a_front_page():

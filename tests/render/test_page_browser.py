@@ -10,6 +10,7 @@ import json
 import time
 
 import numpy as np
+import pictures
 import pytest
 from browser import Opened, chromium
 from command_line import OVERWRITE
@@ -225,6 +226,17 @@ def test_nothing_can_be_sent_anywhere(browser, file_of):
     )
     assert tried == [["connect-src", "img-src", "script-src-elem"], "resnet18 \u00b7 cnnscope"]
     opened.context.close()
+
+
+def test_the_picture_of_the_page_is_what_the_page_looks_like(browser, file_of):
+    shown = Image.open(pictures.FOLDER / "report.png")
+    assert shown.size == pictures.PAGE_SIZE
+    drawn, other = (
+        Image.open(io.BytesIO(pictures.page(browser, file_of(name))))
+        for name in ("resnet18", "resnet34")
+    )
+    assert pictures.apart(shown, drawn) < 1.5  # 0.01 in the same fonts
+    assert pictures.apart(shown, other) > 1.5  # 1.8: the page of another model is not it
 
 
 # ------------------------------------------------------------------------------------ the table
