@@ -73,7 +73,7 @@ per_input(  # a scale and a zero point follow
     )
     + " quantized_decomposed._choose_qparams_per_token_asymmetric_impl "
     "torchao.choose_qparams_affine",
-    field=None,
+    field=rules.calibrated,
     how="minimum, maximum",
 )
 per_output(

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 import cnnscope
 from cnnscope.analysis import layers
-from cnnscope.analysis.review import words
+from cnnscope.analysis.review import pixels, words
 from cnnscope.analysis.review.net import Net
 from cnnscope.analysis.review.pixels import unseen
 from cnnscope.analysis.review.table import CHECKS
@@ -713,3 +713,28 @@ def test_random_numbers_in_inference():
     assert kinds(noisy, (2, 4)) == [Kind.RANDOM]
     unread = Do(lambda s, x: (torch.randn_like(x) + 1, s.a(x))[1], a=nn.Linear(4, 4))
     assert kinds(unread, (2, 4)) == []
+
+
+class Chain(nn.Module):
+    """Residual blocks whose sums are read by all sums after them, in a chain."""
+
+    def __init__(self, count):
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Conv2d(2, 2, 3, padding=1) for _ in range(count))
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = x + torch.relu(block(x))
+        return x
+
+
+def test_unread_positions_take_time_that_is_linear_in_a_residual_chain(monkeypatch):
+    asked = []
+    keeps = pixels._keeps_positions
+    monkeypatch.setattr(
+        pixels, "_keeps_positions", lambda net, place: asked.append(place) or keeps(net, place)
+    )
+    trace = cnnscope.trace(Chain(60), torch.empty(1, 2, 6, 6))
+    pixels._unread(Net(trace, layers.rows(trace)))
+    # 180 operations: a relu has one reader and a sum two, each asked about once and by its root
+    assert 0 < len(asked) < 5 * len(trace.ops)

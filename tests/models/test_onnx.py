@@ -89,6 +89,7 @@ def scale(*items):
 
 
 ZERO = np.array(0, np.int8)
+ZEROS = np.zeros(1, np.int8)
 
 
 @pytest.fixture
@@ -128,6 +129,69 @@ def test_multiplications_of_integers_are_counted_apart(quantised):
 def test_operators_of_integers_multiply_integers(model, macs, tmp_path):
     totals = summary.report(traced(save(model, tmp_path))).totals
     assert (totals.macs, totals.macs_by_dtype) == (macs, {"int8": macs})
+
+
+@pytest.mark.parametrize(("transposed", "shape"), [(0, (4, 5)), (1, (5, 4))])
+def test_a_quantised_product_has_a_scale_for_each_column(transposed, shape, tmp_path):
+    given = [scale(0.1), ZERO, i8(*shape), floats(5), np.zeros(5, np.int8), None, scale(0.1), ZERO]
+    model = one("QGemm", ([2, 4], TensorProto.INT8), *given, domain="com.microsoft",
+                transB=transposed)  # fmt: skip
+    totals = summary.report(traced(save(model, tmp_path))).totals
+    assert (totals.macs_by_dtype, totals.params_by_dtype) == ({"int8": 40}, {"int8": 20})
+
+
+def test_ranges_that_are_measured_in_the_run_leave_receptive_fields_as_they_were(tmp_path):
+    nodes = [
+        node("DynamicQuantizeLinear", "x", "q s z"),
+        node("ConvInteger", "q w z", "c"),
+        node("Cast", "c", "f", to=1),
+        node("Mul", "f s", "y"),
+    ]
+    model = graph(nodes, {"x": [1, 4, 9, 9]}, ["y"], {"w": i8(6, 4, 3, 3)})
+    row = summary.report(traced(save(model, tmp_path))).layers[-1]
+    assert [axis.size for axis in row.field] == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "nbytes"),
+    [(TensorProto.INT4, "int4", 10), (TensorProto.UINT4, "uint4", 10)],
+)
+def test_elements_of_4_bits_have_half_a_byte_each(kind, dtype, nbytes, tmp_path):
+    nodes = [
+        node("QuantizeLinear", "x s -", "q", output_dtype=TensorProto.INT8),
+        node("DequantizeLinear", "q s", "xd"),
+        node("DequantizeLinear", "w s", "wd"),
+        node("MatMul", "xd wd", "y"),
+    ]
+    model = graph(nodes, {"x": [2, 4]}, ["y"], {"s": scale(0.1)})
+    model.graph.initializer.append(helper.make_tensor("w", kind, [4, 5], [1] * 20))
+    totals = summary.report(traced(save(model, tmp_path))).totals
+    assert (totals.params_by_dtype, totals.param_bytes) == ({dtype: 20}, nbytes)
+    assert totals.macs_by_dtype == {"int8": 40}
+
+
+def test_weights_of_an_operator_that_is_not_known_are_parameters(tmp_path):
+    # 20 rows of 4 gates: of 6 inputs and of 5 states; the file stores them turned
+    given = [np.zeros((1, 6, 20), np.int8), np.zeros((1, 5, 20), np.int8), floats(1, 40)]
+    rest = [
+        None,
+        None,
+        None,
+        None,
+        floats(1),
+        np.zeros(1, np.int8),
+        floats(1),
+        np.zeros(1, np.int8),
+    ]
+    model = one("DynamicQuantizeLSTM", [7, 2, 6], *given, *rest, outputs="y", hidden_size=5,
+                domain="com.microsoft")  # fmt: skip
+    del model.graph.output[:]
+    model.graph.output.append(onnx_graphs.value("y", [7, 1, 2, 5]))
+    report = summary.report(traced(save(model, tmp_path)))
+    assert report.totals.params_by_dtype == {"int8": 220, "float32": 40}
+    assert [one.name for one in report.unknown] == [
+        "onnx_com_microsoft.DynamicQuantizeLSTM.default"
+    ]
 
 
 def test_weights_alone_that_are_integers_are_multiplied_as_numbers(tmp_path):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import operator
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import NamedTuple
 
@@ -118,13 +119,14 @@ def _unread(net: Net) -> list[Unread]:
 
 def _search_unread(net: Net) -> Iterator[Unread]:
     seen: set[int] = set()
+    reads = _reads(net) if net.slides else {}
     for place, slide in net.slides.items():
         root = _root(net, net.ops[place].tensors[0])
         if root in seen or _shifts(net, root):
             continue
         seen.add(root)
-        masks = _read_of(net, root)
-        if masks is None or len(masks) != slide.axes:
+        masks = reads.get(root)
+        if not masks or len(masks) != slide.axes:
             continue
         size = net.shape(root)[-slide.axes :]
         masks = tuple(m | p for m, p in zip(masks, _padded(net, root, size), strict=True))
@@ -168,25 +170,36 @@ def _keeps_positions(net: Net, place: int) -> bool:
     return bool(shape) and all(net.shape(t) == shape for t in net.seen(place))
 
 
-def _read_of(net: Net, tensor: int) -> tuple[int, ...] | None:
-    """Positions of a map that something reads, along each axis; None for all of them."""
+def _reads(net: Net) -> dict[int, tuple[int, ...] | None]:
+    """Positions of each value that something reads, along each axis; None for all of them.
+
+    Values are gone through from the last on, so that each of a long chain is looked at once.
+    """
+    found: dict[int, tuple[int, ...] | None] = {}
+    for record in reversed(net.ops):
+        for tensor in record.outputs:
+            found[tensor] = _read_of(net, tensor, found)
+    for tensor in net.trace.inputs:
+        found[tensor] = _read_of(net, tensor, found)
+    return found
+
+
+def _read_of(
+    net: Net, tensor: int, known: Mapping[int, tuple[int, ...] | None]
+) -> tuple[int, ...] | None:
+    """Positions of a value that something reads; () where nothing does."""
     found: tuple[int, ...] = ()
-    waiting, known = [tensor], {tensor}
-    while waiting:
-        value = waiting.pop()
-        if value in net.outputs:
+    if tensor in net.outputs:
+        return None
+    for reader in net.index.readers.get(tensor, ()):
+        if reader not in net.slides and _keeps_positions(net, reader):
+            masks = known.get(net.ops[reader].outputs[0], ())
+        else:
+            masks = _read_by(net, tensor, reader)
+        if masks is None or (found and masks and len(found) != len(masks)):
             return None
-        for reader in net.index.readers.get(value, ()):
-            if reader not in net.slides and _keeps_positions(net, reader):
-                made = net.ops[reader].outputs[0]
-                waiting += [made] if made not in known else []
-                known.add(made)
-                continue
-            masks = _read_by(net, value, reader)
-            if masks is None or (found and len(found) != len(masks)):
-                return None
-            found = tuple(a | b for a, b in zip(found or (0,) * len(masks), masks, strict=True))
-    return found or None
+        found = tuple(map(operator.or_, found, masks)) if found and masks else found or masks
+    return found
 
 
 def _read_by(net: Net, tensor: int, reader: int) -> tuple[int, ...] | None:

@@ -33,6 +33,12 @@ WEIGHTED = {  # operators with weights: the names that these have, by the place 
     "com.microsoft.QGemm": {3: "weight", 6: "bias"},
     "ConvInteger": {1: "weight"},
     "MatMulInteger": {1: "weight"},
+    # of onnxruntime, whose cost is not known here: their weights are all the same
+    "com.microsoft.DynamicQuantizeLSTM": {1: "weight_ih", 2: "weight_hh", 3: "bias"},
+    "com.microsoft.DynamicQuantizeMatMul": {1: "weight", 4: "bias"},
+    "com.microsoft.MatMulIntegerToFloat": {1: "weight", 6: "bias"},
+    "com.microsoft.MatMulNBits": {1: "weight", 5: "bias"},
+    "com.microsoft.QAttention": {1: "weight", 2: "bias"},
 }
 # Places of inputs that are no weights: statistics, scales and zero points, bounds, sizes.
 _SETTINGS: dict[str, tuple[int, ...]] = {
@@ -46,6 +52,11 @@ _SETTINGS: dict[str, tuple[int, ...]] = {
     "com.microsoft.QGemm": (1, 2, 4, 5, 7, 8),
     "ConvInteger": (2, 3),
     "MatMulInteger": (2, 3),
+    "com.microsoft.DynamicQuantizeLSTM": (8, 9, 10, 11),
+    "com.microsoft.DynamicQuantizeMatMul": (2, 3),
+    "com.microsoft.MatMulIntegerToFloat": (2, 3, 4, 5),
+    "com.microsoft.MatMulNBits": (2, 3, 4),
+    "com.microsoft.QAttention": (3, 4, 6, 7),
     "Resize": (1, 2, 3),
     "Upsample": (1,),
     "Clip": (1, 2),
@@ -60,6 +71,11 @@ _QUANTISED = {  # places where integers are weights
     "com.microsoft.QGemm": (3, 6),
     "ConvInteger": (1,),
     "MatMulInteger": (0, 1),
+    "com.microsoft.DynamicQuantizeLSTM": (1, 2),
+    "com.microsoft.DynamicQuantizeMatMul": (1,),
+    "com.microsoft.MatMulIntegerToFloat": (0, 1),
+    "com.microsoft.MatMulNBits": (1,),
+    "com.microsoft.QAttention": (1,),
     "Cast": (0,),
     "Gather": (0,),
 }

@@ -29,6 +29,8 @@ from cnnscope.models.files.onnx.values import (
     tensor_of,
 )
 
+_LEAST = 2.0**-23  # a scale that is no division by zero
+
 
 def _operations() -> Any:
     importlib.import_module("torch.ao.quantization.fx._decomposed")  # registers them
@@ -149,9 +151,8 @@ def dynamic_quantize_linear(node: OnnxNode, x: Value) -> tuple[Tensor, Tensor, T
     """Integers of numbers, by their own range."""
     del node
     data = tensor_of(x)
-    high, low = torch.amax(data).clamp(min=0), torch.amin(data).clamp(max=0)
-    scale = (high - low) / 255
-    zero = torch.clamp(torch.round(-low / scale), 0, 255).to(torch.uint8)
+    scale, zero = _operations().choose_qparams(data, 0, 255, _LEAST, torch.uint8)
+    scale, zero = scale.reshape(()).to(torch.float32), zero.reshape(()).to(torch.uint8)
     return quantise(data, scale, zero, torch.uint8), scale, zero
 
 
@@ -182,7 +183,8 @@ def qgemm(node: OnnxNode, *given: Value) -> Tensor:
     """A product of two quantised matrices and what is added to it."""
     a, a_scale, a_zero, b, b_scale, b_zero, *rest = given
     c, y_scale, y_zero = (*rest, None, None, None)[:3]
-    left, right = dequantise(a, a_scale, a_zero), dequantise(b, b_scale, b_zero)
+    axis = _axis(node._replace(attributes={}), b_scale, 2, 0 if node.get("transB") else 1)
+    left, right = dequantise(a, a_scale, a_zero), dequantise(b, b_scale, b_zero, axis)
     left = left.t() if node.get("transA") else left
     weight = right if node.get("transB") else right.t()
     bias = None if c is None else tensor_of(c).to(torch.float32)
