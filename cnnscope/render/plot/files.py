@@ -16,9 +16,9 @@ from math import hypot
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnnscope.errors import RequestError
-from cnnscope.render.plot.chart import Chart, Panel, Point, Series, looks, stacked
+from cnnscope.render.plot.chart import Axis, Chart, Panel, Point, Series, looks, stacked
 from cnnscope.render.plot.labels import Box, Grid, Named, along, placed, within
-from cnnscope.render.plot.scales import Extent, extents, ticks
+from cnnscope.render.plot.scales import Extent, Tick, extents, place, ticks
 from cnnscope.render.plot.terminal import short
 from cnnscope.text import printable, visible
 
@@ -67,6 +67,7 @@ _HEIGHT, _HIGH = 2.2, 4.4  # inches, of one of several panels and of a single on
 _TICKS = 7
 _LETTER = 4.2  # points of a letter above the axes
 _MANY = 120  # bars of a panel
+_INCH, _SLANT = 0.075, 0.28  # inches of a letter of a mark, and of a mark that is slanted
 _REACH = (1.0, 2.0, 3.5, 5.0, 7.0, 10.0)  # gaps that a name may be away
 _LETTERS = 15  # of a legend in an inch
 _BESIDE = 0.65  # inches beside the axes of a panel
@@ -218,7 +219,7 @@ def _panel(axes: Axes, panel: Panel, width: float, *, named: bool) -> None:
     for one, style in pairs:
         if one.kind != "area":
             _series(axes, one, style)
-    _scale(axes, panel, x, y)
+    _scale(axes, panel, x, y, width)
     _bands(axes, panel, x, named=named)
     _legend(axes, panel, width)
 
@@ -307,24 +308,37 @@ def _areas(axes: Axes, pairs: Sequence[tuple[Series, _Style]]) -> None:
         before = tops
 
 
-def _scale(axes: Axes, panel: Panel, x: Extent, y: Extent) -> None:
+def _scale(axes: Axes, panel: Panel, x: Extent, y: Extent, width: float) -> None:
     """Ends, marks and names of both axes: those that the terminal has."""
     from matplotlib.ticker import NullLocator
 
-    for axis, extent, own, most in (
-        (panel.x, x, axes.xaxis, _TICKS),
-        (panel.y, y, axes.yaxis, _TICKS),
-    ):
+    slanted = _INCH * sum(len(short(name)) + 1 for name in panel.x.names) > width
+    for axis, extent, own in ((panel.x, x, axes.xaxis), (panel.y, y, axes.yaxis)):
         if axis.log:
             (axes.set_xscale if own is axes.xaxis else axes.set_yscale)("log")
         (axes.set_xlim if own is axes.xaxis else axes.set_ylim)(*extent)
-        marks = ticks(axis, extent, most)
-        own.set_ticks([value for value, _ in marks], [short(label) for _, label in marks])
+        marks = [(value, short(label)) for value, label in ticks(axis, extent, _TICKS)]
+        look: dict[str, Any] = {}
+        if own is axes.xaxis:
+            marks = list(_apart(panel.x, extent, marks, width, slanted=slanted))
+            look = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
+        own.set_ticks([value for value, _ in marks], [label for _, label in marks], **look)
         own.set_minor_locator(NullLocator())
         own.set_label_text(visible(axis.label))
-    if panel.x.names and sum(map(len, panel.x.names)) > 60:
-        axes.tick_params(axis="x", rotation=30)
     axes.grid(color="#dddddd", linewidth=0.5)
+
+
+def _apart(
+    axis: Axis, extent: Extent, marks: Sequence[Tick], width: float, *, slanted: bool
+) -> Iterator[Tick]:
+    """Marks whose texts cover none before them, on an axis of so many inches."""
+    end = -width
+    for value, label in marks:
+        room = _SLANT if slanted else _INCH * (len(label) + 1)
+        middle = place(axis, extent, value) * width
+        if middle - room / 2 >= end:
+            yield value, label
+            end = middle + room / 2
 
 
 def _bands(axes: Axes, panel: Panel, x: Extent, *, named: bool) -> None:
@@ -364,12 +378,12 @@ def _names(axes: Axes, panel: Panel) -> None:
     gap = _GAP * axes.figure.dpi / 72
     room = Box(inside.x0, inside.y0, inside.x1, inside.y1)
     found = placed(spots, Grid(room, (gap, gap), _REACH, apart=gap), taken)
-    for text, spot, place in zip(texts, spots, found, strict=True):
-        if place is None:
+    for text, spot, stand in zip(texts, spots, found, strict=True):
+        if stand is None:
             text.remove()
         else:
-            _stand(axes, text, place)
-            _lead(axes, spot, place, 2 * gap)
+            _stand(axes, text, stand)
+            _lead(axes, spot, stand, 2 * gap)
 
 
 def _pixels(axes: Axes, point: Point) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import math
 import re
 import sys
 
@@ -137,6 +138,22 @@ def test_a_long_legend_has_room_of_its_own():
     assert files._key(many, 6.0) == (2, 82, pytest.approx(0.17 * 2))  # 90 // (36 + 8)
     areas = many._replace(series=tuple(one._replace(kind="area") for one in many.series))
     assert files._key(areas, 3.0).height == 0
+
+
+def test_texts_of_marks_do_not_cover_each_other():
+    axis, extent = Axis("width", log=True), (1.0, 64.0)
+    marks = [(float(n), str(n)) for n in range(1, 65)]
+    # 3 inches are 0.5 for each doubling; two digits and what is between are 3 * 0.075 = 0.225
+    shown = [int(label) for _, label in files._apart(axis, extent, marks, 3.0, slanted=False)]
+    assert shown[:4] == [1, 2, 3, 4]
+    places = [math.log2(n) * 0.5 for n in shown]
+    assert all(b - a >= 0.15 for a, b in itertools.pairwise(places))
+    assert all(b - a >= 0.225 for a, b in itertools.pairwise(places[-4:]))
+    assert min(shown[-4:]) >= 10
+    names = Axis("", names=tuple(f"3x{n}x{n}" for n in range(24)))
+    given = [(float(n), name) for n, name in enumerate(names.names)]
+    slanted = list(files._apart(names, (-0.5, 23.5), given, 3.6, slanted=True))
+    assert slanted == given[::2]  # 0.15 inches each, of which a slanted one takes 0.28
 
 
 def test_other_formats_are_refused(tmp_path):
