@@ -33,7 +33,8 @@ def contents(
         RequestError: an unknown style, or one that cannot show these networks.
     """
     if style is not None and style not in f.STYLES:
-        raise RequestError(f"unknown style {printable(style)!r}; use one of {', '.join(f.STYLES)}")
+        known = ", ".join(f.STYLES)
+        raise RequestError(f"unknown style {printable(str(style))!r}; use one of {known}")
     reason = ""
     if style is None:
         style, reason = _chosen(traces)

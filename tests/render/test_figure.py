@@ -582,6 +582,10 @@ def test_widths_have_units():
 def test_a_font_that_is_not_there_is_refused():
     with pytest.raises(RequestError, match=r"no font 'Comic'.*sans or serif"):
         cnnscope.figure(traced("classic:lenet5"), font="Comic")
+    with pytest.raises(RequestError, match="no font '3'"):
+        cnnscope.figure(traced("classic:lenet5"), font=3)
+    with pytest.raises(RequestError, match="unknown style '3'"):
+        cnnscope.figure(traced("classic:lenet5"), style=3)
 
 
 # ----------------------------------------------------------------------------- many networks

@@ -96,6 +96,7 @@ def font(name: str) -> Font:
     """
     if name in (SANS, SERIF):
         return Font(name)
+    name = str(name)
     joined = name.replace(" ", "")
     tried = (name, f"{name}.ttf", f"{joined}.ttf", f"{joined}-Regular.ttf", f"{joined}-Regular.otf")
     for file in tried:
