@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cnnscope.models import spelling, takes
+from cnnscope.models import spelling
 from cnnscope.models.keys import NAMED, Tree, keys_of, text_of
 from cnnscope.records import form as forms
 from cnnscope.records.form import Form, Node, Table
@@ -95,6 +95,8 @@ def _filled(
 
 def _size(model: nn.Module, path: tuple[str, ...]) -> str:
     """What may be written for an entry of a dict, where the layer that reads it is known."""
+    from cnnscope.models import takes  # and torch
+
     return takes.size_of(model, path) or _UNKNOWN
 
 
