@@ -14,6 +14,7 @@ from cnnscope.records.trace import Attribute
 
 _MOVABLE = ("stride", "dilation")  # what designs shift from one layer of a block to another
 _SHAPES = frozenset(("Flatten", "Unflatten"))
+_JOINS = frozenset(("cat", "stack"))  # which move data alone, and say what a network is
 _NAMES = 4  # that are other ones, in a finding
 _FREE = ("eps", "momentum", "p")  # of norms and dropouts: no cost follows from them
 
@@ -114,7 +115,7 @@ def _blocks(rows: Sequence[DiffRow], children: dict[int, list[int]]) -> Iterator
         if row.status != "changed" or row.row.leaf or _repeated(rows, children, index):
             continue
         found = {i: _repeats(rows, children, i) for i in children[index]}
-        stages = {i: pair for i, pair in found.items() if pair[0][1] or pair[1][1]}
+        stages = {i: pair for i, pair in found.items() if pair}
         before = [(kind, n) for (kind, n), _ in stages.values() if n]
         after = [(kind, n) for _, (kind, n) in stages.values() if n]
         counts = [n for _, n in before], [n for _, n in after]
@@ -147,23 +148,26 @@ def _kinds(before: list[tuple[str, int]], after: list[tuple[str, int]]) -> str:
     return first if first == second else f"{first} -> {second}"
 
 
+_Blocks = tuple[str, int]  # their kind, and how many
+
+
 def _repeats(
     rows: Sequence[DiffRow], children: dict[int, list[int]], index: int
-) -> tuple[tuple[str, int], tuple[str, int]]:
-    """Kind and number of the blocks of which a stage consists, before and after."""
+) -> tuple[_Blocks, _Blocks] | None:
+    """Blocks of which a stage consists, before and after; None unless it is of one kind."""
     inside = [rows[i] for i in children[index]]
-    before = [row.before for row in inside if row.before]
-    after = [row.after for row in inside if row.after]
-    return _only_blocks(before), _only_blocks(after)
+    before = _only_blocks([row.before for row in inside if row.before])
+    after = _only_blocks([row.after for row in inside if row.after])
+    return (before, after) if before and after and inside else None
 
 
-def _only_blocks(inside: Sequence[LayerRow]) -> tuple[str, int]:
-    """Kind and number of blocks that are alone of one kind; ("", 0) beside other weights."""
+def _only_blocks(inside: Sequence[LayerRow]) -> _Blocks | None:
+    """Blocks that are alone and of one kind; None beside other weights, ("", 0) of no stage."""
     kinds = Counter(row.operation for row in inside if not row.leaf)
     bare = any(row.leaf and row.params for row in inside)
-    if bare or len(kinds) != 1 or set(kinds) & CONTAINERS:
+    if not inside:
         return "", 0
-    return kinds.most_common(1)[0]
+    return None if bare or len(kinds) != 1 or set(kinds) & CONTAINERS else kinds.most_common(1)[0]
 
 
 # ------------------------------------------------------------------------------------ layers
@@ -332,7 +336,8 @@ def _said(row: DiffRow, rows: Sequence[DiffRow]) -> bool:
 
 def _hidden(row: DiffRow) -> bool:
     """Return True for what only moves data, or writes it in another shape."""
-    return row.row.minor and (row.row.kind != "module" or row.row.operation in _SHAPES)
+    moves = row.row.kind != "module" or row.row.operation in _SHAPES
+    return row.row.minor and moves and row.row.operation not in _JOINS
 
 
 def _resized(rows: Sequence[DiffRow]) -> Iterator[Finding]:

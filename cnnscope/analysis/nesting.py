@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from cnnscope.analysis.nodes import Forest, Node, commutes
+from cnnscope.records.summary import CONTAINERS
 
 _MOST = 0.5  # of a block's layers that stand elsewhere: it is opened
 _NEARLY_ALL = 0.8  # of these that stand in one block, which is opened then
@@ -71,7 +72,8 @@ def to_open(
     left = _rests(forest, sides, dict(pairs), matched=matched)
     pools = [sum((rest.soft for rest in side), Counter[object]()) for side in left]
     blocks = [[rest for rest in side if not rest.node.leaf] for side in left]
-    if not pools[0] & pools[1] or len(blocks[0]) * len(blocks[1]) > _MANY:
+    alone = [{(rest.node.row.name, rest.node.core) for rest in side} for side in left]
+    if len(blocks[0]) * len(blocks[1]) > _MANY:
         return set(), set()
     having = set(dict(pairs)), {j for _, j in pairs}
     opened = [
@@ -82,7 +84,10 @@ def to_open(
                 _holds_most(rest, pools[1 - side], partner=rest.place in having[side])
                 if matched
                 else rest.place not in having[side]
-                and _is_elsewhere(rest, pools[1 - side], blocks[1 - side])
+                and (
+                    _is_elsewhere(rest, pools[1 - side], blocks[1 - side])
+                    or not alone[1 - side].isdisjoint(_in_its_place(rest.node))
+                )
             )
         }
         for side in (0, 1)
@@ -113,6 +118,12 @@ def _rests(
         _Rest(j, node, _soft(forest, node)) for j, node in enumerate(others) if j not in taken
     )
     return left
+
+
+def _in_its_place(node: Node) -> Iterator[tuple[str, int]]:
+    """What would be in the place of a container if it were each of the layers in it."""
+    if node.row.operation in CONTAINERS:
+        yield from ((node.row.name, child.core) for child in node.children if child.leaf)
 
 
 def _is_elsewhere(rest: _Rest, pool: _Soft, theirs: Sequence[_Rest]) -> bool:

@@ -245,11 +245,10 @@ def _print(render: Callable[[int | None, int | None, bool], Text], drawn: str = 
 
 
 def size() -> tuple[int, int]:
-    """Columns and lines of the terminal."""
-    from rich.console import Console
+    """Columns and lines of the terminal; asked for many times a second, so not of Rich."""
+    from shutil import get_terminal_size
 
-    console = Console()
-    return console.width, console.height
+    return get_terminal_size()
 
 
 def screen(page: Any, below: Sequence[tuple[str, str]], size: tuple[int, int]) -> None:

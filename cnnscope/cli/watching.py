@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cnnscope.api.watching import Seen, Stamp
     from cnnscope.render.page import Page, Table
 
-_POLL = 0.02  # seconds between two looks at the files
+_POLL = 0.05  # seconds between two looks at the files
 _FILES = 4  # that are named below the table
 _LINES = 4  # of the screen, for what stands below the table
 _CHANGES = 4  # that are named above it

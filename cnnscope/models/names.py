@@ -85,6 +85,7 @@ def parse_model(text: str) -> ModelSpec:
         return _of_file(file[1], file[2] or "", shown)
     if "(" in shown and not _is_file(shown):
         return _called(shown) or _expression(shown)
+    _check_revision(shown)
     source, colon, name = shown.rpartition(":")
     if not name or (colon and not source):
         raise RequestError(
@@ -113,6 +114,25 @@ def _of_file(place: str, name: str, text: str) -> ModelSpec:
         if found is not None and not plain and found[1] not in _LIBRARIES:
             return ModelSpec("file", name, text, place=found[2], revision=found[1])
     return ModelSpec("file", name, text, place=place)
+
+
+def _check_revision(text: str) -> None:
+    """Refuse files at a revision of git that are no Python.
+
+    Raises:
+        RequestError: `main:net.onnx`, or `main:models`, a folder.
+    """
+    found = _REVISION.fullmatch(text)
+    if found is None or exists(text) or _DRIVE.match(text) or "://" in text:
+        return
+    revision, place = found[1], os.path.expanduser(found[2])  # noqa: PTH111  see above
+    folder = os.path.isdir(place) and not _DOTTED.fullmatch(revision)  # noqa: PTH112
+    if revision in _LIBRARIES or not (names_file(place) or folder):
+        return
+    raise RequestError(
+        f"model {printable(text)!r}: at a revision of git, name a file of Python and a network in "
+        f"it, as in {printable(revision)}:net.py:Net; git show writes any other file out"
+    )
 
 
 def is_expression(code: str) -> bool:

@@ -17,6 +17,7 @@ from cnnscope.text import operation
 
 _SHOWN = 4  # distinct changes in one cell or sentence
 _SENTENCES = 12  # of the findings
+_FEW = 2  # layers that are all named
 
 _MARKS = {"same": "=", "resized": "=", "changed": "~", "added": "+", "removed": "-"}
 _STYLES = {"same": "dim", "resized": "", "changed": DIFFERENT, "added": GOOD, "removed": BAD}
@@ -210,15 +211,22 @@ def _resized(f: Finding) -> str:
 
 def _alone(found: Sequence[Finding], rows: dict[tuple[str, str], LayerRow]) -> Iterator[str]:
     """Describe a row and its costs; kinds that cost nothing share one sentence."""
-    free = [f"{f.count} {f.subject}" for f in found if not f.params and not f.macs]
     for f in found:
         if f.params or f.macs:
-            kinds = Counter(_details(rows[f.about, path]) for path in f.paths)
+            kinds = Counter(
+                _details(rows[f.about, path], named=f.count <= _FEW) for path in f.paths
+            )
             texts = [f"{n} x {text}" if n > 1 else text for text, n in kinds.items() if text]
             shown = _some(texts, "; ") or _paths(f)
             yield f"{f.count} {f.subject} ({shown}){_cost(f)}"
+    free = [_free(f) for f in found if not f.params and not f.macs]
     if free:
         yield _some(free)
+
+
+def _free(f: Finding) -> str:
+    """1 add (layer1.add); 16 ReLU."""
+    return f"{f.count} {f.subject}" + (f" ({_paths(f)})" if f.count <= _FEW else "")
 
 
 def _nested(f: Finding) -> str:
@@ -240,9 +248,10 @@ _SAY = {  # the heading says the others
 }  # fmt: skip
 
 
-def _details(row: LayerRow) -> str:
-    """3x3, p1, 64 -> 64: what a layer is, without its kind."""
-    return operation_of(row).removeprefix(row.operation).strip(" ,") if row.leaf else ""
+def _details(row: LayerRow, *, named: bool) -> str:
+    """conv1: 3x3, p1, 64 -> 64: what a layer is, without its kind."""
+    text = operation_of(row).removeprefix(row.operation).strip(" ,") if row.leaf else ""
+    return f"{row.path}: {text}" if text and named else text
 
 
 def _cost(f: Finding) -> str:

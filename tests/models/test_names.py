@@ -504,3 +504,15 @@ def test_a_folder_is_answered_with_the_networks_in_it(tmp_path, monkeypatch):
     for typed in ("nets", "nets/", str(package)):
         message = error_of(typed)
         assert "it has Small in small.py: name one as nets/small.py:Small" in message
+
+
+@pytest.mark.parametrize(
+    "name", ["main:net.onnx", "HEAD~1:a/net.pt2", "main:runs.json", "main:made"]
+)
+def test_at_a_revision_a_model_is_a_file_of_python(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "made").mkdir()
+    with pytest.raises(RequestError, match="at a revision of git, name a file of Python"):
+        parse_model(name)
+    for other in ("package.part:made", "timm:made", "torchvision:resnet18"):
+        assert not parse_model(other).revision

@@ -18,6 +18,7 @@ import cnnscope
 from cnnscope.cli.diff import _instead
 from cnnscope.records.diff import DiffReport
 from cnnscope.records.summary import LayerRow
+from cnnscope.records.trace import Trace
 from cnnscope.render import drawing, page
 from cnnscope.render.tree import Options
 from cnnscope.reports.summary import report
@@ -428,7 +429,7 @@ def whole_zoo():
 @pytest.mark.slow
 @pytest.mark.zoo
 def test_nothing_in_the_zoo_differs_from_itself():
-    decode = msgspec.msgpack.Decoder(cnnscope.records.Trace).decode
+    decode = msgspec.msgpack.Decoder(Trace).decode
     wrong = []
     for name in whole_zoo():
         one, other = decode(stored(name)), decode(stored(name))
@@ -440,7 +441,7 @@ def test_nothing_in_the_zoo_differs_from_itself():
 @pytest.mark.slow
 @pytest.mark.zoo
 def test_two_hundred_pairs_of_the_zoo_add_up_and_mirror():
-    decode = msgspec.msgpack.Decoder(cnnscope.records.Trace).decode
+    decode = msgspec.msgpack.Decoder(Trace).decode
     choose = random.Random(5)
     names = whole_zoo()
     for _ in range(200):

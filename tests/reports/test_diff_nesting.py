@@ -11,6 +11,7 @@ from torch import nn
 
 import cnnscope
 from cnnscope.models.sources import classic
+from cnnscope.render import drawing
 
 QUICK = ("resnet18", "squeezenet1_1", "alexnet", "classic:lenet5")
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)  # whose children code finds otherwise
@@ -441,3 +442,74 @@ def test_blocks_in_a_row_go_with_those_in_stages():
         ("1.3", "1.1.1"),
         ("1.4", "1.1.2"),
     ]
+
+
+class Gate(nn.Module):
+    """Scale channels by what the whole image says of them."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.reduce, self.expand = nn.Conv2d(width, 2, 1), nn.Conv2d(2, width, 1)
+
+    def forward(self, x):
+        return x * self.expand(self.reduce(x.mean((2, 3), keepdim=True))).sigmoid()
+
+
+class Unit(nn.Module):
+    def __init__(self, join=torch.add):
+        super().__init__()
+        self.conv, self.norm, self.join = nn.Conv2d(4, 4, 3, 1, 1), nn.BatchNorm2d(4), join
+
+    def forward(self, x):
+        y = self.norm(self.conv(x))
+        return torch.cat((x, y), 1)[:, :4] if self.join is torch.cat else x + y
+
+
+def staged():
+    return nn.ModuleDict({f"stage{n}": nn.Sequential(Unit(), Unit()) for n in (1, 2)})
+
+
+class Staged(nn.Module):
+    def __init__(self, change=lambda stages: None):
+        super().__init__()
+        self.stages = staged()
+        change(self.stages)
+
+    def forward(self, x):
+        for stage in self.stages.values():
+            x = stage(x)
+        return x
+
+
+def four(module):
+    return cnnscope.trace(module, (torch.empty(1, 4, 8, 8, device="meta"),))
+
+
+def sentences(answer):
+    return [text for _, text in drawing.page(answer).above]
+
+
+def test_a_stage_with_another_block_in_it_has_not_gone():
+    answer = diff(four(Staged()), four(Staged(lambda s: s["stage2"].append(Gate(4)))))
+    assert [f.about for f in answer.findings] == ["added"]
+    # 4*2 + 2 + 2*4 + 4 = 22
+    assert "1 Gate (stages.stage2.2): +22 parameters" in sentences(answer)[0]
+
+
+def test_a_layer_that_is_put_in_a_sequential_with_another_is_the_same_layer():
+    def change(stages):
+        for unit in (*stages["stage1"], *stages["stage2"]):
+            unit.norm = nn.Sequential(unit.norm, Gate(4))
+
+    answer = diff(four(Staged()), four(Staged(change)))
+    (added,) = [f for f in answer.findings if f.about in ("added", "removed")]
+    assert (added.about, added.subject, added.count) == ("added", "Gate", 4)
+
+
+def test_few_layers_without_cost_are_named_and_joins_are_among_them():
+    def change(stages):
+        stages["stage1"][1] = Unit(torch.cat)
+
+    said = sentences(diff(four(Staged()), four(Staged(change))))
+    assert "1 cat (stages.stage1.1.cat)" in said[0]
+    assert "1 add (stages.stage1.1.add)" in said[1]
