@@ -188,7 +188,7 @@ class Diff(options.Written, options.Traced):
 
         if self.max_train_memory is None:
             return None
-        optimizer = self.optimizer or "sgd"
+        optimizer = "sgd" if self.optimizer is None else self.optimizer
         first, second = (api.memory(m, optimizer=optimizer, cache=cache) for m in (before, after))
         return first, second
 

@@ -53,7 +53,7 @@ class Fit(options.Written, options.Cached, options.Build, options.OfModel, Train
         from cnnscope.cli.progress import progress
 
         out.check_writable(self.output)
-        step = self.step() | {"optimizer": self.optimizer or "momentum"}
+        step = self.step() | {"optimizer": "momentum" if self.optimizer is None else self.optimizer}
         with progress("tracing") as update:
             report = api.fit(
                 self.request(self.model),

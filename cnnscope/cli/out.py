@@ -21,6 +21,7 @@ _DESCRIPTOR = r"/dev/(?P<name>std(in|out|err))|/(dev|proc/self)/fd/(?P<number>\d
 _LONGEST = 1000  # characters of a message
 _READABLE = 120  # columns of prose and of the widest examples
 _SIGNS, _BRAILLE = "·▌█…", "⣿●"  # if stdout can write these, all like them
+_OF_MODELS = {".py", ".ipynb", ".pt", ".pt2", ".pth", ".ckpt", ".bin", ".onnx", ".safetensors"}
 _NAME = "cnnscope"  # of the program, before what it says
 
 if TYPE_CHECKING:
@@ -98,18 +99,24 @@ def check_writable(path: Path | None, option: str = "--output") -> None:
     """Check that a file can be written, before the work is done.
 
     Raises:
-        RequestError: the file's folder is missing, or it is a folder itself, or may not be written.
+        RequestError: the file's folder is missing, or it is a folder itself, or may not be written,
+            or it holds a model.
     """
     if path is None:
         return
     try:
         folder, parent = path.is_dir(), path.parent.is_dir()
         allowed = os.access(path if path.exists() else path.parent, os.W_OK)
+        ending = path.resolve().suffix.lower() if path.exists() else ""
     except (OSError, ValueError) as error:  # a name that is too long, or has a null byte
         raise _unwritable(path, error, option) from error
     shown = printable(str(path))
     if folder:
         raise RequestError(f"{option} {shown}: is a folder; name a file")
+    if ending in _OF_MODELS:
+        raise RequestError(
+            f"{option} {shown}: is a file of a model, and would be lost; name another"
+        )
     if not parent:
         raise RequestError(
             f"{option} {shown}: there is no folder {printable(str(path.parent))}; make it first"

@@ -30,7 +30,19 @@ def main(arguments: list[str] | None = None) -> None:
             code = _main(arguments)
     except KeyboardInterrupt:  # before the handlers stand, or again while the first is reported
         os._exit(130)
+    if arguments is None:
+        _close_stdout()
     raise SystemExit(code)
+
+
+def _close_stdout() -> None:
+    """Send to stderr what a model's code prints while the process ends: stdout has the report."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        os.dup2(2, 1)
+    except (OSError, ValueError):  # one of them is closed
+        return
 
 
 def _main(arguments: list[str] | None) -> int:

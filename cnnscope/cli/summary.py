@@ -182,7 +182,7 @@ class Summary(plotted.Plotted, options.Named):
 
         return api.memory(
             self.request_for(self.model),
-            optimizer=self.optimizer or "sgd",
+            optimizer="sgd" if self.optimizer is None else self.optimizer,
             cache=self.cache(session),
         )
 

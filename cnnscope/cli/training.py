@@ -68,9 +68,9 @@ class Trained(options.Options):
     def step(self) -> dict[str, Any]:
         """The step as arguments of `cnnscope.memory`."""
         return {
-            "optimizer": self.optimizer or "sgd",
-            "form": self.form or "foreach",
-            "loss": self.loss or "sum",
+            "optimizer": "sgd" if self.optimizer is None else self.optimizer,
+            "form": "foreach" if self.form is None else self.form,
+            "loss": "sum" if self.loss is None else self.loss,
             "accumulate": self.accumulate,
             "amp": self.amp,
             "checkpoint": self.checkpoint,

@@ -70,8 +70,6 @@ class Request(msgspec.Struct, frozen=True):
         if num_classes is not None:
             if "num_classes" in keywords:
                 raise RequestError("--num-classes and --arg num_classes: give one of them")
-            if num_classes < 1:
-                raise RequestError(f"--num-classes {num_classes}: must be at least 1")
             keywords["num_classes"] = num_classes
         if dtype is not None and DTYPES.get(str(dtype)) not in FLOATS:
             raise RequestError(f"--dtype {printable(str(dtype))!r}: use one of {', '.join(FLOATS)}")
@@ -124,13 +122,17 @@ def several(given: str | Sequence[str]) -> Sequence[str]:
 
 
 def _check_whole(option: str, given: object) -> None:
-    """Refuse what Python gave for a number and is none.
+    """Refuse what is given for a number of samples or classes and is none.
 
     Raises:
-        RequestError: it is neither an integer nor None.
+        RequestError: it is neither a positive integer nor None.
     """
-    if given is not None and (isinstance(given, bool) or not isinstance(given, int)):
+    if given is None:
+        return
+    if isinstance(given, bool) or not isinstance(given, int):
         raise RequestError(f"{option} {printable(repr(given))}: must be an integer")
+    if given < 1:
+        raise RequestError(f"{option} {given}: must be at least 1")
 
 
 def fit_inputs(asked: Sequence[InputSpec], default: Inputs, batch_size: int | None) -> Inputs:
@@ -194,8 +196,6 @@ def _refuse_two_batch_sizes(asked: Sequence[InputSpec], default: Inputs, batch_s
 def _batched(
     tensors: tuple[TensorSpec, ...], batch_size: int, *, as_list: bool
 ) -> tuple[TensorSpec, ...]:
-    if batch_size < 1:
-        raise RequestError(f"--batch-size {batch_size}: must be at least 1")
     if as_list:
         if len(tensors) not in (1, batch_size):
             raise RequestError(

@@ -136,6 +136,15 @@ def test_names_that_no_file_can_have_are_one_message(folder, name):
         out.write("x", Path(name))
 
 
+def test_a_file_of_a_model_is_not_written_over(folder):
+    Path("net.py").write_text("source")
+    Path("kept.txt").symlink_to("net.py")
+    for name in ("net.py", "kept.txt"):
+        with pytest.raises(RequestError, match=f"{name}: is a file of a model"):
+            out.check_writable(Path(name))
+    out.check_writable(Path("other.py"))  # which is not there
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may all")
 def test_a_file_that_may_not_be_written_is_refused_before_the_work(folder):
     Path("kept").write_text("old")
@@ -172,3 +181,12 @@ def test_messages_break_between_words_on_a_terminal_and_nowhere_else(monkeypatch
         if not whole:
             assert all(len(line) <= 40 or "path.path" in line for line in lines)
             assert all(line.startswith("  ") for line in lines[1:])
+
+
+def test_what_a_model_prints_while_the_process_ends_is_no_part_of_the_report():
+    code = (
+        "import atexit; from cnnscope.cli import start; atexit.register(print, 'late');"
+        "start._run = lambda *_: print('report') or 0; start.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("report\n", "late\n")
