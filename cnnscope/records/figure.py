@@ -36,6 +36,7 @@ class Step(msgspec.Struct, frozen=True):
         inside: layers of a block in the order in which they ran.
         after: activations behind it, each once.
         times: equal steps in a row that it stands for.
+        parallel: equal steps that read and are read alike that it stands for.
         group: steps with the same number repeat together (`repeats` of them); -1 alone.
         repeats: of its group.
     """
@@ -50,6 +51,7 @@ class Step(msgspec.Struct, frozen=True):
     inside: tuple[StageLayer, ...] = ()
     after: tuple[str, ...] = ()
     times: int = 1
+    parallel: int = 1
     group: int = -1
     repeats: int = 1
 

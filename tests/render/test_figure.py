@@ -240,6 +240,28 @@ def test_runs_are_found_in_time_linear_in_the_steps():
     assert list(_repeated([0, 1, 2], 1)) == []
 
 
+class Branches(nn.Module):
+    """Equal convolutions that read one map and are concatenated."""
+
+    def __init__(self, times):
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 1)
+        self.branches = nn.ModuleList(nn.Conv2d(8, 2, 3, padding=1) for _ in range(times))
+
+    def forward(self, x):
+        x = self.first(x)
+        return torch.cat([branch(x) for branch in self.branches], 1)
+
+
+def test_equal_branches_are_drawn_once_where_there_are_too_many():
+    made = of(Branches(70), (1, 3, 8, 8), style="graph")
+    holds(made)
+    boxes = [f"1{TIMES}1 conv, 8", f"3{TIMES}3 conv, 2, 70 in parallel", "concat"]
+    assert [text for text in written(made) if text in boxes] == boxes
+    few = of(Branches(5), (1, 3, 8, 8), style="graph")
+    assert written(few).count(f"3{TIMES}3 conv, 2") == 5
+
+
 class Padded(nn.Module):
     """A shortcut that pads channels with zeros, and one without."""
 

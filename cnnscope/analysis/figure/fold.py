@@ -28,8 +28,29 @@ def merged(flow: f.Flow) -> f.Flow:
 
 
 def folded(flow: f.Flow) -> f.Flow:
-    """Equal parts in a row as the first of them, whose steps have a `group`."""
-    return _fold(flow, longest=_LONGEST)
+    """Equal parts in a row as the first of them, whose steps have a `group`; twins as one."""
+    return _fold(_without_twins(flow), longest=_LONGEST)
+
+
+def _without_twins(flow: f.Flow) -> f.Flow:
+    """Equal layers that read the same maps and are read by the same steps as one."""
+    wires = _Wires(flow)
+    found: dict[Hashable, list[int]] = {}
+    for n, step in enumerate(flow.steps):
+        reads = frozenset(wires.into.get(n, ())), frozenset(wires.out_of[n])
+        alone = step.kind != f.LAYER or n in flow.ends
+        found.setdefault((n,) if alone else (_key(step), reads), []).append(n)
+    home = {n: twins[0] for twins in found.values() for n in twins[1:]}
+    kept = [n for n in range(len(flow.steps)) if n not in home]
+    at = {n: number for number, n in enumerate(kept)}
+    where = {n: at[home.get(n, n)] for n in range(len(flow.steps))}
+    parallel = {twins[0]: len(twins) for twins in found.values()}
+    return replace(
+        flow,
+        steps=tuple(replace(flow.steps[n], parallel=parallel[n]) for n in kept),
+        edges=tuple(_edges(flow, where)),
+        ends=tuple(sorted({where[n] for n in flow.ends})),
+    )
 
 
 def _fold(flow: f.Flow, longest: int) -> f.Flow:
@@ -113,7 +134,8 @@ def _key(step: f.Step) -> Hashable:
     own = (layer.kind, layer.geometry, layer.role) if layer is not None else ()
     inside = tuple((x.kind, x.geometry, x.out_channels) for x in step.inside)
     channels = None if step.kind == f.JOIN else step.channels  # a dense block's grow
-    return step.kind, step.family, channels, step.positions, step.label, own, inside
+    size = channels, step.positions, step.parallel
+    return step.kind, step.family, size, step.label, own, inside
 
 
 def _repeated(keys: Sequence[int], length: int) -> Iterator[_Run]:

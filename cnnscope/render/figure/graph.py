@@ -208,6 +208,7 @@ def label(step: Step) -> str:
         parts.append(str(step.channels))
     if step.layer is not None:
         parts += filter(None, (words.strides(step.layer), words.more(step.layer)))
+    parts += [f"{step.parallel} in parallel"] if step.parallel > 1 else []
     return ", ".join(parts) + (f" {words.TIMES} {step.times}" if step.times > 1 else "")
 
 

@@ -15,7 +15,10 @@ _ACTIVATIONS = {
     "relu6": "ReLU6", "hardtanh": "ReLU6", "hardswish": "h-swish", "hardsigmoid": "h-sigmoid",
     "leaky_relu": "leaky ReLU", "prelu": "PReLU", "log_softmax": "log softmax", "mish": "Mish",
 }  # fmt: skip
-_JOINS = {"mul": "multiply", "sub": "subtract", "div": "divide", "bmm": "matrix product"}
+_JOINS = {
+    "mul": "multiply", "sub": "subtract", "div": "divide", "bmm": "matrix product",
+    "cnnscope.write_window": "write", "cnnscope.window": "read",
+}  # fmt: skip
 SIGNS = {"add": "+", "sub": "\N{MINUS SIGN}", "mul": TIMES}
 
 
