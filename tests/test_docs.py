@@ -273,6 +273,17 @@ def test_the_way_of_a_call_is_of_functions_that_exist():
         assert name in {getattr(node, "name", "") for node in body}, f"{module}.{name}"
 
 
+@pytest.mark.parametrize("page", ["cnnscope/README.md", "CONTRIBUTING.md"])
+def test_modules_that_the_architecture_names_exist(page):
+    folders = ("cnnscope", "tests", "page/src", "page/test", ".ci")
+    paths = (path for name in folders for path in (ROOT / name).rglob("*.*"))
+    known = {f"/{path.relative_to(ROOT)}" for path in paths}
+    named = re.findall(r"`((?:[\w.-]+/)*\w+\.(?:py|ts|json|sh))`", text_of(page))
+    for name in set(named) - {"torch/_export/serde/schema.py"}:
+        assert any(path.endswith(f"/{name}") for path in known), name
+    assert len(named) > 20
+
+
 def test_options_on_pages_exist():
     named = {option for page in SHOWN for option in re.findall(r"(--[a-z][a-z-]+)", text_of(page))}
     known = run_cli("--help").out + "".join(run_cli(name, "--help").out for name in COMMANDS)
