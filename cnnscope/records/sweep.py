@@ -1,5 +1,6 @@
 """The report of `cnnscope sweep`: the cost of a model as a function of a choice."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -99,3 +100,8 @@ class SweepReport(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
     by: str = ""
     schema_version: int = REPORT_SCHEMA
+
+
+def called(varied: Sequence[str], values: Sequence[str]) -> str:
+    """Name a choice: "input 64, batch size 8"."""
+    return ", ".join(f"{what} {value}" for what, value in zip(varied, values, strict=True))

@@ -16,7 +16,7 @@ from cnnscope.models.request import Request
 from cnnscope.models.spelling import items
 from cnnscope.records.bench import BenchReport
 from cnnscope.records.step import Step, StepTrace
-from cnnscope.records.sweep import Growth, Quantity, SweepReport, SweepRow
+from cnnscope.records.sweep import Growth, Quantity, SweepReport, SweepRow, called
 from cnnscope.records.trace import Shape, Source, Trace
 from cnnscope.reports import summary
 from cnnscope.text import printable
@@ -282,7 +282,7 @@ def trained(
 def timed(sweep: Sweep, report: SweepReport, timing: BenchReport) -> SweepReport:
     """The report with times: a run for each row that did not fail, in order."""
     ran = [index for index, row in enumerate(report.rows) if not row.failed]
-    names = [_name(report.varied, report.rows[index]) for index in ran]
+    names = [called(report.varied, report.rows[index].values) for index in ran]
     runs = tuple(
         replace(run, samples_ns=(), label=name)
         for run, name in zip(timing.runs, names, strict=False)  # fewer, if it was interrupted
@@ -294,11 +294,6 @@ def timed(sweep: Sweep, report: SweepReport, timing: BenchReport) -> SweepReport
         growth=(*report.growth, *growth),
         timing=replace(timing, runs=runs, comparisons=()),
     )
-
-
-def _name(varied: Sequence[str], row: SweepRow) -> str:
-    """Name a choice: "input 64, batch size 8"."""
-    return ", ".join(f"{what} {value}" for what, value in zip(varied, row.values, strict=True))
 
 
 def _counted(rows: Sequence[SweepRow]) -> Callable[[int, Quantity], float | None]:

@@ -21,25 +21,18 @@ def chart(report: FieldReport) -> Chart:
     """
     rows = depth.layers(report.layers)
     axes = max((len(row.field or ()) for row in rows), default=0)
-    if not axes:
+    series = tuple(one for one in _series(rows, axes) if one.points)
+    if not series:
+        why = "every layer sees all of the input" if axes else "no layer has a receptive field"
         raise RequestError(
-            f"{report.source.name}: no layer has a receptive field, so that there is nothing to "
-            "plot; the report without a chart says why"
+            f"{report.source.name}: {why}, so that there is nothing to plot; the report without a "
+            "chart says why"
         )
-    drawn = tuple(one for one in _series(rows, axes) if one.points)
-    if not drawn:
-        raise RequestError(
-            f"{report.source.name}: every layer sees all of the input, so that there is nothing to "
-            "plot"
-        )
+    over = "pixels" if axes > 1 else "positions"
     panel = Panel(
         depth.axis(rows),
-        Axis(
-            f"receptive field (input {'pixels' if axes > 1 else 'positions'})",
-            unit="whole",
-            zero=True,
-        ),
-        drawn,
+        Axis(f"receptive field (input {over})", unit="whole", zero=True),
+        series,
         tuple(_inputs(rows, axes)),
         depth.bands(rows),
     )

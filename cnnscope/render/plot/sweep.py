@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import exp, log
 from typing import get_args
 
-from cnnscope.records.sweep import Growth, Quantity, SweepReport, SweepRow
+from cnnscope.records.sweep import Growth, Quantity, SweepReport, SweepRow, called
 from cnnscope.render import sweep
 from cnnscope.render.plot.chart import Axis, Chart, Kind, Panel, Point, Series, Unit
 
@@ -79,14 +79,13 @@ def _series(report: SweepReport, quantity: Quantity, costs: _Costs) -> Iterator[
     for number, cost in costs.items():
         row = report.rows[number]
         groups.setdefault(row.values[1:], []).append((_place(report, row), cost))
+    kind = _kind(report, several=len(groups) > 1)
     alike: dict[tuple[Point, ...], list[tuple[int, str]]] = {}  # they would cover each other
     for number, (others, points) in enumerate(groups.items()):
-        named = zip(report.varied[1:], others, strict=True)
-        name = ", ".join(f"{what} {value}" for what, value in named)
+        name = called(report.varied[1:], others)
         alike.setdefault(tuple(sorted(points)), []).append((number, name))
     for along, ((number, name), *more) in alike.items():
         last = f" and {more[0][1]}" if len(more) == 1 else f", and {len(more)} more alike"
-        kind = _kind(report, several=len(groups) > 1)
         yield Series(f"{name}{last if more else ''}", along, kind, look=number)
     growth = next((one for one in report.growth if one.quantity == quantity), None)
     if growth is not None:
