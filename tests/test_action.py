@@ -12,6 +12,8 @@ import pytest
 import yaml
 from command_line import without_versions
 
+from cnnscope.render import comment
+
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(
     not (shutil.which("git") and shutil.which("bash") and (ROOT / "action.yml").is_file()),
@@ -161,6 +163,11 @@ def test_the_workflow_of_the_docs_gives_inputs_that_there_are():
     (used,) = [s for s in workflow["jobs"]["diff"]["steps"] if "cnnscope" in s["uses"]]
     assert set(used["with"]) <= set(action()["inputs"])
     assert workflow["permissions"]["pull-requests"] == "write"
+
+
+def test_the_longest_comment_of_one_network_is_not_cut_again():
+    (cut,) = re.findall(r"limit=\$\(\((\d+) /", step("Compare")["run"])
+    assert comment.LIMIT <= int(cut) < 65_536
 
 
 def test_hooks_are_commands():
