@@ -63,6 +63,8 @@ def _of_chain(whole: f.Flow) -> tuple[str, str]:
     """The style that suits a chain, and why."""
     if sum(len(step.positions) > 1 for step in whole.steps) < 2:
         return f.GRAPH, "a chain without feature maps"
+    if len(whole.steps) > _LONG:
+        return f.GRAPH, "a chain too long for a row"
     if any(step.kind == f.BLOCK for step in whole.steps):
         return f.BLOCKS, "a chain of blocks"
     if len(whole.steps) <= _SHEETS:

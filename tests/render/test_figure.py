@@ -24,7 +24,7 @@ from cnnscope.render.figure import font, palette
 from cnnscope.render.figure.graph import _beside
 from cnnscope.render.figure.scene import Box, Polygon, Polyline, box_of
 from cnnscope.render.figure.tex import escaped
-from cnnscope.reports.figure import _check_size
+from cnnscope.reports.figure import _check_size, _of_chain
 
 PICTURES = {
     "lenet": ["alexnet"],
@@ -304,6 +304,12 @@ class Recurrent(nn.Module):
 def test_the_style_that_suits_is_taken_for_a_reason(names, style, reason):
     made = figure(*names)
     assert (made.style, made.contents.chosen) == (style, reason)
+
+
+def test_a_chain_too_long_for_a_row_is_a_graph():
+    flow = Flow("net", (Step(LAYER, "convolution", 1, (2, 2)),) * 121, ())
+    assert _of_chain(flow) == ("graph", "a chain too long for a row")
+    assert _of_chain(Flow("net", flow.steps[:120], ()))[0] == "blocks"
 
 
 def test_a_recurrent_layer_is_one_box_whatever_it_is_made_of():
