@@ -12,14 +12,17 @@ import sys
 import threading
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Generator, nn
 
 from cnnscope.records.trace import OpRecord
 
 DATA, RANDOM = "data", "random"  # in `Trace.decided_by`
 SYSTEM = "the operating system's"
+_STANDARD, _TORCH = (str(Path(one.__file__).parent) for one in (os, torch))
 
 _READS = frozenset(
     "_local_scalar_dense item is_nonzero equal nonzero nonzero_numpy masked_select _unique "
@@ -84,7 +87,8 @@ def _reader(value: Any, numpy: Any) -> Callable[[], Any] | None:
 def system_random() -> Iterator[list[str]]:
     """Notice draws from the operating system: `os.urandom`, `secrets`, `random.SystemRandom`.
 
-    These have no state that could be compared.
+    These have no state that could be compared. A checkpoint of torch's gives its graph a name of
+    random digits, which decides nothing.
 
     Yields:
         A list that has `SYSTEM` once this thread has drawn.
@@ -93,7 +97,7 @@ def system_random() -> Iterator[list[str]]:
     urandom, held = os.urandom, vars(random)["_urandom"]
 
     def noticed(size: int, /) -> bytes:
-        if threading.get_ident() == thread and not drawn:
+        if threading.get_ident() == thread and not drawn and not _for_torch():
             drawn.append(SYSTEM)
         return urandom(size)
 
@@ -102,6 +106,19 @@ def system_random() -> Iterator[list[str]]:
         yield drawn
     finally:
         os.urandom, vars(random)["_urandom"] = urandom, held
+
+
+def _for_torch() -> bool:
+    """Return True if torch's own code draws from the operating system, as through `uuid`."""
+    at: Any = sys._getframe(2)
+    while at is not None and _is_standard(at.f_code.co_filename):
+        at = at.f_back
+    return at is not None and at.f_code.co_filename.startswith(_TORCH)
+
+
+def _is_standard(file: str) -> bool:
+    """Return True for a file of Python's own library."""
+    return file.startswith(_STANDARD) and "-packages" not in file
 
 
 def _differ(one: Any, other: Any) -> bool:

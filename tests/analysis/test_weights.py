@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, parametrize
+from torch.utils.checkpoint import checkpoint
 
 import cnnscope
 from cnnscope.analysis import weights
@@ -717,6 +718,14 @@ def test_a_random_choice_is_said(pick, source):
     assert made.decided_by == ("random",)
     assert any(f"random numbers ({source})" in f.sentence for f in made.findings)
     assert any(f.startswith("not used in this run: ls.") for f in facts.findings(made))
+
+
+def test_a_checkpoint_draws_the_name_of_its_graph_and_chooses_nothing():
+    class Repeats(nn.Conv2d):
+        def forward(self, x):
+            return checkpoint(super().forward, x, use_reentrant=False)
+
+    assert summary(Repeats(3, 4, 1), IMAGE).decided_by == ()
 
 
 def test_what_notices_random_numbers_of_the_system_is_taken_back():
