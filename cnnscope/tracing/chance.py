@@ -22,7 +22,8 @@ from cnnscope.records.trace import OpRecord
 
 DATA, RANDOM = "data", "random"  # in `Trace.decided_by`
 SYSTEM = "the operating system's"
-_STANDARD, _TORCH = (str(Path(one.__file__).parent) for one in (os, torch))
+_STANDARD = str(Path(os.__file__).parent)
+_TORCH = str(Path(torch.__file__).parent)
 
 _READS = frozenset(
     "_local_scalar_dense item is_nonzero equal nonzero nonzero_numpy masked_select _unique "
