@@ -75,6 +75,11 @@ def differing(a: Node, b: Node) -> list[str]:
     return [name for name in names if a.identity.get(name) != b.identity.get(name)]
 
 
+def _told(node: Node) -> tuple[tuple[str, object], ...]:
+    """Hyper-parameters that are set: one of None is none, as in `differing`."""
+    return tuple(sorted((name, kept) for name, kept in node.identity.items() if kept is not None))
+
+
 class Forest:
     """Trees whose fingerprints are comparable."""
 
@@ -134,7 +139,7 @@ class Forest:
         kind = (row.kind, row.operation)
         if node.role == "activation" and not node.identity:
             kind = ("activation", row.operation.lower())  # ReLU is relu
-        own = (kind, tuple(sorted(node.identity.items())))
+        own = (kind, _told(node))
         node.core = self._id(("core", own, row.params, row.trainable_params))
         costs = (row.params, row.macs, row.element_ops, row.buffers, row.activation_bytes)
         node.full = self._id(("full", node.core, row.input_shapes, row.output_shapes, dtype, costs))
@@ -145,7 +150,7 @@ class Forest:
         """Fingerprints of a block, whose class has no say: it is what is in it."""
         layers = node.layers()
         flows = tuple(sorted(self.flows(node).values()))
-        node.core = self._id(("block", tuple(sorted(node.identity.items())), flows))
+        node.core = self._id(("block", _told(node), flows))
         node.full = self._id(("blocks", node.core, tuple(sorted(layer.full for layer in layers))))
         node.weight = BLOCK + sum(child.weight for child in node.children)
 

@@ -15,6 +15,7 @@ from cnnscope.records.comparable import Comparable
 from cnnscope.records.diff import Change, DiffReport, DiffRow, DiffSide
 from cnnscope.records.summary import Totals
 
+_UNSAID = "Module"  # the class of a block of a file that says none
 _NEVER = frozenset(("operations",))  # views are some of them
 # A block holds its input while it runs, so that a peak is another one in other blocks.
 _NESTED = _NEVER | {"peak_activation_bytes"}
@@ -132,7 +133,8 @@ def _changes(before: Node, after: Node) -> Iterator[Change]:
     if before.core == after.core:
         return
     kinds = before.row.operation, after.row.operation
-    if kinds[0] != kinds[1]:
+    unsaid = _UNSAID in kinds and not before.leaf and not after.leaf
+    if kinds[0] != kinds[1] and not unsaid:
         yield Change("operation", *kinds)
     names = differing(before, after)
     for name in names:

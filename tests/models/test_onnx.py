@@ -2,27 +2,34 @@
 
 import functools
 import itertools
+import json
 import random
 import re
 import sys
+import textwrap
 import time
 from pathlib import Path
 
 import numpy as np
 import onnx_graphs
 import pytest
+import torch
 from command_line import run_cli
 from onnx import TensorProto, helper
 from onnx_graphs import floats, graph, ints, node, one, save, value
 
 from cnnscope.errors import CnnscopeError, ModelError, RequestError
+from cnnscope.models.files import permitted
 from cnnscope.models.files.onnx import graph as graphs
 from cnnscope.models.files.onnx import wire
+from cnnscope.models.files.onnx.operators import control
+from cnnscope.models.files.onnx.program import Program
 from cnnscope.models.request import Request
 from cnnscope.models.run import trace_spec
 from cnnscope.ops import table
 from cnnscope.render import facts
 from cnnscope.reports import summary
+from cnnscope.tracing.dispatching import DispatchMode
 
 
 def traced(path, *inputs):
@@ -238,6 +245,37 @@ def test_of_two_branches_the_dearer_one_is_counted_and_said(tmp_path):
         assert "the branch that costs more is counted" in trace.notes[0]
 
 
+class Seen(DispatchMode):
+    """What a counter of another library sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def operate(self, func, args, kwargs):
+        self.names.append(str(func))
+        return func(*args, **kwargs)
+
+
+def test_a_branch_in_a_branch_is_tried_once_and_unseen(tmp_path):
+    """Each level would double the time, and a counter of another library would see every trial."""
+    inside = helper.make_graph([node("MatMul", "x w", "z")], "a", [], [value("z", [1, 4])])
+    plain = helper.make_graph([node("Relu", "x", "z")], "b", [], [value("z", [1, 4])])
+    for level in range(7):
+        chooses = node("If", "c", "z", then_branch=inside, else_branch=plain)
+        inside = helper.make_graph([chooses], f"c{level}", [], [value("z", [1, 4])])
+    inputs = {"x": [1, 4], "c": ([], TensorProto.BOOL)}
+    path = save(graph([chooses], inputs, ["z"], {"w": floats(4, 4)}), tmp_path)
+    program = Program(path).build(path, {})
+    with Seen() as seen:
+        program(torch.empty(1, 4, device="meta"), torch.empty((), dtype=torch.bool, device="meta"))
+    assert [name for name in seen.names if name in ("aten.mm.default", "aten.relu.default")] == [
+        "aten.mm.default"
+    ]
+    # 7 branches, each tried at its level and in those around it, with its Relu: not 3**7 of them
+    assert program.exported_run.operations < 200
+
+
 def test_a_loop_of_a_known_length_runs_as_often(tmp_path):
     body = helper.make_graph(
         [node("MatMul", "v w", "n"), node("Identity", "c", "d")], "b",
@@ -259,6 +297,12 @@ def test_a_function_of_the_model_is_a_module(tmp_path):
     trace = traced(save(model, tmp_path))
     assert [op.name for op in trace.ops] == ["aten.relu.default", "aten.sigmoid.default"]
     assert [module.path for module in trace.modules] == ["", "gate1"]
+
+
+def test_a_size_below_zero_is_left_open(tmp_path):
+    path = save(one("Conv", [-1, 3, 8, 8], floats(4, 3, 3, 3)), tmp_path)
+    assert traced(path).input_specs[0].shape == (1, 3, 8, 8)
+    assert traced(path, "5x3x8x8").input_specs[0].shape == (5, 3, 8, 8)
 
 
 def test_sizes_that_the_file_leaves_open_have_to_be_given(tmp_path):
@@ -323,6 +367,36 @@ def doubling():
     return graph([call], {"x": [1]}, ["y"], functions=made, domains=["d"])
 
 
+def counting(rounds):
+    """Two loops in each other that only count: nothing that torch would see."""
+    numbers, truth = ([], TensorProto.INT64), ([], TensorProto.BOOL)
+    add = [node("Identity", "c2", "d2"), node("Add", "v2 step", "n2")]
+    inner = helper.make_graph(
+        add, "b2", [value("i2", *numbers), value("c2", *truth), value("v2", *numbers)],
+        [value("d2", *truth), value("n2", *numbers)],
+    )  # fmt: skip
+    outer = helper.make_graph(
+        [node("Identity", "c", "d"), node("Loop", "m - v", "n", body=inner)], "b",
+        [value("i", *numbers), value("c", *truth), value("v", *numbers)],
+        [value("d", *truth), value("n", *numbers)],
+    )  # fmt: skip
+    weights = {"m": np.array(rounds), "step": np.array(1), "zero": np.array(0)}
+    return graph([node("Loop", "m - zero", "y", body=outer)], {"x": [1]}, ["y"], weights)
+
+
+def summed(count):
+    names = [f"x{i}" for i in range(count)]
+    return graph([node("Sum", " ".join(names))], {name: [1] for name in names}, ["y"])
+
+
+def listed():
+    model = graph([node("ConcatFromSequence", "xs", axis=0)], {}, ["y"])
+    model.graph.input.append(
+        helper.make_tensor_sequence_value_info("xs", TensorProto.FLOAT, [1, 3])
+    )
+    return model
+
+
 HOSTILE = {
     "outside": (external("../../etc/passwd"), "no file beside the graph: refused, and not opened"),
     "absolute": (external("/etc/passwd"), "refused, and not opened"),
@@ -336,7 +410,12 @@ HOSTILE = {
     "twice": (relus(("x", "y"), ("x", "y")), "value y is made twice"),
     "huge": (one("Expand", [1], ints(2**40, 2**40)), "overflow"),
     "long": (one("ConstantOfShape", ints(2**40)), "too large for a file from elsewhere"),
-    "text": (one("Identity", ([1], TensorProto.STRING)), "tensors of type 8"),
+    "text": (one("Identity", ([1], TensorProto.STRING)), "input i0 is a tensor of texts"),
+    "list": (listed(), "input xs is a list of tensors"),
+    "learning": (one("Scaler", [1, 4], domain="ai.onnx.ml"), "no layers of a network"),
+    "reshape": (one("Reshape", [1, 6], ints(4, 4)), "Reshape y: shape .* is invalid"),
+    "unknown sizes": (one("Reshape", [1, 6], ([40], TensorProto.INT64)), "40 sizes or axes"),
+    "inputs": (summed(1500), "has 1,500 inputs"),
     "old": (one("Relu", [1], opset=6), "those of opset 6"),
     "attribute": (one("Conv", [1, 3, 8, 8], floats(4, 3, 3, 3), strides="ab"),
                   "its inputs or attributes are not those of its operator"),
@@ -357,6 +436,20 @@ def test_more_nodes_than_any_network_has_are_refused(name, tmp_path, monkeypatch
     chain = relus(*((f"x{i or ''}", f"x{i + 1}") for i in range(101)), outputs="x1")
     with pytest.raises(RequestError, match="more than 100 nodes"):
         traced(save(chain if name == "many" else doubling(), tmp_path))
+
+
+def test_loops_that_only_count_are_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(permitted, "MAX_RUN", 1000)
+    monkeypatch.setattr(control, "MAX_RUN", 1000)
+    with pytest.raises(RequestError, match="loops and branches run more than 1,000 operations"):
+        traced(save(counting(40), tmp_path))
+
+
+def test_a_graph_that_is_too_long_is_refused_before_it_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(permitted, "MAX_RUN", 2)
+    path = save(relus(("x", "a"), ("a", "b"), ("b", "y")), tmp_path)
+    with pytest.raises(RequestError, match="its graph has 3 operations, the limit is 2"):
+        traced(path)
 
 
 RAW = {
@@ -459,6 +552,75 @@ def test_a_second_call_is_a_call_of_the_same_module(tmp_path):
     }  # fmt: skip
     called = [trace.modules[call.module].path for call in trace.calls]
     assert called.count("block.relu") == 2
+
+
+def block(folder):
+    """A block as PyTorch's older exporter writes it: batch norms folded, a SiLU in two nodes."""
+    nodes = [
+        node("Conv", "x onnx::Conv_11 onnx::Conv_12", "a", name="/convs.0/conv/Conv"),
+        node("Sigmoid", "a", "s", name="/convs.0/act/Sigmoid"),
+        node("Mul", "a s", "b", name="/convs.0/act/Mul"),
+        node("Sigmoid", "b", "t", name="/convs.0/act_1/Sigmoid"),
+        node("Mul", "b t", "c", name="/convs.0/act_1/Mul"),
+        node("Resize", "c - factors", "y", name="/up/Resize", mode="nearest",
+             coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
+    ]  # fmt: skip
+    weights = {"onnx::Conv_11": floats(4, 3, 1, 1), "onnx::Conv_12": floats(4),
+               "factors": np.array([1, 1, 2, 2], np.float32)}  # fmt: skip
+    return save(graph(nodes, {"x": [1, 3, 8, 8]}, ["y"], weights), folder)
+
+
+def test_an_exported_block_is_what_it_was(tmp_path):
+    code = """
+        from torch import nn
+
+        class Block(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.conv, self.act = nn.Conv2d(3, 4, 1, bias=False), nn.SiLU()
+                self.bn = nn.BatchNorm2d(4)
+
+            def forward(self, x):
+                return self.act(self.act(self.bn(self.conv(x))))
+
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.convs = nn.ModuleList([Block()])
+                self.up = nn.Upsample(scale_factor=2)
+
+            def forward(self, x):
+                return self.up(self.convs[0](x))
+    """
+    (tmp_path / "net.py").write_text(textwrap.dedent(code))
+    trace = traced(path := block(tmp_path))
+    called = {trace.modules[call.module].path for call in trace.calls}
+    assert called == {"", "convs.0", "convs.0.conv", "convs.0.act", "up"}
+    assert not any(param.buffer for param in trace.params)
+    assert "has put 1 batch norms into the convolutions" in trace.notes[0]
+    before = f"{tmp_path / 'net.py'}:Net"
+    result = run_cli("diff", before, path, "-i", "3x8x8", "--format", "json", "--no-cache")
+    changes = [
+        (row["after"]["path"], change["what"])
+        for row in json.loads(result.out)["rows"] if row["after"]
+        for change in row["changes"]
+    ]  # fmt: skip
+    # the batch norm is gone: the convolution has a bias, and the SiLU reads it
+    assert sorted(changes) == [("convs.0.act", "reads"), ("convs.0.conv", "bias")]
+
+
+def test_a_product_that_is_no_activation_has_no_class(tmp_path):
+    nodes = [node("Sigmoid", "x", "s", name="/gate/Sigmoid"),
+             node("Mul", "z s", "y", name="/gate/Mul")]  # fmt: skip
+    trace = traced(save(graph(nodes, {"x": [1, 4], "z": [1, 4]}, ["y"]), tmp_path))
+    assert {m.path: m.kind for m in trace.modules} == {"": "Module", "gate": "Module"}
+
+
+def test_numbers_of_attributes_are_those_that_were_written(tmp_path):
+    model = one("BatchNormalization", [1, 4, 5, 5], *[floats(4)] * 4, epsilon=1e-5, momentum=0.9)
+    trace = traced(save(model, tmp_path))
+    hyper = next(module.hyper for module in trace.modules if module.kind == "BatchNorm2d")
+    assert (hyper["eps"], hyper["momentum"]) == (1e-5, 0.1)
 
 
 def test_modules_and_classes_are_those_of_the_metadata(tmp_path):

@@ -75,6 +75,9 @@ CASES = {
     "gemm2": lambda: one("Gemm", [4, 3], f(4, 5), f(3, 5), transA=1, alpha=0.5),
     "matmul": lambda: one("MatMul", [2, 3, 4], f(4, 5)),
     "matmul2": lambda: one("MatMul", [2, 1, 3, 4], f(6, 4, 5)),
+    "matmul fused": lambda: one(
+        "FusedMatMul", [3, 2, 4, 5], [2, 4, 6, 5], domain="com.microsoft", transBatchA=1, transB=1
+    ),
     "matvec": lambda: one("MatMul", [3, 4], f(4)),
     "bn": lambda: one("BatchNormalization", X, f(4), f(4), f(4), f(4)),
     "bn train": lambda: one(
@@ -343,6 +346,8 @@ SAID = {
     # 9 - 1 + 3 rows, 11 + 2 - 4 columns
     "pad neg": [((2, 4, 11, 9), "float32")],
     "mean": [((3, 4), "float32")],
+    # 3 x 2 x 4 x 5 becomes 2 x 4 x 3 x 5
+    "matmul fused": [((2, 4, 3, 6), "float32")],
     "roialign": [((3, 4, 3, 2), "float32")],
 }
 

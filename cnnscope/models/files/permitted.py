@@ -14,15 +14,17 @@ the meta device and within its own memory.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes, _get_current_dispatch_mode_stack
 
 from cnnscope.errors import RequestError
 from cnnscope.text import printable
@@ -467,6 +469,19 @@ class Limits(DispatchMode):
         self._after(operation, result)
         return result
 
+    def spend(self, steps: int) -> None:
+        """Count steps that are no operations of torch's: rounds of loops, arithmetic in them.
+
+        Raises:
+            RequestError: there are more than a program may have.
+        """
+        self.operations += steps
+        if self.operations > MAX_RUN:
+            raise RequestError(
+                "the program is too large for a file from elsewhere: its loops and branches run "
+                f"more than {MAX_RUN:,} operations; {_CODE}"
+            )
+
     def _before(self, operation: Any, given: Mapping[str, Any], results: int) -> None:
         name = operation._schema.name.partition("::")[2]
         if name.startswith("as_strided"):
@@ -489,6 +504,21 @@ class Limits(DispatchMode):
                 _require_meta(operation, tensor)
                 self.long += sum(n for n in tensor.shape if n >= LONG)
         _require(operation, self.long, MAX_LONG, "units along its longest axes, over all results")
+
+
+def running() -> list[Limits]:
+    """Limits of the runs that are going on, outermost first."""
+    return [mode for mode in _get_current_dispatch_mode_stack() if isinstance(mode, Limits)]
+
+
+@contextlib.contextmanager
+def limits_alone() -> Iterator[None]:
+    """Run what no other dispatch mode sees: no recorder, and no counter of another library."""
+    limits = running()
+    with _disable_current_modes(), contextlib.ExitStack() as stack:
+        for one in limits:
+            stack.enter_context(one)
+        yield
 
 
 def _require(operation: Any, found: Any, limit: int, what: str) -> None:

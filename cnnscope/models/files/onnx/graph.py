@@ -154,9 +154,10 @@ class _Reader:
             )
         weights = self._weights(graph)
         held = {weight.name for weight in weights}
-        inputs = tuple(_input(one) for one in graph.input if one.name not in held)
-        for one in inputs:
-            values.dtype_of(one.data_type)
+        given = [one for one in graph.input if one.name not in held]
+        for one in given:
+            _require_numbers(one)
+        inputs = tuple(map(_input, given))
         known = {*held, *(one.name for one in inputs)}
         nodes = _ordered(list(self._nodes(graph.node, _same, (), 0)), known)
         outputs = tuple(one.name for one in graph.output)
@@ -240,12 +241,12 @@ class _Reader:
     def _attribute(self, one: Any, renamed: Callable[[str], str], depth: int) -> Any:
         """The value of an attribute; of a kind that no operator here has, None."""
         kinds: dict[int, Callable[[], Any]] = {
-            1: lambda: one.f,
+            1: lambda: _number(one.f),
             2: lambda: one.i,
             3: lambda: one.s.decode("utf-8", "replace"),
             4: lambda: self._weight(one.t),
             5: lambda: self._body(one.g, renamed, depth + 1),
-            6: lambda: tuple(one.floats),
+            6: lambda: tuple(map(_number, one.floats)),
             7: lambda: tuple(one.ints),
             8: lambda: tuple(text.decode("utf-8", "replace") for text in one.strings),
             11: lambda: self._sparse(one.sparse_tensor),
@@ -282,6 +283,11 @@ class _Reader:
         shape = tuple(sparse.dims)
         values.count(shape)
         return Weight(sparse.values.name, shape, sparse.values.data_type, None)
+
+
+def _number(single: float) -> float:
+    """A number of 32 bits as people write it: 1e-05, and not 9.999999747e-06."""
+    return float(str(np.float32(single)))
 
 
 def _same(name: str) -> str:
@@ -339,13 +345,37 @@ def _require_inside(tensor: Any) -> None:
         )
 
 
+_NOT_TENSORS = {
+    "sequence_type": "a list of tensors", "optional_type": "an optional value",
+    "map_type": "a map", "sparse_tensor_type": "a sparse tensor",
+}  # fmt: skip
+
+
+def _require_numbers(info: Any) -> None:
+    """Refuse an input that is no tensor of numbers.
+
+    Raises:
+        RequestError: it is none.
+    """
+    kind = _NOT_TENSORS.get(info.type.WhichOneof("value") or "", "")
+    if info.type.tensor_type.elem_type == values.STRING:
+        kind = "a tensor of texts"
+    if kind:
+        raise RequestError(
+            f"input {printable(info.name, 60)} is {kind}; inputs have to be tensors of numbers: "
+            "export the network without what makes these of it, or name the code"
+        )
+    values.dtype_of(info.type.tensor_type.elem_type)
+
+
 def _input(info: Any) -> Input:
-    """What the file says of a value."""
+    """What the file says of a value; a size below 0 is open, as it is for onnxruntime."""
     tensor = info.type.tensor_type
     if not tensor.HasField("shape"):
         return Input(info.name, None, tensor.elem_type)
     sizes = (
-        dim.dim_value if dim.HasField("dim_value") else dim.dim_param for dim in tensor.shape.dim
+        dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else dim.dim_param
+        for dim in tensor.shape.dim
     )
     return Input(info.name, tuple(sizes), tensor.elem_type)
 

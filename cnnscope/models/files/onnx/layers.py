@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
 from cnnscope.models.files import rebuilt
 from cnnscope.models.files.onnx.graph import OnnxNode
+from cnnscope.models.files.onnx.values import Value, array_of
 from cnnscope.models.files.rebuilt import Part
 
 _AXES = {"Conv": "Conv", "ConvTranspose": "ConvTranspose", "QLinearConv": "Conv",
@@ -33,6 +34,32 @@ _PLAIN = {  # of layers without weights
 _POOLS = {"MaxPool": "MaxPool", "AveragePool": "AvgPool"}
 
 
+_ACTIVATIONS: dict[tuple[str, ...], Any] = {  # of one value, as exporters write them in parts
+    ("Sigmoid", "Mul"): nn.SiLU,
+    ("HardSigmoid", "Mul"): nn.Hardswish,
+    ("Softplus", "Tanh", "Mul"): nn.Mish,
+    ("Div", "Erf", "Add", "Mul", "Mul"): nn.GELU,
+}
+
+
+def activation_of(nodes: Sequence[OnnxNode], constants: Container[str]) -> str:
+    """The class of the activation that the nodes of a module are, called once or more; or ""."""
+    kinds = tuple(node.kind for node in nodes)
+    for parts, found in _ACTIVATIONS.items():
+        calls = [nodes[i : i + len(parts)] for i in range(0, len(nodes), len(parts))]
+        if kinds == parts * len(calls) and all(_is_of_one(call, constants) for call in calls):
+            return f"{found.__module__}.{found.__name__}"
+    return ""
+
+
+def _is_of_one(nodes: Sequence[OnnxNode], constants: Container[str]) -> bool:
+    """Return True if nodes compute something of one value, which they read twice."""
+    made = {name for node in nodes for name in node.outputs}
+    read = [name for node in nodes for name in node.inputs]
+    outside = [name for name in read if name not in made and name not in constants]
+    return len(outside) == 2 and outside[0] == outside[1]
+
+
 def class_of(node: OnnxNode, shape: tuple[int, ...] | None) -> str:
     """The class of the layer that a node with a weight of this shape is; "" for none."""
     if shape is None:
@@ -52,20 +79,24 @@ def class_of(node: OnnxNode, shape: tuple[int, ...] | None) -> str:
     return "" if found is None else f"{found.__module__}.{found.__name__}"
 
 
-def describe(part: Part, node: OnnxNode, shape: tuple[int, ...] | None) -> None:
+def describe(
+    part: Part, node: OnnxNode, shape: tuple[int, ...] | None, held: Mapping[str, Value]
+) -> None:
     """Give a layer the hyper-parameters that its node tells.
 
     Args:
         part: the module.
         node: what it computes.
         shape: of its weight, None where it has none.
+        held: values of the file, by name.
     """
     import inspect
 
     if not type(part).__module__.startswith(rebuilt.LAYERS):
         return
     wanted = inspect.signature(type(part).__init__).parameters
-    rebuilt.note(part, wanted, _told(node, shape))
+    resizes = node.op in ("Resize", "Upsample")
+    rebuilt.note(part, wanted, _of_resize(node, held) if resizes else _told(node, shape))
     if "in_channels" in wanted or "in_features" in wanted:
         part.register_parameter("bias", part._parameters.get("bias"))
 
@@ -92,6 +123,7 @@ def _told(node: OnnxNode, shape: tuple[int, ...] | None) -> Mapping[str, Any]:
     if node.op in ("GlobalAveragePool", "ReduceMean"):
         return {"output_size": 1}
     found: dict[str, Any] = {"eps": node.get("epsilon", 1e-5)}
+    found |= {"momentum": round(1 - node.get("momentum", 0.9), 6)}  # of what is new; ONNX: of old
     if shape:
         found |= dict.fromkeys(("num_features", "num_channels"), shape[0])
         found |= {"normalized_shape": shape, "affine": True, "elementwise_affine": True}
@@ -99,6 +131,22 @@ def _told(node: OnnxNode, shape: tuple[int, ...] | None) -> Mapping[str, Any]:
     found |= {"num_groups": node.get("num_groups"), "dim": node.get("axis")}
     found |= {"negative_slope": node.get("alpha"), "approximate": node.get("approximate")}
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _of_resize(node: OnnxNode, held: Mapping[str, Value]) -> Mapping[str, Any]:
+    """A resize by numbers that the file holds, with one factor for all axes if they are equal."""
+    known = [array_of(held.get(name)) for name in node.inputs]
+    scales, sizes = (*(known if node.version > 10 else [None, *known]), None, None, None)[2:4]
+    given = scales if scales is not None and scales.size else sizes
+    if given is None or given.size < 3:
+        return {}
+    numbers = given.reshape(-1)[2:].tolist()
+    same = numbers[0] if len(set(numbers)) == 1 else tuple(numbers)
+    smooth = {1: "linear", 2: "bilinear", 3: "trilinear"}.get(len(numbers), "linear")
+    mode = {"linear": smooth, "cubic": "bicubic"}.get(node.get("mode", "nearest"), "nearest")
+    where = node.get("coordinate_transformation_mode")
+    found: dict[str, Any] = {"scale_factor" if given is scales else "size": same, "mode": mode}
+    return found | ({"align_corners": True} if where == "align_corners" else {})
 
 
 def _of_convolution(node: OnnxNode, shape: tuple[int, ...]) -> Mapping[str, Any]:

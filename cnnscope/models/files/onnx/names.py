@@ -53,15 +53,19 @@ def class_name(text: str) -> str:
 
 
 def of_name(name: str) -> tuple[str, ...]:
-    """The path of modules in a node's name: ("layer1", "0", "conv1"), () where it has none."""
+    """The modules in a node's name, each by its name in the one around it; () where it has none.
+
+    `/layer1/layer1.0/conv1/Conv` ran in ("layer1", "0", "conv1"). A list of modules is not called
+    itself: `/block/convs.0/Conv` ran in ("block", "convs.0").
+    """
     *scopes, _ = name.removeprefix("/").split("/")
     path: list[str] = []
     before = ""
     for scope in scopes:
         inner = scope.removeprefix(before + ".") if before else scope
-        path += [plain(part) for part in inner.split(".") if part]
+        path += filter(None, [".".join(plain(part) for part in inner.split(".") if part)])
         before = scope
-    return tuple(path) if len(path) < MAX_DEPTH else ()
+    return tuple(path) if ".".join(path).count(".") < MAX_DEPTH - 1 else ()
 
 
 def plain(name: str) -> str:

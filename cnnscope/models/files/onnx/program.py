@@ -17,6 +17,7 @@ from cnnscope.models.files.onnx import fusing, layers, names, roles, values
 from cnnscope.models.files.onnx import graph as graphs
 from cnnscope.models.files.onnx.graph import Graph, Input, OnnxNode, Weight
 from cnnscope.models.files.onnx.names import Scope
+from cnnscope.models.files.onnx.operators.table import FOLDS
 from cnnscope.models.files.onnx.roles import Role
 from cnnscope.models.files.onnx.running import Runner
 from cnnscope.models.files.onnx.values import Constant
@@ -26,6 +27,8 @@ from cnnscope.records.trace import Inputs, Shape, TensorSpec
 from cnnscope.text import printable
 
 _NOT_GIVEN = 0  # a size that the file leaves open and the request has to give
+_COMPUTED = re.compile(r"onnx::Conv(Transpose)?_\d+")
+_MAX_FOLLOWED = 2**21  # inputs times reads: the field of every input is followed to each value
 _EXTRA = "pip install 'cnnscope[onnx]'"
 
 
@@ -77,9 +80,10 @@ class Program:
         """The graph as a tree of modules on the meta device.
 
         Raises:
-            RequestError: arguments were given, or the graph cannot be understood.
+            RequestError: arguments were given, or the graph is too large or cannot be understood.
         """
         rebuilt.require_no_arguments(name, "an ONNX graph", arguments)
+        _require_short(name, self.graph)
         try:
             return _Builder(self.graph).build()
         except (ValueError, RuntimeError) as error:
@@ -204,7 +208,7 @@ def _notes(graph: Graph) -> Iterator[str]:
             f"it has {flows['Loop']} Loop: one whose number of rounds is not known before it runs "
             "is counted for one round"
         )
-    fused = sum(_is_fused(node) for node in graph.nodes)
+    fused = sum(_is_fused(node) or _has_computed_weights(node) for node in graph.nodes)
     if fused:
         yield (
             f"the exporter has put {fused} batch norms into the convolutions before them: their "
@@ -215,6 +219,12 @@ def _notes(graph: Graph) -> Iterator[str]:
 def _is_fused(node: OnnxNode) -> bool:
     scope = node.scope or ()
     return node.op in ("Conv", "ConvTranspose") and bool(scope) and "BatchNorm" in scope[-1][2]
+
+
+def _has_computed_weights(node: OnnxNode) -> bool:
+    """Return True for a convolution whose weight and bias PyTorch's older exporter has computed."""
+    weights = node.inputs[1:3]
+    return len(weights) == 2 and all(map(_COMPUTED.fullmatch, weights))
 
 
 # ------------------------------------------------------------------------ from nodes to modules
@@ -421,12 +431,12 @@ class _Builder:
             part, node = self.tree.parts[path], found[0]
             shape = self._shape(node)
             calls = {(one.kind, tuple(self._read_weights(one))) for one in found}
-            if type(part) is Part and len(calls) == 1 and not part._modules:
-                kind = layers.class_of(node, shape)
-                if kind and (shape is None or self._weighs(node)):
-                    rebuilt.give_kind(part, kind)
+            if type(part) is Part and not part._modules:
+                plain = len(calls) == 1 and (shape is None or self._weighs(node))
+                kind = layers.class_of(node, shape) if plain else ""
+                rebuilt.give_kind(part, kind or layers.activation_of(found, self.constants))
             for one in found:
-                layers.describe(part, one, self._shape(one))
+                layers.describe(part, one, self._shape(one), self.constants)
         for part in self.tree.parts.values():
             if type(part) is Part:
                 rebuilt.give_kind(part, "onnx.Module")
@@ -446,6 +456,26 @@ class _Builder:
         args = [(self.constants[n] if n in self.constants else Name(n)) if n else None
                 for n in read]  # fmt: skip
         return Step(runner, args, {}, tuple(name or None for name in node.outputs))
+
+
+def _require_short(name: str, graph: Graph) -> None:
+    """Refuse a graph that would reach the limit of a run, before it runs.
+
+    Raises:
+        RequestError: it has too many nodes that are no arithmetic on sizes, or too many inputs.
+    """
+    steps = sum(node.kind not in FOLDS for node in graph.nodes)
+    followed = len(graph.inputs) * sum(len(node.inputs) for node in graph.nodes)
+    if followed > _MAX_FOLLOWED:
+        raise RequestError(
+            f"{printable(name)}: its graph has {len(graph.inputs):,} inputs, of each of which the "
+            "receptive field would be followed: refused; name the code"
+        )
+    if steps > permitted.MAX_RUN:
+        raise RequestError(
+            f"{printable(name)}: its graph has {steps:,} operations, the limit is "
+            f"{permitted.MAX_RUN:,}: refused; name the code"
+        )
 
 
 def _called_by_name(kind: type[Part], inputs: Sequence[str]) -> type[Part]:

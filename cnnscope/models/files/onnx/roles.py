@@ -57,6 +57,8 @@ _SETTINGS: dict[str, tuple[int, ...]] = {
     "com.microsoft.MatMulIntegerToFloat": (2, 3, 4, 5),
     "com.microsoft.MatMulNBits": (2, 3, 4),
     "com.microsoft.QAttention": (3, 4, 6, 7),
+}
+_ARGUMENTS = {  # places of numbers that PyTorch's functions take as arguments, and keep nowhere
     "Resize": (1, 2, 3),
     "Upsample": (1,),
     "Clip": (1, 2),
@@ -126,8 +128,9 @@ def role_of(weight: Weight, uses: Mapping[str, list[Use]], *, by_torch: bool) ->
         if weighs and narrow and dtype not in (torch.int64, torch.bool):
             return Role.PARAMETER
         return Role.CONSTANT if weight.array is not None else Role.BUFFER
-    if found and all(use.place in _SETTINGS.get(use.node.kind, ()) for use in found):
-        return Role.CONSTANT if single and weight.array is not None else Role.BUFFER
+    if _reads_all(found, {**_SETTINGS, **_ARGUMENTS}):
+        plain = single or _reads_all(found, _ARGUMENTS)
+        return Role.CONSTANT if plain and weight.array is not None else Role.BUFFER
     folded = by_torch and bool(_FOLDED.fullmatch(weight.name))
     layers = [u for u in through(found, uses) if u.place in WEIGHTED.get(u.node.kind, {})]
     # a group norm is written as an instance norm with ones and zeros
@@ -136,6 +139,11 @@ def role_of(weight: Weight, uses: Mapping[str, list[Use]], *, by_torch: bool) ->
     if single and (folded or "." not in weight.name):
         return Role.CONSTANT if weight.array is not None else Role.BUFFER
     return Role.BUFFER if folded else Role.PARAMETER
+
+
+def _reads_all(found: Sequence[Use], places: Mapping[str, tuple[int, ...]]) -> bool:
+    """Return True if a value is read, and at such places alone."""
+    return bool(found) and all(use.place in places.get(use.node.kind, ()) for use in found)
 
 
 def name_of(name: str, uses: Mapping[str, list[Use]]) -> str:

@@ -10,12 +10,14 @@ import numpy as np
 from torch import Tensor
 
 from cnnscope.errors import CnnscopeError, RequestError
+from cnnscope.models.files import permitted
 from cnnscope.models.files.onnx import operators, unknown  # noqa: F401  registers them
 from cnnscope.models.files.onnx.graph import Body, Input, OnnxNode, Weight
 from cnnscope.models.files.onnx.operators.folding import TooLargeError
 from cnnscope.models.files.onnx.operators.table import FOLDS, OPERATORS
 from cnnscope.models.files.onnx.values import Value, array_of
 from cnnscope.text import said
+from cnnscope.tracing.values import needs_data
 
 # What a node whose attributes or inputs are of another kind than its operator's raises.
 _DAMAGE = (TypeError, ValueError, IndexError, KeyError, AttributeError, OverflowError,
@@ -39,13 +41,17 @@ class Runner:
 
         Raises:
             RequestError: the node is not as its operator has to be.
-            RuntimeError: torch cannot compute it.
+            RuntimeError: torch cannot compute it; the message names the node.
         """
         node = self.node
         try:
             made = self._computed(list(given))
-        except (CnnscopeError, RuntimeError, NotImplementedError):
+        except CnnscopeError:
             raise
+        except RuntimeError as error:
+            if type(error) is not RuntimeError or needs_data(error):
+                raise
+            raise RuntimeError(f"{node}: {error}") from error
         except _DAMAGE as error:
             raise RequestError(
                 f"{node}: its inputs or attributes are not those of its operator "
@@ -110,6 +116,8 @@ def run_body(body: Body, given: Sequence[Value], outer: Mapping[str, Value]) -> 
     Raises:
         RequestError, RuntimeError: as `Runner`.
     """
+    for limits in permitted.running():
+        limits.spend(len(body.nodes) + 1)
     known: dict[str, Value] = dict(outer)
     known |= {weight.name: _held(weight) for weight in body.weights}
     known |= dict(zip(body.inputs, given, strict=False))

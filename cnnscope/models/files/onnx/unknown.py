@@ -20,6 +20,7 @@ from cnnscope.models.files.onnx.values import DTYPES, Value, count, dtype_of, te
 from cnnscope.models.files.permitted import META
 from cnnscope.text import printable
 
+_LEARNING = "ai.onnx.ml"
 MOST = 64  # different ones in a process: torch keeps each for ever
 _NUMBERS = {dtype: number for number, dtype in reversed(DTYPES.items())}
 
@@ -28,8 +29,13 @@ def run(node: OnnxNode, inputs: Sequence[Value], shapes: Mapping[str, Input]) ->
     """Record a node that is not known; its results have the sizes that the file gives them.
 
     Raises:
-        RequestError: the file does not give them.
+        RequestError: the file does not give them, or it is no operator of a network.
     """
+    if node.domain == _LEARNING:
+        raise RequestError(
+            f"{node}: operators of {_LEARNING} (trees, scalers, linear models of classical machine "
+            "learning) are no layers of a network, and are not read: refused"
+        )
     sizes: list[list[int]] = []
     dtypes: list[torch.dtype] = []
     for name in filter(None, node.outputs):

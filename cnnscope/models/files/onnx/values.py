@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from cnnscope.errors import RequestError
-from cnnscope.models.files.permitted import MAX_ELEMENTS, META
+from cnnscope.models.files.permitted import MAX_ELEMENTS, MAX_RANK, META
 from cnnscope.models.files.rebuilt import State
 
 MAX_KNOWN = 2**14  # elements of an array whose values are followed
@@ -148,10 +148,15 @@ def floats(value: Value) -> list[float]:
 
     Raises:
         RuntimeError: they depend on data.
+        RequestError: likewise, and they are more than a tensor has axes.
     """
     array = array_of(value)
-    found = tensor_of(value).tolist() if array is None else array.reshape(-1).tolist()
-    return found if isinstance(found, list) else [found]
+    if array is not None:
+        return list(array.reshape(-1).tolist())
+    tensor = tensor_of(value).reshape(-1)
+    if tensor.numel() > MAX_RANK:
+        raise RequestError(f"{tensor.numel():,} sizes or axes that are not known before it runs")
+    return [one.item() for one in tensor.unbind()]
 
 
 def count(sizes: Sequence[int]) -> int:

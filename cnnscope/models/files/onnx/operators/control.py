@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 
 from cnnscope.errors import RequestError
+from cnnscope.models.files import permitted
 from cnnscope.models.files.onnx.graph import Body, OnnxNode
 from cnnscope.models.files.onnx.operators.table import operator
 from cnnscope.models.files.onnx.values import Value, array_of, tensor_of
 from cnnscope.models.files.permitted import MAX_RUN
+
+if TYPE_CHECKING:
+    from cnnscope.tracing.answers import Costs
 
 
 def _body(node: OnnxNode, name: str) -> Body:
@@ -35,18 +39,39 @@ def if_(node: OnnxNode, condition: Value, *, outer: Mapping[str, Value]) -> Any:
     known = array_of(condition)
     if known is not None:
         return tuple(_run(branches[0 if known.reshape(-1)[0] else 1], [], outer))
+    tried = [_tried(branch, outer) for branch in branches]
+    dearer = 0 if tried[0].costs >= tried[1].costs else 1
+    if not _trials:
+        return tuple(_run(branches[dearer], [], outer))
+    flops, elements = tried[dearer].costs
+    _trials[-1].flops += flops
+    _trials[-1].elements += elements
+    return tuple(tried[dearer].results)
 
-    costs = [_cost(branch, outer) for branch in branches]
-    return tuple(_run(branches[0 if costs[0] >= costs[1] else 1], [], outer))
+
+class _Tried(NamedTuple):
+    """A graph that ran once unseen: its floating-point operations and elements, and its results."""
+
+    costs: tuple[int, int]
+    results: list[Value]
 
 
-def _cost(body: Body, outer: Mapping[str, Value]) -> tuple[int, int]:
-    """Floating-point operations of a graph, and elements that it computes."""
+# Those that are going on, outermost first. A branch inside of one does not run again for its
+# results: graphs in each other would double the time with each level.
+_trials: list[Costs] = []
+
+
+def _tried(body: Body, outer: Mapping[str, Value]) -> _Tried:
+    """Run a graph for what it costs, unseen by whoever records or counts."""
     from cnnscope.tracing.answers import Costs
 
-    with Costs() as costs:
-        _run(body, [], outer)
-    return costs.flops, costs.elements
+    with permitted.limits_alone(), Costs() as costs:
+        _trials.append(costs)
+        try:
+            results = _run(body, [], outer)
+        finally:
+            _trials.pop()
+    return _Tried((costs.flops, costs.elements), results)
 
 
 @operator("Loop")

@@ -42,11 +42,16 @@ def matmul(node: OnnxNode, a: Value, b: Value, bias: Value = None) -> Tensor:
 @operator("com.microsoft.FusedMatMul")
 def fused_matmul(node: OnnxNode, a: Value, b: Value) -> Tensor:
     """A product of matrices, transposed and scaled on the way."""
-    left, right = tensor_of(a), tensor_of(b)
-    left = left.transpose(-1, -2) if node.get("transA") else left
-    right = right.transpose(-1, -2) if node.get("transB") else right
+    left = _turned(tensor_of(a), batch=node.get("transBatchA"), last=node.get("transA"))
+    right = _turned(tensor_of(b), batch=node.get("transBatchB"), last=node.get("transB"))
     made = torch.matmul(left, right)
     return made if node.get("alpha", 1.0) == 1 else made * node.get("alpha")
+
+
+def _turned(data: Tensor, *, batch: Any, last: Any) -> Tensor:
+    """Matrices with their first axis moved behind those of the batch, and transposed."""
+    data = data.movedim(0, -2) if batch else data
+    return data.transpose(-1, -2) if last else data
 
 
 @operator("Einsum")
