@@ -147,6 +147,20 @@ def test_a_quantised_product_has_a_scale_for_each_column(transposed, shape, tmp_
     assert (totals.macs_by_dtype, totals.params_by_dtype) == ({"int8": 40}, {"int8": 20})
 
 
+def test_names_of_onnxruntimes_quantiser_are_those_of_the_layer(tmp_path):
+    nodes = [
+        node("DequantizeLinear", "fc.weight_quantized s", "w"),
+        node("DequantizeLinear", "fc.bias_quantized s", "b"),
+        node("Gemm", "x w b", "y", name="/fc/Gemm", transB=1),
+    ]
+    weights = {"fc.weight_quantized": i8(5, 4), "fc.bias_quantized": np.ones(5, np.int32)}
+    model = graph(nodes, {"x": [2, 4]}, ["y"], {**weights, "s": scale(0.1)})
+    trace = traced(save(model, tmp_path))
+    assert [p.path for p in trace.params if not p.buffer] == ["fc.weight", "fc.bias"]
+    hyper = {m.path: m.hyper for m in trace.modules}["fc"]
+    assert hyper == {"in_features": 4, "out_features": 5, "bias": True}
+
+
 def test_ranges_that_are_measured_in_the_run_leave_receptive_fields_as_they_were(tmp_path):
     nodes = [
         node("DynamicQuantizeLinear", "x", "q s z"),

@@ -41,3 +41,19 @@ def test_outputs_are_those_of_the_graph(lenet):
     session = Session(Program(lenet), "cpu")
     (made,) = session(image=torch.zeros(2, 1, 28, 28))
     assert made.shape == (2, 10)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_onnxruntime_has_as_many_threads_as_torch(lenet, threads):
+    import torch
+
+    from cnnscope.models.files.onnx.program import Program
+    from cnnscope.models.files.onnx.runtime import Session
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        options = Session(Program(lenet), "cpu").session.get_session_options()
+    finally:
+        torch.set_num_threads(before)
+    assert options.intra_op_num_threads == threads

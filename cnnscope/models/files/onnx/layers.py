@@ -31,6 +31,7 @@ _PLAIN = {  # of layers without weights
     "GlobalAveragePool": nn.AdaptiveAvgPool2d, "LRN": nn.LocalResponseNorm,
     "Resize": nn.Upsample, "Upsample": nn.Upsample, "Clip": nn.Hardtanh,
 }  # fmt: skip
+_PRODUCTS = frozenset("Gemm QGemm MatMul MatMulInteger QLinearMatMul".split())
 _POOLS = {"MaxPool": "MaxPool", "AveragePool": "AvgPool"}
 
 
@@ -105,8 +106,8 @@ def _told(node: OnnxNode, shape: tuple[int, ...] | None) -> Mapping[str, Any]:
     """What a node says of its layer, under the names that torch has for it."""
     if "Conv" in node.op and shape is not None and len(shape) > 2:
         return _of_convolution(node, shape)
-    if node.op in ("Gemm", "MatMul") and shape is not None and len(shape) == 2:
-        out_first = node.op == "Gemm" and node.get("transB")
+    if node.op in _PRODUCTS and shape is not None and len(shape) == 2:
+        out_first = node.op in ("Gemm", "QGemm") and node.get("transB")
         one, other = shape if out_first else (shape[1], shape[0])
         return {"out_features": one, "in_features": other}
     if node.op in _POOLS:

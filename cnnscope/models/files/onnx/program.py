@@ -409,6 +409,7 @@ class _Builder:
         """The module that a tensor belongs to, and its name there."""
         if "." in name and names.is_path(name):
             path, _, key = name.rpartition(".")
+            key = key.removesuffix("_quantized")  # as onnxruntime calls what it has quantised
         else:
             path = scope[-1][1] if scope else ""
             key = roles.name_of(name, self.uses) if path else ""
