@@ -16,10 +16,10 @@ from paths import ROOT
 from torch import nn
 
 import cnnscope
-from cnnscope.analysis.figure.fold import _repeated
+from cnnscope.analysis.figure.fold import _repeated, folded
 from cnnscope.analysis.figure.selections import selections
 from cnnscope.errors import RequestError
-from cnnscope.records.figure import LAYER, Flow, Step
+from cnnscope.records.figure import JOIN, LAYER, Flow, FlowEdge, Step
 from cnnscope.render.figure import font, palette
 from cnnscope.render.figure.graph import _beside
 from cnnscope.render.figure.scene import Box, Polygon, Polyline, box_of
@@ -258,6 +258,11 @@ def test_equal_branches_are_drawn_once_where_there_are_too_many():
     holds(made)
     boxes = [f"1{TIMES}1 conv, 8", f"3{TIMES}3 conv, 2, 70 in parallel", "concat"]
     assert [text for text in written(made) if text in boxes] == boxes
+    masks = [Step(LAYER, "resample", 1, (n, n), "upsample") for n in (4, 5, 6)]
+    first, last = Step(LAYER, "convolution", 1, (3, 3)), Step(JOIN, "stack", 3, (9, 9))
+    edges = [FlowEdge(*ends) for ends in [(0, 1), (0, 2), (0, 3), (1, 4), (2, 4), (3, 4)]]
+    flow = folded(Flow("masks", (first, *masks, last), tuple(edges)))
+    assert [step.parallel for step in flow.steps] == [1, 3, 1]
     few = of(Branches(5), (1, 3, 8, 8), style="graph")
     assert written(few).count(f"3{TIMES}3 conv, 2") == 5
 
@@ -388,6 +393,13 @@ def test_operations_that_select_are_one_join():
     edges = [(0, 1), (1, 2), (2, 3), (1, 4), (3, 4), (4, 5), (4, 6), (5, 6)]
     found = selections(names, dict(enumerate(families)), edges)
     assert found == {"box selection (nms)": [[2, 3, 4]]}
+
+
+def test_results_written_into_one_tensor_are_one_join():
+    names = dict.fromkeys(range(1, 7), "cnnscope.write_window")
+    families = {0: "convolution", **dict.fromkeys(names, "other")}
+    edges = [(n, n + 1) for n in range(6)] + [(0, n) for n in range(2, 7)]
+    assert selections(names, families, edges) == {"writes": [[1, 2, 3, 4, 5, 6]]}
 
 
 def test_additions_in_a_row_are_no_selection():

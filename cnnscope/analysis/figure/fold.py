@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from cnnscope.ops.table import Family
 from cnnscope.records import figure as f
 
 _LONGEST = 40  # steps that repeat together
@@ -39,7 +40,9 @@ def _without_twins(flow: f.Flow) -> f.Flow:
     for n, step in enumerate(flow.steps):
         reads = frozenset(wires.into.get(n, ())), frozenset(wires.out_of[n])
         alone = step.kind != f.LAYER or n in flow.ends
-        found.setdefault((n,) if alone else (_key(step), reads), []).append(n)
+        sized = step.family != Family.RESAMPLE.value  # a detector's masks have sizes of their own
+        own = _key(step if sized else replace(step, positions=()))
+        found.setdefault((n,) if alone else (own, reads), []).append(n)
     home = {n: twins[0] for twins in found.values() for n in twins[1:]}
     kept = [n for n in range(len(flow.steps)) if n not in home]
     at = {n: number for number, n in enumerate(kept)}

@@ -8,11 +8,12 @@ from collections.abc import Set as AbstractSet
 from cnnscope.ops import table
 from cnnscope.ops.table import Family
 
-NMS, OTHER, ARITHMETIC = "box selection (nms)", "selection", "arithmetic"  # labels
+NMS, OTHER = "box selection (nms)", "selection"  # labels
+WRITES, ARITHMETIC = "writes", "arithmetic"
 _LEAST, _MANY = 3, 6  # operations that are drawn as one, and those that only compute
 _KINDS = 3  # of operations that only compute
 _SELECTS = ("index", "index_put", "index_fill", "gather", "masked_select", "topk", "where")
-_NMS = "torchvision.nms"
+_NMS, _WRITE = "torchvision.nms", "cnnscope.write_window"
 _MAPS = (Family.CONCATENATE.value, Family.ADD.value)  # which make a map that a figure shows
 Edges = Iterable[tuple[int, int]]
 
@@ -50,6 +51,8 @@ def _label(size: int, names: AbstractSet[str]) -> str:
         return NMS
     if size >= _LEAST and not names.isdisjoint(_SELECTS):
         return OTHER
+    if size >= _MANY and _WRITE in names:
+        return WRITES
     return ARITHMETIC if size >= _MANY and len(names) >= _KINDS else ""
 
 
