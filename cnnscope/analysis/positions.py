@@ -17,7 +17,7 @@ from cnnscope.ops.fields.layout import Atom, State
 from cnnscope.ops.table import Family
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from cnnscope.records.trace import OpRecord, Shape, Trace
 
@@ -172,6 +172,30 @@ def _slides_over(trace: Trace, record: OpRecord) -> int:
     return 1 if named == 2 and op.first[-2:-1] == op.out[-2:-1] == (1,) else named
 
 
+def _masked(trace: Trace) -> Iterator[OpRecord]:
+    """Convolutions whose weight is a product with a buffer that has a number for each tap."""
+    buffers = {one.tensor for one in trace.params if one.buffer}
+    for record in trace.ops if buffers else ():
+        weight = record.inputs.get("weight")
+        if isinstance(weight, int) and table.lookup(record.name).family is Family.CONVOLUTION:
+            taps = trace.tensors[weight].shape[2:]
+            shapes = (trace.tensors[t].shape for t in _factors(trace, weight) & buffers)
+            if max(taps) > 1 and any(shape[-len(taps) :] == taps for shape in shapes):
+                yield record
+
+
+def _factors(trace: Trace, product: int) -> set[int]:
+    """The tensors whose product a tensor is, as far as it is one."""
+    found, waiting = set[int](), [product]
+    while waiting:
+        tensor = waiting.pop()
+        made = trace.index.maker.get(tensor)
+        if made is not None and table.lookup(trace.ops[made].name).family is Family.MULTIPLY:
+            waiting += set(trace.ops[made].tensors) - found
+        found.add(tensor)
+    return found
+
+
 def notes(trace: Trace, found: Positions | None) -> tuple[str, ...]:
     """Notes on how receptive fields were found."""
     if found is None:
@@ -198,6 +222,11 @@ def notes(trace: Trace, found: Positions | None) -> tuple[str, ...]:
     if Family.DEFORMABLE_CONVOLUTION in families:
         said.append("receptive fields: a deformable convolution is taken at its regular grid; "
                     "where its offsets lead is not known")  # fmt: skip
+    masked = next(_masked(trace), None)
+    if masked is not None:
+        where = trace.index.path(masked) or "the model"
+        said.append(f"receptive fields: the kernel of {where} is multiplied by a buffer; taps that "
+                    "it leaves out, as a mask does, count as seen")  # fmt: skip
     return tuple(said)
 
 

@@ -436,6 +436,26 @@ def test_a_deformable_convolution_is_taken_at_its_regular_grid_and_says_so():
     assert "regular grid" in " ".join(report(recorded).notes)
 
 
+def test_a_kernel_with_a_mask_says_that_all_of_its_taps_count():
+    class Masked(nn.Conv2d):
+        def __init__(self, size):
+            super().__init__(3, 4, size, padding=size // 2)
+            self.register_buffer("mask", torch.ones(size, size).tril())
+            self.register_buffer("scale", torch.ones(4, 1, 1, 1))
+
+        def forward(self, x):
+            return self._conv_forward(x, self.weight * self.mask * self.scale, self.bias)
+
+    class Last(Masked):
+        def forward(self, x):
+            return self._conv_forward(x, self.weight * self.scale * self.mask, self.bias)
+
+    said = [" ".join(report(meta(net, IMAGE)).notes) for net in (Last(3), Last(1), Masked(3))]
+    assert ["the kernel of the model is multiplied by a buffer" in one for one in said] == [
+        True, False, True,
+    ]  # fmt: skip
+
+
 def test_where_a_grid_leads_is_unknown():
     recorded = meta(Net(lambda m, x, g: m.b(F.grid_sample(m.a(x), g, align_corners=False))), IMAGE,
                     (1, 12, 20, 2))  # fmt: skip
