@@ -429,6 +429,7 @@ HOSTILE = {
     "learning": (one("Scaler", [1, 4], domain="ai.onnx.ml"), "no layers of a network"),
     "reshape": (one("Reshape", [1, 6], ints(4, 4)), "Reshape y: shape .* is invalid"),
     "unknown sizes": (one("Reshape", [1, 6], ([40], TensorProto.INT64)), "40 sizes or axes"),
+    "pieces": (one("SplitToSequence", [1, 2000], axis=1), "2,000 pieces of one tensor: refused"),
     "inputs": (summed(1500), "has 1,500 inputs"),
     "old": (one("Relu", [1], opset=6), "those of opset 6"),
     "attribute": (one("Conv", [1, 3, 8, 8], floats(4, 3, 3, 3), strides="ab"),

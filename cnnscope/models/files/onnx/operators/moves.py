@@ -26,7 +26,9 @@ from cnnscope.models.files.onnx.values import (
     shape_of,
     tensor_of,
 )
-from cnnscope.models.files.permitted import MAX_RUN, META
+from cnnscope.models.files.permitted import META
+
+_MAX_PIECES = 1024  # of a list that the file does not name one by one
 
 
 def axis_of(node: OnnxNode, rank: int, default: int = 0, name: str = "axis") -> int:
@@ -497,7 +499,7 @@ def split_to_sequence(node: OnnxNode, x: Value, sizes: Value = None) -> Any:
     if isinstance(pieces, list) and not shape_of(sizes):
         pieces = pieces[0]
     length = -(-data.shape[axis] // pieces) if isinstance(pieces, int) and pieces > 0 else 0
-    if length > MAX_RUN:
+    if length > _MAX_PIECES:
         raise RequestError(f"{node}: {length:,} pieces of one tensor: refused")
     found = data.split(pieces, axis)
     if sizes is None and not node.get("keepdims", 1):
