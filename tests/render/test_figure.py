@@ -14,6 +14,7 @@ from command_line import OVERWRITE, run_cli
 from figures import covered_texts, crossed_texts, outside, overlapping_parts, overlapping_texts
 from paths import ROOT
 from torch import nn
+from torchvision.models import list_models
 
 import cnnscope
 from cnnscope.analysis.figure.fold import _repeated, folded
@@ -720,6 +721,23 @@ def test_published_networks_are_drawn_without_overlaps(style, names):
     for max_width in (COLUMN, PAGE):
         for typeface in ("sans", "serif"):
             holds(figure(*names.split("+"), style=style, max_width=max_width, font=typeface))
+
+
+@pytest.mark.slow
+@pytest.mark.zoo
+@pytest.mark.parametrize("name", [n for n in list_models() if not n.startswith("quantized")])
+def test_every_model_of_torchvision_is_drawn_or_refused_with_a_remedy(name):
+    trace, refused = cnnscope.trace(cnnscope.Request.of(name)), {}
+    for style in PICTURES:
+        for max_width in (COLUMN, PAGE):
+            try:
+                made = cnnscope.figure(trace, style=style, max_width=max_width)
+            except RequestError as error:
+                refused[style] = str(error)
+            else:
+                holds(made)
+    assert "graph" not in refused
+    assert all("--style" in message for message in refused.values())
 
 
 # ------------------------------------------------------------------------------ file formats
