@@ -9,9 +9,11 @@ blocks that were matched are opened.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from difflib import SequenceMatcher
+from itertools import pairwise
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -342,14 +344,22 @@ def _matches(a: Sequence[Node], b: Sequence[Node], cost: _Cost) -> list[tuple[in
 
 
 def _cut(a: Sequence[Node], b: Sequence[Node], cost: _Cost) -> list[tuple[int, int]]:
-    """As `_align`; where the table would be large, runs of equal layers are taken as they are."""
+    """As `_align`; where the table would be large, runs of equal layers are taken as they are.
+
+    What is between two runs is cut along its diagonal where it is still large.
+    """
     if len(a) * len(b) <= _CELLS:
         return _align(a, b, cost)
     pairs: list[tuple[int, int]] = []
     i = j = 0
     for x, y, size in [*_runs([n.core for n in a], [n.core for n in b]), (len(a), len(b), 0)]:
-        if (x - i) * (y - j) <= _CELLS:
-            pairs += ((i + p, j + q) for p, q in _align(a[i:x], b[j:y], cost))
+        parts = max(math.ceil(math.sqrt((x - i) * (y - j) / _CELLS)), 1)
+        rows, columns = (
+            [k + (end - k) * n // parts for n in range(parts + 1)] for k, end in ((i, x), (j, y))
+        )
+        for (p, p_end), (q, q_end) in zip(pairwise(rows), pairwise(columns), strict=True):
+            inner = _align(a[p:p_end], b[q:q_end], cost)
+            pairs += ((p + m, q + n) for m, n in inner)
         pairs += ((x + n, y + n) for n in range(size))
         i, j = x + size, y + size
     return pairs

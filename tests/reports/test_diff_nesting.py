@@ -513,3 +513,14 @@ def test_few_layers_without_cost_are_named_and_joins_are_among_them():
     said = sentences(diff(four(Staged()), four(Staged(change))))
     assert "1 cat (stages.stage1.1.cat)" in said[0]
     assert "1 add (stages.stage1.1.add)" in said[1]
+
+
+def test_of_very_many_layers_in_a_row_each_is_compared_with_its_own():
+    with torch.device("meta"):
+        one, other = (
+            nn.Sequential(*(nn.Conv2d(4, 4, k, padding="same") for _ in range(460))) for k in (3, 5)
+        )
+    answer = diff(four(one), four(other))
+    (changed,) = answer.findings
+    # 460 * 460 is more than 200,000 cells
+    assert (changed.what, changed.count) == ("kernel_size", 460)
