@@ -453,11 +453,19 @@ class _Step:
     layer: _Layer
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class _Fork:
-    """Branches; compared by identity, as steps are: a path is a short tuple, however it came."""
+    """Branches; compared by identity, as steps are: a path is a short tuple, however it came.
 
-    branches: tuple[tuple[_Start | _Step | _Fork, ...], ...]
+    Branches may share forks, so that a row of n forks can stand for 2^n rows of layers: `layers`
+    and `weights`, the layers in it and those with weights, are counted once, when it is made.
+    """
+
+    __slots__ = ("branches", "layers", "weights")
+
+    def __init__(self, branches: tuple[_Path, ...]) -> None:
+        self.branches = branches
+        self.layers = sum(map(_count, branches))
+        self.weights = sum(map(_weights, branches))
 
 
 _Path = tuple[_Start | _Step | _Fork, ...]
@@ -471,7 +479,8 @@ class _Flow:
         self.paths: dict[int, _Path] = {}
 
     def through(self, inside: Iterable[int], outputs: Sequence[int]) -> tuple[StagePart, ...]:
-        """Layers and branches from the inputs of a block to its outputs."""
+        """Layers and branches from the inputs of a block to its outputs; () if a layer is twice."""
+        inside = tuple(inside)
         for index in inside:
             record = self.trace.ops[index]
             came = self._distinct(t for t in record.tensors if t in self.data)
@@ -482,7 +491,9 @@ class _Flow:
                 path = (*path, _Step(self.layers[index]))
             self.paths.update(dict.fromkeys(record.outputs, path))
         ends = self._distinct(t for t in outputs if t in self.paths)
-        return _parts(_fork(ends)) if ends else ()
+        path = _fork(ends) if ends else ()
+        twice = _count(path) > sum(index in self.layers for index in inside)
+        return () if twice else _parts(path)
 
     def _distinct(self, tensors: Iterable[int]) -> list[_Path]:
         for tensor in (found := list(tensors)):
@@ -614,9 +625,11 @@ def _is_row(path: _Path) -> bool:
 
 
 def _weights(path: _Path) -> int:
-    return sum(
-        sum(map(_weights, x.branches)) if isinstance(x, _Fork) else _weighted(x) for x in path
-    )
+    return sum(x.weights if isinstance(x, _Fork) else _weighted(x) for x in path)
+
+
+def _count(path: _Path) -> int:
+    return sum(x.layers if isinstance(x, _Fork) else isinstance(x, _Step) for x in path)
 
 
 def _weighted(step: _Start | _Step) -> bool:

@@ -698,3 +698,36 @@ def test_both_directions_of_a_recurrent_layer_are_shown():
     shown = page.text(drawing.page(made)).plain
     assert shown.count("lstm, 32") == 2
     assert "4-d fc" in shown
+
+
+class Recurrence(nn.Module):
+    """A gated recurrence, written out: what a step adds up holds the step before it three times."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.gates = nn.ModuleList(nn.Linear(4, 4) for _ in range(steps))
+        self.kept = nn.ModuleList(nn.Linear(4, 4) for _ in range(steps))
+        self.new = nn.ModuleList(nn.Linear(4, 4) for _ in range(steps))
+
+    def forward(self, x):
+        h = x[:, 0] * 0 + 1
+        for gates, kept, new in zip(self.gates, self.kept, self.new, strict=True):
+            gate = torch.sigmoid(gates(x[:, 1]) + kept(h))
+            h = gate * h + (1 - gate) * torch.tanh(new(h))
+        return h
+
+
+class Recurrences(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.long, self.short = Recurrence(60), Recurrence(2)  # of a class that repeats: blocks
+
+    def forward(self, x):
+        return self.long(x) + self.short(x)
+
+
+def test_paths_that_double_with_every_step_are_layers_in_the_order_of_running():
+    (stage,) = table_of(Recurrences(), 4, 4).stages
+    assert [layer.path for layer in blocks.flat(stage.items[0].parts)] == [
+        f"long.{which}.{step}" for step in range(60) for which in ("gates", "kept", "new")
+    ]
