@@ -680,6 +680,14 @@ def test_statistics_of_a_batch_norm_are_buffers(tmp_path):
     assert [p.buffer for p in trace.params] == [False, False, True, True]
 
 
+def test_a_batch_norm_trains_whose_statistics_are_stored_with_its_weights(tmp_path):
+    # of an untrained network: scale and variance are ones, bias and mean are zeros
+    norm = node("BatchNormalization", "x ones zeros zeros ones", "y")
+    weights = {"ones": floats(4), "zeros": floats(4)}
+    path = save(graph([norm], {"x": [1, 4, 5, 5]}, ["y"], weights), tmp_path)
+    assert run_cli("memory", path).code == 0
+
+
 @pytest.mark.parametrize("command", ["rf", "explain", "stages", "diff", "check", "report"])
 def test_every_command_takes_a_file(lenet, command, tmp_path):
     also = {

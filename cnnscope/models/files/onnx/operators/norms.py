@@ -22,18 +22,21 @@ def batch_norm(node: OnnxNode, x: Value, w: Value, b: Value, mean: Value, var: V
     """A batch norm with kept statistics, or with those of the batch (`training_mode`)."""
     data, eps = tensor_of(x), node.get("epsilon", 1e-5)
     weight, bias = tensor_of(w), tensor_of(b)
+    kept = (_without_gradient(tensor_of(mean)), _without_gradient(tensor_of(var)))
     old = node.version < 14 and len(node.outputs) > 1
     if not (node.get("training_mode") or old):
-        return functional.batch_norm(
-            data, tensor_of(mean), tensor_of(var), weight, bias, False, 0.0, eps
-        )
+        return functional.batch_norm(data, *kept, weight, bias, False, 0.0, eps)
     made = functional.batch_norm(data, None, None, weight, bias, True, 0.0, eps)
     momentum = node.get("momentum", 0.9)
     dims = [dim for dim in range(data.dim()) if dim != 1]
     found = [torch.mean(data, dims), torch.var(data, dims, correction=0)]
-    kept = (tensor_of(mean), tensor_of(var))
     running = [a * momentum + b * (1 - momentum) for a, b in zip(kept, found, strict=True)]
     return (made, *running, *found)[: len(node.outputs)]
+
+
+def _without_gradient(statistic: Tensor) -> Tensor:
+    """A kept statistic; exporters store it once with a bias or weight that is equal to it."""
+    return statistic.detach() if statistic.requires_grad and torch.is_grad_enabled() else statistic
 
 
 @operator("InstanceNormalization")
