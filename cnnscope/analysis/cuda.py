@@ -35,6 +35,8 @@ _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8}
 def storages(trace: Trace) -> list[StorageRecord]:
     """The storages of a trace with CUDA's bytes and lives, and after them those that CUDA adds."""
     found = list(trace.storages)
+    for storage in trace.host:
+        found[storage] = _replaced(found[storage], nbytes=0)
     for storage, nbytes in _masks(trace):
         found[storage] = _replaced(found[storage], nbytes=nbytes)
     for number, record in enumerate(trace.ops):

@@ -75,10 +75,12 @@ def by_layer(made: StepTrace) -> tuple[LayerMemory, ...]:
     owners = _owners(made)
     found: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for number, (kind, storage) in enumerate(zip(made.kinds(), trace.storages, strict=True)):
+        if not storage.born <= where < storage.died:
+            continue
         path = owners.get(number)
         if path is None and storage.born >= 0:
             path = made.path(storage.born)
-        if path is not None and storage.born <= where < storage.died:
+        if path is not None:
             found[path][_PARTS.get(kind, "other")] += storage.nbytes
     layers = (LayerMemory(path, **parts) for path, parts in found.items() if any(parts.values()))
     return tuple(sorted(layers, key=lambda layer: -layer.total))

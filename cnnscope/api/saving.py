@@ -104,7 +104,8 @@ def _contradictions(trace: Trace) -> Iterator[str]:
         one.parent not in calls and one.parent != -1 for one in trace.within
     ):
         yield "an operation of a call that is not there"
-    if any(one.storage not in range(len(trace.storages)) for one in trace.tensors) or any(
+    storages = [*(one.storage for one in trace.tensors), *trace.host]
+    if any(one not in range(len(trace.storages)) for one in storages) or any(
         not -1 <= one.born <= one.died <= len(ops) or one.nbytes < 0 for one in trace.storages
     ):
         yield "a storage that is not there, or ends before it begins"

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 Event = tuple[int, int, int, float]  # when, address, bytes (< 0: freed), end of the operation
+_NUMBER = 16  # bytes of the largest Python number, a complex one
 _QUIET = "99"  # a level of Kineto's log above all of its messages
 
 
@@ -70,7 +71,8 @@ def _quiet() -> Iterator[None]:
 def _allocations(event: Any, until: int | None, *, inside: bool) -> Iterator[Event]:
     """Yield the allocations inside an event.
 
-    Memory that is allocated outside of every function is a Python number wrapped as a tensor.
+    A few bytes that are allocated outside of every function are a Python number wrapped as a
+    tensor; many are a tensor that no operation makes, as the state of random numbers.
 
     Args:
         event: of the profiler.
@@ -79,7 +81,7 @@ def _allocations(event: Any, until: int | None, *, inside: bool) -> Iterator[Eve
     """
     fields = event.extra_fields
     if isinstance(fields, torch._C._profiler._ExtraFields_Allocation):
-        if inside or fields.alloc_size < 0:
+        if inside or fields.alloc_size < 0 or fields.alloc_size > _NUMBER:
             ends = event.start_time_ns if until is None else until
             yield event.start_time_ns, fields.ptr, fields.alloc_size, ends
         return

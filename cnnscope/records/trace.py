@@ -221,7 +221,8 @@ class Trace(msgspec.Struct, frozen=True, dict=True):
     of an output reaches (`no_grad`: the forward has switched gradients off). `asks_training` are
     the modules whose code takes another path in training, `own_train` those with a `train()` of
     their own, `nothing` the places of what forward returned that are None ("" is all of it), `late`
-    the storages of parameters and buffers that the forward itself has registered.
+    the storages of parameters and buffers that the forward itself has registered, `host` those in
+    the host's memory wherever the model runs (the state of a CPU's random numbers).
     `broken` says where the forward raised, None for one that returned: of a broken one, calls that
     had not ended have no outputs, and parameters are those of the whole model.
     """
@@ -249,6 +250,7 @@ class Trace(msgspec.Struct, frozen=True, dict=True):
     own_train: tuple[str, ...] = ()
     nothing: tuple[str, ...] = ()
     late: tuple[int, ...] = ()
+    host: tuple[int, ...] = ()
     broken: Break | None = None
     schema_version: int = TRACE_SCHEMA
 

@@ -48,6 +48,7 @@ def finished(
         dropouts=tuple(book.dropouts),
         nothing=training.missing(result),
         late=modules.storages_of_late(),
+        host=tuple(book.host),
     )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cnnscope.errors import ModelError
 from cnnscope.records.trace import Break, OpRecord, Trace
 from cnnscope.text import printable, said, visible
-from cnnscope.tracing import isolation, kernels, raised, recursion
+from cnnscope.tracing import isolation, kernels, raised, recursion, unseen
 from cnnscope.tracing.answers import Schema, answer, schema_of, unchecked, written_by
 from cnnscope.tracing.backward import Backward
 from cnnscope.tracing.calls import Calls, Modules, current, recording
@@ -179,11 +179,14 @@ class Recorder(DispatchMode):
 
     @contextmanager
     def watching_kernels(self) -> Iterator[None]:
-        """Follow functions that are made of others, unless a recorder around this one does."""
+        """Follow functions that are made of others, and memory that no operation makes.
+
+        A recorder around this one does so already, if there is one.
+        """
         if len(recording) > 1:
             yield
             return
-        with kernels.watching(current, train=self.train):
+        with kernels.watching(current, train=self.train), unseen.watching(current):
             yield
 
     def broken_off(self, error: BaseException) -> tuple[ForwardError, Break]:

@@ -119,6 +119,7 @@ class Storages:
         call: the innermost module call that is running, -1 outside of all.
         recurrent: accuracy of what recurrent layers keep for the backward pass; None without any.
         watched: True if memory is to be that where a dispatch mode watches.
+        host: storages of the host's own memory, wherever the model runs.
 
     Args:
         graph: as of `Lifetimes`.
@@ -131,6 +132,7 @@ class Storages:
         self.call = -1
         self.recurrent: Accuracy | None = None
         self.watched = False
+        self.host: list[int] = []
         self._storages: dict[int, Storage] = {}
         self._kept: dict[int, tuple[Any, Any]] = {}  # storages from before the run, and copies
         self._lifetimes = Lifetimes(graph=graph)
@@ -280,6 +282,14 @@ class Storages:
     ) -> None:
         """Write down an operation of the call that is running."""
         self.ops.append(OpRecord(name, inputs, outputs, attributes, self.call))
+
+    def note_unmade(self, tensor: Tensor) -> None:
+        """Write down a tensor of the host that no operation has made; a mode does not see it."""
+        if self.watched:
+            return
+        storage, _ = self.place(tensor, born=len(self.ops))
+        self._follow(tensor, tensor.untyped_storage())
+        self.host.append(storage.index)
 
     # -- what the kernels of a CPU make of it (`kernels.Recording`)
 

@@ -259,6 +259,20 @@ def test_masks_that_are_the_same_on_cuda(layer: nn.Module) -> None:
     assert changed(nn.Sequential(nn.Conv2d(3, 4, 1), layer), 2, 3, 5, 5) == []
 
 
+class Drawing(nn.Linear):
+    """A linear layer that looks at the state of the CPU's random numbers."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return super().forward(x), torch.get_rng_state()
+
+
+def test_the_state_of_a_cpus_random_numbers_is_not_on_cuda() -> None:
+    assert changed(Drawing(4, 4), 2, 4) == [(torch.get_rng_state().nbytes, 0)]
+    # as a dispatch mode sees it there is no such tensor
+    watched = trace_step(Drawing(4, 4), (torch.empty(2, 4, device="meta"),), watched=True)
+    assert watched.trace.host == ()
+
+
 class Attends(nn.Module):
     """Attention whose queries lie as B x H x L x E, or as B x L x H x E."""
 

@@ -51,8 +51,7 @@ class Again(nn.Module):
         self.inner = inner
 
     def forward(self, x: Tensor) -> Any:
-        # The state of the CPU's random numbers is no memory of a device.
-        return checkpoint(self.inner, x, use_reentrant=False, preserve_rng_state=False)
+        return checkpoint(self.inner, x, use_reentrant=False)
 
 
 def traced(model: nn.Module, *asked: str, amp: Any = None, channels: int = 3) -> StepTrace:

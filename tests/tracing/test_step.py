@@ -11,6 +11,7 @@ import torch
 from live_memory import live_step
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from cnnscope.analysis.step import peak
 from cnnscope.errors import ModelError, RequestError
@@ -164,6 +165,14 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "lstm with projections": lambda: Small(
         lambda s, x: s.a(x.mean(3).transpose(1, 2))[0],
         a=nn.LSTM(8, 4, batch_first=True, proj_size=3),
+    ),
+    # a checkpoint keeps the state of the CPU's random numbers, 5,056 bytes
+    "checkpoints of its own": lambda: Small(
+        lambda s, x: checkpoint(s.b, checkpoint(s.a, x, use_reentrant=False), use_reentrant=True),
+        a=nn.Sequential(conv(), nn.Dropout()), b=conv(),
+    ),
+    "a checkpoint without random numbers": lambda: Small(
+        lambda s, x: checkpoint(s.a, x, use_reentrant=False, preserve_rng_state=False), a=conv()
     ),
     "encoder": lambda: Small(
         lambda s, x: s.a(x.flatten(2).transpose(1, 2)),
