@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from functools import cached_property
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec.structs import replace
@@ -119,8 +120,10 @@ class Subject:
         """The answer of onnx-tool, which gets the graph alone and a process of its own.
 
         Raises:
-            RequestError: the process was killed.
+            RequestError: it is not installed, or the process was killed.
         """
+        if find_spec("onnx_tool") is None:
+            raise RequestError("it is not installed: pip install onnx-tool")
         count = blank("onnx-tool", "MACs")
         content = wire.read(self.trace.source.name).SerializeToString()
         item = (content, [spec.shape for spec in self.trace.input_specs])

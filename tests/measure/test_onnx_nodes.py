@@ -1,5 +1,7 @@
 """onnx-tool beside our MACs: each of its reasons by a graph of its own, in hand arithmetic."""
 
+import sys
+
 import numpy as np
 import onnx
 import pytest
@@ -153,6 +155,13 @@ def test_check_asks_it_about_a_file(tmp_path):
         "operators", 9_080, ("Relu", "MaxPool")
     )  # fmt: skip
     assert (biases.about, biases.amount, biases.count) == ("biases", 4_610, 4)
+
+
+def test_where_it_is_not_installed_the_figure_says_so(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx_tool", None)
+    subject = Subject(trace_spec(Request.of(lenet(tmp_path))), lambda _: None)
+    *_, count = subject.counts()
+    assert count.failed == "it is not installed: pip install onnx-tool"
 
 
 def test_other_sources_are_not_asked_about():
