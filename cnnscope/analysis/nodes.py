@@ -162,16 +162,3 @@ class Forest:
 
     def _id(self, key: object) -> int:
         return self._ids.setdefault(key, len(self._ids))
-
-
-def comes_first(one: Node, other: Node) -> bool:
-    """An order of models that does not depend on how they are named on the command line."""
-    costs = [(n.row.params, n.row.macs, n.weight) for n in (one, other)]
-    return costs[0] < costs[1] or (costs[0] == costs[1] and _written(one) <= _written(other))
-
-
-def _written(node: Node) -> list[str]:
-    """A tree as text: everything that its alignment depends on."""
-    row = node.row
-    own = f"{row.operation} {row.name} {row.output_shapes} {sorted(node.identity.items())}"
-    return [own, *(line for child in node.children for line in _written(child)), "end"]

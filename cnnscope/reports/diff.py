@@ -10,7 +10,7 @@ import msgspec
 from cnnscope.analysis.alignment import align
 from cnnscope.analysis.findings import findings, nested
 from cnnscope.analysis.nesting import Pair, Reads, moved, rewired
-from cnnscope.analysis.nodes import Forest, Node, comes_first, differing
+from cnnscope.analysis.nodes import Forest, Node, differing
 from cnnscope.records.comparable import Comparable
 from cnnscope.records.diff import Change, DiffReport, DiffRow, DiffSide
 from cnnscope.records.summary import Totals
@@ -27,13 +27,11 @@ def diff(before: Comparable, after: Comparable) -> DiffReport:
     Layers are matched by kind and hyper-parameters; names only decide between equals. The answer
     for (after, before) is the mirror image: additions are removals, and every number changes sign.
     """
-    forest = Forest()
-    trees = _of_one_kind(forest, forest.tree(before.parts), forest.tree(after.parts))
-    pair = _aligned(forest, *trees)
+    pair = _aligned(before, after)
     rows = tuple(_rows(pair, _Places(dict(rewired(pair)), dict(moved(pair))), -1, 0, []))
     change = _change(before.totals, after.totals)
     found = (*nested(pair), *findings(before, after, rows))
-    uncounted = _NEVER if trees[0].inner == trees[1].inner else _NESTED
+    uncounted = _NEVER if _nested_alike(pair) else _NESTED
     return DiffReport(
         before=_side(before),
         after=_side(after),
@@ -44,11 +42,30 @@ def diff(before: Comparable, after: Comparable) -> DiffReport:
     )
 
 
-def _aligned(forest: Forest, before: Node, after: Node) -> Pair:
-    """Always align the same one of two models with the other, so that ties do not depend on it."""
-    if comes_first(before, after):
-        return align(forest, before, after)
-    return _mirrored(align(forest, after, before))
+def _aligned(before: Comparable, after: Comparable) -> Pair:
+    """Always begin with the same one of two models, so that nothing depends on their order.
+
+    Not ties of the alignment alone: what a `Forest` remembers of equal layers is what it saw first,
+    and a `sub` of maps weighs more than the same `sub` of single numbers.
+    """
+    if _comes_first(before, after):
+        return _pair(before, after)
+    return _mirrored(_pair(after, before))
+
+
+def _pair(first: Comparable, second: Comparable) -> Pair:
+    forest = Forest()
+    trees = _of_one_kind(forest, forest.tree(first.parts), forest.tree(second.parts))
+    return align(forest, *trees)
+
+
+def _comes_first(one: Comparable, other: Comparable) -> bool:
+    """An order of models that does not depend on how they are named on the command line."""
+    costs = [(m.parts[0].row.params, m.parts[0].row.macs, len(m.parts)) for m in (one, other)]
+    if costs[0] != costs[1]:
+        return costs[0] < costs[1]
+    written = [msgspec.msgpack.encode(m.parts) for m in (one, other)]
+    return written[0] <= written[1]  # equal where all is equal that an alignment depends on
 
 
 def _mirrored(pair: Pair) -> Pair:
@@ -63,6 +80,10 @@ def _mirrored(pair: Pair) -> Pair:
         inside.append(inner)
         gap = []
     return Pair(pair.after, pair.before, (*inside, *sorted(gap, key=lambda p: p.before is None)))
+
+
+def _nested_alike(pair: Pair) -> bool:
+    return bool(pair.before and pair.after and pair.before.inner == pair.after.inner)
 
 
 def _of_one_kind(forest: Forest, before: Node, after: Node) -> tuple[Node, Node]:

@@ -414,6 +414,64 @@ def test_the_other_direction_is_the_mirror_image(before, after):
     check_mirror(compared(before, after), compared(after, before))
 
 
+class Subtracting(nn.Module):
+    """Convolutions, then subtractions of maps and of single numbers, which weigh little."""
+
+    def __init__(self, kernels, maps, numbers):
+        super().__init__()
+        self.convs = nn.Sequential(*(nn.Conv2d(4, 4, k, padding=k // 2) for k in kernels))
+        self.maps, self.numbers = maps, numbers
+
+    def forward(self, x):
+        x = self.convs(x)
+        for _ in range(self.maps):
+            x = x - x
+        number = x.mean()
+        for _ in range(self.numbers):
+            number = number - number
+        return x * number
+
+
+class Otherwise(Subtracting):
+    """The same in a class of another name."""
+
+
+def subtracting(*blocks):
+    """A network of blocks: class, kernels, subtractions of maps, subtractions of numbers."""
+    with torch.device("meta"):
+        model = nn.Sequential(*(kind(*given) for kind, *given in blocks))
+    return cnnscope.trace(model, (torch.empty(1, 4, 8, 8, device="meta"),))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ([(Otherwise, [1], 0, 4)], [(Subtracting, [1, 1], 1, 0)]),
+        ([(Subtracting, [1, 3, 3], 1, 8)], [(Otherwise, [1, 1], 1, 0)]),
+        ([(Otherwise, [1, 3], 1, 0)], [(Otherwise, [1], 8, 8)]),
+    ],
+)
+def test_equal_layers_of_other_weight_are_mirrored_too(before, after):
+    # what a block costs was estimated by the `sub` that was met last in the model named first
+    first, second = subtracting(*before), subtracting(*after)
+    check_mirror(diff(first, second), diff(second, first))
+
+
+@pytest.mark.slow
+def test_random_blocks_of_equal_layers_are_mirrored():
+    choose = random.Random(1)
+
+    def blocks():
+        for _ in range(choose.randint(1, 2)):
+            kernels = [choose.choice((1, 3, 5)) for _ in range(choose.randint(1, 3))]
+            numbers = [choose.choice((0, 0, 1, 4, 8)) for _ in range(2)]
+            yield choose.choice((Subtracting, Otherwise)), kernels, *numbers
+
+    for _ in range(150):
+        first, second = subtracting(*blocks()), subtracting(*blocks())
+        check_mirror(diff(first, second), diff(second, first))
+
+
 @pytest.mark.parametrize(("before", "after"), PAIRS)
 def test_rows_add_up_to_the_difference_of_the_summaries(before, after):
     check_sums(compared(before, after), traced(before), traced(after))
