@@ -6,6 +6,7 @@ import functools
 import itertools
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -91,9 +92,11 @@ class Modules:
                 found.setdefault(_identity(tensor), []).append((full, tensor))
             self._adopt_packed(path, module)
         replacements: dict[int, Tensor] = {}
-        for group in found.values():
+        shared = Counter(storage for storage, *_ in found)
+        for (storage, *_), group in found.items():
             weights = [one for one in group if isinstance(one[1], nn.Parameter)]
-            run_with = _stand_in((weights or group)[0][1], on_meta=on_meta, buffer=not weights)
+            given, alone = (weights or group)[0][1], shared[storage] == 1
+            run_with = _stand_in(given, on_meta=on_meta, buffer=not weights, alone=alone)
             weights = weights or [one for one in group if id(one[1]) in scripted]
             for _, original in group:
                 if original is not run_with:
@@ -421,12 +424,20 @@ def current() -> Storages | None:
     return calls.book if calls and threading.get_ident() == calls.thread else None
 
 
-def _stand_in(tensor: Tensor, *, on_meta: bool, buffer: bool) -> Tensor:
+def _stand_in(tensor: Tensor, *, on_meta: bool, buffer: bool, alone: bool) -> Tensor:
     """Make the tensor that the forward runs with in place of a parameter or buffer.
 
     It is another tensor even where it lies in the same memory: a forward may give it a gradient,
     another dtype, another shape.
+
+    Args:
+        tensor: the parameter or buffer.
+        on_meta: whether the forward runs on meta.
+        buffer: whether it may write to the tensor.
+        alone: whether no other one lies in the memory.
     """
+    if on_meta and alone and _is_part(tensor):
+        return _like(tensor, _part_on_meta(tensor))
     if on_meta and not tensor.is_meta:
         return _like(tensor, tensor.detach().to("meta"))
     if buffer and not tensor.is_meta:
@@ -434,6 +445,20 @@ def _stand_in(tensor: Tensor, *, on_meta: bool, buffer: bool) -> Tensor:
     if type(tensor) not in (Tensor, nn.Parameter) or tensor.is_inference():
         return tensor
     return _like(tensor, tensor.data)
+
+
+def _is_part(tensor: Tensor) -> bool:
+    """Return True for a view of other memory: `torch.hann_window(n)` lies in n + 1 elements."""
+    plain = type(tensor) in (Tensor, nn.Parameter) and not tensor.is_meta
+    changed = tensor.is_quantized or tensor.is_conj() or tensor.is_neg()
+    return plain and not changed and tensor.untyped_storage().nbytes() not in (0, tensor.nbytes)
+
+
+def _part_on_meta(tensor: Tensor) -> Tensor:
+    """Make a view of as much memory on meta, where `to` makes a tensor of its own size."""
+    size = tensor.untyped_storage().nbytes() // tensor.itemsize
+    whole = tensor.detach().as_strided((size,), (1,), 0).to("meta")
+    return whole.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
 
 
 def _like(original: Tensor, tensor: Tensor) -> Tensor:

@@ -109,6 +109,12 @@ def conv(channels: int = 8, **how: Any) -> nn.Conv2d:
     return nn.Conv2d(channels, 8, 3, padding=1, **how)
 
 
+def with_buffers(model: nn.Module, **buffers: Tensor) -> nn.Module:
+    for name, buffer in buffers.items():
+        model.register_buffer(name, buffer)
+    return model
+
+
 def frozen(model: nn.Module, *parts: str) -> nn.Module:
     """The network with parts that are not trained."""
     for path, parameter in model.named_parameters():
@@ -161,6 +167,13 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "rnn": lambda: Small(
         lambda s, x: s.a(x.mean(3).permute(2, 0, 1), x[None, :, :5, 0, 0])[1],
         a=nn.RNN(8, 5, bias=False, nonlinearity="relu"),
+    ),
+    # a window of 16 is a view of 17 numbers, as is one number of which there are many
+    "buffers that are parts": lambda: with_buffers(
+        Small(lambda s, x: torch.stft(
+            x.flatten(1) * s.scale, 16, window=s.window, return_complex=True
+        ).abs()),
+        window=torch.hann_window(16), scale=torch.ones(1).expand(2048),
     ),
     "lstm with projections": lambda: Small(
         lambda s, x: s.a(x.mean(3).transpose(1, 2))[0],
