@@ -30,7 +30,7 @@ def fields(trace: Trace) -> tuple[Field | None, ...]:
     if found is None:
         return (None,) * len(trace.tensors)
     reader = _Reader(found.size(trace.tensors[trace.inputs[found.input]].shape))
-    return tuple(map(reader.field, _states(trace, found)))
+    return tuple(map(reader.field, states(trace, found)))
 
 
 def spatial_axes(trace: Trace) -> int:
@@ -44,19 +44,19 @@ def notes(trace: Trace) -> tuple[str, ...]:
     return positions.notes(trace, positions.positions(trace))
 
 
-def _states(trace: Trace, found: positions.Positions) -> list[rules.Seen]:
-    """Forward through the operations."""
-    states: list[rules.Seen] = [None] * len(trace.tensors)
+def states(trace: Trace, found: positions.Positions) -> list[rules.Seen]:
+    """What is seen by each tensor and where in it, by tensor id: forward through the operations."""
+    seen: list[rules.Seen] = [None] * len(trace.tensors)
     tensor = trace.inputs[found.input]
-    states[tensor] = layout.of_input(trace.tensors[tensor].shape, found.dims)
+    seen[tensor] = layout.of_input(trace.tensors[tensor].shape, found.dims)
     memo: dict[Any, Any] = {}
     cancelled = cancel.cancelled(trace)
     for record in trace.ops:
-        follow.step(trace, record, states, memo)
+        follow.step(trace, record, seen, memo)
         if cancelled and record.outputs and record.outputs[0] in cancelled:
-            left = [states[tensor] for tensor in cancelled[record.outputs[0]]]
-            states[record.outputs[0]] = _hull(left)
-    return states
+            left = [seen[tensor] for tensor in cancelled[record.outputs[0]]]
+            seen[record.outputs[0]] = _hull(left)
+    return seen
 
 
 def _hull(states: list[rules.Seen]) -> rules.Seen:
@@ -258,13 +258,13 @@ def _unit_map(axis: maps.Axis) -> UnitMap | None:
     lo, hi = axis.spans
     lines = axis.lines
     if lines is None:
-        return UnitMap(_integers(lo), _integers(hi))
-    return UnitMap(_integers(lo), _integers(hi), lines.step, _integers(lines.lo),
-                   _integers(lines.hi))  # fmt: skip
+        return UnitMap(pixels(lo), pixels(hi))
+    return UnitMap(pixels(lo), pixels(hi), lines.step, pixels(lines.lo),
+                   pixels(lines.hi))  # fmt: skip
 
 
-def _integers(values: tuple[maps.Number, ...]) -> tuple[int, ...]:
-    """Whole numbers; a unit that sees nothing has [0, -1]."""
+def pixels(values: tuple[maps.Number, ...]) -> tuple[int, ...]:
+    """Ends of spans as whole numbers; of a unit that sees nothing they are [0, -1]."""
     if values and (min(values) == -inf or max(values) == inf):
         return tuple((0 if v > 0 else -1) if isinf(v) else int(v) for v in values)
     return values  # type: ignore[return-value]  # only infinities are floats

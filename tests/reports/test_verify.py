@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import cnnscope
+from cnnscope.analysis import elements
 from cnnscope.analysis.receptive_field import fields
 from cnnscope.deadline import Deadline
 from cnnscope.measure import gradient as probe
@@ -106,12 +107,23 @@ def windows(m, x):
     return m.b(x).reshape(n, h, w, c)
 
 
-def test_the_number_of_a_window_is_no_position():
+def test_rows_in_windows_are_measured_one_at_a_time():
     report = verdict(
         Lambda(windows, a=nn.Conv2d(4, 4, 3, padding=1), b=nn.Linear(4, 4)), 1, 4, 32, 32
     )
-    assert {c.path: c.verdict for c in report.layers} == {"a": "equal", "b": "not measured"}
-    assert "split or joined the positions" in report.layers[-1].reason
+    assert {c.path: c.verdict for c in report.layers} == {"a": "equal", "b": "equal"}
+    (rows,) = (c for c in report.layers[-1].checks if c.axis == 0)
+    assert (rows.how, rows.units) == ("input", (0, 16, 31))
+    assert rows.measured == ((0, 1), (15, 17), (30, 31))
+
+
+def test_a_wrong_layout_of_windows_is_caught(monkeypatch):
+    place = elements._place  # every window is taken for the next one
+    monkeypatch.setattr(
+        elements, "_place", lambda state, axis, unit: place(state, axis, (unit + 4) % 32)
+    )
+    model = Lambda(windows, a=nn.Conv2d(4, 4, 3, padding=1), b=nn.Linear(4, 4))
+    assert [c.verdict for c in verdict(model, 1, 4, 32, 32).layers] == ["equal", "differs"]
 
 
 class Fixed(nn.Module):
@@ -151,7 +163,43 @@ def windows_of_heads(m, x):
 def test_as_many_windows_as_an_axis_has_units_are_no_axis():
     patches = nn.Conv2d(3, 2, 4, stride=4)
     report = verdict(Lambda(windows_of_heads, patches=patches, last=nn.Linear(2, 2)), 1, 3, 64, 64)
-    assert not [row.path for row in report.layers if row.checks and row.verdict == "differs"]
+    assert {row.verdict for row in report.layers} == {"equal"}
+
+
+class Shifted(nn.Module):
+    """Cosine attention in windows of 4 x 4 positions shifted by slices, as exporters write Swin V2.
+
+    It runs at one size only: of 8 rows of positions. As many are the channels of a head.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.qkv = nn.Conv2d(3, 16, 4, 4), nn.Linear(16, 48)
+        self.last = nn.Conv2d(16, 2, 1)
+
+    def forward(self, x):
+        assert x.shape[-2:] == (32, 32)
+        x = self.patches(x).permute(0, 2, 3, 1)
+        for dim in (1, 2):
+            x = torch.cat([x.narrow(dim, 2, 6), x.narrow(dim, 0, 2)], dim)
+        x = x.reshape(2, 4, 2, 4, 16).transpose(1, 2).reshape(4, 16, 16)
+        q, k, v = self.qkv(x).reshape(4, 16, 3, 2, 8).permute(2, 0, 3, 1, 4)
+        scores = (F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).mT).softmax(-1)
+        x = (scores @ v).transpose(1, 2).reshape(2, 2, 4, 4, 16).transpose(1, 2)
+        return self.last(x.reshape(1, 8, 8, 16).permute(0, 3, 1, 2))
+
+
+def test_windows_of_a_model_of_one_size_are_measured_where_they_are():
+    report = verdict(Shifted(), 1, 3, 32, 32)
+    assert {row.verdict for row in report.layers} == {"equal"}
+    (divided, *_) = (row for row in report.layers if row.path.startswith("div"))
+    (rows, _) = divided.checks
+    # windows begin at position 2, after 8 pixels; behind position 7 comes 0
+    assert (rows.units, rows.measured) == ((0, 4, 7), ((8, 11), (24, 27), (4, 7)))
+    # a window of four positions, and one of two at the end beside two at the beginning
+    assert [check.measured for check in report.layers[-1].checks] == [
+        ((8, 23), (0, 31), (0, 31))
+    ] * 2
 
 
 def test_images_in_a_list_are_measured():

@@ -36,12 +36,20 @@ NOTHING: Interval = (0, -1)
 LATE = "the time was over"  # why there is no result
 
 
+Place = Mapping[int, Sequence[int]]  # indices along some dimensions; all along the others
+
+
 class Root(NamedTuple):
-    """Units of a target to measure: some along one dimension of it, or all of it (None)."""
+    """Units of a target to measure: some along one dimension of it, or all of it (None).
+
+    Where the positions of a unit lie in several dimensions, or beside those of other axes, `places`
+    says for each of the `units` where it is.
+    """
 
     target: Target
     dim: int | None
     units: tuple[int, ...]
+    places: tuple[Place, ...] = ()
 
 
 MOST_FROM_FILES = 2**27  # elements of all tensors of a replay, 8 bytes each
@@ -167,6 +175,8 @@ class Replay:
         value = self.get(number)
         if isinstance(value, Poison):
             return value.reason
+        if root.places:
+            return [_weighted(_at(value, place)) for place in root.places]
         if root.dim is None:
             return [_weighted(value)]
         return [_weighted(value.select(root.dim, unit)) for unit in root.units]
@@ -371,6 +381,12 @@ def _hull(a: Interval, b: Interval) -> Interval:
 def _repeats(value: Tensor) -> bool:
     """Return True if elements of a tensor lie in one place, as those of a made-up constant do."""
     return any(n > 1 and not step for n, step in zip(value.shape, value.stride(), strict=True))
+
+
+def _at(value: Tensor, place: Place) -> Tensor:
+    for dim, indices in place.items():
+        value = value.index_select(dim, torch.tensor(indices))
+    return value
 
 
 def _weighted(value: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from functools import cached_property
 from math import lcm
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cnnscope.analysis import positions
+from cnnscope.analysis import elements, positions
 from cnnscope.records.trace import Shape, Trace
 from cnnscope.reports.verify.tasks import Task
 
@@ -40,12 +40,17 @@ class Canvases:
     """
 
     def __init__(self, trace: Trace, model: Any) -> None:
-        self.model, self.form = model, trace.form
+        self.model, self.form, self.trace = model, trace.form, trace
         self.inputs = _given(trace)
         self.size = next(
             (tuple(one.shape[d] for d in one.axes) for one in self.inputs if one.watched), ()
         )
         self.count = len(self.size)
+        self.place = elements.finder(trace)
+
+    def shape(self, tensor: int) -> Shape:
+        """Sizes of a tensor of the trace."""
+        return self.trace.tensors[tensor].shape
 
     @cached_property
     def tape(self) -> gradient.Tape:
