@@ -17,7 +17,7 @@ LAYER, MOVE, BLOCK = 20, 2, 10  # what a row weighs where it is added or removed
 class Node:
     """A row and the rows inside it.
 
-    Of `Part` it has `row`, `identity`, `role`, `feeds` and `still`; `index` is the row's place.
+    Of `Part` it has `row`, `identity`, `role`, `feeds`, `still` and `shares`; `index` is its place.
     `core` is equal for nodes that compute the same: a layer by what it is, a block by the layers
     inside and what each of them reads, however they are named, nested and ordered. `full` is equal
     if their maps, dtypes and costs are the same as well, `inner` if nesting and names inside are
@@ -26,12 +26,12 @@ class Node:
 
     __slots__ = (
         "_layers", "children", "core", "feeds", "full", "identity", "index", "inner", "leaf",
-        "name", "role", "row", "still", "uid", "weight",
+        "name", "role", "row", "shares", "still", "uid", "weight",
     )  # fmt: skip
 
     def __init__(self, index: int, part: Part) -> None:
         self.index, self.row, self.identity, self.role = index, part.row, part.identity, part.role
-        self.feeds, self.still = part.feeds, part.still
+        self.feeds, self.still, self.shares = part.feeds, part.still, part.shares
         self.children: list[Node] = []
         self.leaf = self.row.leaf  # a single layer
         self.name = "" if self.row.name.isdigit() else self.row.name  # a position is no name

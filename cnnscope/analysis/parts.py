@@ -27,7 +27,7 @@ def parts(trace: Trace, report: ModelReport) -> tuple[Part, ...]:
     rows = (*report.layers, *_unused(trace, report.unused))
     known = [_known(trace, row) for row in rows]
     flow = Flow(trace, rows, [identity for identity, _ in known])
-    feeds = flow.feeds()
+    feeds, shares = flow.feeds(), _shares(rows, report.shared)
     return tuple(
         Part(
             row,
@@ -35,9 +35,34 @@ def parts(trace: Trace, report: ModelReport) -> tuple[Part, ...]:
             dtype=trace.tensors[row.tensor].dtype if row.tensor >= 0 else "",
             feeds=feeds.get(at, ()),
             still=at in flow.still,
+            shares=shares.get(at, ()),
         )
         for at, row in enumerate(rows)
     )
+
+
+def _shares(
+    rows: Sequence[LayerRow], shared: Mapping[str, Sequence[str]]
+) -> dict[int, tuple[str, ...]]:
+    """Weights of a row that one before it counts, by their names there; of a call, its layer."""
+    layers = {row.path: at for at, row in reversed([*enumerate(rows)]) if row.leaf}
+    found: dict[int, tuple[str, ...]] = {
+        at: (row.path,) for at, row in enumerate(rows) if row.leaf and row.call > 1
+    }
+    for name, others in shared.items():
+        places = {_layer_of(one, layers): one for one in (name, *others)}
+        counted = min(places.keys() - {-1}, default=-1)
+        for at in places.keys() - {-1, counted}:
+            found[at] = (*found.get(at, ()), places[counted])
+    return found
+
+
+def _layer_of(weight: str, layers: Mapping[str, int]) -> int:
+    """The row of a weight or of the layer that has it, -1 if there is none."""
+    path = weight
+    while path and path not in layers:
+        path = path.rpartition(".")[0]
+    return layers.get(path, -1)
 
 
 def _known(trace: Trace, row: LayerRow) -> tuple[dict[str, Attribute], str]:

@@ -13,7 +13,8 @@ class Part(msgspec.Struct, frozen=True):
     `identity` is what the layer itself is, whatever it is fed: its hyper-parameters by name.
     Leaves of one `role` may take each other's place. `feeds` are the rows that a layer reads, and
     of the model those that it returns: -1 is its first input, -2 the second. A `still` layer only
-    writes the same values in another shape. `dtype` is that of the first output.
+    writes the same values in another shape. `dtype` is that of the first output. `shares` are the
+    weights of rows before it, which count them, that are its own as well.
     """
 
     row: LayerRow
@@ -22,6 +23,7 @@ class Part(msgspec.Struct, frozen=True):
     dtype: str = ""
     feeds: tuple[int, ...] = ()
     still: bool = False
+    shares: tuple[str, ...] = ()
 
 
 class Comparable(DiffSide, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ CONSEQUENCES = (
 class Change(msgspec.Struct, frozen=True):
     """One hyper-parameter (or "operation", "params") that two layers do not share.
 
+    "weights" is "own", or "shared with" the weights of another layer, which counts them.
     "reads" has the layers that equal layers read, where these are others, "outputs" (of the models)
     those that they return. "place" has the neighbours that a layer stands behind ("" for none)
     which is removed here and added there.

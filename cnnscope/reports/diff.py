@@ -162,11 +162,17 @@ def _changes(before: Node, after: Node) -> Iterator[Change]:
         yield Change(name, before.identity.get(name), after.identity.get(name))
     if not before.leaf or names or kinds[0] != kinds[1]:
         return
-    if before.row.params != after.row.params:
-        yield Change("params", before.row.params, after.row.params)
-    else:
+    if before.row.params == after.row.params:
         trained = (bool(node.row.trainable_params) for node in (before, after))
         yield Change("trainable", *trained)
+    elif before.shares != after.shares:
+        yield Change("weights", _weights(before), _weights(after))
+    else:
+        yield Change("params", before.row.params, after.row.params)
+
+
+def _weights(node: Node) -> str:
+    return f"shared with {', '.join(node.shares)}" if node.shares else "own"
 
 
 def _side(model: Comparable) -> DiffSide:

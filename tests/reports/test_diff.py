@@ -343,6 +343,42 @@ def test_a_scalar_in_a_function_is_part_of_the_layer():
     assert changes(row) == {"operations": ("mul(other=0.5)", "mul(other=0.25)")}
 
 
+class Convolutions(nn.Module):
+    """Three of one kind; `tied` gives the last two one weight, `order` is that of the run."""
+
+    def __init__(self, order=(0, 1, 2), *, tied=False):
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(4, 4, 3, padding=1) for _ in range(3))
+        self.order = order
+        if tied:
+            self.convs[2].weight = self.convs[1].weight
+
+    def forward(self, x):
+        for i in self.order:
+            x = self.convs[i](x)
+        return x
+
+
+@pytest.mark.parametrize(
+    ("other", "path", "held", "params"),
+    [  # of 4*4*3*3 = 144 weights and 4 biases
+        ({"tied": True}, "convs.2", "shared with convs.1.weight", -144),
+        ({"tied": True, "order": (0, 2, 1)}, "convs.1", "shared with convs.2.weight", -144),
+        ({"order": (0, 1, 1)}, "convs.1", "shared with convs.1", -148),
+    ],
+)
+def test_weights_that_another_layer_counts_are_shared_with_it(other, path, held, params):
+    image = torch.empty(1, 4, 8, 8)
+    first, second = (cnnscope.trace(Convolutions(**how), (image,)) for how in ({}, other))
+    answer = diff(first, second)
+    (row,) = leaves(answer, "changed")
+    assert (row.row.path, row.params) == (path, params)
+    assert changes(row) == {"weights": ("own", held)}
+    check_mirror(answer, diff(second, first))
+    (said,) = findings(answer, "changed")
+    assert (said.what, said.before, said.after) == ("weights", ("own",), (held,))
+
+
 # ------------------------------------------------------------------------------ properties
 
 FEW = ("alexnet", "vgg11", "resnet18", "mobilenet_v2", "densenet121", "googlenet", "vit_b_16")
