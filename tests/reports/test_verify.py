@@ -66,6 +66,16 @@ def test_squeeze_and_excite_is_measured_beside_its_local_field():
     assert [c.measured for c in last.checks if c.how == "whole"] == [((0, 31),)] * 2
 
 
+def test_a_mean_of_a_map_whose_channels_lie_last_in_memory():
+    # torch gives the strides of the map to the mean, in place
+    model = Lambda(
+        lambda m, x: m.b(m.a(x).contiguous(memory_format=torch.channels_last)),
+        a=nn.Conv2d(3, 4, 3), b=nn.AdaptiveAvgPool2d(1),
+    )  # fmt: skip
+    report = verdict(model, 2, 3, 16, 16)
+    assert {c.path: c.verdict for c in report.layers} == {"a": "equal", "b": "equal"}
+
+
 def test_coordinate_attention_is_whole_along_one_axis_at_a_time():
     def forward(m, x):
         return m.a(x) * torch.sigmoid(x.mean(2, keepdim=True)) + x.mean(3, keepdim=True)
