@@ -48,7 +48,7 @@ def peak(made: StepTrace) -> Peak:
 def inference(trace: Trace) -> StepTrace:
     """A forward as a step without a backward pass."""
     end = len(trace.ops)
-    return StepTrace(trace, Step(), end, end, end, {}, {})
+    return StepTrace(trace, Step(), end, end, end, {}, {}, accuracy=trace.accuracy)
 
 
 def by_kind(made: StepTrace) -> tuple[KindMemory, ...]:

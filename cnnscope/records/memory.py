@@ -2,9 +2,9 @@
 
 import msgspec
 
-from cnnscope.records.step import Accuracy, Kind, Phase, Step
+from cnnscope.records.step import Kind, Phase, Step
 from cnnscope.records.summary import REPORT_SCHEMA
-from cnnscope.records.trace import Source, TensorSpec
+from cnnscope.records.trace import Accuracy, Source, TensorSpec
 
 
 class KindMemory(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import msgspec
 
-from cnnscope.records.trace import Trace
+from cnnscope.records.trace import Accuracy, Trace
 
 Optimizer = Literal["sgd", "momentum", "adam", "adamw", "rmsprop"]
 Form = Literal["loop", "foreach", "fused"]
@@ -17,8 +17,6 @@ Phase = Literal["forward", "backward", "step"]
 Kind = Literal[
     "input", "weight", "buffer", "optimizer state", "gradient", "saved", "output", "temporary"
 ]
-
-Accuracy = Literal["exact", "at most", "unknown"]
 
 OPTIMIZERS: tuple[str, ...] = get_args(Optimizer)
 FORMS: tuple[str, ...] = get_args(Form)

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Self
+from typing import Literal, Self
 
 import msgspec
 
@@ -12,6 +12,7 @@ from cnnscope.records.index import TraceIndex
 from cnnscope.text import visible
 
 TRACE_SCHEMA = 1
+Accuracy = Literal["exact", "at most", "unknown"]  # of memory
 Shape = tuple[int, ...]
 Plain = bool | int | float | str | None
 Attribute = Plain | tuple[Plain, ...]
@@ -222,7 +223,8 @@ class Trace(msgspec.Struct, frozen=True, dict=True):
     the modules whose code takes another path in training, `own_train` those with a `train()` of
     their own, `nothing` the places of what forward returned that are None ("" is all of it), `late`
     the storages of parameters and buffers that the forward itself has registered, `host` those in
-    the host's memory wherever the model runs (the state of a CPU's random numbers).
+    the host's memory wherever the model runs (the state of a CPU's random numbers). `accuracy` is
+    that of the memory; where it is not exact, a note says why.
     `broken` says where the forward raised, None for one that returned: of a broken one, calls that
     had not ended have no outputs, and parameters are those of the whole model.
     """
@@ -251,6 +253,7 @@ class Trace(msgspec.Struct, frozen=True, dict=True):
     nothing: tuple[str, ...] = ()
     late: tuple[int, ...] = ()
     host: tuple[int, ...] = ()
+    accuracy: Accuracy = "exact"
     broken: Break | None = None
     schema_version: int = TRACE_SCHEMA
 

@@ -348,6 +348,8 @@ class Calls:
             return None
         if not self.fast or not self._stack or self._stack[-1][1] is not module:
             return None
+        if fast_paths.packs(module, args, kwargs):
+            self.book.doubts[fast_paths.PACKED] = "unknown"
         call, _, first = self._stack[-1]
         path, begin = fast_paths.fast_path(module, args, kwargs), self._calls[call][2]
         if path is None or len(self.book.ops) == begin:

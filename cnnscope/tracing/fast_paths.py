@@ -16,6 +16,11 @@ from torch import Tensor, nn
 
 from cnnscope.tracing.kernels import Recording, next_of
 
+PACKED = (
+    "nn.TransformerEncoder packs the tokens that its padding mask leaves, unless there is a gap in "
+    "them, and lays its result out anew: the memory that it needs depends on data and is not exact"
+)
+
 
 class FastPath(NamedTuple):
     """Apply torch's fast path to a call of a module.
@@ -57,6 +62,20 @@ def fast_path(
     batch, length, _ = x.shape
     size = batch * attention.num_heads * length * length * x.element_size()
     return FastPath(size if len(masks) > 1 else 0, biased)
+
+
+def packs(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Return True if torch may make a nested tensor of the tokens that a padding mask leaves.
+
+    The conditions are those of `forward` of `nn.TransformerEncoder` that do not depend on data.
+    """
+    kind = nn.TransformerEncoder
+    if not isinstance(module, kind) or type(module).forward is not kind.forward:
+        return False
+    call = inspect.signature(kind.forward).bind(module, *args, **kwargs).arguments
+    given = call.get("src_key_padding_mask") is not None and call.get("mask") is None
+    asked = bool(getattr(module, "use_nested_tensor", False)) and call["src"].dim() == 3
+    return given and asked and not torch.is_autocast_enabled()
 
 
 def _kind(module: nn.Module) -> Any:

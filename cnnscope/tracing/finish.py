@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, get_args
 
-from cnnscope.records.trace import ParamRecord, Source, StorageRecord, Trace
+from cnnscope.records.trace import Accuracy, ParamRecord, Source, StorageRecord, Trace
 from cnnscope.tracing import chance, in_place, training
 from cnnscope.tracing.calls import Calls, Modules
 from cnnscope.tracing.plain import tensors_in
@@ -41,7 +41,7 @@ def finished(
         storages=storages,
         ops=tuple(book.ops),
         device=device,
-        notes=notes + _missing(calls, result),
+        notes=(*notes, *_missing(calls, result), *book.doubts),
         strays=tuple(modules.strays.values()),
         decided_by=chance.decided_by(book.ops, modules.inputs, given, bools),
         within=tuple(calls.within),
@@ -49,6 +49,7 @@ def finished(
         nothing=training.missing(result),
         late=modules.storages_of_late(),
         host=tuple(book.host),
+        accuracy=max(("exact", *book.doubts.values()), key=get_args(Accuracy).index),
     )
 
 

@@ -28,8 +28,7 @@ from typing import Any, NamedTuple, Protocol, cast
 import torch
 from torch import Tensor
 
-from cnnscope.records.step import Accuracy
-from cnnscope.records.trace import OpRecord
+from cnnscope.records.trace import Accuracy, OpRecord
 from cnnscope.tracing import recurrent
 
 _FLASH = 1  # of torch.nn.attention.SDPBackend: on the CPU the only one that is fused

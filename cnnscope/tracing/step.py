@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cnnscope.errors import ModelError, RequestError
-from cnnscope.records.step import Accuracy, Step, StepTrace
-from cnnscope.records.trace import Source
+from cnnscope.records.step import Step, StepTrace
+from cnnscope.records.trace import Accuracy, Source
 from cnnscope.text import said
 from cnnscope.tracing import checkpointing, in_place
 from cnnscope.tracing.arguments import Arguments
@@ -156,7 +156,7 @@ class _Trainer:
             tuple(block.path for block in self._blocks if block.calls),
             tuple(span for block in self._blocks for span in block.again),
             tuple(nodes[number].call for number in range(backward_at, update_at)),
-            max(unsure.values(), key=get_args(Accuracy).index, default="exact"),
+            max((made.accuracy, *unsure.values()), key=get_args(Accuracy).index),
         )  # fmt: skip
 
     def _autocast(self, run: Run) -> AbstractContextManager[Any]:

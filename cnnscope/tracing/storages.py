@@ -18,8 +18,7 @@ from msgspec import structs
 from torch import Tensor
 from torch._C._functorch import get_unwrapped, is_functorch_wrapped_tensor
 
-from cnnscope.records.step import Accuracy
-from cnnscope.records.trace import Dropped, OpRecord, TensorRecord
+from cnnscope.records.trace import Accuracy, Dropped, OpRecord, TensorRecord
 
 Window = tuple[Any, ...]
 
@@ -27,6 +26,10 @@ Window = tuple[Any, ...]
 _expired: Callable[[int], bool] = cast("Any", torch.UntypedStorage._expired)
 _free: Callable[[int], None] = cast("Any", torch.UntypedStorage._free_weak_ref)
 
+_OLDER = (
+    "the forward gives memory of its inputs or weights another size: the memory that it needs is "
+    "not exact"
+)
 _FEW = 256  # storages that are asked one by one whether they are alive
 
 
@@ -120,6 +123,7 @@ class Storages:
         recurrent: accuracy of what recurrent layers keep for the backward pass; None without any.
         watched: True if memory is to be that where a dispatch mode watches.
         host: storages of the host's own memory, wherever the model runs.
+        doubts: sentences about memory that is not exact.
 
     Args:
         graph: as of `Lifetimes`.
@@ -133,6 +137,7 @@ class Storages:
         self.recurrent: Accuracy | None = None
         self.watched = False
         self.host: list[int] = []
+        self.doubts: dict[str, Accuracy] = {}
         self._storages: dict[int, Storage] = {}
         self._kept: dict[int, tuple[Any, Any]] = {}  # storages from before the run, and copies
         self._lifetimes = Lifetimes(graph=graph)
@@ -217,7 +222,7 @@ class Storages:
         """A new value for a tensor that was written to."""
         storage, window = self.place(tensor)
         if (raw := tensor.untyped_storage()).nbytes() > storage.nbytes:
-            self._grow(storage, raw)
+            self._resize(storage, raw)
         covers = window == storage.root or self._covers(storage, window)
         base = None if covers else self.current(storage, storage.root)
         storage.version += 1
@@ -225,7 +230,7 @@ class Storages:
             storage.root = window
         return Write(storage, window, self._new_value(storage, window), base)
 
-    def _grow(self, storage: Storage, raw: torch.UntypedStorage) -> None:
+    def _resize(self, storage: Storage, raw: torch.UntypedStorage) -> None:
         """Give a storage the memory that `resize_`, or a result put into `out`, has allocated."""
         now, storage.nbytes = len(self.ops), raw.nbytes()
         self.lives[storage.index][2] = now
@@ -290,6 +295,22 @@ class Storages:
         storage, _ = self.place(tensor, born=len(self.ops))
         self._follow(tensor, tensor.untyped_storage())
         self.host.append(storage.index)
+
+    def resize(self, raw: torch.UntypedStorage, resize: Callable[[], Any]) -> Any:
+        """Run what gives memory another size without an operation; what is older is put back."""
+        storage = self._storages.get(raw._cdata)
+        if storage is None:
+            return resize()
+        older = self.lives[storage.index][1] < 0
+        if older:
+            self.doubts[_OLDER] = "unknown"
+            if raw.device.type != "meta" and storage.index not in self._kept:
+                with torch._C._DisableTorchDispatch():  # it is no operation of the model
+                    self._kept[storage.index] = raw, raw.clone()
+        result = resize()
+        if raw.nbytes() != storage.nbytes and not older:
+            self._resize(storage, raw)
+        return result
 
     # -- what the kernels of a CPU make of it (`kernels.Recording`)
 

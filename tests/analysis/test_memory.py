@@ -11,8 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
 
 from cnnscope.analysis import memory
+from cnnscope.analysis.step import inference
 from cnnscope.models import find, run
 from cnnscope.models.request import Request
 from cnnscope.records.trace import Trace
@@ -645,3 +647,68 @@ def into_nothing(x: Tensor) -> Tensor:
 )
 def test_memory_that_an_operation_makes_larger_counts_from_there_on(forward: Any) -> None:
     hold(Do(forward), rand(1, 4, 8, 8))
+
+
+# ------------------------------------------------------- memory that no operation makes or frees
+
+
+def resized(x: Tensor) -> Tensor:
+    """Memory that is let go of while its tensor lives, and taken again."""
+    a = x * 2
+    size, b = a.untyped_storage().nbytes(), a + 1
+    a.untyped_storage().resize_(0)
+    c = (b * 3).exp() + b
+    a.untyped_storage().resize_(size)
+    return a.copy_(c) + c
+
+
+def checkpointed(x: Tensor) -> Tensor:
+    return checkpoint(torch.exp, x * 2, use_reentrant=False)
+
+
+@pytest.mark.parametrize("function", [resized, checkpointed])
+def test_memory_that_no_operation_makes_or_frees(function: Callable[[Tensor], Tensor]):
+    hold(Do(function), rand(2000))
+    assert of(Do(function), rand(2000)).accuracy == "exact"
+
+
+def test_an_input_that_loses_its_memory_has_it_back():
+    def forward(x: Tensor) -> Tensor:
+        y = x + 1
+        x.untyped_storage().resize_(0)
+        return y
+
+    x = torch.ones(4)
+    made = trace(Do(forward), (x,))
+    assert x.tolist() == [1.0] * 4
+    assert made.accuracy == "unknown"
+    assert made.notes[-1].startswith("the forward gives memory of its inputs")
+
+
+def tangent(x: Tensor) -> Tensor:
+    return torch.func.jvp(torch.sin, (x,), (torch.ones_like(x),))[1]
+
+
+def encoder(**options: Any) -> nn.Module:
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    return nn.TransformerEncoder(layer, 1, **options)
+
+
+MASKED: list[Tensor] = [rand(3, 10, 16), torch.arange(10) > torch.tensor([[9], [5], [7]])]
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "why"),
+    [
+        (Do(tangent), [rand(8)], "forward-mode"),
+        (Do(lambda e, x, m: e(x, src_key_padding_mask=m), encoder()), MASKED, "packs the tokens"),
+        (Do(lambda e, x, m: e(x, None, m), encoder(enable_nested_tensor=False)), MASKED, ""),
+        (Do(lambda e, x, _: e(x), encoder()), MASKED, ""),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_memory_is_right_or_said_not_to_be_exact(model: nn.Module, inputs: list[Tensor], why: str):
+    made, real = of(model, *inputs), live_memory.live(model, *inputs)
+    assert (memory.peak(made).nbytes == real.peak) == (not why)
+    assert made.accuracy == inference(made).accuracy == ("unknown" if why else "exact")
+    assert [why in note and "not exact" in note for note in made.notes] == [True] * bool(why)
