@@ -206,7 +206,8 @@ def quiet(network: Network) -> Iterator[None]:
         except (Exception, KeyboardInterrupt):
             raise
         except BaseException as error:
-            what = "called sys.exit()" if isinstance(error, SystemExit) else f"raised {said(error)}"
+            ends = isinstance(error, SystemExit) and isolation.called_to_end(error)
+            what = f"called {ends}()" if ends else f"raised {said(error)}"
             where = network.line(error)
             raise ModelError(f"{network.name}: {where}forward {what}") from error
 

@@ -22,7 +22,7 @@ from contextlib import ExitStack, contextmanager
 from copy import copy
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from cnnscope.files import PACKAGE
 from cnnscope.text import harmless
@@ -258,6 +258,7 @@ def keep_process(undo: ExitStack) -> None:
     """Have `undo` restore what a forward may change: folder, environment, flags, global hooks."""
     from torch.nn.modules import module
 
+    _keep_alive(undo)
     _keep_directory(undo)
     undo.callback(_restore_environment, dict(os.environ))
     undo.callback(_restore_list, sys.argv, list(sys.argv))
@@ -267,6 +268,34 @@ def keep_process(undo: ExitStack) -> None:
     for name, held in vars(module).items():
         if name.startswith("_global_") and isinstance(held, dict):
             undo.callback(_restore_dict, held, dict(held))
+
+
+class EndedError(SystemExit):
+    """`os._exit()` in code that is to leave this process alive."""
+
+
+def _keep_alive(undo: ExitStack) -> None:
+    """Make an exception of `os._exit()`, which ends a process without a word.
+
+    A process that the code has forked ends by it, and so does this one where cnnscope calls it, or
+    whoever has kept the function for longer.
+    """
+    leave, processes = os._exit, {os.getpid()}
+
+    def leaves(status: int) -> NoReturn:
+        by = sys._getframe(1).f_code.co_filename
+        if os.getpid() not in processes or by.startswith(PACKAGE):
+            leave(status)
+        raise EndedError(status)
+
+    undo.callback(setattr, os, "_exit", leave)
+    undo.callback(processes.clear)
+    os._exit = leaves
+
+
+def called_to_end(error: SystemExit) -> str:
+    """The name of the function that code called to end the process."""
+    return "os._exit" if isinstance(error, EndedError) else "sys.exit"
 
 
 def _flags() -> Iterator[tuple[Callable[[], Any], Callable[[Any], Any]]]:

@@ -287,7 +287,7 @@ def _cause(error: BaseException) -> Exception:
     """The exception that is shown: torch's own words for what is not followed say little."""
     text = _text(error)
     if isinstance(error, SystemExit):
-        return ExitedError("forward called sys.exit()")
+        return ExitedError(f"forward called {isolation.called_to_end(error)}()")
     if "SparseTensorImpl" in text:
         return ModelError("it makes a sparse tensor, which is not followed: keep it dense")
     if "NestedTensorImpl" in text:

@@ -1,6 +1,7 @@
 """Networks in files of one's own: how they are found, loaded, built and run."""
 
 import json
+import os
 import pickle
 import re
 import sys
@@ -257,6 +258,8 @@ def test_a_default_dtype_that_it_sets_is_set_back(write):
         ("\n1 / 0", "net.py:2: ZeroDivisionError: division by zero"),
         ("import no_such_library", "net.py:1: ModuleNotFoundError"),
         ("import sys\n\nsys.exit(5)", "net.py:3: it called sys.exit(5)"),
+        ("import os\n\nos._exit(5)", "net.py:3: it called os._exit(5)"),
+        (module("__import__('os')._exit(0)"), "net.py:9: forward called os._exit()"),
         (module("return x", "n = 1 / 0"), "could not be built: net.py:7: ZeroDivisionError"),
         (module("return self.forward(x)"), "RecursionError"),
         (module("return y"), "net.py:9: forward failed in M"),
@@ -264,8 +267,10 @@ def test_a_default_dtype_that_it_sets_is_set_back(write):
     ],
 )
 def test_code_that_fails_is_a_failed_model_at_its_line(write, code, said):
+    leave = os._exit
     message = error_of(write(code), "-i", "3x8x8", code=3)
     assert said in message
+    assert os._exit is leave
 
 
 @pytest.mark.broad

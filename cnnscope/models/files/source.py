@@ -364,7 +364,8 @@ def required_inputs(model: nn.Module) -> list[str] | None:
 
 def _said(error: BaseException) -> str:
     if isinstance(error, SystemExit):
-        return f"it called sys.exit({'' if error.code is None else printable(repr(error.code))})"
+        given = "" if error.code is None else printable(repr(error.code))
+        return f"it called {isolation.called_to_end(error)}({given})"
     if isinstance(error, SyntaxError):  # of which `line` has said where
         return f"{printable(type(error).__name__)}: {printable(str(error.msg), 300)}"
     return said(error)
