@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from onnx import TensorProto as T
-from onnx_graphs import floats, ints, one, reference, save
+from onnx_graphs import floats, graph, ints, node, one, reference, save
 
 from cnnscope.models.files.onnx.program import Program
 
@@ -331,6 +331,21 @@ CASES = {
     "softsign": lambda: one("Softsign", X),
     "round": lambda: one("Round", X),
     "nonzero c": lambda: one("NonZero", i(1, 0, 1)),
+    "compress": lambda: one("Compress", X, np.array([1, 0, 1], bool), axis=2),
+    "compress flat": lambda: one("Compress", X, np.array([0, 1, 1, 1], bool)),
+    # sizes that are written to before a tensor gets them: 1 2 3 5; and picked: -1 is 4, then 6
+    "scatterE c": lambda: graph(
+        [node("ScatterElements", "s i v", "t"), node("Expand", "x t")],
+        {"x": [1, 2, 1, 1]},
+        ["y"],
+        {"s": i(1, 2, 1, 1), "i": i(2, -1), "v": i(3, 5)},
+    ),
+    "gathere c": lambda: graph(
+        [node("GatherElements", "s i", "t"), node("Reshape", "x t")],
+        {"x": [2, 12]},
+        ["y"],
+        {"s": i(6, 1, 4), "i": i(-1, 0)},
+    ),
 }
 
 # What the reference evaluator refuses or gets wrong, by the formulas of the specification.

@@ -272,6 +272,29 @@ def scatter_nd(node: OnnxNode, x: Array, indices: Array, updates: Array) -> Arra
     return made
 
 
+@folded("ScatterElements")
+def scatter_elements(node: OnnxNode, x: Array, indices: Array, updates: Array) -> Array:
+    """Elements written to places along an axis."""
+    if node.get("reduction", "none") != "none":
+        raise TooLargeError
+    made = x.copy()
+    made[_along(node, indices)] = updates
+    return made
+
+
+@folded("GatherElements")
+def gather_elements(node: OnnxNode, x: Array, indices: Array) -> Array:
+    """Elements at places along an axis."""
+    return np.asarray(x[_along(node, indices)])
+
+
+def _along(node: OnnxNode, indices: Array) -> tuple[Array, ...]:
+    """The place of each index: its own, but along the node's axis what it says."""
+    places = [np.asarray(one) for one in np.indices(indices.shape)]
+    places[node.get("axis", 0)] = indices
+    return tuple(places)
+
+
 @folded("Trilu")
 def trilu(node: OnnxNode, x: Array, k: Array | None = None) -> Array:
     """The part above or below a diagonal."""

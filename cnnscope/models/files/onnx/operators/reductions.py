@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cnnscope.models.files.onnx.graph import OnnxNode
 from cnnscope.models.files.onnx.operators.table import operator
-from cnnscope.models.files.onnx.values import Value, ints, number, tensor_of
+from cnnscope.models.files.onnx.values import Value, array_of, ints, number, tensor_of
 
 
 def axes_of(node: OnnxNode, rank: int, axes: Value = None) -> list[int] | None:
@@ -105,9 +105,12 @@ def nonzero(node: OnnxNode, x: Value) -> Tensor:
 
 @operator("Compress")
 def compress(node: OnnxNode, x: Value, condition: Value) -> Tensor:
-    """What a condition selects: how much depends on data."""
-    data, axis = tensor_of(x), node.get("axis")
-    places = torch.nonzero(tensor_of(condition)).squeeze(1)
+    """What a condition selects: how much depends on data, where that is no constant."""
+    data, axis, known = tensor_of(x), node.get("axis"), array_of(condition)
+    if known is None:
+        places = torch.nonzero(tensor_of(condition)).squeeze(1)
+    else:
+        places = torch.tensor(known.nonzero()[0].tolist(), dtype=torch.int64, device=data.device)
     if axis is None:
         return torch.index_select(data.flatten(), 0, places)
     return torch.index_select(data, axis, places)
