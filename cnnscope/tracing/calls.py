@@ -6,8 +6,8 @@ import functools
 import itertools
 import sys
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -92,6 +92,9 @@ class Modules:
                 found.setdefault(_identity(tensor), []).append((full, tensor))
             self._adopt_packed(path, module)
         replacements: dict[int, Tensor] = {}
+        stand_ins: dict[tuple[int, int], list[Tensor]] = defaultdict(
+            list
+        )  # by the memory of the originals
         shared = Counter(storage for storage, *_ in found)
         for (storage, *_), group in found.items():
             weights = [one for one in group if isinstance(one[1], nn.Parameter)]
@@ -105,8 +108,27 @@ class Modules:
             buffers = [one for one in group if one[0] not in kept]
             for held in filter(None, (weights, buffers)):
                 self._adopt_parts(held, run_with, buffer=held is buffers)
+            stand_ins[given.untyped_storage().nbytes(), storage].append(run_with)
+        self._share(stand_ins)
         self._registered.update(self._tensors[p.tensor].storage for p in self.params)
         return replacements
+
+    def _share(self, stand_ins: Mapping[tuple[int, int], Iterable[Tensor]]) -> None:
+        """Give copies of views of one memory its bytes, each its own as far as they go.
+
+        Args:
+            stand_ins: the copies, by the bytes and the address of the memory of the originals.
+        """
+        for (left, _), views in stand_ins.items():
+            plain = (one for one in views if type(one) in (Tensor, nn.Parameter))
+            numbers = dict.fromkeys(map(self._number, plain))
+            if len(numbers) < 2:
+                continue
+            for number in numbers:
+                life = self._lives[number]
+                life[0] = min(life[0], left)
+                left -= life[0]  # noqa: PLW2901
+            self._lives[next(iter(numbers))][0] += left
 
     def late(self) -> dict[str, Tensor]:
         """Parameters and buffers that the forward has registered, by path."""

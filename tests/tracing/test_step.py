@@ -175,6 +175,12 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
         ).abs()),
         window=torch.hann_window(16), scale=torch.ones(1).expand(2048),
     ),
+    # 64 numbers, of which two buffers have 8 each, and a matrix that is there transposed as well
+    "buffers of one memory": lambda: with_buffers(
+        Small(lambda s, x: ((x.mean((2, 3)) * s.a + s.b) @ s.w).tanh() @ s.t),
+        **dict(zip(("a", "b"), torch.ones(64).split(8), strict=False)),
+        w=(matrix := torch.ones(8, 4)), t=matrix.t(),
+    ),
     "lstm with projections": lambda: Small(
         lambda s, x: s.a(x.mean(3).transpose(1, 2))[0],
         a=nn.LSTM(8, 4, batch_first=True, proj_size=3),
