@@ -260,6 +260,15 @@ def test_a_map_divided_by_its_own_statistics_keeps_its_local_field():
     assert {b - a + 1 for c in interior for a, b in c.measured} == {3}
 
 
+def test_a_map_less_its_mean_by_its_deviation_sees_all():
+    def standardised(m, x):
+        x = m.a(x)
+        return (x - x.mean((2, 3), keepdim=True)) / x.var((2, 3), keepdim=True).sqrt()
+
+    report = verdict(Lambda(standardised, a=nn.Conv2d(1, 2, 3, padding=1)), 1, 1, 16, 16)
+    assert {c.verdict for c in report.layers} == {"equal"}
+
+
 def test_a_linear_layer_on_the_last_position_sees_what_that_sees():
     # 7x7 of stride 4, then eight positions in one: 7 + 7*4 = 35 pixels, of which 32 are there
     model = nn.Sequential(

@@ -140,13 +140,18 @@ def restrided(op: Op) -> Any:
 
 
 def _sum(op: Op) -> Tensor:
-    """Elementwise, of every operand that depends on the input."""
+    """Elementwise, of every operand that depends on the input.
+
+    They have different weights: (x - mean) / deviation must not become x - mean + mean.
+    """
     operands = op.dependent()
     own = [t for t in operands if not op.spreads_all(t)]
     if not own:
         return operands[0].detach().expand(op.shape).clone()
     parts = [t.expand(op.shape) for t in own]
-    return parts[0].clone() if len(parts) == 1 else torch.stack(parts).sum(0)
+    if len(parts) == 1:
+        return parts[0].clone()
+    return torch.stack([(1 + 0.37 * place) * part for place, part in enumerate(parts)]).sum(0)
 
 
 def _masked(op: Op) -> Tensor:
