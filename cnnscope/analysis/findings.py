@@ -212,11 +212,11 @@ def _moved(
 
 def _placed(rows: Sequence[DiffRow]) -> Iterator[Finding]:
     """Layers that stand at another place of their block, by kind and places."""
+    placed = [(row, change) for row in rows for change in row.changes if change.what == "place"]
+    kinds = {(r.parent, change): r.row.operation for r, change in placed if r.status == "added"}
     found: dict[tuple[str, Change], list[DiffRow]] = defaultdict(list)
-    for row in rows:
-        for change in row.changes:
-            if change.what == "place":
-                found[row.row.operation, change].append(row)
+    for row, change in placed:
+        found[kinds[row.parent, change], change].append(row)  # relu there may be ReLU here
     for (kind, change), places in found.items():
         here = [row for row in places if row.status == "added"]
         yield Finding(

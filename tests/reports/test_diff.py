@@ -379,6 +379,27 @@ def test_weights_that_another_layer_counts_are_shared_with_it(other, path, held,
     assert (said.what, said.before, said.after) == ("weights", ("own",), (held,))
 
 
+class Activated(nn.Module):
+    """A function between two convolutions, or a module of the same behind both."""
+
+    def __init__(self, *, behind):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 5)
+        self.act = nn.ReLU() if behind else None
+
+    def forward(self, x):
+        x = self.first(x)
+        return self.act(self.second(x)) if self.act else self.second(x.relu())
+
+
+def test_a_function_that_became_a_module_elsewhere_moved_once():
+    image = torch.empty(1, 4, 16, 16)
+    first, second = (cnnscope.trace(Activated(behind=b), (image,)) for b in (False, True))
+    (moved,) = findings(diff(first, second), "moved")
+    assert (moved.subject, moved.count, moved.paths) == ("ReLU", 1, ("act",))
+    assert (moved.before, moved.after) == (("first",), ("second",))
+
+
 # ------------------------------------------------------------------------------ properties
 
 FEW = ("alexnet", "vgg11", "resnet18", "mobilenet_v2", "densenet121", "googlenet", "vit_b_16")
