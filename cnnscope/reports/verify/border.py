@@ -33,7 +33,10 @@ def measure(canvases: Canvases, meter: Meter, tasks: Sequence[Task], axis: int) 
             roots[task.target] = root
     if not roots:
         return
-    found = meter.measure(canvases.own, list(roots.values()), canvases.own.grows[axis])
+    own = canvases.own
+    lines, elements = ([r for r in roots.values() if bool(r.places) == e] for e in (False, True))
+    found = meter.measure(own, lines, own.grows[axis]) if lines else {}
+    found |= meter.measure(own, elements, None) if elements else {}  # nothing of theirs is cut
     for task in wanted:
         if task.target in roots:
             _settle(meter, task, axis, canvases.size[axis], roots[task.target], found[task.target])
@@ -75,7 +78,7 @@ def _root(canvases: Canvases, task: Task, axis: int) -> gradient.Root | str:
     if canvases.shape(task.row.tensor) != shape:
         return "the model ran other operations when it was run again to measure"
     places = [canvases.place(task.row.tensor, axis, unit) for unit in units]
-    if None in places:
+    if None in places or task.field.global_context:
         return _SPLIT
     return Root(task.target, None, units, tuple(p for p in places if p is not None))
 
