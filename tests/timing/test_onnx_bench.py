@@ -44,7 +44,7 @@ def test_outputs_are_those_of_the_graph(lenet):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_onnxruntime_has_as_many_threads_as_torch(lenet, threads):
+def test_onnxruntime_has_as_many_threads_as_torch_and_they_sleep_between_calls(lenet, threads):
     import torch
 
     from cnnscope.models.files.onnx.program import Program
@@ -57,3 +57,4 @@ def test_onnxruntime_has_as_many_threads_as_torch(lenet, threads):
     finally:
         torch.set_num_threads(before)
     assert options.intra_op_num_threads == threads
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"

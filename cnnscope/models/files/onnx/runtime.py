@@ -43,6 +43,8 @@ class Session(nn.Module):
             )
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
+        # Else its idle threads keep the cores busy while another model has its turn.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         try:
             self.session = runtime.InferenceSession(program.file, options, providers=[provider])
