@@ -1,9 +1,9 @@
 """The trace: everything that one forward of a model did, and nothing of torch."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 import msgspec
 
@@ -16,6 +16,11 @@ Accuracy = Literal["exact", "at most", "unknown"]  # of memory
 Shape = tuple[int, ...]
 Plain = bool | int | float | str | None
 Attribute = Plain | tuple[Plain, ...]
+
+
+def least_exact(found: Iterable[Accuracy]) -> Accuracy:
+    """How exact a number is of which this is known; of which nothing is, it is exact."""
+    return max(("exact", *found), key=get_args(Accuracy).index)
 
 
 class TensorSpec(msgspec.Struct, frozen=True):

@@ -92,9 +92,8 @@ class Modules:
                 found.setdefault(_identity(tensor), []).append((full, tensor))
             self._adopt_packed(path, module)
         replacements: dict[int, Tensor] = {}
-        stand_ins: dict[tuple[int, int], list[Tensor]] = defaultdict(
-            list
-        )  # by the memory of the originals
+        # By the memory of the originals
+        stand_ins: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
         shared = Counter(storage for storage, *_ in found)
         for (storage, *_), group in found.items():
             weights = [one for one in group if isinstance(one[1], nn.Parameter)]
@@ -130,8 +129,9 @@ class Modules:
                 left -= life[0]  # noqa: PLW2901
             self._lives[next(iter(numbers))][0] += left
 
+    @functools.cached_property
     def late(self) -> dict[str, Tensor]:
-        """Parameters and buffers that the forward has registered, by path."""
+        """Parameters and buffers that the forward has registered, by path: asked when it ended."""
         return {
             full: tensor
             for path, module in modules_of(self._model)
@@ -142,11 +142,11 @@ class Modules:
 
     def storages_of_late(self) -> tuple[int, ...]:
         """The storages of what the forward has registered."""
-        return tuple(sorted({self._number(tensor) for tensor in self.late().values()} - {-1}))
+        return tuple(sorted({self._number(tensor) for tensor in self.late.values()} - {-1}))
 
     def about_late(self) -> tuple[str, ...]:
         """A sentence about what the forward has registered, if there is anything."""
-        late = self.late()
+        late = self.late
         if not late:
             return ()
         some = [f"{path} ({tensor.numel():,})" for path, tensor in late.items()]

@@ -15,15 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Generator, nn
 
 from cnnscope.records.trace import OpRecord
+from cnnscope.tracing.lines import TORCH
 
 DATA, RANDOM = "data", "random"  # in `Trace.decided_by`
 SYSTEM = "the operating system's"
 _STANDARD = str(Path(os.__file__).parent)
-_TORCH = str(Path(torch.__file__).parent)
 
 _READS = frozenset(
     "_local_scalar_dense item is_nonzero equal nonzero nonzero_numpy masked_select _unique "
@@ -114,7 +113,7 @@ def _for_torch() -> bool:
     at: Any = sys._getframe(2)
     while at is not None and _is_standard(at.f_code.co_filename):
         at = at.f_back
-    return at is not None and at.f_code.co_filename.startswith(_TORCH)
+    return at is not None and at.f_code.co_filename.startswith(TORCH)
 
 
 def _is_standard(file: str) -> bool:

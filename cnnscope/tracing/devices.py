@@ -17,20 +17,21 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from cnnscope.files import PACKAGE
 from cnnscope.text import said
 from cnnscope.tracing import downloads
+from cnnscope.tracing.lines import TORCH
 from cnnscope.tracing.plain import tensors_in
 from cnnscope.tracing.swaps import imports_a_library
 
 KINDS = ("cuda", "xpu", "mps", "hpu", "ipu", "mtia", "maia", "xla", "npu", "privateuseone")
-_NOT_THE_USERS = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
+_NOT_THE_USERS = (TORCH, PACKAGE)
 _SIGNS = ("cuda", "gpu", "xpu", "mps", "accelerator")  # of a check that refused
 T = TypeVar("T")
 _Handler = Callable[["Elsewhere", Any, tuple[Any, ...], dict[str, Any]], Any]
@@ -360,9 +361,7 @@ def _device(state: Elsewhere, func: Any, args: tuple[Any, ...], kwargs: dict[str
     """`x.device`, and `x.get_device()`, its number."""
     state.looked = True
     if not state.told and args[0].is_meta and _asks_for_type(sys._getframe(2)):
-        return torch.device(
-            "cpu"
-        )  # the type on a machine without a GPU; no tensor can be put there
+        return torch.device("cpu")  # whose type it has where there is no GPU; only that is read
     if not state.told or not state.holds(args[0]):
         return func(*args, **kwargs)
     return 0 if func is torch.Tensor.get_device else torch.device(state.told, 0)

@@ -19,11 +19,11 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from cnnscope.files import PACKAGE
+from cnnscope.tracing.lines import TORCH
 from cnnscope.tracing.swaps import StandIn, imports_a_library, swap
 
-_TORCH = str(Path(torch.__file__).parent)
 # torch.jit itself, and what dynamo wraps `torch.jit.trace` in once something has been compiled
-_JIT = (str(Path(_TORCH, "jit")), str(Path(_TORCH, "_dynamo", "eval_frame.py")))
+_JIT = (str(Path(TORCH, "jit")), str(Path(TORCH, "_dynamo", "eval_frame.py")))
 
 # What compiles the methods of a class that is TorchScript: as it is written, and as it is made
 _OF_SCRIPT_MODULES = {"script_method", "init_then_script"}
@@ -73,7 +73,7 @@ def _jit_is_enabled(original: Any, enabled: Any) -> bool:
     while at is not None and at.f_code.co_filename.startswith((PACKAGE, *_JIT, "<frozen")):
         names.add(at.f_code.co_name)
         at = at.f_back
-    by_torch = at is not None and at.f_code.co_filename.startswith(_TORCH)
+    by_torch = at is not None and at.f_code.co_filename.startswith(TORCH)
     if by_torch or names & _OF_SCRIPT_MODULES or imports_a_library():
         return bool(original(enabled))
     return False

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, get_args
+from typing import Any
 
-from cnnscope.records.trace import Accuracy, ParamRecord, Source, StorageRecord, Trace
+from cnnscope.records.trace import ParamRecord, Source, StorageRecord, Trace, least_exact
 from cnnscope.tracing import chance, in_place, training
 from cnnscope.tracing.calls import Calls, Modules
 from cnnscope.tracing.plain import tensors_in
@@ -49,7 +49,7 @@ def finished(
         nothing=training.missing(result),
         late=modules.storages_of_late(),
         host=tuple(book.host),
-        accuracy=max(("exact", *book.doubts.values()), key=get_args(Accuracy).index),
+        accuracy=least_exact(book.doubts.values()),
     )
 
 

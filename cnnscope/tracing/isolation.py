@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from copy import copy
 from functools import partial
-from pathlib import Path
 from typing import Any, NoReturn
 
 from cnnscope.files import PACKAGE
@@ -121,9 +120,9 @@ def warning_once() -> Iterator[None]:
 
 def _caller(filename: str, lineno: int) -> tuple[str, int]:
     """The innermost line that is neither of this package nor of torch, else what was given."""
-    import torch
+    from cnnscope.tracing.lines import TORCH
 
-    ours = (PACKAGE, str(Path(torch.__file__).parent), warnings.__file__, "<frozen")
+    ours = (PACKAGE, TORCH, warnings.__file__, "<frozen")
     frame = inspect.currentframe()
     while frame is not None and frame.f_code.co_filename.startswith(ours):
         frame = frame.f_back

@@ -12,7 +12,8 @@ import torch
 from cnnscope.files import PACKAGE
 from cnnscope.text import visible
 
-_TORCH = f"{Path(torch.__file__).parent}{os.sep}"
+TORCH = str(Path(torch.__file__).parent)  # the folder of torch's code
+_TORCH = f"{TORCH}{os.sep}"
 _OURS = f"{PACKAGE}{os.sep}"
 _CLASSIC = f"{Path(PACKAGE, 'models', 'sources')}{os.sep}"  # models as any library has them
 _STOP = "\0"  # whatever called this is no model

@@ -12,7 +12,7 @@ import itertools
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from cnnscope.errors import ModelError, RequestError
 from cnnscope.records.step import Step, StepTrace
-from cnnscope.records.trace import Accuracy, Source
+from cnnscope.records.trace import Accuracy, Source, least_exact
 from cnnscope.text import said
 from cnnscope.tracing import checkpointing, in_place
 from cnnscope.tracing.arguments import Arguments
@@ -156,7 +156,7 @@ class _Trainer:
             tuple(block.path for block in self._blocks if block.calls),
             tuple(span for block in self._blocks for span in block.again),
             tuple(nodes[number].call for number in range(backward_at, update_at)),
-            max((made.accuracy, *unsure.values()), key=get_args(Accuracy).index),
+            least_exact((made.accuracy, *unsure.values())),
         )  # fmt: skip
 
     def _autocast(self, run: Run) -> AbstractContextManager[Any]:
@@ -236,7 +236,7 @@ def _refuse_late(run: Run) -> None:
     Raises:
         ModelError: it does.
     """
-    late = [path for path, one in run.recorder.modules.late().items() if one.requires_grad]
+    late = [path for path, one in run.recorder.modules.late.items() if one.requires_grad]
     if late:
         raise ModelError(
             f"its forward registers {late[0]}, which an optimizer made before it does not train: "

@@ -30,7 +30,6 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -45,6 +44,7 @@ from cnnscope.errors import RequestError
 from cnnscope.text import said
 from cnnscope.tracing.at_once import made_at_once
 from cnnscope.tracing.dispatching import DispatchMode
+from cnnscope.tracing.lines import TORCH
 
 # The most elements that a followed value may have. RetinaNet ranks 8.2 million scores.
 LIMIT = 2**23
@@ -498,14 +498,13 @@ def needs_data(error: Exception, *, own: bool = False) -> bool:
 
 
 _DATA_SIGNS = ("meta", "fake", "data pointer", "data-dependent", "data dependent")
-_TORCH = str(Path(torch.__file__).parent)
 _DEVICE_SIGNS = ("device", "cuda", "cpu", "is_meta", "data_ptr", "storage")
 
 
 def _by_itself(error: Exception) -> bool:
     """Return True if code that is not torch's has raised an error with a statement of its own."""
     frames = traceback.extract_tb(error.__traceback__)
-    torchs = not frames or frames[-1].filename.startswith(_TORCH)
+    torchs = not frames or frames[-1].filename.startswith(TORCH)
     missing = "is missing the required" in str(error)  # a forward
     return missing or (not torchs and _line(error).startswith("raise"))
 
