@@ -188,8 +188,8 @@ class Diff(options.Written, options.Traced):
 
         if self.max_train_memory is None:
             return None
-        optimizer = "sgd" if self.optimizer is None else self.optimizer
-        first, second = (api.memory(m, optimizer=optimizer, cache=cache) for m in (before, after))
+        given = options.chosen(optimizer=self.optimizer)
+        first, second = (api.memory(m, **given, cache=cache) for m in (before, after))
         return first, second
 
     def _other(self) -> Self:

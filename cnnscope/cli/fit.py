@@ -53,7 +53,6 @@ class Fit(options.Written, options.Cached, options.Build, options.OfModel, Train
         from cnnscope.cli.progress import progress
 
         out.check_writable(self.output)
-        step = self.step() | {"optimizer": "momentum" if self.optimizer is None else self.optimizer}
         with progress("tracing") as update:
             report = api.fit(
                 self.request(self.model),
@@ -61,7 +60,7 @@ class Fit(options.Written, options.Cached, options.Build, options.OfModel, Train
                 gpu=self.gpu,
                 cache=self.cache(session),
                 progress=update,
-                **step,
+                **self.step(),
             )
         self.write(report)
         lacking = api.verdicts.does_not_fit(report)

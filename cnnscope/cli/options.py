@@ -338,6 +338,11 @@ def file_name(models: Sequence[str]) -> str:
     return "-".join(name[-60:] for name in names)[-200:].lstrip("._-") or "model"
 
 
+def chosen(**values: Any) -> dict[str, Any]:
+    """The options that were given: the others have the defaults of the Python interface."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def refuse(given: Mapping[str, object], reason: str) -> None:
     """Refuse options that would have no effect.
 

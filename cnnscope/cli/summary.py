@@ -182,7 +182,7 @@ class Summary(plotted.Plotted, options.Named):
 
         return api.memory(
             self.request_for(self.model),
-            optimizer="sgd" if self.optimizer is None else self.optimizer,
+            **options.chosen(optimizer=self.optimizer),
             cache=self.cache(session),
         )
 

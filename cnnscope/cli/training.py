@@ -67,11 +67,11 @@ class Trained(options.Options):
 
     def step(self) -> dict[str, Any]:
         """The step as arguments of `cnnscope.memory`."""
-        return {
-            "optimizer": "sgd" if self.optimizer is None else self.optimizer,
-            "form": "foreach" if self.form is None else self.form,
-            "loss": "sum" if self.loss is None else self.loss,
-            "accumulate": self.accumulate,
-            "amp": self.amp,
-            "checkpoint": self.checkpoint,
-        }
+        return options.chosen(
+            optimizer=self.optimizer,
+            form=self.form,
+            loss=self.loss,
+            accumulate=self.accumulate,
+            amp=self.amp,
+            checkpoint=self.checkpoint,
+        )
