@@ -16,20 +16,12 @@ _KINDS = (
     (stat.S_ISCHR, "is a device, not a file"),
     (stat.S_ISBLK, "is a device, not a file"),
 )
-_MODELS = frozenset(
+MODELS = frozenset(
     (
-        ".pt2",
-        ".pt",
-        ".pth",
-        ".ckpt",
-        ".bin",
-        ".tar",
-        ".ptl",
-        ".torchscript",
-        ".safetensors",
+        ".pt2", ".pt", ".pth", ".ckpt", ".bin", ".tar", ".ptl", ".torchscript", ".safetensors",
         ".onnx",
     )
-)
+)  # fmt: skip
 # Of other programs: told what they are, and what to do instead.
 FOREIGN = frozenset(
     (
@@ -47,10 +39,15 @@ for _flag in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"):
     _FLAGS |= getattr(os, _flag, 0)
 
 
+def why(error: BaseException) -> object:
+    """What an error of a file says, without its number and the name of the file."""
+    return getattr(error, "strerror", None) or error
+
+
 def names_file(model: str) -> bool:
     """Return True if a model's name is that of a file that is no Python."""
     path = Path(model)
-    if path.suffix.lower() in _MODELS | FOREIGN:
+    if path.suffix.lower() in MODELS | FOREIGN:
         return True
     return "/" in model and path.suffix != ".py" and exists(path) and not is_folder(path)
 

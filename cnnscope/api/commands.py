@@ -1031,14 +1031,13 @@ def _saved(path: Path, option: str = "--against") -> BenchReport:
     Raises:
         RequestError: the file cannot be read, or is none.
     """
-    from cnnscope.files import read_regular
+    from cnnscope.files import read_regular, why
     from cnnscope.timing import compare
 
     try:
         data = read_regular(path, _KEPT)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RequestError(f"{option} {path}: cannot be read ({reason})") from error
+        raise RequestError(f"{option} {path}: cannot be read ({why(error)})") from error
     return compare.read(data, str(path), option)
 
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from cnnscope.errors import RequestError
-from cnnscope.files import read_regular, write_whole
+from cnnscope.files import read_regular, why, write_whole
 from cnnscope.records.trace import TRACE_SCHEMA, Trace
 from cnnscope.text import printable, said
 
@@ -30,8 +30,7 @@ def save(path: str | Path, content: bytes) -> None:
     try:
         write_whole(Path(path), content)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RequestError(f"{printable(str(path))}: cannot be written ({reason})") from error
+        raise RequestError(f"{printable(str(path))}: cannot be written ({why(error)})") from error
 
 
 def load(path: str | Path, kind: type[T]) -> T:
@@ -44,8 +43,7 @@ def load(path: str | Path, kind: type[T]) -> T:
     try:
         content = read_regular(path, _LARGEST)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RequestError(f"{name}: cannot be read ({reason})") from error
+        raise RequestError(f"{name}: cannot be read ({why(error)})") from error
     return _decoded(kind, content, name)
 
 

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnscope.errors import RequestError
-from cnnscope.files import write_whole
+from cnnscope.files import MODELS, why, write_whole
 from cnnscope.text import harmless, printable
 
 _DESCRIPTOR = r"/dev/(?P<name>std(in|out|err))|/(dev|proc/self)/fd/(?P<number>\d{1,9})"
 _LONGEST = 1000  # characters of a message
 _READABLE = 120  # columns of prose and of the widest examples
 _SIGNS, _BRAILLE = "·▌█…", "⣿●"  # if stdout can write these, all like them
-_OF_MODELS = {".py", ".ipynb", ".pt", ".pt2", ".pth", ".ckpt", ".bin", ".onnx", ".safetensors"}
+_OF_MODELS = MODELS | {".py", ".ipynb"}
 _NAME = "cnnscope"  # of the program, before what it says
 
 if TYPE_CHECKING:
@@ -330,7 +330,6 @@ def _encodable(text: str, stream: Any) -> str:
 
 
 def _unwritable(path: Path, error: Exception, option: str = "--output") -> RequestError:
-    reason = getattr(error, "strerror", None) or error
     return RequestError(
-        f"{option} {printable(str(path))}: cannot be written ({reason}); name another file"
+        f"{option} {printable(str(path))}: cannot be written ({why(error)}); name another file"
     )

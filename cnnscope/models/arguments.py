@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from cnnscope.errors import RequestError
-from cnnscope.files import read_regular
+from cnnscope.files import read_regular, why
 from cnnscope.text import printable
 
 _NAME = re.compile(r"[A-Za-z_]\w*")
@@ -130,10 +130,9 @@ def _loaded(value: str, text: str) -> Loaded:
         data = _decoded(name, read_regular(name, _LARGEST))
         _check_size(data)
     except (OSError, *_UNREADABLE) as error:
-        reason = getattr(error, "strerror", None) or error
         raise RequestError(
             f"--arg {printable(text)!r}: {printable(name)} cannot be read "
-            f"({printable(' '.join(str(reason).split()), 200)})"
+            f"({printable(' '.join(str(why(error)).split()), 200)})"
         ) from error
     return Loaded(value, _at(data, path, text) if path else data)
 

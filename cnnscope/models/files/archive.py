@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from cnnscope.errors import RequestError
-from cnnscope.files import FOREIGN, names_file, open_regular
+from cnnscope.files import FOREIGN, names_file, open_regular, why
 from cnnscope.text import printable
 
 MAX_ENTRIES = 200_000  # of an archive: one for each weight
@@ -106,8 +106,7 @@ def opened(name: str) -> Iterator[BinaryIO]:
     except FileNotFoundError:
         raise RequestError(f"{printable(name)}: there is no such file") from None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RequestError(f"{printable(name)}: {reason}") from error
+        raise RequestError(f"{printable(name)}: {why(error)}") from error
 
 
 def entries(name: str) -> dict[str, zipfile.ZipInfo]:
