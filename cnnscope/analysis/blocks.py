@@ -478,9 +478,8 @@ class _Flow:
         self.trace, self.layers, self.data = trace, layers, data
         self.paths: dict[int, _Path] = {}
 
-    def through(self, inside: Iterable[int], outputs: Sequence[int]) -> tuple[StagePart, ...]:
+    def through(self, inside: Sequence[int], outputs: Sequence[int]) -> tuple[StagePart, ...]:
         """Layers and branches from the inputs of a block to its outputs; () if a layer is twice."""
-        inside = tuple(inside)
         for index in inside:
             record = self.trace.ops[index]
             came = self._distinct(t for t in record.tensors if t in self.data)

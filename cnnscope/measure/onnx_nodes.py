@@ -206,12 +206,29 @@ Rule = Callable[[Any, Sequence[Shape], Sequence[Shape]], Iterator[tuple[str, int
 def _biased(place: int) -> Rule:
     """A bias (the input at a place) is one more for each element of the result."""
 
-    def rule(node: Any, given: Sequence[Shape], made: Sequence[Shape]) -> Iterator[tuple[str, int]]:
+    def rule(_: Any, given: Sequence[Shape], made: Sequence[Shape]) -> Iterator[tuple[str, int]]:
         if len(given) > place:
             yield "biases", prod(made[0])
-        if node.op_type in ("QLinearConv", "ConvInteger"):
-            weight = given[3 if node.op_type == "QLinearConv" else 1]
-            yield "third axis", prod(made[0]) * (prod(weight[1:4]) - prod(weight[1:]))
+
+    return rule
+
+
+def _of_integers(place: int) -> Rule:
+    """The third axis of a kernel of integers (the input at a place) is left out."""
+
+    def rule(_: Any, given: Sequence[Shape], made: Sequence[Shape]) -> Iterator[tuple[str, int]]:
+        weight = given[place]
+        yield "third axis", prod(made[0]) * (prod(weight[1:4]) - prod(weight[1:]))
+
+    return rule
+
+
+def _both(*rules: Rule) -> Rule:
+    """What several rules say."""
+
+    def rule(node: Any, given: Sequence[Shape], made: Sequence[Shape]) -> Iterator[tuple[str, int]]:
+        for one in rules:
+            yield from one(node, given, made)
 
     return rule
 
@@ -251,8 +268,8 @@ _PRODUCTS: dict[str, Rule] = {  # operators with products, and what it adds to t
     "Gemm": _biased(2),
     "MatMul": _plain,
     "Einsum": _plain,
-    "QLinearConv": _biased(8),
-    "ConvInteger": _biased(9),
+    "QLinearConv": _both(_biased(8), _of_integers(3)),
+    "ConvInteger": _of_integers(1),
     "MatMulInteger": _integers,
     "QLinearMatMul": _quantised,
     "LSTM": _recurrent,
